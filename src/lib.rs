@@ -1,0 +1,1 @@
+//! A safe binding to Linux io_uring.

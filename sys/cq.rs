@@ -1,0 +1,395 @@
+//! The completion ring: the kernel produces, we consume.
+//!
+//! ```text
+//!             free │ popped │ completions to pop │ posted │ free
+//!   ──────────────┬┴───────┬┴───────────────────┬┴───────┬┴─────
+//!                head     next                known     tail
+//!               (ours)  (private)           (private) (theirs)
+//! ```
+//!
+//! `pop` copies an entry out, moves `next` and publishes `head` behind it; `known` is the `tail` we
+//! saw last. Keeps CQ3 and CQ4, and checks CQ2. CQ1 is kept by the types of `head` and `tail`.
+//!
+//! Leaves to others: CQ5 (asking the kernel for what it holds back), and what a result means.
+//!
+//! # Safety
+//!
+//! Reads only slots in `head..tail`, which are ours.
+#![allow(unsafe_code, reason = "decides which slots are ours to read")]
+
+use std::sync::Arc;
+
+use crate::abi::{Cqe, Cqe32};
+use crate::flags::{CqRingFlags, CqeFlags, SetupFlags, SqRingFlags};
+use crate::index::Index;
+use crate::map::Map;
+use crate::shared::{Counter, Observed, ObservedFlags, Published, PublishedFlags, Slots};
+
+/// What lies in the ring's slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CqeShape {
+    /// 16 bytes each.
+    Single,
+    /// 32 bytes each (`IORING_SETUP_CQE32`).
+    Double,
+    /// 16 bytes each; an entry of 32 takes two slots, side by side (`IORING_SETUP_CQE_MIXED`). One
+    /// that would straddle the wrap is preceded by a filler, which we skip.
+    Mixed,
+}
+
+impl CqeShape {
+    /// The shape that a ring set up with `flags` has.
+    pub const fn of(flags: SetupFlags) -> Self {
+        if flags.contains(SetupFlags::CQE32) {
+            Self::Double
+        } else if flags.contains(SetupFlags::CQE_MIXED) {
+            Self::Mixed
+        } else {
+            Self::Single
+        }
+    }
+}
+
+/// Our half of the completion ring.
+#[derive(Debug)]
+pub struct CompletionRing {
+    /// Up to here we have given slots back.
+    head: Published,
+    /// Up to here the kernel has posted.
+    tail: Observed,
+    /// Up to here we have popped. Runs ahead of `head` only inside [`drain`](Self::drain).
+    next: Index,
+    /// `tail` when it was last observed: from here on we must look again (CQ3).
+    known: Index,
+    slots: Slots<Cqe>,
+    shape: CqeShape,
+    /// Ours, and absent before Linux 5.8.
+    flags: Option<PublishedFlags>,
+    overflow: Counter,
+    /// The kernel's flags, which it keeps beside the submission words.
+    hints: ObservedFlags,
+    /// Slots popped that ended no request: fillers, second halves, completions with F_MORE.
+    endless: u32,
+    /// Completions popped, or known and yet to be popped, except on a mixed ring; see `popped`.
+    seen: u64,
+    /// What the words and slots lie in stays mapped as long as we do.
+    memory: Arc<[Map]>,
+}
+
+/// The shared words and slots that a [`CompletionRing`] is made of.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are the ring's words, described in `shared`")]
+pub struct CqParts {
+    pub head: Published,
+    pub tail: Observed,
+    pub flags: Option<PublishedFlags>,
+    pub overflow: Counter,
+    pub hints: ObservedFlags,
+    pub slots: Slots<Cqe>,
+    pub shape: CqeShape,
+    pub memory: Arc<[Map]>,
+}
+
+impl CompletionRing {
+    /// A ring over shared memory.
+    ///
+    /// # Panics
+    ///
+    /// When the peer's `tail` and our `head` are further apart than the ring is long (CQ2).
+    ///
+    /// # Safety
+    ///
+    /// The peer must keep CQ1 and touch only the slots outside `head..tail`. The slots must be
+    /// double when, and only when, the shape is [`CqeShape::Double`]. Words and slots must stay
+    /// valid as long as `memory` does.
+    pub unsafe fn over(parts: CqParts) -> Self {
+        let CqParts { head, tail, flags, overflow, hints, slots, shape, memory } = parts;
+        assert_eq!(slots.is_double(), shape == CqeShape::Double);
+        let next = head.last();
+        let mut ring = Self {
+            head,
+            tail,
+            next,
+            known: next,
+            slots,
+            shape,
+            flags,
+            overflow,
+            hints,
+            endless: 0,
+            seen: 0,
+            memory,
+        };
+        ring.look_for_more();
+        ring
+    }
+
+    /// Moves to where the kernel has put the ring, after a resize: same indices, other slots.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel did not carry our head over, or broke CQ2.
+    ///
+    /// # Safety
+    ///
+    /// As for [`over`](Self::over).
+    pub unsafe fn move_to(&mut self, parts: CqParts) {
+        let (next, endless, popped) = (self.next, self.endless, self.popped());
+        // SAFETY: as promised to `move_to`.
+        let moved = unsafe { Self::over(parts) };
+        assert_eq!(moved.next, next, "CQ1: the resize lost our head");
+        let seen = popped + moved.seen;
+        *self = Self { endless, seen, ..moved };
+    }
+
+    /// Takes the oldest completion, if one is in the ring. Never enters the kernel.
+    ///
+    /// On a ring of 32-byte entries the second half is passed over: see [`pop_wide`](Self::pop_wide).
+    ///
+    /// # Panics
+    ///
+    /// When the peer broke CQ2.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Cqe> {
+        if self.next == self.known && !self.look_for_more() {
+            return None;
+        }
+        let cqe = match self.shape {
+            CqeShape::Single | CqeShape::Double => self.take(),
+            CqeShape::Mixed => self.take_mixed().map(|wide| wide.first),
+        };
+        self.head.publish(self.next); // CQ4
+        cqe
+    }
+
+    /// Takes the oldest completion with its second 16 bytes, which are 0 if it has none.
+    ///
+    /// # Panics
+    ///
+    /// When the peer broke CQ2.
+    pub fn pop_wide(&mut self) -> Option<Cqe32> {
+        if self.next == self.known && !self.look_for_more() {
+            return None;
+        }
+        let wide = self.take_wide();
+        self.head.publish(self.next); // CQ4
+        wide
+    }
+
+    /// Takes every completion that is in the ring now, oldest first, and returns how many.
+    ///
+    /// Each one counts as popped before `each` sees it, also when `each` unwinds. The slots go back
+    /// to the kernel together, at the end.
+    ///
+    /// # Panics
+    ///
+    /// When the peer broke CQ2.
+    #[inline]
+    pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> u32 {
+        self.look_for_more();
+        let ring = PublishOnDrop(self);
+        let mut count = 0;
+        if ring.0.shape == CqeShape::Mixed {
+            while let Some(wide) = ring.0.take_mixed() {
+                count += 1;
+                each(wide.first);
+            }
+            return count;
+        }
+        while ring.0.next != ring.0.known {
+            count += 1;
+            if let Some(cqe) = ring.0.take() {
+                each(cqe);
+            }
+        }
+        count
+    }
+
+    /// [`drain`](Self::drain), with the second 16 bytes of each completion.
+    ///
+    /// # Panics
+    ///
+    /// When the peer broke CQ2.
+    pub fn drain_wide(&mut self, mut each: impl FnMut(Cqe32)) -> u32 {
+        self.look_for_more();
+        let ring = PublishOnDrop(self);
+        let mut count = 0;
+        while let Some(wide) = ring.0.take_wide() {
+            count += 1;
+            each(wide);
+        }
+        count
+    }
+
+    /// How many completions can be popped now.
+    ///
+    /// # Panics
+    ///
+    /// When the peer broke CQ2.
+    pub fn ready(&mut self) -> u32 {
+        self.look_for_more();
+        if self.shape != CqeShape::Mixed {
+            return self.slots_ready();
+        }
+        let (mut at, mut count) = (self.next, 0);
+        while at != self.known {
+            // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4).
+            let flags = unsafe { self.slots.read(at) }.flags;
+            let wide = flags.contains(CqeFlags::CQE32);
+            let left = self.known.distance_from(at);
+            at = at.advance(if wide { left.min(2) } else { 1 });
+            count += u32::from(!flags.contains(CqeFlags::SKIP));
+        }
+        count
+    }
+
+    /// How many slots hold something that can be popped, as the kernel counts them: on a mixed ring
+    /// a completion of 32 bytes is two, and a filler one.
+    pub fn slots_ready(&self) -> u32 {
+        self.known.distance_from(self.next)
+    }
+
+    /// How many slots there are.
+    pub fn entries(&self) -> u32 {
+        self.slots.entries().count()
+    }
+
+    /// What lies in the slots.
+    pub fn shape(&self) -> CqeShape {
+        self.shape
+    }
+
+    /// What the ring lies in.
+    pub fn memory(&self) -> &Arc<[Map]> {
+        &self.memory
+    }
+
+    /// Where we have given slots back up to, and where the kernel has posted up to.
+    pub fn indices(&self) -> (Index, Index) {
+        (self.head.last(), self.tail.observe())
+    }
+
+    /// How many popped completions were the last of their request, modulo 2³².
+    #[inline]
+    pub fn ended(&self) -> u32 {
+        self.next.to_raw().wrapping_sub(self.endless)
+    }
+
+    /// How many completions were popped.
+    pub fn popped(&self) -> u64 {
+        match self.shape {
+            CqeShape::Mixed => self.seen,
+            CqeShape::Single | CqeShape::Double => self.seen - u64::from(self.slots_ready()),
+        }
+    }
+
+    /// How many completions the kernel lost. Stays 0 where it keeps them back (`FEAT_NODROP`, since
+    /// Linux 5.5).
+    pub fn overflow(&self) -> u32 {
+        self.overflow.now()
+    }
+
+    /// The kernel's flags, of which `CQ_OVERFLOW` and `TASKRUN` say that it holds completions back
+    /// (CQ5). They lie beside the submission words, and order nothing.
+    #[inline]
+    pub fn hints(&self) -> SqRingFlags {
+        SqRingFlags::from_bits_retain(self.hints.now())
+    }
+
+    /// Our flags; `None` before Linux 5.8, which has no word for them.
+    pub fn flags(&self) -> Option<CqRingFlags> {
+        self.flags.as_ref().map(|flags| CqRingFlags::from_bits_retain(flags.last()))
+    }
+
+    /// Stores our flags. `false` before Linux 5.8, which has no word for them.
+    #[must_use]
+    pub fn set_flags(&mut self, to: CqRingFlags) -> bool {
+        if let Some(flags) = &mut self.flags {
+            flags.store(to.bits());
+        }
+        self.flags.is_some()
+    }
+
+    /// Looks where the kernel has got to (CQ3), and says whether something can be popped.
+    #[cold]
+    fn look_for_more(&mut self) -> bool {
+        let tail = self.tail.observe();
+        let ready = tail.distance_from(self.next);
+        assert!(
+            ready <= self.entries(), // CQ2: the peer's word, before it is used.
+            "CQ2: the kernel's tail {tail:?} is outside our {:?}",
+            self.next
+        );
+        // CQ2 both ways: a tail between `next` and `known` has gone back over what was posted.
+        assert!(ready >= self.slots_ready(), "CQ2: the kernel's tail {tail:?} went back");
+        if self.shape != CqeShape::Mixed {
+            self.seen += u64::from(ready - self.slots_ready());
+        }
+        self.known = tail;
+        ready != 0
+    }
+
+    /// Takes the entry at `next`, which the caller knows to be there.
+    #[inline]
+    fn take(&mut self) -> Option<Cqe> {
+        // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4).
+        let cqe = unsafe { self.slots.read(self.next) };
+        self.next = self.next.advance(1);
+        if cqe.flags.contains(CqeFlags::MORE) {
+            self.endless = self.endless.wrapping_add(1);
+        }
+        Some(cqe)
+    }
+
+    fn take_wide(&mut self) -> Option<Cqe32> {
+        if self.shape == CqeShape::Mixed {
+            return self.take_mixed();
+        }
+        if self.next == self.known {
+            return None;
+        }
+        let at = self.next;
+        let big = if self.slots.is_double() {
+            // SAFETY: ours: `tail` covers the slot (CQ3), `head` has not passed it (CQ4); double.
+            unsafe { self.slots.read_rest(at) }.to_words()
+        } else {
+            [0; 2]
+        };
+        self.take().map(|first| Cqe32 { first, big })
+    }
+
+    /// Takes the next entry of a mixed ring, one slot or two, and passes over fillers.
+    fn take_mixed(&mut self) -> Option<Cqe32> {
+        while self.next != self.known {
+            // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4).
+            let first = unsafe { self.slots.read(self.next) };
+            let wide = first.flags.contains(CqeFlags::CQE32);
+            let filler = first.flags.contains(CqeFlags::SKIP);
+            let mut big = [0; 2];
+            if wide {
+                let covered = self.slots_ready() >= 2;
+                assert!(covered, "CQ2: the kernel's tail cuts a 32-byte completion in two");
+                // SAFETY: ours, as just asserted (CQ3, CQ4).
+                big = unsafe { self.slots.read(self.next.advance(1)) }.to_words();
+            }
+            self.next = self.next.advance(if wide { 2 } else { 1 });
+            let ends = !filler && !first.flags.contains(CqeFlags::MORE);
+            let slots = 1 + u32::from(wide);
+            self.endless = self.endless.wrapping_add(slots - u32::from(ends));
+            if !filler {
+                self.seen += 1;
+                return Some(Cqe32 { first, big });
+            }
+        }
+        None
+    }
+}
+
+/// Publishes `head` when dropped: at the end of a drain, or when the caller's code unwinds.
+struct PublishOnDrop<'a>(&'a mut CompletionRing);
+
+impl Drop for PublishOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.head.publish(self.0.next); // CQ4
+    }
+}

@@ -1,0 +1,146 @@
+//! Buffer groups: a buffer ring that the kernel knows by a number.
+//!
+//! ```text
+//!   register ──► Group { id, BufferRing over one map } ──► unregister ──► idle? ──► unmapped
+//!                                                                          └ no ──► leaked (RG1)
+//! ```
+//!
+//! | memory | made by | since |
+//! |---|---|---|
+//! | [`Whose::Ours`] | us, the kernel pins it | Linux 5.19 |
+//! | [`Whose::Kernels`] | the kernel, we map it (`IOU_PBUF_RING_MMAP`) | Linux 6.4 |
+//!
+//! Leaves to others: the buffers themselves, and which of them an id names (BR1).
+//!
+//! # Safety
+//!
+//! Vouches to `buf_ring` for pointers that `Map::at` has checked.
+#![allow(unsafe_code, reason = "vouches for the words of a buffer ring")]
+
+use std::sync::Arc;
+
+use crate::abi::{BUF_RING_TAIL_OFFSET, Buf};
+use crate::abi_register::BufReg;
+use crate::buf_ring::BufferRing;
+use crate::errno::Errno;
+use crate::flags::{OFF_PBUF_RING, OFF_PBUF_SHIFT};
+use crate::flags_register::PbufRingFlags;
+use crate::index::Entries;
+use crate::map::{Map, Pages};
+use crate::opcode::RegisterOp;
+use crate::rings::Base;
+use crate::shared::{PublishedHalf, Slot, Slots, Width};
+
+/// Whose pages the ring of a group lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Ours, which the kernel pins.
+    Ours,
+    /// The kernel's, which we map.
+    Kernels,
+}
+
+/// A registered buffer ring.
+#[derive(Debug)]
+pub struct Group {
+    ring: BufferRing,
+    map: Map,
+    id: u16,
+    /// The ring that it is registered with, kept open.
+    base: Arc<Base>,
+}
+
+impl Group {
+    /// Makes a ring of `entries` and registers it as group `id` (`IORING_REGISTER_PBUF_RING`).
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: `EEXIST` when the group is taken, `EINVAL` before Linux 5.19, for more than
+    /// 32768 entries, or for flags it does not know.
+    pub fn register(
+        base: &Arc<Base>,
+        id: u16,
+        entries: Entries,
+        whose: Whose,
+        flags: PbufRingFlags,
+    ) -> Result<Self, Errno> {
+        if entries.count() > BufferRing::MAX_ENTRIES {
+            return Err(Errno::new(libc::EINVAL));
+        }
+        let len = entries.count() as usize * size_of::<Buf>();
+        let mut reg = BufReg { ring_entries: entries.count(), bgid: id, ..BufReg::default() };
+        reg.flags = flags - PbufRingFlags::MMAP;
+        let map = match whose {
+            Whose::Ours => {
+                let map = Map::own(len, Pages::Ordinary)?;
+                reg.ring_addr = map.address();
+                register(base, RegisterOp::PBUF_RING, &mut reg)?;
+                map
+            }
+            Whose::Kernels => {
+                reg.flags |= PbufRingFlags::MMAP;
+                register(base, RegisterOp::PBUF_RING, &mut reg)?;
+                let offset = OFF_PBUF_RING | u64::from(id) << OFF_PBUF_SHIFT;
+                base.kernel().map(base.fd(), offset, len)?
+            }
+        };
+        let slots = map.at::<Slot<Buf>>(0, entries.count() as usize);
+        let tail = map.at(BUF_RING_TAIL_OFFSET, 1);
+        // SAFETY: in the map, because `at` checked, and the group keeps it; only we store the tail.
+        let tail = unsafe { PublishedHalf::new(tail) };
+        // SAFETY: in the map, because `at` checked, and the group keeps it; any bytes are a `Buf`.
+        let slots = unsafe { Slots::new(slots, entries, Width::Single) };
+        // SAFETY: a new ring starts at 0; the kernel picks only what was offered (BR1).
+        let ring = unsafe { BufferRing::over(tail, slots, 0) };
+        Ok(Self { ring, map, id, base: Arc::clone(base) })
+    }
+
+    /// Our half of the ring.
+    ///
+    /// # Safety
+    ///
+    /// It must not outlive the group.
+    pub unsafe fn ring(&mut self) -> &mut BufferRing {
+        &mut self.ring
+    }
+
+    /// The number that requests name the group by.
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// Unregisters the ring. Its memory is leaked when it is ours, since a request that has picked a
+    /// buffer may still be in flight (RG1); see [`unregister_idle`](Self::unregister_idle).
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn unregister(self) -> Result<(), Errno> {
+        let mut reg = BufReg { bgid: self.id, ..BufReg::default() };
+        register(&self.base, RegisterOp::UNREGISTER_PBUF_RING, &mut reg).map(drop)
+    }
+
+    /// Unregisters the ring and unmaps its memory.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; the memory is leaked then.
+    ///
+    /// # Safety
+    ///
+    /// No request that selects from this group may be in flight.
+    pub unsafe fn unregister_idle(mut self) -> Result<(), Errno> {
+        let mut reg = BufReg { bgid: self.id, ..BufReg::default() };
+        register(&self.base, RegisterOp::UNREGISTER_PBUF_RING, &mut reg)?;
+        // SAFETY: as promised to `unregister_idle`, and the kernel no longer knows the ring.
+        unsafe { self.map.found_idle() };
+        Ok(())
+    }
+}
+
+fn register(base: &Base, op: RegisterOp, reg: &mut BufReg) -> Result<u32, Errno> {
+    let arg = core::ptr::from_mut(reg).cast();
+    // SAFETY: a live `struct io_uring_buf_reg`; the ring that it names stays mapped, because a map of
+    // our own leaks unless it was found idle (RG1).
+    unsafe { base.register(op, arg, 1) }
+}

@@ -1,0 +1,214 @@
+//! Memory shared with the kernel: `mmap(2)` over the ring's descriptor, or pages of our own.
+//!
+//! | backing | made by | after drop |
+//! |---|---|---|
+//! | the ring's | the kernel, we map it | unmapped; the kernel keeps its pages as long as it needs |
+//! | our own | us, the kernel pins it (`IORING_SETUP_NO_MMAP`, buffer rings) | leaked, unless idle: RG1 |
+//!
+//! No mapping is inherited over fork (`MADV_DONTFORK`): a child that shared the rings would move our
+//! indices behind our back. A child that touches them faults instead.
+//!
+//! Leaves to others: where in a mapping which word lies (`rings`).
+//!
+//! # Safety
+//!
+//! Every pointer handed out lies inside the mapping and is aligned.
+#![allow(unsafe_code, reason = "hands out pointers into mappings")]
+
+use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use crate::errno::Errno;
+
+/// The size of the pages that own memory is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// Ordinary ones. Before Linux 6.14 the kernel wants each region of a ring to be contiguous in
+    /// physical memory, and so takes only a ring whose two regions fit a page each.
+    Ordinary,
+    /// Huge pages of 2 MiB, from the pool that `vm.nr_hugepages` sets aside.
+    Huge,
+}
+
+/// The bytes in a huge page.
+pub const HUGE_PAGE: usize = 2 << 20;
+
+/// A shared mapping.
+#[derive(Debug)]
+pub struct Map {
+    base: NonNull<u8>,
+    len: usize,
+    backing: Backing,
+}
+
+#[derive(Debug)]
+enum Backing {
+    /// Unmapped when dropped.
+    Ring(#[expect(dead_code, reason = "owns the mapping")] MmapRaw),
+    /// Leaked when dropped, unless it was found idle (RG1).
+    Own(ManuallyDrop<MmapRaw>, Idle),
+    /// Whatever a simulated kernel keeps alive.
+    #[cfg(feature = "sim")]
+    Foreign(#[expect(dead_code, reason = "owns the memory")] Box<dyn core::any::Any + Send + Sync>),
+}
+
+/// Whether memory that the kernel had is known to be ours alone again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Idle {
+    No,
+    Yes,
+}
+
+// SAFETY: a mapping is memory of the process, not of a thread, and `Map` itself never touches it.
+unsafe impl Send for Map {}
+// SAFETY: `Map` hands out pointers and never reads or writes through them, because the types of
+// `shared` do.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Maps `len` bytes of `ring` from `offset`, which is one of `IORING_OFF_*`, all of them
+    /// populated, since a fault later would be a fault on the fast path.
+    ///
+    /// # Errors
+    ///
+    /// What `mmap(2)` or `madvise(2)` refuses.
+    pub fn of_ring(ring: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, Errno> {
+        let mut options = MmapOptions::new();
+        options.offset(offset).len(len).populate();
+        let map = options.map_raw(ring.as_raw_fd()).map_err(|error| Errno::of(&error))?;
+        map.advise(Advice::DontFork).map_err(|error| Errno::of(&error))?;
+        let base = NonNull::new(map.as_mut_ptr()).expect("mmap maps nothing at 0");
+        Ok(Self { base, len, backing: Backing::Ring(map) })
+    }
+
+    /// Makes `len` zeroed bytes of our own for the kernel to use, rounded up to whole pages.
+    ///
+    /// # Errors
+    ///
+    /// What `mmap(2)` or `madvise(2)` refuses: `ENOMEM` when the huge page pool is empty.
+    pub fn own(len: usize, pages: Pages) -> Result<Self, Errno> {
+        let mut options = MmapOptions::new();
+        let len = match pages {
+            Pages::Ordinary => len.next_multiple_of(page_size()),
+            Pages::Huge => {
+                options.huge(Some(21));
+                len.next_multiple_of(HUGE_PAGE)
+            }
+        };
+        options.len(len).populate();
+        let map = options.map_anon().map_err(|error| Errno::of(&error))?;
+        let map = MmapRaw::from(map);
+        map.advise(Advice::DontFork).map_err(|error| Errno::of(&error))?;
+        let base = NonNull::new(map.as_mut_ptr()).expect("mmap maps nothing at 0");
+        Ok(Self { base, len, backing: Backing::Own(ManuallyDrop::new(map), Idle::No) })
+    }
+
+    /// Wraps memory that `keeper` keeps alive, for a kernel that is not Linux.
+    ///
+    /// # Safety
+    ///
+    /// The `len` bytes at `base` must stay valid for reads and writes until `keeper` is dropped.
+    #[cfg(feature = "sim")]
+    pub unsafe fn foreign(
+        base: NonNull<u8>,
+        len: usize,
+        keeper: Box<dyn core::any::Any + Send + Sync>,
+    ) -> Self {
+        Self { base, len, backing: Backing::Foreign(keeper) }
+    }
+
+    /// Where the mapping starts, as the kernel wants to be told.
+    pub fn address(&self) -> u64 {
+        self.base.as_ptr().expose_provenance() as u64
+    }
+
+    /// How many bytes are mapped.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is mapped. Never true: `mmap(2)` refuses a length of 0.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A pointer to the first of `count` `T`s at `offset`.
+    ///
+    /// # Panics
+    ///
+    /// Unless they fit, aligned.
+    pub fn at<T>(&self, offset: usize, count: usize) -> NonNull<T> {
+        let end = size_of::<T>().checked_mul(count).and_then(|bytes| bytes.checked_add(offset));
+        let fits = end.is_some_and(|end| end <= self.len);
+        assert!(fits, "SQ2, CQ2: {count} × {} bytes at {offset} of {}", size_of::<T>(), self.len);
+        // SAFETY: in bounds, because of the assertion.
+        let at = unsafe { self.base.add(offset) }.cast::<T>();
+        assert!(at.is_aligned(), "SQ2, CQ2: offset {offset} is not aligned");
+        at
+    }
+
+    /// Lets own memory be unmapped on drop instead of leaked (RG1). No effect on the ring's.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must be done with the memory for good.
+    pub unsafe fn found_idle(&mut self) {
+        if let Backing::Own(_, idle) = &mut self.backing {
+            *idle = Idle::Yes;
+        }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        if let Backing::Own(map, Idle::Yes) = &mut self.backing {
+            // SAFETY: dropped once, here, as the map is not used again; idle, as promised to `found_idle`.
+            unsafe { ManuallyDrop::drop(map) };
+        }
+    }
+}
+
+/// The bytes in an ordinary page.
+pub fn page_size() -> usize {
+    // SAFETY: `sysconf` has no preconditions, because it only looks a number up.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).expect("the page size is known and positive")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_memory_is_whole_pages_zeroed_and_writable() {
+        let mut map = Map::own(100, Pages::Ordinary).unwrap();
+        assert_eq!(map.len(), page_size());
+        let words = map.at::<u64>(0, page_size() / 8);
+        // SAFETY: in bounds, because `at` checked; nobody else has the memory.
+        let first = unsafe { words.read() };
+        assert_eq!(first, 0);
+        // SAFETY: no kernel was ever given this memory, because it never left the test.
+        unsafe { map.found_idle() };
+    }
+
+    #[test]
+    #[should_panic(expected = "SQ2, CQ2")]
+    fn a_view_past_the_end_is_refused() {
+        let _ = Map::own(1, Pages::Ordinary).unwrap().at::<u32>(page_size() - 2, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "SQ2, CQ2")]
+    fn a_length_that_overflows_is_refused() {
+        let _ = Map::own(1, Pages::Ordinary).unwrap().at::<u64>(8, usize::MAX / 8);
+    }
+
+    #[test]
+    #[should_panic(expected = "not aligned")]
+    fn a_misaligned_view_is_refused() {
+        let _ = Map::own(1, Pages::Ordinary).unwrap().at::<u32>(2, 1);
+    }
+}

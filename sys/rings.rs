@@ -1,0 +1,292 @@
+//! From a request to a mapped, checked pair of rings.
+//!
+//! ```text
+//!   Request ──► own memory? ──► setup ──► map ──► checked once ──► SubmissionRing, CompletionRing
+//!               (NO_MMAP)                 1, 2 or 0 ring maps,       over the words that
+//!                                         and the entries            `params` located
+//! ```
+//!
+//! | layout | ring memory | entries |
+//! |---|---|---|
+//! | `FEAT_SINGLE_MMAP` (5.4) | one map at `OFF_SQ_RING` | one map at `OFF_SQES` |
+//! | without it | one map each at `OFF_SQ_RING` and `OFF_CQ_RING` | the same |
+//! | `NO_MMAP` (6.5) | pages of ours | pages of ours |
+//!
+//! What the kernel returned is checked here, with the invariant's name (SQ2, CQ2), and not again:
+//! sizes, masks, and that every word and slot lies inside its map.
+//!
+//! Leaves to others: which flags to ask for, and what to say when the kernel refuses.
+//!
+//! # Safety
+//!
+//! Vouches to `shared`, `sq` and `cq` for pointers that `Map::at` has checked.
+#![allow(unsafe_code, reason = "vouches for the words that the kernel located")]
+
+use std::sync::Arc;
+
+use crate::abi::Params;
+use crate::abi_register::RsrcUpdate;
+use crate::cq::CompletionRing;
+use crate::errno::Errno;
+use crate::flags::SetupFlags;
+use crate::kernel::Kernel;
+use crate::layout::{Layout, OwnMemory};
+pub use crate::layout::{MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request};
+use crate::opcode::RegisterOp;
+use crate::sq::SubmissionRing;
+use crate::syscall::{RingFd, RingRef};
+
+/// Why there is no ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetupFailure {
+    /// `io_uring_setup(2)` refused.
+    Setup(Errno),
+    /// The ring was made and is gone again: its memory could not be mapped.
+    Map(Errno),
+    /// There was no memory of our own to give (`NO_MMAP`).
+    OwnMemory(Errno),
+}
+
+/// Both rings, and what they stand on.
+#[derive(Debug)]
+pub struct Rings {
+    sq: SubmissionRing,
+    cq: CompletionRing,
+    base: Arc<Base>,
+}
+
+/// What both halves of a ring stand on: the descriptor and the kernel behind it.
+#[derive(Debug)]
+pub struct Base {
+    kernel: Kernel,
+    fd: RingFd,
+    params: Params,
+}
+
+impl Rings {
+    /// Makes a ring and maps it.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupFailure`] says which step failed, and with what.
+    ///
+    /// # Panics
+    ///
+    /// When what the kernel describes cannot be a ring (SQ2, CQ2).
+    pub fn setup(kernel: &Kernel, request: &Request<'_>) -> Result<Self, SetupFailure> {
+        let mut params = request.params();
+        let own = if params.flags.contains(SetupFlags::NO_MMAP) {
+            Some(OwnMemory::new(request).map_err(SetupFailure::OwnMemory)?)
+        } else {
+            None
+        };
+        if let Some(own) = &own {
+            params.cq_off.user_addr = own.rings_address();
+            params.sq_off.user_addr = own.sqes_address();
+        }
+        // SAFETY: the addresses are of zeroed memory that is large enough and leaks unless idle
+        // (RG1); `attach` is borrowed, so it is the caller's to use.
+        let fd = match unsafe { kernel.setup(request.entries, &mut params) } {
+            Ok(fd) => fd,
+            Err(errno) => {
+                // SAFETY: the kernel made no ring, so it has no use for the memory.
+                own.into_iter().for_each(|own| unsafe { own.found_idle() });
+                return Err(SetupFailure::Setup(errno));
+            }
+        };
+        let base = Base { kernel: kernel.clone(), fd, params };
+        // SAFETY: as promised to `over`, since `params` is what `setup` returned for this descriptor.
+        unsafe { Self::over(base, own) }.map_err(SetupFailure::Map)
+    }
+
+    /// Maps a ring that was made already.
+    ///
+    /// # Errors
+    ///
+    /// What `mmap(2)` refuses.
+    ///
+    /// # Panics
+    ///
+    /// When what `params` describes cannot be a ring (SQ2, CQ2).
+    ///
+    /// # Safety
+    ///
+    /// `params` must be what setting `fd` up returned, its layout features at most withheld; and
+    /// nobody else may have mapped it.
+    pub unsafe fn adopt(kernel: &Kernel, fd: RingFd, params: Params) -> Result<Self, Errno> {
+        // SAFETY: as promised to `adopt`.
+        unsafe { Self::over(Base { kernel: kernel.clone(), fd, params }, None) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`adopt`](Self::adopt); `own` must be there with `NO_MMAP`.
+    unsafe fn over(base: Base, own: Option<OwnMemory>) -> Result<Self, Errno> {
+        let params = &base.params;
+        let layout = Layout::of(params);
+        let regions = match own {
+            Some(own) => own.into_regions(),
+            None => layout.map(&base.kernel, &base.fd, params.features)?,
+        };
+        let (sq, cq) = layout.parts(params, &regions);
+        // SAFETY: the words and slots lie in `regions`, which the parts keep; the kernel keeps SQ1.
+        let sq = unsafe { SubmissionRing::over(sq) };
+        // SAFETY: likewise; the kernel keeps CQ1.
+        let cq = unsafe { CompletionRing::over(cq) };
+        Ok(Self { sq, cq, base: Arc::new(base) })
+    }
+
+    /// Our half of the submission ring.
+    #[inline]
+    pub fn sq(&mut self) -> &mut SubmissionRing {
+        &mut self.sq
+    }
+
+    /// Our half of the completion ring.
+    #[inline]
+    pub fn cq(&mut self) -> &mut CompletionRing {
+        &mut self.cq
+    }
+
+    /// Both halves, to look at.
+    pub fn halves(&self) -> (&SubmissionRing, &CompletionRing) {
+        (&self.sq, &self.cq)
+    }
+
+    /// What both halves stand on.
+    #[inline]
+    pub fn base(&self) -> &Arc<Base> {
+        &self.base
+    }
+
+    /// Both halves, each of which may go to a thread of its own, and what they stand on.
+    pub fn split(self) -> (SubmissionRing, CompletionRing, Arc<Base>) {
+        (self.sq, self.cq, self.base)
+    }
+
+    /// Puts together what [`split`](Self::split) took apart.
+    ///
+    /// # Errors
+    ///
+    /// Gives all three back when they are not of one ring.
+    #[expect(clippy::result_large_err, reason = "the error is what the caller gave, given back")]
+    pub fn join(
+        sq: SubmissionRing,
+        cq: CompletionRing,
+        base: Arc<Base>,
+    ) -> Result<Self, (SubmissionRing, CompletionRing, Arc<Base>)> {
+        if Arc::ptr_eq(sq.memory(), cq.memory()) {
+            Ok(Self { sq, cq, base })
+        } else {
+            Err((sq, cq, base))
+        }
+    }
+
+    /// Changes the sizes of a live ring (`IORING_REGISTER_RESIZE_RINGS`, since Linux 6.13).
+    /// Completions and flushed entries move along; what was written is flushed first.
+    ///
+    /// # Errors
+    ///
+    /// [`ResizeFailure::Refused`] leaves the ring as it was. After [`ResizeFailure::Map`] the kernel
+    /// uses memory that we could not map: the ring must not be used any more.
+    ///
+    /// # Panics
+    ///
+    /// When what the kernel describes cannot be a ring (SQ2, CQ2), or lost our place in it.
+    pub fn resize(&mut self, entries: u32, cq_entries: Option<u32>) -> Result<(), ResizeFailure> {
+        let mut params = Request { cq_entries, ..Request::new(entries) }.params();
+        self.sq.flush();
+        let arg = (&raw mut params).cast();
+        // SAFETY: a live `struct io_uring_params`, which the kernel does not keep, because it copies.
+        unsafe { self.base.register(RegisterOp::RESIZE_RINGS, arg, 1) }
+            .map_err(ResizeFailure::Refused)?;
+        params.features = self.base.params.features;
+        params.flags = self.base.params.flags;
+        let layout = Layout::of(&params);
+        let regions = layout
+            .map(&self.base.kernel, &self.base.fd, params.features)
+            .map_err(ResizeFailure::Map)?;
+        let (sq, cq) = layout.parts(&params, &regions);
+        // SAFETY: as in `over`, and everything written was flushed.
+        unsafe { self.sq.move_to(sq) };
+        // SAFETY: as in `over`, since CQ1 still holds.
+        unsafe { self.cq.move_to(cq) };
+        Ok(())
+    }
+
+    /// Lets ring memory of our own be unmapped instead of leaked (RG1).
+    ///
+    /// # Safety
+    ///
+    /// Nothing may be in flight, and no polling thread may run.
+    pub unsafe fn drop_idle(self) {
+        let Self { sq, cq, base } = self;
+        let mut memory = Arc::clone(sq.memory());
+        drop((sq, cq, base));
+        // Another thread may still hold a half; then the memory is not idle, and leaks.
+        for map in Arc::get_mut(&mut memory).into_iter().flatten() {
+            // SAFETY: as promised to `drop_idle`, and no half is left.
+            unsafe { map.found_idle() };
+        }
+    }
+}
+
+/// Why a ring has its old size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResizeFailure {
+    /// The kernel refused. Nothing changed.
+    Refused(Errno),
+    /// The kernel resized the ring, and then its memory could not be mapped.
+    Map(Errno),
+}
+
+impl Base {
+    /// The kernel behind the ring.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// What holds the ring open.
+    pub fn fd(&self) -> &RingFd {
+        &self.fd
+    }
+
+    /// What `io_uring_setup(2)` returned.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// `io_uring_register(2)` on this ring.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    ///
+    /// # Safety
+    ///
+    /// As [`crate::syscall::register`].
+    pub unsafe fn register(
+        &self,
+        op: RegisterOp,
+        arg: *mut libc::c_void,
+        count: u32,
+    ) -> Result<u32, Errno> {
+        // SAFETY: as promised to `Base::register`.
+        unsafe { self.kernel.register(self.fd.by_ref(), op, arg, count) }
+    }
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        if let RingFd::Registered(index) = self.fd {
+            // A descriptor closes itself; a registered ring is let go by its index. On a thread that
+            // is not the ring's the kernel refuses, and the end of that thread lets the ring go.
+            let mut update = RsrcUpdate { offset: index, resv: 0, data: 0 };
+            let arg = (&raw mut update).cast();
+            let ring = RingRef::registered(index);
+            // SAFETY: a live `struct io_uring_rsrc_update`, which the kernel does not keep, because it
+            // copies.
+            let _ = unsafe { self.kernel.register(ring, RegisterOp::UNREGISTER_RING_FDS, arg, 1) };
+        }
+    }
+}

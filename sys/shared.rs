@@ -1,0 +1,485 @@
+//! The memory we share with the kernel: every ordering, and every dereference, of this crate.
+//!
+//! Each shared index has one writer. The writer holds it as [`Published`], the reader as
+//! [`Observed`]; a ring and its peer hold the same words with the roles exchanged:
+//!
+//! ```text
+//!                 we hold              the kernel holds
+//!   sq.tail       Published       ──►  Observed
+//!   sq.head       Observed        ◄──  Published
+//!   cq.tail       Observed        ◄──  Published
+//!   cq.head       Published       ──►  Observed
+//!   buffer tail   PublishedHalf   ──►  ObservedHalf
+//!   sq.flags      ObservedFlags   ◄──  PublishedFlags
+//!   cq.flags      PublishedFlags  ──►  ObservedFlags
+//! ```
+//!
+//! `publish` is a Release store and `observe` an Acquire load, so whatever the writer did before
+//! `publish` is visible after the `observe` that returns it. That pairing is SQ3, SQ4, CQ3, CQ4 and
+//! BR2. SQ1 and CQ1 hold because [`Observed`] has no store. SQ5 is a fence, see [`ObservedFlags`].
+//!
+//! Under `--cfg loom` the words and slots are loom's, so that a missing ordering is a reported race.
+//! No other file knows.
+//!
+//! # Safety
+//!
+//! Each type dereferences a pointer that its constructor's caller vouched for. Nothing else in the
+//! crate dereferences memory that the kernel can reach. No reference to a slot outlives the call
+//! that made it, and none is ever made to a slot that the peer writes.
+#![allow(unsafe_code, reason = "the one file that dereferences shared memory")]
+
+use core::mem::offset_of;
+use core::ptr::NonNull;
+
+#[cfg(not(loom))]
+use core::sync::atomic::{
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
+#[cfg(loom)]
+use loom::sync::atomic::{
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
+
+#[cfg(not(loom))]
+pub use core::sync::atomic::{AtomicU16 as HalfWord, AtomicU32 as Word};
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU16 as HalfWord, AtomicU32 as Word};
+
+use crate::abi::Buf;
+use crate::index::{Entries, Index};
+
+// SAFETY: the words are atomic and the slots change hands with them (SQ3, SQ4, CQ3, CQ4), so a half
+// may move to another thread; `&mut` keeps two threads from using one half at once.
+unsafe impl Send for Published {}
+// SAFETY: as for `Published`, because loads are no harder than stores.
+unsafe impl Send for Observed {}
+// SAFETY: as for `Published`.
+unsafe impl Send for PublishedHalf {}
+// SAFETY: as for `Observed`.
+unsafe impl Send for ObservedHalf {}
+// SAFETY: as for `Published`.
+unsafe impl Send for PublishedFlags {}
+// SAFETY: as for `Observed`.
+unsafe impl Send for ObservedFlags {}
+// SAFETY: as for `Observed`.
+unsafe impl Send for Counter {}
+// SAFETY: as for `Published`: SQ3, SQ4, CQ3, CQ4 say whose a slot is, not on which thread.
+unsafe impl<T: Send> Send for Slots<T> {}
+
+/// A shared index that this side alone stores.
+#[derive(Debug)]
+pub struct Published(NonNull<Word>);
+
+impl Published {
+    /// Takes the writing side of `word`.
+    ///
+    /// # Safety
+    ///
+    /// `word` must stay valid for reads and writes while the value exists, every access to it by
+    /// anyone must be atomic, and no other `Published` for it may be used.
+    pub unsafe fn new(word: NonNull<Word>) -> Self {
+        Self(word)
+    }
+
+    /// What we last published. Relaxed, since nobody else stores this word.
+    #[inline]
+    pub fn last(&self) -> Index {
+        Index::from_raw(self.word().load(Relaxed))
+    }
+
+    /// Makes everything before this call visible to the peer that observes `index`.
+    #[inline]
+    pub fn publish(&mut self, index: Index) {
+        self.word().store(index.to_raw(), Release); // Everything before this store ..
+    }
+
+    #[inline]
+    fn word(&self) -> &Word {
+        // SAFETY: valid and accessed only atomically, as promised to `Published::new`.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// A shared index that only the peer stores.
+#[derive(Debug)]
+pub struct Observed(NonNull<Word>);
+
+impl Observed {
+    /// Takes the reading side of `word`.
+    ///
+    /// # Safety
+    ///
+    /// `word` must stay valid for reads while the value exists, and every access to it by anyone
+    /// must be atomic.
+    pub unsafe fn new(word: NonNull<Word>) -> Self {
+        Self(word)
+    }
+
+    /// Where the peer has got to. Any value may come: the caller checks it against SQ2 or CQ2.
+    #[inline]
+    pub fn observe(&self) -> Index {
+        // SAFETY: valid and accessed only atomically, as promised to `Observed::new`.
+        let word = unsafe { self.0.as_ref() };
+        Index::from_raw(word.load(Acquire)) // .. is visible after this load.
+    }
+}
+
+/// The u16 tail of a buffer ring, which this side alone stores.
+#[derive(Debug)]
+pub struct PublishedHalf(NonNull<HalfWord>);
+
+impl PublishedHalf {
+    /// Takes the writing side of `word`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Published::new`].
+    pub unsafe fn new(word: NonNull<HalfWord>) -> Self {
+        Self(word)
+    }
+
+    /// Makes everything before this call visible to the peer that observes `tail`. BR2.
+    #[inline]
+    pub fn publish(&mut self, tail: u16) {
+        // SAFETY: valid and accessed only atomically, as promised to `PublishedHalf::new`.
+        let word = unsafe { self.0.as_ref() };
+        word.store(tail, Release);
+    }
+}
+
+/// The u16 tail of a buffer ring, as the kernel sees it.
+#[derive(Debug)]
+pub struct ObservedHalf(NonNull<HalfWord>);
+
+impl ObservedHalf {
+    /// Takes the reading side of `word`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Observed::new`].
+    pub unsafe fn new(word: NonNull<HalfWord>) -> Self {
+        Self(word)
+    }
+
+    /// Where the peer has got to.
+    pub fn observe(&self) -> u16 {
+        // SAFETY: valid and accessed only atomically, as promised to `ObservedHalf::new`.
+        let word = unsafe { self.0.as_ref() };
+        word.load(Acquire)
+    }
+}
+
+/// A word of flags that this side alone stores. The flags order nothing by themselves.
+#[derive(Debug)]
+pub struct PublishedFlags(NonNull<Word>);
+
+impl PublishedFlags {
+    /// Takes the writing side of `word`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Published::new`].
+    pub unsafe fn new(word: NonNull<Word>) -> Self {
+        Self(word)
+    }
+
+    /// What stands in the word. Relaxed, since nobody else stores it.
+    pub fn last(&self) -> u32 {
+        self.word().load(Relaxed)
+    }
+
+    /// Stores `bits`.
+    pub fn store(&mut self, bits: u32) {
+        self.word().store(bits, Relaxed);
+    }
+
+    /// Stores `bits`, then lets no later load run before the store.
+    ///
+    /// The peer's half of SQ5: a polling thread raises NEED_WAKEUP, then looks at the tail again.
+    pub fn store_before_loads(&mut self, bits: u32) {
+        self.word().store(bits, Relaxed);
+        fence(SeqCst);
+    }
+
+    fn word(&self) -> &Word {
+        // SAFETY: valid and accessed only atomically, as promised to `PublishedFlags::new`.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// A word of flags that only the peer stores.
+#[derive(Debug)]
+pub struct ObservedFlags(NonNull<Word>);
+
+impl ObservedFlags {
+    /// Takes the reading side of `word`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Observed::new`].
+    pub unsafe fn new(word: NonNull<Word>) -> Self {
+        Self(word)
+    }
+
+    /// The flags as they stand. Relaxed: they are hints, and order nothing.
+    #[inline]
+    pub fn now(&self) -> u32 {
+        self.word().load(Relaxed)
+    }
+
+    /// The flags as they stand after the `publish` before this call has been stored.
+    pub fn after_publish(&self) -> u32 {
+        // SQ5. The polling thread stores NEED_WAKEUP, then loads `tail`; we stored `tail`, then load
+        // NEED_WAKEUP. One of the two must see the other's store, and Release and Acquire do not
+        // order a store before a later load of another word. axboe/liburing#541.
+        fence(SeqCst);
+        self.word().load(Relaxed)
+    }
+
+    #[inline]
+    fn word(&self) -> &Word {
+        // SAFETY: valid and accessed only atomically, as promised to `ObservedFlags::new`.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// A counter that only the peer stores, and that orders nothing: `sq.dropped`, `cq.overflow`.
+#[derive(Debug)]
+pub struct Counter(NonNull<Word>);
+
+impl Counter {
+    /// Takes the reading side of `word`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Observed::new`].
+    pub unsafe fn new(word: NonNull<Word>) -> Self {
+        Self(word)
+    }
+
+    /// The count as it stands.
+    pub fn now(&self) -> u32 {
+        // SAFETY: valid and accessed only atomically, as promised to `Counter::new`.
+        let word = unsafe { self.0.as_ref() };
+        word.load(Relaxed)
+    }
+}
+
+/// The submission ring's index array, which we fill once so that slot and index agree for ever.
+///
+/// Absent with `IORING_SETUP_NO_SQARRAY`.
+#[derive(Debug)]
+pub struct IndexArray {
+    base: NonNull<Word>,
+    entries: Entries,
+}
+
+impl IndexArray {
+    /// Takes the writing side of the array.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Published::new`], for each of the `entries` words at `base`.
+    pub unsafe fn new(base: NonNull<Word>, entries: Entries) -> Self {
+        Self { base, entries }
+    }
+
+    /// Makes entry `i` of the array name slot `i`.
+    pub fn fill(&mut self) {
+        for slot in 0..self.entries.count() {
+            // SAFETY: in bounds, since `slot` is below `entries`, as promised to `IndexArray::new`.
+            let word = unsafe { self.base.add(slot as usize) };
+            // SAFETY: valid and accessed only atomically, as promised to `IndexArray::new`.
+            unsafe { word.as_ref() }.store(slot, Relaxed); // SQ3: published with the first tail.
+        }
+    }
+}
+
+/// One entry's memory in a [`Slots`].
+#[cfg(not(loom))]
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Slot<T>(core::cell::UnsafeCell<T>);
+/// One entry's memory in a [`Slots`], watched by loom.
+#[cfg(loom)]
+#[derive(Debug)]
+pub struct Slot<T>(loom::cell::UnsafeCell<T>);
+
+impl<T: Copy> Slot<T> {
+    /// A slot outside any kernel, for a peer that is none.
+    #[cfg(not(loom))]
+    pub fn new(value: T) -> Self {
+        Self(core::cell::UnsafeCell::new(value))
+    }
+
+    /// A slot outside any kernel, for a peer that is none.
+    #[cfg(loom)]
+    pub fn new(value: T) -> Self {
+        Self(loom::cell::UnsafeCell::new(value))
+    }
+
+    /// Runs `f` on the slot's memory, for writing.
+    #[inline]
+    fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        #[cfg(not(loom))]
+        let result = f(self.0.get());
+        #[cfg(loom)]
+        let result = self.0.with_mut(f);
+        result
+    }
+
+    /// Runs `f` on the slot's memory, for reading.
+    #[inline]
+    fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        #[cfg(not(loom))]
+        let result = f(self.0.get());
+        #[cfg(loom)]
+        let result = self.0.with(f);
+        result
+    }
+}
+
+/// How many units of `T` one entry takes: a submission entry is one or two times 64 bytes, a
+/// completion one or two times 16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// One unit.
+    Single,
+    /// Two units, side by side.
+    Double,
+}
+
+/// An array of slots shared with the peer.
+#[derive(Debug)]
+pub struct Slots<T> {
+    /// # Invariants
+    ///
+    /// 0. Valid for `entries` slots of `width` units while this value exists.
+    base: NonNull<Slot<T>>,
+    entries: Entries,
+    /// Index → unit: 0 for [`Width::Single`], 1 for [`Width::Double`].
+    shift: u32,
+}
+
+impl<T: Copy> Slots<T> {
+    /// Takes the slots at `base`.
+    ///
+    /// # Safety
+    ///
+    /// The caller promises invariant 0, and that any bytes are a `T`.
+    pub unsafe fn new(base: NonNull<Slot<T>>, entries: Entries, width: Width) -> Self {
+        let shift = match width {
+            Width::Single => 0,
+            Width::Double => 1,
+        };
+        Self { base, entries, shift }
+    }
+
+    /// How many slots there are.
+    #[inline]
+    pub fn entries(&self) -> Entries {
+        self.entries
+    }
+
+    /// Whether a slot is two units.
+    #[inline]
+    pub fn is_double(&self) -> bool {
+        self.shift != 0
+    }
+
+    /// Writes the first unit of the slot that `index` occupies.
+    ///
+    /// # Safety
+    ///
+    /// The slot must be ours: the peer does not touch it until it is handed over.
+    #[inline]
+    pub unsafe fn write(&mut self, index: Index, value: T) {
+        // SAFETY: ours, as promised to `write`.
+        self.unit(index, 0).with_mut(|unit| unsafe { unit.write(value) });
+    }
+
+    /// Writes the second unit of the slot that `index` occupies.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write), and the slots must be double.
+    #[inline]
+    pub unsafe fn write_rest(&mut self, index: Index, value: T) {
+        // SAFETY: ours, as promised to `write_rest`.
+        self.unit(index, 1).with_mut(|unit| unsafe { unit.write(value) });
+    }
+
+    /// Fills the first unit of the slot that `index` occupies in place, over `blank`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write); and the peer must not write to this array, ever.
+    #[inline]
+    pub unsafe fn fill(&mut self, index: Index, blank: T, fill: impl FnOnce(&mut T)) {
+        self.unit(index, 0).with_mut(|unit| {
+            // SAFETY: ours, as promised to `fill`.
+            unsafe { unit.write(blank) };
+            // SAFETY: just written, and nobody else touches it during the call, as promised to `fill`.
+            fill(unsafe { &mut *unit });
+        });
+    }
+
+    /// Copies out the first unit of the slot that `index` occupies.
+    ///
+    /// # Safety
+    ///
+    /// The slot must be ours: the peer does not write it until it is handed back.
+    #[inline]
+    pub unsafe fn read(&self, index: Index) -> T {
+        // SAFETY: ours, as promised to `read`; and any bytes are a `T`, as promised to `new`.
+        self.unit(index, 0).with(|unit| unsafe { unit.read() })
+    }
+
+    /// Copies out the second unit of the slot that `index` occupies.
+    ///
+    /// # Safety
+    ///
+    /// As for [`read`](Self::read), and the slots must be double.
+    #[inline]
+    pub unsafe fn read_rest(&self, index: Index) -> T {
+        // SAFETY: ours, as promised to `read_rest`; and any bytes are a `T`.
+        self.unit(index, 1).with(|unit| unsafe { unit.read() })
+    }
+
+    #[inline]
+    fn unit(&self, index: Index, offset: usize) -> &Slot<T> {
+        let at = (index.slot(self.entries) << self.shift) + offset;
+        // SAFETY: in bounds, since `Index::slot` is below `entries` (0), and `offset` is below the width.
+        let slot = unsafe { self.base.add(at) };
+        // SAFETY: valid (0); a `Slot` is a cell, so the peer's accesses do not conflict with this `&`.
+        unsafe { slot.as_ref() }
+    }
+}
+
+impl Slots<Buf> {
+    /// Writes the entry that `index` occupies, field by field: `resv` of entry 0 is the ring's tail,
+    /// so no entry is ever written whole. BR2.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write).
+    #[inline]
+    pub unsafe fn write_buffer(&mut self, index: Index, addr: u64, len: u32, bid: u16) {
+        self.unit(index, 0).with_mut(|unit| {
+            let start = unit.cast::<u8>();
+            let fields = [
+                (offset_of!(Buf, addr), &addr.to_ne_bytes()[..]),
+                (offset_of!(Buf, len), &len.to_ne_bytes()),
+                (offset_of!(Buf, bid), &bid.to_ne_bytes()),
+            ];
+            for (offset, bytes) in fields {
+                // SAFETY: in bounds, since a field lies inside its struct.
+                let field = unsafe { start.add(offset) };
+                // SAFETY: ours, as promised to `write_buffer`; a field has as many bytes as its value.
+                unsafe { field.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            }
+        });
+    }
+}

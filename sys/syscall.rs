@@ -1,0 +1,245 @@
+//! The three system calls, through `libc::syscall`.
+//!
+//! | number | call | what it does |
+//! |---|---|---|
+//! | 425 | [`setup`] | makes a ring and says where its words lie |
+//! | 426 | [`enter`] | consumes submissions, waits for completions |
+//! | 427 | [`register`] | everything else |
+//!
+//! Each returns the kernel's value or its error number; nothing is retried here.
+//!
+//! Leaves to others: what to do about an error, and the memory that the rings live in.
+//!
+//! # Safety
+//!
+//! Each function passes exactly the arguments that its manual page names.
+#![allow(unsafe_code, reason = "makes system calls")]
+
+use core::marker::PhantomData;
+use core::ptr;
+use core::time::Duration;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::abi::{GeteventsArg, Params, RegWait, Timespec};
+use crate::errno::Errno;
+use crate::flags::{EnterFlags, SetupFlags};
+use crate::opcode::RegisterOp;
+
+/// How a system call names a ring.
+#[derive(Debug, Clone, Copy)]
+pub struct RingRef<'a> {
+    number: RawFd,
+    named: Named,
+    ring: PhantomData<BorrowedFd<'a>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// `number` is a descriptor.
+    ByFd,
+    /// `number` is an index among this thread's registered rings.
+    ByIndex,
+}
+
+impl<'a> RingRef<'a> {
+    /// No ring: some register calls act on the task instead.
+    pub const NONE: RingRef<'static> =
+        RingRef { number: -1, named: Named::ByFd, ring: PhantomData };
+
+    /// The ring behind a descriptor.
+    pub fn fd(fd: BorrowedFd<'a>) -> Self {
+        Self { number: fd.as_raw_fd(), named: Named::ByFd, ring: PhantomData }
+    }
+
+    /// The ring that this thread registered at `index` (`IORING_REGISTER_RING_FDS`).
+    ///
+    /// On another thread, or when nothing is registered there, the kernel refuses it.
+    pub const fn registered(index: u32) -> Self {
+        Self { number: index.cast_signed(), named: Named::ByIndex, ring: PhantomData }
+    }
+
+    /// The number that stands for the ring, a descriptor or an index.
+    pub const fn number(&self) -> RawFd {
+        self.number
+    }
+
+    /// Whether the number is an index among this thread's registered rings.
+    pub fn is_registered(&self) -> bool {
+        self.named == Named::ByIndex
+    }
+}
+
+/// What holds a ring open.
+#[derive(Debug)]
+pub enum RingFd {
+    /// A descriptor.
+    Owned(OwnedFd),
+    /// An index among the rings of the thread that made it, and nothing else
+    /// (`IORING_SETUP_REGISTERED_FD_ONLY`).
+    Registered(u32),
+}
+
+impl RingFd {
+    /// The name that system calls use.
+    pub fn by_ref(&self) -> RingRef<'_> {
+        match self {
+            Self::Owned(fd) => RingRef::fd(std::os::fd::AsFd::as_fd(fd)),
+            Self::Registered(index) => RingRef::registered(*index),
+        }
+    }
+}
+
+/// The optional argument of [`enter`]: what bounds the wait.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum EnterArg<'a> {
+    /// Nothing does.
+    #[default]
+    None,
+    /// A signal mask, in force during the wait as for `ppoll(2)`.
+    SigMask(&'a libc::sigset_t),
+    /// A timeout, a minimum wait, a signal mask, or all of them (`IORING_ENTER_EXT_ARG`, since
+    /// Linux 5.11).
+    Ext(ExtArg<'a>),
+    /// The same, from the `struct io_uring_reg_wait` at this byte offset of the registered wait
+    /// region (`IORING_ENTER_EXT_ARG_REG`, since Linux 6.13).
+    Registered(usize),
+}
+
+/// The fields of [`EnterArg::Ext`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExtArg<'a> {
+    /// Wait at most so long, or, with `IORING_ENTER_ABS_TIMER`, until then.
+    pub timeout: Option<Timespec>,
+    /// Wait so long even for less than was asked for; then one completion is enough. Whole
+    /// microseconds. Since Linux 6.12 (`IORING_FEAT_MIN_TIMEOUT`).
+    pub min_wait: Option<Duration>,
+    /// A signal mask, in force during the wait.
+    pub sigmask: Option<&'a libc::sigset_t>,
+}
+
+/// The bytes of a signal mask that the kernel reads, whatever the size of libc's `sigset_t`.
+pub const SIGMASK_SIZE: usize = 8;
+
+const _: () = {
+    assert!(SIGMASK_SIZE == 8);
+    assert!(size_of::<libc::sigset_t>() >= SIGMASK_SIZE);
+};
+
+/// `io_uring_setup(2)`.
+///
+/// # Errors
+///
+/// The kernel's. `params` is unchanged then.
+///
+/// # Safety
+///
+/// With `IORING_SETUP_NO_MMAP` the two `user_addr` of `params` must point to zeroed memory that is
+/// large enough for the rings, and stays the kernel's until the ring is gone (RG1). With
+/// `IORING_SETUP_ATTACH_WQ`, `wq_fd` must be the caller's to use.
+pub unsafe fn setup(entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
+    let pointer = ptr::from_mut(params);
+    // SAFETY: a live, exclusive `struct io_uring_params`, because it was a `&mut`; the memory that it
+    // names is as promised to `setup`.
+    let number = checked(unsafe { libc::syscall(libc::SYS_io_uring_setup, entries, pointer) })?;
+    if params.flags.contains(SetupFlags::REGISTERED_FD_ONLY) {
+        return Ok(RingFd::Registered(number));
+    }
+    // SAFETY: a new descriptor that nobody else owns, since that is what success means.
+    Ok(RingFd::Owned(unsafe { OwnedFd::from_raw_fd(number.cast_signed()) }))
+}
+
+/// `io_uring_enter(2)`. The flags that say what `arg` is, and how `ring` is named, are added here.
+///
+/// # Errors
+///
+/// The kernel's. Nothing was consumed then; after a partial submission it returns the count.
+///
+/// # Safety
+///
+/// Every request visible in the ring must point to memory that is valid until it completes (OP1).
+pub unsafe fn enter(
+    ring: RingRef<'_>,
+    to_submit: u32,
+    min_complete: u32,
+    flags: EnterFlags,
+    arg: EnterArg<'_>,
+) -> Result<u32, Errno> {
+    let call = |form: EnterFlags, arg: *const libc::c_void, size: usize| {
+        let named = match ring.named {
+            Named::ByFd => EnterFlags::empty(),
+            Named::ByIndex => EnterFlags::REGISTERED_RING,
+        };
+        let flags = (flags | form | named).bits();
+        // SAFETY: `arg` points to a live argument of the form that the flags name, or is an offset;
+        // the requests are as promised to `enter`.
+        checked(unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                ring.number,
+                to_submit,
+                min_complete,
+                flags,
+                arg,
+                size,
+            )
+        })
+    };
+    match arg {
+        EnterArg::None => call(EnterFlags::empty(), ptr::null(), 0),
+        EnterArg::SigMask(mask) => {
+            call(EnterFlags::empty(), ptr::from_ref(mask).cast(), SIGMASK_SIZE)
+        }
+        EnterArg::Ext(ext) => {
+            let timeout = ext.timeout;
+            let address = |pointer: *const libc::c_void| pointer.expose_provenance() as u64;
+            let arg = GeteventsArg {
+                sigmask: ext.sigmask.map_or(0, |mask| address(ptr::from_ref(mask).cast())),
+                sigmask_sz: if ext.sigmask.is_some() { 8 } else { 0 },
+                min_wait_usec: ext.min_wait.map_or(0, whole_micros),
+                ts: timeout.as_ref().map_or(0, |timeout| address(ptr::from_ref(timeout).cast())),
+            };
+            let size = size_of::<GeteventsArg>();
+            call(EnterFlags::EXT_ARG, ptr::from_ref(&arg).cast(), size)
+        }
+        EnterArg::Registered(offset) => {
+            let form = EnterFlags::EXT_ARG | EnterFlags::EXT_ARG_REG;
+            call(form, ptr::without_provenance(offset), size_of::<RegWait>())
+        }
+    }
+}
+
+/// `io_uring_register(2)`.
+///
+/// # Errors
+///
+/// The kernel's.
+///
+/// # Safety
+///
+/// `arg` and `count` must be what `op` takes, per `io_uring_register(2)`; memory that the kernel
+/// keeps using after the call must stay valid until it is unregistered and idle (RG1).
+pub unsafe fn register(
+    ring: RingRef<'_>,
+    op: RegisterOp,
+    arg: *mut libc::c_void,
+    count: u32,
+) -> Result<u32, Errno> {
+    let named = match ring.named {
+        Named::ByFd => 0,
+        Named::ByIndex => RegisterOp::USE_REGISTERED_RING,
+    };
+    // SAFETY: `arg` and `count` are what `op` takes, as promised to `register`.
+    checked(unsafe {
+        libc::syscall(libc::SYS_io_uring_register, ring.number, op.0 | named, arg, count)
+    })
+}
+
+/// `duration` in microseconds, rounded up so that a short wait is not none.
+fn whole_micros(duration: Duration) -> u32 {
+    let micros = duration.as_nanos().div_ceil(1000);
+    u32::try_from(micros).unwrap_or(u32::MAX)
+}
+
+fn checked(result: libc::c_long) -> Result<u32, Errno> {
+    if result < 0 { Err(Errno::last()) } else { Ok(u32::try_from(result).expect("an int")) }
+}
