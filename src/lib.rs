@@ -1,1 +1,66 @@
-//! A safe binding to Linux io_uring.
+//! A safe binding to Linux io_uring by raw syscalls, without liburing.
+//!
+//! ```text
+//!   you ──►  Ring: push, submit, wait, pop            this crate: owns the ring's life
+//!            ──────────────────────────────────
+//!            SubmissionRing, CompletionRing           annulus-sys: the protocol
+//!            shared words, three syscalls                          and the ABI
+//!   ───────────────────────────────────────────
+//!            the kernel
+//! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | make a ring | [`Setup`] |
+//! | use it | [`Ring`] |
+//! | know what this kernel can do | [`Capabilities`] |
+//! | submit on one thread and reap on another | [`Ring::split`] |
+//! | read the ring code | [`sys`], from its top |
+//!
+//! # Example
+//!
+//! ```
+//! use annulus::Setup;
+//! use annulus::sys::abi::Sqe;
+//! use annulus::sys::opcode::Opcode;
+//!
+//! let mut ring = Setup::new(8).build()?;
+//! for user_data in [1, 2, 3] {
+//!     let nop = Sqe { opcode: Opcode::NOP, user_data, ..Sqe::ZERO };
+//!     // SAFETY: a NOP points to nothing (OP1).
+//!     unsafe { ring.push(nop)? };
+//! }
+//! ring.submit_and_wait(3)?;
+//! let mut seen = Vec::new();
+//! ring.drain(|cqe| seen.push(cqe.user_data))?;
+//! assert_eq!(seen, [1, 2, 3]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![warn(unreachable_pub)]
+#![expect(
+    clippy::unnecessary_safety_comment,
+    reason = "the one in the example, which clippy takes for the first item's"
+)]
+
+#[doc(no_inline)]
+pub use annulus_sys as sys;
+
+pub mod capabilities;
+pub mod chain;
+pub mod denied;
+mod disabled;
+mod enter;
+pub mod error;
+mod forecast;
+mod notify;
+mod register;
+pub mod ring;
+pub mod setup;
+pub mod split;
+
+pub use capabilities::Capabilities;
+pub use denied::SetupError;
+pub use disabled::DisabledRing;
+pub use error::{EnterCause, EnterError, Woken};
+pub use ring::{Ring, Stats};
+pub use setup::Setup;

@@ -38,8 +38,9 @@ pub struct Sqe {
     pub opcode: Opcode,
     /// What holds for a request of any kind.
     pub flags: SqeFlags,
-    /// The priority of a read or a write; for the network,
-    /// [`RecvSendFlags`](crate::flags::RecvSendFlags) or [`AcceptFlags`](crate::flags::AcceptFlags).
+    /// The priority of a read or a write; for the network
+    /// [`RecvSendFlags`](crate::flags::RecvSendFlags) and
+    /// [`AcceptFlags`](crate::flags::AcceptFlags).
     pub ioprio: u16,
     /// The file: a descriptor, or with `FIXED_FILE` an index into the registered files.
     pub fd: i32,
@@ -97,6 +98,7 @@ impl Sqe {
     };
 
     /// The command of a `URING_CMD`: the last 16 bytes.
+    #[inline]
     pub const fn cmd(&self) -> [u8; 16] {
         let mut cmd = [0; 16];
         let (first, second) = cmd.split_at_mut(8);
@@ -106,6 +108,7 @@ impl Sqe {
     }
 
     /// Replaces the command of a `URING_CMD`.
+    #[inline]
     pub const fn set_cmd(&mut self, cmd: [u8; 16]) {
         let (words, _) = cmd.as_chunks::<8>();
         self.addr3 = u64::from_le_bytes(words[0]);
@@ -219,16 +222,23 @@ impl Cqe {
     pub const ZERO: Self = Self { user_data: 0, res: 0, flags: CqeFlags::empty() };
 
     /// What the request returned, or the error with which it failed.
+    ///
+    /// # Errors
+    ///
+    /// When `res` is below zero. What each error means depends on the request.
+    #[inline]
     pub fn result(&self) -> Result<u32, Errno> {
         Errno::split(self.res)
     }
 
     /// Whether no other completion of the request will come (OP1): the flag `MORE` is not set.
+    #[inline]
     pub const fn is_last(&self) -> bool {
         !self.flags.contains(CqeFlags::MORE)
     }
 
     /// The buffer that the kernel chose, if it chose one.
+    #[inline]
     pub const fn buffer_id(&self) -> Option<u16> {
         if !self.flags.contains(CqeFlags::BUFFER) {
             return None;

@@ -129,7 +129,7 @@ impl Group {
     /// # Safety
     ///
     /// No request that selects from this group may be in flight.
-    pub unsafe fn unregister_idle(mut self) -> Result<(), Errno> {
+    pub unsafe fn unregister_idle(self) -> Result<(), Errno> {
         let mut reg = BufReg { bgid: self.id, ..BufReg::default() };
         register(&self.base, RegisterOp::UNREGISTER_PBUF_RING, &mut reg)?;
         // SAFETY: as promised to `unregister_idle`, and the kernel no longer knows the ring.

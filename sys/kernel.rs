@@ -9,7 +9,7 @@
 //!   push, pop ────────────────────────────  touch only the mapping
 //! ```
 //!
-//! Behind the doors stands Linux. With the feature `sim` something else can ([`Doors`]): a model
+//! Behind the doors stands Linux. With the feature `sim` something else can (`Doors`): a model
 //! that runs the ring code above it unchanged, since push and pop never come through here. Without
 //! the feature each door is a direct call.
 //!

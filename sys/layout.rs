@@ -246,7 +246,7 @@ impl OwnMemory {
     ///
     /// The kernel must be done with the memory for good.
     pub(crate) unsafe fn found_idle(self) {
-        for mut map in [Some(self.rings), self.sqes].into_iter().flatten() {
+        for map in [Some(self.rings), self.sqes].into_iter().flatten() {
             // SAFETY: as promised to `OwnMemory::found_idle`.
             unsafe { map.found_idle() };
         }

@@ -18,6 +18,7 @@
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
@@ -49,18 +50,15 @@ enum Backing {
     /// Unmapped when dropped.
     Ring(#[expect(dead_code, reason = "owns the mapping")] MmapRaw),
     /// Leaked when dropped, unless it was found idle (RG1).
-    Own(ManuallyDrop<MmapRaw>, Idle),
+    Own(ManuallyDrop<MmapRaw>, OnceLock<Idle>),
     /// Whatever a simulated kernel keeps alive.
     #[cfg(feature = "sim")]
     Foreign(#[expect(dead_code, reason = "owns the memory")] Box<dyn core::any::Any + Send + Sync>),
 }
 
-/// Whether memory that the kernel had is known to be ours alone again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Idle {
-    No,
-    Yes,
-}
+/// Memory that the kernel had is known to be ours alone again.
+#[derive(Debug, Clone, Copy)]
+struct Idle;
 
 // SAFETY: a mapping is memory of the process, not of a thread, and `Map` itself never touches it.
 unsafe impl Send for Map {}
@@ -103,7 +101,7 @@ impl Map {
         let map = MmapRaw::from(map);
         map.advise(Advice::DontFork).map_err(|error| Errno::of(&error))?;
         let base = NonNull::new(map.as_mut_ptr()).expect("mmap maps nothing at 0");
-        Ok(Self { base, len, backing: Backing::Own(ManuallyDrop::new(map), Idle::No) })
+        Ok(Self { base, len, backing: Backing::Own(ManuallyDrop::new(map), OnceLock::new()) })
     }
 
     /// Wraps memory that `keeper` keeps alive, for a kernel that is not Linux.
@@ -155,17 +153,20 @@ impl Map {
     /// # Safety
     ///
     /// The kernel must be done with the memory for good.
-    pub unsafe fn found_idle(&mut self) {
-        if let Backing::Own(_, idle) = &mut self.backing {
-            *idle = Idle::Yes;
+    pub unsafe fn found_idle(&self) {
+        if let Backing::Own(_, idle) = &self.backing {
+            idle.get_or_init(|| Idle);
         }
     }
 }
 
 impl Drop for Map {
     fn drop(&mut self) {
-        if let Backing::Own(map, Idle::Yes) = &mut self.backing {
-            // SAFETY: dropped once, here, as the map is not used again; idle, as promised to `found_idle`.
+        if let Backing::Own(map, idle) = &mut self.backing
+            && idle.get().is_some()
+        {
+            // SAFETY: dropped once, because the map is not used again; idle, as promised to
+            // `found_idle` (RG1).
             unsafe { ManuallyDrop::drop(map) };
         }
     }
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn own_memory_is_whole_pages_zeroed_and_writable() {
-        let mut map = Map::own(100, Pages::Ordinary).unwrap();
+        let map = Map::own(100, Pages::Ordinary).unwrap();
         assert_eq!(map.len(), page_size());
         let words = map.at::<u64>(0, page_size() / 8);
         // SAFETY: in bounds, because `at` checked; nobody else has the memory.

@@ -1,9 +1,9 @@
 //! The numbers that choose what a request (`sqe->opcode`) or `io_uring_register(2)` does.
 //!
 //! ```text
-//!   number            newtype         how many Linux 7.3 has    which ones this kernel has
-//!   sqe->opcode       Opcode(u8)      Opcode::LAST              RegisterOp::PROBE, RegisterOp::QUERY
-//!   register opcode   RegisterOp(u32) RegisterOp::LAST          RegisterOp::QUERY
+//!   number            newtype           how many 7.3 has    which ones a kernel has
+//!   sqe->opcode       Opcode(u8)        Opcode::LAST        RegisterOp::PROBE, ::QUERY
+//!   register opcode   RegisterOp(u32)   RegisterOp::LAST    RegisterOp::QUERY
 //! ```
 //!
 //! Newtypes and not enums: a newer kernel may report numbers that we do not know, and those must

@@ -148,6 +148,12 @@ impl Rings {
         &mut self.cq
     }
 
+    /// Both halves at once.
+    #[inline]
+    pub fn both(&mut self) -> (&mut SubmissionRing, &mut CompletionRing) {
+        (&mut self.sq, &mut self.cq)
+    }
+
     /// Both halves, to look at.
     pub fn halves(&self) -> (&SubmissionRing, &CompletionRing) {
         (&self.sq, &self.cq)
@@ -194,6 +200,10 @@ impl Rings {
     ///
     /// When what the kernel describes cannot be a ring (SQ2, CQ2), or lost our place in it.
     pub fn resize(&mut self, entries: u32, cq_entries: Option<u32>) -> Result<(), ResizeFailure> {
+        if self.base.params.flags.contains(SetupFlags::NO_MMAP) {
+            // The kernel would want new memory of ours, and we could not tell when the old is idle.
+            return Err(ResizeFailure::Refused(Errno::new(libc::EINVAL)));
+        }
         let mut params = Request { cq_entries, ..Request::new(entries) }.params();
         self.sq.flush();
         let arg = (&raw mut params).cast();
@@ -214,18 +224,14 @@ impl Rings {
         Ok(())
     }
 
-    /// Lets ring memory of our own be unmapped instead of leaked (RG1).
+    /// Lets ring memory of our own be unmapped when both halves are gone, instead of leaked (RG1).
     ///
     /// # Safety
     ///
-    /// Nothing may be in flight, and no polling thread may run.
-    pub unsafe fn drop_idle(self) {
-        let Self { sq, cq, base } = self;
-        let mut memory = Arc::clone(sq.memory());
-        drop((sq, cq, base));
-        // Another thread may still hold a half; then the memory is not idle, and leaks.
-        for map in Arc::get_mut(&mut memory).into_iter().flatten() {
-            // SAFETY: as promised to `drop_idle`, and no half is left.
+    /// Nothing may be in flight or be submitted any more, and no polling thread may run.
+    pub unsafe fn found_idle(&self) {
+        for map in self.sq.memory().iter() {
+            // SAFETY: as promised to `Rings::found_idle`.
             unsafe { map.found_idle() };
         }
     }

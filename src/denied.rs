@@ -1,0 +1,291 @@
+//! Why there is no ring, and what to do about it.
+//!
+//! | `io_uring_setup(2)` says | because | looked up in |
+//! |---|---|---|
+//! | `EPERM` | `kernel.io_uring_disabled` | `/proc/sys/kernel/io_uring_disabled`, `io_uring_group` |
+//! | `EPERM` | a seccomp filter: Docker, containerd, a sandbox | `/proc/self/status`, `Seccomp: 2` |
+//! | `ENOSYS` | no io_uring in the kernel, or a filter that hides it | the same |
+//! | `ENOMEM` | `RLIMIT_MEMLOCK` | `getrlimit(2)` |
+//! | `EMFILE` | `RLIMIT_NOFILE` | `getrlimit(2)` |
+//! | `EINVAL` | a flag that this kernel does not know | each flag, tried on its own |
+//!
+//! The look-up comes after the failure and never before: what the kernel says decides, and no version
+//! number does.
+#![allow(unsafe_code, reason = "asks for resource limits")]
+
+use std::fs;
+
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::SetupFlags;
+use annulus_sys::kernel::Kernel;
+use annulus_sys::map::{HUGE_PAGE, Pages};
+use annulus_sys::rings::{Request, Rings, SetupFailure};
+use thiserror::Error;
+
+/// Why there is no ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// No kernel makes such a ring. The kernel was not asked.
+    #[error("no kernel makes such a ring: {reason}")]
+    Invalid {
+        /// What is wrong, and how to put it right.
+        reason: &'static str,
+    },
+    /// This kernel does not know a flag that was asked for.
+    #[error("this kernel does not know {flag}, which needs Linux {since}")]
+    Unsupported {
+        /// The flag.
+        flag: FlagName,
+        /// The first release that knows it.
+        since: &'static str,
+    },
+    /// The administrator has turned io_uring off.
+    #[error(
+        "io_uring is turned off here (kernel.io_uring_disabled = {value}): an administrator can set \
+         it to 0{}, or fall back to epoll",
+        group_hint(*value)
+    )]
+    DisabledBySysctl {
+        /// 1: off for the unprivileged outside `kernel.io_uring_group`. 2: off for everybody.
+        value: u32,
+    },
+    /// A seccomp filter refuses the call, as those of Docker and other sandboxes do.
+    #[error(
+        "a seccomp filter refuses io_uring, as those of Docker, containerd and other sandboxes do: \
+         allow io_uring_setup, io_uring_enter and io_uring_register in its profile (docker run \
+         --security-opt seccomp=profile.json), or fall back to epoll"
+    )]
+    DeniedBySeccomp,
+    /// The kernel refuses for want of privilege.
+    #[error("the kernel refuses io_uring to this user (EPERM): {}", denied_hint(*polled))]
+    Denied {
+        /// Whether a polling thread was asked for, which needs privilege on some old kernels.
+        polled: Polled,
+    },
+    /// There is no io_uring here.
+    #[error(
+        "there is no io_uring here (ENOSYS): {}; fall back to epoll",
+        absent_hint(*filter)
+    )]
+    NotSupported {
+        /// Whether a seccomp filter is in force, which may be what hides it.
+        filter: Filter,
+    },
+    /// The ring does not fit into what this user may lock into memory.
+    #[error(
+        "the ring needs about {needed} bytes of locked memory, and the limit is {limit}, of which \
+         rings that were just dropped may still hold a part: raise it (ulimit -l, RLIMIT_MEMLOCK), \
+         or make a smaller ring"
+    )]
+    LockedMemory {
+        /// Bytes that the ring takes, about.
+        needed: u64,
+        /// The soft limit `RLIMIT_MEMLOCK`, in bytes.
+        limit: u64,
+    },
+    /// The kernel has no memory for the ring.
+    #[error("the kernel has no memory for the ring ({needed} bytes)")]
+    OutOfMemory {
+        /// Bytes that the ring takes, about.
+        needed: u64,
+    },
+    /// The pool of huge pages is empty.
+    #[error(
+        "no huge page is free: set some aside (sysctl vm.nr_hugepages), or use ordinary pages; the \
+         ring takes {pages} of 2 MiB"
+    )]
+    NoHugePages {
+        /// Huge pages that the ring takes.
+        pages: u64,
+    },
+    /// The kernel cannot use this memory of ours.
+    #[error(
+        "the kernel cannot use this memory: before Linux 6.14 each region of a ring must be one page, \
+         ordinary or huge; make a smaller ring, or use huge pages"
+    )]
+    ScatteredMemory,
+    /// Too many files are open.
+    #[error("too many open files; the limit is {limit} (ulimit -n, RLIMIT_NOFILE)")]
+    TooManyFiles {
+        /// The soft limit `RLIMIT_NOFILE`.
+        limit: u64,
+    },
+    /// The ring could not be mapped.
+    #[error("the ring could not be mapped: {0}")]
+    Map(Errno),
+    /// Something else.
+    #[error("io_uring_setup: {0}")]
+    Other(Errno),
+}
+
+/// Whether a polling thread was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the name says it")]
+pub enum Polled {
+    Yes,
+    No,
+}
+
+/// Whether a seccomp filter is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the name says it")]
+pub enum Filter {
+    Present,
+    Absent,
+}
+
+/// A set-up flag that prints as the kernel's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlagName(pub SetupFlags);
+
+impl std::fmt::Display for FlagName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.iter_names().next() {
+            Some((name, _)) => write!(f, "IORING_SETUP_{name}"),
+            None => write!(f, "the set-up flag {:#x}", self.0.bits()),
+        }
+    }
+}
+
+fn group_hint(value: u32) -> &'static str {
+    if value == 1 { ", or put this user's group into kernel.io_uring_group" } else { "" }
+}
+
+fn absent_hint(filter: Filter) -> &'static str {
+    match filter {
+        Filter::Present => "a seccomp filter hides it, or the kernel was built without it",
+        Filter::Absent => "it needs Linux 5.1, built with CONFIG_IO_URING",
+    }
+}
+
+fn denied_hint(polled: Polled) -> &'static str {
+    match polled {
+        Polled::Yes => "before Linux 5.13 a polling thread needs CAP_SYS_ADMIN or CAP_SYS_NICE",
+        Polled::No => "a security module or a sandbox does not allow it",
+    }
+}
+
+/// Says why the kernel refused `request`, unless with `EINVAL`.
+pub(crate) fn explain(failure: SetupFailure, request: &Request<'_>) -> SetupError {
+    let needed = bytes_needed(request);
+    let errno = match failure {
+        SetupFailure::Setup(errno) => errno,
+        SetupFailure::Map(errno) if errno.is(libc::ENOMEM) || errno.is(libc::EAGAIN) => {
+            return out_of_memory(needed);
+        }
+        SetupFailure::Map(errno) => return SetupError::Map(errno),
+        SetupFailure::OwnMemory(_) if request.pages == Pages::Huge => {
+            return SetupError::NoHugePages { pages: needed.div_ceil(HUGE_PAGE as u64) };
+        }
+        SetupFailure::OwnMemory(_) => return SetupError::OutOfMemory { needed },
+    };
+    match errno.raw() {
+        libc::EPERM => explain_denial(request),
+        libc::ENOSYS => SetupError::NotSupported { filter: seccomp_filter() },
+        libc::ENOMEM => out_of_memory(needed),
+        libc::EMFILE => SetupError::TooManyFiles { limit: limit_of(libc::RLIMIT_NOFILE) },
+        libc::EFAULT if request.flags.contains(SetupFlags::NO_MMAP) => SetupError::ScatteredMemory,
+        _ => SetupError::Other(errno),
+    }
+}
+
+/// Says why the kernel refused `request` with `EINVAL`: each flag is tried on a small ring of its
+/// own, oldest first.
+pub(crate) fn explain_invalid(kernel: &Kernel, errno: Errno, request: &Request<'_>) -> SetupError {
+    for (_, flag) in request.flags.iter_names() {
+        if !accepts(kernel, flag) {
+            let since = flag.since().unwrap_or("(unknown)");
+            return SetupError::Unsupported { flag: FlagName(flag), since };
+        }
+    }
+    // On kernels that want contiguous memory, EINVAL says that it is not.
+    if request.flags.contains(SetupFlags::NO_MMAP) {
+        return SetupError::ScatteredMemory;
+    }
+    let known: SetupFlags = request.flags.iter_names().map(|(_, flag)| flag).collect();
+    let unknown = request.flags - known;
+    if !unknown.is_empty() {
+        return SetupError::Unsupported { flag: FlagName(unknown), since: "(unknown)" };
+    }
+    SetupError::Other(errno)
+}
+
+/// Whether the kernel takes a small ring with `flag` and the flags that it needs.
+pub(crate) fn accepts(kernel: &Kernel, flag: SetupFlags) -> bool {
+    let needed = match flag {
+        SetupFlags::DEFER_TASKRUN => SetupFlags::SINGLE_ISSUER,
+        SetupFlags::TASKRUN_FLAG => SetupFlags::COOP_TASKRUN,
+        SetupFlags::SQ_AFF => SetupFlags::SQPOLL,
+        SetupFlags::HYBRID_IOPOLL => SetupFlags::IOPOLL,
+        SetupFlags::SQ_REWIND => SetupFlags::NO_SQARRAY,
+        SetupFlags::REGISTERED_FD_ONLY => SetupFlags::NO_MMAP,
+        _ => SetupFlags::empty(),
+    };
+    let (mut request, mut flags) = (Request::new(1), flag | needed);
+    if flags.contains(SetupFlags::CQSIZE) {
+        flags -= SetupFlags::CQSIZE;
+        request.cq_entries = Some(2);
+    }
+    if flags.contains(SetupFlags::ATTACH_WQ) {
+        return true; // As old as CQSIZE's successor CLAMP; what is wrong is the ring to attach to.
+    }
+    let request = Request { flags, ..request };
+    // Anything but EINVAL says that the flag was understood.
+    !matches!(
+        Rings::setup(kernel, &request),
+        Err(SetupFailure::Setup(errno)) if errno.is(libc::EINVAL)
+    )
+}
+
+fn explain_denial(request: &Request<'_>) -> SetupError {
+    let value = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    // 0 denies nobody; 1 denies those who got here, since the privileged did not.
+    if let Some(value @ 1..) = value.ok().and_then(|text| text.trim().parse().ok()) {
+        return SetupError::DisabledBySysctl { value };
+    }
+    if seccomp_filter() == Filter::Present {
+        return SetupError::DeniedBySeccomp;
+    }
+    let polled = request.flags.contains(SetupFlags::SQPOLL);
+    SetupError::Denied { polled: if polled { Polled::Yes } else { Polled::No } }
+}
+
+/// Whether this thread runs under a seccomp filter.
+fn seccomp_filter() -> Filter {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    match mode.map(str::trim) {
+        Some("2") => Filter::Present,
+        _ => Filter::Absent,
+    }
+}
+
+fn out_of_memory(needed: u64) -> SetupError {
+    let limit = limit_of(libc::RLIMIT_MEMLOCK);
+    // Without a limit, or far below it, the memory itself has run out. What other rings of this user
+    // hold counts too and cannot be asked for, so the limit is suspected first.
+    if limit == u64::MAX {
+        SetupError::OutOfMemory { needed }
+    } else {
+        SetupError::LockedMemory { needed, limit }
+    }
+}
+
+/// About how many bytes the rings of `request` take.
+fn bytes_needed(request: &Request<'_>) -> u64 {
+    let sq = u64::from(request.entries.next_power_of_two());
+    let cq = request.cq_entries.map_or(2 * sq, |entries| u64::from(entries.next_power_of_two()));
+    let sqe = if request.flags.contains(SetupFlags::SQE128) { 128 } else { 64 };
+    let cqe = if request.flags.contains(SetupFlags::CQE32) { 32 } else { 16 };
+    let array = if request.flags.contains(SetupFlags::NO_SQARRAY) { 0 } else { 4 };
+    sq * (sqe + array) + cq * cqe
+}
+
+fn limit_of(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live `struct rlimit`, because it is a local.
+    let result = unsafe { libc::getrlimit(resource, &raw mut limit) };
+    assert!(result == 0, "getrlimit knows the resources that libc names");
+    limit.rlim_cur
+}

@@ -1,0 +1,78 @@
+//! From a set-up to a ring, on this thread or on another.
+//!
+//! ```text
+//!   Setup::build ──────────────────────────────────────────────► Ring       (this thread's)
+//!   Setup::build_disabled ─► DisabledRing ─── Send ──► enable ──► Ring      (that thread's)
+//! ```
+//!
+//! A ring of one issuer belongs to the thread that makes it, or, when it was made disabled, to the
+//! thread that enables it.
+
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::SetupFlags;
+use annulus_sys::rings::Rings;
+
+use crate::denied::SetupError;
+use crate::register;
+use crate::ring::Ring;
+use crate::setup::Setup;
+
+impl Setup<'_> {
+    /// Makes the ring, for this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] names the cause and the cure.
+    pub fn build(&self) -> Result<Ring, SetupError> {
+        self.rings(SetupFlags::empty()).map(Ring::over)
+    }
+
+    /// Makes the ring disabled (`R_DISABLED`): nothing can be submitted until it is enabled, on the
+    /// thread that will use it. Since Linux 5.10.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] names the cause and the cure.
+    #[doc(alias = "IORING_SETUP_R_DISABLED")]
+    pub fn build_disabled(&self) -> Result<DisabledRing, SetupError> {
+        self.rings(SetupFlags::R_DISABLED).map(|rings| DisabledRing { rings })
+    }
+}
+
+/// A ring that is not enabled yet, and may go to another thread.
+///
+/// ```
+/// let disabled = annulus::Setup::new(4).build_disabled()?;
+/// let sizes = std::thread::spawn(move || {
+///     let ring = disabled.enable().expect("the ring is new");
+///     (ring.sq_entries(), ring.cq_entries())
+/// });
+/// assert_eq!(sizes.join().expect("no panic"), (4, 8));
+/// # Ok::<(), annulus::SetupError>(())
+/// ```
+#[derive(Debug)]
+pub struct DisabledRing {
+    rings: Rings,
+}
+
+impl DisabledRing {
+    /// Enables the ring, which from now on belongs to this thread.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, with the ring: `EBADF` for a ring with `REGISTERED_FD_ONLY` that was made on
+    /// another thread.
+    #[doc(alias = "IORING_REGISTER_ENABLE_RINGS")]
+    #[expect(clippy::result_large_err, reason = "the error is the ring, given back")]
+    pub fn enable(self) -> Result<Ring, (Self, Errno)> {
+        match register::enable(self.rings.base()) {
+            Ok(()) => Ok(Ring::over(self.rings)),
+            Err(errno) => Err((self, errno)),
+        }
+    }
+
+    /// The ring underneath, for calls to `io_uring_register(2)` that only a disabled ring takes.
+    pub fn rings(&self) -> &Rings {
+        &self.rings
+    }
+}

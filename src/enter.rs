@@ -1,0 +1,383 @@
+//! When to enter the kernel, with what, and what its answer means.
+//!
+//! ```text
+//!               anything to submit?  enough ready?  does it hold something back?
+//!   submit             yes                 –                   also ask (CQ5)       ─► enter
+//!                      no                                                           ─► no syscall
+//!   wait                –                  no                                       ─► enter
+//!                       –                  yes                                      ─► no syscall
+//!   peek, drain         –                  none                yes                  ─► enter
+//! ```
+//!
+//! The kernel skips the wait, and the overflow list, when it did not consume all that it was given;
+//! then we enter again, for the rest. It answers with the count whenever it consumed anything, also
+//! when a signal or a timeout ended the wait; then we tell them apart by what is ready, and by the
+//! clock.
+//!
+//! Keeps CQ5. Leaves to others: what was pushed, and whose the completions are.
+#![allow(unsafe_code, reason = "enters the kernel")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use annulus_sys::cq::CompletionRing;
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::{EnterFlags, Features, SetupFlags, SqRingFlags};
+use annulus_sys::rings::Base;
+use annulus_sys::sq::SubmissionRing;
+use annulus_sys::syscall::{EnterArg, ExtArg, RingRef};
+
+use crate::error::{EnterCause, EnterError, Woken};
+
+/// The way into the kernel: the ring's name, its mode, and a count of the times we went.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    base: Arc<Base>,
+    mode: Mode,
+    /// The index under which this thread registered the ring.
+    registered: Option<u32>,
+    pub(crate) enters: u64,
+    pub(crate) submitted: u64,
+    pub(crate) overflows: u64,
+}
+
+/// What the set-up flags mean for entering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mode {
+    submits: By,
+    reaps: By,
+    defers: Defers,
+}
+
+/// Who does the work between us and the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Our enter.
+    Us,
+    /// The kernel, on its own.
+    Kernel,
+}
+
+/// Whether the kernel holds completions back until we enter (CQ5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Defers {
+    /// It does not: an interrupt posts them.
+    Never,
+    /// It raises TASKRUN when it does.
+    Flagged,
+    /// It does without a sign.
+    Silently,
+}
+
+/// What bounds a wait.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Bound {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) min_wait: Option<Duration>,
+}
+
+impl Mode {
+    fn of(flags: SetupFlags) -> Self {
+        let sqpoll = flags.contains(SetupFlags::SQPOLL);
+        let deferring = SetupFlags::DEFER_TASKRUN | SetupFlags::COOP_TASKRUN;
+        Self {
+            submits: if sqpoll { By::Kernel } else { By::Us },
+            reaps: if flags.contains(SetupFlags::IOPOLL) && !sqpoll { By::Us } else { By::Kernel },
+            defers: if !flags.intersects(deferring) {
+                Defers::Never
+            } else if flags.contains(SetupFlags::TASKRUN_FLAG) {
+                Defers::Flagged
+            } else {
+                Defers::Silently
+            },
+        }
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(base: Arc<Base>) -> Self {
+        let mode = Mode::of(base.params().flags);
+        Self { base, mode, registered: None, enters: 0, submitted: 0, overflows: 0 }
+    }
+
+    pub(crate) fn base(&self) -> &Arc<Base> {
+        &self.base
+    }
+
+    pub(crate) fn registered(&self) -> Option<u32> {
+        self.registered
+    }
+
+    pub(crate) fn set_registered(&mut self, index: Option<u32>) {
+        self.registered = index;
+    }
+
+    /// The same gate, with the figures of both halves of a split ring.
+    pub(crate) fn joined(mut self, other: &Self) -> Self {
+        self.enters += other.enters;
+        self.overflows += other.overflows;
+        self
+    }
+
+    /// Whether the kernel takes entries without being entered.
+    pub(crate) fn polls(&self) -> bool {
+        self.mode.submits == By::Kernel
+    }
+
+    pub(crate) fn enter(
+        &mut self,
+        to_submit: u32,
+        min_complete: u32,
+        flags: EnterFlags,
+        arg: EnterArg<'_>,
+    ) -> Result<u32, Errno> {
+        self.enters += 1;
+        let ring = match self.registered {
+            Some(index) => RingRef::registered(index),
+            None => self.base.fd().by_ref(),
+        };
+        // SAFETY: OP1 holds for every entry in the ring, as promised to `push`, which put it there.
+        unsafe { self.base.kernel().enter(ring, to_submit, min_complete, flags, arg) }
+    }
+
+    /// Asks for what the kernel holds back (CQ5).
+    pub(crate) fn get_events(&mut self, cq: &CompletionRing) -> Result<(), EnterError> {
+        self.overflows += u64::from(cq.hints().contains(SqRingFlags::CQ_OVERFLOW));
+        match self.enter(0, 0, EnterFlags::GETEVENTS, EnterArg::None) {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(EnterError::new(0, errno)),
+        }
+    }
+
+    /// Whether the kernel says that it holds completions back.
+    pub(crate) fn flagged(cq: &CompletionRing) -> bool {
+        cq.hints().intersects(SqRingFlags::CQ_OVERFLOW | SqRingFlags::TASKRUN)
+    }
+
+    /// Whether the kernel may hold completions back, the ring being empty while `in_flight` requests
+    /// have not ended (CQ5).
+    pub(crate) fn may_hold_back(&self, cq: &CompletionRing, in_flight: u32) -> bool {
+        let silent = self.mode.reaps == By::Us || self.mode.defers == Defers::Silently;
+        Self::flagged(cq) || (silent && in_flight > 0)
+    }
+
+    /// Submits everything written. Enters only if there is something.
+    #[inline]
+    pub(crate) fn submit(
+        &mut self,
+        sq: &mut SubmissionRing,
+        cq: Option<&CompletionRing>,
+    ) -> Result<u32, EnterError> {
+        if self.polls() {
+            return self.publish(sq);
+        }
+        let mut submitted = 0;
+        loop {
+            let pending = sq.flush();
+            if pending == 0 {
+                return Ok(submitted);
+            }
+            let mut flags = EnterFlags::empty();
+            // While we are there, take along what is held back.
+            flags.set(EnterFlags::GETEVENTS, cq.is_some_and(Self::flagged));
+            submitted += self.consume(sq, pending, 0, flags, EnterArg::None, submitted)?;
+        }
+    }
+
+    /// Submits everything written and waits until `want` completions are ready.
+    pub(crate) fn submit_and_wait(
+        &mut self,
+        sq: &mut SubmissionRing,
+        cq: &mut CompletionRing,
+        want: u32,
+        bound: Bound,
+    ) -> Result<(u32, Woken), EnterError> {
+        let wait = Wait::new(self, cq, want, bound)?;
+        let mut submitted = if self.polls() { self.publish(sq)? } else { 0 };
+        loop {
+            let pending = if self.polls() { 0 } else { sq.flush() };
+            let missing = wait.missing(cq);
+            if missing == 0 && pending == 0 {
+                return Ok((submitted, Woken::Ready));
+            }
+            let mut flags = EnterFlags::empty();
+            flags.set(EnterFlags::GETEVENTS, missing > 0 || Self::flagged(cq));
+            let min_complete = if missing > 0 { cq.slots_ready() + missing } else { 0 };
+            let arg = if missing > 0 { wait.arg() } else { EnterArg::None };
+            match self.consume(sq, pending, min_complete, flags, arg, submitted) {
+                Ok(count) => {
+                    submitted += count;
+                    if count < pending || missing == 0 {
+                        continue; // The kernel skipped the wait, or none was asked for.
+                    }
+                }
+                Err(EnterError { cause: EnterCause::Other(errno), .. })
+                    if errno.is(libc::ETIME) => {}
+                Err(error) => return Err(error),
+            }
+            if let Some(woken) = wait.judge(cq, min_complete, self.mode, submitted)? {
+                return Ok((submitted, woken));
+            }
+        }
+    }
+
+    /// Waits until `want` completions are ready, and submits nothing.
+    pub(crate) fn wait(
+        &mut self,
+        cq: &mut CompletionRing,
+        want: u32,
+        bound: Bound,
+    ) -> Result<Woken, EnterError> {
+        let wait = Wait::new(self, cq, want, bound)?;
+        loop {
+            let missing = wait.missing(cq);
+            if missing == 0 {
+                return Ok(Woken::Ready);
+            }
+            let min_complete = cq.slots_ready() + missing;
+            match self.enter(0, min_complete, EnterFlags::GETEVENTS, wait.arg()) {
+                Ok(_) => {}
+                Err(errno) if errno.is(libc::ETIME) => {}
+                Err(errno) => return Err(EnterError::new(0, errno)),
+            }
+            if let Some(woken) = wait.judge(cq, min_complete, self.mode, 0)? {
+                return Ok(woken);
+            }
+        }
+    }
+
+    /// SQPOLL: publishes everything written, and wakes the polling thread if it sleeps.
+    pub(crate) fn publish(&mut self, sq: &mut SubmissionRing) -> Result<u32, EnterError> {
+        let (_, published, written) = sq.indices();
+        let count = written.distance_from(published);
+        if count == 0 {
+            return Ok(0);
+        }
+        sq.flush();
+        self.submitted += u64::from(count);
+        self.wake(sq).map_err(|errno| EnterError::new(count, errno))?;
+        Ok(count)
+    }
+
+    /// SQPOLL: wakes the polling thread if it sleeps (SQ5).
+    fn wake(&mut self, sq: &SubmissionRing) -> Result<(), Errno> {
+        if sq.needs_wakeup() {
+            self.enter(0, 0, EnterFlags::SQ_WAKEUP, EnterArg::None)?;
+        }
+        Ok(())
+    }
+
+    /// SQPOLL: waits until the polling thread has made room.
+    pub(crate) fn wait_for_room(&mut self, sq: &mut SubmissionRing) -> Result<(), EnterError> {
+        self.publish(sq)?;
+        while sq.room() == 0 {
+            let flags = EnterFlags::SQ_WAIT | EnterFlags::SQ_WAKEUP;
+            self.enter(0, 0, flags, EnterArg::None).map_err(|errno| EnterError::new(0, errno))?;
+        }
+        Ok(())
+    }
+
+    /// Enters with `pending` entries, and takes note of how many the kernel consumed.
+    fn consume(
+        &mut self,
+        sq: &mut SubmissionRing,
+        pending: u32,
+        min_complete: u32,
+        flags: EnterFlags,
+        arg: EnterArg<'_>,
+        before: u32,
+    ) -> Result<u32, EnterError> {
+        let count = self
+            .enter(pending, min_complete, flags, arg)
+            .map_err(|errno| EnterError::new(before, errno))?;
+        sq.consumed(count);
+        self.submitted += u64::from(count);
+        // An entry that the kernel will not look at is consumed and not counted; more than it was
+        // given it cannot count.
+        assert!(count <= pending, "SQ2: {count} of {pending} entries consumed");
+        let stuck = count == 0 && pending > 0 && sq.unconsumed() == pending;
+        if stuck { Err(EnterError::new(before, EnterCause::OutOfRequests)) } else { Ok(count) }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if let Some(index) = self.registered {
+            // In a forked child the index names nothing, and the kernel says so.
+            let _ = crate::register::forget_ring(&self.base, index);
+        }
+    }
+}
+
+/// One wait: how much is wanted, and until when.
+struct Wait {
+    want: u32,
+    bound: Bound,
+    /// When it began, if it is bounded.
+    started: Option<Instant>,
+}
+
+impl Wait {
+    fn new(gate: &Gate, cq: &CompletionRing, want: u32, bound: Bound) -> Result<Self, EnterError> {
+        let refuse = |cause| Err(EnterError::new(0, cause));
+        if want > cq.entries() {
+            return refuse(EnterCause::WaitTooLarge { want, entries: cq.entries() });
+        }
+        let bounded = bound.timeout.is_some() || bound.min_wait.is_some();
+        let features = gate.base.params().features;
+        if bounded && !features.contains(Features::EXT_ARG) {
+            return refuse(EnterCause::Unsupported { what: "a bounded wait", since: "5.11" });
+        }
+        if bound.min_wait.is_some() && !features.contains(Features::MIN_TIMEOUT) {
+            return refuse(EnterCause::Unsupported { what: "a minimum wait", since: "6.12" });
+        }
+        Ok(Self { want, bound, started: bounded.then(Instant::now) })
+    }
+
+    /// How many completions are still to come.
+    fn missing(&self, cq: &mut CompletionRing) -> u32 {
+        if self.want == 0 { 0 } else { self.want.saturating_sub(cq.ready()) }
+    }
+
+    /// The argument for the next enter: what is left of the time.
+    fn arg(&self) -> EnterArg<'static> {
+        let Some(started) = self.started else { return EnterArg::None };
+        let elapsed = started.elapsed();
+        EnterArg::Ext(ExtArg {
+            timeout: self.bound.timeout.map(|timeout| timeout.saturating_sub(elapsed).into()),
+            min_wait: self.bound.min_wait.map(|min_wait| min_wait.saturating_sub(elapsed)),
+            sigmask: None,
+        })
+    }
+
+    /// What it means that the kernel came back from a wait for `min_complete` slots. `None`: wait on.
+    fn judge(
+        &self,
+        cq: &mut CompletionRing,
+        min_complete: u32,
+        mode: Mode,
+        submitted: u32,
+    ) -> Result<Option<Woken>, EnterError> {
+        let missing = self.missing(cq);
+        if missing == 0 {
+            return Ok(Some(Woken::Ready));
+        }
+        let past = |limit: Option<Duration>| match (self.started, limit) {
+            (Some(started), Some(limit)) => started.elapsed() >= limit,
+            _ => false,
+        };
+        // After the minimum wait, one completion is enough.
+        if past(self.bound.min_wait) && missing < self.want {
+            return Ok(Some(Woken::Ready));
+        }
+        if past(self.bound.timeout) {
+            return Ok(Some(Woken::TimedOut));
+        }
+        // The kernel counts slots: on a mixed ring it may have counted enough where we have not. And
+        // it comes back early from a device that it polls.
+        if cq.slots_ready() >= min_complete || mode.reaps == By::Us {
+            return Ok(None);
+        }
+        Err(EnterError::new(submitted, EnterCause::Interrupted))
+    }
+}

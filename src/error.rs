@@ -1,0 +1,142 @@
+//! What can go wrong between us and the kernel while a ring is in use, each with its cause and cure.
+//!
+//! | errno | here | what it means | what is lost |
+//! |---|---|---|---|
+//! | `EINTR` | [`Interrupted`] | a signal handler ran during the wait | nothing |
+//! | `EAGAIN` | [`OutOfRequests`] | no memory for another request | nothing: entries stay queued |
+//! | `EBUSY` | [`CompletionsPending`] | completions overflow, and the kernel takes no more work | nothing |
+//! | `EBADR` | [`CompletionsLost`] | no memory to keep an overflowing completion | a completion |
+//! | `ETIME` | not an error: [`Woken::TimedOut`] | the time is up | nothing |
+//!
+//! Whatever the cause, [`EnterError::submitted`] says how many entries the kernel took before.
+//!
+//! [`Interrupted`]: EnterCause::Interrupted
+//! [`OutOfRequests`]: EnterCause::OutOfRequests
+//! [`CompletionsPending`]: EnterCause::CompletionsPending
+//! [`CompletionsLost`]: EnterCause::CompletionsLost
+
+use std::io;
+
+use annulus_sys::errno::Errno;
+use thiserror::Error;
+
+/// Why entering the kernel did not do all that was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{cause} ({submitted} entries were submitted before)")]
+pub struct EnterError {
+    /// Entries that the kernel consumed before. The others stay queued, in order, and belong to the
+    /// kernel all the same: memory that they point to must stay valid.
+    pub submitted: u32,
+    /// What stopped it.
+    #[source]
+    pub cause: EnterCause,
+}
+
+/// What stopped an enter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum EnterCause {
+    /// A signal handler ran before enough completions were there. Wait again; nothing needs to be
+    /// submitted again.
+    #[error("a signal arrived before enough completions did: wait again")]
+    Interrupted,
+    /// The kernel had no memory for another request. Take completions, then submit again.
+    #[error("the kernel has no memory for another request: take completions, then submit again")]
+    OutOfRequests,
+    /// Completions overflow the ring, and the kernel accepts nothing before they are taken.
+    #[error("completions overflow the ring: take them, then submit again")]
+    CompletionsPending,
+    /// The kernel had no memory to keep an overflowing completion, and dropped it.
+    #[error("the kernel dropped a completion for lack of memory: a request will never complete")]
+    CompletionsLost,
+    /// The ring belongs to another thread (`SINGLE_ISSUER`).
+    #[error("the ring was set up for one thread (SINGLE_ISSUER), and this is not it")]
+    WrongThread,
+    /// The ring is still disabled (`R_DISABLED`).
+    #[error("the ring is disabled: enable it first")]
+    Disabled,
+    /// The kernel's polling thread (`SQPOLL`) is gone.
+    #[error("the kernel's polling thread has died: make a new ring")]
+    PollerDied,
+    /// No completion can come: nothing that was submitted is in flight.
+    #[error("{want} completions awaited, {coming} can come: submit first, or wait for fewer")]
+    NothingComing {
+        /// How many were awaited.
+        want: u32,
+        /// How many are ready or in flight.
+        coming: u32,
+    },
+    /// The completion ring can never hold that many.
+    #[error("{want} completions awaited, but the ring holds {entries}: take some in between")]
+    WaitTooLarge {
+        /// How many were awaited.
+        want: u32,
+        /// How many the ring holds.
+        entries: u32,
+    },
+    /// The kernel cannot wait that way.
+    #[error("{what} needs Linux {since}")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+        /// The first release that can.
+        since: &'static str,
+    },
+    /// A resize succeeded in the kernel, and then the new memory could not be mapped.
+    #[error("the ring was resized and could not be mapped again: make a new ring")]
+    Unmapped,
+    /// Something else.
+    #[error("io_uring_enter: {0}")]
+    Other(Errno),
+}
+
+impl From<Errno> for EnterCause {
+    fn from(errno: Errno) -> Self {
+        match errno.raw() {
+            // A signal came, and nothing was submitted or complete.
+            libc::EINTR => Self::Interrupted,
+            // The first allocation of a batch failed.
+            libc::EAGAIN => Self::OutOfRequests,
+            // Linux 5.8 to 5.12: the overflow list is not empty and the kernel will not add to it.
+            libc::EBUSY => Self::CompletionsPending,
+            // Since Linux 5.19, once, after an overflowing completion could not be kept.
+            libc::EBADR => Self::CompletionsLost,
+            // SINGLE_ISSUER, and the submitter is another task.
+            libc::EEXIST => Self::WrongThread,
+            // R_DISABLED.
+            libc::EBADFD => Self::Disabled,
+            // SQPOLL, and its thread is gone.
+            libc::EOWNERDEAD => Self::PollerDied,
+            _ => Self::Other(errno),
+        }
+    }
+}
+
+impl EnterError {
+    /// `cause`, after `submitted` entries went in.
+    pub(crate) fn new(submitted: u32, cause: impl Into<EnterCause>) -> Self {
+        Self { submitted, cause: cause.into() }
+    }
+}
+
+impl From<EnterError> for io::Error {
+    fn from(error: EnterError) -> Self {
+        let kind = match error.cause {
+            EnterCause::Interrupted => io::ErrorKind::Interrupted,
+            EnterCause::OutOfRequests => io::ErrorKind::OutOfMemory,
+            EnterCause::Other(errno) => io::Error::from(errno).kind(),
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// How a bounded wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a wait that timed out may have brought fewer completions than were asked for"]
+pub enum Woken {
+    /// As many completions as were asked for are ready.
+    Ready,
+    /// The time is up. Some may be ready, fewer than were asked for.
+    TimedOut,
+}

@@ -1,0 +1,565 @@
+//! The ring, raw face: push entries, submit them, take completions.
+//!
+//! ```text
+//!   push ─► push ─► push ─► submit ─►  kernel  ─► wait ─► pop ─► pop ─► pop
+//!   └──────── unsafe: OP1 ───────┘               └───────── safe ─────────┘
+//! ```
+//!
+//! | to do this | call | enters the kernel |
+//! |---|---|---|
+//! | write an entry | [`push`](Ring::push), [`push_with`](Ring::push_with), [`push_wide`](Ring::push_wide) | no |
+//! | write a chain | [`reserve`](Ring::reserve) | only to make room |
+//! | hand entries over | [`submit`](Ring::submit) | if there are any |
+//! | … and wait | [`submit_and_wait`](Ring::submit_and_wait) | if it must |
+//! | wait | [`wait`](Ring::wait), [`wait_timeout`](Ring::wait_timeout), [`wait_min`](Ring::wait_min) | if too few are ready |
+//! | take a completion | [`pop`](Ring::pop) | no |
+//! | … also one that the kernel holds back | [`peek`](Ring::peek), [`drain`](Ring::drain) | if it says so (CQ5) |
+//!
+//! A ring belongs to one thread. To make it on one and use it on another, see
+//! [`DisabledRing`](crate::DisabledRing); to submit on one and reap on another, [`Ring::split`].
+//!
+//! Leaves to others: the safe face, which owns what the kernel has.
+//!
+//! # Example
+//!
+//! ```
+//! use annulus::sys::abi::Sqe;
+//! use annulus::sys::opcode::Opcode;
+//!
+//! let mut ring = annulus::Setup::new(8).build()?;
+//! let nop = Sqe { opcode: Opcode::NOP, user_data: 7, ..Sqe::ZERO };
+//! // SAFETY: a NOP points to nothing (OP1).
+//! unsafe { ring.push(nop)? };
+//! ring.submit_and_wait(1)?;
+//! assert_eq!(ring.pop().map(|cqe| cqe.user_data), Some(7));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![allow(unsafe_code, reason = "its entries point to memory")]
+
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_sys::abi::{Cqe, Cqe32, Sqe, Sqe128};
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::{EnterFlags, Features, SetupFlags};
+use annulus_sys::index::Index;
+use annulus_sys::rings::{Base, ResizeFailure, Rings};
+use annulus_sys::sq::{Full, PushWideError};
+use annulus_sys::syscall::{EnterArg, RingFd};
+
+use crate::chain::Chain;
+use crate::enter::{Bound, Gate};
+use crate::error::{EnterCause, EnterError, Woken};
+use crate::forecast::Forecast;
+use crate::split::{Reaper, Submitter};
+
+/// A pair of rings, and the kernel behind them.
+#[derive(Debug)]
+pub struct Ring {
+    rings: Rings,
+    gate: Gate,
+    forecast: Forecast,
+    /// After a failed resize: what we have mapped is no longer what the kernel uses.
+    mapped: Mapped,
+    /// A registered ring descriptor, and a ring of one issuer, belong to a thread.
+    not_send: PhantomData<*mut ()>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mapped {
+    Yes,
+    No,
+}
+
+/// What a ring has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// System calls to `io_uring_enter(2)`.
+    pub enters: u64,
+    /// Entries that the kernel consumed; on a polling ring (`SQPOLL`), that were published to it.
+    pub sqes: u64,
+    /// Completions taken.
+    pub cqes: u64,
+    /// Times that the kernel was found holding completions back because the ring was full.
+    pub overflows: u64,
+}
+
+/// Where both rings stand: for pictures and for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Positions {
+    /// Up to where the kernel has consumed entries.
+    pub sq_head: Index,
+    /// Up to where we have published entries.
+    pub sq_tail: Index,
+    /// Up to where we have written entries.
+    pub sq_written: Index,
+    /// Up to where we have taken completions.
+    pub cq_head: Index,
+    /// Up to where the kernel has posted completions.
+    pub cq_tail: Index,
+}
+
+impl Ring {
+    pub(crate) fn over(rings: Rings) -> Self {
+        let gate = Gate::new(Arc::clone(rings.base()));
+        Self::assemble(rings, gate, Forecast::default())
+    }
+
+    pub(crate) fn assemble(rings: Rings, gate: Gate, forecast: Forecast) -> Self {
+        Self { rings, gate, forecast, mapped: Mapped::Yes, not_send: PhantomData }
+    }
+
+    /// Writes `sqe` into the next free slot. The kernel sees it at the next submit.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when no slot is free: submit, then push again.
+    ///
+    /// # Safety
+    ///
+    /// Whatever `sqe` points to must stay valid, and be touched by nobody else where the kernel
+    /// writes, until the request's last completion is popped: the one without `F_MORE` (OP1). Not an
+    /// error of submit, nor dropping the ring, ends that. Its file must be the caller's to use.
+    #[inline]
+    pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
+        self.forecast.note(&sqe);
+        // SAFETY: as promised to `Ring::push`.
+        unsafe { self.rings.sq().push(sqe) }
+    }
+
+    /// Fills the next free slot in place: `fill` gets a blank entry where the kernel will read it.
+    /// When it unwinds, nothing was pushed.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when no slot is free; `fill` was not called.
+    ///
+    /// # Safety
+    ///
+    /// As for [`push`](Self::push), for the entry as `fill` leaves it.
+    #[inline]
+    pub unsafe fn push_with(&mut self, fill: impl FnOnce(&mut Sqe)) -> Result<(), Full> {
+        let forecast = &mut self.forecast;
+        let fill = |sqe: &mut Sqe| {
+            fill(sqe);
+            forecast.note(sqe);
+        };
+        // SAFETY: as promised to `Ring::push_with`.
+        unsafe { self.rings.sq().push_with(fill) }
+    }
+
+    /// Writes a 128-byte entry, on a ring with `SQE128` or `SQE_MIXED`.
+    ///
+    /// # Errors
+    ///
+    /// [`PushWideError::Full`] when too few slots are free, [`PushWideError::Narrow`] on a ring of
+    /// 64-byte entries.
+    ///
+    /// # Safety
+    ///
+    /// As for [`push`](Self::push).
+    pub unsafe fn push_wide(&mut self, sqe: Sqe128) -> Result<(), PushWideError> {
+        self.forecast.note(&sqe.first);
+        // SAFETY: as promised to `Ring::push_wide`.
+        unsafe { self.rings.sq().push_wide(sqe) }
+    }
+
+    /// Sets `count` slots aside for entries that must be handed over together, such as a chain.
+    /// Submits what was pushed before when that makes the room.
+    ///
+    /// # Errors
+    ///
+    /// What submitting can fail with, or [`EnterCause::OutOfRequests`] when the kernel made too little
+    /// room. A ring shorter than `count` never has the room.
+    pub fn reserve(&mut self, count: u32) -> Result<Chain<'_>, EnterError> {
+        let mut submitted = 0;
+        if self.rings.sq().room() < count {
+            submitted = self.submit()?;
+            if self.gate.polls() && self.rings.sq().entries() >= count {
+                while self.rings.sq().room() < count {
+                    self.gate.wait_for_room(self.rings.sq())?;
+                }
+            }
+        }
+        let Self { rings, forecast, .. } = self;
+        match rings.sq().reserve(count) {
+            Ok(slots) => Ok(Chain::new(slots, forecast)),
+            Err(Full) => Err(EnterError::new(submitted, EnterCause::OutOfRequests)),
+        }
+    }
+
+    /// Hands everything pushed to the kernel, and returns how many entries it consumed. Makes no
+    /// system call when there is nothing to submit.
+    ///
+    /// An entry that is wrong does not fail the submit: its completion carries the error. On a ring
+    /// without `SUBMIT_ALL` it cuts the batch there; then we enter again, for the rest.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`]; entries that were not consumed stay queued, for the next submit.
+    #[inline]
+    pub fn submit(&mut self) -> Result<u32, EnterError> {
+        self.check_mapped()?;
+        let (sq, cq) = self.rings.both();
+        self.gate.submit(sq, Some(cq))
+    }
+
+    /// Submits everything pushed, and waits until `want` completions are ready to pop, those that
+    /// are ready already included. Returns how many entries were submitted.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`]; [`EnterCause::NothingComing`] when that many can never come, and
+    /// [`EnterCause::Interrupted`] when a signal ended the wait: then wait again.
+    #[inline]
+    pub fn submit_and_wait(&mut self, want: u32) -> Result<u32, EnterError> {
+        self.bounded_submit(want, Bound::default()).map(|(submitted, _)| submitted)
+    }
+
+    /// As [`submit_and_wait`](Self::submit_and_wait), for at most `timeout`. Says how it ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_and_wait`](Self::submit_and_wait). Needs Linux 5.11.
+    pub fn submit_and_wait_timeout(
+        &mut self,
+        want: u32,
+        timeout: Duration,
+    ) -> Result<(u32, Woken), EnterError> {
+        self.bounded_submit(want, Bound { timeout: Some(timeout), min_wait: None })
+    }
+
+    /// Waits until `want` completions are ready to pop. Submits nothing, and makes no system call
+    /// when they are ready already.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterCause::NothingComing`] when that many can never come, because too little was submitted;
+    /// [`EnterCause::Interrupted`] when a signal ended the wait.
+    pub fn wait(&mut self, want: u32) -> Result<(), EnterError> {
+        self.bounded_wait(want, Bound::default()).map(drop)
+    }
+
+    /// As [`wait`](Self::wait), for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait). Needs Linux 5.11.
+    pub fn wait_timeout(&mut self, want: u32, timeout: Duration) -> Result<Woken, EnterError> {
+        self.bounded_wait(want, Bound { timeout: Some(timeout), min_wait: None })
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout), but content with a single completion once `min_wait`
+    /// has passed: few wake-ups under load, and no long wait without.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait). Needs Linux 6.12 (`IORING_FEAT_MIN_TIMEOUT`).
+    pub fn wait_min(
+        &mut self,
+        want: u32,
+        min_wait: Duration,
+        timeout: Duration,
+    ) -> Result<Woken, EnterError> {
+        self.bounded_wait(want, Bound { timeout: Some(timeout), min_wait: Some(min_wait) })
+    }
+
+    /// Takes the oldest completion in the ring. Never enters the kernel, and so may miss one that
+    /// the kernel holds back: see [`peek`](Self::peek).
+    #[inline]
+    pub fn pop(&mut self) -> Option<Cqe> {
+        self.rings.cq().pop()
+    }
+
+    /// [`pop`](Self::pop), with the second 16 bytes of a ring with `CQE32` or `CQE_MIXED`.
+    pub fn pop_wide(&mut self) -> Option<Cqe32> {
+        self.rings.cq().pop_wide()
+    }
+
+    /// Takes the oldest completion, asking the kernel first for what it holds back if the ring is
+    /// empty and that may be (CQ5). `None` is the truth: nothing had completed.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`] from asking.
+    #[inline]
+    pub fn peek(&mut self) -> Result<Option<Cqe>, EnterError> {
+        match self.rings.cq().pop() {
+            Some(cqe) => Ok(Some(cqe)),
+            None => {
+                self.fetch()?;
+                Ok(self.rings.cq().pop())
+            }
+        }
+    }
+
+    /// Takes every completion there is, oldest first, also those that the kernel holds back (CQ5),
+    /// and returns how many. Each counts as taken before `each` sees it, even when `each` unwinds.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`] from asking for what is held back; `each` has seen what came before.
+    #[inline]
+    pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
+        let mut total = self.rings.cq().drain(&mut each);
+        while Gate::flagged(self.rings.halves().1) || total == 0 {
+            if !self.fetch()? {
+                break;
+            }
+            let more = self.rings.cq().drain(&mut each);
+            total += more;
+            if more == 0 {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Asks the kernel for every completion that it holds back (CQ5), with one system call.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`] from asking.
+    pub fn get_events(&mut self) -> Result<(), EnterError> {
+        self.check_mapped()?;
+        self.gate.get_events(self.rings.halves().1)
+    }
+
+    /// Publishes everything pushed, without entering the kernel, and returns how many entries it has
+    /// yet to consume: the `to_submit` of [`enter`](Self::enter).
+    pub fn flush(&mut self) -> u32 {
+        self.rings.sq().flush()
+    }
+
+    /// Enters the kernel exactly once, with what is asked, for callers with a wait loop of their own.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's. Nothing was consumed then.
+    pub fn enter(
+        &mut self,
+        to_submit: u32,
+        min_complete: u32,
+        flags: EnterFlags,
+        arg: EnterArg<'_>,
+    ) -> Result<u32, Errno> {
+        if self.mapped == Mapped::No {
+            return Err(Errno::new(libc::EBADFD));
+        }
+        let count = self.gate.enter(to_submit, min_complete, flags, arg)?;
+        if !self.gate.polls() {
+            self.rings.sq().consumed(count);
+            self.gate.submitted += u64::from(count);
+        }
+        Ok(count)
+    }
+
+    /// Waits until the polling thread (`SQPOLL`) has consumed at least one entry of a full ring.
+    /// Returns at once when a slot is free.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`] from waiting.
+    pub fn wait_for_room(&mut self) -> Result<(), EnterError> {
+        self.check_mapped()?;
+        if self.gate.polls() {
+            self.gate.wait_for_room(self.rings.sq())
+        } else if self.rings.sq().room() == 0 {
+            self.submit().map(drop)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes note that completions may come that no push announced: messages from other rings,
+    /// resource tags, a commands' own. From then on no wait is refused as hopeless.
+    pub fn expect_others(&mut self) {
+        self.forecast.open();
+    }
+
+    /// How many requests were pushed whose last completion was not popped yet.
+    ///
+    /// An estimate once entries with `CQE_SKIP_SUCCESS` were pushed, or completions came that no push
+    /// announced.
+    pub fn in_flight(&self) -> u32 {
+        let (sq, cq) = self.rings.halves();
+        self.forecast.in_flight(sq.pushed(), cq.ended())
+    }
+
+    /// How many completions are ready to pop.
+    pub fn ready(&mut self) -> u32 {
+        self.rings.cq().ready()
+    }
+
+    /// How many submission slots are free.
+    pub fn room(&self) -> u32 {
+        self.rings.halves().0.room()
+    }
+
+    /// What the ring has done so far.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            enters: self.gate.enters,
+            sqes: self.gate.submitted,
+            cqes: self.rings.halves().1.popped(),
+            overflows: self.gate.overflows,
+        }
+    }
+
+    /// Where both rings stand now.
+    pub fn positions(&self) -> Positions {
+        let (sq, cq) = self.rings.halves();
+        let (sq_head, sq_tail, sq_written) = sq.indices();
+        let (cq_head, cq_tail) = cq.indices();
+        Positions { sq_head, sq_tail, sq_written, cq_head, cq_tail }
+    }
+
+    /// How many submission entries the kernel made: what was asked for, rounded up.
+    pub fn sq_entries(&self) -> u32 {
+        self.rings.halves().0.entries()
+    }
+
+    /// How many completion entries the kernel made.
+    pub fn cq_entries(&self) -> u32 {
+        self.rings.halves().1.entries()
+    }
+
+    /// How the ring was set up.
+    pub fn flags(&self) -> SetupFlags {
+        self.rings.base().params().flags
+    }
+
+    /// What this kernel's rings can do.
+    pub fn features(&self) -> Features {
+        self.rings.base().params().features
+    }
+
+    /// Completions that the kernel lost. Stays 0 where it keeps them back (`IORING_FEAT_NODROP`, since
+    /// Linux 5.5), unless it ran out of memory.
+    pub fn lost(&self) -> u32 {
+        self.rings.halves().1.overflow()
+    }
+
+    /// What the ring stands on, for calls to `io_uring_register(2)` that have no method here yet.
+    pub fn base(&self) -> &Arc<Base> {
+        self.rings.base()
+    }
+
+    /// The ring's descriptor, which is readable when completions are ready. `None` with
+    /// `REGISTERED_FD_ONLY`, which has none.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self.rings.base().fd() {
+            RingFd::Owned(fd) => Some(fd.as_fd()),
+            RingFd::Registered(_) => None,
+        }
+    }
+
+    /// Changes the sizes of the ring while it is in use. Completions and entries move along. Needs
+    /// `DEFER_TASKRUN` and Linux 6.13; without `cq_entries` the completion ring is twice as long.
+    ///
+    /// # Errors
+    ///
+    /// [`ResizeFailure::Refused`] leaves the ring as it was: `EINVAL` when the kernel or the set-up
+    /// does not allow it, `EOVERFLOW` when what is in the rings would not fit. After
+    /// [`ResizeFailure::Map`] every submit and wait fails with [`EnterCause::Unmapped`].
+    pub fn resize(&mut self, entries: u32, cq_entries: Option<u32>) -> Result<(), ResizeFailure> {
+        let resized = match self.mapped {
+            Mapped::Yes => self.rings.resize(entries, cq_entries),
+            Mapped::No => Err(ResizeFailure::Refused(Errno::new(libc::EBADFD))),
+        };
+        if let Err(ResizeFailure::Map(_)) = resized {
+            self.mapped = Mapped::No;
+        }
+        resized
+    }
+
+    /// Takes the ring apart into a half that submits and a half that reaps, each of which may go to
+    /// a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// Gives the ring back when it was set up for one thread (`SINGLE_ISSUER`, or
+    /// `REGISTERED_FD_ONLY`).
+    #[expect(clippy::result_large_err, reason = "the error is the ring, given back")]
+    pub fn split(mut self) -> Result<(Submitter, Reaper), Self> {
+        let one_thread = SetupFlags::SINGLE_ISSUER | SetupFlags::REGISTERED_FD_ONLY;
+        if self.flags().intersects(one_thread) || self.mapped == Mapped::No {
+            return Err(self);
+        }
+        if self.gate.registered().is_some() && self.unregister_ring_fd().is_err() {
+            return Err(self);
+        }
+        let whole = ManuallyDrop::new(self);
+        // SAFETY: read once, since `whole` is neither used nor dropped after.
+        let rings = unsafe { ptr::read(&raw const whole.rings) };
+        // SAFETY: read once, since `whole` is neither used nor dropped after.
+        let gate = unsafe { ptr::read(&raw const whole.gate) };
+        Ok(crate::split::split(rings, gate, whole.forecast))
+    }
+
+    pub(crate) fn gate_mut(&mut self) -> &mut Gate {
+        &mut self.gate
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    pub(crate) fn rings_mut(&mut self) -> &mut Rings {
+        &mut self.rings
+    }
+
+    /// Asks for what the kernel may hold back, and says whether it was asked.
+    #[cold]
+    fn fetch(&mut self) -> Result<bool, EnterError> {
+        self.check_mapped()?;
+        let in_flight = self.forecast.upper_bound(self.in_flight());
+        let cq = self.rings.halves().1;
+        if !self.gate.may_hold_back(cq, in_flight) {
+            return Ok(false);
+        }
+        self.gate.get_events(cq).map(|()| true)
+    }
+
+    fn bounded_submit(&mut self, want: u32, bound: Bound) -> Result<(u32, Woken), EnterError> {
+        self.check_mapped()?;
+        self.forecast.check(want, self.in_flight())?;
+        let (sq, cq) = self.rings.both();
+        self.gate.submit_and_wait(sq, cq, want, bound)
+    }
+
+    fn bounded_wait(&mut self, want: u32, bound: Bound) -> Result<Woken, EnterError> {
+        self.check_mapped()?;
+        let polled = self.gate.polls();
+        let (sq, cq) = self.rings.both();
+        // What was not submitted cannot complete.
+        let queued = if polled { 0 } else { sq.unconsumed() };
+        let in_flight = self.forecast.in_flight(sq.pushed(), cq.ended());
+        self.forecast.check(want, in_flight.saturating_sub(queued))?;
+        self.gate.wait(cq, want, bound)
+    }
+
+    #[inline]
+    fn check_mapped(&self) -> Result<(), EnterError> {
+        match self.mapped {
+            Mapped::Yes => Ok(()),
+            Mapped::No => Err(EnterError::new(0, EnterCause::Unmapped)),
+        }
+    }
+}
+
+impl Drop for Ring {
+    /// Lets go of the ring; what is in flight goes on, and keeps using the memory it points to.
+    fn drop(&mut self) {
+        let idle = self.forecast == Forecast::Counted && self.in_flight() == 0;
+        if idle && !self.gate.polls() {
+            // SAFETY: every request that was pushed has ended, and no thread polls; nothing can be
+            // submitted any more (RG1).
+            unsafe { self.rings.found_idle() };
+        }
+    }
+}

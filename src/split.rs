@@ -1,0 +1,223 @@
+//! One ring, two threads: one submits, one reaps.
+//!
+//! ```text
+//!                    ┌─► Submitter: Send   push, reserve, submit      on one thread
+//!   Ring::split ─────┤
+//!                    └─► Reaper: Send      pop, peek, drain, wait     on another
+//!   Ring ◄── Submitter::join(reaper)
+//! ```
+//!
+//! Each half has its own words of the shared memory, so neither waits for the other. Not for a ring
+//! of one issuer (`SINGLE_ISSUER`, and so `DEFER_TASKRUN`): there the kernel refuses the second thread.
+//!
+//! A request runs on behalf of the thread that submitted it: when that thread exits, what is still in
+//! flight is cancelled. And the reaper cannot know what the submitter is about to submit, so none of
+//! its waits is refused as hopeless.
+#![allow(unsafe_code, reason = "its entries point to memory")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_sys::abi::{Cqe, Cqe32, Sqe, Sqe128};
+use annulus_sys::cq::CompletionRing;
+use annulus_sys::rings::Rings;
+use annulus_sys::sq::{Full, PushWideError, SubmissionRing};
+
+use crate::chain::Chain;
+use crate::enter::{Bound, Gate};
+use crate::error::{EnterCause, EnterError, Woken};
+use crate::forecast::Forecast;
+use crate::ring::{Ring, Stats};
+
+/// The half that submits.
+#[derive(Debug)]
+pub struct Submitter {
+    sq: SubmissionRing,
+    gate: Gate,
+    forecast: Forecast,
+}
+
+/// The half that reaps.
+#[derive(Debug)]
+pub struct Reaper {
+    cq: CompletionRing,
+    gate: Gate,
+}
+
+/// Takes the parts of a ring apart.
+pub(crate) fn split(rings: Rings, gate: Gate, forecast: Forecast) -> (Submitter, Reaper) {
+    let (sq, cq, base) = rings.split();
+    (Submitter { sq, gate, forecast }, Reaper { cq, gate: Gate::new(base) })
+}
+
+impl Submitter {
+    /// As [`Ring::push`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::push`].
+    ///
+    /// # Safety
+    ///
+    /// As [`Ring::push`]; and the memory must be fit to be used from the reaper's thread.
+    #[inline]
+    pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
+        self.forecast.note(&sqe);
+        // SAFETY: as promised to `Submitter::push`.
+        unsafe { self.sq.push(sqe) }
+    }
+
+    /// As [`Ring::push_wide`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::push_wide`].
+    ///
+    /// # Safety
+    ///
+    /// As [`push`](Self::push).
+    pub unsafe fn push_wide(&mut self, sqe: Sqe128) -> Result<(), PushWideError> {
+        self.forecast.note(&sqe.first);
+        // SAFETY: as promised to `Submitter::push_wide`.
+        unsafe { self.sq.push_wide(sqe) }
+    }
+
+    /// As [`Ring::reserve`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::reserve`].
+    pub fn reserve(&mut self, count: u32) -> Result<Chain<'_>, EnterError> {
+        let submitted = if self.sq.room() < count { self.submit()? } else { 0 };
+        match self.sq.reserve(count) {
+            Ok(slots) => Ok(Chain::new(slots, &mut self.forecast)),
+            Err(Full) => Err(EnterError::new(submitted, EnterCause::OutOfRequests)),
+        }
+    }
+
+    /// As [`Ring::submit`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::submit`].
+    #[inline]
+    pub fn submit(&mut self) -> Result<u32, EnterError> {
+        self.gate.submit(&mut self.sq, None)
+    }
+
+    /// As [`Ring::wait_for_room`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::wait_for_room`].
+    pub fn wait_for_room(&mut self) -> Result<(), EnterError> {
+        if self.gate.polls() {
+            self.gate.wait_for_room(&mut self.sq)
+        } else if self.sq.room() == 0 {
+            self.submit().map(drop)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// How many submission slots are free.
+    pub fn room(&self) -> u32 {
+        self.sq.room()
+    }
+
+    /// Puts the ring together again.
+    ///
+    /// # Errors
+    ///
+    /// Gives both back when they are not of one ring.
+    #[expect(clippy::result_large_err, reason = "the error is both halves, given back")]
+    pub fn join(self, reaper: Reaper) -> Result<Ring, (Self, Reaper)> {
+        let Self { sq, gate, forecast } = self;
+        let base = Arc::clone(gate.base());
+        match Rings::join(sq, reaper.cq, base) {
+            Ok(rings) => Ok(Ring::assemble(rings, gate.joined(&reaper.gate), forecast)),
+            Err((sq, cq, _)) => {
+                Err((Self { sq, gate, forecast }, Reaper { cq, gate: reaper.gate }))
+            }
+        }
+    }
+}
+
+impl Reaper {
+    /// As [`Ring::pop`].
+    #[inline]
+    pub fn pop(&mut self) -> Option<Cqe> {
+        self.cq.pop()
+    }
+
+    /// As [`Ring::pop_wide`].
+    pub fn pop_wide(&mut self) -> Option<Cqe32> {
+        self.cq.pop_wide()
+    }
+
+    /// As [`Ring::peek`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::peek`].
+    pub fn peek(&mut self) -> Result<Option<Cqe>, EnterError> {
+        if let Some(cqe) = self.cq.pop() {
+            return Ok(Some(cqe));
+        }
+        self.fetch()?;
+        Ok(self.cq.pop())
+    }
+
+    /// As [`Ring::drain`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::drain`].
+    pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
+        let total = self.cq.drain(&mut each);
+        if self.fetch()? { Ok(total + self.cq.drain(each)) } else { Ok(total) }
+    }
+
+    /// As [`Ring::wait`], but no wait is refused as hopeless.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::wait`].
+    pub fn wait(&mut self, want: u32) -> Result<(), EnterError> {
+        self.gate.wait(&mut self.cq, want, Bound::default()).map(drop)
+    }
+
+    /// As [`Ring::wait_timeout`], but no wait is refused as hopeless.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::wait_timeout`].
+    pub fn wait_timeout(&mut self, want: u32, timeout: Duration) -> Result<Woken, EnterError> {
+        self.gate.wait(&mut self.cq, want, Bound { timeout: Some(timeout), min_wait: None })
+    }
+
+    /// How many completions are ready to pop.
+    pub fn ready(&mut self) -> u32 {
+        self.cq.ready()
+    }
+
+    /// What this half has done so far. The submitter's half of the figures is in the ring's, after
+    /// [`Submitter::join`].
+    pub fn stats(&self) -> Stats {
+        Stats {
+            enters: self.gate.enters,
+            sqes: 0,
+            cqes: self.cq.popped(),
+            overflows: self.gate.overflows,
+        }
+    }
+
+    /// Asks for what the kernel may hold back (CQ5), and says whether it was asked.
+    fn fetch(&mut self) -> Result<bool, EnterError> {
+        // We cannot know whether something is in flight, so reckon with one request.
+        if !self.gate.may_hold_back(&self.cq, 1) {
+            return Ok(false);
+        }
+        self.gate.get_events(&self.cq).map(|()| true)
+    }
+}

@@ -1,0 +1,44 @@
+//! Our ABI, held against four witnesses: two tables of Linux 7.3, another binding, and the bytes
+//! that liburing writes.
+//!
+//! | module | witness | what it proves |
+//! |---|---|---|
+//! | `constants` | `data/constants.tsv` | every name, its value, and its "Since Linux" |
+//! | `layout` | `data/layout.tsv` | every struct and field, its offset and its size |
+//! | `raw_sys` | `linux-raw-sys` | the two above, by somebody else's hand |
+//! | `golden` | `data/sqe-golden.tsv` | that our field names are where liburing writes them |
+//! | `values` | – | what our own small functions say of these numbers |
+//!
+//! The asserts beside the structs prove what we believe; these prove that we are right.
+
+#[path = "abi/constants.rs"]
+mod constants;
+#[path = "abi/golden.rs"]
+mod golden;
+#[path = "abi/layout.rs"]
+mod layout;
+#[path = "abi/raw_sys.rs"]
+mod raw_sys;
+#[path = "abi/values.rs"]
+mod values;
+
+/// The rows of a table: its lines, without comments, cut at the tabs.
+fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+    table
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| line.split('\t').collect())
+}
+
+/// A number as the tables write it: decimal or hexadecimal, with a sign or without.
+fn number(text: &str) -> i128 {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text),
+    };
+    let magnitude = match digits.strip_prefix("0x") {
+        Some(hexadecimal) => i128::from_str_radix(hexadecimal, 16),
+        None => digits.parse(),
+    };
+    sign * magnitude.unwrap_or_else(|error| panic!("{text}: {error}"))
+}

@@ -1,0 +1,133 @@
+//! What a kernel may describe wrongly: each ends in a panic that names SQ2 or CQ2, or in the error
+//! with which Linux refuses the map, before a word outside the maps is touched; and everything is
+//! let go of.
+//!
+//! Each case runs on one ring map and on two. The maps are exactly pages, so that an address
+//! sanitizer sees an access outside.
+
+mod support;
+
+use annulus_sys::abi::Params;
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::Features;
+use annulus_sys::rings::{Request, Rings, SetupFailure};
+use support::doors::ScriptedKernel;
+use support::memory::{Block, RingMemory};
+use support::panics::complaint;
+
+type Tamper = fn(&mut Params, &RingMemory);
+
+/// What to break, and the invariant that then is named.
+const CASES: &[(&str, Tamper, &str)] = &[
+    ("no entries", |params, _| params.sq_entries = 0, "SQ2"),
+    ("entries not a power of two", |params, _| params.sq_entries = 3, "SQ2"),
+    ("no completions", |params, _| (params.sq_entries, params.cq_entries) = (0, 0), "SQ2"),
+    ("completions not a power of two", |params, _| params.cq_entries = 12, "CQ2"),
+    ("fewer completions than entries", |params, _| params.cq_entries = 2, "CQ2"),
+    ("half as many entries", |params, _| params.sq_entries = 2, "SQ2"),
+    ("half as many completions", |params, _| params.cq_entries = 4, "CQ2"),
+    ("a mask of the entries", |p, memory| memory.store(Block::Sq, p.sq_off.ring_mask, 7), "SQ2"),
+    ("no mask", |p, memory| memory.store(Block::Sq, p.sq_off.ring_mask, 0), "SQ2"),
+    ("a mask of completions", |p, memory| memory.store(Block::Cq, p.cq_off.ring_mask, 3), "CQ2"),
+    ("a count of entries", |p, memory| memory.store(Block::Sq, p.sq_off.ring_entries, 8), "SQ2"),
+    ("a count of completions", |p, mem| mem.store(Block::Cq, p.cq_off.ring_entries, 4), "CQ2"),
+    ("a head ahead of the tail", |p, memory| memory.store(Block::Sq, p.sq_off.head, 1), "SQ2"),
+    ("a tail too far", |p, memory| memory.store(Block::Sq, p.sq_off.tail, 5), "SQ2"),
+    ("a tail behind the head", |p, m| m.store(Block::Cq, p.cq_off.tail, u32::MAX), "CQ2"),
+    ("too many completions", |p, memory| memory.store(Block::Cq, p.cq_off.tail, 9), "CQ2"),
+];
+
+/// Every offset that a kernel names.
+const OFFSETS: &[(&str, fn(&mut Params) -> &mut u32)] = &[
+    ("sq.head", |params| &mut params.sq_off.head),
+    ("sq.tail", |params| &mut params.sq_off.tail),
+    ("sq.ring_mask", |params| &mut params.sq_off.ring_mask),
+    ("sq.ring_entries", |params| &mut params.sq_off.ring_entries),
+    ("sq.flags", |params| &mut params.sq_off.flags),
+    ("sq.dropped", |params| &mut params.sq_off.dropped),
+    ("sq.array", |params| &mut params.sq_off.array),
+    ("cq.head", |params| &mut params.cq_off.head),
+    ("cq.tail", |params| &mut params.cq_off.tail),
+    ("cq.ring_mask", |params| &mut params.cq_off.ring_mask),
+    ("cq.ring_entries", |params| &mut params.cq_off.ring_entries),
+    ("cq.overflow", |params| &mut params.cq_off.overflow),
+    ("cq.cqes", |params| &mut params.cq_off.cqes),
+    ("cq.flags", |params| &mut params.cq_off.flags),
+];
+
+const BOTH_LAYOUTS: [Features; 2] = [Features::SINGLE_MMAP, Features::empty()];
+
+#[test]
+fn sq2_cq2_a_geometry_that_is_no_ring_is_named_and_let_go_of() {
+    for features in BOTH_LAYOUTS {
+        for &(what, tamper, invariant) in CASES {
+            let (kernel, script) = ScriptedKernel::new();
+            script.set_features(features);
+            script.tamper(tamper);
+            let complaint = complaint(|| Rings::setup(&kernel, &Request::new(4)));
+            assert!(complaint.contains(invariant), "{what}: {complaint}");
+            assert_eq!((script.maps_alive(), script.is_open()), (0, false), "{what}");
+        }
+    }
+}
+
+#[test]
+fn sq2_cq2_an_offset_that_is_not_aligned_is_named() {
+    for features in BOTH_LAYOUTS {
+        for &(what, offset) in OFFSETS {
+            for by in [1, 2, 3] {
+                let (kernel, script) = ScriptedKernel::new();
+                script.set_features(features);
+                script.tamper(move |params, _| *offset(params) += by);
+                let complaint = complaint(|| Rings::setup(&kernel, &Request::new(4)));
+                assert!(complaint.contains("SQ2, CQ2"), "{what}: {complaint}");
+                assert_eq!((script.maps_alive(), script.is_open()), (0, false), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sq2_cq2_an_offset_outside_its_map_is_named() {
+    for features in BOTH_LAYOUTS {
+        for &(what, offset) in OFFSETS {
+            // The first word behind the page, and what would wrap 32-bit arithmetic.
+            for to in [4096, 1 << 31, u32::MAX - 7, u32::MAX - 3, u32::MAX] {
+                let (kernel, script) = ScriptedKernel::new();
+                script.set_features(features);
+                script.grant_short_maps();
+                script.tamper(move |params, _| *offset(params) = to);
+                let complaint = complaint(|| Rings::setup(&kernel, &Request::new(4)));
+                assert!(complaint.contains("SQ2, CQ2"), "{what} at {to}: {complaint}");
+                assert_eq!((script.maps_alive(), script.is_open()), (0, false), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_offset_outside_the_memory_is_a_map_that_is_refused() {
+    for features in BOTH_LAYOUTS {
+        for &(what, offset) in OFFSETS {
+            for to in [4096, u32::MAX] {
+                let (kernel, script) = ScriptedKernel::new();
+                script.set_features(features);
+                script.tamper(move |params, _| *offset(params) = to);
+                let failure = Rings::setup(&kernel, &Request::new(4)).expect_err("refused");
+                let refused = SetupFailure::Map(Errno::new(libc::EINVAL));
+                assert_eq!(failure, refused, "{what} at {to}");
+                assert_eq!((script.maps_alive(), script.is_open()), (0, false), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ring_of_the_largest_size_that_a_word_can_name_asks_for_its_whole_length() {
+    let (kernel, script) = ScriptedKernel::new();
+    script.tamper(|params, _| (params.sq_entries, params.cq_entries) = (1 << 31, 1 << 31));
+    let failure = Rings::setup(&kernel, &Request::new(4)).expect_err("refused");
+    assert_eq!(failure, SetupFailure::Map(Errno::new(libc::EINVAL)));
+    let asked = support::doors::Call::Map { offset: 0x1000_0000, len: 64 << 31 };
+    assert_eq!(script.calls()[1], asked);
+}

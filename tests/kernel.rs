@@ -1,0 +1,63 @@
+//! Tests that need a real kernel: each on the oldest kernel that can run it, and on all newer ones.
+//!
+//! | | |
+//! |---|---|
+//! | `cargo test --test kernel` | on this kernel |
+//! | `tests/kernels/run 5.10 7.3` | on others, in QEMU |
+//!
+//! A test says what it needs ([`Need`]). Where the kernel lacks that, the test is not run and counts as
+//! ignored, with the reason in its line: `test [needs Linux 6.18: CQE_MIXED] … ignored`. Some run in a
+//! child process of this program, which finds its part in `ANNULUS_CHILD`.
+
+use libtest_mimic::{Arguments, Conclusion};
+
+#[path = "kernel/harness.rs"]
+mod harness;
+
+#[path = "kernel/capabilities.rs"]
+mod capabilities;
+#[path = "kernel/completions.rs"]
+mod completions;
+#[path = "kernel/denied.rs"]
+mod denied;
+#[path = "kernel/layouts.rs"]
+mod layouts;
+#[path = "kernel/notify.rs"]
+mod notify;
+#[path = "kernel/processes.rs"]
+mod processes;
+#[path = "kernel/resize.rs"]
+mod resize;
+#[path = "kernel/sqpoll.rs"]
+mod sqpoll;
+#[path = "kernel/submission.rs"]
+mod submission;
+#[path = "kernel/threads.rs"]
+mod threads;
+#[path = "kernel/waiting.rs"]
+mod waiting;
+
+fn main() {
+    if let Ok(part) = std::env::var("ANNULUS_CHILD") {
+        harness::play(&part, &[denied::PARTS, processes::PARTS].concat());
+    }
+    conclude().exit();
+}
+
+fn conclude() -> Conclusion {
+    let arguments = Arguments::from_args();
+    let modules = [
+        capabilities::tests(),
+        completions::tests(),
+        denied::tests(),
+        layouts::tests(),
+        notify::tests(),
+        processes::tests(),
+        resize::tests(),
+        sqpoll::tests(),
+        submission::tests(),
+        threads::tests(),
+        waiting::tests(),
+    ];
+    libtest_mimic::run(&arguments, modules.into_iter().flatten().collect())
+}

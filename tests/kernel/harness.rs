@@ -1,0 +1,149 @@
+//! What a kernel test is made of: a name, what it needs, and a body that runs here or in a child.
+#![allow(dead_code, reason = "not every module uses all of it")]
+
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use annulus::sys::abi::{Cqe, Sqe};
+use annulus::sys::flags::{Features, SetupFlags};
+use annulus::sys::opcode::{Opcode, RegisterOp};
+use annulus::{Capabilities, Ring, Setup, SetupError};
+use libtest_mimic::{Failed, Trial};
+
+/// What a test needs of the kernel or of the user who runs it.
+#[derive(Debug, Clone, Copy)]
+pub enum Need {
+    /// A set-up flag.
+    Setup(SetupFlags),
+    /// A feature.
+    Feature(Features),
+    /// An operation.
+    Op(Opcode),
+    /// A register call.
+    Register(RegisterOp),
+    /// To be root.
+    Root,
+    /// Not to be root.
+    User,
+    /// Whatever the function finds: `Some` says what is missing.
+    Other(fn() -> Option<String>),
+}
+
+/// What this kernel can do, found out once.
+pub fn here() -> &'static Capabilities {
+    static HERE: OnceLock<Capabilities> = OnceLock::new();
+    HERE.get_or_init(|| patient(Capabilities::detect).expect("a ring can be made here"))
+}
+
+/// Runs `make` until it has enough locked memory: that of dropped rings comes back a little late.
+pub fn patient<T>(mut make: impl FnMut() -> Result<T, SetupError>) -> Result<T, SetupError> {
+    for _ in 0..200 {
+        match make() {
+            Err(SetupError::LockedMemory { .. } | SetupError::OutOfMemory { .. }) => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+    make()
+}
+
+/// A ring of `setup`, which must be possible here.
+pub fn ring(setup: Setup<'_>) -> Ring {
+    patient(|| setup.build()).expect("a ring can be made here")
+}
+
+/// A test that runs where all of `needs` are met, and is ignored elsewhere, with the reason.
+pub fn test(name: &str, needs: &[Need], body: fn() -> Result<(), Failed>) -> Trial {
+    let missing = needs.iter().find_map(|need| need.missing());
+    let trial = Trial::test(name, body);
+    match missing {
+        Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
+        None => trial,
+    }
+}
+
+impl Need {
+    /// What is missing, if anything is.
+    fn missing(self) -> Option<String> {
+        let needs = |met: bool, since: Option<&str>, what: String| {
+            (!met).then(|| format!("needs Linux {}: {what}", since.unwrap_or("(unknown)")))
+        };
+        match self {
+            Self::Setup(flags) => {
+                let lacking = flags - here().setup_flags();
+                let (name, flag) = lacking.iter_names().next()?;
+                needs(false, flag.since(), name.to_owned())
+            }
+            Self::Feature(feature) => {
+                let met = here().features().contains(feature);
+                needs(met, feature.since(), format!("{feature:?}"))
+            }
+            Self::Op(op) => needs(here().has_op(op), op.since(), format!("{op:?}")),
+            Self::Register(op) => needs(here().has_register(op), op.since(), format!("{op:?}")),
+            Self::Root => (!is_root()).then(|| "needs root".to_owned()),
+            Self::User => is_root().then(|| "needs an ordinary user".to_owned()),
+            Self::Other(find) => find(),
+        }
+    }
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).expect("a Uid line");
+    uids.split_whitespace().nth(1) == Some("0")
+}
+
+/// A NOP that comes back with `user_data`.
+pub fn nop(user_data: u64) -> Sqe {
+    Sqe { opcode: Opcode::NOP, fd: -1, user_data, ..Sqe::ZERO }
+}
+
+/// Pushes an entry that points to nothing, or to memory that lives for ever.
+#[allow(unsafe_code, reason = "vouches for entries without pointers")]
+pub fn push(ring: &mut Ring, sqe: Sqe) {
+    // SAFETY: as promised to `push`, which is called only with entries that point to nothing or to
+    // memory that outlives the ring (OP1).
+    unsafe { ring.push(sqe) }.expect("room for an entry");
+}
+
+/// Takes every completion there is.
+pub fn drain(ring: &mut Ring) -> Vec<Cqe> {
+    let mut cqes = Vec::new();
+    ring.drain(|cqe| cqes.push(cqe)).expect("drain");
+    cqes
+}
+
+/// The `user_data` of every completion there is, in order.
+pub fn drain_words(ring: &mut Ring) -> Vec<u64> {
+    drain(ring).into_iter().map(|cqe| cqe.user_data).collect()
+}
+
+/// A part of a test that plays in a child process.
+pub type Part = (&'static str, fn());
+
+/// Plays `name` among `parts`, then exits: 0 if it returned, 101 if it panicked.
+pub fn play(name: &str, parts: &[Part]) -> ! {
+    let (_, part) = parts.iter().find(|(part, _)| *part == name).expect("a part of that name");
+    part();
+    std::process::exit(0);
+}
+
+/// Plays `part` in a child process of this program, and returns what became of it.
+pub fn child(part: &str) -> Output {
+    let program = std::env::current_exe().expect("this program has a path");
+    Command::new(program).env("ANNULUS_CHILD", part).output().expect("a child process")
+}
+
+/// Plays `part` in a child process, which must succeed.
+pub fn child_succeeds(part: &str) -> Result<(), Failed> {
+    let output = child(part);
+    if output.status.success() {
+        return Ok(());
+    }
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{part}: {}\n{out}\n{err}", output.status).into())
+}

@@ -1,0 +1,117 @@
+//! The kernel's half of a buffer ring, over heap memory: the crate's own types, roles exchanged.
+//!
+//! # Safety
+//!
+//! The memory is leaked, or lives as long as its arena; each tail gets one `PublishedHalf`.
+#![allow(unsafe_code, reason = "plays the kernel")]
+#![allow(dead_code, reason = "not every test uses all of it")]
+
+use std::ptr::NonNull;
+
+#[cfg(not(loom))]
+use annulus_sys::abi::BUF_RING_TAIL_OFFSET;
+use annulus_sys::abi::Buf;
+use annulus_sys::buf_ring::BufferRing;
+use annulus_sys::index::{Entries, Index};
+use annulus_sys::shared::{HalfWord, ObservedHalf, PublishedHalf, Slot, Slots, Width};
+
+#[cfg(not(loom))]
+use super::fake_kernel::free_slots;
+use super::fake_kernel::new_slots;
+
+/// The kernel's half of a buffer ring.
+#[derive(Debug)]
+pub struct FakeBufferKernel {
+    tail: ObservedHalf,
+    head: u16,
+    slots: Slots<Buf>,
+}
+
+impl FakeBufferKernel {
+    /// A buffer ring of `entries` whose tail starts at `start`, and the kernel behind it. The tail
+    /// lies apart from the slots, so that two threads may use the two.
+    pub fn new(entries: u32, start: u16) -> (BufferRing, Self) {
+        let tail = NonNull::from(Box::leak(Box::new(HalfWord::new(start))));
+        // SAFETY: the memory is leaked, so it stays valid; nobody else has it.
+        unsafe { Self::with_ring(new_slots(Buf::default(), entries, Width::Single), tail, entries) }
+    }
+
+    /// # Safety
+    ///
+    /// The places must hold a buffer ring of `entries`, and stay valid as long as either half is
+    /// used; nobody else may use them as long.
+    unsafe fn with_ring(
+        slots: NonNull<Slot<Buf>>,
+        tail: NonNull<HalfWord>,
+        entries: u32,
+    ) -> (BufferRing, Self) {
+        let entries = Entries::new(entries).expect("a power of two");
+        #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
+        // SAFETY: as promised to `with_ring`; the tail gets one `PublishedHalf`.
+        unsafe {
+            let start = ObservedHalf::new(tail).observe();
+            let slots_of = || Slots::new(slots, entries, Width::Single);
+            let ring = BufferRing::over(PublishedHalf::new(tail), slots_of(), start);
+            (ring, Self { tail: ObservedHalf::new(tail), head: start, slots: slots_of() })
+        }
+    }
+
+    /// How many buffers are on offer and visible.
+    pub fn visible(&self) -> u16 {
+        self.tail.observe().wrapping_sub(self.head)
+    }
+
+    /// Picks the next buffer.
+    pub fn pick(&mut self) -> Option<Buf> {
+        if self.visible() == 0 {
+            return None;
+        }
+        // SAFETY: ours to read: `tail` covers the slot (BR2).
+        let buf = unsafe { self.slots.read(Index::from_raw(u32::from(self.head))) };
+        self.head = self.head.wrapping_add(1);
+        Some(buf)
+    }
+}
+
+/// Memory for a buffer ring, in which one can start over and over.
+///
+/// It is laid out as the kernel has it, the tail over `resv` of entry 0 (BR2); so the two halves
+/// are for one thread.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub struct BufferArena {
+    entries: u32,
+    slots: NonNull<Slot<Buf>>,
+}
+
+#[cfg(not(loom))]
+impl BufferArena {
+    /// Memory for `entries`.
+    pub fn new(entries: u32) -> Self {
+        Self { entries, slots: new_slots(Buf::default(), entries, Width::Single) }
+    }
+
+    /// Runs `history` on a ring that is new but for the slots, and whose tail starts at `start`.
+    pub fn run<R>(
+        &mut self,
+        start: u16,
+        history: impl FnOnce(&mut BufferRing, &mut FakeBufferKernel) -> R,
+    ) -> R {
+        // SAFETY: inside entry 0, since the offset is below its size.
+        let tail = unsafe { self.slots.byte_add(BUF_RING_TAIL_OFFSET) }.cast::<HalfWord>();
+        // SAFETY: ours, so valid; the halves of the last history are gone, so nobody else stores.
+        unsafe { PublishedHalf::new(tail) }.publish(start);
+        // SAFETY: ours, so valid; the last history is over, so nobody else uses them.
+        let (mut ring, mut kernel) =
+            unsafe { FakeBufferKernel::with_ring(self.slots, tail, self.entries) };
+        history(&mut ring, &mut kernel)
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for BufferArena {
+    fn drop(&mut self) {
+        // SAFETY: made by `new_slots` with this size; the last history is over, so nobody uses them.
+        unsafe { free_slots(self.slots, self.entries, Width::Single) };
+    }
+}

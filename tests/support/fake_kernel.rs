@@ -1,0 +1,454 @@
+//! The kernel's half of the rings, over heap memory: the crate's own types, roles exchanged.
+//!
+//! ```text
+//!                 the test holds          the fake kernel holds
+//!   sq.tail       Published          ──►  Observed
+//!   sq.head       Observed           ◄──  Published
+//!   cq.tail       Observed           ◄──  Published
+//!   cq.head       Published          ──►  Observed
+//!   sq.flags      ObservedFlags      ◄──  PublishedFlags
+//! ```
+//!
+//! It keeps the kernel's side of the invariants, unless a test asks it to break one.
+//!
+//! # Safety
+//!
+//! The memory lives as long as a ring or the kernel holds it; each word gets one `Published`.
+#![allow(unsafe_code, reason = "plays the kernel")]
+#![allow(dead_code, reason = "not every test uses all of it")]
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use annulus_sys::abi::{Cqe, Cqe32, Sqe, Sqe128};
+use annulus_sys::cq::{CompletionRing, CqParts, CqeShape};
+use annulus_sys::flags::{CqeFlags, SqRingFlags};
+use annulus_sys::index::{Entries, Index};
+use annulus_sys::map::Map;
+use annulus_sys::shared::{
+    Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width, Word,
+};
+use annulus_sys::sq::{SqParts, SqeShape, SubmissionRing, Turn};
+
+#[allow(unused_imports, reason = "not every test has buffers")]
+pub use super::fake_buffers::FakeBufferKernel;
+
+/// What the fake rings look like.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Submission entries.
+    pub sq_entries: u32,
+    /// Completion entries.
+    pub cq_entries: u32,
+    /// Where all four indices start.
+    pub start: u32,
+    /// What lies in the submission slots.
+    pub sqe: SqeShape,
+    /// What lies in the completion slots.
+    pub cqe: CqeShape,
+    /// Whether the submission ring is one.
+    pub turn: Turn,
+}
+
+impl Shape {
+    /// Plain rings of `entries` each, whose indices are about to wrap.
+    pub fn plain(entries: u32) -> Self {
+        Self {
+            sq_entries: entries,
+            cq_entries: entries,
+            start: u32::MAX - 1,
+            sqe: SqeShape::Single,
+            cqe: CqeShape::Single,
+            turn: Turn::Round,
+        }
+    }
+
+    /// How many slots both rings have.
+    pub fn entries(&self) -> (Entries, Entries) {
+        let entries = |count| Entries::new(count).expect("a power of two");
+        (entries(self.sq_entries), entries(self.cq_entries))
+    }
+
+    /// Where the indices of the submission ring start. A ring that rewinds keeps none: it starts at
+    /// slot 0, always.
+    fn sq_start(&self) -> u32 {
+        if self.turn == Turn::Rewind { 0 } else { self.start }
+    }
+
+    /// How wide a submission slot is.
+    pub fn sqe_width(&self) -> Width {
+        width(self.sqe == SqeShape::Double)
+    }
+
+    /// How wide a completion slot is.
+    pub fn cqe_width(&self) -> Width {
+        width(self.cqe == CqeShape::Double)
+    }
+}
+
+/// A peer for the rings that is not a kernel.
+#[derive(Debug)]
+pub struct FakeKernel {
+    pub sq_head: Published,
+    pub sq_tail: Observed,
+    pub sq_flags: PublishedFlags,
+    pub dropped: Published,
+    pub cq_head: Observed,
+    pub cq_tail: Published,
+    pub overflow: Published,
+    pub cq_flags: ObservedFlags,
+    pub sqes: Slots<Sqe>,
+    pub cqes: Slots<Cqe>,
+    shape: Shape,
+    memory: Arc<[Map]>,
+}
+
+/// Where the words and the slots of both rings lie.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    pub sq_head: NonNull<Word>,
+    pub sq_tail: NonNull<Word>,
+    pub sq_flags: NonNull<Word>,
+    pub dropped: NonNull<Word>,
+    pub sqes: NonNull<Slot<Sqe>>,
+    pub cq_head: NonNull<Word>,
+    pub cq_tail: NonNull<Word>,
+    pub cq_flags: NonNull<Word>,
+    pub overflow: NonNull<Word>,
+    pub cqes: NonNull<Slot<Cqe>>,
+}
+
+/// Memory of the heap for rings of one shape; freed when dropped.
+#[derive(Debug)]
+struct Heap {
+    shape: Shape,
+    at: Places,
+}
+
+// SAFETY: plain memory, which only the types of `shared` access, and those are `Send`.
+unsafe impl Send for Heap {}
+// SAFETY: as a `Heap` hands out pointers and never reads or writes through them.
+unsafe impl Sync for Heap {}
+
+impl Heap {
+    fn new(shape: Shape) -> Self {
+        let at = Places {
+            sq_head: new_word(shape.sq_start()),
+            sq_tail: new_word(shape.sq_start()),
+            sq_flags: new_word(0),
+            dropped: new_word(0),
+            sqes: new_slots(Sqe::ZERO, shape.sq_entries, shape.sqe_width()),
+            cq_head: new_word(shape.start),
+            cq_tail: new_word(shape.start),
+            cq_flags: new_word(0),
+            overflow: new_word(0),
+            cqes: new_slots(Cqe::ZERO, shape.cq_entries, shape.cqe_width()),
+        };
+        Self { shape, at }
+    }
+
+    /// As the rings hold what they lie in.
+    fn into_memory(self) -> Arc<[Map]> {
+        let base = self.at.sq_head.cast();
+        // SAFETY: the word at `base` stays valid until the keeper is dropped, since that frees it.
+        let map = unsafe { Map::foreign(base, size_of::<u32>(), Box::new(self)) };
+        Arc::new([map])
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        let Places { sq_head, sq_tail, sq_flags, dropped, .. } = self.at;
+        let Places { cq_head, cq_tail, cq_flags, overflow, .. } = self.at;
+        let words = [sq_head, sq_tail, sq_flags, dropped, cq_head, cq_tail, cq_flags, overflow];
+        for word in words {
+            // SAFETY: made by `new_word`, freed once, here; the halves that used it are gone, since
+            // they hold the memory.
+            drop(unsafe { Box::from_raw(word.as_ptr()) });
+        }
+        // SAFETY: made by `new_slots` with these sizes; nobody uses them, as above, so free.
+        unsafe { free_slots(self.at.sqes, self.shape.sq_entries, self.shape.sqe_width()) };
+        // SAFETY: made by `new_slots` with these sizes; nobody uses them, as above, so free.
+        unsafe { free_slots(self.at.cqes, self.shape.cq_entries, self.shape.cqe_width()) };
+    }
+}
+
+impl FakeKernel {
+    /// Both rings of `shape`, and the kernel behind them. Each of the three keeps the memory alive.
+    pub fn new(shape: Shape) -> (SubmissionRing, CompletionRing, Self) {
+        let heap = Heap::new(shape);
+        let at = heap.at;
+        // SAFETY: the heap has them, and is the memory; nobody else has it.
+        unsafe { Self::with_rings(shape, at, &heap.into_memory()) }
+    }
+
+    /// # Safety
+    ///
+    /// The places must hold rings of `shape` and stay valid as long as `memory` does; and nobody
+    /// else may use them as long as any of the three is used.
+    unsafe fn with_rings(
+        shape: Shape,
+        at: Places,
+        memory: &Arc<[Map]>,
+    ) -> (SubmissionRing, CompletionRing, Self) {
+        let (sq_entries, cq_entries) = shape.entries();
+        #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
+        // SAFETY: valid, as promised to `with_rings`; each word gets one `Published` (SQ1, CQ1).
+        unsafe {
+            let sq = SubmissionRing::over(SqParts {
+                head: Observed::new(at.sq_head),
+                tail: Published::new(at.sq_tail),
+                flags: ObservedFlags::new(at.sq_flags),
+                dropped: Counter::new(at.dropped),
+                slots: Slots::new(at.sqes, sq_entries, shape.sqe_width()),
+                shape: shape.sqe,
+                turn: shape.turn,
+                memory: Arc::clone(memory),
+            });
+            let cq = CompletionRing::over(CqParts {
+                head: Published::new(at.cq_head),
+                tail: Observed::new(at.cq_tail),
+                flags: Some(PublishedFlags::new(at.cq_flags)),
+                overflow: Counter::new(at.overflow),
+                hints: ObservedFlags::new(at.sq_flags),
+                slots: Slots::new(at.cqes, cq_entries, shape.cqe_width()),
+                shape: shape.cqe,
+                memory: Arc::clone(memory),
+            });
+            (sq, cq, Self::over(shape, at, Arc::clone(memory)))
+        }
+    }
+
+    /// The kernel's half of rings that lie elsewhere.
+    ///
+    /// # Safety
+    ///
+    /// The places must hold rings of `shape` and stay valid as long as `memory` does; nobody else
+    /// may publish the words that are the kernel's (SQ1, CQ1).
+    pub unsafe fn over(shape: Shape, at: Places, memory: Arc<[Map]>) -> Self {
+        let (sq_entries, cq_entries) = shape.entries();
+        #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
+        // SAFETY: valid, and the kernel's words are published by nobody else, as promised to `over`.
+        unsafe {
+            Self {
+                sq_head: Published::new(at.sq_head),
+                sq_tail: Observed::new(at.sq_tail),
+                sq_flags: PublishedFlags::new(at.sq_flags),
+                dropped: Published::new(at.dropped),
+                cq_head: Observed::new(at.cq_head),
+                cq_tail: Published::new(at.cq_tail),
+                overflow: Published::new(at.overflow),
+                cq_flags: ObservedFlags::new(at.cq_flags),
+                sqes: Slots::new(at.sqes, sq_entries, shape.sqe_width()),
+                cqes: Slots::new(at.cqes, cq_entries, shape.cqe_width()),
+                shape,
+                memory,
+            }
+        }
+    }
+
+    /// What the rings look like.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// How many entries are published and not consumed.
+    pub fn visible(&self) -> u32 {
+        self.sq_tail.observe().distance_from(self.sq_head.last())
+    }
+
+    /// Takes one slot off the submission ring.
+    pub fn consume(&mut self) -> Option<Sqe> {
+        let head = self.sq_head.last();
+        if self.sq_tail.observe() == head {
+            return None;
+        }
+        // SAFETY: ours to read: `tail` covers the slot (SQ3).
+        let sqe = unsafe { self.sqes.read(head) };
+        self.sq_head.publish(head.advance(1));
+        Some(sqe)
+    }
+
+    /// Takes a 128-byte entry off a ring of such, or off two slots of a mixed ring.
+    pub fn consume_wide(&mut self) -> Option<Sqe128> {
+        let head = self.sq_head.last();
+        let slots = if self.shape.sqe == SqeShape::Mixed { 2 } else { 1 };
+        if self.visible() < slots {
+            return None;
+        }
+        // SAFETY: ours to read: `tail` covers the slot (SQ3).
+        let first = unsafe { self.sqes.read(head) };
+        let rest = if slots == 2 {
+            // SAFETY: ours to read: `tail` covers two slots (SQ3).
+            unsafe { self.sqes.read(head.advance(1)) }
+        } else {
+            // SAFETY: ours to read: `tail` covers the slot (SQ3), which is double.
+            unsafe { self.sqes.read_rest(head) }
+        };
+        self.sq_head.publish(head.advance(slots));
+        Some(Sqe128 { first, rest: words(rest) })
+    }
+
+    /// Reads slot `slot` of a rewinding ring, as the kernel does inside enter.
+    pub fn read_slot(&mut self, slot: u32) -> Sqe {
+        // SAFETY: ours to read: the count that enter was given covers the slot (SQ3).
+        unsafe { self.sqes.read(Index::from_raw(slot)) }
+    }
+
+    /// Slots free for completions.
+    pub fn cq_room(&self) -> u32 {
+        let used = self.cq_tail.last().distance_from(self.cq_head.observe());
+        self.shape.cq_entries - used
+    }
+
+    /// Puts one completion on the ring, if it has room.
+    pub fn post(&mut self, cqe: Cqe) -> bool {
+        if self.cq_room() == 0 {
+            return false;
+        }
+        let tail = self.cq_tail.last();
+        // SAFETY: ours to write: `head` has passed the slot (CQ4).
+        unsafe { self.cqes.write(tail, cqe) };
+        self.cq_tail.publish(tail.advance(1));
+        true
+    }
+
+    /// Puts a completion of 32 bytes on a ring that takes them, with a filler where it would
+    /// straddle the wrap, if there is room.
+    pub fn post_wide(&mut self, wide: Cqe32) -> bool {
+        let mut tail = self.cq_tail.last();
+        if self.shape.cqe == CqeShape::Double {
+            if self.cq_room() == 0 {
+                return false;
+            }
+            // SAFETY: ours to write: `head` has passed the slot (CQ4).
+            unsafe { self.cqes.write(tail, wide.first) };
+            // SAFETY: ours to write (CQ4), and double.
+            unsafe { self.cqes.write_rest(tail, second_half(wide)) };
+            self.cq_tail.publish(tail.advance(1));
+            return true;
+        }
+        let straddles = tail.is_last_slot(self.cqes.entries());
+        if self.cq_room() < if straddles { 3 } else { 2 } {
+            return false;
+        }
+        if straddles {
+            let filler = Cqe { flags: CqeFlags::SKIP, ..Cqe::ZERO };
+            // SAFETY: ours to write: `head` has passed the slot (CQ4).
+            unsafe { self.cqes.write(tail, filler) };
+            tail = tail.advance(1);
+        }
+        let first = Cqe { flags: wide.first.flags | CqeFlags::CQE32, ..wide.first };
+        // SAFETY: ours to write: `head` has passed the slot (CQ4).
+        unsafe { self.cqes.write(tail, first) };
+        // SAFETY: ours to write: `head` has passed the slot (CQ4).
+        unsafe { self.cqes.write(tail.advance(1), second_half(wide)) };
+        self.cq_tail.publish(tail.advance(2));
+        true
+    }
+
+    /// The polling thread's way to sleep: raise NEED_WAKEUP, then look once more (SQ5). Says whether
+    /// it may sleep.
+    pub fn may_sleep(&mut self) -> bool {
+        self.sq_flags.store_before_loads(SqRingFlags::NEED_WAKEUP.bits());
+        if self.visible() == 0 {
+            return true;
+        }
+        self.sq_flags.store(0);
+        false
+    }
+}
+
+/// Memory for rings of one shape, in which they can start over and over: for millions of histories.
+///
+/// The slots keep what the last history left in them.
+#[derive(Debug)]
+pub struct Arena {
+    shape: Shape,
+    at: Places,
+    memory: Arc<[Map]>,
+}
+
+impl Arena {
+    /// Memory for rings of `shape`.
+    pub fn new(shape: Shape) -> Self {
+        let heap = Heap::new(shape);
+        Self { shape, at: heap.at, memory: heap.into_memory() }
+    }
+
+    /// Runs `history` on rings that are new but for the slots.
+    pub fn run<R>(
+        &mut self,
+        history: impl FnOnce(&mut SubmissionRing, &mut CompletionRing, &mut FakeKernel) -> R,
+    ) -> R {
+        let (at, sq, cq) = (self.at, self.shape.sq_start(), self.shape.start);
+        let indices = [(at.sq_head, sq), (at.sq_tail, sq), (at.cq_head, cq), (at.cq_tail, cq)];
+        let others = [at.sq_flags, at.cq_flags, at.dropped, at.overflow].map(|word| (word, 0));
+        for (word, value) in indices.into_iter().chain(others) {
+            // SAFETY: ours, so valid; the rings of the last history are gone, so nobody else stores.
+            unsafe { Published::new(word) }.publish(Index::from_raw(value));
+        }
+        // SAFETY: the memory has them; the last history is over, so nobody else uses them.
+        let (mut sq, mut cq, mut kernel) =
+            unsafe { FakeKernel::with_rings(self.shape, at, &self.memory) };
+        history(&mut sq, &mut cq, &mut kernel)
+    }
+}
+
+/// The words of an entry's 64 bytes.
+pub fn words(sqe: Sqe) -> [u64; 8] {
+    let pack = |bytes: [u8; 8]| u64::from_le_bytes(bytes);
+    let two = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let [p0, p1] = sqe.ioprio.to_le_bytes();
+    let [f0, f1, f2, f3] = sqe.fd.to_le_bytes();
+    let buf = u32::from(sqe.buf_index) | u32::from(sqe.personality) << 16;
+    [
+        pack([sqe.opcode.0, sqe.flags.bits(), p0, p1, f0, f1, f2, f3]),
+        sqe.off,
+        sqe.addr,
+        two(sqe.len, sqe.op_flags),
+        sqe.user_data,
+        two(buf, sqe.file_index),
+        sqe.addr3,
+        sqe.pad2,
+    ]
+}
+
+/// The second 16 bytes of a completion, as a slot holds them.
+fn second_half(wide: Cqe32) -> Cqe {
+    let [b0, b1, b2, b3, c0, c1, c2, c3] = wide.big[1].to_le_bytes();
+    Cqe {
+        user_data: wide.big[0],
+        res: i32::from_le_bytes([b0, b1, b2, b3]),
+        flags: CqeFlags::from_bits_retain(u32::from_le_bytes([c0, c1, c2, c3])),
+    }
+}
+
+fn width(double: bool) -> Width {
+    if double { Width::Double } else { Width::Single }
+}
+
+fn new_word(value: u32) -> NonNull<Word> {
+    NonNull::from(Box::leak(Box::new(Word::new(value))))
+}
+
+fn units(entries: u32, width: Width) -> usize {
+    entries as usize * if width == Width::Double { 2 } else { 1 }
+}
+
+/// Slots that hold `blank`, until they are freed.
+pub(super) fn new_slots<T: Copy>(blank: T, entries: u32, width: Width) -> NonNull<Slot<T>> {
+    let slots: Box<[Slot<T>]> = (0..units(entries, width)).map(|_| Slot::new(blank)).collect();
+    NonNull::from(Box::leak(slots)).cast()
+}
+
+/// Frees slots.
+///
+/// # Safety
+///
+/// The slots must be what [`new_slots`] returned for this size, and nobody may use them any more.
+pub(super) unsafe fn free_slots<T>(slots: NonNull<Slot<T>>, entries: u32, width: Width) {
+    let slots = NonNull::slice_from_raw_parts(slots, units(entries, width));
+    // SAFETY: made by `new_slots` from a box of this length, as promised to `free_slots`.
+    drop(unsafe { Box::from_raw(slots.as_ptr()) });
+}

@@ -1,0 +1,8 @@
+//! What several test binaries share.
+#[cfg(not(loom))]
+pub mod doors;
+pub mod fake_buffers;
+pub mod fake_kernel;
+#[cfg(not(loom))]
+pub mod memory;
+pub mod panics;
