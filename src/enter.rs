@@ -47,6 +47,15 @@ struct Mode {
     submits: By,
     reaps: By,
     defers: Defers,
+    path: Path,
+}
+
+/// Whether entering is what it mostly is: it submits, and waits for what devices bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Path {
+    Usual,
+    /// The kernel submits on its own, or devices are polled.
+    Rare,
 }
 
 /// Who does the work between us and the device.
@@ -79,8 +88,10 @@ pub(crate) struct Bound {
 impl Mode {
     fn of(flags: SetupFlags) -> Self {
         let sqpoll = flags.contains(SetupFlags::SQPOLL);
+        let polled = SetupFlags::SQPOLL | SetupFlags::IOPOLL;
         let deferring = SetupFlags::DEFER_TASKRUN | SetupFlags::COOP_TASKRUN;
         Self {
+            path: if flags.intersects(polled) { Path::Rare } else { Path::Usual },
             submits: if sqpoll { By::Kernel } else { By::Us },
             reaps: if flags.contains(SetupFlags::IOPOLL) && !sqpoll { By::Us } else { By::Kernel },
             defers: if !flags.intersects(deferring) {
@@ -120,10 +131,12 @@ impl Gate {
     }
 
     /// Whether the kernel takes entries without being entered.
+    #[inline]
     pub(crate) fn polls(&self) -> bool {
         self.mode.submits == By::Kernel
     }
 
+    #[inline]
     pub(crate) fn enter(
         &mut self,
         to_submit: u32,
@@ -150,6 +163,7 @@ impl Gate {
     }
 
     /// Whether the kernel says that it holds completions back.
+    #[inline]
     pub(crate) fn flagged(cq: &CompletionRing) -> bool {
         cq.hints().intersects(SqRingFlags::CQ_OVERFLOW | SqRingFlags::TASKRUN)
     }
@@ -184,16 +198,52 @@ impl Gate {
         }
     }
 
-    /// Submits everything written and waits until `want` completions are ready.
+    /// Submits everything written and waits until `want` completions are ready, however long.
+    ///
+    /// The path of every busy ring: one enter, which consumes all and brings enough. What happens
+    /// otherwise is left to [`submit_and_wait_bounded`](Self::submit_and_wait_bounded).
+    #[inline]
     pub(crate) fn submit_and_wait(
         &mut self,
         sq: &mut SubmissionRing,
         cq: &mut CompletionRing,
         want: u32,
+    ) -> Result<u32, EnterError> {
+        let mut submitted = 0;
+        let pending = if self.mode.path == Path::Usual { sq.flush() } else { 0 };
+        if pending > 0 && want <= cq.entries() {
+            let mut flags = EnterFlags::empty();
+            flags.set(EnterFlags::GETEVENTS, want > 0 || Self::flagged(cq));
+            match self.enter(pending, want, flags, EnterArg::None) {
+                Ok(count) => {
+                    self.took(sq, pending, count);
+                    if count == pending && cq.ready() >= want {
+                        return Ok(count);
+                    }
+                    submitted = Self::fell_short(sq, cq, want, pending, count)?;
+                }
+                Err(errno) => return Err(EnterError::new(0, errno)),
+            }
+        }
+        let (total, _) = self.submit_and_wait_bounded(sq, cq, want, Bound::default(), submitted)?;
+        Ok(total)
+    }
+
+    /// Submits everything written and waits until `want` completions are ready, or time is up;
+    /// `submitted` entries went in before.
+    #[cold]
+    pub(crate) fn submit_and_wait_bounded(
+        &mut self,
+        sq: &mut SubmissionRing,
+        cq: &mut CompletionRing,
+        want: u32,
         bound: Bound,
+        mut submitted: u32,
     ) -> Result<(u32, Woken), EnterError> {
         let wait = Wait::new(self, cq, want, bound)?;
-        let mut submitted = if self.polls() { self.publish(sq)? } else { 0 };
+        if self.polls() {
+            submitted += self.publish(sq)?;
+        }
         loop {
             let pending = if self.polls() { 0 } else { sq.flush() };
             let missing = wait.missing(cq);
@@ -278,6 +328,7 @@ impl Gate {
     }
 
     /// Enters with `pending` entries, and takes note of how many the kernel consumed.
+    #[inline]
     fn consume(
         &mut self,
         sq: &mut SubmissionRing,
@@ -290,13 +341,42 @@ impl Gate {
         let count = self
             .enter(pending, min_complete, flags, arg)
             .map_err(|errno| EnterError::new(before, errno))?;
+        self.took(sq, pending, count);
+        if stuck(sq, pending, count) {
+            return Err(EnterError::new(before, EnterCause::OutOfRequests));
+        }
+        Ok(count)
+    }
+
+    /// What it means that the kernel consumed `count` of `pending` entries, and fewer completions than
+    /// `want` are ready. `Ok`: go on.
+    #[cold]
+    fn fell_short(
+        sq: &SubmissionRing,
+        cq: &CompletionRing,
+        want: u32,
+        pending: u32,
+        count: u32,
+    ) -> Result<u32, EnterError> {
+        if stuck(sq, pending, count) {
+            return Err(EnterError::new(0, EnterCause::OutOfRequests));
+        }
+        // All went in, and too little came: a signal ended the wait.
+        if count == pending && cq.slots_ready() < want {
+            return Err(EnterError::new(count, EnterCause::Interrupted));
+        }
+        Ok(count)
+    }
+}
+
+impl Gate {
+    /// Takes note that the kernel consumed `count` of `pending` entries.
+    #[inline]
+    fn took(&mut self, sq: &mut SubmissionRing, pending: u32, count: u32) {
+        // Fewer it may take, and an entry that it will not look at it does not count.
+        assert!(count <= pending, "SQ2: {count} of {pending} entries consumed");
         sq.consumed(count);
         self.submitted += u64::from(count);
-        // An entry that the kernel will not look at is consumed and not counted; more than it was
-        // given it cannot count.
-        assert!(count <= pending, "SQ2: {count} of {pending} entries consumed");
-        let stuck = count == 0 && pending > 0 && sq.unconsumed() == pending;
-        if stuck { Err(EnterError::new(before, EnterCause::OutOfRequests)) } else { Ok(count) }
     }
 }
 
@@ -309,6 +389,11 @@ impl Drop for Gate {
     }
 }
 
+/// Whether the kernel, given `pending` entries, neither consumed nor dropped one.
+fn stuck(sq: &SubmissionRing, pending: u32, count: u32) -> bool {
+    count == 0 && pending > 0 && sq.unconsumed() == pending
+}
+
 /// One wait: how much is wanted, and until when.
 struct Wait {
     want: u32,
@@ -318,6 +403,7 @@ struct Wait {
 }
 
 impl Wait {
+    #[inline]
     fn new(gate: &Gate, cq: &CompletionRing, want: u32, bound: Bound) -> Result<Self, EnterError> {
         let refuse = |cause| Err(EnterError::new(0, cause));
         if want > cq.entries() {
@@ -335,11 +421,13 @@ impl Wait {
     }
 
     /// How many completions are still to come.
+    #[inline]
     fn missing(&self, cq: &mut CompletionRing) -> u32 {
         if self.want == 0 { 0 } else { self.want.saturating_sub(cq.ready()) }
     }
 
     /// The argument for the next enter: what is left of the time.
+    #[inline]
     fn arg(&self) -> EnterArg<'static> {
         let Some(started) = self.started else { return EnterArg::None };
         let elapsed = started.elapsed();

@@ -40,6 +40,7 @@ impl Forecast {
     }
 
     /// How many requests have not ended, of `pushed` and `ended`, both modulo 2³².
+    #[inline]
     pub(crate) fn in_flight(self, pushed: u32, ended: u32) -> u32 {
         // More can have ended than were pushed: completions that no push announced.
         u32::try_from(pushed.wrapping_sub(ended).cast_signed()).unwrap_or(0)
@@ -54,6 +55,7 @@ impl Forecast {
     }
 
     /// Refuses to wait for `want` completions when only `coming` can come.
+    #[inline]
     pub(crate) fn check(self, want: u32, coming: u32) -> Result<(), EnterError> {
         if self == Self::Open || want <= coming {
             return Ok(());

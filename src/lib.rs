@@ -37,9 +37,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![warn(unreachable_pub)]
-#![expect(
+#![allow(
     clippy::unnecessary_safety_comment,
-    reason = "the one in the example, which clippy takes for the first item's"
+    reason = "clippy takes the one in the example for the first item's"
 )]
 
 #[doc(no_inline)]

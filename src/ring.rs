@@ -217,7 +217,10 @@ impl Ring {
     /// [`EnterCause::Interrupted`] when a signal ended the wait: then wait again.
     #[inline]
     pub fn submit_and_wait(&mut self, want: u32) -> Result<u32, EnterError> {
-        self.bounded_submit(want, Bound::default()).map(|(submitted, _)| submitted)
+        self.check_mapped()?;
+        self.forecast.check(want, self.in_flight())?;
+        let (sq, cq) = self.rings.both();
+        self.gate.submit_and_wait(sq, cq, want)
     }
 
     /// As [`submit_and_wait`](Self::submit_and_wait), for at most `timeout`. Says how it ended.
@@ -230,7 +233,11 @@ impl Ring {
         want: u32,
         timeout: Duration,
     ) -> Result<(u32, Woken), EnterError> {
-        self.bounded_submit(want, Bound { timeout: Some(timeout), min_wait: None })
+        self.check_mapped()?;
+        self.forecast.check(want, self.in_flight())?;
+        let (sq, cq) = self.rings.both();
+        let bound = Bound { timeout: Some(timeout), min_wait: None };
+        self.gate.submit_and_wait_bounded(sq, cq, want, bound, 0)
     }
 
     /// Waits until `want` completions are ready to pop. Submits nothing, and makes no system call
@@ -305,18 +312,17 @@ impl Ring {
     /// [`EnterError`] from asking for what is held back; `each` has seen what came before.
     #[inline]
     pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
-        let mut total = self.rings.cq().drain(&mut each);
-        while Gate::flagged(self.rings.halves().1) || total == 0 {
-            if !self.fetch()? {
-                break;
+        let (mut total, mut asked) = (0, false);
+        loop {
+            let count = self.rings.cq().drain(&mut each);
+            total += count;
+            let maybe_more = Gate::flagged(self.rings.halves().1) || total == 0;
+            // Asking brought nothing: there is nothing.
+            if (asked && count == 0) || !maybe_more || !self.fetch()? {
+                return Ok(total);
             }
-            let more = self.rings.cq().drain(&mut each);
-            total += more;
-            if more == 0 {
-                break;
-            }
+            asked = true;
         }
-        Ok(total)
     }
 
     /// Asks the kernel for every completion that it holds back (CQ5), with one system call.
@@ -385,6 +391,7 @@ impl Ring {
     ///
     /// An estimate once entries with `CQE_SKIP_SUCCESS` were pushed, or completions came that no push
     /// announced.
+    #[inline]
     pub fn in_flight(&self) -> u32 {
         let (sq, cq) = self.rings.halves();
         self.forecast.in_flight(sq.pushed(), cq.ended())
@@ -523,13 +530,6 @@ impl Ring {
             return Ok(false);
         }
         self.gate.get_events(cq).map(|()| true)
-    }
-
-    fn bounded_submit(&mut self, want: u32, bound: Bound) -> Result<(u32, Woken), EnterError> {
-        self.check_mapped()?;
-        self.forecast.check(want, self.in_flight())?;
-        let (sq, cq) = self.rings.both();
-        self.gate.submit_and_wait(sq, cq, want, bound)
     }
 
     fn bounded_wait(&mut self, want: u32, bound: Bound) -> Result<Woken, EnterError> {

@@ -23,7 +23,7 @@ use crate::abi::{Cqe, Cqe32};
 use crate::flags::{CqRingFlags, CqeFlags, SetupFlags, SqRingFlags};
 use crate::index::Index;
 use crate::map::Map;
-use crate::shared::{Counter, Observed, ObservedFlags, Published, PublishedFlags, Slots};
+use crate::shared::{Counter, Observed, ObservedFlags, Published, PublishedFlags, Run, Slots};
 
 /// What lies in the ring's slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,12 +154,12 @@ impl CompletionRing {
         if self.next == self.known && !self.look_for_more() {
             return None;
         }
-        let cqe = match self.shape {
-            CqeShape::Single | CqeShape::Double => self.take(),
-            CqeShape::Mixed => self.take_mixed().map(|wide| wide.first),
-        };
+        if self.shape != CqeShape::Single {
+            return self.pop_wide().map(|wide| wide.first);
+        }
+        let cqe = self.take_single();
         self.head.publish(self.next); // CQ4
-        cqe
+        Some(cqe)
     }
 
     /// Takes the oldest completion with its second 16 bytes, which are 0 if it has none.
@@ -179,26 +179,31 @@ impl CompletionRing {
     /// Takes every completion that is in the ring now, oldest first, and returns how many.
     ///
     /// Each one counts as popped before `each` sees it, also when `each` unwinds. The slots go back
-    /// to the kernel together, at the end.
+    /// to the kernel together, at the end, or in two goes where the ring starts again.
     ///
     /// # Panics
     ///
     /// When the peer broke CQ2.
     #[inline]
     pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> u32 {
-        self.look_for_more();
-        let ring = PublishOnDrop(self);
-        let mut count = 0;
-        if ring.0.shape == CqeShape::Mixed {
-            while let Some(wide) = ring.0.take_mixed() {
-                count += 1;
-                each(wide.first);
-            }
-            return count;
+        if !self.look_for_more() {
+            return 0;
         }
-        while ring.0.next != ring.0.known {
-            count += 1;
-            if let Some(cqe) = ring.0.take() {
+        if self.shape != CqeShape::Single {
+            return self.drain_wide(|wide| each(wide.first));
+        }
+        let Self { head, next, known, slots, endless, .. } = self;
+        let count = known.distance_from(*next);
+        while *next != *known {
+            let ready = known.distance_from(*next);
+            // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). Single, since
+            // the shape is `CqeShape::Single`, as promised to `over`.
+            let run = unsafe { slots.run(*next, ready) };
+            let mut taken = Taken { head, next, of: run.left(), run };
+            for cqe in taken.run.by_ref() {
+                if cqe.flags.contains(CqeFlags::MORE) {
+                    *endless = endless.wrapping_add(1);
+                }
                 each(cqe);
             }
         }
@@ -226,11 +231,14 @@ impl CompletionRing {
     /// # Panics
     ///
     /// When the peer broke CQ2.
+    #[inline]
     pub fn ready(&mut self) -> u32 {
         self.look_for_more();
-        if self.shape != CqeShape::Mixed {
-            return self.slots_ready();
-        }
+        if self.shape == CqeShape::Mixed { self.count_mixed() } else { self.slots_ready() }
+    }
+
+    /// [`ready`](Self::ready), by a walk over what is there.
+    fn count_mixed(&self) -> u32 {
         let (mut at, mut count) = (self.next, 0);
         while at != self.known {
             // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4).
@@ -245,11 +253,13 @@ impl CompletionRing {
 
     /// How many slots hold something that can be popped, as the kernel counts them: on a mixed ring
     /// a completion of 32 bytes is two, and a filler one.
+    #[inline]
     pub fn slots_ready(&self) -> u32 {
         self.known.distance_from(self.next)
     }
 
     /// How many slots there are.
+    #[inline]
     pub fn entries(&self) -> u32 {
         self.slots.entries().count()
     }
@@ -311,7 +321,7 @@ impl CompletionRing {
     }
 
     /// Looks where the kernel has got to (CQ3), and says whether something can be popped.
-    #[cold]
+    #[inline]
     fn look_for_more(&mut self) -> bool {
         let tail = self.tail.observe();
         let ready = tail.distance_from(self.next);
@@ -329,16 +339,29 @@ impl CompletionRing {
         ready != 0
     }
 
-    /// Takes the entry at `next`, which the caller knows to be there.
+    /// Takes the entry at `next`, which the caller knows to be there, of a ring of single slots.
     #[inline]
-    fn take(&mut self) -> Option<Cqe> {
+    fn take_single(&mut self) -> Cqe {
+        // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4). Single, since
+        // the shape is `CqeShape::Single`, as promised to `over`.
+        let cqe = unsafe { self.slots.read_single(self.next) };
+        self.step(cqe)
+    }
+
+    /// Takes the entry at `next`, which the caller knows to be there.
+    fn take(&mut self) -> Cqe {
         // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4).
         let cqe = unsafe { self.slots.read(self.next) };
+        self.step(cqe)
+    }
+
+    #[inline]
+    fn step(&mut self, cqe: Cqe) -> Cqe {
         self.next = self.next.advance(1);
         if cqe.flags.contains(CqeFlags::MORE) {
             self.endless = self.endless.wrapping_add(1);
         }
-        Some(cqe)
+        cqe
     }
 
     fn take_wide(&mut self) -> Option<Cqe32> {
@@ -355,7 +378,7 @@ impl CompletionRing {
         } else {
             [0; 2]
         };
-        self.take().map(|first| Cqe32 { first, big })
+        Some(Cqe32 { first: self.take(), big })
     }
 
     /// Takes the next entry of a mixed ring, one slot or two, and passes over fillers.
@@ -385,7 +408,24 @@ impl CompletionRing {
     }
 }
 
-/// Publishes `head` when dropped: at the end of a drain, or when the caller's code unwinds.
+/// A run of slots being taken. When dropped, also because the caller's code unwinds, it moves `next`
+/// past those that were, and publishes `head` behind it.
+struct Taken<'a> {
+    head: &'a mut Published,
+    next: &'a mut Index,
+    run: Run<'a, Cqe>,
+    of: u32,
+}
+
+impl Drop for Taken<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.next = self.next.advance(self.of - self.run.left());
+        self.head.publish(*self.next); // CQ4
+    }
+}
+
+/// Publishes `head` when dropped: at the end of a drain, or because the caller's code unwinds.
 struct PublishOnDrop<'a>(&'a mut CompletionRing);
 
 impl Drop for PublishOnDrop<'_> {

@@ -51,6 +51,14 @@ impl Index {
         (self.0 & entries.mask) as usize
     }
 
+    /// How many of the `count` slots from here on lie side by side, before the ring starts again at
+    /// slot 0.
+    #[inline]
+    pub const fn run(self, count: u32, entries: Entries) -> u32 {
+        let left = entries.count() - (self.0 & entries.mask);
+        if count < left { count } else { left }
+    }
+
     /// Whether this is the last slot before the ring starts again at slot 0.
     #[inline]
     pub const fn is_last_slot(self, entries: Entries) -> bool {
@@ -120,6 +128,13 @@ mod tests {
         assert_eq!((entries.count(), entries.mask()), (1, 0));
         assert_eq!(Index::from_raw(7).slot(entries), 0);
         assert!(Index::from_raw(7).is_last_slot(entries));
+    }
+
+    #[test]
+    fn a_run_ends_where_the_ring_does() {
+        let entries = Entries::new(4).unwrap();
+        let runs = [0, 1, 2, 3].map(|raw| Index::from_raw(raw).run(3, entries));
+        assert_eq!(runs, [3, 3, 2, 1]);
     }
 
     #[test]

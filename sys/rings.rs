@@ -22,7 +22,7 @@
 //! Vouches to `shared`, `sq` and `cq` for pointers that `Map::at` has checked.
 #![allow(unsafe_code, reason = "vouches for the words that the kernel located")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::abi::Params;
 use crate::abi_register::RsrcUpdate;
@@ -32,6 +32,7 @@ use crate::flags::SetupFlags;
 use crate::kernel::Kernel;
 use crate::layout::{Layout, OwnMemory};
 pub use crate::layout::{MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request};
+use crate::map::Map;
 use crate::opcode::RegisterOp;
 use crate::sq::SubmissionRing;
 use crate::syscall::{RingFd, RingRef};
@@ -61,6 +62,8 @@ pub struct Base {
     kernel: Kernel,
     fd: RingFd,
     params: Params,
+    /// Where the rings of this descriptor lie, to tell whose halves are whose.
+    memory: Mutex<Weak<[Map]>>,
 }
 
 impl Rings {
@@ -94,7 +97,7 @@ impl Rings {
                 return Err(SetupFailure::Setup(errno));
             }
         };
-        let base = Base { kernel: kernel.clone(), fd, params };
+        let base = Base::new(kernel, fd, params);
         // SAFETY: as promised to `over`, since `params` is what `setup` returned for this descriptor.
         unsafe { Self::over(base, own) }.map_err(SetupFailure::Map)
     }
@@ -115,7 +118,7 @@ impl Rings {
     /// nobody else may have mapped it.
     pub unsafe fn adopt(kernel: &Kernel, fd: RingFd, params: Params) -> Result<Self, Errno> {
         // SAFETY: as promised to `adopt`.
-        unsafe { Self::over(Base { kernel: kernel.clone(), fd, params }, None) }
+        unsafe { Self::over(Base::new(kernel, fd, params), None) }
     }
 
     /// # Safety
@@ -133,6 +136,7 @@ impl Rings {
         let sq = unsafe { SubmissionRing::over(sq) };
         // SAFETY: likewise; the kernel keeps CQ1.
         let cq = unsafe { CompletionRing::over(cq) };
+        base.lies_in(sq.memory());
         Ok(Self { sq, cq, base: Arc::new(base) })
     }
 
@@ -181,11 +185,8 @@ impl Rings {
         cq: CompletionRing,
         base: Arc<Base>,
     ) -> Result<Self, (SubmissionRing, CompletionRing, Arc<Base>)> {
-        if Arc::ptr_eq(sq.memory(), cq.memory()) {
-            Ok(Self { sq, cq, base })
-        } else {
-            Err((sq, cq, base))
-        }
+        let one_ring = Arc::ptr_eq(sq.memory(), cq.memory()) && base.is_in(sq.memory());
+        if one_ring { Ok(Self { sq, cq, base }) } else { Err((sq, cq, base)) }
     }
 
     /// Changes the sizes of a live ring (`IORING_REGISTER_RESIZE_RINGS`, since Linux 6.13).
@@ -205,6 +206,8 @@ impl Rings {
             return Err(ResizeFailure::Refused(Errno::new(libc::EINVAL)));
         }
         let mut params = Request { cq_entries, ..Request::new(entries) }.params();
+        // Set-up takes the entries as an argument, a resize among the parameters.
+        params.sq_entries = entries;
         self.sq.flush();
         let arg = (&raw mut params).cast();
         // SAFETY: a live `struct io_uring_params`, which the kernel does not keep, because it copies.
@@ -221,6 +224,7 @@ impl Rings {
         unsafe { self.sq.move_to(sq) };
         // SAFETY: as in `over`, since CQ1 still holds.
         unsafe { self.cq.move_to(cq) };
+        self.base.lies_in(self.sq.memory());
         Ok(())
     }
 
@@ -247,6 +251,22 @@ pub enum ResizeFailure {
 }
 
 impl Base {
+    fn new(kernel: &Kernel, fd: RingFd, params: Params) -> Self {
+        let nowhere: Weak<[Map; 0]> = Weak::new();
+        Self { kernel: kernel.clone(), fd, params, memory: Mutex::new(nowhere) }
+    }
+
+    /// Takes note of where the rings lie now.
+    fn lies_in(&self, memory: &Arc<[Map]>) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(memory);
+    }
+
+    /// Whether the rings lie in `memory`.
+    fn is_in(&self, memory: &Arc<[Map]>) -> bool {
+        let ours = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        Weak::ptr_eq(&ours, &Arc::downgrade(memory))
+    }
+
     /// The kernel behind the ring.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel

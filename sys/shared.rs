@@ -359,8 +359,7 @@ pub struct Slots<T> {
     /// 0. Valid for `entries` slots of `width` units while this value exists.
     base: NonNull<Slot<T>>,
     entries: Entries,
-    /// Index → unit: 0 for [`Width::Single`], 1 for [`Width::Double`].
-    shift: u32,
+    width: Width,
 }
 
 impl<T: Copy> Slots<T> {
@@ -370,11 +369,7 @@ impl<T: Copy> Slots<T> {
     ///
     /// The caller promises invariant 0, and that any bytes are a `T`.
     pub unsafe fn new(base: NonNull<Slot<T>>, entries: Entries, width: Width) -> Self {
-        let shift = match width {
-            Width::Single => 0,
-            Width::Double => 1,
-        };
-        Self { base, entries, shift }
+        Self { base, entries, width }
     }
 
     /// How many slots there are.
@@ -386,7 +381,7 @@ impl<T: Copy> Slots<T> {
     /// Whether a slot is two units.
     #[inline]
     pub fn is_double(&self) -> bool {
-        self.shift != 0
+        self.width == Width::Double
     }
 
     /// Writes the first unit of the slot that `index` occupies.
@@ -398,6 +393,17 @@ impl<T: Copy> Slots<T> {
     pub unsafe fn write(&mut self, index: Index, value: T) {
         // SAFETY: ours, as promised to `write`.
         self.unit(index, 0).with_mut(|unit| unsafe { unit.write(value) });
+    }
+
+    /// [`write`](Self::write) for slots that are known to be single: no question asked.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write), and the slots must be single.
+    #[inline]
+    pub unsafe fn write_single(&mut self, index: Index, value: T) {
+        // SAFETY: ours, as promised to `write_single`.
+        self.single(index).with_mut(|unit| unsafe { unit.write(value) });
     }
 
     /// Writes the second unit of the slot that `index` occupies.
@@ -437,6 +443,30 @@ impl<T: Copy> Slots<T> {
         self.unit(index, 0).with(|unit| unsafe { unit.read() })
     }
 
+    /// [`read`](Self::read) for slots that are known to be single: no question asked.
+    ///
+    /// # Safety
+    ///
+    /// As for [`read`](Self::read), and the slots must be single.
+    #[inline]
+    pub unsafe fn read_single(&self, index: Index) -> T {
+        // SAFETY: ours, as promised to `read_single`; any bytes are a `T`, as promised to `new`.
+        self.single(index).with(|unit| unsafe { unit.read() })
+    }
+
+    /// Those of the `count` slots from `from` on that lie side by side.
+    ///
+    /// # Safety
+    ///
+    /// As for [`read_single`](Self::read_single), for each of the slots, until the run is gone.
+    #[inline]
+    pub unsafe fn run(&self, from: Index, count: u32) -> Run<'_, T> {
+        let len = from.run(count, self.entries) as usize;
+        let first = self.pointer(from.slot(self.entries));
+        // SAFETY: valid, since a run ends where the ring does (0); each `Slot` is a cell.
+        Run(unsafe { NonNull::slice_from_raw_parts(first, len).as_ref() }.iter())
+    }
+
     /// Copies out the second unit of the slot that `index` occupies.
     ///
     /// # Safety
@@ -448,13 +478,54 @@ impl<T: Copy> Slots<T> {
         self.unit(index, 1).with(|unit| unsafe { unit.read() })
     }
 
+    /// The slot that `index` occupies, where a slot is one unit; else some unit of another.
+    #[inline]
+    fn single(&self, index: Index) -> &Slot<T> {
+        self.at(index.slot(self.entries))
+    }
+
+    /// The unit at `offset` of the slot that `index` occupies.
     #[inline]
     fn unit(&self, index: Index, offset: usize) -> &Slot<T> {
-        let at = (index.slot(self.entries) << self.shift) + offset;
-        // SAFETY: in bounds, since `Index::slot` is below `entries` (0), and `offset` is below the width.
-        let slot = unsafe { self.base.add(at) };
+        match self.width {
+            Width::Single => self.single(index),
+            Width::Double => self.at(2 * index.slot(self.entries) + offset),
+        }
+    }
+
+    /// The unit at `at`, which is below `entries` times the width.
+    #[inline]
+    fn at(&self, at: usize) -> &Slot<T> {
         // SAFETY: valid (0); a `Slot` is a cell, so the peer's accesses do not conflict with this `&`.
-        unsafe { slot.as_ref() }
+        unsafe { self.pointer(at).as_ref() }
+    }
+
+    #[inline]
+    fn pointer(&self, at: usize) -> NonNull<Slot<T>> {
+        // SAFETY: in bounds, since `Index::slot` is below `entries` (0), and the offset below the width.
+        unsafe { self.base.add(at) }
+    }
+}
+
+/// Slots that lie side by side, copied out one at a time: see [`Slots::run`].
+#[derive(Debug)]
+pub struct Run<'a, T>(core::slice::Iter<'a, Slot<T>>);
+
+impl<T: Copy> Run<'_, T> {
+    /// How many are left.
+    #[inline]
+    pub fn left(&self) -> u32 {
+        u32::try_from(self.0.len()).expect("at most `entries`, a u32")
+    }
+}
+
+impl<T: Copy> Iterator for Run<'_, T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        // SAFETY: ours, as promised to `Slots::run`; any bytes are a `T`, as promised to `Slots::new`.
+        self.0.next().map(|slot| slot.with(|unit| unsafe { unit.read() }))
     }
 }
 

@@ -76,7 +76,8 @@ pub struct SubmissionRing {
     tail: Published,
     /// Up to here we have written. Runs ahead of `tail` until [`flush`](Self::flush).
     written: Index,
-    /// `head + entries` when `head` was last observed: from here on we must look again (SQ4).
+    /// `head + entries` when `head` was last observed: from here on we must look again (SQ4). Where
+    /// slots are double it stays at `written`, so that only single ones are written without a look.
     limit: Index,
     slots: Slots<Sqe>,
     shape: SqeShape,
@@ -161,7 +162,7 @@ impl SubmissionRing {
         let SqParts { head, tail, flags, dropped, slots, shape, turn, memory } = parts;
         assert_eq!(slots.is_double(), shape == SqeShape::Double);
         let written = tail.last();
-        let mut ring = Self {
+        let ring = Self {
             head,
             tail,
             written,
@@ -175,7 +176,7 @@ impl SubmissionRing {
             rewound: 0,
             memory,
         };
-        ring.look_for_room();
+        ring.unconsumed(); // SQ2 holds from the start.
         ring
     }
 
@@ -207,12 +208,20 @@ impl SubmissionRing {
     /// Whatever `sqe` points to must stay valid and unaliased until its last completion (OP1).
     #[inline]
     pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
-        if self.written == self.limit && !self.look_for_room() {
-            return Err(Full);
+        if self.written == self.limit {
+            self.need(1)?;
+            if self.slots.is_double() {
+                // SAFETY: ours: `head` has passed the slot (SQ4), `tail` has not reached it (SQ3).
+                unsafe { self.slots.write(self.written, sqe) };
+                self.finish_slot();
+                return Ok(());
+            }
         }
-        // SAFETY: ours: `head` has passed the slot (SQ4) and `tail` has not reached it (SQ3).
-        unsafe { self.slots.write(self.written, sqe) };
-        self.finish_slot();
+        let at = self.written;
+        // SAFETY: ours: `head` has passed the slot (SQ4), `tail` has not reached it (SQ3). And single,
+        // since `limit` runs ahead of `written`, or we have just asked.
+        unsafe { self.slots.write_single(at, sqe) };
+        self.written = at.advance(1);
         Ok(())
     }
 
@@ -229,8 +238,8 @@ impl SubmissionRing {
     /// As for [`push`](Self::push).
     #[inline]
     pub unsafe fn push_with(&mut self, fill: impl FnOnce(&mut Sqe)) -> Result<(), Full> {
-        if self.written == self.limit && !self.look_for_room() {
-            return Err(Full);
+        if self.written == self.limit {
+            self.need(1)?;
         }
         // SAFETY: ours (SQ3, SQ4), and the peer never writes a slot, as promised to `over`.
         unsafe { self.slots.fill(self.written, Sqe::ZERO, fill) };
@@ -263,6 +272,7 @@ impl SubmissionRing {
                 // SAFETY: ours (SQ3, SQ4), and the slots are double, as promised to `over`.
                 unsafe { self.slots.write_rest(self.written, rest) };
                 self.written = self.written.advance(1);
+                self.limit = self.written;
             }
             SqeShape::Mixed => {
                 let straddles = self.written.is_last_slot(self.slots.entries());
@@ -319,6 +329,7 @@ impl SubmissionRing {
 
     /// Takes note that an enter consumed `count` entries. Only [`Turn::Rewind`] needs to be told:
     /// what was left over moves down to slot 0, where the kernel will look next.
+    #[inline]
     pub fn consumed(&mut self, count: u32) {
         if self.turn == Turn::Rewind && count > 0 {
             assert!(count <= self.written.to_raw(), "SQ2: the kernel consumed more than we wrote");
@@ -327,6 +338,7 @@ impl SubmissionRing {
     }
 
     /// How many entries were written, flushed or not, that the kernel has not consumed.
+    #[inline]
     pub fn unconsumed(&self) -> u32 {
         match self.turn {
             Turn::Round => checked(self.written, self.head.observe(), self.entries()),
@@ -335,11 +347,13 @@ impl SubmissionRing {
     }
 
     /// How many slots are free.
+    #[inline]
     pub fn room(&self) -> u32 {
         self.entries() - self.unconsumed()
     }
 
     /// How many slots there are.
+    #[inline]
     pub fn entries(&self) -> u32 {
         self.slots.entries().count()
     }
@@ -355,6 +369,7 @@ impl SubmissionRing {
     }
 
     /// Where the kernel has consumed up to, we have published up to, and we have written up to.
+    #[inline]
     pub fn indices(&self) -> (Index, Index, Index) {
         (self.head.observe(), self.tail.last(), self.written)
     }
@@ -391,6 +406,7 @@ impl SubmissionRing {
     /// (SQ3).
     pub(crate) fn go_back(&mut self, mark: Mark) {
         Mark { written: self.written, hollow: self.hollow } = mark;
+        self.limit = self.written;
     }
 
     /// Ends the slot at `written`, whose first 64 bytes were just decided.
@@ -399,22 +415,21 @@ impl SubmissionRing {
         if self.slots.is_double() {
             // SAFETY: the slot just written is still ours (SQ3), and the slots are double.
             unsafe { self.slots.write_rest(self.written, Sqe::ZERO) };
+            self.limit = self.written.advance(1);
         }
         self.written = self.written.advance(1);
     }
 
-    /// Looks where the kernel has got to (SQ4), and says whether a slot is free.
+    /// Looks where the kernel has got to (SQ4), if that is needed to tell whether `count` slots are
+    /// free.
     #[cold]
-    fn look_for_room(&mut self) -> bool {
-        self.limit = self.written.advance(self.room());
-        self.written != self.limit
-    }
-
     fn need(&mut self, count: u32) -> Result<(), Full> {
-        if self.limit.distance_from(self.written) < count {
-            self.look_for_room();
+        if self.limit.distance_from(self.written) >= count && !self.slots.is_double() {
+            return Ok(());
         }
-        if self.limit.distance_from(self.written) < count { Err(Full) } else { Ok(()) }
+        let room = self.room();
+        self.limit = self.written.advance(if self.slots.is_double() { 0 } else { room });
+        if room < count { Err(Full) } else { Ok(()) }
     }
 
     fn rewind(&mut self, consumed: u32) {
@@ -434,7 +449,7 @@ impl SubmissionRing {
         }
         self.rewound = self.rewound.wrapping_add(consumed);
         self.written = Index::from_raw(left);
-        self.limit = Index::from_raw(self.entries());
+        self.limit = self.written; // To be found anew.
     }
 }
 

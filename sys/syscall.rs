@@ -47,6 +47,7 @@ impl<'a> RingRef<'a> {
         RingRef { number: -1, named: Named::ByFd, ring: PhantomData };
 
     /// The ring behind a descriptor.
+    #[inline]
     pub fn fd(fd: BorrowedFd<'a>) -> Self {
         Self { number: fd.as_raw_fd(), named: Named::ByFd, ring: PhantomData }
     }
@@ -81,6 +82,7 @@ pub enum RingFd {
 
 impl RingFd {
     /// The name that system calls use.
+    #[inline]
     pub fn by_ref(&self) -> RingRef<'_> {
         match self {
             Self::Owned(fd) => RingRef::fd(std::os::fd::AsFd::as_fd(fd)),
@@ -157,6 +159,7 @@ pub unsafe fn setup(entries: u32, params: &mut Params) -> Result<RingFd, Errno> 
 /// # Safety
 ///
 /// Every request visible in the ring must point to memory that is valid until it completes (OP1).
+#[inline]
 pub unsafe fn enter(
     ring: RingRef<'_>,
     to_submit: u32,
@@ -240,6 +243,7 @@ fn whole_micros(duration: Duration) -> u32 {
     u32::try_from(micros).unwrap_or(u32::MAX)
 }
 
+#[inline]
 fn checked(result: libc::c_long) -> Result<u32, Errno> {
     if result < 0 { Err(Errno::last()) } else { Ok(u32::try_from(result).expect("an int")) }
 }

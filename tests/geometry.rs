@@ -37,8 +37,10 @@ const CASES: &[(&str, Tamper, &str)] = &[
     ("too many completions", |p, memory| memory.store(Block::Cq, p.cq_off.tail, 9), "CQ2"),
 ];
 
+type Offset = fn(&mut Params) -> &mut u32;
+
 /// Every offset that a kernel names.
-const OFFSETS: &[(&str, fn(&mut Params) -> &mut u32)] = &[
+const OFFSETS: &[(&str, Offset)] = &[
     ("sq.head", |params| &mut params.sq_off.head),
     ("sq.tail", |params| &mut params.sq_off.tail),
     ("sq.ring_mask", |params| &mut params.sq_off.ring_mask),

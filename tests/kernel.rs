@@ -14,6 +14,8 @@ use libtest_mimic::{Arguments, Conclusion};
 #[path = "kernel/harness.rs"]
 mod harness;
 
+#[path = "kernel/buffer_rings.rs"]
+mod buffer_rings;
 #[path = "kernel/capabilities.rs"]
 mod capabilities;
 #[path = "kernel/completions.rs"]
@@ -39,7 +41,8 @@ mod waiting;
 
 fn main() {
     if let Ok(part) = std::env::var("ANNULUS_CHILD") {
-        harness::play(&part, &[denied::PARTS, processes::PARTS].concat());
+        let parts = [capabilities::PARTS, denied::PARTS, notify::PARTS, processes::PARTS];
+        harness::play(&part, &parts.concat());
     }
     conclude().exit();
 }
@@ -47,6 +50,7 @@ fn main() {
 fn conclude() -> Conclusion {
     let arguments = Arguments::from_args();
     let modules = [
+        buffer_rings::tests(),
         capabilities::tests(),
         completions::tests(),
         denied::tests(),

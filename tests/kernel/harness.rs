@@ -26,14 +26,27 @@ pub enum Need {
     Root,
     /// Not to be root.
     User,
+    /// That `kernel.io_uring_disabled` has this value, which is not 0.
+    TurnedOff(u32),
     /// Whatever the function finds: `Some` says what is missing.
     Other(fn() -> Option<String>),
 }
 
 /// What this kernel can do, found out once.
 pub fn here() -> &'static Capabilities {
-    static HERE: OnceLock<Capabilities> = OnceLock::new();
-    HERE.get_or_init(|| patient(Capabilities::detect).expect("a ring can be made here"))
+    detected().as_ref().expect("a ring can be made here")
+}
+
+/// What this kernel can do, or why it makes no ring at all, found out once.
+fn detected() -> &'static Result<Capabilities, SetupError> {
+    static HERE: OnceLock<Result<Capabilities, SetupError>> = OnceLock::new();
+    HERE.get_or_init(|| patient(Capabilities::detect))
+}
+
+/// The value of `kernel.io_uring_disabled`; 0 where there is no such thing.
+pub fn turned_off() -> u32 {
+    let value = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    value.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Runs `make` until it has enough locked memory: that of dropped rings comes back a little late.
@@ -54,9 +67,14 @@ pub fn ring(setup: Setup<'_>) -> Ring {
     patient(|| setup.build()).expect("a ring can be made here")
 }
 
-/// A test that runs where all of `needs` are met, and is ignored elsewhere, with the reason.
+/// A test that runs where all of `needs` are met, and is ignored elsewhere, with the reason. Where no
+/// ring can be made, only those run that need just that ([`Need::TurnedOff`]).
 pub fn test(name: &str, needs: &[Need], body: fn() -> Result<(), Failed>) -> Trial {
-    let missing = needs.iter().find_map(|need| need.missing());
+    let about_that = needs.iter().any(|need| matches!(need, Need::TurnedOff(_)));
+    let missing = match detected() {
+        Err(error) if !about_that => Some(format!("needs a ring: {error}")),
+        _ => needs.iter().find_map(|need| need.missing()),
+    };
     let trial = Trial::test(name, body);
     match missing {
         Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
@@ -84,6 +102,8 @@ impl Need {
             Self::Register(op) => needs(here().has_register(op), op.since(), format!("{op:?}")),
             Self::Root => (!is_root()).then(|| "needs root".to_owned()),
             Self::User => is_root().then(|| "needs an ordinary user".to_owned()),
+            Self::TurnedOff(value) => (turned_off() != value)
+                .then(|| format!("needs kernel.io_uring_disabled = {value}")),
             Self::Other(find) => find(),
         }
     }

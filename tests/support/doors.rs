@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Unscripted it is honest: it lays the rings out as Linux 6.x does, maps what it laid out, and an
-//! enter consumes what it is given and completes each entry with 0. It plays one ring at a time: the
-//! one set up last.
+//! enter consumes what it is given and completes each entry with 0. It plays one ring at a time,
+//! the one set up last.
 //!
 //! # Safety
 //!
@@ -113,9 +113,11 @@ pub enum Enter {
     /// never does.
     ConsumeAndFail(u32, i32),
     /// Does as it likes, with what was given to consume.
-    Run(Box<dyn FnOnce(&mut FakeKernel, u32) -> Result<u32, Errno> + Send>),
+    Run(Run),
 }
 
+/// What a test does in place of an enter.
+type Run = Box<dyn FnOnce(&mut FakeKernel, u32) -> Result<u32, Errno> + Send>;
 /// What a test does to the answer of a setup.
 type Tamper = Box<dyn FnOnce(&mut Params, &RingMemory) + Send>;
 /// What a test does in place of a register call; `None` leaves it to the default.
@@ -390,7 +392,8 @@ impl State {
         }
     }
 
-    /// As Linux does it: the parameters say all, indices and pending entries move along.
+    /// As Linux does it: the parameters say all but where the index array lies; indices and pending
+    /// entries move along.
     fn resize(&mut self, asked: Params) -> Result<Params, Errno> {
         let (old, mut kernel) = self.ring.take().ok_or(Errno::new(libc::EBADF))?;
         let flags = SetupFlags::CQSIZE | SetupFlags::CLAMP;
@@ -403,6 +406,8 @@ impl State {
                 return Err(Errno::new(libc::EOVERFLOW));
             }
             let memory = RingMemory::moved(&mut answer, &old, &mut kernel);
+            // Linux 6.18 has an array, and does not say where.
+            answer.sq_off.array = 0;
             if let Some(tamper) = self.tamper.take() {
                 tamper(&mut answer, &memory);
             }

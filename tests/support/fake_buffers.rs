@@ -111,7 +111,7 @@ impl BufferArena {
 #[cfg(not(loom))]
 impl Drop for BufferArena {
     fn drop(&mut self) {
-        // SAFETY: made by `new_slots` with this size; the last history is over, so nobody uses them.
+        // SAFETY: made by `new_slots` with this size; nobody uses them, since the history is over.
         unsafe { free_slots(self.slots, self.entries, Width::Single) };
     }
 }

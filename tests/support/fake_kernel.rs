@@ -166,9 +166,9 @@ impl Drop for Heap {
             // they hold the memory.
             drop(unsafe { Box::from_raw(word.as_ptr()) });
         }
-        // SAFETY: made by `new_slots` with these sizes; nobody uses them, as above, so free.
+        // SAFETY: made by `new_slots` with these sizes; nobody uses them, since no half is left.
         unsafe { free_slots(self.at.sqes, self.shape.sq_entries, self.shape.sqe_width()) };
-        // SAFETY: made by `new_slots` with these sizes; nobody uses them, as above, so free.
+        // SAFETY: made by `new_slots` with these sizes; nobody uses them, since no half is left.
         unsafe { free_slots(self.at.cqes, self.shape.cq_entries, self.shape.cqe_width()) };
     }
 }
@@ -228,7 +228,7 @@ impl FakeKernel {
     pub unsafe fn over(shape: Shape, at: Places, memory: Arc<[Map]>) -> Self {
         let (sq_entries, cq_entries) = shape.entries();
         #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
-        // SAFETY: valid, and the kernel's words are published by nobody else, as promised to `over`.
+        // SAFETY: valid, and nobody else publishes the kernel's words, as promised to `over`.
         unsafe {
             Self {
                 sq_head: Published::new(at.sq_head),
@@ -347,8 +347,8 @@ impl FakeKernel {
         true
     }
 
-    /// The polling thread's way to sleep: raise NEED_WAKEUP, then look once more (SQ5). Says whether
-    /// it may sleep.
+    /// The polling thread's way to sleep: raise NEED_WAKEUP, then look once more (SQ5). Says
+    /// whether it may sleep.
     pub fn may_sleep(&mut self) -> bool {
         self.sq_flags.store_before_loads(SqRingFlags::NEED_WAKEUP.bits());
         if self.visible() == 0 {
@@ -385,7 +385,7 @@ impl Arena {
         let indices = [(at.sq_head, sq), (at.sq_tail, sq), (at.cq_head, cq), (at.cq_tail, cq)];
         let others = [at.sq_flags, at.cq_flags, at.dropped, at.overflow].map(|word| (word, 0));
         for (word, value) in indices.into_iter().chain(others) {
-            // SAFETY: ours, so valid; the rings of the last history are gone, so nobody else stores.
+            // SAFETY: ours, so valid; nobody else stores, since the last history is over.
             unsafe { Published::new(word) }.publish(Index::from_raw(value));
         }
         // SAFETY: the memory has them; the last history is over, so nobody else uses them.

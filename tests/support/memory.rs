@@ -109,7 +109,7 @@ impl Drop for Region {
 pub enum Block {
     /// The one with the submission words and the index array.
     Sq,
-    /// The one with the completion words and the completions: with `SINGLE_MMAP` it is [`Block::Sq`].
+    /// The one with the completion words and the completions: that one too with `SINGLE_MMAP`.
     Cq,
     /// The one with the submission entries.
     Sqes,
@@ -200,7 +200,7 @@ impl RingMemory {
         memory
     }
 
-    /// The rings of `old` in new memory: same indices, the entries in the slots that these now name.
+    /// The rings of `old` in new memory: same indices, the entries in the slots that they name now.
     pub fn moved(params: &mut Params, old: &Self, kernel: &mut FakeKernel) -> Self {
         // The features decide over the layout; Linux does not repeat them in its answer.
         let features = std::mem::replace(&mut params.features, old.params.features);
@@ -288,8 +288,8 @@ impl RingMemory {
         let (base, len) = (self.sq.base, self.sq.len);
         // SAFETY: the region is that long, and lives until the keeper is dropped.
         let map = unsafe { Map::foreign(base, len, Box::new(keeper)) };
-        // SAFETY: the memory is of that shape and kept by the map; nobody else publishes the kernel's
-        // words, as one such kernel is used at a time.
+        // SAFETY: of that shape and kept by the map; nobody else publishes the kernel's words, as
+        // one such kernel is used at a time.
         unsafe { FakeKernel::over(self.shape, places, Arc::new([map])) }
     }
 

@@ -21,10 +21,10 @@ pub fn survives(call: impl FnOnce()) {
             }
         }));
     });
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        if !is_expected(text(&*panic)) {
-            resume_unwind(panic);
-        }
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(call))
+        && !is_expected(text(&*panic))
+    {
+        resume_unwind(panic);
     }
 }
 

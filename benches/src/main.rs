@@ -1,0 +1,121 @@
+//! User-space instructions per NOP: the same loop over this crate's raw face and over its peers.
+//!
+//! ```text
+//!   annulus-bench PEER BATCH COUNT        PEER: annulus | annulus-pop | io-uring | baseline
+//!
+//!   repeat COUNT / BATCH times:  push BATCH NOPs,  submit and wait for BATCH,  take BATCH
+//! ```
+//!
+//! `run` counts the instructions of each and takes the difference of two counts, so that start-up does
+//! not matter. `baseline` is the loop alone. Every completion's word is added up, and the sum is
+//! checked: a loop that lost its completions would be fast and wrong.
+
+use std::process::ExitCode;
+
+use annulus::Setup;
+use annulus::sys::abi::Sqe;
+use annulus::sys::opcode::Opcode;
+
+/// Ring size: the largest batch.
+const ENTRIES: u32 = 128;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [peer, batch, count] = &arguments[..] else { return usage() };
+    let (Ok(batch), Ok(count)) = (batch.parse::<u32>(), count.parse::<u64>()) else {
+        return usage();
+    };
+    if !(1..=ENTRIES).contains(&batch) {
+        return usage();
+    }
+    let rounds = count / u64::from(batch);
+    let sum = match peer.as_str() {
+        "annulus" => annulus_drain(batch, rounds),
+        "annulus-pop" => annulus_pop(batch, rounds),
+        "io-uring" => io_uring(batch, rounds),
+        "baseline" => baseline(batch, rounds),
+        _ => return usage(),
+    };
+    let per_round = u64::from(batch) * (u64::from(batch) - 1) / 2;
+    assert_eq!(sum, per_round * rounds, "completions were lost or repeated");
+    println!("{peer}: {rounds} rounds of {batch}");
+    ExitCode::SUCCESS
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: annulus-bench annulus|annulus-pop|io-uring|baseline BATCH(1..=128) COUNT");
+    ExitCode::from(2)
+}
+
+fn setup() -> annulus::Ring {
+    Setup::new(ENTRIES).build().expect("a ring")
+}
+
+fn nop(user_data: u64) -> Sqe {
+    Sqe { opcode: Opcode::NOP, fd: -1, user_data, ..Sqe::ZERO }
+}
+
+fn annulus_drain(batch: u32, rounds: u64) -> u64 {
+    let mut ring = setup();
+    let mut sum = 0;
+    for _ in 0..rounds {
+        for word in 0..batch {
+            // SAFETY: a NOP points to nothing (OP1).
+            unsafe { ring.push(nop(u64::from(word))) }.expect("room");
+        }
+        ring.submit_and_wait(batch).expect("submit");
+        ring.drain(|cqe| sum += cqe.user_data).expect("drain");
+    }
+    sum
+}
+
+fn annulus_pop(batch: u32, rounds: u64) -> u64 {
+    let mut ring = setup();
+    let mut sum = 0;
+    for _ in 0..rounds {
+        for word in 0..batch {
+            // SAFETY: a NOP points to nothing (OP1).
+            unsafe { ring.push(nop(u64::from(word))) }.expect("room");
+        }
+        ring.submit_and_wait(batch).expect("submit");
+        while let Some(cqe) = ring.pop() {
+            sum += cqe.user_data;
+        }
+    }
+    sum
+}
+
+fn io_uring(batch: u32, rounds: u64) -> u64 {
+    let mut ring: io_uring::IoUring = io_uring::IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .build(ENTRIES)
+        .expect("a ring");
+    let mut sum = 0;
+    for _ in 0..rounds {
+        let mut sq = ring.submission();
+        for word in 0..batch {
+            let nop = io_uring::opcode::Nop::new().build().user_data(u64::from(word));
+            // SAFETY: a NOP points to nothing.
+            unsafe { sq.push(&nop) }.expect("room");
+        }
+        drop(sq);
+        ring.submit_and_wait(batch as usize).expect("submit");
+        for cqe in ring.completion() {
+            sum += cqe.user_data();
+        }
+    }
+    sum
+}
+
+fn baseline(batch: u32, rounds: u64) -> u64 {
+    let mut sum = 0;
+    for _ in 0..rounds {
+        for word in 0..batch {
+            sum += std::hint::black_box(u64::from(word));
+        }
+    }
+    sum
+}

@@ -1,0 +1,240 @@
+//! One request that does nothing, by the three system calls and the shared words alone.
+//!
+//! ```text
+//!   1  io_uring_setup   a descriptor, and where in its memory the words lie        F1
+//!   2  mmap             the words and the slots, shared with the kernel            F1
+//!   3                   each word gets a role: we store it, or we only look        F2
+//!   4  push             a slot is written; the kernel sees nothing                 F3
+//!   5  flush            the tail is stored; now it could see it                    F3
+//!   6  io_uring_enter   it looks, takes the entry, posts a completion              F1
+//!   7  pop              we copy the completion out and give its slot back          F3
+//!   8  munmap, close    by dropping what owns them
+//! ```
+//!
+//! Look at: the offsets in step 1, which only the kernel knows; and the tail, which moves in step 5 and
+//! not before. `Rings::setup` of `annulus_sys` is steps 1 to 3, with checks and for every layout; the
+//! crate `annulus` never makes you write them.
+//!
+//! Linux 5.4 (one mapping for both rings).
+#![allow(unsafe_code, reason = "vouches for the words, as `sys/rings.rs` does for everybody else")]
+
+use std::fs;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use annulus::ring::Stats;
+use annulus::sys::abi::{Cqe, Params, Sqe};
+use annulus::sys::cq::{CompletionRing, CqParts, CqeShape};
+use annulus::sys::flags::{EnterFlags, Features, OFF_SQ_RING, OFF_SQES};
+use annulus::sys::index::Entries;
+use annulus::sys::map::Map;
+use annulus::sys::opcode::Opcode;
+use annulus::sys::shared::{
+    Counter, IndexArray, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width,
+    Word,
+};
+use annulus::sys::sq::{SqParts, SqeShape, SubmissionRing, Turn};
+use annulus::sys::syscall::{self, EnterArg, RingFd};
+use support::{Arguments, Failure, Page};
+
+mod support;
+
+const USAGE: &str = "
+usage: 01_three_syscalls [--stats] [--help]
+
+Submits one NOP by hand, and prints what happens at each step.
+
+  --stats   print what it cost
+  --help    print this";
+
+fn main() -> ExitCode {
+    support::main(USAGE, run)
+}
+
+fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
+    let wants_stats = arguments.flag("--stats");
+    arguments.end()?;
+
+    let (fd, params) = setup(page)?;
+    let (mut sq, mut cq) = map(page, &fd, &params)?;
+    let before = support::cpu_time();
+    submit(page, &fd, &mut sq)?;
+    reap(page, &mut cq)?;
+    let cpu = support::cpu_time() - before;
+
+    let mapped = ring_mappings();
+    // The halves keep the mappings alive, since they point into them. The descriptor may go first.
+    drop(fd);
+    drop(sq);
+    drop(cq);
+    writeln!(
+        page,
+        "8 close, munmap: mappings of a ring before {mapped}, after {}",
+        ring_mappings()
+    )?;
+    if wants_stats {
+        let stats = Stats { enters: 1, sqes: 1, cqes: 1, ..Stats::default() };
+        writeln!(page, "{} (printing included)", support::stats_line(stats, 1, cpu))?;
+    }
+    Ok(())
+}
+
+/// Step 1: the kernel makes a ring and says where its words lie.
+fn setup(page: &mut Page) -> Result<(RingFd, Params), Failure> {
+    let mut params = Params::default();
+    // SAFETY: no flag is set, so `params` names no memory of ours.
+    let fd = unsafe { syscall::setup(3, &mut params) };
+    let fd = fd.map_err(|errno| Failure::of("io_uring_setup", errno))?;
+
+    let Params { sq_entries, cq_entries, features, sq_off, cq_off, .. } = params;
+    writeln!(page, "1 io_uring_setup(3 entries) gives descriptor {}", fd.by_ref().number())?;
+    writeln!(page, "  sizes: {sq_entries} submission slots, {cq_entries} completion slots")?;
+    let features: Vec<_> = features.iter_names().map(|(name, _)| name).collect();
+    page.list("  features:", &features)?;
+    writeln!(page, "  bytes from the start of the ring mapping to each word:")?;
+    writeln!(
+        page,
+        "    sq  head {}  tail {}  flags {}  dropped {}  array {}",
+        sq_off.head, sq_off.tail, sq_off.flags, sq_off.dropped, sq_off.array
+    )?;
+    writeln!(
+        page,
+        "    cq  head {}  tail {}  flags {}  overflow {}  completions {}",
+        cq_off.head, cq_off.tail, cq_off.flags, cq_off.overflow, cq_off.cqes
+    )?;
+    Ok((fd, params))
+}
+
+/// Steps 2 and 3: the ring's memory becomes ours too, and each word in it gets a role.
+fn map(
+    page: &mut Page,
+    fd: &RingFd,
+    params: &Params,
+) -> Result<(SubmissionRing, CompletionRing), Failure> {
+    let RingFd::Owned(fd) = fd else {
+        return Err(Failure::Failed("the ring has no descriptor to map".into()));
+    };
+    if !params.features.contains(Features::SINGLE_MMAP) {
+        return Err(Failure::Failed("one mapping for both rings needs Linux 5.4".into()));
+    }
+    let Params { sq_off, cq_off, .. } = params;
+    let sizes = Entries::new(params.sq_entries).zip(Entries::new(params.cq_entries));
+    let (sq_entries, cq_entries) = sizes.expect("SQ2, CQ2: the sizes are powers of two");
+    let (sq_count, cq_count) = (params.sq_entries as usize, params.cq_entries as usize);
+
+    // The words of both rings, then the completions, then the index array, in this order or another.
+    let array_end = sq_off.array as usize + sq_count * size_of::<u32>();
+    let cqes_end = cq_off.cqes as usize + cq_count * size_of::<Cqe>();
+    let failed = |errno| Failure::of("mmap", errno);
+    let rings = Map::of_ring(std::os::fd::AsFd::as_fd(fd), OFF_SQ_RING, array_end.max(cqes_end))
+        .map_err(failed)?;
+    let entries = Map::of_ring(std::os::fd::AsFd::as_fd(fd), OFF_SQES, sq_count * size_of::<Sqe>())
+        .map_err(failed)?;
+    writeln!(page, "2 mmap: {} bytes of words and completions", rings.len())?;
+    writeln!(page, "  mmap: {} bytes of submission entries, 64 each", entries.len())?;
+
+    // Both halves keep both maps. `at` checks that what it points to lies inside.
+    let memory: Arc<[Map]> = [rings, entries].into();
+    let (rings, entries) = (&memory[0], &memory[1]);
+    let word = |offset: u32| rings.at::<Word>(offset as usize, 1);
+    let sqes = entries.at::<Slot<Sqe>>(0, sq_count);
+    let cqes = rings.at::<Slot<Cqe>>(cq_off.cqes as usize, cq_count);
+    let array = rings.at::<Word>(sq_off.array as usize, sq_count);
+    // SAFETY: every pointer lies in the two maps, because `at` checked, and the parts below keep the
+    // maps; each word has one `Published` at most, and the kernel keeps SQ1 and CQ1.
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
+    let (sq, cq) = unsafe {
+        IndexArray::new(array, sq_entries).fill(); // Once, so that index and slot agree for ever.
+        let sq = SubmissionRing::over(SqParts {
+            head: Observed::new(word(sq_off.head)), // Theirs: how far they consumed.
+            tail: Published::new(word(sq_off.tail)), // Ours: how far they may.
+            flags: ObservedFlags::new(word(sq_off.flags)),
+            dropped: Counter::new(word(sq_off.dropped)),
+            slots: Slots::new(sqes, sq_entries, Width::Single),
+            shape: SqeShape::Single,
+            turn: Turn::Round,
+            memory: Arc::clone(&memory),
+        });
+        let cq = CompletionRing::over(CqParts {
+            head: Published::new(word(cq_off.head)), // Ours: how far we popped.
+            tail: Observed::new(word(cq_off.tail)),  // Theirs: how far they posted.
+            flags: (cq_off.flags != 0).then(|| PublishedFlags::new(word(cq_off.flags))),
+            overflow: Counter::new(word(cq_off.overflow)),
+            hints: ObservedFlags::new(word(sq_off.flags)),
+            slots: Slots::new(cqes, cq_entries, Width::Single),
+            shape: CqeShape::Single,
+            memory: Arc::clone(&memory),
+        });
+        (sq, cq)
+    };
+    writeln!(page, "3 roles: we publish sq.tail and cq.head; we observe sq.head and cq.tail")?;
+    Ok((sq, cq))
+}
+
+/// Steps 4 to 6: an entry is written, published, and taken.
+fn submit(page: &mut Page, fd: &RingFd, sq: &mut SubmissionRing) -> Result<(), Failure> {
+    let tail = |sq: &SubmissionRing| sq.indices().1.to_raw();
+    let head = |sq: &SubmissionRing| sq.indices().0.to_raw();
+
+    let nop = Sqe { opcode: Opcode::NOP, user_data: 42, ..Sqe::ZERO };
+    // SAFETY: a NOP points to nothing (OP1).
+    unsafe { sq.push(nop) }?;
+    writeln!(
+        page,
+        "4 push a NOP, user_data 42: the slot is written, sq.tail is still {}",
+        tail(sq)
+    )?;
+
+    let before = tail(sq);
+    let to_submit = sq.flush();
+    writeln!(
+        page,
+        "5 flush: sq.tail goes from {before} to {}, so {to_submit} entry is visible (SQ3)",
+        tail(sq)
+    )?;
+
+    let head_before = head(sq);
+    // SAFETY: the one request in the ring is the NOP above, which points to nothing (OP1).
+    let consumed =
+        unsafe { syscall::enter(fd.by_ref(), to_submit, 1, EnterFlags::GETEVENTS, EnterArg::None) };
+    let consumed = consumed.map_err(|errno| Failure::of("io_uring_enter", errno))?;
+    writeln!(
+        page,
+        "6 io_uring_enter(submit {to_submit}, wait for 1) consumed {consumed}: \
+         sq.head goes from {head_before} to {}",
+        head(sq)
+    )?;
+    Ok(())
+}
+
+/// Step 7: the completion is copied out, and its slot given back.
+fn reap(page: &mut Page, cq: &mut CompletionRing) -> Result<(), Failure> {
+    let (head, tail) = cq.indices();
+    writeln!(
+        page,
+        "  the completion is there: cq.head {}, cq.tail {}",
+        head.to_raw(),
+        tail.to_raw()
+    )?;
+    let Some(cqe) = cq.pop() else {
+        return Err(Failure::Failed("the kernel posted no completion".into()));
+    };
+    let head = cq.indices().0;
+    writeln!(
+        page,
+        "7 pop: user_data {}, res {}; cq.head is {}, so the slot is the kernel's again (CQ4)",
+        cqe.user_data,
+        cqe.res,
+        head.to_raw()
+    )?;
+    if (cqe.user_data, cqe.res) != (42, 0) {
+        return Err(Failure::Failed("that is not the completion of our NOP".into()));
+    }
+    Ok(())
+}
+
+/// How many mappings of a ring this process has, as the kernel lists them.
+fn ring_mappings() -> usize {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines().filter(|line| line.contains("[io_uring]")).count()
+}

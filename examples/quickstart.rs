@@ -1,0 +1,252 @@
+//! What io_uring is on this machine, and what one ring does: a file, an echo, and a look inside.
+//!
+//! | | shows | look at |
+//! |---|---|---|
+//! | 1 | what this kernel can do | what `Setup::new` made of it |
+//! | 2 | a file, read by many reads at once | how few times the kernel was entered |
+//! | 3 | an echo of which both ends use the ring | the same |
+//! | 4 | both rings at four moments | whose a slot is, and what moves when |
+//! | 5 | what it took | enters per request |
+//!
+//! The memory that requests point to is owned by `support/loans.rs`; the only `unsafe` of this file is
+//! for NOPs, which point to nothing.
+//!
+//! Linux 5.10. What is newer is used where it is there: SOCKET from 5.19, registered ring descriptors
+//! from 5.18. A ring of 16 entries fits a locked-memory limit of 64 KiB, the default of old kernels.
+#![allow(unsafe_code, reason = "pushes entries")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use annulus::capabilities::Source as LearnedBy;
+use annulus::sys::abi::Sqe;
+use annulus::sys::flags::SetupFlags;
+use annulus::sys::index::Entries;
+use annulus::sys::opcode::{Opcode, RegisterOp};
+use annulus::{Capabilities, Ring, Setup};
+use support::echo::{self, Connection};
+use support::picture::picture;
+use support::reading::{BLOCK, Source, Verdict};
+use support::{Arguments, Failure, Page};
+
+mod support;
+
+const USAGE: &str = "
+usage: quickstart [PATH] [--stats] [--help]
+
+Shows what io_uring can do here, reads a file through a ring, echoes over TCP,
+and draws the rings at work.
+
+  PATH      the file to read; else the source of this program
+  --stats   print CPU time per request, too
+  --help    print this";
+
+/// Submission entries of the ring, and so many blocks of the file are in flight at once.
+const DEPTH: u32 = 16;
+/// How often the echo goes there and back.
+const ROUNDS: u8 = 100;
+
+fn main() -> ExitCode {
+    support::main(USAGE, run)
+}
+
+fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
+    let wants_stats = arguments.flag("--stats");
+    let path = arguments.operand().map(PathBuf::from);
+    arguments.end()?;
+
+    // First what can be told at once: whether the file can be read, and whether there is a ring.
+    let source = match path {
+        Some(path) => Source::open(&path)?,
+        None => open_our_own()?,
+    };
+    let here = Capabilities::detect()?;
+    let mut ring = Setup::new(DEPTH).build()?;
+    let before = support::cpu_time();
+
+    show_kernel(page, &here)?;
+    show_ring(page, &mut ring)?;
+    read_file(page, &mut ring, &here, &source)?;
+    run_echo(page, &mut ring, &here)?;
+    show_moments(page)?;
+
+    let (stats, cpu) = (ring.stats(), support::cpu_time() - before);
+    writeln!(page, "\n5. What it took (the ring of parts 2 and 3)\n")?;
+    writeln!(
+        page,
+        "   {} enters, {} SQEs, {} CQEs: {} enters per request",
+        stats.enters,
+        stats.sqes,
+        stats.cqes,
+        ratio(stats.enters, stats.sqes)
+    )?;
+    if wants_stats {
+        writeln!(page, "   {}", support::stats_line(stats, stats.sqes, cpu))?;
+    }
+    Ok(())
+}
+
+/// The source of this program if it is here, and may be read; else the program.
+fn open_our_own() -> Result<Source, Failure> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart.rs");
+    Source::open(&source).or_else(|_| {
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::of("no PATH was given, and this program is hidden", error))?;
+        Source::open(&program)
+    })
+}
+
+/// Part 1: what this kernel can do.
+fn show_kernel(page: &mut Page, here: &Capabilities) -> Result<(), Failure> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease");
+    let release = release.unwrap_or_else(|_| "of an unknown release".into());
+    writeln!(page, "1. This kernel: Linux {}\n", release.trim())?;
+
+    let features: Vec<_> = here.features().iter_names().map(|(name, _)| name).collect();
+    page.list("   features      ", &features)?;
+
+    let ops = Opcode::ALL.iter().map(|&op| (op.name(), here.has_op(op)));
+    show_count(page, "   operations    ", ops)?;
+    let calls = RegisterOp::ALL.iter().map(|&op| (op.name(), here.has_register(op)));
+    show_count(page, "   register calls", calls)?;
+
+    let (have, lack): (Vec<_>, Vec<_>) =
+        SetupFlags::all().iter_names().partition(|(_, flag)| here.setup_flags().contains(*flag));
+    let names = |flags: Vec<(&'static str, SetupFlags)>| -> Vec<&'static str> {
+        flags.into_iter().map(|(name, _)| name).collect()
+    };
+    page.list("   set-up flags  yes:", &names(have))?;
+    if !lack.is_empty() {
+        page.list("                 no: ", &names(lack))?;
+    }
+    let by = match here.source() {
+        LearnedBy::Asked => "by asking the kernel (REGISTER_QUERY)",
+        LearnedBy::Tried => "by trying each; no version number was asked",
+    };
+    writeln!(page, "   learned        {by}")
+}
+
+/// How many of `facts` hold, and which do not, if they are few.
+fn show_count(
+    page: &mut Page,
+    label: &str,
+    facts: impl Iterator<Item = (Option<&'static str>, bool)>,
+) -> Result<(), Failure> {
+    let (have, lack): (Vec<_>, Vec<_>) = facts.partition(|(_, has)| *has);
+    let mut words = vec![format!("{} of {}", have.len(), have.len() + lack.len())];
+    if (1..=6).contains(&lack.len()) {
+        words.push("without".into());
+        words.extend(lack.iter().filter_map(|(name, _)| name.map(String::from)));
+    }
+    page.list(label, &words)
+}
+
+/// Part 1, continued: what `Setup::new` made.
+fn show_ring(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
+    let flags: Vec<_> = ring.flags().iter_names().map(|(name, _)| name).collect();
+    let none = ["none"];
+    page.list("   Setup::new    ", if flags.is_empty() { &none } else { &flags })?;
+    writeln!(
+        page,
+        "   sizes          {} submission slots, {} completion slots",
+        ring.sq_entries(),
+        ring.cq_entries()
+    )?;
+    match ring.register_ring_fd() {
+        Ok(()) => writeln!(page, "   descriptor     registered, so that entering needs no look-up"),
+        Err(_) => writeln!(page, "   descriptor     not registered: that needs Linux 5.18"),
+    }
+}
+
+/// Part 2: a file, by many reads at once.
+fn read_file(
+    page: &mut Page,
+    ring: &mut Ring,
+    here: &Capabilities,
+    source: &Source,
+) -> Result<(), Failure> {
+    if !here.has_op(Opcode::READ) {
+        return Err(Failure::Failed("this kernel has no READ: it needs Linux 5.6".into()));
+    }
+    writeln!(page, "\n2. A file, read through the ring\n")?;
+    writeln!(page, "   path           {}", source.path().display())?;
+    let before = ring.stats().enters;
+    let report = source.read(ring, DEPTH as usize)?;
+    let enters = ring.stats().enters - before;
+    writeln!(page, "   bytes          {}", report.bytes)?;
+    writeln!(
+        page,
+        "   reads          {}, of at most {} KiB, up to {DEPTH} at once; {enters} enters",
+        report.reads,
+        BLOCK >> 10
+    )?;
+    let verdict = match report.verdict {
+        Verdict::Equal => "equal to what std reads, byte for byte",
+        Verdict::Fleeting => "not what std reads: this file is written anew for each reader",
+    };
+    writeln!(page, "   contents       {verdict}")?;
+    writeln!(page, "   checksum       {:016x}", report.checksum)
+}
+
+/// Part 3: an echo of which both ends use the ring.
+fn run_echo(page: &mut Page, ring: &mut Ring, here: &Capabilities) -> Result<(), Failure> {
+    writeln!(page, "\n3. An echo over TCP, both ends on this ring\n")?;
+    let failed = |failure| match failure {
+        Failure::Failed(what) => Failure::of("the echo failed", what),
+        other => other,
+    };
+    let connection = Connection::open(ring, here).map_err(failed)?;
+    writeln!(page, "   connected by   {}", connection.made_by)?;
+    let before = ring.stats();
+    connection.exchange(ring, ROUNDS).map_err(failed)?;
+    let after = ring.stats();
+    writeln!(
+        page,
+        "   exchanged      {ROUNDS} messages of {} bytes there and back, every byte checked",
+        echo::MESSAGE
+    )?;
+    let (requests, enters) = (after.sqes - before.sqes, after.enters - before.enters);
+    writeln!(page, "   requests       {requests} sends and receives; {enters} enters")
+}
+
+/// Part 4: three NOPs on a ring of four slots, at four moments.
+fn show_moments(page: &mut Page) -> Result<(), Failure> {
+    writeln!(page, "\n4. Two rings at four moments, three NOPs long")?;
+    writeln!(
+        page,
+        "   (#n: an entry; us, kernel: who may touch the slot; h t w: head, tail, written)"
+    )?;
+    let mut ring = Setup::new(4).build()?;
+    for user_data in 0..3 {
+        let nop = Sqe { opcode: Opcode::NOP, user_data, ..Sqe::ZERO };
+        // SAFETY: a NOP points to nothing (OP1).
+        unsafe { ring.push(nop) }?;
+    }
+    show_moment(page, &ring, "pushed: three slots are written, and the kernel sees none of it")?;
+    ring.flush();
+    show_moment(page, &ring, "flushed: the tail moved, and with it whose the slots are")?;
+    support::submit_and_wait(&mut ring, 3)?;
+    show_moment(page, &ring, "entered: the kernel took the entries and posted completions")?;
+    let mut popped = 0;
+    while ring.pop().is_some() {
+        popped += 1;
+    }
+    show_moment(page, &ring, "popped: the completions are copied out, their slots given back")?;
+    if popped != 3 {
+        return Err(Failure::Failed(format!("3 NOPs brought {popped} completions")));
+    }
+    Ok(())
+}
+
+fn show_moment(page: &mut Page, ring: &Ring, caption: &str) -> Result<(), Failure> {
+    let sizes = Entries::new(ring.sq_entries()).zip(Entries::new(ring.cq_entries()));
+    let (sq, cq) = sizes.expect("SQ2, CQ2: the sizes are powers of two");
+    writeln!(page, "\n   {caption}\n{}", picture(&ring.positions(), sq, cq).trim_end())
+}
+
+/// A quotient with two digits.
+fn ratio(of: u64, to: u64) -> String {
+    let hundredths = of * 100 / to.max(1);
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+}

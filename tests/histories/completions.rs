@@ -1,0 +1,182 @@
+//! The completion half against a queue of completions.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use annulus_sys::abi::{Cqe, Cqe32};
+use annulus_sys::cq::{CompletionRing, CqeShape};
+use annulus_sys::flags::{CqRingFlags, CqeFlags};
+use proptest::prelude::*;
+
+use crate::support::fake_kernel::{FakeKernel, Shape};
+
+#[derive(Debug, Clone)]
+pub enum Step {
+    Post(Cqe),
+    PostWide(Cqe32),
+    /// A filler alone, as Linux leaves one when the wide completion behind it found no room.
+    PostFiller,
+    Pop,
+    PopWide,
+    Drain,
+    DrainWide,
+    /// Drains, wide or not, and unwinds in this call of the closure.
+    DrainInto {
+        calls: usize,
+        wide: bool,
+    },
+    Ready,
+    SetFlags(u32),
+}
+
+pub fn steps() -> impl Strategy<Value = Step> {
+    // Every bit but the two that decide over the shape: those the kernel alone sets.
+    let shape = (CqeFlags::CQE32 | CqeFlags::SKIP).bits();
+    let flags = prop_oneof![
+        any::<u32>(),
+        Just(0),
+        Just(CqeFlags::MORE.bits()),
+        (0..u32::from(u16::MAX)).prop_map(|bid| bid << 16 | CqeFlags::BUFFER.bits()),
+    ];
+    let cqe =
+        move || {
+            (any::<u64>(), any::<i32>(), flags.clone()).prop_map(move |(user_data, res, flags)| {
+                Cqe { user_data, res, flags: CqeFlags::from_bits_retain(flags & !shape) }
+            })
+        };
+    let wide = (cqe(), any::<[u64; 2]>()).prop_map(|(first, big)| Cqe32 { first, big });
+    prop_oneof![
+        6 => cqe().prop_map(Step::Post),
+        6 => wide.prop_map(Step::PostWide),
+        1 => Just(Step::PostFiller),
+        4 => Just(Step::Pop),
+        4 => Just(Step::PopWide),
+        1 => Just(Step::Drain),
+        1 => Just(Step::DrainWide),
+        1 => (1..6_usize, any::<bool>()).prop_map(|(calls, wide)| Step::DrainInto { calls, wide }),
+        2 => Just(Step::Ready),
+        1 => any::<u32>().prop_map(Step::SetFlags),
+    ]
+}
+
+/// What must have happened.
+#[derive(Debug)]
+pub struct Completions {
+    shape: Shape,
+    /// Posted and not popped, oldest first.
+    posted: VecDeque<Cqe32>,
+    popped: u64,
+    ended: u32,
+    flags: u32,
+}
+
+impl Completions {
+    pub fn new(shape: Shape) -> Self {
+        Self { shape, posted: VecDeque::new(), popped: 0, ended: shape.start, flags: 0 }
+    }
+
+    pub fn run(&mut self, step: Step, cq: &mut CompletionRing, kernel: &mut FakeKernel) {
+        match step {
+            Step::Post(first) => {
+                // Nobody writes the second half of a slot here: it holds what it held.
+                if self.shape.cqe == CqeShape::Double {
+                    self.post_wide(Cqe32 { first, big: [0; 2] }, kernel);
+                } else if kernel.post(first) {
+                    self.posted.push_back(Cqe32 { first, big: [0; 2] });
+                }
+            }
+            Step::PostWide(wide) if self.shape.cqe != CqeShape::Single => {
+                self.post_wide(wide, kernel);
+            }
+            Step::PostFiller if self.shape.cqe == CqeShape::Mixed => {
+                kernel.post(Cqe { flags: CqeFlags::SKIP, ..Cqe::ZERO });
+            }
+            Step::PostWide(_) | Step::PostFiller => {}
+            Step::Pop => {
+                let popped = cq.pop();
+                assert_eq!(popped, self.next().map(|wide| wide.first));
+            }
+            Step::PopWide => {
+                let popped = cq.pop_wide();
+                assert_eq!(popped, self.next());
+            }
+            Step::Drain => {
+                let (mut seen, expected) = (Vec::new(), self.rest(usize::MAX));
+                assert_eq!(cq.drain(|cqe| seen.push(cqe)) as usize, expected.len());
+                assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
+                self.agree_on_slots(cq, kernel);
+            }
+            Step::DrainWide => {
+                let (mut seen, expected) = (Vec::new(), self.rest(usize::MAX));
+                assert_eq!(cq.drain_wide(|wide| seen.push(wide)) as usize, expected.len());
+                assert_eq!(seen, expected);
+                self.agree_on_slots(cq, kernel);
+            }
+            Step::DrainInto { calls, wide } => self.drain_into(calls, wide, cq, kernel),
+            Step::Ready => self.agree_on_slots(cq, kernel),
+            Step::SetFlags(bits) => {
+                assert!(cq.set_flags(CqRingFlags::from_bits_retain(bits)));
+                self.flags = bits;
+            }
+        }
+        assert_eq!((cq.popped(), cq.ended()), (self.popped, self.ended));
+        assert_eq!(kernel.cq_flags.now(), self.flags);
+        assert_eq!(cq.flags().map(|flags| flags.bits()), Some(self.flags));
+    }
+
+    fn post_wide(&mut self, wide: Cqe32, kernel: &mut FakeKernel) {
+        if kernel.post_wide(wide) {
+            let mut first = wide.first;
+            if self.shape.cqe == CqeShape::Mixed {
+                first.flags |= CqeFlags::CQE32;
+            }
+            self.posted.push_back(Cqe32 { first, big: wide.big });
+        }
+    }
+
+    /// The completion that is popped next, taken off the queue.
+    fn next(&mut self) -> Option<Cqe32> {
+        let next = self.posted.pop_front()?;
+        self.popped += 1;
+        self.ended = self.ended.wrapping_add(u32::from(next.first.is_last()));
+        Some(next)
+    }
+
+    /// The next completions, at most so many, taken off the queue.
+    fn rest(&mut self, most: usize) -> Vec<Cqe32> {
+        (0..most).map_while(|_| self.next()).collect()
+    }
+
+    /// A closure that unwinds has had what it was given: not twice, and the rest is still there.
+    fn drain_into(
+        &mut self,
+        calls: usize,
+        wide: bool,
+        cq: &mut CompletionRing,
+        kernel: &FakeKernel,
+    ) {
+        struct Gone;
+        let mut seen = Vec::new();
+        let mut each = |cqe| {
+            seen.push(cqe);
+            if seen.len() == calls {
+                resume_unwind(Box::new(Gone));
+            }
+        };
+        let drain = || if wide { cq.drain_wide(|wide| each(wide.first)) } else { cq.drain(each) };
+        let outcome = catch_unwind(AssertUnwindSafe(drain));
+        let expected = self.rest(calls);
+        assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
+        match outcome {
+            Ok(count) => assert_eq!(count as usize, seen.len()),
+            Err(panic) => assert!(panic.is::<Gone>() && seen.len() == calls),
+        }
+        self.agree_on_slots(cq, kernel);
+    }
+
+    /// What was popped went back to the kernel (CQ4), and nothing else did.
+    fn agree_on_slots(&self, cq: &mut CompletionRing, kernel: &FakeKernel) {
+        assert_eq!(cq.ready() as usize, self.posted.len());
+        assert_eq!(cq.entries() - kernel.cq_room(), cq.slots_ready());
+    }
+}

@@ -1,0 +1,429 @@
+//! No ring: each way in which the kernel or the administrator refuses one, and what we say then.
+//!
+//! A filter, a limit or another user is for life, so what needs one plays in a child process.
+#![allow(unsafe_code, reason = "sets filters and limits, and attaches to a ring")]
+
+use annulus::denied::{Filter, FlagName};
+use annulus::sys::flags::{Features, SetupFlags};
+use annulus::sys::kernel::Kernel;
+use annulus::sys::map::Pages;
+use annulus::sys::rings::{Request, Rings, SetupFailure};
+use annulus::{Capabilities, Ring, Setup, SetupError};
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::{
+    Need, Part, child_succeeds, drain_words, here, is_root, nop, patient, push, ring, test,
+    turned_off,
+};
+
+/// The parts that play in a child process.
+pub const PARTS: &[Part] = &[
+    ("a filter says EPERM", filtered_with_eperm),
+    ("a filter says ENOSYS", filtered_with_enosys),
+    ("little memory may be locked", little_locked_memory),
+    ("no descriptor is left", no_descriptor_left),
+];
+
+/// The tests.
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("a_seccomp_filter_is_named_with_its_remedy", &[], || {
+            child_succeeds("a filter says EPERM")
+        }),
+        test("a_seccomp_filter_that_hides_io_uring_is_suspected", &[], || {
+            child_succeeds("a filter says ENOSYS")
+        }),
+        test("a_ring_is_made_or_the_lock_limit_is_named", &[Need::Other(turned_on)], || {
+            child_succeeds("little memory may be locked")
+        }),
+        test("the_limit_on_descriptors_is_named", &[], || child_succeeds("no descriptor is left")),
+        test("io_uring_disabled_2_is_named", &[Need::TurnedOff(2)], || turned_off_for_us(2)),
+        test("io_uring_disabled_1_is_named", &[Need::TurnedOff(1), Need::User], || {
+            turned_off_for_us(1)
+        }),
+        test("io_uring_disabled_1_spares_root", &[Need::TurnedOff(1), Need::Root], spares_root),
+        test("a_flag_this_kernel_lacks_is_named_with_its_release", &[], lacking_flags),
+        test("a_flag_nobody_knows_is_shown_in_bits", &[], unknown_flag),
+        test("we_refuse_exactly_the_flags_the_kernel_refuses", &[], flags_agree),
+        test("we_refuse_exactly_the_sizes_the_kernel_refuses", &[], sizes_agree),
+        test("the_ring_has_the_sizes_it_reports", &[], real_sizes),
+        test("without_huge_pages_the_error_says_so", &NO_HUGE_PAGES, no_huge_pages),
+        test("own_pages_work_or_are_called_scattered", &OWN_MEMORY, own_pages),
+    ]
+}
+
+const OWN_MEMORY: [Need; 1] = [Need::Setup(SetupFlags::NO_MMAP)];
+const NO_HUGE_PAGES: [Need; 2] = [Need::Setup(SetupFlags::NO_MMAP), Need::Other(empty_pool)];
+
+fn turned_on() -> Option<String> {
+    (turned_off() != 0).then(|| "needs kernel.io_uring_disabled = 0".to_owned())
+}
+
+fn empty_pool() -> Option<String> {
+    let pages = std::fs::read_to_string("/proc/sys/vm/nr_hugepages").unwrap_or_default();
+    (pages.trim() != "0").then(|| "needs vm.nr_hugepages = 0".to_owned())
+}
+
+/// Lets a filter answer `io_uring_setup(2)` with `errno` in this process, from now on.
+fn filter_setup(errno: u32) {
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let setup = u32::try_from(libc::SYS_io_uring_setup).expect("a small number");
+    let mut steps = [
+        step(0x20, 0, 0, 0),                               // load the number of the call
+        step(0x15, 0, 1, setup),                           // skip one unless it is this
+        step(0x06, 0, 0, libc::SECCOMP_RET_ERRNO | errno), // refuse
+        step(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),         // allow
+    ];
+    install(&mut steps);
+}
+
+/// Puts this process under a filter, for good.
+pub fn install(steps: &mut [libc::sock_filter]) {
+    let len = u16::try_from(steps.len()).expect("a short program");
+    let program = libc::sock_fprog { len, filter: steps.as_mut_ptr() };
+    // SAFETY: takes numbers only, because that is what this option is.
+    let no_new = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(no_new, 0, "PR_SET_NO_NEW_PRIVS: {}", std::io::Error::last_os_error());
+    // SAFETY: a live program of the length it says, which the kernel copies, because it must.
+    let installed =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(installed, 0, "PR_SET_SECCOMP: {}", std::io::Error::last_os_error());
+}
+
+fn set_limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live `struct rlimit`, because it is a local.
+    let got = unsafe { libc::getrlimit(resource, &raw mut limit) };
+    assert_eq!(got, 0);
+    limit.rlim_cur = soft.min(limit.rlim_max);
+    // SAFETY: `limit` is a live `struct rlimit`, because it is a local.
+    let set = unsafe { libc::setrlimit(resource, &raw const limit) };
+    assert_eq!(set, 0);
+    limit.rlim_max
+}
+
+/// Becomes an ordinary user, if it is not one.
+fn become_ordinary() {
+    if is_root() {
+        // SAFETY: takes no memory, because the list is empty.
+        let groups = unsafe { libc::setgroups(0, std::ptr::null()) };
+        assert_eq!(groups, 0);
+        // SAFETY: takes a number only, because that is its signature.
+        let group = unsafe { libc::setgid(65534) };
+        assert_eq!(group, 0);
+        // SAFETY: takes a number only, because that is its signature.
+        let user = unsafe { libc::setuid(65534) };
+        assert_eq!(user, 0);
+    }
+}
+
+fn says(error: SetupError, words: &[&str]) {
+    let text = error.to_string();
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in: {text}");
+    }
+}
+
+fn filtered_with_eperm() {
+    filter_setup(libc::EPERM.unsigned_abs());
+    let error = Setup::new(4).build().expect_err("the filter refuses");
+    assert_eq!(error, SetupError::DeniedBySeccomp);
+    says(error, &["seccomp", "Docker", "io_uring_setup", "fall back to epoll"]);
+    assert_eq!(Setup::plain(4).build_disabled().expect_err("the filter refuses"), error);
+    assert_eq!(Capabilities::detect().expect_err("the filter refuses"), error);
+}
+
+fn filtered_with_enosys() {
+    filter_setup(libc::ENOSYS.unsigned_abs());
+    let error = Setup::new(4).build().expect_err("the filter refuses");
+    assert_eq!(error, SetupError::NotSupported { filter: Filter::Present });
+    says(error, &["ENOSYS", "seccomp", "fall back to epoll"]);
+    assert_eq!(Capabilities::detect().expect_err("the filter refuses"), error);
+}
+
+/// Kernels from 6.14 to 7.1, and up to 5.11, count the ring against the limit; others do not.
+fn little_locked_memory() {
+    let limit = 16 << 10;
+    let hard = set_limit(libc::RLIMIT_MEMLOCK, limit);
+    become_ordinary();
+    let setup = Setup::plain(256); // 16 KiB of entries, 8 of completions, 1 of indices
+    match setup.build() {
+        Ok(ring) => assert_eq!(ring.sq_entries(), 256),
+        Err(error) => {
+            let needed = 256 * 64 + 512 * 16 + 256 * 4;
+            assert_eq!(error, SetupError::LockedMemory { needed, limit });
+            says(error, &["25600 bytes", "16384", "ulimit -l", "RLIMIT_MEMLOCK"]);
+            // And the remedy is one.
+            set_limit(libc::RLIMIT_MEMLOCK, hard);
+            patient(|| setup.build()).expect("the limit was all that was wrong");
+        }
+    }
+}
+
+fn no_descriptor_left() {
+    let hard = set_limit(libc::RLIMIT_NOFILE, 3);
+    let error = Setup::new(4).build().expect_err("no descriptor is left");
+    assert_eq!(error, SetupError::TooManyFiles { limit: 3 });
+    says(error, &["too many open files", "limit is 3", "ulimit -n"]);
+    set_limit(libc::RLIMIT_NOFILE, hard);
+    patient(|| Setup::new(4).build()).expect("the limit was all that was wrong");
+}
+
+fn turned_off_for_us(value: u32) -> Result<(), Failed> {
+    let error = Setup::new(4).build().expect_err("it is turned off");
+    assert_eq!(error, SetupError::DisabledBySysctl { value });
+    says(error, &[&format!("kernel.io_uring_disabled = {value}"), "epoll"]);
+    assert_eq!(error.to_string().contains("io_uring_group"), value == 1);
+    assert_eq!(Capabilities::detect().expect_err("it is turned off"), error);
+    Ok(())
+}
+
+fn spares_root() -> Result<(), Failed> {
+    let mut ring = ring(Setup::new(4));
+    push(&mut ring, nop(1));
+    ring.submit_and_wait(1)?;
+    assert_eq!(drain_words(&mut ring), [1]);
+    Ok(())
+}
+
+/// What the kernel wants beside `flag`.
+pub fn companion(flag: SetupFlags) -> SetupFlags {
+    match flag {
+        SetupFlags::DEFER_TASKRUN => SetupFlags::SINGLE_ISSUER,
+        SetupFlags::TASKRUN_FLAG => SetupFlags::COOP_TASKRUN,
+        SetupFlags::SQ_AFF => SetupFlags::SQPOLL,
+        SetupFlags::HYBRID_IOPOLL => SetupFlags::IOPOLL,
+        SetupFlags::SQ_REWIND => SetupFlags::NO_SQARRAY,
+        SetupFlags::REGISTERED_FD_ONLY => SetupFlags::NO_MMAP,
+        _ => SetupFlags::empty(),
+    }
+}
+
+fn lacking_flags() -> Result<(), Failed> {
+    for (name, flag) in (SetupFlags::all() - here().setup_flags()).iter_names() {
+        let flags = flag | companion(flag);
+        // Of several that are lacking, the oldest is named.
+        let lacking = flags - here().setup_flags();
+        let (oldest, named) = lacking.iter_names().next().expect("at least one");
+        let since = named.since().expect("a release");
+        let error = Setup::plain(4).with(flags).build().expect_err(name);
+        assert_eq!(error, SetupError::Unsupported { flag: FlagName(named), since });
+        says(error, &[&format!("IORING_SETUP_{oldest}"), &format!("needs Linux {since}")]);
+        // What is asked for by name is not dropped, whatever else there is to fall back on.
+        assert!(Setup::new(4).with(flags).build().is_err(), "{name}");
+    }
+    Ok(())
+}
+
+fn unknown_flag() -> Result<(), Failed> {
+    let unknown = SetupFlags::from_bits_retain(1 << 31);
+    let error = Setup::plain(4).with(unknown).build().expect_err("nobody knows it");
+    let since = "(unknown)";
+    assert_eq!(error, SetupError::Unsupported { flag: FlagName(unknown), since });
+    says(error, &["0x80000000", "this kernel does not know"]);
+    Ok(())
+}
+
+/// What came of asking for a ring.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Made,
+    Invalid,
+    Otherwise(String),
+}
+
+/// What we say to `flags`, and what the kernel says when it is asked behind our back.
+struct Asker {
+    /// To attach to: one with a polling thread, one without.
+    polled: Ring,
+    plain: Ring,
+}
+
+impl Asker {
+    fn new() -> Self {
+        let polled = ring(Setup::plain(1).with(SetupFlags::SQPOLL));
+        Self { polled, plain: ring(Setup::plain(1)) }
+    }
+
+    fn other(&self, flags: SetupFlags) -> &Ring {
+        if flags.contains(SetupFlags::SQPOLL) { &self.polled } else { &self.plain }
+    }
+
+    fn we_say(&self, flags: SetupFlags) -> Answer {
+        let by_method = SetupFlags::CQSIZE | SetupFlags::ATTACH_WQ | SetupFlags::R_DISABLED;
+        let mut setup = Setup::plain(4).with(flags - by_method);
+        if flags.contains(SetupFlags::CQSIZE) {
+            setup = setup.cq_entries(16);
+        }
+        if flags.contains(SetupFlags::NO_MMAP) {
+            setup = setup.own_memory(Pages::Ordinary);
+        }
+        if flags.contains(SetupFlags::ATTACH_WQ) {
+            let other = self.other(flags).fd().expect("it has one");
+            // SAFETY: both rings are the test's, and it reckons with their fate, because it only
+            // makes them.
+            setup = unsafe { setup.attach(other) };
+        }
+        let made = || {
+            if flags.contains(SetupFlags::R_DISABLED) {
+                setup.build_disabled().map(drop)
+            } else {
+                setup.build().map(drop)
+            }
+        };
+        match patient(made) {
+            Ok(()) => Answer::Made,
+            Err(SetupError::Invalid { .. }) => Answer::Invalid,
+            Err(error) => Answer::Otherwise(error.to_string()),
+        }
+    }
+
+    fn kernel_says(&self, flags: SetupFlags) -> Answer {
+        let mut request = Request::new(4);
+        request.flags = flags - SetupFlags::CQSIZE - SetupFlags::ATTACH_WQ;
+        request.cq_entries = flags.contains(SetupFlags::CQSIZE).then_some(16);
+        if flags.contains(SetupFlags::ATTACH_WQ) {
+            request.attach = self.other(flags).fd();
+        }
+        ask(&request)
+    }
+}
+
+/// Asks the kernel, with nothing between.
+fn ask(request: &Request<'_>) -> Answer {
+    let asked = || match Rings::setup(&Kernel::LINUX, request) {
+        Err(SetupFailure::Setup(errno)) if errno.is(libc::ENOMEM) => {
+            Err(SetupError::OutOfMemory { needed: 0 })
+        }
+        other => Ok(other),
+    };
+    match patient(asked) {
+        Ok(Ok(rings)) => {
+            if !request.flags.contains(SetupFlags::SQPOLL) {
+                // SAFETY: nothing was submitted and no thread polls, so nothing is in flight (RG1).
+                unsafe { rings.found_idle() };
+            }
+            Answer::Made
+        }
+        Ok(Err(SetupFailure::Setup(errno))) if errno.is(libc::EINVAL) => Answer::Invalid,
+        Ok(Err(failure)) => Answer::Otherwise(format!("{failure:?}")),
+        Err(error) => Answer::Otherwise(error.to_string()),
+    }
+}
+
+/// Every pair of flags that this kernel knows, bare and with what each of the two wants beside it.
+fn flags_agree() -> Result<(), Failed> {
+    let asker = Asker::new();
+    let known: Vec<_> = here().setup_flags().iter_names().map(|(_, flag)| flag).collect();
+    let mut disagreements = Vec::new();
+    for (at, &one) in known.iter().enumerate() {
+        for &other in &known[at..] {
+            let pair = one | other;
+            let both = pair | companion(one) | companion(other);
+            for flags in if both == pair { vec![pair] } else { vec![pair, both] } {
+                let (ours, theirs) = (asker.we_say(flags), asker.kernel_says(flags));
+                if ours != theirs {
+                    disagreements.push(format!("{flags:?}: we {ours:?}, the kernel {theirs:?}"));
+                }
+            }
+        }
+    }
+    assert!(disagreements.is_empty(), "{disagreements:#?}");
+    Ok(())
+}
+
+fn sizes_agree() -> Result<(), Failed> {
+    let clamp = SetupFlags::CLAMP;
+    let none = SetupFlags::empty();
+    let sizes = [
+        (0, None, none, None),
+        (0, None, clamp, None),
+        (1, None, none, Some((1, 2))),
+        (3, None, none, Some((4, 8))),
+        (4, Some(0), none, None),
+        (4, Some(0), clamp, None),
+        (4, Some(2), none, None),
+        (4, Some(3), none, Some((4, 4))),
+        (5, Some(5), none, Some((8, 8))),
+        (5, Some(100), none, Some((8, 128))),
+        (32769, None, none, None),
+        (40000, None, none, None),
+        (4, Some(65537), none, None),
+        (4, Some(65537), clamp, Some((4, 65536))),
+        (u32::MAX, Some(u32::MAX), none, None),
+    ];
+    for (entries, cq_entries, flags, wanted) in sizes {
+        let mut setup = Setup::plain(entries).with(flags);
+        if let Some(cq_entries) = cq_entries {
+            setup = setup.cq_entries(cq_entries);
+        }
+        let ours = patient(|| setup.build());
+        let request = Request { cq_entries, flags, ..Request::new(entries) };
+        let asked = format!("{entries} entries, {cq_entries:?} completions, {flags:?}");
+        match wanted {
+            None => {
+                assert!(matches!(ours, Err(SetupError::Invalid { .. })), "{asked}: {ours:?}");
+                assert_eq!(ask(&request), Answer::Invalid, "{asked}");
+            }
+            Some(sizes) => {
+                let ring = ours.map_err(|error| format!("{asked}: {error}"))?;
+                assert_eq!((ring.sq_entries(), ring.cq_entries()), sizes, "{asked}");
+                drop(ring);
+                assert_eq!(ask(&request), Answer::Made, "{asked}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// As many entries fit as the ring says, and as many completions.
+fn real_sizes() -> Result<(), Failed> {
+    for entries in [1, 2, 3, 7, 16, 33] {
+        let mut ring = ring(Setup::new(entries));
+        let count = ring.sq_entries();
+        assert_eq!(count, entries.next_power_of_two());
+        assert_eq!((ring.cq_entries(), ring.room()), (2 * count, count));
+        for lap in 0..2 {
+            for at in 0..count {
+                push(&mut ring, nop(u64::from(lap * count + at)));
+            }
+            assert_eq!(ring.room(), 0);
+            assert_eq!(ring.submit()?, count);
+        }
+        assert_eq!(ring.ready(), ring.cq_entries());
+        let words: Vec<u64> = (0..u64::from(2 * count)).collect();
+        assert_eq!(drain_words(&mut ring), words);
+        assert_eq!((ring.stats().overflows, ring.lost()), (0, 0));
+    }
+    Ok(())
+}
+
+fn no_huge_pages() -> Result<(), Failed> {
+    let error = Setup::plain(4).own_memory(Pages::Huge).build().expect_err("the pool is empty");
+    assert_eq!(error, SetupError::NoHugePages { pages: 1 });
+    says(error, &["huge page", "vm.nr_hugepages", "1 of 2 MiB"]);
+    Ok(())
+}
+
+fn own_pages() -> Result<(), Failed> {
+    let setup = Setup::plain(256).own_memory(Pages::Ordinary); // four pages of entries
+    match patient(|| setup.build()) {
+        Ok(mut ring) => {
+            push(&mut ring, nop(1));
+            ring.submit_and_wait(1)?;
+            assert_eq!(drain_words(&mut ring), [1]);
+        }
+        Err(error) => {
+            assert_eq!(error, SetupError::ScatteredMemory);
+            says(error, &["before Linux 6.14", "huge pages"]);
+            // `RW_ATTR` came with 6.14, too.
+            assert!(!here().features().contains(Features::RW_ATTR), "6.14 can scatter");
+        }
+    }
+    // What fits a page each works everywhere.
+    let mut small = ring(Setup::plain(4).own_memory(Pages::Ordinary));
+    push(&mut small, nop(2));
+    small.submit_and_wait(1)?;
+    assert_eq!(drain_words(&mut small), [2]);
+    Ok(())
+}

@@ -1,0 +1,378 @@
+//! A ring's life among processes: over fork and exec, many times over, and cut short.
+//!
+//! ```text
+//!   parent  ───── ring ──┬── fork ───────────── waits ── ring goes on
+//!                        └── child: touches it, drops it, or just ends
+//! ```
+//!
+//! Fork copies one thread only, so what forks plays in a process of its own.
+#![allow(unsafe_code, reason = "forks, and maps memory itself")]
+
+use std::io::{PipeReader, PipeWriter, Write};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use annulus::sys::abi::Sqe;
+use annulus::sys::flags::SetupFlags;
+use annulus::sys::map::Pages;
+use annulus::sys::opcode::{Opcode, RegisterOp};
+use annulus::{Ring, Setup};
+use libtest_mimic::{Failed, Trial};
+
+use crate::capabilities::descriptors;
+use crate::harness::{Part, child_succeeds, drain_words, here, nop, push, ring, test};
+
+/// The parts that play in a child process.
+pub const PARTS: &[Part] = &[
+    ("a forked child touches the ring", forked_child_touches),
+    ("a forked child drops the ring", forked_child_drops),
+    ("a forked child uses the addresses anew", forked_child_maps),
+    ("no ring is here", no_ring_is_here),
+    ("rings come and go", rings_come_and_go),
+    ("rings are leaked", rings_are_leaked),
+];
+
+/// The tests.
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("a_forked_child_that_touches_the_ring_faults", &[], || {
+            child_succeeds("a forked child touches the ring")
+        }),
+        test("a_forked_child_that_drops_the_ring_harms_nothing", &[], || {
+            child_succeeds("a forked child drops the ring")
+        }),
+        test("a_forked_child_that_drops_the_ring_unmaps_nothing_else", &[], || {
+            child_succeeds("a forked child uses the addresses anew")
+        }),
+        test("a_ring_is_not_inherited_over_exec", &[], not_inherited),
+        test("rings_come_and_go_without_a_trace", &[], || child_succeeds("rings come and go")),
+        test("a_leaked_ring_harms_nothing", &[], || child_succeeds("rings are leaked")),
+        test("a_ring_is_dropped_while_panicking", &[], dropped_while_panicking),
+        test("a_ring_is_dropped_with_a_read_in_flight", &[], dropped_with_a_read),
+    ]
+}
+
+/// Every kind of ring that this kernel makes and that differs in how it is mapped or let go.
+fn modes() -> Vec<(&'static str, Setup<'static>)> {
+    let flags = |flags| Setup::new(4).with(flags);
+    let own = || Setup::new(4).own_memory(Pages::Ordinary);
+    let mixed = SetupFlags::SQE_MIXED | SetupFlags::CQE_MIXED;
+    let rewind = SetupFlags::SQ_REWIND | SetupFlags::NO_SQARRAY;
+    let all = [
+        ("plain", SetupFlags::empty(), Setup::plain(4)),
+        ("recommended", SetupFlags::empty(), Setup::new(4)),
+        ("wide", SetupFlags::CQE32 | SetupFlags::SQE128, {
+            flags(SetupFlags::CQE32 | SetupFlags::SQE128)
+        }),
+        ("mixed", mixed, flags(mixed)),
+        ("rewinding", rewind, flags(rewind)),
+        ("own memory", SetupFlags::NO_MMAP, own()),
+        ("no descriptor", SetupFlags::REGISTERED_FD_ONLY, {
+            own().with(SetupFlags::REGISTERED_FD_ONLY)
+        }),
+        ("polling", SetupFlags::SQPOLL, Setup::new(4).sqpoll(Duration::from_millis(1))),
+    ];
+    let known = here().setup_flags();
+    let possible = all.into_iter().filter(|(_, needed, _)| known.contains(*needed));
+    possible.map(|(name, _, setup)| (name, setup)).collect()
+}
+
+/// Where fork returned.
+enum Side {
+    Child,
+    /// With the child's number.
+    Parent(libc::pid_t),
+}
+
+fn fork() -> Side {
+    // SAFETY: this process has one thread, because it plays a part of a test.
+    match unsafe { libc::fork() } {
+        0 => Side::Child,
+        child => {
+            assert!(child > 0, "fork: {}", std::io::Error::last_os_error());
+            Side::Parent(child)
+        }
+    }
+}
+
+/// Ends a forked child: with 0 when `body` returns, with 101 when it panics.
+fn end_with(body: impl FnOnce()) -> ! {
+    let status = if catch_unwind(AssertUnwindSafe(body)).is_ok() { 0 } else { 101 };
+    // SAFETY: ends the process and nothing else, because the parent owns what it shares.
+    unsafe { libc::_exit(status) }
+}
+
+/// What became of a child: its exit status, or the signal that killed it, negative.
+fn outcome(child: libc::pid_t) -> i32 {
+    let mut status = 0;
+    // SAFETY: one live integer, because `status` is a local.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(waited, child);
+    if libc::WIFSIGNALED(status) { -libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
+}
+
+fn pipe() -> (PipeReader, PipeWriter) {
+    std::io::pipe().expect("a pipe")
+}
+
+/// Pushes a read of one byte, into memory that lives for ever.
+fn push_read(ring: &mut Ring, from: &PipeReader, user_data: u64) {
+    let byte: &'static mut u8 = Box::leak(Box::new(0));
+    let addr = std::ptr::from_mut(byte).expose_provenance() as u64;
+    let (opcode, fd) = (Opcode::READ, from.as_raw_fd());
+    push(ring, Sqe { opcode, fd, off: u64::MAX, addr, len: 1, user_data, ..Sqe::ZERO });
+}
+
+fn works(ring: &mut Ring) {
+    push(ring, nop(7));
+    assert_eq!(ring.submit_and_wait(1), Ok(1));
+    assert_eq!(drain_words(ring), [7]);
+}
+
+type Touch = fn(&mut Ring) -> bool;
+
+/// What can be done to a ring, each of which reaches into its memory.
+const TOUCHES: [(&str, Touch); 8] = [
+    ("push", |ring| {
+        push(ring, nop(9));
+        true
+    }),
+    ("flush", |ring| ring.flush() > 0),
+    ("submit", |ring| ring.submit().is_ok()),
+    ("submit_and_wait", |ring| ring.submit_and_wait(1).is_ok()),
+    ("pop", |ring| ring.pop().is_some()),
+    ("drain", |ring| ring.drain(|_| ()).is_ok()),
+    ("ready", |ring| ring.ready() > 0),
+    ("room", |ring| ring.room() > 0),
+];
+
+fn forked_child_touches() {
+    for (name, setup) in modes() {
+        let mut ring = ring(setup);
+        let polled = ring.flags().contains(SetupFlags::SQPOLL);
+        works(&mut ring);
+        push(&mut ring, nop(1));
+        ring.submit_and_wait(1).expect("submit");
+        push(&mut ring, nop(2));
+        for (touch, body) in TOUCHES {
+            let before = ring.positions();
+            match fork() {
+                Side::Child => end_with(|| drop(body(&mut ring).then_some(ring))),
+                Side::Parent(child) => {
+                    assert_eq!(outcome(child), -libc::SIGSEGV, "{name}: {touch}");
+                }
+            }
+            assert_eq!(ring.positions(), before, "{name}: {touch}");
+        }
+        assert_eq!(ring.submit(), Ok(1), "{name}");
+        push(&mut ring, nop(3));
+        assert_eq!(ring.submit_and_wait(3), Ok(1), "{name}");
+        assert_eq!(drain_words(&mut ring), [1, 2, 3], "{name}");
+        assert_eq!(ring.stats().sqes, 4, "{name}");
+        if !polled {
+            assert_eq!(ring.positions().sq_head, ring.positions().sq_written);
+        }
+    }
+}
+
+fn forked_child_drops() {
+    for (name, setup) in modes() {
+        for how in ["drops it", "exits", "is killed"] {
+            let mut ring = ring(setup.clone());
+            let named = ring.fd().is_some() && here().has_register(RegisterOp::RING_FDS);
+            if named {
+                ring.register_ring_fd().expect("a place");
+            }
+            let eventfd = eventfd();
+            ring.register_eventfd(&eventfd).expect("an eventfd");
+            let (from, mut to) = pipe();
+            push_read(&mut ring, &from, 1);
+            ring.submit().expect("submit");
+            push(&mut ring, nop(2));
+            let child = match fork() {
+                Side::Child if how == "drops it" => end_with(|| drop(ring)),
+                Side::Child if how == "exits" => std::process::exit(0),
+                Side::Child => loop {
+                    // SAFETY: ends the process, because that is what it is for.
+                    unsafe { libc::raise(libc::SIGKILL) };
+                },
+                Side::Parent(child) => child,
+            };
+            let wanted = if how == "is killed" { -libc::SIGKILL } else { 0 };
+            assert_eq!(outcome(child), wanted, "{name}: {how}");
+            to.write_all(b"x").expect("room in the pipe");
+            assert_eq!(ring.submit_and_wait(2), Ok(1), "{name}: {how}");
+            let mut words = drain_words(&mut ring);
+            words.sort_unstable();
+            assert_eq!(words, [1, 2], "{name}: {how}");
+            assert_eq!(ring.unregister_eventfd(), Ok(()), "{name}: {how}");
+            assert_eq!(ring.unregister_ring_fd(), Ok(()), "{name}: {how}");
+            works(&mut ring);
+        }
+    }
+}
+
+fn eventfd() -> OwnedFd {
+    // SAFETY: takes numbers only, because that is its signature.
+    let number = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    assert!(number >= 0, "eventfd: {}", std::io::Error::last_os_error());
+    // SAFETY: a new descriptor that nobody else owns, because that is what success means.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Where this process has rings mapped, as start and length.
+fn ring_maps() -> Vec<(usize, usize)> {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+    let rings = maps.lines().filter(|line| line.contains("[io_uring]"));
+    let bounds = rings.map(|line| {
+        let (start, rest) = line.split_once('-').expect("a range");
+        let end = rest.split(' ').next().expect("an end");
+        let hex = |text| usize::from_str_radix(text, 16).expect("an address");
+        (hex(start), hex(end) - hex(start))
+    });
+    bounds.collect()
+}
+
+/// The child has nothing where the rings were, so its own memory may come to lie there.
+fn forked_child_maps() {
+    let ring = ring(Setup::plain(4));
+    let maps = ring_maps();
+    assert!(!maps.is_empty());
+    match fork() {
+        Side::Child => end_with(|| {
+            let words: Vec<_> = maps.iter().map(|&(start, len)| map_at(start, len)).collect();
+            drop(ring);
+            for word in words {
+                // SAFETY: our own mapping, because nobody unmapped it; else this faults, which the
+                // parent sees.
+                unsafe { word.write_volatile(1) };
+            }
+        }),
+        Side::Parent(child) => assert_eq!(outcome(child), 0, "what the child mapped is gone"),
+    }
+}
+
+fn map_at(start: usize, len: usize) -> *mut u64 {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    let (at, protection) = (std::ptr::without_provenance_mut(start), libc::PROT_WRITE);
+    // SAFETY: replaces nothing, because of `MAP_FIXED_NOREPLACE`.
+    let mapped = unsafe { libc::mmap(at, len, protection, flags, -1, 0) };
+    assert_eq!(mapped.addr(), start, "nothing lies there: MADV_DONTFORK");
+    mapped.cast()
+}
+
+fn not_inherited() -> Result<(), Failed> {
+    let mut rings = Vec::new();
+    for (name, setup) in modes() {
+        let mut ring = ring(setup);
+        works(&mut ring);
+        if let Some(fd) = ring.fd() {
+            // SAFETY: takes numbers only, because that is what this command is.
+            let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
+            assert_eq!(flags, libc::FD_CLOEXEC, "{name}");
+        }
+        rings.push(ring);
+    }
+    child_succeeds("no ring is here")?;
+    rings.iter_mut().for_each(works);
+    Ok(())
+}
+
+fn no_ring_is_here() {
+    assert!(ring_maps().is_empty());
+    for entry in std::fs::read_dir("/proc/self/fd").expect("/proc is mounted") {
+        let path = entry.expect("an entry").path();
+        let file = std::fs::read_link(&path).unwrap_or_default();
+        assert!(!file.to_string_lossy().contains("io_uring"), "{} is a ring", path.display());
+    }
+}
+
+/// The size of this process, in bytes.
+fn size() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("a size");
+    let kib: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib << 10
+}
+
+fn rings_come_and_go() {
+    for (name, setup) in modes() {
+        let polled = name == "polling";
+        let cycle = || {
+            let mut ring = ring(setup.clone());
+            if !polled {
+                works(&mut ring);
+            }
+        };
+        (0..10).for_each(|_| cycle());
+        let before = (descriptors(), size());
+        let cycles = if polled { 20 } else { 200 };
+        (0..cycles).for_each(|_| cycle());
+        assert_eq!(descriptors(), before.0, "{name}");
+        // Each has two mappings of a page at least.
+        let grown = size().saturating_sub(before.1);
+        assert!(grown < cycles * 2048, "{name}: {grown} bytes");
+    }
+    assert!(ring_maps().is_empty());
+}
+
+fn rings_are_leaked() {
+    let before = descriptors();
+    for _ in 0..10 {
+        let mut ring = ring(Setup::new(4));
+        works(&mut ring);
+        let (from, _to) = pipe();
+        push_read(&mut ring, &from, 1);
+        ring.submit().expect("submit");
+        mem::forget(ring);
+    }
+    assert_eq!(descriptors(), before + 10);
+    works(&mut ring(Setup::new(4)));
+}
+
+fn dropped_while_panicking() -> Result<(), Failed> {
+    for (name, setup) in modes() {
+        let (from, to) = pipe();
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            let mut ring = ring(setup.clone());
+            works(&mut ring);
+            push_read(&mut ring, &from, 1);
+            ring.submit().expect("submit");
+            push(&mut ring, nop(2));
+            // Unwinds without a word.
+            resume_unwind(Box::new(name));
+        }));
+        let payload = unwound.map(|()| name).expect_err("it unwound");
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&name));
+        drop(from);
+        wait_until_unread(&to, name);
+        works(&mut ring(setup));
+    }
+    Ok(())
+}
+
+fn dropped_with_a_read() -> Result<(), Failed> {
+    for (name, setup) in modes() {
+        let (from, to) = pipe();
+        let mut ring = ring(setup);
+        push_read(&mut ring, &from, 1);
+        ring.submit()?;
+        push(&mut ring, nop(2)); // never submitted
+        drop(from);
+        drop(ring);
+        wait_until_unread(&to, name);
+    }
+    Ok(())
+}
+
+/// Waits until nobody reads from the pipe: a dropped ring lets go of its requests, a little later.
+fn wait_until_unread(to: &PipeWriter, name: &str) {
+    let fd = to.as_fd().as_raw_fd();
+    let mut asked = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one live `struct pollfd`, because `asked` is a local.
+    let ready = unsafe { libc::poll(&raw mut asked, 1, 60_000) };
+    assert_eq!(ready, 1, "{name}: the read is still in flight after a minute");
+    assert!(asked.revents & libc::POLLERR != 0, "{name}: {}", asked.revents);
+}

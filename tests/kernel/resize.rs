@@ -1,0 +1,354 @@
+//! A ring that changes its sizes while it is in use.
+//!
+//! ```text
+//!   push ─► submit ─► push, flush ─► resize ─► submit ─► pop
+//!           completions stay ─────────►│ and entries that the kernel has yet to consume
+//! ```
+#![allow(unsafe_code, reason = "pushes wide entries")]
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+
+use annulus::sys::abi::{Sqe, Sqe128};
+use annulus::sys::errno::Errno;
+use annulus::sys::flags::{NopFlags, SetupFlags};
+use annulus::sys::map::Pages;
+use annulus::sys::opcode::{Opcode, RegisterOp};
+use annulus::sys::rings::ResizeFailure;
+use annulus::{Ring, Setup};
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::{Need, drain_words, here, nop, push, ring, test};
+
+const RESIZE: [Need; 1] = [Need::Register(RegisterOp::RESIZE_RINGS)];
+const DEFERRING: SetupFlags = SetupFlags::SINGLE_ISSUER.union(SetupFlags::DEFER_TASKRUN);
+
+/// The tests.
+pub fn tests() -> Vec<Trial> {
+    let wide = |flags| [RESIZE[0], Need::Setup(flags)];
+    let (sqe128, cqe32) = (SetupFlags::SQE128, SetupFlags::CQE32);
+    let rewind = SetupFlags::SQ_REWIND | SetupFlags::NO_SQARRAY;
+    vec![
+        test("a_ring_grows_and_shrinks_in_use", &RESIZE, grows_and_shrinks),
+        test("a_resize_takes_what_was_pushed_along", &RESIZE, pushed_moves_along),
+        test("a_resize_keeps_requests_in_flight", &RESIZE, in_flight_stays),
+        test("what_does_not_fit_refuses_the_resize", &RESIZE, does_not_fit),
+        test("a_ring_without_deferral_keeps_its_size", &RESIZE, not_deferring),
+        test("a_ring_in_own_memory_keeps_its_size", &wide(SetupFlags::NO_MMAP), own_memory),
+        test("no_ring_is_resized_before_6_13", &[Need::Other(cannot_resize)], cannot),
+        test("resizes_at_random_lose_nothing", &RESIZE, || at_random(DEFERRING)),
+        test("resizes_without_array_lose_nothing", &RESIZE, || {
+            at_random(DEFERRING | SetupFlags::NO_SQARRAY)
+        }),
+        test("resizes_of_wide_entries_lose_nothing", &wide(sqe128), || {
+            at_random(DEFERRING | SetupFlags::SQE128)
+        }),
+        test("resizes_of_wide_completions_lose_nothing", &wide(cqe32), || {
+            at_random(DEFERRING | SetupFlags::CQE32)
+        }),
+        test("resizes_of_a_wide_ring_lose_nothing", &wide(sqe128 | cqe32), || {
+            at_random(DEFERRING | SetupFlags::SQE128 | SetupFlags::CQE32)
+        }),
+        test("resizes_of_mixed_completions_lose_nothing", &wide(SetupFlags::CQE_MIXED), || {
+            at_random(DEFERRING | SetupFlags::CQE_MIXED)
+        }),
+        test("resizes_of_mixed_entries_lose_nothing", &wide(SetupFlags::SQE_MIXED), || {
+            at_random(DEFERRING | SetupFlags::SQE_MIXED)
+        }),
+        test("a_rewinding_ring_is_resized_or_refuses", &wide(rewind), rewinding),
+    ]
+}
+
+fn cannot_resize() -> Option<String> {
+    let can = here().has_register(RegisterOp::RESIZE_RINGS);
+    can.then(|| "needs a kernel without RESIZE_RINGS".to_owned())
+}
+
+fn refused(errno: i32) -> Result<(), ResizeFailure> {
+    Err(ResizeFailure::Refused(Errno::new(errno)))
+}
+
+fn sizes(ring: &Ring) -> (u32, u32) {
+    (ring.sq_entries(), ring.cq_entries())
+}
+
+fn push_all(ring: &mut Ring, words: std::ops::Range<u64>) {
+    words.for_each(|word| push(ring, nop(word)));
+}
+
+fn works(ring: &mut Ring) {
+    push(ring, nop(u64::MAX));
+    assert_eq!(ring.submit_and_wait(1), Ok(1));
+    assert_eq!(drain_words(ring), [u64::MAX]);
+}
+
+fn grows_and_shrinks() -> Result<(), Failed> {
+    let mut ring = ring(Setup::new(4));
+    push_all(&mut ring, 0..4);
+    ring.submit()?;
+    let before = ring.positions();
+    assert_eq!(ring.resize(16, None), Ok(()));
+    assert_eq!((sizes(&ring), ring.ready(), ring.room()), ((16, 32), 4, 16));
+    assert_eq!(ring.positions(), before);
+    push_all(&mut ring, 4..20);
+    ring.submit()?;
+    assert_eq!(ring.pop().map(|cqe| cqe.user_data), Some(0));
+    assert_eq!(ring.resize(2, Some(20)), Ok(()));
+    assert_eq!((sizes(&ring), ring.ready(), ring.room()), ((2, 32), 19, 2));
+    assert_eq!(drain_words(&mut ring), (1..20).collect::<Vec<_>>());
+    assert_eq!(ring.resize(1, None), Ok(()));
+    assert_eq!(sizes(&ring), (1, 2));
+    works(&mut ring);
+    let stats = ring.stats();
+    assert_eq!((stats.sqes, stats.cqes, stats.overflows), (21, 21, 0));
+    assert_eq!((ring.in_flight(), ring.lost()), (0, 0));
+    Ok(())
+}
+
+fn pushed_moves_along() -> Result<(), Failed> {
+    let mut ring = ring(Setup::new(4));
+    works(&mut ring);
+    push_all(&mut ring, 0..2);
+    ring.flush();
+    push_all(&mut ring, 2..3);
+    assert_eq!(ring.resize(8, None), Ok(()));
+    assert_eq!((ring.room(), ring.in_flight()), (5, 3));
+    push_all(&mut ring, 3..8);
+    assert_eq!(ring.room(), 0);
+    assert_eq!(ring.submit_and_wait(8)?, 8);
+    assert_eq!(drain_words(&mut ring), (0..8).collect::<Vec<_>>());
+    assert_eq!(ring.in_flight(), 0);
+    Ok(())
+}
+
+fn in_flight_stays() -> Result<(), Failed> {
+    let mut ring = ring(Setup::new(4));
+    let (from, mut to) = std::io::pipe()?;
+    let byte: &'static mut u8 = Box::leak(Box::new(0));
+    let addr = std::ptr::from_mut(byte).expose_provenance() as u64;
+    let read = Sqe { opcode: Opcode::READ, fd: from.as_raw_fd(), off: u64::MAX, ..Sqe::ZERO };
+    push(&mut ring, Sqe { addr, len: 1, user_data: 9, ..read });
+    ring.submit()?;
+    // With a descriptor of its own, a ring eventfd and a pause.
+    ring.register_ring_fd()?;
+    ring.pause_eventfd()?;
+    for entries in [32, 1, 8] {
+        assert_eq!(ring.resize(entries, None), Ok(()));
+        assert_eq!(ring.in_flight(), 1);
+        works_beside(&mut ring);
+    }
+    to.write_all(b"x")?;
+    ring.wait(1)?;
+    let cqe = ring.pop().ok_or("a completion")?;
+    assert_eq!((cqe.user_data, cqe.res, ring.in_flight()), (9, 1, 0));
+    Ok(())
+}
+
+fn works_beside(ring: &mut Ring) {
+    push(ring, nop(1));
+    assert_eq!(ring.submit_and_wait(1), Ok(1));
+    assert_eq!(drain_words(ring), [1]);
+}
+
+fn does_not_fit() -> Result<(), Failed> {
+    let mut ring = ring(Setup::new(8));
+    push_all(&mut ring, 0..8);
+    ring.submit()?;
+    // Eight completions do not fit four places.
+    assert_eq!(ring.resize(2, None), refused(libc::EOVERFLOW));
+    assert_eq!((sizes(&ring), ring.ready()), ((8, 16), 8));
+    push_all(&mut ring, 8..12);
+    // Four entries do not fit two.
+    assert_eq!(ring.resize(2, Some(16)), refused(libc::EOVERFLOW));
+    assert_eq!((sizes(&ring), ring.room()), ((8, 16), 4));
+    // Sizes that no kernel makes.
+    assert_eq!(ring.resize(0, None), refused(libc::EINVAL));
+    assert_eq!(ring.resize(16, Some(8)), refused(libc::EINVAL));
+    assert_eq!(ring.resize(32769, None), refused(libc::EINVAL));
+    assert_eq!(ring.submit()?, 4);
+    assert_eq!(drain_words(&mut ring), (0..12).collect::<Vec<_>>());
+    assert_eq!(ring.resize(2, None), Ok(()));
+    works(&mut ring);
+    Ok(())
+}
+
+fn not_deferring() -> Result<(), Failed> {
+    for setup in [Setup::plain(4), Setup::plain(4).with(SetupFlags::COOP_TASKRUN)] {
+        let mut ring = ring(setup);
+        push_all(&mut ring, 0..2);
+        assert_eq!(ring.resize(8, None), refused(libc::EINVAL));
+        assert_eq!(sizes(&ring), (4, 8));
+        assert_eq!(ring.submit_and_wait(2)?, 2);
+        assert_eq!(drain_words(&mut ring), [0, 1]);
+    }
+    Ok(())
+}
+
+fn own_memory() -> Result<(), Failed> {
+    let mut ring = ring(Setup::new(4).own_memory(Pages::Ordinary));
+    assert_eq!(ring.resize(8, None), refused(libc::EINVAL));
+    works(&mut ring);
+    Ok(())
+}
+
+fn cannot() -> Result<(), Failed> {
+    let mut ring = ring(Setup::new(4));
+    push_all(&mut ring, 0..2);
+    assert_eq!(ring.resize(8, None), refused(libc::EINVAL));
+    assert_eq!(ring.submit_and_wait(2)?, 2);
+    assert_eq!(drain_words(&mut ring), [0, 1]);
+    Ok(())
+}
+
+/// A ring whose entries start over with each submit.
+fn rewinding() -> Result<(), Failed> {
+    let flags = DEFERRING | SetupFlags::SQ_REWIND | SetupFlags::NO_SQARRAY;
+    let mut ring = ring(Setup::plain(4).with(flags));
+    push_all(&mut ring, 0..4);
+    ring.submit()?;
+    push_all(&mut ring, 4..6);
+    let resized = ring.resize(8, None);
+    let wanted = if resized.is_ok() { (8, 16) } else { (4, 8) };
+    assert_eq!(sizes(&ring), wanted, "{resized:?}");
+    assert_eq!(ring.submit_and_wait(6)?, 2, "{resized:?}");
+    assert_eq!(drain_words(&mut ring), (0..6).collect::<Vec<_>>(), "{resized:?}");
+    works(&mut ring);
+    Ok(())
+}
+
+/// What ought to be in the ring.
+#[derive(Default)]
+struct Model {
+    next: u64,
+    /// Pushed, and how many slots each takes.
+    queued: VecDeque<(u64, u32)>,
+    /// Completed, and how many slots each takes.
+    posted: VecDeque<(u64, u32)>,
+}
+
+impl Model {
+    fn slots(of: &VecDeque<(u64, u32)>) -> u32 {
+        of.iter().map(|(_, slots)| slots).sum()
+    }
+}
+
+/// The second half of the completion that follows from `word`.
+fn big(word: u64) -> [u64; 2] {
+    [word ^ 0xaaaa, word ^ 0x5555]
+}
+
+/// Pushes a NOP whose completion is as large as the ring allows, every other time.
+fn push_next(ring: &mut Ring, model: &mut Model) -> bool {
+    let flags = ring.flags();
+    let word = model.next;
+    let mut sqe = nop(word);
+    let mut cqe_slots = 1;
+    let large = flags.contains(SetupFlags::CQE_MIXED) && word % 2 == 0;
+    if large || (flags.contains(SetupFlags::CQE32) && tells_big()) {
+        let [off, addr] = big(word);
+        sqe = Sqe { op_flags: NopFlags::CQE32.bits(), off, addr, ..sqe };
+    }
+    if large {
+        cqe_slots = 2;
+    }
+    // Fillers before the wrap take room, too: leave some.
+    let used = 2 * (Model::slots(&model.posted) + Model::slots(&model.queued) + cqe_slots);
+    let mixed = flags.contains(SetupFlags::CQE_MIXED);
+    let count = Model::slots(&model.posted) + u32::try_from(model.queued.len()).expect("few");
+    if (mixed && used > ring.cq_entries()) || count + cqe_slots > ring.cq_entries() {
+        return false;
+    }
+    if flags.contains(SetupFlags::SQE_MIXED) && word % 3 == 0 {
+        let first = Sqe { opcode: Opcode::NOP128, ..sqe };
+        // SAFETY: a NOP points to nothing, because it reads no address (OP1).
+        if unsafe { ring.push_wide(Sqe128 { first, ..Sqe128::ZERO }) }.is_err() {
+            return false;
+        }
+    } else {
+        if ring.room() == 0 {
+            return false;
+        }
+        push(ring, sqe);
+    }
+    model.queued.push_back((word, cqe_slots));
+    model.next += 1;
+    true
+}
+
+/// Whether a NOP can fill the second half: since the release that mixes sizes.
+fn tells_big() -> bool {
+    here().setup_flags().contains(SetupFlags::CQE_MIXED)
+}
+
+fn pop_next(ring: &mut Ring, model: &mut Model) {
+    let flags = ring.flags();
+    let popped = ring.pop_wide();
+    let wanted = model.posted.pop_front();
+    assert_eq!(popped.map(|cqe| cqe.first.user_data), wanted.map(|(word, _)| word));
+    let (Some(cqe), Some((word, slots))) = (popped, wanted) else { return };
+    assert_eq!(cqe.first.res, 0);
+    if slots == 2 || (flags.contains(SetupFlags::CQE32) && tells_big()) {
+        assert_eq!(cqe.big, big(word));
+    }
+}
+
+/// Resizes; what does not fit must be refused, what fits must not.
+fn resize(ring: &mut Ring, model: &Model, entries: u32, cq_entries: u32) {
+    let before = ring.positions();
+    let resized = ring.resize(entries, Some(cq_entries));
+    let queued = before.sq_written.distance_from(before.sq_head);
+    let posted = before.cq_tail.distance_from(before.cq_head);
+    if queued > entries || posted > cq_entries {
+        assert_eq!(resized, refused(libc::EOVERFLOW));
+    } else {
+        assert_eq!(resized, Ok(()), "{queued} of {entries}, {posted} of {cq_entries}");
+        assert_eq!(sizes(ring), (entries, cq_entries));
+    }
+    let after = ring.positions();
+    assert_eq!((after.sq_written, after.sq_head), (before.sq_written, before.sq_head));
+    assert_eq!((after.cq_head, after.cq_tail), (before.cq_head, before.cq_tail));
+    assert!(posted >= Model::slots(&model.posted));
+}
+
+/// A few hundred steps, the same each time, held against a model.
+fn at_random(flags: SetupFlags) -> Result<(), Failed> {
+    let mut ring = ring(Setup::plain(8).with(flags));
+    let mut model = Model::default();
+    let mut state = 1_u64;
+    let mut random = |below: u64| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for _ in 0..2000 {
+        match random(8) {
+            0..=2 => {
+                let _ = push_next(&mut ring, &mut model);
+            }
+            3 => {
+                let count = model.queued.len();
+                ring.submit()?;
+                model.posted.append(&mut model.queued);
+                assert_eq!(ring.in_flight() as usize, model.posted.len(), "{count} submitted");
+            }
+            4 | 5 => pop_next(&mut ring, &mut model),
+            6 => {
+                ring.flush();
+            }
+            _ => {
+                let entries = 1 << random(6);
+                let cq_entries = entries << random(3);
+                resize(&mut ring, &model, entries, cq_entries);
+            }
+        }
+    }
+    ring.submit()?;
+    model.posted.append(&mut model.queued);
+    while !model.posted.is_empty() {
+        pop_next(&mut ring, &mut model);
+    }
+    assert_eq!((ring.pop(), ring.in_flight(), ring.lost()), (None, 0, 0));
+    assert!(model.next > 100, "{} entries went through", model.next);
+    Ok(())
+}

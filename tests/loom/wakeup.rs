@@ -1,0 +1,137 @@
+//! SQ5: a polling thread that went to sleep is woken when it left something lying.
+//!
+//! ```text
+//!   we:      tail = t   fence   NEED_WAKEUP?          ─► yes: wake
+//!   kernel:  NEED_WAKEUP = 1   fence   tail == head?  ─► yes: sleep
+//! ```
+//!
+//! Each side stores one word and then loads the other's. Without the fences both loads may come
+//! before both stores: the kernel sleeps over an entry, and nobody will wake it.
+
+use std::sync::Arc;
+
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+
+use annulus_sys::flags::SqRingFlags;
+use annulus_sys::sq::SubmissionRing;
+
+use crate::model::{check, entry, push, until};
+use crate::support::fake_kernel::{FakeKernel, Shape};
+
+/// Where the polling thread sleeps. Waking somebody who is not in bed does nothing.
+pub struct Bed {
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    occupied: bool,
+    /// Nobody will wake the sleeper any more. Loom would call it a deadlock, and abort.
+    over: bool,
+}
+
+/// How a sleep ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Awake {
+    /// Somebody rang.
+    Rung,
+    /// Nobody rang, and nobody will.
+    Over,
+}
+
+impl Bed {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State::default()), bell: Condvar::new() })
+    }
+
+    /// Lies down: from here on a [`wake`](Self::wake) counts.
+    pub fn lie_down(&self) {
+        self.state.lock().unwrap().occupied = true;
+    }
+
+    /// Gets up again without having slept.
+    pub fn get_up(&self) {
+        self.state.lock().unwrap().occupied = false;
+    }
+
+    /// Sleeps until woken.
+    pub fn sleep(&self) -> Awake {
+        let mut state = self.state.lock().unwrap();
+        while state.occupied && !state.over {
+            state = self.bell.wait(state).unwrap();
+        }
+        if state.occupied { Awake::Over } else { Awake::Rung }
+    }
+
+    /// What enter does with `SQ_WAKEUP`.
+    pub fn wake(&self) {
+        self.state.lock().unwrap().occupied = false;
+        self.bell.notify_one();
+    }
+
+    /// Says that no [`wake`](Self::wake) will follow.
+    pub fn no_more(&self) {
+        self.state.lock().unwrap().over = true;
+        self.bell.notify_one();
+    }
+}
+
+/// The polling thread: takes what it sees, and sleeps when it sees nothing.
+fn poll(mut kernel: FakeKernel, bed: &Bed, count: u64) {
+    let mut number = 0;
+    while number < count {
+        if let Some(sqe) = kernel.consume() {
+            assert_eq!(sqe, entry(number));
+            number += 1;
+            continue;
+        }
+        bed.lie_down();
+        if kernel.may_sleep() {
+            assert_eq!(bed.sleep(), Awake::Rung, "SQ5: slept over a published entry");
+            kernel.sq_flags.store(SqRingFlags::empty().bits());
+        } else {
+            bed.get_up();
+        }
+    }
+}
+
+/// Hands `count` entries to a polling thread, one by one, through a ring of `entries`.
+fn polled(count: u64, entries: u32) {
+    let (mut sq, _cq, kernel) = FakeKernel::new(Shape::plain(entries));
+    let bed = Bed::new();
+    let peer = thread::spawn({
+        let bed = Arc::clone(&bed);
+        move || poll(kernel, &bed, count)
+    });
+    for number in 0..count {
+        until(|| push(&mut sq, entry(number)).ok());
+        flush_and_wake(&mut sq, &bed);
+    }
+    bed.no_more();
+    peer.join().expect("the kernel's thread");
+    assert_eq!(sq.unconsumed(), 0, "a published entry was left lying");
+}
+
+fn flush_and_wake(sq: &mut SubmissionRing, bed: &Bed) {
+    sq.flush();
+    if sq.needs_wakeup() {
+        bed.wake();
+    }
+}
+
+#[test]
+fn sq5_no_wakeup_is_lost() {
+    check("1 entry, SQPOLL", || polled(1, 1));
+}
+
+#[test]
+fn sq5_no_wakeup_is_lost_after_the_first() {
+    check("2 entries, SQPOLL", || polled(2, 2));
+}
+
+#[test]
+fn sq5_no_wakeup_is_lost_when_slots_are_reused() {
+    check("2 entries through 1 slot, SQPOLL", || polled(2, 1));
+}
