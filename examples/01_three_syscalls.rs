@@ -22,7 +22,7 @@ use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use annulus::ring::Stats;
+use annulus::Stats;
 use annulus::sys::abi::{Cqe, Params, Sqe};
 use annulus::sys::cq::{CompletionRing, CqParts, CqeShape};
 use annulus::sys::flags::{EnterFlags, Features, OFF_SQ_RING, OFF_SQES};

@@ -8,7 +8,8 @@
 //! | register calls | `REGISTER_QUERY` | each tried, with an address that names no memory |
 //! | enter flags | `REGISTER_QUERY` | each tried, with nothing to do |
 //!
-//! Distributions carry features back and sandboxes take them away, so a version says little: Debian's
+//! Distributions carry features back and sandboxes take them away, so a version says little:
+//! Debian's
 //! 5.10 has the io_uring of 5.15.
 //!
 //! # Example
@@ -206,8 +207,8 @@ fn query(kernel: &Kernel) -> Option<QueryOpcode> {
     };
     const { assert!(size_of::<QueryOpcode>() == 48) };
     let arg = ptr::from_mut(&mut question).cast();
-    // SAFETY: one live question that names a live answer of the size it says; neither is kept, because
-    // the call is synchronous.
+    // SAFETY: one live question that names a live answer of the size it says; neither is kept,
+    // because the call is synchronous.
     let asked = unsafe { kernel.register(RingRef::NONE, RegisterOp::QUERY, arg, 0) };
     (asked.is_ok() && question.result == 0).then_some(answer)
 }

@@ -6,8 +6,8 @@
 //!                                  dropped or unwound ─► as if nothing had been pushed
 //! ```
 //!
-//! Links (`IO_LINK`, `IO_HARDLINK`) hold within one submission only, so a chain must not be cut by a
-//! flush; while a [`Chain`] lives, nothing can be flushed, since it borrows the ring.
+//! Links (`IO_LINK`, `IO_HARDLINK`) hold within one submission only, so a chain must not be cut by
+//! a flush; while a [`Chain`] lives, nothing can be flushed, since it borrows the ring.
 #![allow(unsafe_code, reason = "its entries point to memory")]
 
 use annulus_sys::abi::{Sqe, Sqe128};

@@ -9,8 +9,8 @@
 //! | `EMFILE` | `RLIMIT_NOFILE` | `getrlimit(2)` |
 //! | `EINVAL` | a flag that this kernel does not know | each flag, tried on its own |
 //!
-//! The look-up comes after the failure and never before: what the kernel says decides, and no version
-//! number does.
+//! The look-up comes after the failure and never before: what the kernel says decides, and no
+//! version number does.
 #![allow(unsafe_code, reason = "asks for resource limits")]
 
 use std::fs;
@@ -42,8 +42,8 @@ pub enum SetupError {
     },
     /// The administrator has turned io_uring off.
     #[error(
-        "io_uring is turned off here (kernel.io_uring_disabled = {value}): an administrator can set \
-         it to 0{}, or fall back to epoll",
+        "io_uring is turned off here (kernel.io_uring_disabled = {value}): an administrator can \
+         set it to 0{}, or fall back to epoll",
         group_hint(*value)
     )]
     DisabledBySysctl {
@@ -101,8 +101,8 @@ pub enum SetupError {
     },
     /// The kernel cannot use this memory of ours.
     #[error(
-        "the kernel cannot use this memory: before Linux 6.14 each region of a ring must be one page, \
-         ordinary or huge; make a smaller ring, or use huge pages"
+        "the kernel cannot use this memory: before Linux 6.14 each region of a ring must be one \
+         page, ordinary or huge; make a smaller ring, or use huge pages"
     )]
     ScatteredMemory,
     /// Too many files are open.
@@ -263,8 +263,8 @@ fn seccomp_filter() -> Filter {
 
 fn out_of_memory(needed: u64) -> SetupError {
     let limit = limit_of(libc::RLIMIT_MEMLOCK);
-    // Without a limit, or far below it, the memory itself has run out. What other rings of this user
-    // hold counts too and cannot be asked for, so the limit is suspected first.
+    // Without a limit, or far below it, the memory itself has run out. What other rings of this
+    // user hold counts too and cannot be asked for, so the limit is suspected first.
     if limit == u64::MAX {
         SetupError::OutOfMemory { needed }
     } else {

@@ -168,8 +168,8 @@ impl Gate {
         cq.hints().intersects(SqRingFlags::CQ_OVERFLOW | SqRingFlags::TASKRUN)
     }
 
-    /// Whether the kernel may hold completions back, the ring being empty while `in_flight` requests
-    /// have not ended (CQ5).
+    /// Whether the kernel may hold completions back, the ring being empty while `in_flight`
+    /// requests have not ended (CQ5).
     pub(crate) fn may_hold_back(&self, cq: &CompletionRing, in_flight: u32) -> bool {
         let silent = self.mode.reaps == By::Us || self.mode.defers == Defers::Silently;
         Self::flagged(cq) || (silent && in_flight > 0)
@@ -348,8 +348,8 @@ impl Gate {
         Ok(count)
     }
 
-    /// What it means that the kernel consumed `count` of `pending` entries, and fewer completions than
-    /// `want` are ready. `Ok`: go on.
+    /// What it means that the kernel consumed `count` of `pending` entries, and fewer completions
+    /// than `want` are ready. `Ok`: go on.
     #[cold]
     fn fell_short(
         sq: &SubmissionRing,
@@ -438,7 +438,8 @@ impl Wait {
         })
     }
 
-    /// What it means that the kernel came back from a wait for `min_complete` slots. `None`: wait on.
+    /// What it means that the kernel came back from a wait for `min_complete` slots. `None`: wait
+    /// on.
     fn judge(
         &self,
         cq: &mut CompletionRing,
@@ -461,8 +462,8 @@ impl Wait {
         if past(self.bound.timeout) {
             return Ok(Some(Woken::TimedOut));
         }
-        // The kernel counts slots: on a mixed ring it may have counted enough where we have not. And
-        // it comes back early from a device that it polls.
+        // The kernel counts slots: on a mixed ring it may have counted enough where we have not.
+        // And it comes back early from a device that it polls.
         if cq.slots_ready() >= min_complete || mode.reaps == By::Us {
             return Ok(None);
         }

@@ -1,4 +1,5 @@
-//! What can go wrong between us and the kernel while a ring is in use, each with its cause and cure.
+//! What can go wrong between us and the kernel while a ring is in use, each with its cause and
+//! cure.
 //!
 //! | errno | here | what it means | what is lost |
 //! |---|---|---|---|

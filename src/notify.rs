@@ -5,9 +5,10 @@
 //! | [`Ring::register_ring_fd`] | the look-up of the descriptor at each enter | until unregistered or dropped |
 //! | [`Ring::register_eventfd`] | a signal at each completion, for an event loop that exists already | until unregistered or dropped |
 //!
-//! The ring's descriptor itself can be polled too (`AsFd`): it is readable when completions are ready.
-//! Both are hints: they may come late, together, or for nothing, so look into the ring. And with
-//! `DEFER_TASKRUN` the completions behind a hint appear only once asked for: [`Ring::peek`] does.
+//! The ring's descriptor itself can be polled too (`AsFd`): it is readable when completions are
+//! ready. Both are hints: they may come late, together, or for nothing, so look into the ring. And
+//! with `DEFER_TASKRUN` the completions behind a hint appear only once asked for: [`Ring::peek`]
+//! does.
 
 use std::os::fd::{AsFd, BorrowedFd};
 

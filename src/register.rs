@@ -33,8 +33,8 @@ pub(crate) fn name_ring(base: &Base) -> Result<u32, Errno> {
     let data = u64::from(fd.as_raw_fd().cast_unsigned());
     let mut update = RsrcUpdate { offset: ANY_INDEX, resv: 0, data };
     let arg = (&raw mut update).cast();
-    // SAFETY: one live `struct io_uring_rsrc_update`, which the kernel writes and does not keep, because
-    // it copies in and out.
+    // SAFETY: one live `struct io_uring_rsrc_update`, which the kernel writes and does not keep,
+    // because it copies in and out.
     unsafe { base.register(RegisterOp::RING_FDS, arg, 1) }?;
     Ok(update.offset)
 }
@@ -44,7 +44,8 @@ pub(crate) fn forget_ring(base: &Base, index: u32) -> Result<(), Errno> {
     let mut update = RsrcUpdate { offset: index, resv: 0, data: 0 };
     let arg = (&raw mut update).cast();
     let ring = base.fd().by_ref();
-    // SAFETY: one live `struct io_uring_rsrc_update`, which the kernel does not keep, because it copies.
+    // SAFETY: one live `struct io_uring_rsrc_update`, which the kernel does not keep, because it
+    // copies.
     unsafe { base.kernel().register(ring, RegisterOp::UNREGISTER_RING_FDS, arg, 1) }.map(drop)
 }
 
@@ -65,8 +66,8 @@ pub(crate) fn notify(base: &Base, eventfd: BorrowedFd<'_>, on: Signals) -> Resul
     };
     let mut fd = eventfd.as_raw_fd();
     let arg = (&raw mut fd).cast();
-    // SAFETY: one live descriptor number; the kernel takes a reference to the file, not to the number,
-    // because `io_uring_register(2)` says so.
+    // SAFETY: one live descriptor number; the kernel takes a reference to the file, not to the
+    // number, because `io_uring_register(2)` says so.
     unsafe { base.register(op, arg, 1) }.map(drop)
 }
 

@@ -45,8 +45,7 @@ use std::time::Duration;
 
 use annulus_sys::abi::{Cqe, Cqe32, Sqe, Sqe128};
 use annulus_sys::errno::Errno;
-use annulus_sys::flags::{EnterFlags, Features, SetupFlags};
-use annulus_sys::index::Index;
+use annulus_sys::flags::{EnterFlags, SetupFlags};
 use annulus_sys::rings::{Base, ResizeFailure, Rings};
 use annulus_sys::sq::{Full, PushWideError};
 use annulus_sys::syscall::{EnterArg, RingFd};
@@ -75,34 +74,6 @@ enum Mapped {
     No,
 }
 
-/// What a ring has done so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats {
-    /// System calls to `io_uring_enter(2)`.
-    pub enters: u64,
-    /// Entries that the kernel consumed; on a polling ring (`SQPOLL`), that were published to it.
-    pub sqes: u64,
-    /// Completions taken.
-    pub cqes: u64,
-    /// Times that the kernel was found holding completions back because the ring was full.
-    pub overflows: u64,
-}
-
-/// Where both rings stand: for pictures and for tests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Positions {
-    /// Up to where the kernel has consumed entries.
-    pub sq_head: Index,
-    /// Up to where we have published entries.
-    pub sq_tail: Index,
-    /// Up to where we have written entries.
-    pub sq_written: Index,
-    /// Up to where we have taken completions.
-    pub cq_head: Index,
-    /// Up to where the kernel has posted completions.
-    pub cq_tail: Index,
-}
-
 impl Ring {
     pub(crate) fn over(rings: Rings) -> Self {
         let gate = Gate::new(Arc::clone(rings.base()));
@@ -122,8 +93,8 @@ impl Ring {
     /// # Safety
     ///
     /// Whatever `sqe` points to must stay valid, and be touched by nobody else where the kernel
-    /// writes, until the request's last completion is popped: the one without `F_MORE` (OP1). Not an
-    /// error of submit, nor dropping the ring, ends that. Its file must be the caller's to use.
+    /// writes, until the request's last completion is popped: the one without `F_MORE` (OP1). Not
+    /// an error of submit, nor dropping the ring, ends that. Its file must be the caller's to use.
     #[inline]
     pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
         self.forecast.note(&sqe);
@@ -173,8 +144,8 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// What submitting can fail with, or [`EnterCause::OutOfRequests`] when the kernel made too little
-    /// room. A ring shorter than `count` never has the room.
+    /// What submitting can fail with, or [`EnterCause::OutOfRequests`] when the kernel made too
+    /// little room. A ring shorter than `count` never has the room.
     pub fn reserve(&mut self, count: u32) -> Result<Chain<'_>, EnterError> {
         let mut submitted = 0;
         if self.rings.sq().room() < count {
@@ -245,7 +216,8 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// [`EnterCause::NothingComing`] when that many can never come, because too little was submitted;
+    /// [`EnterCause::NothingComing`] when that many can never come, because too little was
+    /// submitted;
     /// [`EnterCause::Interrupted`] when a signal ended the wait.
     pub fn wait(&mut self, want: u32) -> Result<(), EnterError> {
         self.bounded_wait(want, Bound::default()).map(drop)
@@ -260,8 +232,8 @@ impl Ring {
         self.bounded_wait(want, Bound { timeout: Some(timeout), min_wait: None })
     }
 
-    /// As [`wait_timeout`](Self::wait_timeout), but content with a single completion once `min_wait`
-    /// has passed: few wake-ups under load, and no long wait without.
+    /// As [`wait_timeout`](Self::wait_timeout), but content with a single completion once
+    /// `min_wait` has passed: few wake-ups under load, and no long wait without.
     ///
     /// # Errors
     ///
@@ -335,13 +307,14 @@ impl Ring {
         self.gate.get_events(self.rings.halves().1)
     }
 
-    /// Publishes everything pushed, without entering the kernel, and returns how many entries it has
-    /// yet to consume: the `to_submit` of [`enter`](Self::enter).
+    /// Publishes everything pushed, without entering the kernel, and returns how many entries it
+    /// has yet to consume: the `to_submit` of [`enter`](Self::enter).
     pub fn flush(&mut self) -> u32 {
         self.rings.sq().flush()
     }
 
-    /// Enters the kernel exactly once, with what is asked, for callers with a wait loop of their own.
+    /// Enters the kernel exactly once, with what is asked, for callers with a wait loop of their
+    /// own.
     ///
     /// # Errors
     ///
@@ -389,8 +362,8 @@ impl Ring {
 
     /// How many requests were pushed whose last completion was not popped yet.
     ///
-    /// An estimate once entries with `CQE_SKIP_SUCCESS` were pushed, or completions came that no push
-    /// announced.
+    /// An estimate once entries with `CQE_SKIP_SUCCESS` were pushed, or completions came that no
+    /// push announced.
     #[inline]
     pub fn in_flight(&self) -> u32 {
         let (sq, cq) = self.rings.halves();
@@ -405,50 +378,6 @@ impl Ring {
     /// How many submission slots are free.
     pub fn room(&self) -> u32 {
         self.rings.halves().0.room()
-    }
-
-    /// What the ring has done so far.
-    pub fn stats(&self) -> Stats {
-        Stats {
-            enters: self.gate.enters,
-            sqes: self.gate.submitted,
-            cqes: self.rings.halves().1.popped(),
-            overflows: self.gate.overflows,
-        }
-    }
-
-    /// Where both rings stand now.
-    pub fn positions(&self) -> Positions {
-        let (sq, cq) = self.rings.halves();
-        let (sq_head, sq_tail, sq_written) = sq.indices();
-        let (cq_head, cq_tail) = cq.indices();
-        Positions { sq_head, sq_tail, sq_written, cq_head, cq_tail }
-    }
-
-    /// How many submission entries the kernel made: what was asked for, rounded up.
-    pub fn sq_entries(&self) -> u32 {
-        self.rings.halves().0.entries()
-    }
-
-    /// How many completion entries the kernel made.
-    pub fn cq_entries(&self) -> u32 {
-        self.rings.halves().1.entries()
-    }
-
-    /// How the ring was set up.
-    pub fn flags(&self) -> SetupFlags {
-        self.rings.base().params().flags
-    }
-
-    /// What this kernel's rings can do.
-    pub fn features(&self) -> Features {
-        self.rings.base().params().features
-    }
-
-    /// Completions that the kernel lost. Stays 0 where it keeps them back (`IORING_FEAT_NODROP`, since
-    /// Linux 5.5), unless it ran out of memory.
-    pub fn lost(&self) -> u32 {
-        self.rings.halves().1.overflow()
     }
 
     /// What the ring stands on, for calls to `io_uring_register(2)` that have no method here yet.
@@ -514,6 +443,10 @@ impl Ring {
 
     pub(crate) fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    pub(crate) fn rings(&self) -> &Rings {
+        &self.rings
     }
 
     pub(crate) fn rings_mut(&mut self) -> &mut Rings {

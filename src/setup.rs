@@ -5,8 +5,8 @@
 //! | [`Setup::new`] | what the kernel's developers recommend, for one thread | yes, by what this kernel takes |
 //! | [`Setup::plain`] | none | – |
 //!
-//! The recommendation, best first; the first that the kernel takes is used. A polling ring (`SQPOLL`)
-//! runs no deferred work of ours, so it gets only what fits it.
+//! The recommendation, best first; the first that the kernel takes is used. A polling ring
+//! (`SQPOLL`) runs no deferred work of ours, so it gets only what fits it.
 //!
 //! | since | flags |
 //! |---|---|
@@ -160,8 +160,8 @@ impl<'a> Setup<'a> {
     }
 
     /// Lets a thread of the kernel take entries without being entered, and sleep when it found none
-    /// for `idle`; whole milliseconds, zero being the kernel's default of one second. It takes a CPU
-    /// while awake. Unprivileged since Linux 5.13.
+    /// for `idle`; whole milliseconds, zero being the kernel's default of one second. It takes a
+    /// CPU while awake. Unprivileged since Linux 5.13.
     #[doc(alias = "IORING_SETUP_SQPOLL")]
     pub fn sqpoll(mut self, idle: Duration) -> Self {
         let millis = idle.as_nanos().div_ceil(1_000_000);
@@ -176,8 +176,8 @@ impl<'a> Setup<'a> {
         self.sqpoll(idle).with(SetupFlags::SQ_AFF)
     }
 
-    /// Puts the rings into memory of ours instead of the kernel's. It is leaked with the ring unless
-    /// nothing was in flight. Since Linux 6.5.
+    /// Puts the rings into memory of ours instead of the kernel's. It is leaked with the ring
+    /// unless nothing was in flight. Since Linux 6.5.
     #[doc(alias = "IORING_SETUP_NO_MMAP")]
     pub fn own_memory(mut self, pages: Pages) -> Self {
         self.request.pages = pages;
@@ -188,8 +188,8 @@ impl<'a> Setup<'a> {
     ///
     /// # Safety
     ///
-    /// The two rings share their fate: a polling thread that dies, dies for both. The other ring must
-    /// belong to code that reckons with that.
+    /// The two rings share their fate: a polling thread that dies, dies for both. The other ring
+    /// must belong to code that reckons with that.
     #[doc(alias = "IORING_SETUP_ATTACH_WQ")]
     pub unsafe fn attach(mut self, ring: BorrowedFd<'a>) -> Self {
         self.request.attach = Some(ring);
@@ -253,7 +253,8 @@ impl<'a> Setup<'a> {
         self.check_sizes()
     }
 
-    /// What every rung of the ladder above some kernel brings along, so that it need not be asked for.
+    /// What every rung of the ladder above some kernel brings along, so that it need not be asked
+    /// for.
     fn companions(&self) -> SetupFlags {
         match self.preset {
             Preset::Recommended => self.candidates().first().copied().unwrap_or_default(),

@@ -8,11 +8,12 @@
 //! ```
 //!
 //! Each half has its own words of the shared memory, so neither waits for the other. Not for a ring
-//! of one issuer (`SINGLE_ISSUER`, and so `DEFER_TASKRUN`): there the kernel refuses the second thread.
+//! of one issuer (`SINGLE_ISSUER`, and so `DEFER_TASKRUN`): there the kernel refuses the second
+//! thread.
 //!
-//! A request runs on behalf of the thread that submitted it: when that thread exits, what is still in
-//! flight is cancelled. And the reaper cannot know what the submitter is about to submit, so none of
-//! its waits is refused as hopeless.
+//! A request runs on behalf of the thread that submitted it: when that thread exits, what is still
+//! in flight is cancelled. And the reaper cannot know what the submitter is about to submit, so
+//! none of its waits is refused as hopeless.
 #![allow(unsafe_code, reason = "its entries point to memory")]
 
 use std::sync::Arc;
@@ -27,7 +28,8 @@ use crate::chain::Chain;
 use crate::enter::{Bound, Gate};
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::forecast::Forecast;
-use crate::ring::{Ring, Stats};
+use crate::inspect::Stats;
+use crate::ring::Ring;
 
 /// The half that submits.
 #[derive(Debug)]

@@ -144,7 +144,8 @@ impl CompletionRing {
 
     /// Takes the oldest completion, if one is in the ring. Never enters the kernel.
     ///
-    /// On a ring of 32-byte entries the second half is passed over: see [`pop_wide`](Self::pop_wide).
+    /// On a ring of 32-byte entries the second half is passed over: see
+    /// [`pop_wide`](Self::pop_wide).
     ///
     /// # Panics
     ///
@@ -196,8 +197,8 @@ impl CompletionRing {
         let count = known.distance_from(*next);
         while *next != *known {
             let ready = known.distance_from(*next);
-            // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). Single, since
-            // the shape is `CqeShape::Single`, as promised to `over`.
+            // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). Single,
+            // since the shape is `CqeShape::Single`, as promised to `over`.
             let run = unsafe { slots.run(*next, ready) };
             let mut taken = Taken { head, next, of: run.left(), run };
             for cqe in taken.run.by_ref() {
@@ -342,8 +343,8 @@ impl CompletionRing {
     /// Takes the entry at `next`, which the caller knows to be there, of a ring of single slots.
     #[inline]
     fn take_single(&mut self) -> Cqe {
-        // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4). Single, since
-        // the shape is `CqeShape::Single`, as promised to `over`.
+        // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4). Single,
+        // since the shape is `CqeShape::Single`, as promised to `over`.
         let cqe = unsafe { self.slots.read_single(self.next) };
         self.step(cqe)
     }
@@ -408,8 +409,8 @@ impl CompletionRing {
     }
 }
 
-/// A run of slots being taken. When dropped, also because the caller's code unwinds, it moves `next`
-/// past those that were, and publishes `head` behind it.
+/// A run of slots being taken. When dropped, also because the caller's code unwinds, it moves
+/// `next` past those that were, and publishes `head` behind it.
 struct Taken<'a> {
     head: &'a mut Published,
     next: &'a mut Index,

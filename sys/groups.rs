@@ -109,8 +109,8 @@ impl Group {
         self.id
     }
 
-    /// Unregisters the ring. Its memory is leaked when it is ours, since a request that has picked a
-    /// buffer may still be in flight (RG1); see [`unregister_idle`](Self::unregister_idle).
+    /// Unregisters the ring. Its memory is leaked when it is ours, since a request that has picked
+    /// a buffer may still be in flight (RG1); see [`unregister_idle`](Self::unregister_idle).
     ///
     /// # Errors
     ///
@@ -140,7 +140,7 @@ impl Group {
 
 fn register(base: &Base, op: RegisterOp, reg: &mut BufReg) -> Result<u32, Errno> {
     let arg = core::ptr::from_mut(reg).cast();
-    // SAFETY: a live `struct io_uring_buf_reg`; the ring that it names stays mapped, because a map of
-    // our own leaks unless it was found idle (RG1).
+    // SAFETY: a live `struct io_uring_buf_reg`; the ring that it names stays mapped, because a map
+    // of our own leaks unless it was found idle (RG1).
     unsafe { base.register(op, arg, 1) }
 }

@@ -24,12 +24,11 @@ use crate::abi::{Cqe, Params, Sqe};
 use crate::cq::{CqParts, CqeShape};
 use crate::errno::Errno;
 use crate::flags::{Features, OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, SetupFlags};
-use crate::index::Entries;
+use crate::index::{Entries, Index};
 use crate::kernel::Kernel;
 use crate::map::{Map, Pages, page_size};
 use crate::shared::{
-    Counter, IndexArray, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width,
-    Word,
+    Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width, Word,
 };
 use crate::sq::{SqParts, SqeShape, Turn};
 use crate::syscall::RingFd;
@@ -162,8 +161,9 @@ impl Layout {
         let cqe_units = units(self.cq_entries, self.cqe);
         let sqes = regions.at::<Slot<Sqe>>(regions.sqes, 0, sqe_units);
         let cqes = regions.at::<Slot<Cqe>>(regions.cq, c.cqes, cqe_units);
-        let array = (!params.flags.contains(SetupFlags::NO_SQARRAY))
-            .then(|| regions.at::<Word>(regions.sq, s.array, self.sq_entries.count() as usize));
+        let array = (!params.flags.contains(SetupFlags::NO_SQARRAY)).then(|| {
+            regions.at::<Slot<u32>>(regions.sq, s.array, units(self.sq_entries, Width::Single))
+        });
         // SAFETY: each pointer lies in the maps, because `at` checked, and the parts keep the maps;
         // the kernel accesses the words atomically and keeps SQ1 and CQ1.
         #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
@@ -175,7 +175,7 @@ impl Layout {
             assert!(count(sq(s.ring_entries), self.sq_entries), "SQ2: the sizes disagree");
             assert!(count(cq(c.ring_entries), self.cq_entries), "CQ2: the sizes disagree");
             if let Some(array) = array {
-                IndexArray::new(array, self.sq_entries).fill();
+                fill(Slots::new(array, self.sq_entries, Width::Single));
             }
             let sq_parts = SqParts {
                 head: Observed::new(sq(s.head)),
@@ -199,6 +199,14 @@ impl Layout {
             };
             (sq_parts, cq_parts)
         }
+    }
+}
+
+/// Makes entry `i` of the index array name slot `i`, once and for ever.
+fn fill(mut array: Slots<u32>) {
+    for slot in 0..array.entries().count() {
+        // SAFETY: ours: no tail was published yet (SQ3), and slots are single.
+        unsafe { array.write_single(Index::from_raw(slot), slot) };
     }
 }
 

@@ -5,8 +5,8 @@
 //! | the ring's | the kernel, we map it | unmapped; the kernel keeps its pages as long as it needs |
 //! | our own | us, the kernel pins it (`IORING_SETUP_NO_MMAP`, buffer rings) | leaked, unless idle: RG1 |
 //!
-//! No mapping is inherited over fork (`MADV_DONTFORK`): a child that shared the rings would move our
-//! indices behind our back. A child that touches them faults instead.
+//! No mapping is inherited over fork (`MADV_DONTFORK`): a child that shared the rings would move
+//! our indices behind our back. A child that touches them faults instead.
 //!
 //! Leaves to others: where in a mapping which word lies (`rings`).
 //!

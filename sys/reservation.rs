@@ -7,8 +7,8 @@
 //!          or not  │  from the left      │        drop   ──► written goes back to where it was
 //! ```
 //!
-//! A chain of linked entries that a flush cuts in two is two chains: the kernel ends a chain where a
-//! submission ends. While a reservation lives nothing can be flushed, since it borrows the ring.
+//! A chain of linked entries that a flush cuts in two is two chains: the kernel ends a chain where
+//! a submission ends. While a reservation lives nothing can be flushed, since it borrows the ring.
 //!
 //! Leaves to others: the slots themselves (`sq`).
 #![allow(unsafe_code, reason = "passes unsafe contracts on")]

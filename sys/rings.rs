@@ -98,7 +98,8 @@ impl Rings {
             }
         };
         let base = Base::new(kernel, fd, params);
-        // SAFETY: as promised to `over`, since `params` is what `setup` returned for this descriptor.
+        // SAFETY: as promised to `over`, since `params` is what `setup` returned for this
+        // descriptor.
         unsafe { Self::over(base, own) }.map_err(SetupFailure::Map)
     }
 
@@ -194,8 +195,8 @@ impl Rings {
     ///
     /// # Errors
     ///
-    /// [`ResizeFailure::Refused`] leaves the ring as it was. After [`ResizeFailure::Map`] the kernel
-    /// uses memory that we could not map: the ring must not be used any more.
+    /// [`ResizeFailure::Refused`] leaves the ring as it was. After [`ResizeFailure::Map`] the
+    /// kernel uses memory that we could not map: the ring must not be used any more.
     ///
     /// # Panics
     ///
@@ -210,7 +211,8 @@ impl Rings {
         params.sq_entries = entries;
         self.sq.flush();
         let arg = (&raw mut params).cast();
-        // SAFETY: a live `struct io_uring_params`, which the kernel does not keep, because it copies.
+        // SAFETY: a live `struct io_uring_params`, which the kernel does not keep, because it
+        // copies.
         unsafe { self.base.register(RegisterOp::RESIZE_RINGS, arg, 1) }
             .map_err(ResizeFailure::Refused)?;
         params.features = self.base.params.features;
@@ -305,13 +307,14 @@ impl Base {
 impl Drop for Base {
     fn drop(&mut self) {
         if let RingFd::Registered(index) = self.fd {
-            // A descriptor closes itself; a registered ring is let go by its index. On a thread that
-            // is not the ring's the kernel refuses, and the end of that thread lets the ring go.
+            // A descriptor closes itself; a registered ring is let go by its index. On a thread
+            // that is not the ring's the kernel refuses, and the end of that thread lets the ring
+            // go.
             let mut update = RsrcUpdate { offset: index, resv: 0, data: 0 };
             let arg = (&raw mut update).cast();
             let ring = RingRef::registered(index);
-            // SAFETY: a live `struct io_uring_rsrc_update`, which the kernel does not keep, because it
-            // copies.
+            // SAFETY: a live `struct io_uring_rsrc_update`, which the kernel does not keep, because
+            // it copies.
             let _ = unsafe { self.kernel.register(ring, RegisterOp::UNREGISTER_RING_FDS, arg, 1) };
         }
     }

@@ -18,8 +18,8 @@
 //! `publish` is visible after the `observe` that returns it. That pairing is SQ3, SQ4, CQ3, CQ4 and
 //! BR2. SQ1 and CQ1 hold because [`Observed`] has no store. SQ5 is a fence, see [`ObservedFlags`].
 //!
-//! Under `--cfg loom` the words and slots are loom's, so that a missing ordering is a reported race.
-//! No other file knows.
+//! Under `--cfg loom` the words and slots are loom's, so that a missing ordering is a reported
+//! race. No other file knows.
 //!
 //! # Safety
 //!
@@ -32,45 +32,39 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 
 #[cfg(not(loom))]
-use core::sync::atomic::{
-    Ordering::{Acquire, Relaxed, Release, SeqCst},
-    fence,
-};
+use core::{cell::UnsafeCell, sync::atomic};
 #[cfg(loom)]
-use loom::sync::atomic::{
-    Ordering::{Acquire, Relaxed, Release, SeqCst},
-    fence,
-};
+use loom::{cell::UnsafeCell, sync::atomic};
 
-#[cfg(not(loom))]
-pub use core::sync::atomic::{AtomicU16 as HalfWord, AtomicU32 as Word};
-#[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU16 as HalfWord, AtomicU32 as Word};
+use atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use atomic::fence;
+pub use atomic::{AtomicU16 as HalfWord, AtomicU32 as Word};
 
 use crate::abi::Buf;
 use crate::index::{Entries, Index};
 
+/// A word that both sides reach.
+#[derive(Debug)]
+struct Place<W>(NonNull<W>);
+
+impl<W> Place<W> {
+    #[inline]
+    fn word(&self) -> &W {
+        // SAFETY: valid and accessed only atomically, as promised to the `new` of the type that
+        // holds the place.
+        unsafe { self.0.as_ref() }
+    }
+}
+
 // SAFETY: the words are atomic and the slots change hands with them (SQ3, SQ4, CQ3, CQ4), so a half
 // may move to another thread; `&mut` keeps two threads from using one half at once.
-unsafe impl Send for Published {}
-// SAFETY: as for `Published`, because loads are no harder than stores.
-unsafe impl Send for Observed {}
-// SAFETY: as for `Published`.
-unsafe impl Send for PublishedHalf {}
-// SAFETY: as for `Observed`.
-unsafe impl Send for ObservedHalf {}
-// SAFETY: as for `Published`.
-unsafe impl Send for PublishedFlags {}
-// SAFETY: as for `Observed`.
-unsafe impl Send for ObservedFlags {}
-// SAFETY: as for `Observed`.
-unsafe impl Send for Counter {}
-// SAFETY: as for `Published`: SQ3, SQ4, CQ3, CQ4 say whose a slot is, not on which thread.
+unsafe impl<W> Send for Place<W> {}
+// SAFETY: as for `Place`: SQ3, SQ4, CQ3, CQ4 say whose a slot is, not on which thread.
 unsafe impl<T: Send> Send for Slots<T> {}
 
 /// A shared index that this side alone stores.
 #[derive(Debug)]
-pub struct Published(NonNull<Word>);
+pub struct Published(Place<Word>);
 
 impl Published {
     /// Takes the writing side of `word`.
@@ -80,31 +74,25 @@ impl Published {
     /// `word` must stay valid for reads and writes while the value exists, every access to it by
     /// anyone must be atomic, and no other `Published` for it may be used.
     pub unsafe fn new(word: NonNull<Word>) -> Self {
-        Self(word)
+        Self(Place(word))
     }
 
     /// What we last published. Relaxed, since nobody else stores this word.
     #[inline]
     pub fn last(&self) -> Index {
-        Index::from_raw(self.word().load(Relaxed))
+        Index::from_raw(self.0.word().load(Relaxed))
     }
 
     /// Makes everything before this call visible to the peer that observes `index`.
     #[inline]
     pub fn publish(&mut self, index: Index) {
-        self.word().store(index.to_raw(), Release); // Everything before this store ..
-    }
-
-    #[inline]
-    fn word(&self) -> &Word {
-        // SAFETY: valid and accessed only atomically, as promised to `Published::new`.
-        unsafe { self.0.as_ref() }
+        self.0.word().store(index.to_raw(), Release); // Everything before this store ..
     }
 }
 
 /// A shared index that only the peer stores.
 #[derive(Debug)]
-pub struct Observed(NonNull<Word>);
+pub struct Observed(Place<Word>);
 
 impl Observed {
     /// Takes the reading side of `word`.
@@ -114,21 +102,19 @@ impl Observed {
     /// `word` must stay valid for reads while the value exists, and every access to it by anyone
     /// must be atomic.
     pub unsafe fn new(word: NonNull<Word>) -> Self {
-        Self(word)
+        Self(Place(word))
     }
 
     /// Where the peer has got to. Any value may come: the caller checks it against SQ2 or CQ2.
     #[inline]
     pub fn observe(&self) -> Index {
-        // SAFETY: valid and accessed only atomically, as promised to `Observed::new`.
-        let word = unsafe { self.0.as_ref() };
-        Index::from_raw(word.load(Acquire)) // .. is visible after this load.
+        Index::from_raw(self.0.word().load(Acquire)) // .. is visible after this load.
     }
 }
 
 /// The u16 tail of a buffer ring, which this side alone stores.
 #[derive(Debug)]
-pub struct PublishedHalf(NonNull<HalfWord>);
+pub struct PublishedHalf(Place<HalfWord>);
 
 impl PublishedHalf {
     /// Takes the writing side of `word`.
@@ -137,21 +123,19 @@ impl PublishedHalf {
     ///
     /// As for [`Published::new`].
     pub unsafe fn new(word: NonNull<HalfWord>) -> Self {
-        Self(word)
+        Self(Place(word))
     }
 
     /// Makes everything before this call visible to the peer that observes `tail`. BR2.
     #[inline]
     pub fn publish(&mut self, tail: u16) {
-        // SAFETY: valid and accessed only atomically, as promised to `PublishedHalf::new`.
-        let word = unsafe { self.0.as_ref() };
-        word.store(tail, Release);
+        self.0.word().store(tail, Release);
     }
 }
 
 /// The u16 tail of a buffer ring, as the kernel sees it.
 #[derive(Debug)]
-pub struct ObservedHalf(NonNull<HalfWord>);
+pub struct ObservedHalf(Place<HalfWord>);
 
 impl ObservedHalf {
     /// Takes the reading side of `word`.
@@ -160,20 +144,18 @@ impl ObservedHalf {
     ///
     /// As for [`Observed::new`].
     pub unsafe fn new(word: NonNull<HalfWord>) -> Self {
-        Self(word)
+        Self(Place(word))
     }
 
     /// Where the peer has got to.
     pub fn observe(&self) -> u16 {
-        // SAFETY: valid and accessed only atomically, as promised to `ObservedHalf::new`.
-        let word = unsafe { self.0.as_ref() };
-        word.load(Acquire)
+        self.0.word().load(Acquire)
     }
 }
 
 /// A word of flags that this side alone stores. The flags order nothing by themselves.
 #[derive(Debug)]
-pub struct PublishedFlags(NonNull<Word>);
+pub struct PublishedFlags(Place<Word>);
 
 impl PublishedFlags {
     /// Takes the writing side of `word`.
@@ -182,36 +164,31 @@ impl PublishedFlags {
     ///
     /// As for [`Published::new`].
     pub unsafe fn new(word: NonNull<Word>) -> Self {
-        Self(word)
+        Self(Place(word))
     }
 
     /// What stands in the word. Relaxed, since nobody else stores it.
     pub fn last(&self) -> u32 {
-        self.word().load(Relaxed)
+        self.0.word().load(Relaxed)
     }
 
     /// Stores `bits`.
     pub fn store(&mut self, bits: u32) {
-        self.word().store(bits, Relaxed);
+        self.0.word().store(bits, Relaxed);
     }
 
     /// Stores `bits`, then lets no later load run before the store.
     ///
     /// The peer's half of SQ5: a polling thread raises NEED_WAKEUP, then looks at the tail again.
     pub fn store_before_loads(&mut self, bits: u32) {
-        self.word().store(bits, Relaxed);
+        self.0.word().store(bits, Relaxed);
         fence(SeqCst);
-    }
-
-    fn word(&self) -> &Word {
-        // SAFETY: valid and accessed only atomically, as promised to `PublishedFlags::new`.
-        unsafe { self.0.as_ref() }
     }
 }
 
 /// A word of flags that only the peer stores.
 #[derive(Debug)]
-pub struct ObservedFlags(NonNull<Word>);
+pub struct ObservedFlags(Place<Word>);
 
 impl ObservedFlags {
     /// Takes the reading side of `word`.
@@ -220,34 +197,28 @@ impl ObservedFlags {
     ///
     /// As for [`Observed::new`].
     pub unsafe fn new(word: NonNull<Word>) -> Self {
-        Self(word)
+        Self(Place(word))
     }
 
     /// The flags as they stand. Relaxed: they are hints, and order nothing.
     #[inline]
     pub fn now(&self) -> u32 {
-        self.word().load(Relaxed)
+        self.0.word().load(Relaxed)
     }
 
     /// The flags as they stand after the `publish` before this call has been stored.
     pub fn after_publish(&self) -> u32 {
-        // SQ5. The polling thread stores NEED_WAKEUP, then loads `tail`; we stored `tail`, then load
-        // NEED_WAKEUP. One of the two must see the other's store, and Release and Acquire do not
-        // order a store before a later load of another word. axboe/liburing#541.
+        // SQ5. The polling thread stores NEED_WAKEUP, then loads `tail`; we stored `tail`, then
+        // load NEED_WAKEUP. One of the two must see the other's store, and Release and Acquire do
+        // not order a store before a later load of another word. axboe/liburing#541.
         fence(SeqCst);
-        self.word().load(Relaxed)
-    }
-
-    #[inline]
-    fn word(&self) -> &Word {
-        // SAFETY: valid and accessed only atomically, as promised to `ObservedFlags::new`.
-        unsafe { self.0.as_ref() }
+        self.0.word().load(Relaxed)
     }
 }
 
 /// A counter that only the peer stores, and that orders nothing: `sq.dropped`, `cq.overflow`.
 #[derive(Debug)]
-pub struct Counter(NonNull<Word>);
+pub struct Counter(Place<Word>);
 
 impl Counter {
     /// Takes the reading side of `word`.
@@ -256,68 +227,24 @@ impl Counter {
     ///
     /// As for [`Observed::new`].
     pub unsafe fn new(word: NonNull<Word>) -> Self {
-        Self(word)
+        Self(Place(word))
     }
 
     /// The count as it stands.
     pub fn now(&self) -> u32 {
-        // SAFETY: valid and accessed only atomically, as promised to `Counter::new`.
-        let word = unsafe { self.0.as_ref() };
-        word.load(Relaxed)
+        self.0.word().load(Relaxed)
     }
 }
 
-/// The submission ring's index array, which we fill once so that slot and index agree for ever.
-///
-/// Absent with `IORING_SETUP_NO_SQARRAY`.
-#[derive(Debug)]
-pub struct IndexArray {
-    base: NonNull<Word>,
-    entries: Entries,
-}
-
-impl IndexArray {
-    /// Takes the writing side of the array.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Published::new`], for each of the `entries` words at `base`.
-    pub unsafe fn new(base: NonNull<Word>, entries: Entries) -> Self {
-        Self { base, entries }
-    }
-
-    /// Makes entry `i` of the array name slot `i`.
-    pub fn fill(&mut self) {
-        for slot in 0..self.entries.count() {
-            // SAFETY: in bounds, since `slot` is below `entries`, as promised to `IndexArray::new`.
-            let word = unsafe { self.base.add(slot as usize) };
-            // SAFETY: valid and accessed only atomically, as promised to `IndexArray::new`.
-            unsafe { word.as_ref() }.store(slot, Relaxed); // SQ3: published with the first tail.
-        }
-    }
-}
-
-/// One entry's memory in a [`Slots`].
-#[cfg(not(loom))]
+/// One entry's memory in a [`Slots`]. Under loom it is watched.
 #[derive(Debug)]
 #[repr(transparent)]
-pub struct Slot<T>(core::cell::UnsafeCell<T>);
-/// One entry's memory in a [`Slots`], watched by loom.
-#[cfg(loom)]
-#[derive(Debug)]
-pub struct Slot<T>(loom::cell::UnsafeCell<T>);
+pub struct Slot<T>(UnsafeCell<T>);
 
 impl<T: Copy> Slot<T> {
     /// A slot outside any kernel, for a peer that is none.
-    #[cfg(not(loom))]
     pub fn new(value: T) -> Self {
-        Self(core::cell::UnsafeCell::new(value))
-    }
-
-    /// A slot outside any kernel, for a peer that is none.
-    #[cfg(loom)]
-    pub fn new(value: T) -> Self {
-        Self(loom::cell::UnsafeCell::new(value))
+        Self(UnsafeCell::new(value))
     }
 
     /// Runs `f` on the slot's memory, for writing.
@@ -427,7 +354,8 @@ impl<T: Copy> Slots<T> {
         self.unit(index, 0).with_mut(|unit| {
             // SAFETY: ours, as promised to `fill`.
             unsafe { unit.write(blank) };
-            // SAFETY: just written, and nobody else touches it during the call, as promised to `fill`.
+            // SAFETY: just written, and nobody else touches it during the call, as promised to
+            // `fill`.
             fill(unsafe { &mut *unit });
         });
     }
@@ -496,13 +424,15 @@ impl<T: Copy> Slots<T> {
     /// The unit at `at`, which is below `entries` times the width.
     #[inline]
     fn at(&self, at: usize) -> &Slot<T> {
-        // SAFETY: valid (0); a `Slot` is a cell, so the peer's accesses do not conflict with this `&`.
+        // SAFETY: valid (0); a `Slot` is a cell, so the peer's accesses do not conflict with this
+        // `&`.
         unsafe { self.pointer(at).as_ref() }
     }
 
     #[inline]
     fn pointer(&self, at: usize) -> NonNull<Slot<T>> {
-        // SAFETY: in bounds, since `Index::slot` is below `entries` (0), and the offset below the width.
+        // SAFETY: in bounds, since `Index::slot` is below `entries` (0), and the offset below the
+        // width.
         unsafe { self.base.add(at) }
     }
 }
@@ -524,14 +454,15 @@ impl<T: Copy> Iterator for Run<'_, T> {
 
     #[inline]
     fn next(&mut self) -> Option<T> {
-        // SAFETY: ours, as promised to `Slots::run`; any bytes are a `T`, as promised to `Slots::new`.
+        // SAFETY: ours, as promised to `Slots::run`; any bytes are a `T`, as promised to
+        // `Slots::new`.
         self.0.next().map(|slot| slot.with(|unit| unsafe { unit.read() }))
     }
 }
 
 impl Slots<Buf> {
-    /// Writes the entry that `index` occupies, field by field: `resv` of entry 0 is the ring's tail,
-    /// so no entry is ever written whole. BR2.
+    /// Writes the entry that `index` occupies, field by field: `resv` of entry 0 is the ring's
+    /// tail, so no entry is ever written whole. BR2.
     ///
     /// # Safety
     ///
@@ -548,7 +479,8 @@ impl Slots<Buf> {
             for (offset, bytes) in fields {
                 // SAFETY: in bounds, since a field lies inside its struct.
                 let field = unsafe { start.add(offset) };
-                // SAFETY: ours, as promised to `write_buffer`; a field has as many bytes as its value.
+                // SAFETY: ours, as promised to `write_buffer`; a field has as many bytes as its
+                // value.
                 unsafe { field.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
             }
         });

@@ -117,9 +117,9 @@ impl core::fmt::Display for PushWideError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Full => Full.fmt(f),
-            Self::Narrow => f.write_str(
-                "the ring has 64-byte entries: set it up with SQE128 or SQE_MIXED to push 128 bytes",
-            ),
+            Self::Narrow => {
+                f.write_str("the ring has 64-byte entries: set it up with SQE128 or SQE_MIXED")
+            }
         }
     }
 }
@@ -218,8 +218,8 @@ impl SubmissionRing {
             }
         }
         let at = self.written;
-        // SAFETY: ours: `head` has passed the slot (SQ4), `tail` has not reached it (SQ3). And single,
-        // since `limit` runs ahead of `written`, or we have just asked.
+        // SAFETY: ours: `head` has passed the slot (SQ4), `tail` has not reached it (SQ3). And
+        // single, since `limit` runs ahead of `written`, or we have just asked.
         unsafe { self.slots.write_single(at, sqe) };
         self.written = at.advance(1);
         Ok(())
@@ -296,8 +296,8 @@ impl SubmissionRing {
 
     /// Sets `count` free slots aside, so that what is pushed into them is handed over as one.
     ///
-    /// On a mixed ring an entry of 128 bytes takes two slots, and the first such one a third when it
-    /// would straddle the wrap.
+    /// On a mixed ring an entry of 128 bytes takes two slots, and the first such one a third when
+    /// it would straddle the wrap.
     ///
     /// # Errors
     ///

@@ -140,8 +140,8 @@ const _: () = {
 /// `IORING_SETUP_ATTACH_WQ`, `wq_fd` must be the caller's to use.
 pub unsafe fn setup(entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
     let pointer = ptr::from_mut(params);
-    // SAFETY: a live, exclusive `struct io_uring_params`, because it was a `&mut`; the memory that it
-    // names is as promised to `setup`.
+    // SAFETY: a live, exclusive `struct io_uring_params`, because it was a `&mut`; the memory that
+    // it names is as promised to `setup`.
     let number = checked(unsafe { libc::syscall(libc::SYS_io_uring_setup, entries, pointer) })?;
     if params.flags.contains(SetupFlags::REGISTERED_FD_ONLY) {
         return Ok(RingFd::Registered(number));

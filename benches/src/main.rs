@@ -6,9 +6,9 @@
 //!   repeat COUNT / BATCH times:  push BATCH NOPs,  submit and wait for BATCH,  take BATCH
 //! ```
 //!
-//! `run` counts the instructions of each and takes the difference of two counts, so that start-up does
-//! not matter. `baseline` is the loop alone. Every completion's word is added up, and the sum is
-//! checked: a loop that lost its completions would be fast and wrong.
+//! `run` counts the instructions of each and takes the difference of two counts, so that start-up
+//! does not matter. `baseline` is the loop alone. Every completion's word is added up, and the sum
+//! is checked: a loop that lost its completions would be fast and wrong.
 
 use std::process::ExitCode;
 

@@ -19,10 +19,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use annulus::ring::Stats;
 use annulus::sys::flags::Features;
 use annulus::sys::sq::Full;
-use annulus::{EnterCause, EnterError, Ring, SetupError, Woken};
+use annulus::{EnterCause, EnterError, Ring, SetupError, Stats, Woken};
 
 /// Why an example ends before its time.
 #[derive(Debug)]

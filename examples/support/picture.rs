@@ -7,7 +7,7 @@
 //!      h                     tw     where head, tail and written stand
 //! ```
 
-use annulus::ring::Positions;
+use annulus::inspect::Positions;
 use annulus::sys::index::{Entries, Index};
 
 /// Slots in a row: 8 of them fit into 80 columns.

@@ -13,17 +13,23 @@ struct Floor {
     may_be_unsafe: bool,
 }
 
+/// The ring's life in use.
+const F6: &[&str] = &[
+    "forecast", "chain", "enter", "ring", "split", "disabled", "notify", "inspect", "buf",
+    "inflight", "scope", "lease",
+];
+
 /// The floors of `docs/ARCHITECTURE.md`, lowest first. They are also the reading order.
 const FLOORS: &[Floor] = &[
     floor("F0", "sys", &["index", "errno", "abi*", "flags*", "opcode"]).values_only(),
     floor("F1", "sys", &["syscall", "map", "kernel"]),
     floor("F2", "sys", &["shared"]),
-    floor("F3", "sys", &["sq", "cq", "buf_ring"]),
-    floor("F3+", "sys", &["rings", "groups"]),
+    floor("F3", "sys", &["sq", "reservation", "cq", "buf_ring"]),
+    floor("F3+", "sys", &["layout", "rings", "groups"]),
     floor("sim", "src", &["sim", "sim/*"]),
     floor("F4", "src", &["op", "op/*", "completion"]).values_only(),
-    floor("F5", "src", &["setup", "capabilities", "register", "register/*"]).values_only(),
-    floor("F6", "src", &["ring", "buf", "inflight", "scope", "lease"]),
+    floor("F5", "src", &["error", "denied", "register", "register/*", "setup", "capabilities"]),
+    floor("F6", "src", F6),
 ];
 
 const fn floor(
