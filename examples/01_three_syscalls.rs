@@ -19,6 +19,7 @@
 #![allow(unsafe_code, reason = "vouches for the words, as `sys/rings.rs` does for everybody else")]
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -126,10 +127,9 @@ fn map(
     let array_end = sq_off.array as usize + sq_count * size_of::<u32>();
     let cqes_end = cq_off.cqes as usize + cq_count * size_of::<Cqe>();
     let failed = |errno| Failure::of("mmap", errno);
-    let rings = Map::of_ring(std::os::fd::AsFd::as_fd(fd), OFF_SQ_RING, array_end.max(cqes_end))
-        .map_err(failed)?;
-    let entries = Map::of_ring(std::os::fd::AsFd::as_fd(fd), OFF_SQES, sq_count * size_of::<Sqe>())
-        .map_err(failed)?;
+    let rings = Map::of_ring(fd.as_fd(), OFF_SQ_RING, array_end.max(cqes_end)).map_err(failed)?;
+    let entries =
+        Map::of_ring(fd.as_fd(), OFF_SQES, sq_count * size_of::<Sqe>()).map_err(failed)?;
     writeln!(page, "2 mmap: {} bytes of words and completions", rings.len())?;
     writeln!(page, "  mmap: {} bytes of submission entries, 64 each", entries.len())?;
 
@@ -222,7 +222,7 @@ fn reap(page: &mut Page, cq: &mut CompletionRing) -> Result<(), Failure> {
     let head = cq.indices().0;
     writeln!(
         page,
-        "7 pop: user_data {}, res {}; cq.head is {}, so the slot is the kernel's again (CQ4)",
+        "7 pop: user_data {}, res {}; cq.head is {}, so the slot is given back (CQ4)",
         cqe.user_data,
         cqe.res,
         head.to_raw()

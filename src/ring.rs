@@ -395,7 +395,7 @@ impl Ring {
     }
 
     /// Changes the sizes of the ring while it is in use. Completions and entries move along. Needs
-    /// `DEFER_TASKRUN` and Linux 6.13; without `cq_entries` the completion ring is twice as long.
+    /// `DEFER_TASKRUN`, `NO_SQARRAY` and Linux 6.13; without `cq_entries` the completion ring is twice as long.
     ///
     /// # Errors
     ///

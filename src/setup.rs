@@ -272,6 +272,9 @@ impl<'a> Setup<'a> {
         if entries > MAX_SQ_ENTRIES && !clamps {
             return refuse("more than 32768 entries: ask for fewer, or add CLAMP");
         }
+        if flags.contains(SetupFlags::SQE_MIXED) && entries < 3 {
+            return refuse("a mixed ring of 1 or 2 has no room for a large entry: ask for 4");
+        }
         let Some(cq_entries) = cq_entries else { return Ok(()) };
         if cq_entries > MAX_CQ_ENTRIES && !clamps {
             return refuse("more than 65536 completion entries: ask for fewer, or add CLAMP");
@@ -301,6 +304,7 @@ mod tests {
         let flags = |flags| plain(8).with(flags);
         assert!(refusal(plain(0)).contains("no entries"));
         assert!(refusal(plain(40_000)).contains("CLAMP"));
+        assert!(refusal(plain(2).with(SetupFlags::SQE_MIXED)).contains("ask for 4"));
         assert!(refusal(plain(8).cq_entries(0)).contains("at least as many"));
         assert!(refusal(plain(9).cq_entries(8)).contains("at least as many"));
         assert!(refusal(plain(8).cq_entries(100_000)).contains("CLAMP"));

@@ -172,7 +172,12 @@ impl CompletionRing {
         if self.next == self.known && !self.look_for_more() {
             return None;
         }
-        let wide = self.take_wide();
+        let mut wide = self.take_wide();
+        if wide.is_none() && self.look_for_more() {
+            // What we knew of was fillers: Linux posts one alone when the completion behind it finds
+            // no room yet.
+            wide = self.take_wide();
+        }
         self.head.publish(self.next); // CQ4
         wide
     }

@@ -191,7 +191,8 @@ impl Rings {
     }
 
     /// Changes the sizes of a live ring (`IORING_REGISTER_RESIZE_RINGS`, since Linux 6.13).
-    /// Completions and flushed entries move along; what was written is flushed first.
+    /// Completions and flushed entries move along; what was written is flushed first. Needs
+    /// `DEFER_TASKRUN` and `NO_SQARRAY`, and memory of the kernel's.
     ///
     /// # Errors
     ///
@@ -202,9 +203,15 @@ impl Rings {
     ///
     /// When what the kernel describes cannot be a ring (SQ2, CQ2), or lost our place in it.
     pub fn resize(&mut self, entries: u32, cq_entries: Option<u32>) -> Result<(), ResizeFailure> {
-        if self.base.params.flags.contains(SetupFlags::NO_MMAP) {
-            // The kernel would want new memory of ours, and we could not tell when the old is idle.
+        let flags = self.base.params.flags;
+        // With memory of ours, the kernel would want new memory, and we could not tell when the old
+        // is idle. Where a new index array lies, it does not say (v6.18).
+        if flags.contains(SetupFlags::NO_MMAP) || !flags.contains(SetupFlags::NO_SQARRAY) {
             return Err(ResizeFailure::Refused(Errno::new(libc::EINVAL)));
+        }
+        if flags.contains(SetupFlags::SQ_REWIND) && self.sq.unconsumed() > 0 {
+            // The kernel sees no index of such a ring, and would copy none of what is written.
+            return Err(ResizeFailure::Refused(Errno::new(libc::EBUSY)));
         }
         let mut params = Request { cq_entries, ..Request::new(entries) }.params();
         // Set-up takes the entries as an argument, a resize among the parameters.
@@ -279,7 +286,7 @@ impl Base {
         &self.fd
     }
 
-    /// What `io_uring_setup(2)` returned.
+    /// What `io_uring_setup(2)` returned. The sizes may have changed since, by a resize.
     pub fn params(&self) -> &Params {
         &self.params
     }

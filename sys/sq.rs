@@ -250,7 +250,8 @@ impl SubmissionRing {
     /// Writes a 128-byte entry. The kernel sees it after [`flush`](Self::flush).
     ///
     /// On a mixed ring it takes two slots side by side. When only the last slot before the wrap is
-    /// left of this lap, that one is filled with a NOP that posts no completion.
+    /// left of this lap, that one is filled with a NOP that posts no completion; so a mixed ring of
+    /// fewer than 4 slots may never have the room.
     ///
     /// # Errors
     ///

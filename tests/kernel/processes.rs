@@ -152,11 +152,16 @@ fn forked_child_touches() {
     for (name, setup) in modes() {
         let mut ring = ring(setup);
         let polled = ring.flags().contains(SetupFlags::SQPOLL);
+        let rewinds = ring.flags().contains(SetupFlags::SQ_REWIND);
         works(&mut ring);
         push(&mut ring, nop(1));
         ring.submit_and_wait(1).expect("submit");
         push(&mut ring, nop(2));
         for (touch, body) in TOUCHES {
+            // A rewinding ring counts on its own, and a submit touches only the descriptor.
+            if rewinds && ["flush", "submit", "room"].contains(&touch) {
+                continue;
+            }
             let before = ring.positions();
             match fork() {
                 Side::Child => end_with(|| drop(body(&mut ring).then_some(ring))),
