@@ -27,12 +27,11 @@ use annulus::Stats;
 use annulus::sys::abi::{Cqe, Params, Sqe};
 use annulus::sys::cq::{CompletionRing, CqParts, CqeShape};
 use annulus::sys::flags::{EnterFlags, Features, OFF_SQ_RING, OFF_SQES};
-use annulus::sys::index::Entries;
+use annulus::sys::index::{Entries, Index};
 use annulus::sys::map::Map;
 use annulus::sys::opcode::Opcode;
 use annulus::sys::shared::{
-    Counter, IndexArray, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width,
-    Word,
+    Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width, Word,
 };
 use annulus::sys::sq::{SqParts, SqeShape, SubmissionRing, Turn};
 use annulus::sys::syscall::{self, EnterArg, RingFd};
@@ -57,17 +56,16 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     arguments.end()?;
 
     let (fd, params) = setup(page)?;
-    let (mut sq, mut cq) = map(page, &fd, &params)?;
+    let memory = map(page, &fd, &params)?;
+    let (mut sq, mut cq) = assign(page, &memory, &params)?;
     let before = support::cpu_time();
     submit(page, &fd, &mut sq)?;
     reap(page, &mut cq)?;
     let cpu = support::cpu_time() - before;
 
     let mapped = ring_mappings();
-    // The halves keep the mappings alive, since they point into them. The descriptor may go first.
-    drop(fd);
-    drop(sq);
-    drop(cq);
+    // The mappings go with the last that points into them. Nothing is in flight, so all may go.
+    drop((sq, cq, memory, fd));
     writeln!(
         page,
         "8 close, munmap: mappings of a ring before {mapped}, after {}",
@@ -106,45 +104,52 @@ fn setup(page: &mut Page) -> Result<(RingFd, Params), Failure> {
     Ok((fd, params))
 }
 
-/// Steps 2 and 3: the ring's memory becomes ours too, and each word in it gets a role.
-fn map(
-    page: &mut Page,
-    fd: &RingFd,
-    params: &Params,
-) -> Result<(SubmissionRing, CompletionRing), Failure> {
+/// Step 2: the ring's memory becomes ours too. The words and completions, then the entries.
+fn map(page: &mut Page, fd: &RingFd, params: &Params) -> Result<Arc<[Map]>, Failure> {
     let RingFd::Owned(fd) = fd else {
         return Err(Failure::Failed("the ring has no descriptor to map".into()));
     };
     if !params.features.contains(Features::SINGLE_MMAP) {
         return Err(Failure::Failed("one mapping for both rings needs Linux 5.4".into()));
     }
+    let (sq_count, cq_count) = (params.sq_entries as usize, params.cq_entries as usize);
+    // Which of the two comes last is the kernel's choice.
+    let array_end = params.sq_off.array as usize + sq_count * size_of::<u32>();
+    let cqes_end = params.cq_off.cqes as usize + cq_count * size_of::<Cqe>();
+    let map = |offset, bytes| {
+        Map::of_ring(fd.as_fd(), offset, bytes).map_err(|errno| Failure::of("mmap", errno))
+    };
+    let rings = map(OFF_SQ_RING, array_end.max(cqes_end))?;
+    let entries = map(OFF_SQES, sq_count * size_of::<Sqe>())?;
+    writeln!(page, "2 mmap: {} bytes of words and completions", rings.len())?;
+    writeln!(page, "  mmap: {} bytes of submission entries, 64 each", entries.len())?;
+    Ok([rings, entries].into())
+}
+
+/// Step 3: each word and each slot gets a role. Both halves keep the memory that they point into.
+fn assign(
+    page: &mut Page,
+    memory: &Arc<[Map]>,
+    params: &Params,
+) -> Result<(SubmissionRing, CompletionRing), Failure> {
     let Params { sq_off, cq_off, .. } = params;
     let sizes = Entries::new(params.sq_entries).zip(Entries::new(params.cq_entries));
     let (sq_entries, cq_entries) = sizes.expect("SQ2, CQ2: the sizes are powers of two");
     let (sq_count, cq_count) = (params.sq_entries as usize, params.cq_entries as usize);
 
-    // The words of both rings, then the completions, then the index array, in this order or another.
-    let array_end = sq_off.array as usize + sq_count * size_of::<u32>();
-    let cqes_end = cq_off.cqes as usize + cq_count * size_of::<Cqe>();
-    let failed = |errno| Failure::of("mmap", errno);
-    let rings = Map::of_ring(fd.as_fd(), OFF_SQ_RING, array_end.max(cqes_end)).map_err(failed)?;
-    let entries =
-        Map::of_ring(fd.as_fd(), OFF_SQES, sq_count * size_of::<Sqe>()).map_err(failed)?;
-    writeln!(page, "2 mmap: {} bytes of words and completions", rings.len())?;
-    writeln!(page, "  mmap: {} bytes of submission entries, 64 each", entries.len())?;
-
-    // Both halves keep both maps. `at` checks that what it points to lies inside.
-    let memory: Arc<[Map]> = [rings, entries].into();
+    // `at` checks that what it points to lies inside the mapping.
     let (rings, entries) = (&memory[0], &memory[1]);
     let word = |offset: u32| rings.at::<Word>(offset as usize, 1);
     let sqes = entries.at::<Slot<Sqe>>(0, sq_count);
     let cqes = rings.at::<Slot<Cqe>>(cq_off.cqes as usize, cq_count);
-    let array = rings.at::<Word>(sq_off.array as usize, sq_count);
-    // SAFETY: every pointer lies in the two maps, because `at` checked, and the parts below keep the
-    // maps; each word has one `Published` at most, and the kernel keeps SQ1 and CQ1.
+    let array = rings.at::<Slot<u32>>(sq_off.array as usize, sq_count);
+    // SAFETY: every pointer lies in the mappings, because `at` checked, and the halves keep them; each
+    // word has one `Published` at most, and the kernel keeps SQ1 and CQ1.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
     let (sq, cq) = unsafe {
-        IndexArray::new(array, sq_entries).fill(); // Once, so that index and slot agree for ever.
+        // The kernel finds an entry by way of this array. Filled once, it sends index 0 to slot 0.
+        let mut array = Slots::new(array, sq_entries, Width::Single);
+        (0..params.sq_entries).for_each(|slot| array.write_single(Index::from_raw(slot), slot));
         let sq = SubmissionRing::over(SqParts {
             head: Observed::new(word(sq_off.head)), // Theirs: how far they consumed.
             tail: Published::new(word(sq_off.tail)), // Ours: how far they may.
@@ -153,7 +158,7 @@ fn map(
             slots: Slots::new(sqes, sq_entries, Width::Single),
             shape: SqeShape::Single,
             turn: Turn::Round,
-            memory: Arc::clone(&memory),
+            memory: Arc::clone(memory),
         });
         let cq = CompletionRing::over(CqParts {
             head: Published::new(word(cq_off.head)), // Ours: how far we popped.
@@ -163,7 +168,7 @@ fn map(
             hints: ObservedFlags::new(word(sq_off.flags)),
             slots: Slots::new(cqes, cq_entries, Width::Single),
             shape: CqeShape::Single,
-            memory: Arc::clone(&memory),
+            memory: Arc::clone(memory),
         });
         (sq, cq)
     };

@@ -307,7 +307,7 @@ fn quickstart_reads_a_file_that_claims_no_size() {
 fn quickstart_says_why_it_cannot_read_a_file() {
     let folder = Folder::new("refused");
     let secret = folder.file("secret", b"secret");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     let missing = folder.0.join("missing").into_os_string().into_string().unwrap();
     let cases = [
         (missing.as_str(), format!("cannot open {missing}: No such file or directory")),
