@@ -11,9 +11,9 @@
 //!   8  munmap, close    by dropping what owns them
 //! ```
 //!
-//! Look at: the offsets in step 1, which only the kernel knows; and the tail, which moves in step 5 and
-//! not before. `Rings::setup` of `annulus_sys` is steps 1 to 3, with checks and for every layout; the
-//! crate `annulus` never makes you write them.
+//! Look at: the offsets in step 1, which only the kernel knows; and the tail, which moves in step 5
+//! and not before. `Rings::setup` of `annulus_sys` is steps 1 to 3, with checks and for every
+//! layout; the crate `annulus` never makes you write them.
 //!
 //! Linux 5.4 (one mapping for both rings).
 #![allow(unsafe_code, reason = "vouches for the words, as `sys/rings.rs` does for everybody else")]
@@ -44,7 +44,7 @@ usage: 01_three_syscalls [--stats] [--help]
 
 Submits one NOP by hand, and prints what happens at each step.
 
-  --stats   print what it cost
+  --stats   print what it cost, printing included
   --help    print this";
 
 fn main() -> ExitCode {
@@ -73,7 +73,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     )?;
     if wants_stats {
         let stats = Stats { enters: 1, sqes: 1, cqes: 1, ..Stats::default() };
-        writeln!(page, "{} (printing included)", support::stats_line(stats, 1, cpu))?;
+        writeln!(page, "{}", support::stats_line(stats, 1, cpu))?;
     }
     Ok(())
 }
@@ -143,8 +143,8 @@ fn assign(
     let sqes = entries.at::<Slot<Sqe>>(0, sq_count);
     let cqes = rings.at::<Slot<Cqe>>(cq_off.cqes as usize, cq_count);
     let array = rings.at::<Slot<u32>>(sq_off.array as usize, sq_count);
-    // SAFETY: every pointer lies in the mappings, because `at` checked, and the halves keep them; each
-    // word has one `Published` at most, and the kernel keeps SQ1 and CQ1.
+    // SAFETY: every pointer lies in the mappings, because `at` checked, and the halves keep them;
+    // each word has one `Published` at most, and the kernel keeps SQ1 and CQ1.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
     let (sq, cq) = unsafe {
         // The kernel finds an entry by way of this array. Filled once, it sends index 0 to slot 0.

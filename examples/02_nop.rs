@@ -5,8 +5,8 @@
 //!   batch 3     push push push submit pop pop pop                          1 enter for 3
 //! ```
 //!
-//! Look at: the column `CPU ns per NOP`. What remains at batch 128 is the kernel's and our own work on
-//! one request; the rest of what batch 1 costs is the way into the kernel and back.
+//! Look at: the column `CPU ns per NOP`. What remains at batch 128 is the kernel's and our own work
+//! on one request; the rest of what batch 1 costs is the way into the kernel and back.
 //!
 //! Linux 5.1.
 #![allow(unsafe_code, reason = "pushes entries")]

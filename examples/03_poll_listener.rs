@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Look at: what a peek costs that finds nothing, against a wait; the second connection, of which a
-//! one-shot poll says nothing until it is armed again; and the flag `F_MORE`, which alone tells whether
-//! a request is still in flight.
+//! one-shot poll says nothing until it is armed again; and the flag `F_MORE`, which alone tells
+//! whether a request is still in flight.
 //!
 //! Linux 5.1; multishot needs 5.13, and is left out before. Waits are bounded from 5.11 on.
 #![allow(unsafe_code, reason = "pushes entries")]
@@ -94,10 +94,12 @@ fn one_shot(
         TcpStream::connect(address)
     });
     let (before, start) = (ring.stats().enters, Instant::now());
-    let cqe = next(ring)?;
+    let cqe = next(ring);
     let (cost, waited) = (ring.stats().enters - before, start.elapsed().as_millis());
     let client = client.join().map_err(|_| Failure::Failed("the client panicked".into()))?;
+    // Why nobody came, before that nobody came.
     let first = client.map_err(failed("cannot connect"))?;
+    let cqe = cqe?;
     expect_readable(cqe)?;
     writeln!(page, "  wait: blocked for {waited} ms and {cost} enters, then {}", show(cqe))?;
     accept(page, listener)?;
@@ -160,7 +162,7 @@ fn multishot(
             }
             (POLL, Err(errno)) if errno.is(libc::ECANCELED) && cqe.is_last() => {
                 ended.1 = true;
-                "the poll"
+                "the poll, with ECANCELED,"
             }
             _ => return Err(Failure::Failed(format!("not what a removal brings: {cqe:?}"))),
         };
@@ -212,7 +214,7 @@ fn accept(page: &mut Page, listener: &TcpListener) -> Result<(), Failure> {
 fn show(cqe: Cqe) -> String {
     let result = match cqe.result() {
         Ok(value) => format!("res {value:#x}"),
-        Err(errno) => format!("res {} ({errno})", cqe.res),
+        Err(_) => format!("res {}", cqe.res),
     };
     let more = if cqe.flags.contains(CqeFlags::MORE) { ", F_MORE" } else { "" };
     format!("user_data {:#X}, {result}{more}", cqe.user_data)

@@ -8,11 +8,12 @@
 //! | 4 | both rings at four moments | whose a slot is, and what moves when |
 //! | 5 | what it took | enters per request |
 //!
-//! The memory that requests point to is owned by `support/loans.rs`; the only `unsafe` of this file is
-//! for NOPs, which point to nothing.
+//! The memory that requests point to is owned by `support/loans.rs`; the only `unsafe` of this file
+//! is for NOPs, which point to nothing.
 //!
-//! Linux 5.10. What is newer is used where it is there: SOCKET from 5.19, registered ring descriptors
-//! from 5.18. A ring of 16 entries fits a locked-memory limit of 64 KiB, the default of old kernels.
+//! Linux 5.10. What is newer is used where it is there: SOCKET from 5.19, registered ring
+//! descriptors from 5.18. A ring of 16 entries fits a locked-memory limit of 64 KiB, the default of
+//! old kernels.
 #![allow(unsafe_code, reason = "pushes entries")]
 
 use std::fs;
@@ -213,10 +214,7 @@ fn run_echo(page: &mut Page, ring: &mut Ring, here: &Capabilities) -> Result<(),
 /// Part 4: three NOPs on a ring of four slots, at four moments.
 fn show_moments(page: &mut Page) -> Result<(), Failure> {
     writeln!(page, "\n4. Two rings at four moments, three NOPs long")?;
-    writeln!(
-        page,
-        "   (#n: an entry; us, kernel: who may touch the slot; h t w: head, tail, written)"
-    )?;
+    writeln!(page, "   (us, kernel: who may touch the slot; h, t, w: head, tail, written)")?;
     let mut ring = Setup::new(4).build()?;
     for user_data in 0..3 {
         let nop = Sqe { opcode: Opcode::NOP, user_data, ..Sqe::ZERO };

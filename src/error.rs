@@ -23,13 +23,12 @@ use thiserror::Error;
 
 /// Why entering the kernel did not do all that was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{cause} ({submitted} entries were submitted before)")]
+#[error("{cause}{}", before(*submitted))]
 pub struct EnterError {
     /// Entries that the kernel consumed before. The others stay queued, in order, and belong to the
     /// kernel all the same: memory that they point to must stay valid.
     pub submitted: u32,
     /// What stopped it.
-    #[source]
     pub cause: EnterCause,
 }
 
@@ -113,6 +112,15 @@ impl From<Errno> for EnterCause {
     }
 }
 
+/// The tail of an error's text: nothing, if nothing went in.
+fn before(submitted: u32) -> String {
+    match submitted {
+        0 => String::new(),
+        1 => " (1 entry was submitted before)".to_owned(),
+        count => format!(" ({count} entries were submitted before)"),
+    }
+}
+
 impl EnterError {
     /// `cause`, after `submitted` entries went in.
     pub(crate) fn new(submitted: u32, cause: impl Into<EnterCause>) -> Self {
@@ -140,4 +148,17 @@ pub enum Woken {
     Ready,
     /// The time is up. Some may be ready, fewer than were asked for.
     TimedOut,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_went_in_before_it_if_anything_did() {
+        let text = |submitted| EnterError::new(submitted, EnterCause::OutOfRequests).to_string();
+        assert!(text(0).ends_with("then submit again"));
+        assert!(text(1).ends_with("(1 entry was submitted before)"));
+        assert!(text(7).ends_with("(7 entries were submitted before)"));
+    }
 }

@@ -66,3 +66,9 @@ pub use error::{EnterCause, EnterError, Woken};
 pub use inspect::Stats;
 pub use ring::Ring;
 pub use setup::Setup;
+
+/// The README's example, so that it is compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

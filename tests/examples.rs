@@ -1,7 +1,7 @@
 //! The examples as a stranger runs them: what they print, and how they fail.
 //!
-//! Each is run as the program that cargo built beside this one. Where root would see too much, it runs
-//! as uid 65534 from a folder that everybody may enter.
+//! Each is run as the program that cargo built beside this one. Where root would see too much, it
+//! runs as uid 65534 from a folder that everybody may enter.
 #![allow(unsafe_code, reason = "forbids io_uring to a child, between fork and exec")]
 
 use std::fs::{self, File};
@@ -214,7 +214,10 @@ fn a_poll_fires_once_or_until_it_is_removed() {
     }
     assert_eq!(accepted, 4, "{page}");
     assert_eq!(page.matches("res 0x1, F_MORE").count(), 2, "{page}");
-    assert!(page.contains("removed: the poll says user_data 0xDEADBEEF, res -125"), "{page}");
+    assert!(
+        page.contains("the poll, with ECANCELED, says user_data 0xDEADBEEF, res -125"),
+        "{page}"
+    );
     assert!(page.contains("in flight: 0"), "{page}");
 }
 

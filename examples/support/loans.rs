@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The raw face of the ring leaves OP1 to whoever pushes. This is one way to keep it: the buffers
-//! belong to a value that outlives every request in it, early returns and panics included. A file is
-//! borrowed as long as that value lives.
+//! belong to a value that outlives every request in it, early returns and panics included. A file
+//! is borrowed as long as that value lives.
 #![allow(unsafe_code, reason = "pushes entries that point to its buffers")]
 
 use std::mem;
@@ -93,7 +93,8 @@ impl<'r, 'f> Loans<'r, 'f> {
             self.ring.submit()?;
         }
         // SAFETY: the entry points into a buffer of ours, which nobody touches while it is in
-        // `in_flight` and which `drop` does not free before (OP1); its file is borrowed for as long.
+        // `in_flight` and which `drop` does not free before (OP1); its file is borrowed for as
+        // long.
         unsafe { self.ring.push(sqe) }?;
         self.in_flight.push((id, request));
         Ok(())

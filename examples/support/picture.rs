@@ -36,8 +36,8 @@ pub fn picture(at: &Positions, sq: Entries, cq: Entries) -> String {
     text
 }
 
-/// Draws one ring: `held` are the indices of its entries; those of `owned` belong to the first name,
-/// every other slot to the second.
+/// Draws one ring: `held` are the indices of its entries. The slots of `from..to` belong to
+/// `inside`, all others to `outside`.
 fn draw(
     text: &mut String,
     entries: Entries,

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A read may bring less than was asked for; then the rest of the block is asked for again. Only a
-//! read of 0 bytes is the end, whatever size the file claims: those in `/proc` claim 0. So beyond that
-//! size one block is in flight at a time.
+//! read of 0 bytes is the end, whatever size the file claims: those in `/proc` claim 0. So beyond
+//! that size one block is in flight at a time.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -112,8 +112,8 @@ impl Source {
         Ok(Report { bytes, reads, checksum, verdict })
     }
 
-    /// Gives every block to `each`, in order; the last one is shorter, or empty. Returns how many reads
-    /// it took.
+    /// Gives every block to `each`, in order; the last one is shorter, or empty. Returns how many
+    /// reads it took.
     fn read_blocks(
         &self,
         ring: &mut Ring,

@@ -65,8 +65,8 @@ fn set_up_flags() -> Result<(), Failed> {
     Ok(())
 }
 
-/// On a ring whose restrictions allow nothing but a NOP, the kernel says `EACCES` to an operation that
-/// it knows, and runs none.
+/// On a ring whose restrictions allow nothing but a NOP, the kernel says `EACCES` to an operation
+/// that it knows, and runs none.
 fn operations() -> Result<(), Failed> {
     let wide = SetupFlags::SQE_MIXED & here().setup_flags();
     let disabled = patient(|| Setup::plain(4).with(wide).build_disabled())?;
@@ -94,8 +94,8 @@ fn allow_only_nops(disabled: &DisabledRing) {
         resv2: [0; 3],
     };
     let arg = ptr::from_mut(&mut only).cast();
-    // SAFETY: one live `struct io_uring_restriction`, which the kernel copies.
-    // It is of this type, because `RESTRICTIONS` takes an array of them.
+    // SAFETY: one live `struct io_uring_restriction`, which the call does not keep, because the
+    // kernel copies it.
     let restricted = unsafe { disabled.rings().base().register(RegisterOp::RESTRICTIONS, arg, 1) };
     assert_eq!(restricted, Ok(0));
 }

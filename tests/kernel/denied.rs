@@ -27,7 +27,7 @@ pub const PARTS: &[Part] = &[
 /// The tests.
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("a_seccomp_filter_is_named_with_its_remedy", &[], || {
+        test("a_seccomp_filter_is_named_with_its_remedy", &[Need::Other(turned_on)], || {
             child_succeeds("a filter says EPERM")
         }),
         test("a_seccomp_filter_that_hides_io_uring_is_suspected", &[], || {

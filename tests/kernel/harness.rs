@@ -1,6 +1,8 @@
 //! What a kernel test is made of: a name, what it needs, and a body that runs here or in a child.
 #![allow(dead_code, reason = "not every module uses all of it")]
 
+use std::io::PipeReader;
+use std::os::fd::AsRawFd;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -67,9 +69,13 @@ pub fn ring(setup: Setup<'_>) -> Ring {
     patient(|| setup.build()).expect("a ring can be made here")
 }
 
-/// A test that runs where all of `needs` are met, and is ignored elsewhere, with the reason. Where no
-/// ring can be made, only those run that need just that ([`Need::TurnedOff`]).
-pub fn test(name: &str, needs: &[Need], body: fn() -> Result<(), Failed>) -> Trial {
+/// A test that runs where all of `needs` are met, and is ignored elsewhere, with the reason. Where
+/// no ring can be made, only those run that need just that ([`Need::TurnedOff`]).
+pub fn test(
+    name: &str,
+    needs: &[Need],
+    body: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+) -> Trial {
     let about_that = needs.iter().any(|need| matches!(need, Need::TurnedOff(_)));
     let missing = match detected() {
         Err(error) if !about_that => Some(format!("needs a ring: {error}")),
@@ -102,8 +108,9 @@ impl Need {
             Self::Register(op) => needs(here().has_register(op), op.since(), format!("{op:?}")),
             Self::Root => (!is_root()).then(|| "needs root".to_owned()),
             Self::User => is_root().then(|| "needs an ordinary user".to_owned()),
-            Self::TurnedOff(value) => (turned_off() != value)
-                .then(|| format!("needs kernel.io_uring_disabled = {value}")),
+            Self::TurnedOff(value) => {
+                (turned_off() != value).then(|| format!("needs kernel.io_uring_disabled = {value}"))
+            }
             Self::Other(find) => find(),
         }
     }
@@ -139,6 +146,46 @@ pub fn drain(ring: &mut Ring) -> Vec<Cqe> {
 /// The `user_data` of every completion there is, in order.
 pub fn drain_words(ring: &mut Ring) -> Vec<u64> {
     drain(ring).into_iter().map(|cqe| cqe.user_data).collect()
+}
+
+/// The ways in which a ring may have its completions brought in (CQ5), each with its name.
+pub const MODES: [(&str, SetupFlags); 5] = [
+    ("at_once", SetupFlags::empty()),
+    ("cooperating", SetupFlags::COOP_TASKRUN),
+    ("cooperating_flagged", SetupFlags::COOP_TASKRUN.union(SetupFlags::TASKRUN_FLAG)),
+    ("deferring", SetupFlags::SINGLE_ISSUER.union(SetupFlags::DEFER_TASKRUN)),
+    ("deferring_flagged", DEFERRING),
+];
+
+/// Completions are deferred, and the kernel says so.
+pub const DEFERRING: SetupFlags =
+    SetupFlags::SINGLE_ISSUER.union(SetupFlags::DEFER_TASKRUN).union(SetupFlags::TASKRUN_FLAG);
+
+/// `body` as a test for each of [`MODES`].
+pub fn in_each_mode(
+    name: &str,
+    needs: &[Need],
+    body: fn(SetupFlags) -> Result<(), Failed>,
+) -> Vec<Trial> {
+    let trials = MODES.into_iter().map(|(mode, flags)| {
+        let needs = [needs, &[Need::Setup(flags)]].concat();
+        test(&format!("{name}_{mode}"), &needs, move || body(flags))
+    });
+    trials.collect()
+}
+
+/// A read of one byte from a pipe, into memory that lives for ever.
+pub fn read_byte(from: &PipeReader, user_data: u64) -> Sqe {
+    let byte: &'static mut u8 = Box::leak(Box::new(0));
+    Sqe {
+        opcode: Opcode::READ,
+        fd: from.as_raw_fd(),
+        off: u64::MAX,
+        addr: std::ptr::from_mut(byte).expose_provenance() as u64,
+        len: 1,
+        user_data,
+        ..Sqe::ZERO
+    }
 }
 
 /// A part of a test that plays in a child process.

@@ -13,13 +13,13 @@ use annulus::sys::abi::Sqe;
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::{EnterFlags, SetupFlags, SqeFlags};
 use annulus::sys::map::Pages;
-use annulus::sys::opcode::{Opcode, RegisterOp};
+use annulus::sys::opcode::RegisterOp;
 use annulus::sys::syscall::{self, EnterArg, RingRef};
 use annulus::{Ring, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
-    Need, Part, child_succeeds, drain_words, here, nop, patient, push, ring, test,
+    Need, Part, child_succeeds, drain_words, here, nop, patient, push, read_byte, ring, test,
 };
 
 /// The parts that play in a child process.
@@ -226,23 +226,6 @@ fn readable(fd: BorrowedFd<'_>, millis: i32) -> bool {
     ready == 1 && asked.revents & libc::POLLIN != 0
 }
 
-/// Pushes a read of one byte, into memory that lives for ever.
-fn push_read(ring: &mut Ring, from: &PipeReader, user_data: u64) {
-    let byte: &'static mut u8 = Box::leak(Box::new(0));
-    push(
-        ring,
-        Sqe {
-            opcode: Opcode::READ,
-            fd: from.as_raw_fd(),
-            off: u64::MAX,
-            addr: std::ptr::from_mut(byte).expose_provenance() as u64,
-            len: 1,
-            user_data,
-            ..Sqe::ZERO
-        },
-    );
-}
-
 fn pipe() -> (PipeReader, PipeWriter) {
     std::io::pipe().expect("a pipe")
 }
@@ -266,7 +249,7 @@ fn signals() -> Result<(), Failed> {
         assert!((1..=3).contains(&eventfd.wait()));
         // One that comes by itself.
         let (from, mut to) = pipe();
-        push_read(&mut ring, &from, 9);
+        push(&mut ring, read_byte(&from, 9));
         ring.submit()?;
         assert_eq!(eventfd.count(), 0);
         to.write_all(b"x")?;
@@ -346,7 +329,7 @@ fn polls() -> Result<(), Failed> {
     for setup in [Setup::plain(8), Setup::new(8)] {
         let mut ring = patient(|| setup.build())?;
         let (from, mut to) = pipe();
-        push_read(&mut ring, &from, 5);
+        push(&mut ring, read_byte(&from, 5));
         ring.submit()?;
         assert!(!readable(ring.as_fd(), 0));
         to.write_all(b"x")?;

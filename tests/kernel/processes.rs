@@ -14,15 +14,14 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use annulus::sys::abi::Sqe;
 use annulus::sys::flags::SetupFlags;
 use annulus::sys::map::Pages;
-use annulus::sys::opcode::{Opcode, RegisterOp};
+use annulus::sys::opcode::RegisterOp;
 use annulus::{Ring, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::capabilities::descriptors;
-use crate::harness::{Part, child_succeeds, drain_words, here, nop, push, ring, test};
+use crate::harness::{Part, child_succeeds, drain_words, here, nop, push, read_byte, ring, test};
 
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = &[
@@ -117,14 +116,6 @@ fn pipe() -> (PipeReader, PipeWriter) {
     std::io::pipe().expect("a pipe")
 }
 
-/// Pushes a read of one byte, into memory that lives for ever.
-fn push_read(ring: &mut Ring, from: &PipeReader, user_data: u64) {
-    let byte: &'static mut u8 = Box::leak(Box::new(0));
-    let addr = std::ptr::from_mut(byte).expose_provenance() as u64;
-    let (opcode, fd) = (Opcode::READ, from.as_raw_fd());
-    push(ring, Sqe { opcode, fd, off: u64::MAX, addr, len: 1, user_data, ..Sqe::ZERO });
-}
-
 fn works(ring: &mut Ring) {
     push(ring, nop(7));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
@@ -193,7 +184,7 @@ fn forked_child_drops() {
             let eventfd = eventfd();
             ring.register_eventfd(&eventfd).expect("an eventfd");
             let (from, mut to) = pipe();
-            push_read(&mut ring, &from, 1);
+            push(&mut ring, read_byte(&from, 1));
             ring.submit().expect("submit");
             push(&mut ring, nop(2));
             let child = match fork() {
@@ -329,7 +320,7 @@ fn rings_are_leaked() {
         let mut ring = ring(Setup::new(4));
         works(&mut ring);
         let (from, _to) = pipe();
-        push_read(&mut ring, &from, 1);
+        push(&mut ring, read_byte(&from, 1));
         ring.submit().expect("submit");
         mem::forget(ring);
     }
@@ -343,7 +334,7 @@ fn dropped_while_panicking() -> Result<(), Failed> {
         let unwound = catch_unwind(AssertUnwindSafe(|| {
             let mut ring = ring(setup.clone());
             works(&mut ring);
-            push_read(&mut ring, &from, 1);
+            push(&mut ring, read_byte(&from, 1));
             ring.submit().expect("submit");
             push(&mut ring, nop(2));
             // Unwinds without a word.
@@ -362,7 +353,7 @@ fn dropped_with_a_read() -> Result<(), Failed> {
     for (name, setup) in modes() {
         let (from, to) = pipe();
         let mut ring = ring(setup);
-        push_read(&mut ring, &from, 1);
+        push(&mut ring, read_byte(&from, 1));
         ring.submit()?;
         push(&mut ring, nop(2)); // never submitted
         drop(from);
