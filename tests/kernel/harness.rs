@@ -176,12 +176,12 @@ pub fn in_each_mode(
 
 /// A read of one byte from a pipe, into memory that lives for ever.
 pub fn read_byte(from: &PipeReader, user_data: u64) -> Sqe {
-    let byte: &'static mut u8 = Box::leak(Box::new(0));
+    let byte = std::ptr::from_mut(Box::leak(Box::new(0_u8)));
     Sqe {
         opcode: Opcode::READ,
         fd: from.as_raw_fd(),
         off: u64::MAX,
-        addr: std::ptr::from_mut(byte).expose_provenance() as u64,
+        addr: byte.expose_provenance() as u64,
         len: 1,
         user_data,
         ..Sqe::ZERO

@@ -150,7 +150,7 @@ fn forked_child_touches() {
         push(&mut ring, nop(2));
         for (touch, body) in TOUCHES {
             // A rewinding ring counts on its own, and a submit touches only the descriptor.
-            if rewinds && ["flush", "submit", "room"].contains(&touch) {
+            if rewinds && ["flush", "submit", "submit_and_wait", "room"].contains(&touch) {
                 continue;
             }
             let before = ring.positions();

@@ -49,6 +49,9 @@ struct OneSlot {
     slot: UnsafeCell<u32>,
 }
 
+// SAFETY: loom stops the model before two accesses to `slot` that nothing orders are made.
+unsafe impl Sync for OneSlot {}
+
 impl OneSlot {
     /// The entry's content.
     fn read(&self) -> u32 {
