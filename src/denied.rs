@@ -148,6 +148,9 @@ impl std::fmt::Display for FlagName {
     }
 }
 
+/// For flags that we do not know either.
+const NEWER: &str = "later than 7.3";
+
 fn group_hint(value: u32) -> &'static str {
     if value == 1 { ", or put this user's group into kernel.io_uring_group" } else { "" }
 }
@@ -195,7 +198,7 @@ pub(crate) fn explain(failure: SetupFailure, request: &Request<'_>) -> SetupErro
 pub(crate) fn explain_invalid(kernel: &Kernel, errno: Errno, request: &Request<'_>) -> SetupError {
     for (_, flag) in request.flags.iter_names() {
         if !accepts(kernel, flag) {
-            let since = flag.since().unwrap_or("(unknown)");
+            let since = flag.since().unwrap_or(NEWER);
             return SetupError::Unsupported { flag: FlagName(flag), since };
         }
     }
@@ -206,7 +209,7 @@ pub(crate) fn explain_invalid(kernel: &Kernel, errno: Errno, request: &Request<'
     let known: SetupFlags = request.flags.iter_names().map(|(_, flag)| flag).collect();
     let unknown = request.flags - known;
     if !unknown.is_empty() {
-        return SetupError::Unsupported { flag: FlagName(unknown), since: "(unknown)" };
+        return SetupError::Unsupported { flag: FlagName(unknown), since: NEWER };
     }
     SetupError::Other(errno)
 }
@@ -240,9 +243,11 @@ pub(crate) fn accepts(kernel: &Kernel, flag: SetupFlags) -> bool {
 
 fn explain_denial(request: &Request<'_>) -> SetupError {
     let value = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    // 0 denies nobody; 1 denies those who got here, since the privileged did not.
-    if let Some(value @ 1..) = value.ok().and_then(|text| text.trim().parse().ok()) {
-        return SetupError::DisabledBySysctl { value };
+    // 0 denies nobody, 1 those without privilege, 2 everybody.
+    let spared = if is_privileged() { 1 } else { 0 };
+    match value.ok().and_then(|text| text.trim().parse().ok()) {
+        Some(value) if value > spared => return SetupError::DisabledBySysctl { value },
+        Some(_) | None => {}
     }
     if seccomp_filter() == Filter::Present {
         return SetupError::DeniedBySeccomp;
@@ -253,12 +258,21 @@ fn explain_denial(request: &Request<'_>) -> SetupError {
 
 /// Whether this thread runs under a seccomp filter.
 fn seccomp_filter() -> Filter {
-    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
-    match mode.map(str::trim) {
-        Some("2") => Filter::Present,
-        _ => Filter::Absent,
-    }
+    if status("Seccomp:").as_deref() == Some("2") { Filter::Present } else { Filter::Absent }
+}
+
+/// Whether this thread has `CAP_SYS_ADMIN`.
+fn is_privileged() -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let capabilities = status("CapEff:").and_then(|hex| u64::from_str_radix(&hex, 16).ok());
+    capabilities.is_some_and(|bits| bits & 1 << CAP_SYS_ADMIN != 0)
+}
+
+/// The line of this thread's status that begins with `name`.
+fn status(name: &str) -> Option<String> {
+    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().to_owned())
 }
 
 fn out_of_memory(needed: u64) -> SetupError {

@@ -155,11 +155,20 @@ impl Gate {
 
     /// Asks for what the kernel holds back (CQ5).
     pub(crate) fn get_events(&mut self, cq: &CompletionRing) -> Result<(), EnterError> {
-        self.overflows += u64::from(cq.hints().contains(SqRingFlags::CQ_OVERFLOW));
-        match self.enter(0, 0, EnterFlags::GETEVENTS, EnterArg::None) {
+        let flags = self.asking(cq, true);
+        match self.enter(0, 0, flags, EnterArg::None) {
             Ok(_) => Ok(()),
             Err(errno) => Err(EnterError::new(0, errno)),
         }
+    }
+
+    /// The flags of an enter that asks for completions, if it is to or the kernel says that it holds
+    /// some back (CQ5). Takes note of an overflow.
+    #[inline]
+    fn asking(&mut self, cq: &CompletionRing, always: bool) -> EnterFlags {
+        self.overflows += u64::from(cq.hints().contains(SqRingFlags::CQ_OVERFLOW));
+        let asks = always || Self::flagged(cq);
+        if asks { EnterFlags::GETEVENTS } else { EnterFlags::empty() }
     }
 
     /// Whether the kernel says that it holds completions back.
@@ -191,9 +200,8 @@ impl Gate {
             if pending == 0 {
                 return Ok(submitted);
             }
-            let mut flags = EnterFlags::empty();
             // While we are there, take along what is held back.
-            flags.set(EnterFlags::GETEVENTS, cq.is_some_and(Self::flagged));
+            let flags = cq.map_or(EnterFlags::empty(), |cq| self.asking(cq, false));
             submitted += self.consume(sq, pending, 0, flags, EnterArg::None, submitted)?;
         }
     }
@@ -212,8 +220,7 @@ impl Gate {
         let mut submitted = 0;
         let pending = if self.mode.path == Path::Usual { sq.flush() } else { 0 };
         if pending > 0 && want <= cq.entries() {
-            let mut flags = EnterFlags::empty();
-            flags.set(EnterFlags::GETEVENTS, want > 0 || Self::flagged(cq));
+            let flags = self.asking(cq, want > 0);
             match self.enter(pending, want, flags, EnterArg::None) {
                 Ok(count) => {
                     self.took(sq, pending, count);
@@ -250,8 +257,7 @@ impl Gate {
             if missing == 0 && pending == 0 {
                 return Ok((submitted, Woken::Ready));
             }
-            let mut flags = EnterFlags::empty();
-            flags.set(EnterFlags::GETEVENTS, missing > 0 || Self::flagged(cq));
+            let flags = self.asking(cq, missing > 0);
             let min_complete = if missing > 0 { cq.slots_ready() + missing } else { 0 };
             let arg = if missing > 0 { wait.arg() } else { EnterArg::None };
             match self.consume(sq, pending, min_complete, flags, arg, submitted) {
@@ -285,7 +291,8 @@ impl Gate {
                 return Ok(Woken::Ready);
             }
             let min_complete = cq.slots_ready() + missing;
-            match self.enter(0, min_complete, EnterFlags::GETEVENTS, wait.arg()) {
+            let flags = self.asking(cq, true);
+            match self.enter(0, min_complete, flags, wait.arg()) {
                 Ok(_) => {}
                 Err(errno) if errno.is(libc::ETIME) => {}
                 Err(errno) => return Err(EnterError::new(0, errno)),

@@ -18,6 +18,7 @@
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::process;
 use std::sync::OnceLock;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -43,12 +44,14 @@ pub struct Map {
     base: NonNull<u8>,
     len: usize,
     backing: Backing,
+    /// The process that has it mapped: a forked child does not, and may have something else there.
+    process: u32,
 }
 
 #[derive(Debug)]
 enum Backing {
     /// Unmapped when dropped.
-    Ring(#[expect(dead_code, reason = "owns the mapping")] MmapRaw),
+    Ring(ManuallyDrop<MmapRaw>),
     /// Leaked when dropped, unless it was found idle (RG1).
     Own(ManuallyDrop<MmapRaw>, OnceLock<Idle>),
     /// Whatever a simulated kernel keeps alive.
@@ -79,7 +82,8 @@ impl Map {
         let map = options.map_raw(ring.as_raw_fd()).map_err(|error| Errno::of(&error))?;
         map.advise(Advice::DontFork).map_err(|error| Errno::of(&error))?;
         let base = NonNull::new(map.as_mut_ptr()).expect("mmap maps nothing at 0");
-        Ok(Self { base, len, backing: Backing::Ring(map) })
+        let backing = Backing::Ring(ManuallyDrop::new(map));
+        Ok(Self { base, len, backing, process: process::id() })
     }
 
     /// Makes `len` zeroed bytes of our own for the kernel to use, rounded up to whole pages.
@@ -101,7 +105,8 @@ impl Map {
         let map = MmapRaw::from(map);
         map.advise(Advice::DontFork).map_err(|error| Errno::of(&error))?;
         let base = NonNull::new(map.as_mut_ptr()).expect("mmap maps nothing at 0");
-        Ok(Self { base, len, backing: Backing::Own(ManuallyDrop::new(map), OnceLock::new()) })
+        let backing = Backing::Own(ManuallyDrop::new(map), OnceLock::new());
+        Ok(Self { base, len, backing, process: process::id() })
     }
 
     /// Wraps memory that `keeper` keeps alive, for a kernel that is not Linux.
@@ -115,7 +120,7 @@ impl Map {
         len: usize,
         keeper: Box<dyn core::any::Any + Send + Sync>,
     ) -> Self {
-        Self { base, len, backing: Backing::Foreign(keeper) }
+        Self { base, len, backing: Backing::Foreign(keeper), process: process::id() }
     }
 
     /// Where the mapping starts, as the kernel wants to be told.
@@ -162,12 +167,16 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        if let Backing::Own(map, idle) = &mut self.backing
-            && idle.get().is_some()
-        {
+        if self.process != process::id() {
+            return; // Not inherited over fork: what lies at these addresses now is not ours.
+        }
+        match &mut self.backing {
+            // SAFETY: dropped once, because the map is not used again.
+            Backing::Ring(map) => unsafe { ManuallyDrop::drop(map) },
             // SAFETY: dropped once, because the map is not used again; idle, as promised to
             // `found_idle` (RG1).
-            unsafe { ManuallyDrop::drop(map) };
+            Backing::Own(map, idle) if idle.get().is_some() => unsafe { ManuallyDrop::drop(map) },
+            _ => {}
         }
     }
 }

@@ -323,8 +323,13 @@ impl SubmissionRing {
                 self.tail.publish(self.written); // SQ3
                 self.unconsumed()
             }
-            // The kernel starts at slot 0 and takes as many as enter says; entering orders SQ3.
-            Turn::Rewind => self.written.to_raw(),
+            // The kernel starts at slot 0 and takes as many as enter says; entering orders SQ3. The
+            // store says nothing to it, but a forked child, which has no such memory, ends here
+            // before it submits what is ours.
+            Turn::Rewind => {
+                self.tail.publish(Index::ZERO);
+                self.written.to_raw()
+            }
         }
     }
 

@@ -124,6 +124,23 @@ fn the_oldest_of_several_unknown_flags_is_named() {
 }
 
 #[test]
+fn a_flag_is_looked_up_with_those_that_it_needs() {
+    let cooperating = SetupFlags::COOP_TASKRUN | SetupFlags::TASKRUN_FLAG;
+    let deferring = SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN;
+    let asked = cooperating | deferring | SetupFlags::CQE_MIXED;
+    let (_, tried) = refused(SetupFlags::CQE_MIXED, Setup::plain(4).with(asked));
+    let one_by_one = [
+        asked,
+        SetupFlags::COOP_TASKRUN,
+        cooperating,
+        SetupFlags::SINGLE_ISSUER,
+        deferring,
+        SetupFlags::CQE_MIXED,
+    ];
+    assert_eq!(tried, one_by_one);
+}
+
+#[test]
 fn a_flag_without_a_name_is_named_by_its_bit() {
     let flag = SetupFlags::from_bits_retain(1 << 30);
     let (error, _) = refused(NONE, Setup::plain(4).with(flag));
