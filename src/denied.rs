@@ -196,7 +196,10 @@ pub(crate) fn explain(failure: SetupFailure, request: &Request<'_>) -> SetupErro
 /// Says why the kernel refused `request` with `EINVAL`: each flag is tried on a small ring of its
 /// own, oldest first.
 pub(crate) fn explain_invalid(kernel: &Kernel, errno: Errno, request: &Request<'_>) -> SetupError {
-    for (_, flag) in request.flags.iter_names() {
+    let mut asked = request.flags;
+    // What a method asked for counts as asked for by name.
+    asked.set(SetupFlags::CQSIZE, request.cq_entries.is_some());
+    for (_, flag) in asked.iter_names() {
         if !accepts(kernel, flag) {
             let since = flag.since().unwrap_or(NEWER);
             return SetupError::Unsupported { flag: FlagName(flag), since };

@@ -18,16 +18,16 @@
 #![allow(unsafe_code, reason = "enters the kernel")]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use annulus_sys::cq::CompletionRing;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{EnterFlags, Features, SetupFlags, SqRingFlags};
 use annulus_sys::rings::Base;
 use annulus_sys::sq::SubmissionRing;
-use annulus_sys::syscall::{EnterArg, ExtArg, RingRef};
+use annulus_sys::syscall::{EnterArg, RingRef};
 
 use crate::error::{EnterCause, EnterError, Woken};
+use crate::wait::{Back, Bound, Early, Wait};
 
 /// The way into the kernel: the ring's name, its mode, and a count of the times we went.
 #[derive(Debug)]
@@ -78,13 +78,6 @@ enum Defers {
     Silently,
 }
 
-/// What bounds a wait.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Bound {
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) min_wait: Option<Duration>,
-}
-
 impl Mode {
     fn of(flags: SetupFlags) -> Self {
         let sqpoll = flags.contains(SetupFlags::SQPOLL);
@@ -115,6 +108,10 @@ impl Gate {
         &self.base
     }
 
+    fn features(&self) -> Features {
+        self.base.params().features
+    }
+
     pub(crate) fn registered(&self) -> Option<u32> {
         self.registered
     }
@@ -128,6 +125,11 @@ impl Gate {
         self.enters += other.enters;
         self.overflows += other.overflows;
         self
+    }
+
+    /// Whether the kernel comes back from a wait before enough is there.
+    fn early(&self) -> Early {
+        if self.mode.reaps == By::Us { Early::Maybe } else { Early::Never }
     }
 
     /// Whether the kernel takes entries without being entered.
@@ -150,7 +152,10 @@ impl Gate {
             None => self.base.fd().by_ref(),
         };
         // SAFETY: OP1 holds for every entry in the ring, as promised to `push`, which put it there.
-        unsafe { self.base.kernel().enter(ring, to_submit, min_complete, flags, arg) }
+        let count = unsafe { self.base.kernel().enter(ring, to_submit, min_complete, flags, arg) }?;
+        // Fewer it may take, and an entry that it will not look at it does not count.
+        assert!(count <= to_submit, "SQ2: {count} of {to_submit} entries consumed");
+        Ok(count)
     }
 
     /// Asks for what the kernel holds back (CQ5).
@@ -194,15 +199,17 @@ impl Gate {
         if self.polls() {
             return self.publish(sq);
         }
-        let mut submitted = 0;
+        let (mut submitted, mut left) = (0, u32::MAX);
         loop {
             let pending = sq.flush();
             if pending == 0 {
                 return Ok(submitted);
             }
+            assert!(pending <= left, "SQ2: {left} entries were to be left, and {pending} are");
             // While we are there, take along what is held back.
             let flags = cq.map_or(EnterFlags::empty(), |cq| self.asking(cq, false));
-            submitted += self.consume(sq, pending, 0, flags, EnterArg::None, submitted)?;
+            let count = self.consume(sq, pending, 0, flags, EnterArg::None, submitted)?;
+            (submitted, left) = (submitted + count, pending - count);
         }
     }
 
@@ -223,7 +230,7 @@ impl Gate {
             let flags = self.asking(cq, want > 0);
             match self.enter(pending, want, flags, EnterArg::None) {
                 Ok(count) => {
-                    self.took(sq, pending, count);
+                    self.took(sq, count);
                     if count == pending && cq.ready() >= want {
                         return Ok(count);
                     }
@@ -247,31 +254,37 @@ impl Gate {
         bound: Bound,
         mut submitted: u32,
     ) -> Result<(u32, Woken), EnterError> {
-        let wait = Wait::new(self, cq, want, bound)?;
+        let wait = Wait::new(self.features(), cq, want, bound)?;
         if self.polls() {
             submitted += self.publish(sq)?;
         }
+        let mut left = u32::MAX;
         loop {
             let pending = if self.polls() { 0 } else { sq.flush() };
+            assert!(pending <= left, "SQ2: {left} entries were to be left, and {pending} are");
             let missing = wait.missing(cq);
             if missing == 0 && pending == 0 {
                 return Ok((submitted, Woken::Ready));
             }
             let flags = self.asking(cq, missing > 0);
-            let min_complete = if missing > 0 { cq.slots_ready() + missing } else { 0 };
+            let min_complete = wait.slots(cq, missing, submitted)?;
             let arg = if missing > 0 { wait.arg() } else { EnterArg::None };
-            match self.consume(sq, pending, min_complete, flags, arg, submitted) {
+            let back = match self.consume(sq, pending, min_complete, flags, arg, submitted) {
                 Ok(count) => {
-                    submitted += count;
+                    (submitted, left) = (submitted + count, pending - count);
                     if count < pending || missing == 0 {
                         continue; // The kernel skipped the wait, or none was asked for.
                     }
+                    Back::Silent
                 }
                 Err(EnterError { cause: EnterCause::Other(errno), .. })
-                    if errno.is(libc::ETIME) => {}
+                    if errno.is(libc::ETIME) =>
+                {
+                    Back::TimeUp
+                }
                 Err(error) => return Err(error),
-            }
-            if let Some(woken) = wait.judge(cq, min_complete, self.mode, submitted)? {
+            };
+            if let Some(woken) = wait.judge(cq, back, min_complete, self.early(), submitted)? {
                 return Ok((submitted, woken));
             }
         }
@@ -284,20 +297,20 @@ impl Gate {
         want: u32,
         bound: Bound,
     ) -> Result<Woken, EnterError> {
-        let wait = Wait::new(self, cq, want, bound)?;
+        let wait = Wait::new(self.features(), cq, want, bound)?;
         loop {
             let missing = wait.missing(cq);
             if missing == 0 {
                 return Ok(Woken::Ready);
             }
-            let min_complete = cq.slots_ready() + missing;
+            let min_complete = wait.slots(cq, missing, 0)?;
             let flags = self.asking(cq, true);
-            match self.enter(0, min_complete, flags, wait.arg()) {
-                Ok(_) => {}
-                Err(errno) if errno.is(libc::ETIME) => {}
+            let back = match self.enter(0, min_complete, flags, wait.arg()) {
+                Ok(_) => Back::Silent,
+                Err(errno) if errno.is(libc::ETIME) => Back::TimeUp,
                 Err(errno) => return Err(EnterError::new(0, errno)),
-            }
-            if let Some(woken) = wait.judge(cq, min_complete, self.mode, 0)? {
+            };
+            if let Some(woken) = wait.judge(cq, back, min_complete, self.early(), 0)? {
                 return Ok(woken);
             }
         }
@@ -307,12 +320,14 @@ impl Gate {
     pub(crate) fn publish(&mut self, sq: &mut SubmissionRing) -> Result<u32, EnterError> {
         let (_, published, written) = sq.indices();
         let count = written.distance_from(published);
-        if count == 0 {
-            return Ok(0);
+        if count > 0 {
+            sq.flush();
+            self.submitted += u64::from(count);
         }
-        sq.flush();
-        self.submitted += u64::from(count);
-        self.wake(sq).map_err(|errno| EnterError::new(count, errno))?;
+        // Also what was flushed before, by hand, or by a submit that could not wake it.
+        if sq.unconsumed() > 0 {
+            self.wake(sq).map_err(|errno| EnterError::new(count, errno))?;
+        }
         Ok(count)
     }
 
@@ -324,12 +339,23 @@ impl Gate {
         Ok(())
     }
 
-    /// SQPOLL: waits until the polling thread has made room.
-    pub(crate) fn wait_for_room(&mut self, sq: &mut SubmissionRing) -> Result<(), EnterError> {
+    /// SQPOLL: waits until the polling thread has made room for `count` entries.
+    pub(crate) fn wait_for_room(
+        &mut self,
+        sq: &mut SubmissionRing,
+        count: u32,
+    ) -> Result<(), EnterError> {
         self.publish(sq)?;
-        while sq.room() == 0 {
-            let flags = EnterFlags::SQ_WAIT | EnterFlags::SQ_WAKEUP;
-            self.enter(0, 0, flags, EnterArg::None).map_err(|errno| EnterError::new(0, errno))?;
+        while sq.room() < count {
+            if sq.room() == 0 {
+                let flags = EnterFlags::SQ_WAIT | EnterFlags::SQ_WAKEUP;
+                self.enter(0, 0, flags, EnterArg::None)
+                    .map_err(|errno| EnterError::new(0, errno))?;
+            } else {
+                // The kernel waits for one slot only. A thread that died asks to be woken.
+                self.wake(sq).map_err(|errno| EnterError::new(0, errno))?;
+                std::thread::yield_now();
+            }
         }
         Ok(())
     }
@@ -348,7 +374,7 @@ impl Gate {
         let count = self
             .enter(pending, min_complete, flags, arg)
             .map_err(|errno| EnterError::new(before, errno))?;
-        self.took(sq, pending, count);
+        self.took(sq, count);
         if stuck(sq, pending, count) {
             return Err(EnterError::new(before, EnterCause::OutOfRequests));
         }
@@ -377,11 +403,9 @@ impl Gate {
 }
 
 impl Gate {
-    /// Takes note that the kernel consumed `count` of `pending` entries.
+    /// Takes note that the kernel consumed `count` entries.
     #[inline]
-    fn took(&mut self, sq: &mut SubmissionRing, pending: u32, count: u32) {
-        // Fewer it may take, and an entry that it will not look at it does not count.
-        assert!(count <= pending, "SQ2: {count} of {pending} entries consumed");
+    fn took(&mut self, sq: &mut SubmissionRing, count: u32) {
         sq.consumed(count);
         self.submitted += u64::from(count);
     }
@@ -399,81 +423,4 @@ impl Drop for Gate {
 /// Whether the kernel, given `pending` entries, neither consumed nor dropped one.
 fn stuck(sq: &SubmissionRing, pending: u32, count: u32) -> bool {
     count == 0 && pending > 0 && sq.unconsumed() == pending
-}
-
-/// One wait: how much is wanted, and until when.
-struct Wait {
-    want: u32,
-    bound: Bound,
-    /// When it began, if it is bounded.
-    started: Option<Instant>,
-}
-
-impl Wait {
-    #[inline]
-    fn new(gate: &Gate, cq: &CompletionRing, want: u32, bound: Bound) -> Result<Self, EnterError> {
-        let refuse = |cause| Err(EnterError::new(0, cause));
-        if want > cq.entries() {
-            return refuse(EnterCause::WaitTooLarge { want, entries: cq.entries() });
-        }
-        let bounded = bound.timeout.is_some() || bound.min_wait.is_some();
-        let features = gate.base.params().features;
-        if bounded && !features.contains(Features::EXT_ARG) {
-            return refuse(EnterCause::Unsupported { what: "a bounded wait", since: "5.11" });
-        }
-        if bound.min_wait.is_some() && !features.contains(Features::MIN_TIMEOUT) {
-            return refuse(EnterCause::Unsupported { what: "a minimum wait", since: "6.12" });
-        }
-        Ok(Self { want, bound, started: bounded.then(Instant::now) })
-    }
-
-    /// How many completions are still to come.
-    #[inline]
-    fn missing(&self, cq: &mut CompletionRing) -> u32 {
-        if self.want == 0 { 0 } else { self.want.saturating_sub(cq.ready()) }
-    }
-
-    /// The argument for the next enter: what is left of the time.
-    #[inline]
-    fn arg(&self) -> EnterArg<'static> {
-        let Some(started) = self.started else { return EnterArg::None };
-        let elapsed = started.elapsed();
-        EnterArg::Ext(ExtArg {
-            timeout: self.bound.timeout.map(|timeout| timeout.saturating_sub(elapsed).into()),
-            min_wait: self.bound.min_wait.map(|min_wait| min_wait.saturating_sub(elapsed)),
-            sigmask: None,
-        })
-    }
-
-    /// What it means that the kernel came back from a wait for `min_complete` slots. `None`: wait
-    /// on.
-    fn judge(
-        &self,
-        cq: &mut CompletionRing,
-        min_complete: u32,
-        mode: Mode,
-        submitted: u32,
-    ) -> Result<Option<Woken>, EnterError> {
-        let missing = self.missing(cq);
-        if missing == 0 {
-            return Ok(Some(Woken::Ready));
-        }
-        let past = |limit: Option<Duration>| match (self.started, limit) {
-            (Some(started), Some(limit)) => started.elapsed() >= limit,
-            _ => false,
-        };
-        // After the minimum wait, one completion is enough.
-        if past(self.bound.min_wait) && missing < self.want {
-            return Ok(Some(Woken::Ready));
-        }
-        if past(self.bound.timeout) {
-            return Ok(Some(Woken::TimedOut));
-        }
-        // The kernel counts slots: on a mixed ring it may have counted enough where we have not.
-        // And it comes back early from a device that it polls.
-        if cq.slots_ready() >= min_complete || mode.reaps == By::Us {
-            return Ok(None);
-        }
-        Err(EnterError::new(submitted, EnterCause::Interrupted))
-    }
 }

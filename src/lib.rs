@@ -58,6 +58,7 @@ mod register;
 pub mod ring;
 pub mod setup;
 pub mod split;
+mod wait;
 
 pub use capabilities::Capabilities;
 pub use denied::SetupError;

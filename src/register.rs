@@ -36,6 +36,7 @@ pub(crate) fn name_ring(base: &Base) -> Result<u32, Errno> {
     // SAFETY: one live `struct io_uring_rsrc_update`, which the kernel writes and does not keep,
     // because it copies in and out.
     unsafe { base.register(RegisterOp::RING_FDS, arg, 1) }?;
+    assert!(update.offset != ANY_INDEX, "the kernel registered the ring, and chose no index");
     Ok(update.offset)
 }
 

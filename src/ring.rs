@@ -47,14 +47,15 @@ use annulus_sys::abi::{Cqe, Cqe32, Sqe, Sqe128};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{EnterFlags, SetupFlags};
 use annulus_sys::rings::{Base, ResizeFailure, Rings};
-use annulus_sys::sq::{Full, PushWideError};
+use annulus_sys::sq::{Full, PushWideError, SqeShape};
 use annulus_sys::syscall::{EnterArg, RingFd};
 
 use crate::chain::Chain;
-use crate::enter::{Bound, Gate};
+use crate::enter::Gate;
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::forecast::Forecast;
 use crate::split::{Reaper, Submitter};
+use crate::wait::Bound;
 
 /// A pair of rings, and the kernel behind them.
 #[derive(Debug)]
@@ -151,9 +152,7 @@ impl Ring {
         if self.rings.sq().room() < count {
             submitted = self.submit()?;
             if self.gate.polls() && self.rings.sq().entries() >= count {
-                while self.rings.sq().room() < count {
-                    self.gate.wait_for_room(self.rings.sq())?;
-                }
+                self.gate.wait_for_room(self.rings.sq(), count)?;
             }
         }
         let Self { rings, forecast, .. } = self;
@@ -346,7 +345,7 @@ impl Ring {
     pub fn wait_for_room(&mut self) -> Result<(), EnterError> {
         self.check_mapped()?;
         if self.gate.polls() {
-            self.gate.wait_for_room(self.rings.sq())
+            self.gate.wait_for_room(self.rings.sq(), 1)
         } else if self.rings.sq().room() == 0 {
             self.submit().map(drop)
         } else {
@@ -470,7 +469,10 @@ impl Ring {
         let polled = self.gate.polls();
         let (sq, cq) = self.rings.both();
         // What was not submitted cannot complete.
-        let queued = if polled { 0 } else { sq.unconsumed() };
+        let (_, published, written) = sq.indices();
+        let slots = if polled { written.distance_from(published) } else { sq.unconsumed() };
+        // At least so many requests: on a mixed ring one may take two slots, and padding before it.
+        let queued = if sq.shape() == SqeShape::Mixed { slots.div_ceil(3) } else { slots };
         let in_flight = self.forecast.in_flight(sq.pushed(), cq.ended());
         self.forecast.check(want, in_flight.saturating_sub(queued))?;
         self.gate.wait(cq, want, bound)

@@ -25,11 +25,12 @@ use annulus_sys::rings::Rings;
 use annulus_sys::sq::{Full, PushWideError, SubmissionRing};
 
 use crate::chain::Chain;
-use crate::enter::{Bound, Gate};
+use crate::enter::Gate;
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::forecast::Forecast;
 use crate::inspect::Stats;
 use crate::ring::Ring;
+use crate::wait::Bound;
 
 /// The half that submits.
 #[derive(Debug)]
@@ -90,7 +91,13 @@ impl Submitter {
     ///
     /// As [`Ring::reserve`].
     pub fn reserve(&mut self, count: u32) -> Result<Chain<'_>, EnterError> {
-        let submitted = if self.sq.room() < count { self.submit()? } else { 0 };
+        let mut submitted = 0;
+        if self.sq.room() < count {
+            submitted = self.submit()?;
+            if self.gate.polls() && self.sq.entries() >= count {
+                self.gate.wait_for_room(&mut self.sq, count)?;
+            }
+        }
         match self.sq.reserve(count) {
             Ok(slots) => Ok(Chain::new(slots, &mut self.forecast)),
             Err(Full) => Err(EnterError::new(submitted, EnterCause::OutOfRequests)),
@@ -114,7 +121,7 @@ impl Submitter {
     /// As [`Ring::wait_for_room`].
     pub fn wait_for_room(&mut self) -> Result<(), EnterError> {
         if self.gate.polls() {
-            self.gate.wait_for_room(&mut self.sq)
+            self.gate.wait_for_room(&mut self.sq, 1)
         } else if self.sq.room() == 0 {
             self.submit().map(drop)
         } else {
@@ -176,8 +183,17 @@ impl Reaper {
     ///
     /// As [`Ring::drain`].
     pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
-        let total = self.cq.drain(&mut each);
-        if self.fetch()? { Ok(total + self.cq.drain(each)) } else { Ok(total) }
+        let (mut total, mut asked) = (0, false);
+        loop {
+            let count = self.cq.drain(&mut each);
+            total += count;
+            let maybe_more = Gate::flagged(&self.cq) || total == 0;
+            // Asking brought nothing: there is nothing.
+            if (asked && count == 0) || !maybe_more || !self.fetch()? {
+                return Ok(total);
+            }
+            asked = true;
+        }
     }
 
     /// As [`Ring::wait`], but no wait is refused as hopeless.

@@ -21,6 +21,8 @@ mod support;
 mod hold;
 #[path = "enter/ladder.rs"]
 mod ladder;
+#[path = "enter/mended.rs"]
+mod mended;
 #[path = "enter/name.rs"]
 mod name;
 #[path = "enter/poll.rs"]

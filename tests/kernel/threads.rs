@@ -1,8 +1,231 @@
-//! Being written.
+//! One ring and more than one thread: whose it is, how it moves, how it is shared by its halves.
+#![allow(unsafe_code, reason = "pushes entries on several threads")]
 
-use libtest_mimic::Trial;
+use std::io::{Read, Write};
+use std::sync::mpsc;
+use std::thread;
+
+use annulus::sys::flags::{EnterFlags, SetupFlags};
+use annulus::sys::kernel::Kernel;
+use annulus::sys::map::Pages;
+use annulus::sys::rings::{Request, Rings};
+use annulus::sys::syscall::EnterArg;
+use annulus::{EnterCause, Ring, Setup};
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::{DEFERRING, Need, drain_words, nop, patient, push, read_byte, ring, test};
+
+const ONE_ISSUER: Need = Need::Setup(SetupFlags::SINGLE_ISSUER);
+const DEFER: Need = Need::Setup(DEFERRING);
+const FD_ONLY: Need = Need::Setup(SetupFlags::REGISTERED_FD_ONLY);
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    Vec::new()
+    vec![
+        test("a_ring_of_one_issuer_refuses_another_thread", &[ONE_ISSUER], || {
+            wrong_thread(SetupFlags::SINGLE_ISSUER, 1, EnterFlags::empty())
+        }),
+        test("a_deferring_ring_refuses_another_threads_wait", &[DEFER], || {
+            wrong_thread(DEFERRING, 0, EnterFlags::GETEVENTS)
+        }),
+        test("a_disabled_ring_is_enabled_where_it_will_live", &[], || {
+            enabled_elsewhere(SetupFlags::empty())
+        }),
+        test("a_disabled_ring_of_one_issuer_is_enabled_where_it_will_live", &[DEFER], || {
+            enabled_elsewhere(DEFERRING)
+        }),
+        test("two_threads_share_a_ring_by_its_halves", &[], || halves(SetupFlags::empty())),
+        test(
+            "two_threads_share_a_cooperating_ring_by_its_halves",
+            &[Need::Setup(SetupFlags::COOP_TASKRUN)],
+            || halves(SetupFlags::COOP_TASKRUN),
+        ),
+        test("two_threads_share_a_wide_ring_by_its_halves", &[Need::Setup(WIDE)], || halves(WIDE)),
+        test("halves_keep_what_was_pushed_before", &[], pushed_before),
+        test("a_reaper_waits_for_what_comes_later", &[], comes_later),
+        test("a_ring_of_one_issuer_does_not_split", &[ONE_ISSUER], || {
+            no_split(Setup::plain(4).with(SetupFlags::SINGLE_ISSUER))
+        }),
+        test("a_ring_without_descriptor_does_not_split", &[FD_ONLY], || {
+            let setup = Setup::plain(4).own_memory(Pages::Ordinary);
+            no_split(setup.with(SetupFlags::REGISTERED_FD_ONLY))
+        }),
+        test("halves_of_two_rings_do_not_join", &[], strangers),
+        test("a_request_ends_with_the_thread_that_submitted_it", &[], thread_ends),
+    ]
+}
+
+const WIDE: SetupFlags = SetupFlags::CQE32.union(SetupFlags::SQE128);
+
+/// Enters `rings`, in which there are only NOPs.
+fn enter(rings: &Rings, to_submit: u32, flags: EnterFlags) -> Result<u32, EnterCause> {
+    let ring = rings.base().fd().by_ref();
+    // SAFETY: a NOP points to nothing (OP1).
+    unsafe { rings.base().kernel().enter(ring, to_submit, 0, flags, EnterArg::None) }
+        .map_err(EnterCause::from)
+}
+
+/// A `Ring` cannot move to another thread, so this is the one below it.
+fn wrong_thread(setup: SetupFlags, to_submit: u32, flags: EnterFlags) -> Result<(), Failed> {
+    let request = Request { flags: setup, ..Request::new(4) };
+    let mut rings = Rings::setup(&Kernel::LINUX, &request).map_err(|error| format!("{error:?}"))?;
+    // SAFETY: a NOP points to nothing (OP1).
+    unsafe { rings.sq().push(nop(1)) }?;
+    assert_eq!(rings.sq().flush(), 1);
+    let elsewhere = thread::spawn(move || {
+        let entered = enter(&rings, to_submit, flags);
+        (entered, rings)
+    });
+    let (entered, mut rings) = elsewhere.join().expect("no panic");
+    assert_eq!(entered, Err(EnterCause::WrongThread));
+    assert_eq!(rings.sq().unconsumed(), 1, "nothing was consumed");
+    assert_eq!(enter(&rings, 1, EnterFlags::GETEVENTS), Ok(1));
+    assert_eq!(rings.cq().pop().map(|cqe| cqe.user_data), Some(1));
+    Ok(())
+}
+
+fn enabled_elsewhere(flags: SetupFlags) -> Result<(), Failed> {
+    let disabled = patient(|| Setup::plain(4).with(flags).build_disabled())?;
+    let elsewhere = thread::spawn(move || {
+        let mut ring = disabled.enable().expect("the ring is new");
+        for word in 0..20 {
+            push(&mut ring, nop(word));
+            assert_eq!(ring.submit_and_wait(1), Ok(1));
+            assert_eq!(drain_words(&mut ring), [word]);
+        }
+    });
+    elsewhere.join().expect("no panic");
+    Ok(())
+}
+
+fn split(ring: Ring) -> Result<(annulus::split::Submitter, annulus::split::Reaper), Failed> {
+    ring.split().map_err(|ring| format!("{ring:?} does not split").into())
+}
+
+/// The reaper is slow at times, so that completions overflow; the submitter never waits for it.
+fn halves(flags: SetupFlags) -> Result<(), Failed> {
+    const COUNT: u64 = 10_000;
+    let (mut submitter, mut reaper) = split(ring(Setup::plain(16).with(flags)))?;
+    let submitting = thread::spawn(move || {
+        for word in 0..COUNT {
+            // SAFETY: a NOP points to nothing (OP1).
+            while unsafe { submitter.push(nop(word)) }.is_err() {
+                submitter.submit().expect("submit");
+            }
+            if word % 7 == 0 {
+                submitter.submit().expect("submit");
+            }
+        }
+        submitter.submit().expect("submit");
+        submitter
+    });
+    let reaping = thread::spawn(move || {
+        let mut words = Vec::new();
+        while words.len() < 10_000 {
+            match words.len() % 3 {
+                0 => reaper.wait(1).expect("wait"),
+                1 => words.extend(reaper.pop().map(|cqe| cqe.user_data)),
+                _ => words.extend(reaper.peek().expect("peek").map(|cqe| cqe.user_data)),
+            }
+            if words.len() % 3 != 1 {
+                reaper.drain(|cqe| words.push(cqe.user_data)).expect("drain");
+            }
+        }
+        (reaper, words)
+    });
+    let submitter = submitting.join().expect("no panic");
+    let (reaper, words) = reaping.join().expect("no panic");
+    assert_eq!(words, (0..COUNT).collect::<Vec<_>>());
+    let mut ring = submitter.join(reaper).map_err(|_| "the halves of one ring")?;
+    assert_eq!((ring.in_flight(), ring.lost(), ring.room()), (0, 0, 16));
+    assert_eq!((ring.stats().sqes, ring.stats().cqes), (COUNT, COUNT));
+    push(&mut ring, nop(1));
+    assert_eq!(ring.submit_and_wait(1), Ok(1));
+    assert_eq!(drain_words(&mut ring), [1]);
+    Ok(())
+}
+
+fn pushed_before() -> Result<(), Failed> {
+    let mut whole = ring(Setup::plain(4));
+    (0..3).for_each(|word| push(&mut whole, nop(word)));
+    whole.submit()?;
+    assert_eq!(whole.pop().map(|cqe| cqe.user_data), Some(0));
+    push(&mut whole, nop(3));
+    let (mut submitter, mut reaper) = split(whole)?;
+    assert_eq!(submitter.room(), 3);
+    assert_eq!(reaper.ready(), 2);
+    assert_eq!(submitter.submit(), Ok(1));
+    let mut whole = submitter.join(reaper).map_err(|_| "the halves of one ring")?;
+    assert_eq!((whole.in_flight(), whole.ready()), (3, 3));
+    assert_eq!(drain_words(&mut whole), [1, 2, 3]);
+    Ok(())
+}
+
+/// Nothing is in flight when the reaper begins to wait, and it is not told that nothing can come.
+fn comes_later() -> Result<(), Failed> {
+    let (mut submitter, mut reaper) = split(ring(Setup::plain(4)))?;
+    let (begins, begun) = mpsc::channel();
+    let reaping = thread::spawn(move || {
+        begins.send(()).expect("somebody listens");
+        reaper.wait(2).expect("wait");
+        [reaper.pop(), reaper.pop()].map(|cqe| cqe.map(|cqe| cqe.user_data))
+    });
+    begun.recv()?;
+    let mut chain = submitter.reserve(2)?;
+    for word in [1, 2] {
+        // SAFETY: a NOP points to nothing (OP1).
+        unsafe { chain.push(nop(word)) }?;
+    }
+    chain.commit();
+    assert_eq!(submitter.submit(), Ok(2));
+    assert_eq!(reaping.join().expect("no panic"), [Some(1), Some(2)]);
+    Ok(())
+}
+
+fn no_split(setup: Setup<'_>) -> Result<(), Failed> {
+    let mut whole = ring(setup);
+    push(&mut whole, nop(1));
+    let mut whole = whole.split().map(drop).expect_err("it belongs to a thread");
+    assert_eq!(whole.submit_and_wait(1), Ok(1));
+    assert_eq!(drain_words(&mut whole), [1]);
+    Ok(())
+}
+
+fn strangers() -> Result<(), Failed> {
+    let (mut one, one_reaper) = split(ring(Setup::plain(4)))?;
+    let (other, other_reaper) = split(ring(Setup::plain(4)))?;
+    // SAFETY: a NOP points to nothing (OP1).
+    unsafe { one.push(nop(1)) }?;
+    let (one, other_reaper) = one.join(other_reaper).map(drop).expect_err("of two rings");
+    let (other, one_reaper) = other.join(one_reaper).map(drop).expect_err("of two rings");
+    // Each is given back as it was.
+    let mut whole = one.join(one_reaper).map_err(|_| "the halves of one ring")?;
+    assert_eq!(whole.submit_and_wait(1), Ok(1));
+    assert_eq!(drain_words(&mut whole), [1]);
+    let whole = other.join(other_reaper).map_err(|_| "the halves of one ring")?;
+    assert_eq!((whole.in_flight(), whole.room()), (0, 4));
+    Ok(())
+}
+
+/// It completes as cancelled, at the latest when something would have completed it; and reads nothing.
+fn thread_ends() -> Result<(), Failed> {
+    let (mut submitter, mut reaper) = split(ring(Setup::plain(4)))?;
+    let (mut from, mut to) = std::io::pipe()?;
+    let read = read_byte(&from, 1);
+    let submitting = thread::spawn(move || {
+        // SAFETY: the read is into memory that lives for ever (OP1).
+        unsafe { submitter.push(read) }.expect("room for an entry");
+        assert_eq!(submitter.submit(), Ok(1));
+        submitter
+    });
+    let submitter = submitting.join().expect("no panic");
+    to.write_all(b"x")?;
+    reaper.wait(1)?;
+    let cqe = reaper.pop().ok_or("a completion")?;
+    assert_eq!((cqe.user_data, cqe.res), (1, -libc::ECANCELED));
+    let mut byte = [0];
+    assert_eq!((from.read(&mut byte)?, byte), (1, *b"x"), "the byte is still in the pipe");
+    let ring = submitter.join(reaper).map_err(|_| "the halves of one ring")?;
+    assert_eq!(ring.in_flight(), 0);
+    Ok(())
 }

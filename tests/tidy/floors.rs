@@ -15,7 +15,7 @@ struct Floor {
 
 /// The ring's life in use.
 const F6: &[&str] = &[
-    "forecast", "chain", "enter", "ring", "split", "disabled", "notify", "inspect", "buf",
+    "forecast", "chain", "wait", "enter", "ring", "split", "disabled", "notify", "inspect", "buf",
     "inflight", "scope", "lease",
 ];
 

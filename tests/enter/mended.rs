@@ -1,0 +1,213 @@
+//! What the gate once got wrong: each was found by a test here before it was mended.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use annulus::{EnterCause, EnterError, Ring, Setup, Woken};
+use annulus_sys::abi::{Cqe, Cqe32, Sqe, Sqe128};
+use annulus_sys::flags::{EnterFlags, SetupFlags, SqRingFlags};
+use annulus_sys::opcode::{Opcode, RegisterOp};
+
+use crate::gate_kernel::GateKernel;
+use crate::support::doors::Enter;
+use crate::support::panics::{complaint, watched};
+use crate::{GETEVENTS, NONE, plain, push, ring};
+
+const LONG: Duration = Duration::from_secs(1000);
+const SHORT: Duration = Duration::from_millis(20);
+
+fn error(submitted: u32, cause: EnterCause) -> EnterError {
+    EnterError { submitted, cause }
+}
+
+/// A ring with one request in flight.
+fn one_in_flight(flags: SetupFlags) -> (Ring, std::sync::Arc<GateKernel>) {
+    let (mut ring, kernel) = ring(flags);
+    push(&mut ring, [1]);
+    kernel.enters(Enter::Consume(1));
+    assert_eq!(ring.submit(), Ok(1));
+    kernel.took();
+    (ring, kernel)
+}
+
+#[test]
+fn the_kernel_decides_when_the_time_is_up() {
+    // Its clock may be another one (REGISTER_CLOCK), which goes on while the machine sleeps.
+    let (mut ring, kernel) = one_in_flight(SetupFlags::empty());
+    kernel.enters(Enter::Fail(libc::ETIME));
+    assert_eq!(ring.wait_timeout(1, LONG), Ok(Woken::TimedOut));
+    kernel.enters(Enter::Fail(libc::ETIME));
+    assert_eq!(ring.submit_and_wait_timeout(1, LONG), Ok((0, Woken::TimedOut)));
+}
+
+#[test]
+fn after_the_minimum_wait_one_completion_is_asked_for() {
+    let (mut ring, kernel) = ring(SetupFlags::IOPOLL);
+    push(&mut ring, [1, 2]);
+    kernel.enters(Enter::Consume(2));
+    assert_eq!(ring.submit(), Ok(2));
+    kernel.took();
+    kernel.enters(Enter::Run(Box::new(|_, _| {
+        sleep(SHORT);
+        Ok(0)
+    })));
+    kernel.enters(Enter::Run(Box::new(|kernel, _| {
+        assert!(kernel.post(Cqe::ZERO));
+        Ok(0)
+    })));
+    assert_eq!(ring.wait_min(2, SHORT, LONG), Ok(Woken::Ready));
+    assert_eq!(kernel.took(), [(0, 2, GETEVENTS), (0, 1, GETEVENTS)]);
+}
+
+#[test]
+fn wide_completions_that_fill_the_ring_are_told() {
+    let (mut ring, kernel) = ring(SetupFlags::CQE_MIXED);
+    ring.expect_others();
+    kernel.kernel(|kernel| {
+        // The first straddles nothing: it lies in the last but one slot and the last.
+        for user_data in 0..4 {
+            let first = Cqe { user_data, ..Cqe::ZERO };
+            assert!(kernel.post_wide(Cqe32 { first, big: [0; 2] }));
+        }
+    });
+    assert_eq!(ring.ready(), 4);
+    for _ in 0..3 {
+        kernel.enters(Enter::Answer(0));
+    }
+    let cause = EnterCause::WaitTooLarge { want: 5, entries: 8 };
+    assert_eq!(ring.wait(5), Err(error(0, cause)));
+}
+
+fn polled() -> (Ring, std::sync::Arc<GateKernel>) {
+    let kernel = GateKernel::new();
+    let ring = kernel.ring(Setup::plain(4).sqpoll(Duration::ZERO));
+    (ring, kernel)
+}
+
+fn raise(kernel: &GateKernel, flags: SqRingFlags) {
+    kernel.kernel(|kernel| kernel.sq_flags.store(flags.bits()));
+}
+
+#[test]
+fn what_was_not_published_to_the_thread_does_not_come() {
+    let (mut ring, kernel) = polled();
+    push(&mut ring, [1]);
+    kernel.enters(Enter::Fail(libc::EINTR));
+    let cause = EnterCause::NothingComing { want: 1, coming: 0 };
+    assert_eq!(ring.wait(1), Err(error(0, cause)));
+    assert_eq!(kernel.took(), []);
+}
+
+#[test]
+fn a_reservation_does_not_wait_for_a_dead_thread() {
+    watched(|| {
+        let (mut ring, kernel) = polled();
+        push(&mut ring, [1, 2]);
+        assert_eq!(ring.submit(), Ok(2));
+        raise(&kernel, SqRingFlags::NEED_WAKEUP);
+        kernel.enters(Enter::Fail(libc::EOWNERDEAD));
+        assert_eq!(ring.reserve(3).map(drop), Err(error(0, EnterCause::PollerDied)));
+        assert_eq!(kernel.took(), [(0, 0, EnterFlags::SQ_WAKEUP)]);
+    });
+}
+
+#[test]
+fn sq5_what_was_flushed_by_hand_wakes_the_thread_too() {
+    let (mut ring, kernel) = polled();
+    raise(&kernel, SqRingFlags::NEED_WAKEUP);
+    push(&mut ring, [1]);
+    assert_eq!(ring.flush(), 1);
+    assert_eq!(ring.submit(), Ok(0));
+    assert_eq!(kernel.took(), [(0, 0, EnterFlags::SQ_WAKEUP)]);
+}
+
+#[test]
+fn the_second_half_of_an_entry_is_not_taken_for_one_that_was_not_submitted() {
+    let (mut ring, kernel) = one_in_flight(SetupFlags::SQE_MIXED);
+    let first = Sqe { opcode: Opcode::NOP128, ..Sqe::ZERO };
+    // SAFETY: a NOP, which points to nothing (OP1).
+    unsafe { ring.push_wide(Sqe128 { first, rest: [0; 8] }) }.expect("room");
+    kernel.enters(Enter::Run(Box::new(|kernel, _| {
+        assert!(kernel.post(Cqe::ZERO));
+        Ok(0)
+    })));
+    assert_eq!(ring.wait(1), Ok(()));
+    assert_eq!(kernel.took(), [(0, 1, GETEVENTS)]);
+}
+
+#[test]
+fn a_size_that_the_kernel_does_not_know_is_named() {
+    let kernel = GateKernel::new();
+    kernel.know(SetupFlags::empty());
+    let setup = Setup::plain(4).cq_entries(32).kernel(kernel.doors());
+    let text = setup.build().map(drop).unwrap_err().to_string();
+    assert!(text.contains("IORING_SETUP_CQSIZE, which needs Linux 5.5"), "{text}");
+}
+
+#[test]
+fn sq2_a_count_that_the_head_contradicts_is_named() {
+    let (mut ring, kernel) = plain();
+    push(&mut ring, [1, 2]);
+    for _ in 0..100 {
+        kernel.enters(Enter::Answer(1));
+    }
+    assert!(complaint(|| assert_eq!(ring.submit(), Ok(0))).contains("SQ2"));
+    assert_eq!(kernel.took(), [(2, 0, NONE)]);
+}
+
+#[test]
+fn sq2_a_count_where_nothing_was_given_is_named() {
+    let (mut ring, kernel) = one_in_flight(SetupFlags::empty());
+    kernel.enters(Enter::Answer(1));
+    assert!(complaint(|| assert_eq!(ring.wait(1), Ok(()))).contains("SQ2"));
+    kernel.enters(Enter::Answer(u32::MAX));
+    assert!(
+        complaint(|| assert_eq!(ring.get_events(), Err(error(0, EnterCause::Unmapped))))
+            .contains("SQ2")
+    );
+}
+
+#[test]
+fn a_ring_that_was_registered_nowhere_is_not_entered_there() {
+    let (mut ring, kernel) = plain();
+    kernel.on_register(|op, _, _| (op == RegisterOp::RING_FDS).then_some(Ok(0)));
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ring.register_ring_fd()));
+    assert_eq!(ring.get_events(), Ok(()));
+    assert_eq!(kernel.seen()[0].index, None);
+}
+
+#[test]
+fn cq5_a_reaper_drains_as_long_as_more_comes() {
+    let (ring, kernel) = plain();
+    let (_submitter, mut reaper) = ring.split().expect("fit for two threads");
+    let full = SqRingFlags::CQ_OVERFLOW;
+    let let_go = |count, then: SqRingFlags| {
+        Enter::Run(Box::new(move |kernel, _| {
+            for user_data in 0..count {
+                assert!(kernel.post(Cqe { user_data, ..Cqe::ZERO }));
+            }
+            kernel.sq_flags.store(then.bits());
+            Ok(0)
+        }))
+    };
+    raise(&kernel, full);
+    kernel.enters(let_go(8, full));
+    kernel.enters(let_go(3, SqRingFlags::empty()));
+    assert_eq!(reaper.drain(|_| ()), Ok(11));
+    assert_eq!(kernel.took(), [(0, 0, GETEVENTS); 2]);
+}
+
+#[test]
+fn a_submitter_waits_for_room_as_a_ring_does() {
+    let (ring, kernel) = polled();
+    let (mut submitter, _reaper) = ring.split().expect("fit for two threads");
+    for _ in 0..4 {
+        // SAFETY: a NOP, which points to nothing (OP1).
+        unsafe { submitter.push(Sqe::ZERO) }.expect("room");
+    }
+    kernel.enters(Enter::Run(Box::new(|kernel, _| {
+        while kernel.consume().is_some() {}
+        Ok(0)
+    })));
+    assert_eq!(submitter.reserve(3).map(|chain| chain.left()), Ok(3));
+}

@@ -1,0 +1,225 @@
+//! Waits that a signal ends, and the masks that decide which signals do.
+//!
+//! The kernel says `EINTR` only where nothing was submitted and nothing is ready; else it answers with
+//! the count. We tell both.
+#![allow(unsafe_code, reason = "sends signals, and says which")]
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use annulus::sys::errno::Errno;
+use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
+use annulus::sys::syscall::{EnterArg, ExtArg};
+use annulus::{EnterCause, EnterError};
+use libtest_mimic::{Failed, Trial};
+
+use super::{A_MINUTE, EXT_ARG, endless, plain};
+use crate::harness::{drain_words, in_each_mode, nop, push, read_byte, test};
+
+/// The tests.
+pub fn tests() -> Vec<Trial> {
+    let mut trials = in_each_mode("a_signal_interrupts_a_wait", &[], interrupted);
+    trials.extend(in_each_mode(
+        "a_signal_interrupts_a_submit_which_stays_done",
+        &[],
+        submit_interrupted,
+    ));
+    trials.extend([
+        test("a_signal_that_the_mask_blocks_interrupts_nothing", &[EXT_ARG], masked),
+        test("a_signal_that_the_mask_lets_in_interrupts", &[], unmasked),
+        test("a_signal_mask_is_eight_bytes", &[], mask_size),
+    ]);
+    trials
+}
+
+/// How often the handler ran, on any thread.
+static HANDLED: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn handle(_: libc::c_int) {
+    HANDLED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Has `signal` handled, its system calls not restarted.
+fn install(signal: libc::c_int) {
+    // SAFETY: all zero is a `struct sigaction`, because it has numbers and pointers only.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let handler: extern "C" fn(libc::c_int) = handle;
+    action.sa_sigaction = handler as usize;
+    // SAFETY: one live action, whose handler only adds to a number, because that is `handle`.
+    let installed = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    assert_eq!(installed, 0);
+}
+
+/// Sends this thread a signal every few milliseconds, until dropped.
+struct Alarm {
+    stop: Arc<AtomicBool>,
+    sender: Option<thread::JoinHandle<()>>,
+}
+
+impl Alarm {
+    fn new() -> Self {
+        install(libc::SIGUSR1);
+        let stop = Arc::new(AtomicBool::new(false));
+        // SAFETY: has no preconditions, because it only names the thread.
+        let thread = unsafe { libc::pthread_self() };
+        let stopped = Arc::clone(&stop);
+        let sender = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(2));
+                // SAFETY: the thread lives, because it joins this one before it ends.
+                unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+            }
+        });
+        Self { stop, sender: Some(sender) }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.sender.take().map(thread::JoinHandle::join);
+    }
+}
+
+fn interrupted(flags: SetupFlags) -> Result<(), Failed> {
+    let mut ring = plain(flags);
+    let (from, mut to) = std::io::pipe()?;
+    push(&mut ring, nop(1));
+    push(&mut ring, read_byte(&from, 2));
+    ring.submit_and_wait(1)?;
+    let alarm = Alarm::new();
+    // With one ready, and with none.
+    for ready in [1, 0] {
+        let error = ring.wait(ready + 1).expect_err("the read does not end");
+        assert_eq!(error, EnterError { submitted: 0, cause: EnterCause::Interrupted });
+        assert_eq!(ring.ready(), ready);
+        ring.pop();
+    }
+    drop(alarm);
+    assert_eq!(ring.in_flight(), 1);
+    to.write_all(b"x")?;
+    ring.wait(1)?;
+    assert_eq!(drain_words(&mut ring), [2]);
+    Ok(())
+}
+
+fn submit_interrupted(flags: SetupFlags) -> Result<(), Failed> {
+    let mut ring = plain(flags);
+    let (from, mut to) = std::io::pipe()?;
+    push(&mut ring, read_byte(&from, 1));
+    ring.submit()?;
+    let alarm = Alarm::new();
+    for word in [2, 3] {
+        push(&mut ring, nop(word));
+        let want = ring.in_flight();
+        let error = ring.submit_and_wait(want).expect_err("the read does not end");
+        assert_eq!(error, EnterError { submitted: 1, cause: EnterCause::Interrupted });
+    }
+    if ring.features().contains(Features::EXT_ARG) {
+        push(&mut ring, nop(4));
+        let error = ring.submit_and_wait_timeout(4, A_MINUTE).expect_err("the read does not end");
+        assert_eq!(error, EnterError { submitted: 1, cause: EnterCause::Interrupted });
+        assert_eq!(ring.pop().map(|cqe| cqe.user_data), Some(2));
+    }
+    drop(alarm);
+    let left = ring.in_flight();
+    to.write_all(b"x")?;
+    assert_eq!(ring.submit_and_wait(left), Ok(0), "nothing is submitted twice");
+    let mut words = drain_words(&mut ring);
+    words.sort_unstable();
+    assert_eq!(words.first(), Some(&1));
+    assert_eq!(ring.stats().sqes, ring.stats().cqes);
+    assert_eq!(ring.in_flight(), 0);
+    Ok(())
+}
+
+/// The signals of a set.
+fn signals(members: &[libc::c_int]) -> libc::sigset_t {
+    // SAFETY: all zero is a `sigset_t`, because it has numbers only.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: one live set, because it is a local.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for &signal in members {
+        // SAFETY: one live set, because it is a local.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    set
+}
+
+/// A signal that is handled, blocked on this thread, and pending.
+struct Pending;
+
+impl Pending {
+    fn new() -> Self {
+        install(libc::SIGUSR2);
+        Self::change(libc::SIG_BLOCK);
+        // SAFETY: this thread lives, because it runs.
+        let sent = unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGUSR2) };
+        assert_eq!(sent, 0);
+        Self
+    }
+
+    fn change(how: libc::c_int) {
+        let set = signals(&[libc::SIGUSR2]);
+        // SAFETY: one live set, because it is a local.
+        let changed = unsafe { libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()) };
+        assert_eq!(changed, 0);
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        Self::change(libc::SIG_UNBLOCK);
+    }
+}
+
+fn masked() -> Result<(), Failed> {
+    let (mut ring, _pipe) = endless()?;
+    let pending = Pending::new();
+    let (blocked, open) = (signals(&[libc::SIGUSR2]), signals(&[]));
+    let arg = |timeout: Duration, sigmask| {
+        EnterArg::Ext(ExtArg { timeout: Some(timeout.into()), min_wait: None, sigmask })
+    };
+    let brief = Duration::from_millis(5);
+    for sigmask in [None, Some(&blocked)] {
+        let entered = ring.enter(0, 1, EnterFlags::GETEVENTS, arg(brief, sigmask));
+        assert_eq!(entered, Err(Errno::new(libc::ETIME)));
+    }
+    let handled = HANDLED.load(Ordering::Relaxed);
+    let entered = ring.enter(0, 1, EnterFlags::GETEVENTS, arg(A_MINUTE, Some(&open)));
+    assert_eq!(entered, Err(Errno::new(libc::EINTR)));
+    assert!(HANDLED.load(Ordering::Relaxed) > handled);
+    drop(pending);
+    Ok(())
+}
+
+fn unmasked() -> Result<(), Failed> {
+    let (mut ring, _pipe) = endless()?;
+    let pending = Pending::new();
+    let (handled, open) = (HANDLED.load(Ordering::Relaxed), signals(&[]));
+    let entered = ring.enter(0, 1, EnterFlags::GETEVENTS, EnterArg::SigMask(&open));
+    assert_eq!(entered, Err(Errno::new(libc::EINTR)));
+    assert!(HANDLED.load(Ordering::Relaxed) > handled);
+    drop(pending);
+    Ok(())
+}
+
+/// The kernel's set of signals is smaller than the C library's, and it insists.
+fn mask_size() -> Result<(), Failed> {
+    let (ring, _pipe) = endless()?;
+    let number = ring.fd().ok_or("a descriptor")?.as_raw_fd();
+    let open = signals(&[]);
+    let flags = EnterFlags::GETEVENTS.bits();
+    let size = size_of::<libc::sigset_t>();
+    let call = libc::SYS_io_uring_enter;
+    // SAFETY: one live set of that size, because it is a local; nothing is submitted (OP1).
+    let entered = unsafe { libc::syscall(call, number, 0, 1, flags, &raw const open, size) };
+    let errno = Errno::last();
+    assert_eq!((size, entered), (128, -1));
+    assert!(errno.is(libc::EINVAL));
+    Ok(())
+}
