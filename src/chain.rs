@@ -14,7 +14,16 @@ use annulus_sys::abi::{Sqe, Sqe128};
 use annulus_sys::reservation::Reservation;
 use annulus_sys::sq::{Full, PushWideError};
 
+use crate::error::{EnterCause, EnterError};
 use crate::forecast::Forecast;
+
+/// Refuses to set aside more slots than there are.
+pub(crate) fn check_size(count: u32, entries: u32) -> Result<(), EnterError> {
+    if count > entries {
+        return Err(EnterError::new(0, EnterCause::TooFewSlots { count, entries }));
+    }
+    Ok(())
+}
 
 /// Slots set aside by [`Ring::reserve`](crate::Ring::reserve).
 #[derive(Debug)]

@@ -85,7 +85,7 @@ pub enum SetupError {
         limit: u64,
     },
     /// The kernel has no memory for the ring.
-    #[error("the kernel has no memory for the ring ({needed} bytes)")]
+    #[error("the kernel has no memory for the ring ({needed} bytes): make a smaller one")]
     OutOfMemory {
         /// Bytes that the ring takes, about.
         needed: u64,
@@ -106,7 +106,9 @@ pub enum SetupError {
     )]
     ScatteredMemory,
     /// Too many files are open.
-    #[error("too many open files; the limit is {limit} (ulimit -n, RLIMIT_NOFILE)")]
+    #[error(
+        "too many open files; the limit is {limit}: close some, or raise it (ulimit -n, RLIMIT_NOFILE)"
+    )]
     TooManyFiles {
         /// The soft limit `RLIMIT_NOFILE`.
         limit: u64,
@@ -148,8 +150,8 @@ impl std::fmt::Display for FlagName {
     }
 }
 
-/// For flags that we do not know either.
-const NEWER: &str = "later than 7.3";
+/// Since when there are flags that we do not know.
+pub(crate) const NEWER: &str = "later than 7.3";
 
 fn group_hint(value: u32) -> &'static str {
     if value == 1 { ", or put this user's group into kernel.io_uring_group" } else { "" }
@@ -209,11 +211,6 @@ pub(crate) fn explain_invalid(kernel: &Kernel, errno: Errno, request: &Request<'
     if request.flags.contains(SetupFlags::NO_MMAP) {
         return SetupError::ScatteredMemory;
     }
-    let known: SetupFlags = request.flags.iter_names().map(|(_, flag)| flag).collect();
-    let unknown = request.flags - known;
-    if !unknown.is_empty() {
-        return SetupError::Unsupported { flag: FlagName(unknown), since: NEWER };
-    }
     SetupError::Other(errno)
 }
 
@@ -237,11 +234,17 @@ pub(crate) fn accepts(kernel: &Kernel, flag: SetupFlags) -> bool {
         return true; // As old as CQSIZE's successor CLAMP; what is wrong is the ring to attach to.
     }
     let request = Request { flags, ..request };
-    // Anything but EINVAL says that the flag was understood.
-    !matches!(
-        Rings::setup(kernel, &request),
-        Err(SetupFailure::Setup(errno)) if errno.is(libc::EINVAL)
-    )
+    match Rings::setup(kernel, &request) {
+        Ok(rings) => {
+            // SAFETY: nothing was ever submitted to it. A thread that polls it has its pages pinned
+            // (RG1).
+            unsafe { rings.found_idle() };
+            true
+        }
+        // Any other error says that the flag was understood.
+        Err(SetupFailure::Setup(errno)) => !errno.is(libc::EINVAL),
+        Err(_) => true,
+    }
 }
 
 fn explain_denial(request: &Request<'_>) -> SetupError {

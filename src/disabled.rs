@@ -35,6 +35,12 @@ impl Setup<'_> {
     /// [`SetupError`] names the cause and the cure.
     #[doc(alias = "IORING_SETUP_R_DISABLED")]
     pub fn build_disabled(&self) -> Result<DisabledRing, SetupError> {
+        if self.flags().contains(SetupFlags::REGISTERED_FD_ONLY) {
+            // On another thread its index would name another ring.
+            let reason = "a ring with REGISTERED_FD_ONLY belongs to the thread that makes it: call \
+                          `build` there";
+            return Err(SetupError::Invalid { reason });
+        }
         self.rings(SetupFlags::R_DISABLED).map(|rings| DisabledRing { rings })
     }
 }
@@ -60,8 +66,7 @@ impl DisabledRing {
     ///
     /// # Errors
     ///
-    /// The kernel's, with the ring: `EBADF` for a ring with `REGISTERED_FD_ONLY` that was made on
-    /// another thread.
+    /// The kernel's, with the ring.
     #[doc(alias = "IORING_REGISTER_ENABLE_RINGS")]
     #[expect(clippy::result_large_err, reason = "the error is the ring, given back")]
     pub fn enable(self) -> Result<Ring, (Self, Errno)> {

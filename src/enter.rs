@@ -24,7 +24,7 @@ use annulus_sys::errno::Errno;
 use annulus_sys::flags::{EnterFlags, Features, SetupFlags, SqRingFlags};
 use annulus_sys::rings::Base;
 use annulus_sys::sq::SubmissionRing;
-use annulus_sys::syscall::{EnterArg, RingRef};
+use annulus_sys::syscall::{EnterArg, RingRef, thread_id};
 
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::wait::{Back, Bound, Early, Wait};
@@ -34,8 +34,8 @@ use crate::wait::{Back, Bound, Early, Wait};
 pub(crate) struct Gate {
     base: Arc<Base>,
     mode: Mode,
-    /// The index under which this thread registered the ring.
-    registered: Option<u32>,
+    /// The index under which a thread registered the ring, and which thread.
+    registered: Option<(u32, i32)>,
     pub(crate) enters: u64,
     pub(crate) submitted: u64,
     pub(crate) overflows: u64,
@@ -113,11 +113,11 @@ impl Gate {
     }
 
     pub(crate) fn registered(&self) -> Option<u32> {
-        self.registered
+        self.registered.map(|(index, _)| index)
     }
 
     pub(crate) fn set_registered(&mut self, index: Option<u32>) {
-        self.registered = index;
+        self.registered = index.map(|index| (index, thread_id()));
     }
 
     /// The same gate, with the figures of both halves of a split ring.
@@ -148,7 +148,7 @@ impl Gate {
     ) -> Result<u32, Errno> {
         self.enters += 1;
         let ring = match self.registered {
-            Some(index) => RingRef::registered(index),
+            Some((index, _)) => RingRef::registered(index),
             None => self.base.fd().by_ref(),
         };
         // SAFETY: OP1 holds for every entry in the ring, as promised to `push`, which put it there.
@@ -167,8 +167,8 @@ impl Gate {
         }
     }
 
-    /// The flags of an enter that asks for completions, if it is to or the kernel says that it holds
-    /// some back (CQ5). Takes note of an overflow.
+    /// The flags of an enter that asks for completions, if it is to or the kernel says that it
+    /// holds some back (CQ5). Takes note of an overflow.
     #[inline]
     fn asking(&mut self, cq: &CompletionRing, always: bool) -> EnterFlags {
         self.overflows += u64::from(cq.hints().contains(SqRingFlags::CQ_OVERFLOW));
@@ -413,8 +413,10 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        if let Some(index) = self.registered {
-            // In a forked child the index names nothing, and the kernel says so.
+        // In a forked child the index names nothing, or a ring of the child's own.
+        if let Some((index, thread)) = self.registered
+            && thread == thread_id()
+        {
             let _ = crate::register::forget_ring(&self.base, index);
         }
     }

@@ -47,10 +47,16 @@ pub enum EnterCause {
     #[error("completions overflow the ring: take them, then submit again")]
     CompletionsPending,
     /// The kernel had no memory to keep an overflowing completion, and dropped it.
-    #[error("the kernel dropped a completion for lack of memory: a request will never complete")]
+    #[error(
+        "the kernel dropped a completion for lack of memory, so a request will never complete: take \
+         completions more often, or make the completion ring larger"
+    )]
     CompletionsLost,
     /// The ring belongs to another thread (`SINGLE_ISSUER`).
-    #[error("the ring was set up for one thread (SINGLE_ISSUER), and this is not it")]
+    #[error(
+        "the ring belongs to one thread (SINGLE_ISSUER), and this is not it: use it there, or set it up \
+         without"
+    )]
     WrongThread,
     /// The ring is still disabled (`R_DISABLED`).
     #[error("the ring is disabled: enable it first")]
@@ -72,6 +78,25 @@ pub enum EnterCause {
         /// How many were awaited.
         want: u32,
         /// How many the ring holds.
+        entries: u32,
+    },
+    /// A device is polled only while no completion is ready (`IOPOLL`).
+    #[error(
+        "{ready} of {want} completions are ready, and the device is polled only while none is: take \
+         them, then wait for the rest"
+    )]
+    ReadyFirst {
+        /// How many are ready.
+        ready: u32,
+        /// How many were awaited.
+        want: u32,
+    },
+    /// The submission ring can never set so many slots aside.
+    #[error("{count} slots are to be set aside, and the ring has {entries}: make a longer ring")]
+    TooFewSlots {
+        /// How many were to be set aside.
+        count: u32,
+        /// How many there are.
         entries: u32,
     },
     /// The kernel cannot wait that way.

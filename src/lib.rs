@@ -14,7 +14,7 @@
 //! | make a ring | [`Setup`] |
 //! | use it | [`Ring`] |
 //! | know what this kernel can do | [`Capabilities`] |
-//! | submit on one thread and reap on another | [`Ring::split`] |
+//! | submit on one thread and reap on another | [`Setup::plain`], then [`Ring::split`] |
 //! | read the ring code | [`sys`], from its top |
 //!
 //! # Example
@@ -54,6 +54,7 @@ pub mod error;
 mod forecast;
 pub mod inspect;
 mod notify;
+mod reap;
 mod register;
 pub mod ring;
 pub mod setup;

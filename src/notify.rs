@@ -58,8 +58,8 @@ impl Ring {
         register::notify(self.base(), eventfd.as_fd(), Signals::All)
     }
 
-    /// Signals `eventfd` only at completions that a worker thread of the kernel brought, not at those
-    /// that came within a submit. Since Linux 5.6.
+    /// Signals `eventfd` only at completions that a worker thread of the kernel brought, not at
+    /// those that came within a submit. Since Linux 5.6.
     ///
     /// # Errors
     ///

@@ -43,7 +43,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus_sys::abi::{Cqe, Cqe32, Sqe, Sqe128};
+use annulus_sys::abi::{Sqe, Sqe128};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{EnterFlags, SetupFlags};
 use annulus_sys::rings::{Base, ResizeFailure, Rings};
@@ -56,6 +56,14 @@ use crate::error::{EnterCause, EnterError, Woken};
 use crate::forecast::Forecast;
 use crate::split::{Reaper, Submitter};
 use crate::wait::Bound;
+
+/// What a caller of [`Ring::enter`] may say. The other flags say what the argument is, or how the
+/// ring is named.
+const ENTER_FLAGS: EnterFlags = EnterFlags::GETEVENTS
+    .union(EnterFlags::SQ_WAKEUP)
+    .union(EnterFlags::SQ_WAIT)
+    .union(EnterFlags::ABS_TIMER)
+    .union(EnterFlags::NO_IOWAIT);
 
 /// A pair of rings, and the kernel behind them.
 #[derive(Debug)]
@@ -148,10 +156,11 @@ impl Ring {
     /// What submitting can fail with, or [`EnterCause::OutOfRequests`] when the kernel made too
     /// little room. A ring shorter than `count` never has the room.
     pub fn reserve(&mut self, count: u32) -> Result<Chain<'_>, EnterError> {
+        crate::chain::check_size(count, self.rings.sq().entries())?;
         let mut submitted = 0;
         if self.rings.sq().room() < count {
             submitted = self.submit()?;
-            if self.gate.polls() && self.rings.sq().entries() >= count {
+            if self.gate.polls() {
                 self.gate.wait_for_room(self.rings.sq(), count)?;
             }
         }
@@ -246,78 +255,26 @@ impl Ring {
         self.bounded_wait(want, Bound { timeout: Some(timeout), min_wait: Some(min_wait) })
     }
 
-    /// Takes the oldest completion in the ring. Never enters the kernel, and so may miss one that
-    /// the kernel holds back: see [`peek`](Self::peek).
-    #[inline]
-    pub fn pop(&mut self) -> Option<Cqe> {
-        self.rings.cq().pop()
-    }
-
-    /// [`pop`](Self::pop), with the second 16 bytes of a ring with `CQE32` or `CQE_MIXED`.
-    pub fn pop_wide(&mut self) -> Option<Cqe32> {
-        self.rings.cq().pop_wide()
-    }
-
-    /// Takes the oldest completion, asking the kernel first for what it holds back if the ring is
-    /// empty and that may be (CQ5). `None` is the truth: nothing had completed.
-    ///
-    /// # Errors
-    ///
-    /// [`EnterError`] from asking.
-    #[inline]
-    pub fn peek(&mut self) -> Result<Option<Cqe>, EnterError> {
-        match self.rings.cq().pop() {
-            Some(cqe) => Ok(Some(cqe)),
-            None => {
-                self.fetch()?;
-                Ok(self.rings.cq().pop())
-            }
-        }
-    }
-
-    /// Takes every completion there is, oldest first, also those that the kernel holds back (CQ5),
-    /// and returns how many. Each counts as taken before `each` sees it, even when `each` unwinds.
-    ///
-    /// # Errors
-    ///
-    /// [`EnterError`] from asking for what is held back; `each` has seen what came before.
-    #[inline]
-    pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
-        let (mut total, mut asked) = (0, false);
-        loop {
-            let count = self.rings.cq().drain(&mut each);
-            total += count;
-            let maybe_more = Gate::flagged(self.rings.halves().1) || total == 0;
-            // Asking brought nothing: there is nothing.
-            if (asked && count == 0) || !maybe_more || !self.fetch()? {
-                return Ok(total);
-            }
-            asked = true;
-        }
-    }
-
-    /// Asks the kernel for every completion that it holds back (CQ5), with one system call.
-    ///
-    /// # Errors
-    ///
-    /// [`EnterError`] from asking.
-    pub fn get_events(&mut self) -> Result<(), EnterError> {
-        self.check_mapped()?;
-        self.gate.get_events(self.rings.halves().1)
-    }
-
     /// Publishes everything pushed, without entering the kernel, and returns how many entries it
     /// has yet to consume: the `to_submit` of [`enter`](Self::enter).
     pub fn flush(&mut self) -> u32 {
         self.rings.sq().flush()
     }
 
+    /// Whether the polling thread (`SQPOLL`) sleeps, asked after [`flush`](Self::flush): then enter
+    /// with `SQ_WAKEUP` (SQ5).
+    pub fn needs_wakeup(&self) -> bool {
+        self.gate.polls() && self.rings.halves().0.needs_wakeup()
+    }
+
     /// Enters the kernel exactly once, with what is asked, for callers with a wait loop of their
-    /// own.
+    /// own. Submits no more than was pushed, whatever `to_submit` says.
     ///
     /// # Errors
     ///
-    /// The kernel's. Nothing was consumed then.
+    /// The kernel's. Nothing was consumed then. `EINVAL` for flags other than `GETEVENTS`,
+    /// `SQ_WAKEUP`, `SQ_WAIT`, `ABS_TIMER` and `NO_IOWAIT`: the others follow from `arg`, or from
+    /// how the ring is named.
     pub fn enter(
         &mut self,
         to_submit: u32,
@@ -328,6 +285,12 @@ impl Ring {
         if self.mapped == Mapped::No {
             return Err(Errno::new(libc::EBADFD));
         }
+        if !ENTER_FLAGS.contains(flags) {
+            return Err(Errno::new(libc::EINVAL));
+        }
+        // A kernel that rewinds reads as many slots as it is told, also those of a lap before
+        // (OP1).
+        let to_submit = to_submit.min(self.rings.sq().unconsumed());
         let count = self.gate.enter(to_submit, min_complete, flags, arg)?;
         if !self.gate.polls() {
             self.rings.sq().consumed(count);
@@ -369,11 +332,6 @@ impl Ring {
         self.forecast.in_flight(sq.pushed(), cq.ended())
     }
 
-    /// How many completions are ready to pop.
-    pub fn ready(&mut self) -> u32 {
-        self.rings.cq().ready()
-    }
-
     /// How many submission slots are free.
     pub fn room(&self) -> u32 {
         self.rings.halves().0.room()
@@ -394,7 +352,8 @@ impl Ring {
     }
 
     /// Changes the sizes of the ring while it is in use. Completions and entries move along. Needs
-    /// `DEFER_TASKRUN`, `NO_SQARRAY` and Linux 6.13; without `cq_entries` the completion ring is twice as long.
+    /// `DEFER_TASKRUN`, `NO_SQARRAY` and Linux 6.13; without `cq_entries` the completion ring is
+    /// twice as long.
     ///
     /// # Errors
     ///
@@ -444,24 +403,20 @@ impl Ring {
         &self.gate
     }
 
+    pub(crate) fn parts(&mut self) -> (&mut Rings, &mut Gate) {
+        (&mut self.rings, &mut self.gate)
+    }
+
+    pub(crate) fn forecast(&self) -> Forecast {
+        self.forecast
+    }
+
     pub(crate) fn rings(&self) -> &Rings {
         &self.rings
     }
 
     pub(crate) fn rings_mut(&mut self) -> &mut Rings {
         &mut self.rings
-    }
-
-    /// Asks for what the kernel may hold back, and says whether it was asked.
-    #[cold]
-    fn fetch(&mut self) -> Result<bool, EnterError> {
-        self.check_mapped()?;
-        let in_flight = self.forecast.upper_bound(self.in_flight());
-        let cq = self.rings.halves().1;
-        if !self.gate.may_hold_back(cq, in_flight) {
-            return Ok(false);
-        }
-        self.gate.get_events(cq).map(|()| true)
     }
 
     fn bounded_wait(&mut self, want: u32, bound: Bound) -> Result<Woken, EnterError> {
@@ -479,7 +434,7 @@ impl Ring {
     }
 
     #[inline]
-    fn check_mapped(&self) -> Result<(), EnterError> {
+    pub(crate) fn check_mapped(&self) -> Result<(), EnterError> {
         match self.mapped {
             Mapped::Yes => Ok(()),
             Mapped::No => Err(EnterError::new(0, EnterCause::Unmapped)),
@@ -492,8 +447,10 @@ impl Drop for Ring {
     fn drop(&mut self) {
         let idle = self.forecast == Forecast::Counted && self.in_flight() == 0;
         if idle && !self.gate.polls() {
-            // SAFETY: every request that was pushed has ended, and no thread polls; nothing can be
-            // submitted any more (RG1).
+            // SAFETY: no thread polls, nothing can be submitted any more, and as far as pushes tell
+            // every request has ended (RG1). Where completions came that no push announced the
+            // count may be short; then the kernel still has the pages pinned, and they outlive the
+            // map.
             unsafe { self.rings.found_idle() };
         }
     }

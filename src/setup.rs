@@ -39,7 +39,7 @@ use annulus_sys::kernel::Kernel;
 use annulus_sys::map::Pages;
 use annulus_sys::rings::{MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request, Rings, SetupFailure};
 
-use crate::denied::{self, SetupError};
+use crate::denied::{self, FlagName, SetupError};
 
 /// What ring to make. See the [module](self) for what it starts from.
 #[derive(Debug, Clone)]
@@ -203,6 +203,11 @@ impl<'a> Setup<'a> {
         self
     }
 
+    /// The flags that were asked for by name.
+    pub(crate) fn flags(&self) -> SetupFlags {
+        self.request.flags
+    }
+
     /// Makes and maps the ring, `extra` flags added to those that were asked for.
     pub(crate) fn rings(&self, extra: SetupFlags) -> Result<Rings, SetupError> {
         self.check()?;
@@ -235,6 +240,12 @@ impl<'a> Setup<'a> {
     fn check(&self) -> Result<(), SetupError> {
         let flags = self.request.flags;
         let refuse = |reason| Err(SetupError::Invalid { reason });
+        let known: SetupFlags = flags.iter_names().map(|(_, flag)| flag).collect();
+        if flags != known {
+            // It might change what a slot means, as others have.
+            let flag = FlagName(flags - known);
+            return Err(SetupError::Unsupported { flag, since: denied::NEWER });
+        }
         if let Some((_, reason)) = BY_METHOD.iter().find(|(flag, _)| flags.intersects(*flag)) {
             return refuse(reason);
         }

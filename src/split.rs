@@ -11,6 +11,10 @@
 //! of one issuer (`SINGLE_ISSUER`, and so `DEFER_TASKRUN`): there the kernel refuses the second
 //! thread.
 //!
+//! [`Setup::new`](crate::Setup::new) makes a ring of one issuer where the kernel can; start from
+//! [`Setup::plain`](crate::Setup::plain) instead. With `COOP_TASKRUN`, completions wait until the
+//! submitter enters the kernel, whatever the reaper asks.
+//!
 //! A request runs on behalf of the thread that submitted it: when that thread exits, what is still
 //! in flight is cancelled. And the reaper cannot know what the submitter is about to submit, so
 //! none of its waits is refused as hopeless.
@@ -24,7 +28,7 @@ use annulus_sys::cq::CompletionRing;
 use annulus_sys::rings::Rings;
 use annulus_sys::sq::{Full, PushWideError, SubmissionRing};
 
-use crate::chain::Chain;
+use crate::chain::{Chain, check_size};
 use crate::enter::Gate;
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::forecast::Forecast;
@@ -70,6 +74,26 @@ impl Submitter {
         unsafe { self.sq.push(sqe) }
     }
 
+    /// As [`Ring::push_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::push_with`].
+    ///
+    /// # Safety
+    ///
+    /// As [`push`](Self::push).
+    #[inline]
+    pub unsafe fn push_with(&mut self, fill: impl FnOnce(&mut Sqe)) -> Result<(), Full> {
+        let forecast = &mut self.forecast;
+        let fill = |sqe: &mut Sqe| {
+            fill(sqe);
+            forecast.note(sqe);
+        };
+        // SAFETY: as promised to `Submitter::push_with`.
+        unsafe { self.sq.push_with(fill) }
+    }
+
     /// As [`Ring::push_wide`].
     ///
     /// # Errors
@@ -91,10 +115,11 @@ impl Submitter {
     ///
     /// As [`Ring::reserve`].
     pub fn reserve(&mut self, count: u32) -> Result<Chain<'_>, EnterError> {
+        check_size(count, self.sq.entries())?;
         let mut submitted = 0;
         if self.sq.room() < count {
             submitted = self.submit()?;
-            if self.gate.polls() && self.sq.entries() >= count {
+            if self.gate.polls() {
                 self.gate.wait_for_room(&mut self.sq, count)?;
             }
         }
@@ -212,6 +237,21 @@ impl Reaper {
     /// As [`Ring::wait_timeout`].
     pub fn wait_timeout(&mut self, want: u32, timeout: Duration) -> Result<Woken, EnterError> {
         self.gate.wait(&mut self.cq, want, Bound { timeout: Some(timeout), min_wait: None })
+    }
+
+    /// As [`Ring::wait_min`], but no wait is refused as hopeless.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::wait_min`].
+    pub fn wait_min(
+        &mut self,
+        want: u32,
+        min_wait: Duration,
+        timeout: Duration,
+    ) -> Result<Woken, EnterError> {
+        let bound = Bound { timeout: Some(timeout), min_wait: Some(min_wait) };
+        self.gate.wait(&mut self.cq, want, bound)
     }
 
     /// How many completions are ready to pop.

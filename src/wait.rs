@@ -1,10 +1,12 @@
-//! One wait: how many completions are wanted, until when, and what it means that the kernel came back.
+//! One wait: how many completions are wanted, until when, and what it means that the kernel came
+//! back.
 //!
 //! | the kernel comes back with | and | so |
 //! |---|---|---|
 //! | anything | enough is ready | ready |
 //! | anything | the minimum wait is over, and one is ready | ready |
 //! | `ETIME`, or a count | the time is up | timed out |
+//! | a count | the device is polled, and something is ready | take that first |
 //! | a count | the device is polled, or slots are not completions | wait on |
 //! | a count | none of these | interrupted by a signal |
 //!
@@ -138,6 +140,10 @@ impl Wait {
         let time_up = back == Back::TimeUp;
         if self.past(self.bound.timeout) || (time_up && self.bound.min_wait.is_none()) {
             return Ok(Some(Woken::TimedOut));
+        }
+        let (ready, want) = (cq.ready(), self.want);
+        if early == Early::Maybe && ready > 0 {
+            return Err(EnterError::new(submitted, EnterCause::ReadyFirst { ready, want }));
         }
         // The kernel counts slots: on a mixed ring it may have counted enough where we have not.
         // And it comes back early from a device that it polls.

@@ -174,8 +174,8 @@ impl CompletionRing {
         }
         let mut wide = self.take_wide();
         if wide.is_none() && self.look_for_more() {
-            // What we knew of was fillers: Linux posts one alone when the completion behind it finds
-            // no room yet.
+            // What we knew of was fillers: Linux posts one alone when the completion behind it
+            // finds no room yet.
             wide = self.take_wide();
         }
         self.head.publish(self.next); // CQ4

@@ -74,14 +74,23 @@ impl Group {
             Whose::Ours => {
                 let map = Map::own(len, Pages::Ordinary)?;
                 reg.ring_addr = map.address();
-                register(base, RegisterOp::PBUF_RING, &mut reg)?;
+                if let Err(errno) = register(base, RegisterOp::PBUF_RING, &mut reg) {
+                    // SAFETY: the kernel refused the memory, so it has no use for it (RG1).
+                    unsafe { map.found_idle() };
+                    return Err(errno);
+                }
                 map
             }
             Whose::Kernels => {
                 reg.flags |= PbufRingFlags::MMAP;
                 register(base, RegisterOp::PBUF_RING, &mut reg)?;
                 let offset = OFF_PBUF_RING | u64::from(id) << OFF_PBUF_SHIFT;
-                base.kernel().map(base.fd(), offset, len)?
+                let map = base.kernel().map(base.fd(), offset, len);
+                if map.is_err() {
+                    let mut reg = BufReg { bgid: id, ..BufReg::default() };
+                    let _ = register(base, RegisterOp::UNREGISTER_PBUF_RING, &mut reg);
+                }
+                map?
             }
         };
         let slots = map.at::<Slot<Buf>>(0, entries.count() as usize);

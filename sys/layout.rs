@@ -279,9 +279,9 @@ impl OwnMemory {
 pub const MAX_SQ_ENTRIES: u32 = 32768;
 /// The most completion entries that the kernel gives.
 pub const MAX_CQ_ENTRIES: u32 = 2 * MAX_SQ_ENTRIES;
-/// More than the words before the first completion take, and the padding behind the last, on any
-/// kernel: 64 to 384 bytes.
-const OWN_HEADER: usize = 512;
+/// Far more than the words before the first completion take, and the padding behind the last: 64 to
+/// 384 bytes on the kernels that we know. A kernel that wanted more would reach past the end.
+const OWN_HEADER: usize = 4096;
 
 fn units(entries: Entries, width: Width) -> usize {
     let count = entries.count() as usize;

@@ -6,7 +6,9 @@
 //! | our own | us, the kernel pins it (`IORING_SETUP_NO_MMAP`, buffer rings) | leaked, unless idle: RG1 |
 //!
 //! No mapping is inherited over fork (`MADV_DONTFORK`): a child that shared the rings would move
-//! our indices behind our back. A child that touches them faults instead.
+//! our indices behind our back. A child that touches them faults, unless it has mapped something of
+//! its own there since; so a child must not use the rings of its parent, and dropping them is
+//! harmless.
 //!
 //! Leaves to others: where in a mapping which word lies (`rings`).
 //!
@@ -38,7 +40,7 @@ pub enum Pages {
 /// The bytes in a huge page.
 pub const HUGE_PAGE: usize = 2 << 20;
 
-/// A shared mapping.
+/// A mapping.
 #[derive(Debug)]
 pub struct Map {
     base: NonNull<u8>,
@@ -94,7 +96,7 @@ impl Map {
     pub fn own(len: usize, pages: Pages) -> Result<Self, Errno> {
         let mut options = MmapOptions::new();
         let len = match pages {
-            Pages::Ordinary => len.next_multiple_of(page_size()),
+            Pages::Ordinary => len.max(1).next_multiple_of(page_size()),
             Pages::Huge => {
                 options.huge(Some(21));
                 len.next_multiple_of(HUGE_PAGE)
@@ -133,7 +135,7 @@ impl Map {
         self.len
     }
 
-    /// Whether nothing is mapped. Never true: `mmap(2)` refuses a length of 0.
+    /// Whether nothing is mapped.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -4,7 +4,7 @@
 //!        tail      written             end
 //!   ──────┴───────────┴─────────────────┴──────
 //!          flushed │  reserved, filled   │        commit ──► written stays, the rest goes back
-//!          or not  │  from the left      │        drop   ──► written goes back to where it was
+//!          or not  │  from the left      │        drop   ──► as if nothing had been
 //! ```
 //!
 //! A chain of linked entries that a flush cuts in two is two chains: the kernel ends a chain where
@@ -22,21 +22,16 @@ use crate::sq::{Full, Mark, PushWideError, SubmissionRing};
 #[must_use = "what was pushed into a reservation is dropped with it, unless it is committed"]
 pub struct Reservation<'a> {
     ring: &'a mut SubmissionRing,
-    start: Mark,
+    /// Up to where the reservation is filled. The ring learns of it when it is committed, so that a
+    /// reservation that is dropped, or forgotten, never was.
+    filled: Mark,
     end: Index,
-    fate: Fate,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Forgotten,
-    Kept,
 }
 
 impl<'a> Reservation<'a> {
     /// What lies between `written` and `end`, which the caller knows to be free.
     pub(crate) fn new(ring: &'a mut SubmissionRing, end: Index) -> Self {
-        Self { start: ring.mark(), end, fate: Fate::Forgotten, ring }
+        Self { filled: ring.mark(), end, ring }
     }
 
     /// Writes `sqe` into the next reserved slot.
@@ -53,7 +48,7 @@ impl<'a> Reservation<'a> {
             return Err(Full);
         }
         // SAFETY: as promised to `Reservation::push`.
-        unsafe { self.ring.push(sqe) }
+        self.beyond(|ring| unsafe { ring.push(sqe) })
     }
 
     /// Writes a 128-byte entry into the next reserved slots.
@@ -66,11 +61,11 @@ impl<'a> Reservation<'a> {
     ///
     /// As for [`SubmissionRing::push_wide`], from [`commit`](Self::commit) on.
     pub unsafe fn push_wide(&mut self, sqe: Sqe128) -> Result<(), PushWideError> {
-        let (before, left) = (self.ring.mark(), self.left());
+        let (before, left) = (self.filled, self.left());
         // SAFETY: as promised to `Reservation::push_wide`.
-        unsafe { self.ring.push_wide(sqe) }?;
-        if self.ring.mark().written.distance_from(before.written) > left {
-            self.ring.go_back(before); // Past the end.
+        self.beyond(|ring| unsafe { ring.push_wide(sqe) })?;
+        if self.filled.written.distance_from(before.written) > left {
+            self.filled = before; // Past the end.
             return Err(PushWideError::Full);
         }
         Ok(())
@@ -78,19 +73,24 @@ impl<'a> Reservation<'a> {
 
     /// How many reserved slots are left.
     pub fn left(&self) -> u32 {
-        self.end.distance_from(self.ring.mark().written)
+        self.end.distance_from(self.filled.written)
     }
 
     /// Keeps what was pushed. Slots that are left over go back to the ring.
-    pub fn commit(mut self) {
-        self.fate = Fate::Kept;
+    pub fn commit(self) {
+        self.ring.go_to(self.filled);
     }
-}
 
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        if self.fate == Fate::Forgotten {
-            self.ring.go_back(self.start);
-        }
+    /// Pushes behind what is filled, and leaves the ring as it was before the reservation.
+    fn beyond<E>(
+        &mut self,
+        push: impl FnOnce(&mut SubmissionRing) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = self.ring.mark();
+        self.ring.go_to(self.filled);
+        let pushed = push(self.ring);
+        self.filled = self.ring.mark();
+        self.ring.go_to(start);
+        pushed
     }
 }

@@ -35,7 +35,7 @@ pub use crate::layout::{MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request};
 use crate::map::Map;
 use crate::opcode::RegisterOp;
 use crate::sq::SubmissionRing;
-use crate::syscall::{RingFd, RingRef};
+use crate::syscall::{RingFd, RingRef, thread_id};
 
 /// Why there is no ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct Base {
     kernel: Kernel,
     fd: RingFd,
     params: Params,
+    /// The thread that made the ring, to which the index of a ring without descriptor belongs.
+    thread: i32,
     /// Where the rings of this descriptor lie, to tell whose halves are whose.
     memory: Mutex<Weak<[Map]>>,
 }
@@ -210,8 +212,8 @@ impl Rings {
             return Err(ResizeFailure::Refused(Errno::new(libc::EINVAL)));
         }
         // The kernel sees no index of a rewinding ring, and would copy none of what is written. It
-        // copies half of each wide entry and completion (until 7.0: seen up to 6.19), and tears a wide
-        // entry of a mixed ring apart at the new end. So these move only while they are empty.
+        // copies half of each wide entry and completion (until 7.0: seen up to 6.19), and tears a
+        // wide entry of a mixed ring apart at the new end. So these move only while they are empty.
         let entries_stay = SetupFlags::SQ_REWIND | SetupFlags::SQE128 | SetupFlags::SQE_MIXED;
         let entries_lost = flags.intersects(entries_stay) && self.sq.unconsumed() > 0;
         if entries_lost || (flags.contains(SetupFlags::CQE32) && self.cq.ready() > 0) {
@@ -266,7 +268,8 @@ pub enum ResizeFailure {
 impl Base {
     fn new(kernel: &Kernel, fd: RingFd, params: Params) -> Self {
         let nowhere: Weak<[Map; 0]> = Weak::new();
-        Self { kernel: kernel.clone(), fd, params, memory: Mutex::new(nowhere) }
+        let thread = thread_id();
+        Self { kernel: kernel.clone(), fd, params, thread, memory: Mutex::new(nowhere) }
     }
 
     /// Takes note of where the rings lie now.
@@ -278,6 +281,12 @@ impl Base {
     fn is_in(&self, memory: &Arc<[Map]>) -> bool {
         let ours = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         Weak::ptr_eq(&ours, &Arc::downgrade(memory))
+    }
+
+    /// Whether the ring can be named on this thread. The index of a ring without descriptor names
+    /// nothing, or another ring, on any thread but the one that made it.
+    fn is_here(&self) -> bool {
+        matches!(self.fd, RingFd::Owned(_)) || self.thread == thread_id()
     }
 
     /// The kernel behind the ring.
@@ -299,7 +308,7 @@ impl Base {
     ///
     /// # Errors
     ///
-    /// The kernel's.
+    /// The kernel's; `EBADF` for a ring without descriptor on a thread that did not make it.
     ///
     /// # Safety
     ///
@@ -310,6 +319,9 @@ impl Base {
         arg: *mut libc::c_void,
         count: u32,
     ) -> Result<u32, Errno> {
+        if !self.is_here() {
+            return Err(Errno::new(libc::EBADF));
+        }
         // SAFETY: as promised to `Base::register`.
         unsafe { self.kernel.register(self.fd.by_ref(), op, arg, count) }
     }
@@ -317,10 +329,11 @@ impl Base {
 
 impl Drop for Base {
     fn drop(&mut self) {
-        if let RingFd::Registered(index) = self.fd {
-            // A descriptor closes itself; a registered ring is let go by its index. On a thread
-            // that is not the ring's the kernel refuses, and the end of that thread lets the ring
-            // go.
+        // A descriptor closes itself; a registered ring is let go of by its index, on its thread.
+        // Elsewhere the end of that thread lets it go.
+        if let RingFd::Registered(index) = self.fd
+            && self.is_here()
+        {
             let mut update = RsrcUpdate { offset: index, resv: 0, data: 0 };
             let arg = (&raw mut update).cast();
             let ring = RingRef::registered(index);

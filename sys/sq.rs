@@ -98,7 +98,8 @@ pub struct Full;
 
 impl core::fmt::Display for Full {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the submission ring is full: submit what was pushed, then push again")
+        f.write_str("the submission ring is full: submit what was pushed (a polling ring: wait for room), then \
+             push again")
     }
 }
 
@@ -260,7 +261,9 @@ impl SubmissionRing {
     ///
     /// # Safety
     ///
-    /// As for [`push`](Self::push).
+    /// As for [`push`](Self::push). On a mixed ring the operation must be one of 128 bytes, and
+    /// such a one must be pushed here: the kernel tells the width by the opcode, and would take the
+    /// second half, or the next entry, for what it is not.
     pub unsafe fn push_wide(&mut self, sqe: Sqe128) -> Result<(), PushWideError> {
         let Sqe128 { first, rest } = sqe;
         let rest = Sqe::from_words(rest);
@@ -324,7 +327,7 @@ impl SubmissionRing {
                 self.unconsumed()
             }
             // The kernel starts at slot 0 and takes as many as enter says; entering orders SQ3. The
-            // store says nothing to it, but a forked child, which has no such memory, ends here
+            // store says nothing to it, but a forked child, which has no such memory, faults here
             // before it submits what is ours.
             Turn::Rewind => {
                 self.tail.publish(Index::ZERO);
@@ -403,14 +406,14 @@ impl SubmissionRing {
         SqRingFlags::from_bits_retain(self.flags.after_publish()).contains(SqRingFlags::NEED_WAKEUP)
     }
 
-    /// Up to where we have written, to go back to.
+    /// Up to where we have written, to come back to.
     pub(crate) fn mark(&self) -> Mark {
         Mark { written: self.written, hollow: self.hollow }
     }
 
-    /// Forgets what was written since `mark`. Nothing of it was flushed, so it is ours to forget
-    /// (SQ3).
-    pub(crate) fn go_back(&mut self, mark: Mark) {
+    /// Goes on from `mark`: behind what a reservation holds, or back to where it began. Nothing
+    /// beyond was flushed, so it is ours to move in (SQ3).
+    pub(crate) fn go_to(&mut self, mark: Mark) {
         Mark { written: self.written, hollow: self.hollow } = mark;
         self.limit = self.written;
     }

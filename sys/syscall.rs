@@ -237,6 +237,12 @@ pub unsafe fn register(
     })
 }
 
+/// The kernel's number for this thread. Unlike std's, a forked child's differs from its parent's.
+pub fn thread_id() -> i32 {
+    // SAFETY: `gettid` has no preconditions, because it only looks a number up.
+    unsafe { libc::gettid() }
+}
+
 /// `duration` in microseconds, rounded up so that a short wait is not none.
 fn whole_micros(duration: Duration) -> u32 {
     let micros = duration.as_nanos().div_ceil(1000);

@@ -211,3 +211,68 @@ fn a_submitter_waits_for_room_as_a_ring_does() {
     })));
     assert_eq!(submitter.reserve(3).map(|chain| chain.left()), Ok(3));
 }
+
+#[test]
+fn sq3_a_chain_that_is_forgotten_never_was() {
+    let (mut ring, kernel) = plain();
+    push(&mut ring, [1]);
+    let mut chain = ring.reserve(2).expect("room");
+    // SAFETY: a NOP, which points to nothing (OP1).
+    unsafe { chain.push(Sqe { user_data: 2, ..Sqe::ZERO }) }.expect("reserved");
+    std::mem::forget(chain);
+    push(&mut ring, [3]);
+    assert_eq!(ring.submit(), Ok(2));
+    assert_eq!(kernel.took(), [(2, 0, NONE)]);
+    assert_eq!(
+        [ring.pop(), ring.pop()].map(|cqe| cqe.map(|cqe| cqe.user_data)),
+        [Some(1), Some(3)]
+    );
+}
+
+#[test]
+fn op1_an_enter_of_ones_own_submits_no_more_than_was_pushed() {
+    // A kernel that rewinds reads as many slots as it is told, also those of the lap before.
+    let flags = SetupFlags::SQ_REWIND | SetupFlags::NO_SQARRAY;
+    let (mut ring, kernel) = ring(flags);
+    push(&mut ring, [1]);
+    assert_eq!(ring.submit(), Ok(1));
+    kernel.took();
+    assert_eq!(ring.enter(4, 0, NONE, annulus_sys::syscall::EnterArg::None).ok(), Some(0));
+    assert_eq!(kernel.took(), [(0, 0, NONE)]);
+}
+
+#[test]
+fn an_enter_of_ones_own_names_no_other_ring() {
+    let (mut ring, kernel) = plain();
+    let forms = [EnterFlags::REGISTERED_RING, EnterFlags::EXT_ARG, EnterFlags::EXT_ARG_REG];
+    let unknown = EnterFlags::from_bits_retain(1 << 20);
+    for flags in forms.into_iter().chain([unknown]) {
+        let refused = ring.enter(0, 0, flags, annulus_sys::syscall::EnterArg::None);
+        assert!(refused.is_err_and(|errno| errno.is(libc::EINVAL)), "{flags:?}");
+    }
+    assert_eq!(kernel.took(), []);
+}
+
+#[test]
+fn a_device_is_polled_only_while_nothing_is_ready_and_that_is_told() {
+    let (mut ring, kernel) = ring(SetupFlags::IOPOLL);
+    push(&mut ring, [1, 2]);
+    kernel.enters(Enter::Consume(2));
+    assert_eq!(ring.submit(), Ok(2));
+    kernel.took();
+    kernel.enters(Enter::Run(Box::new(|kernel, _| {
+        assert!(kernel.post(Cqe::ZERO));
+        Ok(0)
+    })));
+    let cause = EnterCause::ReadyFirst { ready: 1, want: 2 };
+    assert_eq!(ring.wait(2), Err(error(0, cause)));
+    assert_eq!(kernel.took(), [(0, 2, GETEVENTS)]);
+}
+
+#[test]
+fn a_flag_that_nobody_knows_is_not_asked_for() {
+    let kernel = GateKernel::new();
+    let flag = SetupFlags::from_bits_retain(1 << 30);
+    assert!(Setup::plain(4).with(flag).kernel(kernel.doors()).build().is_err());
+    assert_eq!(kernel.setups(), []);
+}

@@ -163,7 +163,8 @@ fn a_reservation_waits_until_the_thread_has_made_room() {
     // No waiting makes a ring longer.
     push(&mut ring, [5]);
     let error = ring.reserve(5).map(drop).unwrap_err();
-    assert_eq!(error, EnterError { submitted: 1, cause: EnterCause::OutOfRequests });
+    let cause = EnterCause::TooFewSlots { count: 5, entries: 4 };
+    assert_eq!(error, EnterError { submitted: 0, cause });
     assert_eq!(kernel.took(), []);
 }
 

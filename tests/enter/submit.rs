@@ -211,8 +211,9 @@ fn a_reservation_submits_to_make_room() {
     assert_eq!(kernel.took(), [(2, 0, NONE)]);
     push(&mut ring, [3]);
     let error = ring.reserve(5).map(drop).unwrap_err();
-    assert_eq!(error, EnterError { submitted: 1, cause: EnterCause::OutOfRequests });
-    assert_eq!(kernel.took(), [(1, 0, NONE)]);
+    let cause = EnterCause::TooFewSlots { count: 5, entries: 4 };
+    assert_eq!(error, EnterError { submitted: 0, cause });
+    assert_eq!(kernel.took(), []);
 }
 
 #[test]

@@ -335,14 +335,14 @@ fn narrow() -> Result<(), Failed> {
 }
 
 /// Where the ring of `setup` lies in own memory: the rings, the entries.
-fn own_places(ring: &Ring) -> [usize; 2] {
+pub fn own_places(ring: &Ring) -> [usize; 2] {
     let params = ring.base().params();
     [params.cq_off.user_addr, params.sq_off.user_addr]
         .map(|at| usize::try_from(at).expect("an address"))
 }
 
 /// Whether something is mapped at `address`.
-fn is_mapped(address: usize) -> bool {
+pub fn is_mapped(address: usize) -> bool {
     let page = std::ptr::without_provenance_mut(address - address % page_size());
     let mut residency = 0_u8;
     // SAFETY: one live byte for one page, because `residency` is a local.

@@ -15,8 +15,8 @@ struct Floor {
 
 /// The ring's life in use.
 const F6: &[&str] = &[
-    "forecast", "chain", "wait", "enter", "ring", "split", "disabled", "notify", "inspect", "buf",
-    "inflight", "scope", "lease",
+    "forecast", "chain", "wait", "enter", "ring", "reap", "split", "disabled", "notify", "inspect",
+    "buf", "inflight", "scope", "lease",
 ];
 
 /// The floors of `docs/ARCHITECTURE.md`, lowest first. They are also the reading order.

@@ -1,0 +1,132 @@
+//! Taking completions, and asking for those that the kernel holds back.
+//!
+//! ```text
+//!   pop     the ring ──► one                      never enters
+//!   peek    the ring, else the kernel ──► one     enters if the ring is empty and more may be held
+//!   drain   the ring, and the kernel ──► all      enters while the kernel says that it holds more
+//! ```
+//!
+//! The kernel holds completions back when the ring overflows, and when it defers task work; with
+//! `TASKRUN_FLAG` it says so in the shared flags. CQ5: nothing is presumed absent that was not
+//! asked for. Each completion is out of the ring before the caller's code sees it, so that code may
+//! push, panic, or drop the ring.
+
+use annulus_sys::abi::{Cqe, Cqe32};
+
+use crate::enter::Gate;
+use crate::error::EnterError;
+use crate::ring::Ring;
+
+impl Ring {
+    /// Takes the oldest completion in the ring. Never enters the kernel, and so may miss one that
+    /// the kernel holds back: see [`peek`](Self::peek).
+    #[inline]
+    pub fn pop(&mut self) -> Option<Cqe> {
+        self.rings_mut().cq().pop()
+    }
+
+    /// [`pop`](Self::pop), with the second 16 bytes of a ring with `CQE32` or `CQE_MIXED`.
+    pub fn pop_wide(&mut self) -> Option<Cqe32> {
+        self.rings_mut().cq().pop_wide()
+    }
+
+    /// Takes the oldest completion, asking the kernel first for what it holds back if the ring is
+    /// empty and that may be (CQ5). `None` is the truth: nothing had completed.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`] from asking.
+    #[inline]
+    pub fn peek(&mut self) -> Result<Option<Cqe>, EnterError> {
+        if let Some(cqe) = self.pop() {
+            return Ok(Some(cqe));
+        }
+        self.fetch()?;
+        Ok(self.pop())
+    }
+
+    /// Takes every completion there is, oldest first, and returns how many. Each counts as taken
+    /// before `each` sees it, even when `each` unwinds.
+    ///
+    /// Also those that the kernel says it holds back, and those that it holds back without a sign
+    /// (`DEFER_TASKRUN` or `COOP_TASKRUN` without `TASKRUN_FLAG`, `IOPOLL`) if the ring was empty
+    /// (CQ5).
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`] from asking for what is held back; `each` has seen what came before.
+    #[inline]
+    pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
+        let (mut total, mut asked) = (0, false);
+        loop {
+            let count = self.rings_mut().cq().drain(&mut each);
+            total += count;
+            if !self.may_bring_more(total, count, &mut asked)? {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// [`drain`](Self::drain), with the second 16 bytes of each completion.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain).
+    pub fn drain_wide(&mut self, mut each: impl FnMut(Cqe32)) -> Result<u32, EnterError> {
+        let (mut total, mut asked) = (0, false);
+        loop {
+            let count = self.rings_mut().cq().drain_wide(&mut each);
+            total += count;
+            if !self.may_bring_more(total, count, &mut asked)? {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Asks the kernel for every completion that it holds back (CQ5), with one system call.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`] from asking.
+    pub fn get_events(&mut self) -> Result<(), EnterError> {
+        self.check_mapped()?;
+        let (rings, gate) = self.parts();
+        gate.get_events(rings.halves().1)
+    }
+
+    /// How many completions are ready to pop.
+    pub fn ready(&mut self) -> u32 {
+        self.rings_mut().cq().ready()
+    }
+
+    /// After a drain that took `count`, and `total` with those before: whether the kernel was asked
+    /// for more.
+    #[inline]
+    fn may_bring_more(
+        &mut self,
+        total: u32,
+        count: u32,
+        asked: &mut bool,
+    ) -> Result<bool, EnterError> {
+        let maybe_more = Gate::flagged(self.rings().halves().1) || total == 0;
+        // Asking brought nothing: there is nothing.
+        if (*asked && count == 0) || !maybe_more {
+            return Ok(false);
+        }
+        *asked = true;
+        self.fetch()
+    }
+
+    /// Asks for what the kernel may hold back, and says whether it was asked.
+    #[cold]
+    fn fetch(&mut self) -> Result<bool, EnterError> {
+        self.check_mapped()?;
+        let in_flight = self.forecast().upper_bound(self.in_flight());
+        let (rings, gate) = self.parts();
+        let cq = rings.halves().1;
+        if !gate.may_hold_back(cq, in_flight) {
+            return Ok(false);
+        }
+        gate.get_events(cq).map(|()| true)
+    }
+}
