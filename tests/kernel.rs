@@ -5,9 +5,9 @@
 //! | `cargo test --test kernel` | on this kernel |
 //! | `tests/kernels/run 5.10 7.3` | on others, in QEMU |
 //!
-//! A test says what it needs ([`Need`]). Where the kernel lacks that, the test is not run and counts as
-//! ignored, with the reason in its line: `test [needs Linux 6.18: CQE_MIXED] … ignored`. Some run in a
-//! child process of this program, which finds its part in `ANNULUS_CHILD`.
+//! A test says what it needs ([`Need`]). Where the kernel lacks that, the test is not run and
+//! counts as ignored, with the reason in its line: `test [needs Linux 6.18: CQE_MIXED] … ignored`.
+//! Some run in a child process of this program, which finds its part in `ANNULUS_CHILD`.
 
 use libtest_mimic::{Arguments, Conclusion};
 

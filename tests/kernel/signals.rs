@@ -1,7 +1,7 @@
 //! Waits that a signal ends, and the masks that decide which signals do.
 //!
-//! The kernel says `EINTR` only where nothing was submitted and nothing is ready; else it answers with
-//! the count. We tell both.
+//! The kernel says `EINTR` only where nothing was submitted and nothing is ready; else it answers
+//! with the count. We tell both.
 #![allow(unsafe_code, reason = "sends signals, and says which")]
 
 use std::io::Write;

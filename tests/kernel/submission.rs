@@ -1,4 +1,5 @@
-//! Entries on their way to the kernel: refused, filled in place, set aside, chained, consumed in part.
+//! Entries on their way to the kernel: refused, filled in place, set aside, chained, consumed in
+//! part.
 //!
 //! Indices near the wrap cannot be had here: see `layouts`.
 #![allow(unsafe_code, reason = "pushes entries, and tampers with the index array")]
@@ -254,7 +255,9 @@ fn chain_too_long() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
     push(&mut ring, nop(1));
     let error = ring.reserve(5).map(drop).expect_err("there are four slots");
-    assert_eq!((error.cause, error.submitted), (EnterCause::OutOfRequests, 1));
+    let cause = EnterCause::TooFewSlots { count: 5, entries: 4 };
+    assert_eq!((error.cause, error.submitted), (cause, 0));
+    assert_eq!(ring.submit_and_wait(1), Ok(1), "what was pushed before is still there");
     assert_eq!(drain_words(&mut ring), [1]);
     Ok(())
 }
@@ -385,7 +388,8 @@ impl Tampering {
         let words: NonNull<AtomicU32> = self.map.at(offset as usize, index + 1);
         // SAFETY: in bounds, because `at` checked.
         let word = unsafe { words.add(index) };
-        // SAFETY: mapped as long as `self`; the kernel and we access it atomically or not at all (SQ3).
+        // SAFETY: mapped as long as `self`; the kernel and we access it atomically or not at all
+        // (SQ3).
         unsafe { word.as_ref() }
     }
 }

@@ -345,8 +345,8 @@ fn region() -> Result<(), Failed> {
         ..MemRegionReg::default()
     };
     let base = disabled.rings().base();
-    // SAFETY: one live argument that names a live description of memory that is never unmapped, since
-    // `Map::own` leaks it (RG1).
+    // SAFETY: one live argument that names a live description of memory that is never unmapped,
+    // since `Map::own` leaks it (RG1).
     unsafe { base.register(RegisterOp::MEM_REGION, (&raw mut arg).cast(), 1) }?;
     let mut ring = disabled.enable().map_err(|(_, errno)| format!("enable: {errno}"))?;
     let (from, mut to) = std::io::pipe()?;
