@@ -107,7 +107,8 @@ pub enum SetupError {
     ScatteredMemory,
     /// Too many files are open.
     #[error(
-        "too many open files; the limit is {limit}: close some, or raise it (ulimit -n, RLIMIT_NOFILE)"
+        "too many open files; the limit is {limit}: close some, or raise it (ulimit -n, \
+         RLIMIT_NOFILE)"
     )]
     TooManyFiles {
         /// The soft limit `RLIMIT_NOFILE`.

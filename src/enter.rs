@@ -11,8 +11,8 @@
 //!
 //! The kernel skips the wait, and the overflow list, when it did not consume all that it was given;
 //! then we enter again, for the rest. It answers with the count whenever it consumed anything, also
-//! when a signal or a timeout ended the wait; then we tell them apart by what is ready, and by the
-//! clock.
+//! when a signal or a timeout ended the wait, and it comes back early for reasons of its own; what
+//! that means is told in `wait`.
 //!
 //! Keeps CQ5. Leaves to others: what was pushed, and whose the completions are.
 #![allow(unsafe_code, reason = "enters the kernel")]
@@ -234,7 +234,10 @@ impl Gate {
                     if count == pending && cq.ready() >= want {
                         return Ok(count);
                     }
-                    submitted = Self::fell_short(sq, cq, want, pending, count)?;
+                    if stuck(sq, pending, count) {
+                        return Err(EnterError::new(0, EnterCause::OutOfRequests));
+                    }
+                    submitted = count;
                 }
                 Err(errno) => return Err(EnterError::new(0, errno)),
             }
@@ -254,7 +257,7 @@ impl Gate {
         bound: Bound,
         mut submitted: u32,
     ) -> Result<(u32, Woken), EnterError> {
-        let wait = Wait::new(self.features(), cq, want, bound)?;
+        let mut wait = Wait::new(self.features(), cq, want, bound)?;
         if self.polls() {
             submitted += self.publish(sq)?;
         }
@@ -297,7 +300,7 @@ impl Gate {
         want: u32,
         bound: Bound,
     ) -> Result<Woken, EnterError> {
-        let wait = Wait::new(self.features(), cq, want, bound)?;
+        let mut wait = Wait::new(self.features(), cq, want, bound)?;
         loop {
             let missing = wait.missing(cq);
             if missing == 0 {
@@ -377,26 +380,6 @@ impl Gate {
         self.took(sq, count);
         if stuck(sq, pending, count) {
             return Err(EnterError::new(before, EnterCause::OutOfRequests));
-        }
-        Ok(count)
-    }
-
-    /// What it means that the kernel consumed `count` of `pending` entries, and fewer completions
-    /// than `want` are ready. `Ok`: go on.
-    #[cold]
-    fn fell_short(
-        sq: &SubmissionRing,
-        cq: &CompletionRing,
-        want: u32,
-        pending: u32,
-        count: u32,
-    ) -> Result<u32, EnterError> {
-        if stuck(sq, pending, count) {
-            return Err(EnterError::new(0, EnterCause::OutOfRequests));
-        }
-        // All went in, and too little came: a signal ended the wait.
-        if count == pending && cq.slots_ready() < want {
-            return Err(EnterError::new(count, EnterCause::Interrupted));
         }
         Ok(count)
     }

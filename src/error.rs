@@ -36,8 +36,10 @@ pub struct EnterError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EnterCause {
-    /// A signal handler ran before enough completions were there. Wait again; nothing needs to be
-    /// submitted again.
+    /// A signal handler ran before enough completions were there, and nothing else was to be told.
+    /// Wait again; nothing needs to be submitted again. A signal that comes while entries are
+    /// submitted, or some completions are ready, the kernel does not tell of; then the wait goes
+    /// on.
     #[error("a signal arrived before enough completions did: wait again")]
     Interrupted,
     /// The kernel had no memory for another request. Take completions, then submit again.
@@ -48,14 +50,14 @@ pub enum EnterCause {
     CompletionsPending,
     /// The kernel had no memory to keep an overflowing completion, and dropped it.
     #[error(
-        "the kernel dropped a completion for lack of memory, so a request will never complete: take \
-         completions more often, or make the completion ring larger"
+        "the kernel dropped a completion for lack of memory, so a request will never complete: \
+         take completions more often, or make the completion ring larger"
     )]
     CompletionsLost,
     /// The ring belongs to another thread (`SINGLE_ISSUER`).
     #[error(
-        "the ring belongs to one thread (SINGLE_ISSUER), and this is not it: use it there, or set it up \
-         without"
+        "the ring belongs to one thread (SINGLE_ISSUER), and this is not it: use it there, or set \
+         it up without"
     )]
     WrongThread,
     /// The ring is still disabled (`R_DISABLED`).
@@ -82,8 +84,8 @@ pub enum EnterCause {
     },
     /// A device is polled only while no completion is ready (`IOPOLL`).
     #[error(
-        "{ready} of {want} completions are ready, and the device is polled only while none is: take \
-         them, then wait for the rest"
+        "{ready} of {want} completions are ready, and the device is polled only while none is: \
+         take them, then wait for the rest"
     )]
     ReadyFirst {
         /// How many are ready.

@@ -8,7 +8,14 @@
 //! | `ETIME`, or a count | the time is up | timed out |
 //! | a count | the device is polled, and something is ready | take that first |
 //! | a count | the device is polled, or slots are not completions | wait on |
-//! | a count | none of these | interrupted by a signal |
+//! | a count | none of these | wait on |
+//! | `EINTR` | | interrupted by a signal |
+//!
+//! The kernel comes back early, and silently, in two cases that we cannot tell apart: a signal came
+//! while it had something else to tell, or deferred task work woke it too soon (seen from 6.12 to
+//! 7.3). So we wait on, as liburing does; a signal that comes during that is told. A program that
+//! must not miss one takes it from a signalfd, or bounds its waits. Only after a hundred such
+//! returns with nothing new the wait ends, as interrupted.
 //!
 //! Leaves to others: entering the kernel (`enter`).
 
@@ -50,7 +57,14 @@ pub(crate) struct Wait {
     bound: Bound,
     /// When it began, if it is bounded.
     started: Option<Instant>,
+    /// How many completions were ready when the kernel came back last.
+    ready: u32,
+    /// How often it came back since, and nothing more was ready.
+    idle: u32,
 }
+
+/// How often the kernel may come back from one wait early, without a reason and with nothing more.
+const PATIENCE: u32 = 100;
 
 impl Wait {
     #[inline]
@@ -71,7 +85,7 @@ impl Wait {
         if bound.min_wait.is_some() && !features.contains(Features::MIN_TIMEOUT) {
             return refuse(EnterCause::Unsupported { what: "a minimum wait", since: "6.12" });
         }
-        Ok(Self { want, bound, started: bounded.then(Instant::now) })
+        Ok(Self { want, bound, started: bounded.then(Instant::now), ready: 0, idle: 0 })
     }
 
     /// How many completions are still to come.
@@ -124,7 +138,7 @@ impl Wait {
     /// What it means that the kernel came back from a wait for `min_complete` slots. `None`: wait
     /// on.
     pub(crate) fn judge(
-        &self,
+        &mut self,
         cq: &mut CompletionRing,
         back: Back,
         min_complete: u32,
@@ -148,6 +162,11 @@ impl Wait {
         // The kernel counts slots: on a mixed ring it may have counted enough where we have not.
         // And it comes back early from a device that it polls.
         if time_up || cq.slots_ready() >= min_complete || early == Early::Maybe {
+            return Ok(None);
+        }
+        self.idle = if ready > self.ready { 0 } else { self.idle + 1 };
+        self.ready = ready;
+        if self.idle < PATIENCE {
             return Ok(None);
         }
         Err(EnterError::new(submitted, EnterCause::Interrupted))

@@ -98,8 +98,10 @@ pub struct Full;
 
 impl core::fmt::Display for Full {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the submission ring is full: submit what was pushed (a polling ring: wait for room), then \
-             push again")
+        f.write_str(
+            "the submission ring is full: submit what was pushed (a polling ring: wait for room), \
+             then push again",
+        )
     }
 }
 

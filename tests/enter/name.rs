@@ -112,7 +112,7 @@ fn a_ring_is_unregistered_before_it_is_split() {
     let (mut submitter, mut reaper) = ring.split().expect("fit for two threads");
     assert_eq!(kernel.named(), [(NAMED, 7), (FORGOTTEN, 7)]);
     assert_eq!(submitter.submit(), Ok(1));
-    kernel.enters(Enter::Answer(0));
+    kernel.enters(Enter::Fail(libc::EINTR));
     assert!(reaper.wait(2).is_err());
     assert_eq!(indices(&kernel), [None, None]);
     drop(submitter.join(reaper).expect("both halves"));

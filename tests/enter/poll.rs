@@ -107,7 +107,7 @@ fn sq5_a_wait_submits_nothing_by_itself() {
 fn what_was_published_counts_once_across_an_interrupted_wait() {
     let (mut ring, kernel) = polled();
     push(&mut ring, [1, 2]);
-    kernel.enters(Enter::Answer(0));
+    kernel.enters(Enter::Fail(libc::EINTR));
     let interrupted = |submitted| EnterError { submitted, cause: EnterCause::Interrupted };
     assert_eq!(ring.submit_and_wait(2), Err(interrupted(2)));
     kernel.enters(Enter::Fail(libc::EINTR));

@@ -75,11 +75,14 @@ fn a_signal_before_anything_says_so() {
 }
 
 #[test]
-fn a_signal_behind_a_count_is_told_and_nothing_is_submitted_twice() {
+fn an_early_return_is_waited_out_and_nothing_is_submitted_twice() {
     let (mut ring, kernel) = plain();
-    // Both went in, neither completed, and the kernel came back: a signal.
+    // Both went in, neither completed, and the kernel came back: a signal, or nothing.
     kernel.enters(Enter::Consume(2));
     push(&mut ring, [1, 2]);
+    // A signal that it does tell of ends the wait.
+    kernel.enters(Enter::Answer(0));
+    kernel.enters(Enter::Fail(libc::EINTR));
     assert_eq!(ring.submit_and_wait(2), Err(interrupted(2)));
     // The next wait asks for as many, and submits nothing.
     kernel.enters(Enter::Run(Box::new(|kernel, to_submit| {
@@ -88,13 +91,14 @@ fn a_signal_behind_a_count_is_told_and_nothing_is_submitted_twice() {
         Ok(to_submit)
     })));
     assert_eq!(ring.submit_and_wait(2), Ok(0));
-    assert_eq!(kernel.took(), [(2, 2, GETEVENTS), (0, 2, GETEVENTS)]);
+    let once_more = (0, 2, GETEVENTS);
+    assert_eq!(kernel.took(), [(2, 2, GETEVENTS), once_more, once_more, once_more]);
     assert_eq!(consumed(&kernel), [1, 2]);
     assert_eq!(ring.stats().sqes, 2);
 }
 
 #[test]
-fn a_wait_that_comes_back_with_too_few_was_interrupted() {
+fn a_wait_that_comes_back_with_too_few_goes_on() {
     let (mut ring, kernel) = plain();
     kernel.enters(Enter::Consume(2));
     push(&mut ring, [1, 2]);
@@ -103,9 +107,26 @@ fn a_wait_that_comes_back_with_too_few_was_interrupted() {
         assert!(kernel.post(Cqe { user_data: 1, ..Cqe::ZERO }));
         Ok(0)
     })));
-    assert_eq!(ring.wait(2), Err(interrupted(0)));
-    assert_eq!(kernel.took(), [(2, 0, NONE), (0, 2, GETEVENTS)]);
-    assert_eq!(pop_all(&mut ring), [1]);
+    kernel.enters(Enter::Run(Box::new(|kernel, _| {
+        assert!(kernel.post(Cqe { user_data: 2, ..Cqe::ZERO }));
+        Ok(0)
+    })));
+    assert_eq!(ring.wait(2), Ok(()));
+    assert_eq!(kernel.took(), [(2, 0, NONE), (0, 2, GETEVENTS), (0, 2, GETEVENTS)]);
+    assert_eq!(pop_all(&mut ring), [1, 2]);
+}
+
+#[test]
+fn a_kernel_that_comes_back_for_ever_is_not_asked_for_ever() {
+    let (mut ring, kernel) = plain();
+    kernel.enters(Enter::Consume(1));
+    push(&mut ring, [1]);
+    assert_eq!(ring.submit(), Ok(1));
+    for _ in 0..1000 {
+        kernel.enters(Enter::Answer(0));
+    }
+    assert_eq!(ring.wait(1), Err(interrupted(0)));
+    assert!(kernel.took().len() <= 101);
 }
 
 #[test]
@@ -201,8 +222,9 @@ fn an_entry_of_a_chain_opens_the_forecast_too() {
     unsafe { chain.push(Sqe { opcode: Opcode::SEND_ZC, ..Sqe::ZERO }) }.expect("reserved");
     chain.commit();
     kernel.enters(Enter::Consume(1));
+    kernel.enters(Enter::Fail(libc::EINTR));
     assert_eq!(ring.submit_and_wait(2), Err(interrupted(1)));
-    assert_eq!(kernel.took(), [(1, 2, GETEVENTS)]);
+    assert_eq!(kernel.took(), [(1, 2, GETEVENTS), (0, 2, GETEVENTS)]);
 }
 
 #[test]
@@ -211,8 +233,9 @@ fn an_entry_filled_in_place_opens_the_forecast_too() {
     // SAFETY: nothing is read or written through it, because the kernel is a script (OP1).
     unsafe { ring.push_with(|sqe| sqe.opcode = Opcode::MSG_RING) }.expect("room");
     kernel.enters(Enter::Consume(1));
+    kernel.enters(Enter::Fail(libc::EINTR));
     assert_eq!(ring.submit_and_wait(2), Err(interrupted(1)));
-    assert_eq!(kernel.took(), [(1, 2, GETEVENTS)]);
+    assert_eq!(kernel.took(), [(1, 2, GETEVENTS), (0, 2, GETEVENTS)]);
 }
 
 #[test]

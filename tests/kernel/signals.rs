@@ -1,7 +1,7 @@
 //! Waits that a signal ends, and the masks that decide which signals do.
 //!
-//! The kernel says `EINTR` only where nothing was submitted and nothing is ready; else it answers
-//! with the count. We tell both.
+//! The kernel says `EINTR` only where nothing was submitted and nothing is ready; else it answers with
+//! the count. We tell both.
 #![allow(unsafe_code, reason = "sends signals, and says which")]
 
 use std::io::Write;
@@ -157,8 +157,10 @@ impl Pending {
     fn new() -> Self {
         install(libc::SIGUSR2);
         Self::change(libc::SIG_BLOCK);
+        // SAFETY: has no preconditions, because it only names the thread.
+        let this = unsafe { libc::pthread_self() };
         // SAFETY: this thread lives, because it runs.
-        let sent = unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGUSR2) };
+        let sent = unsafe { libc::pthread_kill(this, libc::SIGUSR2) };
         assert_eq!(sent, 0);
         Self
     }

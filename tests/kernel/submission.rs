@@ -1,5 +1,4 @@
-//! Entries on their way to the kernel: refused, filled in place, set aside, chained, consumed in
-//! part.
+//! Entries on their way to the kernel: refused, filled in place, set aside, chained, consumed in part.
 //!
 //! Indices near the wrap cannot be had here: see `layouts`.
 #![allow(unsafe_code, reason = "pushes entries, and tampers with the index array")]
@@ -74,9 +73,9 @@ fn bad(user_data: u64) -> Sqe {
     Sqe { opcode: Opcode(u8::MAX), ..nop(user_data) }
 }
 
-/// A read from no file, which fails when it runs.
+/// Closes no file, and fails when it runs.
 fn failing(user_data: u64) -> Sqe {
-    Sqe { opcode: Opcode::READ, ..nop(user_data) }
+    Sqe { opcode: Opcode::CLOSE, ..nop(user_data) }
 }
 
 fn linked(sqe: Sqe) -> Sqe {
@@ -255,9 +254,9 @@ fn chain_too_long() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
     push(&mut ring, nop(1));
     let error = ring.reserve(5).map(drop).expect_err("there are four slots");
-    let cause = EnterCause::TooFewSlots { count: 5, entries: 4 };
-    assert_eq!((error.cause, error.submitted), (cause, 0));
-    assert_eq!(ring.submit_and_wait(1), Ok(1), "what was pushed before is still there");
+    assert_eq!(error.cause, EnterCause::TooFewSlots { count: 5, entries: 4 });
+    assert_eq!((error.submitted, ring.stats().enters), (0, 0));
+    assert_eq!(ring.submit_and_wait(1), Ok(1));
     assert_eq!(drain_words(&mut ring), [1]);
     Ok(())
 }
@@ -266,7 +265,7 @@ fn links(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(8).with(flags));
     let mut chain = ring.reserve(4)?;
     for sqe in [linked(nop(1)), linked(failing(2)), linked(nop(3)), nop(4)] {
-        // SAFETY: a NOP points to nothing, nor does a read of no bytes (OP1).
+        // SAFETY: a NOP points to nothing, nor does closing (OP1).
         unsafe { chain.push(sqe) }?;
     }
     chain.commit();
@@ -283,7 +282,7 @@ fn uncut_chain() -> Result<(), Failed> {
     (1..4).for_each(|word| push(&mut ring, nop(word)));
     let mut chain = ring.reserve(2)?;
     for sqe in [linked(failing(4)), nop(5)] {
-        // SAFETY: a NOP points to nothing, nor does a read of no bytes (OP1).
+        // SAFETY: a NOP points to nothing, nor does closing (OP1).
         unsafe { chain.push(sqe) }?;
     }
     chain.commit();
@@ -315,7 +314,7 @@ fn bad_entries(flags: SetupFlags, bad_ones: &[u64], enters: u64) -> Result<(), F
         assert_eq!((ring.room(), ring.in_flight()), (4, 4));
         let stats = ring.stats();
         assert_eq!((stats.sqes, stats.enters), (4 * lap, enters * lap));
-        assert_eq!(outcomes(&mut ring), expected.collect::<Vec<_>>());
+        assert_eq!(sorted(&mut ring), expected.collect::<Vec<_>>());
     }
     Ok(())
 }
@@ -388,8 +387,7 @@ impl Tampering {
         let words: NonNull<AtomicU32> = self.map.at(offset as usize, index + 1);
         // SAFETY: in bounds, because `at` checked.
         let word = unsafe { words.add(index) };
-        // SAFETY: mapped as long as `self`; the kernel and we access it atomically or not at all
-        // (SQ3).
+        // SAFETY: mapped as long as `self`; the kernel and we access it atomically or not at all (SQ3).
         unsafe { word.as_ref() }
     }
 }

@@ -135,7 +135,9 @@ fn halves(flags: SetupFlags) -> Result<(), Failed> {
         (reaper, words)
     });
     let submitter = submitting.join().expect("no panic");
-    let (reaper, words) = reaping.join().expect("no panic");
+    let (reaper, mut words) = reaping.join().expect("no panic");
+    // On older kernels a new completion may overtake those that are held back.
+    words.sort_unstable();
     assert_eq!(words, (0..COUNT).collect::<Vec<_>>());
     let mut ring = submitter.join(reaper).map_err(|_| "the halves of one ring")?;
     assert_eq!((ring.in_flight(), ring.lost(), ring.room()), (0, 0, 16));
@@ -208,8 +210,7 @@ fn strangers() -> Result<(), Failed> {
     Ok(())
 }
 
-/// It completes as cancelled, at the latest when something would have completed it; and reads
-/// nothing.
+/// It completes as cancelled, at the latest when something would have completed it; and reads nothing.
 fn thread_ends() -> Result<(), Failed> {
     let (mut submitter, mut reaper) = split(ring(Setup::plain(4)))?;
     let (mut from, mut to) = std::io::pipe()?;

@@ -3,7 +3,7 @@
 //! The clock decides no test. What a wait must not be is too short.
 #![allow(unsafe_code, reason = "reads clocks, and registers memory")]
 
-use std::io::Write;
+use std::io::{PipeReader, Write};
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,6 +41,7 @@ pub fn tests() -> Vec<Trial> {
         in_each_mode("a_wait_brings_as_many_as_it_says", &[], brings_enough),
         in_each_mode("a_wait_in_vain_is_refused", &[], in_vain),
         in_each_mode("a_batch_cut_short_is_waited_for_all_the_same", &[], cut_short),
+        in_each_mode("a_wait_that_a_timeout_request_ends_can_go_on", &[], timeout_request),
         in_each_mode("a_timeout_ends_a_wait", &[EXT_ARG], times_out),
         in_each_mode("a_timeout_ends_a_submit", &[EXT_ARG], submit_times_out),
         in_each_mode("a_minimum_wait_is_content_with_one", &[MIN_WAIT], min_wait),
@@ -134,27 +135,33 @@ fn idle(flags: SetupFlags) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A request that completes by itself, a little later.
-fn soon(user_data: u64) -> Sqe {
-    let span = Box::leak(Box::new(Timespec { tv_sec: 0, tv_nsec: 2_000_000 }));
-    let addr = std::ptr::from_mut(span).expose_provenance() as u64;
-    Sqe { opcode: Opcode::TIMEOUT, addr, len: 1, ..nop(user_data) }
+/// Pushes a read that another thread completes a little later, while what is returned lives.
+fn push_later(ring: &mut Ring, user_data: u64) -> Result<PipeReader, Failed> {
+    let (from, mut to) = std::io::pipe()?;
+    push(ring, read_byte(&from, user_data));
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(5));
+        to.write_all(b"x").expect("room in the pipe, and a reader");
+    });
+    Ok(from)
 }
 
 fn brings_enough(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = plain(flags);
-    (0..3).for_each(|word| push(&mut ring, soon(word)));
+    let later = (0..3).map(|word| push_later(&mut ring, word));
+    let mut pipes = later.collect::<Result<Vec<_>, _>>()?;
     assert_eq!(ring.submit_and_wait(1), Ok(3));
     assert!(ring.ready() >= 1);
     ring.wait(2)?;
     assert!(ring.ready() >= 2);
     ring.wait(3)?;
     assert_eq!(ring.ready(), 3);
-    push(&mut ring, soon(3));
+    pipes.push(push_later(&mut ring, 3)?);
     assert_eq!(ring.submit_and_wait(4), Ok(1));
     let mut words = drain_words(&mut ring);
     words.sort_unstable();
     assert_eq!(words, [0, 1, 2, 3]);
+    drop(pipes);
     Ok(())
 }
 
@@ -190,14 +197,40 @@ fn cut_short(flags: SetupFlags) -> Result<(), Failed> {
         for word in [1, 2] {
             push(&mut ring, Sqe { opcode: Opcode(u8::MAX), ..nop(word) });
         }
-        push(&mut ring, soon(3));
+        let pipe = push_later(&mut ring, 3)?;
         assert_eq!(ring.submit_and_wait(3), Ok(3));
         assert_eq!(ring.ready(), 3);
         let mut words = drain_words(&mut ring);
         words.sort_unstable();
         assert_eq!(words, [1, 2, 3]);
+        drop(pipe);
     }
     assert_eq!(ring.stats().sqes, 9);
+    Ok(())
+}
+
+/// A `TIMEOUT` that ends wakes every wait, however many completions it is for; the kernel then answers
+/// as it does after a signal. Whatever we make of it, the rest can be waited for.
+fn timeout_request(flags: SetupFlags) -> Result<(), Failed> {
+    let mut ring = plain(flags);
+    let span = Box::leak(Box::new(Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
+    let addr = std::ptr::from_mut(span).expose_provenance() as u64;
+    push(&mut ring, Sqe { opcode: Opcode::TIMEOUT, addr, len: 1, ..nop(1) });
+    let pipe = push_later(&mut ring, 2)?;
+    match ring.submit_and_wait(2) {
+        Ok(submitted) => assert_eq!(submitted, 2),
+        Err(error) => {
+            assert_eq!(error, EnterError { submitted: 2, cause: EnterCause::Interrupted });
+        }
+    }
+    while ring.ready() < 2 {
+        assert!(matches!(cause(ring.wait(2)), None | Some(EnterCause::Interrupted)));
+    }
+    let mut words = drain_words(&mut ring);
+    words.sort_unstable();
+    assert_eq!(words, [1, 2]);
+    assert_eq!((ring.stats().sqes, ring.in_flight()), (2, 0));
+    drop(pipe);
     Ok(())
 }
 
@@ -345,8 +378,8 @@ fn region() -> Result<(), Failed> {
         ..MemRegionReg::default()
     };
     let base = disabled.rings().base();
-    // SAFETY: one live argument that names a live description of memory that is never unmapped,
-    // since `Map::own` leaks it (RG1).
+    // SAFETY: one live argument that names a live description of memory that is never unmapped, since
+    // `Map::own` leaks it (RG1).
     unsafe { base.register(RegisterOp::MEM_REGION, (&raw mut arg).cast(), 1) }?;
     let mut ring = disabled.enable().map_err(|(_, errno)| format!("enable: {errno}"))?;
     let (from, mut to) = std::io::pipe()?;
@@ -365,11 +398,12 @@ fn region() -> Result<(), Failed> {
 
 fn no_iowait() -> Result<(), Failed> {
     let mut ring = plain(SetupFlags::empty());
-    push(&mut ring, soon(1));
+    let pipe = push_later(&mut ring, 1)?;
     let count = ring.flush();
     let flags = EnterFlags::GETEVENTS | EnterFlags::NO_IOWAIT;
     assert_eq!(ring.enter(count, 1, flags, EnterArg::None), Ok(1));
     assert_eq!(drain_words(&mut ring), [1]);
+    drop(pipe);
     Ok(())
 }
 

@@ -140,7 +140,8 @@ mod tests {
             constants_say_since,
             "sys/flags.rs",
             "/// Polls. Since Linux 5.1.\n#[doc(alias = \"X\")]\nconst IOPOLL = 1;\n\
-             pub const ALL: &[Self] = &[];\npub const fn f() {}\nconst HIGH: u32 = 8;\nconst _ = !0;",
+             pub const ALL: &[Self] = &[];\npub const fn f() {}\nconst HIGH: u32 = 8;\n\
+             const _ = !0;",
         );
         accepts(constants_say_since, "sys/abi.rs", "pub const SIZE: u32 = 0;");
     }
