@@ -5,9 +5,9 @@
 //!      laps of both rings ─────────►    in the same order
 //! ```
 //!
-//! No ring here comes to the wrap of its 32-bit indices, since the kernel starts each at 0 and keeps
-//! counts of its own; 2³² entries would take an hour. Rings that start at the wrap are tested on a
-//! peer of ours, in `tests/model.rs`.
+//! No ring here comes to the wrap of its 32-bit indices, since the kernel starts each at 0 and
+//! keeps counts of its own; 2³² entries would take an hour. Rings that start at the wrap are tested
+//! on a peer of ours, in `tests/model.rs`.
 #![allow(unsafe_code, reason = "pushes wide entries, maps rings by hand")]
 
 use annulus::sys::abi::{Cqe32, Sqe, Sqe128};

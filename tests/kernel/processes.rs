@@ -148,9 +148,13 @@ fn forked_child_touches() {
         push(&mut ring, nop(1));
         ring.submit_and_wait(1).expect("submit");
         push(&mut ring, nop(2));
+        // A poller may move the head a little after it posted.
+        while polled && ring.positions().sq_head != ring.positions().sq_tail {
+            std::thread::yield_now();
+        }
         for (touch, body) in TOUCHES {
-            // A rewinding ring counts on its own, and a submit touches only the descriptor.
-            if rewinds && ["flush", "submit", "submit_and_wait", "room"].contains(&touch) {
+            // A rewinding ring counts its room on its own.
+            if rewinds && touch == "room" {
                 continue;
             }
             let before = ring.positions();

@@ -1,10 +1,11 @@
 //! Waits that a signal ends, and the masks that decide which signals do.
 //!
-//! The kernel says `EINTR` only where nothing was submitted and nothing is ready; else it answers with
-//! the count. We tell both.
+//! The kernel says `EINTR` only where nothing was submitted and nothing is ready; else it answers
+//! with the count. We tell both.
 #![allow(unsafe_code, reason = "sends signals, and says which")]
 
 use std::io::Write;
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -45,10 +46,13 @@ extern "C" fn handle(_: libc::c_int) {
 
 /// Has `signal` handled, its system calls not restarted.
 fn install(signal: libc::c_int) {
-    // SAFETY: all zero is a `struct sigaction`, because it has numbers and pointers only.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     let handler: extern "C" fn(libc::c_int) = handle;
-    action.sa_sigaction = handler as usize;
+    let action = libc::sigaction {
+        sa_sigaction: handler as usize,
+        sa_mask: signals(&[]),
+        sa_flags: 0,
+        sa_restorer: None,
+    };
     // SAFETY: one live action, whose handler only adds to a number, because that is `handle`.
     let installed = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
     assert_eq!(installed, 0);
@@ -139,10 +143,12 @@ fn submit_interrupted(flags: SetupFlags) -> Result<(), Failed> {
 
 /// The signals of a set.
 fn signals(members: &[libc::c_int]) -> libc::sigset_t {
-    // SAFETY: all zero is a `sigset_t`, because it has numbers only.
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let mut set = MaybeUninit::uninit();
     // SAFETY: one live set, because it is a local.
-    unsafe { libc::sigemptyset(&raw mut set) };
+    let emptied = unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    assert_eq!(emptied, 0);
+    // SAFETY: every bit is decided, because that is what success means.
+    let mut set = unsafe { set.assume_init() };
     for &signal in members {
         // SAFETY: one live set, because it is a local.
         unsafe { libc::sigaddset(&raw mut set, signal) };

@@ -1,4 +1,5 @@
-//! Entries on their way to the kernel: refused, filled in place, set aside, chained, consumed in part.
+//! Entries on their way to the kernel: refused, filled in place, set aside, chained, or consumed in
+//! part.
 //!
 //! Indices near the wrap cannot be had here: see `layouts`.
 #![allow(unsafe_code, reason = "pushes entries, and tampers with the index array")]
@@ -387,7 +388,8 @@ impl Tampering {
         let words: NonNull<AtomicU32> = self.map.at(offset as usize, index + 1);
         // SAFETY: in bounds, because `at` checked.
         let word = unsafe { words.add(index) };
-        // SAFETY: mapped as long as `self`; the kernel and we access it atomically or not at all (SQ3).
+        // SAFETY: mapped as long as `self`; no access to it races with ours, because the kernel
+        // reads the array only in an enter of ours.
         unsafe { word.as_ref() }
     }
 }

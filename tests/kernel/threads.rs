@@ -210,7 +210,8 @@ fn strangers() -> Result<(), Failed> {
     Ok(())
 }
 
-/// It completes as cancelled, at the latest when something would have completed it; and reads nothing.
+/// It completes as cancelled, at the latest when something would have completed it; and reads
+/// nothing.
 fn thread_ends() -> Result<(), Failed> {
     let (mut submitter, mut reaper) = split(ring(Setup::plain(4)))?;
     let (mut from, mut to) = std::io::pipe()?;

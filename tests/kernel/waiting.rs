@@ -209,8 +209,8 @@ fn cut_short(flags: SetupFlags) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A `TIMEOUT` that ends wakes every wait, however many completions it is for; the kernel then answers
-/// as it does after a signal. Whatever we make of it, the rest can be waited for.
+/// A `TIMEOUT` that ends wakes every wait, however many completions it is for; the kernel then
+/// answers as it does after a signal. Whatever we make of it, the rest can be waited for.
 fn timeout_request(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = plain(flags);
     let span = Box::leak(Box::new(Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
@@ -378,8 +378,8 @@ fn region() -> Result<(), Failed> {
         ..MemRegionReg::default()
     };
     let base = disabled.rings().base();
-    // SAFETY: one live argument that names a live description of memory that is never unmapped, since
-    // `Map::own` leaks it (RG1).
+    // SAFETY: one live argument that names a live description of memory that is never unmapped,
+    // since `Map::own` leaks it (RG1).
     unsafe { base.register(RegisterOp::MEM_REGION, (&raw mut arg).cast(), 1) }?;
     let mut ring = disabled.enable().map_err(|(_, errno)| format!("enable: {errno}"))?;
     let (from, mut to) = std::io::pipe()?;
