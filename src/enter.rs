@@ -54,7 +54,7 @@ struct Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Path {
     Usual,
-    /// The kernel submits on its own, or devices are polled.
+    /// The kernel submits on its own, or devices are polled, or slots are not completions.
     Rare,
 }
 
@@ -81,10 +81,10 @@ enum Defers {
 impl Mode {
     fn of(flags: SetupFlags) -> Self {
         let sqpoll = flags.contains(SetupFlags::SQPOLL);
-        let polled = SetupFlags::SQPOLL | SetupFlags::IOPOLL;
+        let rare = SetupFlags::SQPOLL | SetupFlags::IOPOLL | SetupFlags::CQE_MIXED;
         let deferring = SetupFlags::DEFER_TASKRUN | SetupFlags::COOP_TASKRUN;
         Self {
-            path: if flags.intersects(polled) { Path::Rare } else { Path::Usual },
+            path: if flags.intersects(rare) { Path::Rare } else { Path::Usual },
             submits: if sqpoll { By::Kernel } else { By::Us },
             reaps: if flags.contains(SetupFlags::IOPOLL) && !sqpoll { By::Us } else { By::Kernel },
             defers: if !flags.intersects(deferring) {

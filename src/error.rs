@@ -82,10 +82,11 @@ pub enum EnterCause {
         /// How many the ring holds.
         entries: u32,
     },
-    /// A device is polled only while no completion is ready (`IOPOLL`).
+    /// A device is polled only while no completion is ready (`IOPOLL`); and the large completions
+    /// of a mixed ring (`CQE_MIXED`) may leave no room for those that are missing.
     #[error(
-        "{ready} of {want} completions are ready, and the device is polled only while none is: \
-         take them, then wait for the rest"
+        "{ready} of {want} completions are ready, and no more can come before they are taken: take \
+         them, then wait for the rest"
     )]
     ReadyFirst {
         /// How many are ready.

@@ -55,7 +55,7 @@ use crate::enter::Gate;
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::forecast::Forecast;
 use crate::split::{Reaper, Submitter};
-use crate::wait::Bound;
+use crate::wait::{Bound, most_awaited};
 
 /// What a caller of [`Ring::enter`] may say. The other flags say what the argument is, or how the
 /// ring is named.
@@ -171,8 +171,8 @@ impl Ring {
         }
     }
 
-    /// Hands everything pushed to the kernel, and returns how many entries it consumed. Makes no
-    /// system call when there is nothing to submit.
+    /// Hands everything pushed to the kernel, and returns how many entries it consumed; with
+    /// `SQE_MIXED`, how many slots. Makes no system call when there is nothing to submit.
     ///
     /// An entry that is wrong does not fail the submit: its completion carries the error. On a ring
     /// without `SUBMIT_ALL` it cuts the batch there; then we enter again, for the rest.
@@ -291,6 +291,7 @@ impl Ring {
         // A kernel that rewinds reads as many slots as it is told, also those of a lap before
         // (OP1).
         let to_submit = to_submit.min(self.rings.sq().unconsumed());
+        let min_complete = min_complete.min(most_awaited(self.rings.cq()));
         let count = self.gate.enter(to_submit, min_complete, flags, arg)?;
         if !self.gate.polls() {
             self.rings.sq().consumed(count);

@@ -6,7 +6,7 @@
 //! | anything | enough is ready | ready |
 //! | anything | the minimum wait is over, and one is ready | ready |
 //! | `ETIME`, or a count | the time is up | timed out |
-//! | a count | the device is polled, and something is ready | take that first |
+//! | a count | the device is polled, or the ring is mixed and full, and something is ready | take that first |
 //! | a count | the device is polled, or slots are not completions | wait on |
 //! | a count | none of these | wait on |
 //! | `EINTR` | | interrupted by a signal |
@@ -21,7 +21,7 @@
 
 use std::time::{Duration, Instant};
 
-use annulus_sys::cq::CompletionRing;
+use annulus_sys::cq::{CompletionRing, CqeShape};
 use annulus_sys::flags::Features;
 use annulus_sys::syscall::{EnterArg, ExtArg};
 
@@ -66,6 +66,17 @@ pub(crate) struct Wait {
 /// How often the kernel may come back from one wait early, without a reason and with nothing more.
 const PATIENCE: u32 = 100;
 
+/// How many slots may be awaited at once.
+///
+/// On a mixed ring the kernel needs three free ones to be sure that a completion fits. Told to wait
+/// for more than it can then fill, it retries for ever and sees no signal (v6.18, v7.3).
+pub(crate) fn most_awaited(cq: &CompletionRing) -> u32 {
+    match cq.shape() {
+        CqeShape::Mixed => cq.entries().saturating_sub(2).max(1),
+        CqeShape::Single | CqeShape::Double => cq.entries(),
+    }
+}
+
 impl Wait {
     #[inline]
     pub(crate) fn new(
@@ -107,13 +118,13 @@ impl Wait {
         if missing == 0 {
             return Ok(0);
         }
-        let (slots, entries) = (cq.slots_ready() + missing, cq.entries());
-        if slots > entries {
-            // On a mixed ring, where what is ready takes more slots than one each.
-            let cause = EnterCause::WaitTooLarge { want: self.want, entries };
-            return Err(EnterError::new(submitted, cause));
+        let (ready, most) = (cq.slots_ready(), most_awaited(cq));
+        if ready >= most {
+            // What is ready takes more slots than one each, and leaves no room for what is missing.
+            let (ready, want) = (self.want - missing, self.want);
+            return Err(EnterError::new(submitted, EnterCause::ReadyFirst { ready, want }));
         }
-        Ok(slots)
+        Ok(most.min(ready + missing))
     }
 
     fn past(&self, limit: Option<Duration>) -> bool {

@@ -74,8 +74,9 @@ fn wide_completions_that_fill_the_ring_are_told() {
     for _ in 0..3 {
         kernel.enters(Enter::Answer(0));
     }
-    let cause = EnterCause::WaitTooLarge { want: 5, entries: 8 };
+    let cause = EnterCause::ReadyFirst { ready: 4, want: 5 };
     assert_eq!(ring.wait(5), Err(error(0, cause)));
+    assert_eq!(kernel.took(), []);
 }
 
 fn polled() -> (Ring, std::sync::Arc<GateKernel>) {
@@ -276,4 +277,28 @@ fn a_flag_that_nobody_knows_is_not_asked_for() {
     let flag = SetupFlags::from_bits_retain(1 << 30);
     assert!(Setup::plain(4).with(flag).kernel(kernel.doors()).build().is_err());
     assert_eq!(kernel.setups(), []);
+}
+
+#[test]
+fn a_mixed_ring_is_never_awaited_to_the_brim() {
+    // Three wide completions and one narrow, seven slots of eight: the kernel has no room for a wide
+    // one, and told to wait for eight slots it would retry for ever.
+    let wide = |user_data| Cqe32 { first: Cqe { user_data, ..Cqe::ZERO }, big: [0; 2] };
+    let (mut ring, kernel) = ring(SetupFlags::CQE_MIXED);
+    ring.expect_others();
+    kernel.kernel(|kernel| assert!((0..3).all(|user_data| kernel.post_wide(wide(user_data)))));
+    assert_eq!(ring.ready(), 3);
+    let cause = EnterCause::ReadyFirst { ready: 3, want: 8 };
+    assert_eq!(ring.wait(8), Err(error(0, cause)));
+    assert_eq!(ring.submit_and_wait(8), Err(error(0, cause)));
+    assert_eq!(kernel.took(), []);
+    assert_eq!(ring.drain(|_| ()), Ok(3));
+    // With room, what is asked for is less than all.
+    kernel.enters(Enter::Fail(libc::EINTR));
+    assert_eq!(ring.wait(8), Err(error(0, EnterCause::Interrupted)));
+    assert_eq!(kernel.took(), [(0, 6, GETEVENTS)]);
+    kernel.enters(Enter::Answer(0));
+    let own = annulus_sys::syscall::EnterArg::None;
+    assert_eq!(ring.enter(0, 8, GETEVENTS, own).ok(), Some(0));
+    assert_eq!(kernel.took(), [(0, 6, GETEVENTS)]);
 }
