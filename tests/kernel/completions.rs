@@ -106,10 +106,13 @@ fn peek_all(ring: &mut Ring) -> Result<Vec<u64>, Failed> {
 /// Waits for a full ring, takes some, and waits for a full ring again.
 fn wait_all(ring: &mut Ring) -> Result<Vec<u64>, Failed> {
     let mut words = Vec::new();
+    // A mixed ring is not awaited to the brim: a large completion might not fit.
+    let most = if ring.flags().contains(SetupFlags::CQE_MIXED) { 6 } else { 8 };
     while ring.in_flight() > 0 {
-        let want = ring.in_flight().min(8);
+        let want = ring.in_flight().min(most);
         ring.wait(want)?;
-        assert_eq!(ring.ready(), want);
+        let ready = ring.ready();
+        assert!(ready == want || (most == 6 && ready > want), "{ready} of {want}");
         let take = 1 + words.len() % 5;
         words.extend((0..take).filter_map(|_| ring.pop()).map(|cqe| cqe.user_data));
     }
