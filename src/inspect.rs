@@ -17,7 +17,8 @@ use crate::ring::Ring;
 pub struct Stats {
     /// System calls to `io_uring_enter(2)`.
     pub enters: u64,
-    /// Entries that the kernel consumed (with `SQE_MIXED`, slots); on a polling ring (`SQPOLL`), that were published to it.
+    /// Entries that the kernel consumed (with `SQE_MIXED`, slots); on a polling ring (`SQPOLL`),
+    /// that were published to it.
     pub sqes: u64,
     /// Completions taken.
     pub cqes: u64,

@@ -281,8 +281,8 @@ fn a_flag_that_nobody_knows_is_not_asked_for() {
 
 #[test]
 fn a_mixed_ring_is_never_awaited_to_the_brim() {
-    // Three wide completions and one narrow, seven slots of eight: the kernel has no room for a wide
-    // one, and told to wait for eight slots it would retry for ever.
+    // Three wide completions and one narrow, seven slots of eight: the kernel has no room for a
+    // wide one, and told to wait for eight slots it would retry for ever.
     let wide = |user_data| Cqe32 { first: Cqe { user_data, ..Cqe::ZERO }, big: [0; 2] };
     let (mut ring, kernel) = ring(SetupFlags::CQE_MIXED);
     ring.expect_others();
