@@ -334,6 +334,17 @@ fn a_ring_that_the_kernel_would_tear_is_not_resized_while_something_is_in_it() {
     }
 }
 
+#[test]
+fn a_rewinding_ring_is_not_resized_while_something_is_written() {
+    let (mut rings, script) = rings(SetupFlags::SQ_REWIND | SetupFlags::NO_SQARRAY);
+    push(&mut rings, 1).expect("room");
+    script.take_calls();
+    let refused = rings.resize(16, None).expect_err("refused");
+    assert_eq!(refused, ResizeFailure::Refused(Errno::new(libc::EBUSY)));
+    assert_eq!(script.calls(), [], "the kernel sees no index of it, and would copy nothing");
+    assert_eq!(rings.sq().flush(), 1);
+}
+
 /// A ring that has wrapped, with an entry flushed, another written, and a completion unpopped.
 fn busy(flags: SetupFlags) -> (Rings, Arc<Script>) {
     let (mut rings, script) = rings(flags);

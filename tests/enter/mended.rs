@@ -302,3 +302,56 @@ fn a_mixed_ring_is_never_awaited_to_the_brim() {
     assert_eq!(ring.enter(0, 8, GETEVENTS, own).ok(), Some(0));
     assert_eq!(kernel.took(), [(0, 6, GETEVENTS)]);
 }
+
+#[test]
+fn early_returns_that_bring_something_are_waited_out_however_many() {
+    // More of them than the patience for those that bring nothing, two of those before each.
+    let kernel = GateKernel::new();
+    let mut ring = kernel.ring(Setup::plain(4).cq_entries(256));
+    ring.expect_others();
+    for _ in 0..120 {
+        kernel.enters(Enter::Answer(0));
+        kernel.enters(Enter::Answer(0));
+        kernel.enters(Enter::Run(Box::new(|kernel, _| {
+            assert!(kernel.post(Cqe::ZERO));
+            Ok(0)
+        })));
+    }
+    assert_eq!(ring.wait(120), Ok(()));
+    assert_eq!(kernel.took().len(), 3 * 120);
+}
+
+#[test]
+fn a_polled_device_is_asked_as_long_as_it_takes() {
+    let (mut ring, kernel) = ring(SetupFlags::IOPOLL);
+    push(&mut ring, [1]);
+    kernel.enters(Enter::Consume(1));
+    assert_eq!(ring.submit(), Ok(1));
+    kernel.took();
+    for _ in 0..500 {
+        kernel.enters(Enter::Answer(0));
+    }
+    kernel.enters(Enter::Run(Box::new(|kernel, _| {
+        assert!(kernel.post(Cqe::ZERO));
+        Ok(0)
+    })));
+    assert_eq!(ring.wait(1), Ok(()));
+    assert_eq!(kernel.took().len(), 501);
+}
+
+#[test]
+fn a_reservation_that_needs_more_than_one_slot_asks_whether_the_thread_lives() {
+    watched(|| {
+        let (mut ring, kernel) = polled();
+        push(&mut ring, [1, 2, 3, 4]);
+        assert_eq!(ring.submit(), Ok(4));
+        // One slot is free, and the thread that should free more has died.
+        kernel.kernel(|kernel| assert!(kernel.consume().is_some()));
+        raise(&kernel, SqRingFlags::NEED_WAKEUP);
+        kernel.enters(Enter::Answer(0));
+        kernel.enters(Enter::Answer(0));
+        kernel.enters(Enter::Fail(libc::EOWNERDEAD));
+        assert_eq!(ring.reserve(3).map(drop), Err(error(0, EnterCause::PollerDied)));
+        assert_eq!(kernel.took(), [(0, 0, EnterFlags::SQ_WAKEUP); 3]);
+    });
+}

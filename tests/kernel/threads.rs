@@ -2,12 +2,14 @@
 #![allow(unsafe_code, reason = "pushes entries on several threads")]
 
 use std::io::{Read, Write};
-use std::sync::mpsc;
+use std::ptr;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use annulus::sys::flags::{EnterFlags, SetupFlags};
 use annulus::sys::kernel::Kernel;
 use annulus::sys::map::Pages;
+use annulus::sys::opcode::RegisterOp;
 use annulus::sys::rings::{Request, Rings};
 use annulus::sys::syscall::EnterArg;
 use annulus::{EnterCause, Ring, Setup};
@@ -50,9 +52,35 @@ pub fn tests() -> Vec<Trial> {
             let setup = Setup::plain(4).own_memory(Pages::Ordinary);
             no_split(setup.with(SetupFlags::REGISTERED_FD_ONLY))
         }),
+        test("another_thread_lets_go_of_no_ring_but_its_own", &[FD_ONLY], elsewhere),
         test("halves_of_two_rings_do_not_join", &[], strangers),
         test("a_request_ends_with_the_thread_that_submitted_it", &[], thread_ends),
     ]
+}
+
+/// The index of a ring without descriptor names another ring on another thread: what is left of the
+/// one must not touch the other.
+fn elsewhere() -> Result<(), Failed> {
+    let without_descriptor = || {
+        let setup = Setup::plain(4).own_memory(Pages::Ordinary);
+        ring(setup.with(SetupFlags::REGISTERED_FD_ONLY))
+    };
+    let here = without_descriptor();
+    let base = Arc::clone(here.base());
+    drop(here);
+    let ended = thread::spawn(move || {
+        let mut theirs = without_descriptor();
+        // Both have the first index of their thread, unless another test holds it.
+        // SAFETY: takes no argument, because `io_uring_register(2)` says so.
+        let refused = unsafe { base.register(RegisterOp::ENABLE_RINGS, ptr::null_mut(), 0) };
+        assert!(refused.is_err_and(|errno| errno.is(libc::EBADF)));
+        drop(base);
+        push(&mut theirs, nop(7));
+        assert_eq!(theirs.submit_and_wait(1), Ok(1));
+        drain_words(&mut theirs)
+    });
+    assert_eq!(ended.join().map_err(|_| "the other thread's ring is gone")?, [7]);
+    Ok(())
 }
 
 const WIDE: SetupFlags = SetupFlags::CQE32.union(SetupFlags::SQE128);
