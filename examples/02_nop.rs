@@ -8,10 +8,14 @@
 //! Look at: the column `CPU ns per NOP`. What remains at batch 128 is the kernel's and our own work
 //! on one request; the rest of what batch 1 costs is the way into the kernel and back.
 //!
+//! With more than 4294967296 NOPs the indices of both rings wrap: `02_nop 4300000000 --batch 128`
+//! takes some minutes, and checks each completion.
+//!
 //! Linux 5.1.
 #![allow(unsafe_code, reason = "pushes entries")]
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use annulus::sys::abi::Sqe;
 use annulus::sys::opcode::Opcode;
@@ -67,19 +71,23 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
 }
 
 /// Submits `count` NOPs, `batch` at a time, and checks that each completes once and in order.
-fn submit_in_batches(ring: &mut Ring, count: u32, batch: u32) -> Result<(), Failure> {
-    let mut done = 0;
+fn submit_in_batches(ring: &mut Ring, count: u64, batch: u32) -> Result<(), Failure> {
+    let (mut done, mut told) = (0, Instant::now());
     while done < count {
-        let end = count.min(done.saturating_add(batch));
+        if told.elapsed() > Duration::from_secs(1) {
+            told = Instant::now();
+            eprint!("\r{:>3} %", u128::from(done) * 100 / u128::from(count));
+        }
+        let end = count.min(done.saturating_add(u64::from(batch)));
         for number in done..end {
-            let nop = Sqe { opcode: Opcode::NOP, user_data: u64::from(number), ..Sqe::ZERO };
+            let nop = Sqe { opcode: Opcode::NOP, user_data: number, ..Sqe::ZERO };
             // SAFETY: a NOP points to nothing (OP1).
             unsafe { ring.push(nop) }?;
         }
-        support::submit_and_wait(ring, end - done)?;
+        support::submit_and_wait(ring, u32::try_from(end - done).expect("a batch"))?;
         let mut wrong = None;
         ring.drain(|cqe| {
-            if (cqe.user_data, cqe.res) != (u64::from(done), 0) {
+            if (cqe.user_data, cqe.res) != (done, 0) {
                 wrong.get_or_insert(cqe);
             }
             done += 1;

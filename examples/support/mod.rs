@@ -149,7 +149,8 @@ impl Arguments {
         }
         let number = number(&self.rest.remove(at + 1))?;
         self.rest.remove(at);
-        Ok(Some(number))
+        let too_large = || Failure::Usage(format!("{name}: {number} is more than {}", u32::MAX));
+        u32::try_from(number).map(Some).map_err(|_| too_large())
     }
 
     /// Takes the first argument that is no option.
@@ -169,13 +170,13 @@ impl Arguments {
 }
 
 /// The number, at least 1, that `argument` is.
-pub fn number(argument: &OsString) -> Result<u32, Failure> {
-    let parsed = argument.to_str().and_then(|text| text.parse::<u32>().ok());
+pub fn number(argument: &OsString) -> Result<u64, Failure> {
+    let parsed = argument.to_str().and_then(|text| text.parse::<u64>().ok());
     match parsed.filter(|&number| number > 0) {
         Some(number) => Ok(number),
         None => {
             let given = argument.to_string_lossy();
-            Err(Failure::Usage(format!("{given} is no number from 1 to {}", u32::MAX)))
+            Err(Failure::Usage(format!("{given} is no number from 1 to {}", u64::MAX)))
         }
     }
 }

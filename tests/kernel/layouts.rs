@@ -6,8 +6,9 @@
 //! ```
 //!
 //! No ring here comes to the wrap of its 32-bit indices, since the kernel starts each at 0 and
-//! keeps counts of its own; 2³² entries would take an hour. Rings that start at the wrap are tested
-//! on a peer of ours, in `tests/model.rs`.
+//! keeps counts of its own. The example `02_nop` runs a real ring past 2³² when it is given so many
+//! NOPs, in some minutes; rings that start at the wrap are tested on a peer of ours, in
+//! `tests/model.rs`.
 #![allow(unsafe_code, reason = "pushes wide entries, maps rings by hand")]
 
 use annulus::sys::abi::{Cqe32, Sqe, Sqe128};
