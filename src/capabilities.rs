@@ -5,7 +5,7 @@
 //! | features | the `features` of a small ring | the same |
 //! | operations | `REGISTER_PROBE` | `REGISTER_PROBE` (5.6) |
 //! | set-up flags | `REGISTER_QUERY` | each tried on a small ring |
-//! | register calls | `REGISTER_QUERY` | each tried, with an address that names no memory |
+//! | register calls | `REGISTER_QUERY` | each since 5.13 tried, with an address that names no memory; the older ones taken for granted |
 //! | enter flags | `REGISTER_QUERY` | each tried, with nothing to do |
 //!
 //! Distributions carry features back and sandboxes take them away, so a version says little:

@@ -14,12 +14,14 @@
 #![allow(unsafe_code, reason = "asks for resource limits")]
 
 use std::fs;
+use std::os::fd::AsFd;
 
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::SetupFlags;
 use annulus_sys::kernel::Kernel;
 use annulus_sys::map::{HUGE_PAGE, Pages};
-use annulus_sys::rings::{Request, Rings, SetupFailure};
+use annulus_sys::rings::{MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request, Rings, SetupFailure};
+use annulus_sys::syscall::RingFd;
 use thiserror::Error;
 
 /// Why there is no ring.
@@ -231,10 +233,15 @@ pub(crate) fn accepts(kernel: &Kernel, flag: SetupFlags) -> bool {
         flags -= SetupFlags::CQSIZE;
         request.cq_entries = Some(2);
     }
-    if flags.contains(SetupFlags::ATTACH_WQ) {
-        return true; // As old as CQSIZE's successor CLAMP; what is wrong is the ring to attach to.
+    // A ring to attach to, where that is what is asked.
+    let other = match flags.contains(SetupFlags::ATTACH_WQ) {
+        true => Rings::setup(kernel, &Request::new(1)).ok(),
+        false => None,
+    };
+    if let Some(RingFd::Owned(fd)) = other.as_ref().map(|rings| rings.base().fd()) {
+        request.attach = Some(fd.as_fd());
     }
-    let request = Request { flags, ..request };
+    let request = Request { flags: flags - SetupFlags::ATTACH_WQ, ..request };
     match Rings::setup(kernel, &request) {
         Ok(rings) => {
             // SAFETY: nothing was ever submitted to it. A thread that polls it has its pages pinned
@@ -295,8 +302,9 @@ fn out_of_memory(needed: u64) -> SetupError {
 
 /// About how many bytes the rings of `request` take.
 fn bytes_needed(request: &Request<'_>) -> u64 {
-    let sq = u64::from(request.entries.next_power_of_two());
-    let cq = request.cq_entries.map_or(2 * sq, |entries| u64::from(entries.next_power_of_two()));
+    let sq = u64::from(request.entries.min(MAX_SQ_ENTRIES).next_power_of_two());
+    let rounded = |entries: u32| u64::from(entries.min(MAX_CQ_ENTRIES).next_power_of_two());
+    let cq = request.cq_entries.map_or(2 * sq, rounded);
     let sqe = if request.flags.contains(SetupFlags::SQE128) { 128 } else { 64 };
     let cqe = if request.flags.contains(SetupFlags::CQE32) { 32 } else { 16 };
     let array = if request.flags.contains(SetupFlags::NO_SQARRAY) { 0 } else { 4 };
@@ -309,4 +317,22 @@ fn limit_of(resource: libc::__rlimit_resource_t) -> u64 {
     let result = unsafe { libc::getrlimit(resource, &raw mut limit) };
     assert!(result == 0, "getrlimit knows the resources that libc names");
     limit.rlim_cur
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_ring_of_any_size_is_explained() {
+        let request = Request {
+            cq_entries: Some(u32::MAX),
+            flags: SetupFlags::CLAMP,
+            ..Request::new(u32::MAX)
+        };
+        let refused = explain(SetupFailure::Setup(Errno::new(libc::ENFILE)), &request);
+        assert_eq!(refused, SetupError::Other(Errno::new(libc::ENFILE)));
+        // What CLAMP makes of it: 32768 entries of 64 bytes and an index, 65536 of 16.
+        assert_eq!(bytes_needed(&request), 32768 * (64 + 4) + 65536 * 16);
+    }
 }

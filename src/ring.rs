@@ -318,7 +318,7 @@ impl Ring {
     }
 
     /// Takes note that completions may come that no push announced: messages from other rings,
-    /// resource tags, a commands' own. From then on no wait is refused as hopeless.
+    /// resource tags, a command's own. From then on no wait is refused as hopeless.
     pub fn expect_others(&mut self) {
         self.forecast.open();
     }
@@ -359,7 +359,9 @@ impl Ring {
     /// # Errors
     ///
     /// [`ResizeFailure::Refused`] leaves the ring as it was: `EINVAL` when the kernel or the set-up
-    /// does not allow it, `EOVERFLOW` when what is in the rings would not fit. After
+    /// does not allow it, `EBUSY` when it would tear what is in a ring of large entries or
+    /// completions or that rewinds (empty it first), `EOVERFLOW` when what is in the rings would
+    /// not fit. After
     /// [`ResizeFailure::Map`] every submit and wait fails with [`EnterCause::Unmapped`].
     pub fn resize(&mut self, entries: u32, cq_entries: Option<u32>) -> Result<(), ResizeFailure> {
         let resized = match self.mapped {
