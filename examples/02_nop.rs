@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use annulus::sys::abi::Sqe;
 use annulus::sys::opcode::Opcode;
-use annulus::{Ring, Setup};
+use annulus::{RawRing, Setup};
 use support::{Arguments, Failure, Page};
 
 mod support;
@@ -52,7 +52,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
 
     // One ring for every row, as large as the largest batch.
     let entries = batches.iter().copied().max().unwrap_or(1);
-    let mut ring = Setup::new(entries).build()?;
+    let mut ring = Setup::new(entries).build_raw()?;
     let begin = support::cpu_time();
     writeln!(page, "{count} NOPs, on a ring of {} entries", ring.sq_entries())?;
     writeln!(page, "{:>7} {:>9} {:>15}", "batch", "enters", "CPU ns per NOP")?;
@@ -71,7 +71,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
 }
 
 /// Submits `count` NOPs, `batch` at a time, and checks that each completes once and in order.
-fn submit_in_batches(ring: &mut Ring, count: u64, batch: u32) -> Result<(), Failure> {
+fn submit_in_batches(ring: &mut RawRing, count: u64, batch: u32) -> Result<(), Failure> {
     let (mut done, mut told) = (0, Instant::now());
     while done < count {
         if told.elapsed() > Duration::from_secs(1) {

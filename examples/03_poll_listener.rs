@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use annulus::sys::abi::{Cqe, Sqe};
 use annulus::sys::flags::{CqeFlags, PollFlags};
 use annulus::sys::opcode::Opcode;
-use annulus::{Ring, Setup, Woken};
+use annulus::{RawRing, Setup, Woken};
 use support::{Arguments, Failure, Page};
 
 mod support;
@@ -58,7 +58,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(failed("cannot listen"))?;
     writeln!(page, "listening on {address}")?;
     // Declared after the listener, so dropped before it: the poll goes first, then its file.
-    let mut ring = Setup::new(8).build()?;
+    let mut ring = Setup::new(8).build_raw()?;
     let before = support::cpu_time();
 
     one_shot(page, &mut ring, &listener, address)?;
@@ -74,7 +74,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
 /// A poll that completes once: peek, wait, and a second connection that goes unnoticed.
 fn one_shot(
     page: &mut Page,
-    ring: &mut Ring,
+    ring: &mut RawRing,
     listener: &TcpListener,
     address: SocketAddr,
 ) -> Result<(), Failure> {
@@ -121,7 +121,7 @@ fn one_shot(
 /// A poll that completes at each connection, until it is removed.
 fn multishot(
     page: &mut Page,
-    ring: &mut Ring,
+    ring: &mut RawRing,
     listener: &TcpListener,
     address: SocketAddr,
 ) -> Result<(), Failure> {
@@ -172,7 +172,7 @@ fn multishot(
 }
 
 /// Asks to be told when a connection waits, and submits.
-fn arm(ring: &mut Ring, listener: &TcpListener, how: PollFlags) -> Result<(), Failure> {
+fn arm(ring: &mut RawRing, listener: &TcpListener, how: PollFlags) -> Result<(), Failure> {
     let poll = Sqe {
         opcode: Opcode::POLL_ADD,
         fd: listener.as_raw_fd(),
@@ -188,7 +188,7 @@ fn arm(ring: &mut Ring, listener: &TcpListener, how: PollFlags) -> Result<(), Fa
 }
 
 /// Waits for the next completion.
-fn next(ring: &mut Ring) -> Result<Cqe, Failure> {
+fn next(ring: &mut RawRing) -> Result<Cqe, Failure> {
     let waited = support::wait_at_most(ring, 1, LIMIT)?;
     match (waited, ring.pop()) {
         (Woken::Ready, Some(cqe)) => Ok(cqe),

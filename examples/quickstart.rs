@@ -25,7 +25,7 @@ use annulus::sys::abi::Sqe;
 use annulus::sys::flags::SetupFlags;
 use annulus::sys::index::Entries;
 use annulus::sys::opcode::{Opcode, RegisterOp};
-use annulus::{Capabilities, Ring, Setup};
+use annulus::{Capabilities, RawRing, Setup};
 use support::echo::{self, Connection};
 use support::picture::picture;
 use support::reading::{BLOCK, Source, Verdict};
@@ -63,7 +63,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
         None => open_our_own()?,
     };
     let here = Capabilities::detect()?;
-    let mut ring = Setup::new(DEPTH).build()?;
+    let mut ring = Setup::new(DEPTH).build_raw()?;
     let before = support::cpu_time();
 
     show_kernel(page, &here)?;
@@ -144,7 +144,7 @@ fn show_count(
 }
 
 /// Part 1, continued: what `Setup::new` made.
-fn show_ring(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
+fn show_ring(page: &mut Page, ring: &mut RawRing) -> Result<(), Failure> {
     let flags: Vec<_> = ring.flags().iter_names().map(|(name, _)| name).collect();
     let none = ["none"];
     page.list("   Setup::new    ", if flags.is_empty() { &none } else { &flags })?;
@@ -163,7 +163,7 @@ fn show_ring(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
 /// Part 2: a file, by many reads at once.
 fn read_file(
     page: &mut Page,
-    ring: &mut Ring,
+    ring: &mut RawRing,
     here: &Capabilities,
     source: &Source,
 ) -> Result<(), Failure> {
@@ -191,7 +191,7 @@ fn read_file(
 }
 
 /// Part 3: an echo of which both ends use the ring.
-fn run_echo(page: &mut Page, ring: &mut Ring, here: &Capabilities) -> Result<(), Failure> {
+fn run_echo(page: &mut Page, ring: &mut RawRing, here: &Capabilities) -> Result<(), Failure> {
     writeln!(page, "\n3. An echo over TCP, both ends on this ring\n")?;
     let failed = |failure| match failure {
         Failure::Failed(what) => Failure::of("the echo failed", what),
@@ -215,7 +215,7 @@ fn run_echo(page: &mut Page, ring: &mut Ring, here: &Capabilities) -> Result<(),
 fn show_moments(page: &mut Page) -> Result<(), Failure> {
     writeln!(page, "\n4. Two rings at four moments, three NOPs long")?;
     writeln!(page, "   (us, kernel: who may touch the slot; h, t, w: head, tail, written)")?;
-    let mut ring = Setup::new(4).build()?;
+    let mut ring = Setup::new(4).build_raw()?;
     for user_data in 0..3 {
         let nop = Sqe { opcode: Opcode::NOP, user_data, ..Sqe::ZERO };
         // SAFETY: a NOP points to nothing (OP1).
@@ -237,7 +237,7 @@ fn show_moments(page: &mut Page) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show_moment(page: &mut Page, ring: &Ring, caption: &str) -> Result<(), Failure> {
+fn show_moment(page: &mut Page, ring: &RawRing, caption: &str) -> Result<(), Failure> {
     let sizes = Entries::new(ring.sq_entries()).zip(Entries::new(ring.cq_entries()));
     let (sq, cq) = sizes.expect("SQ2, CQ2: the sizes are powers of two");
     writeln!(page, "\n   {caption}\n{}", picture(&ring.positions(), sq, cq).trim_end())

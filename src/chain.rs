@@ -25,7 +25,7 @@ pub(crate) fn check_size(count: u32, entries: u32) -> Result<(), EnterError> {
     Ok(())
 }
 
-/// Slots set aside by [`Ring::reserve`](crate::Ring::reserve).
+/// Slots set aside by [`RawRing::reserve`](crate::RawRing::reserve).
 #[derive(Debug)]
 #[must_use = "what was pushed into a chain is dropped with it, unless it is committed"]
 pub struct Chain<'a> {
@@ -46,7 +46,7 @@ impl<'a> Chain<'a> {
     ///
     /// # Safety
     ///
-    /// As for [`Ring::push`](crate::Ring::push), from [`commit`](Self::commit) on.
+    /// As for [`RawRing::push`](crate::RawRing::push), from [`commit`](Self::commit) on.
     pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
         self.forecast.note(&sqe);
         // SAFETY: as promised to `Chain::push`.
@@ -58,7 +58,7 @@ impl<'a> Chain<'a> {
     ///
     /// # Errors
     ///
-    /// As for [`Ring::push_wide`](crate::Ring::push_wide), within the reservation.
+    /// As for [`RawRing::push_wide`](crate::RawRing::push_wide), within the reservation.
     ///
     /// # Safety
     ///

@@ -1,8 +1,8 @@
 //! From a set-up to a ring, on this thread or on another.
 //!
 //! ```text
-//!   Setup::build ──────────────────────────────────────────────► Ring       (this thread's)
-//!   Setup::build_disabled ─► DisabledRing ─── Send ──► enable ──► Ring      (that thread's)
+//!   Setup::build ──────────────────────────────────────────────► RawRing       (this thread's)
+//!   Setup::build_disabled ─► DisabledRing ─── Send ──► enable ──► RawRing      (that thread's)
 //! ```
 //!
 //! A ring of one issuer belongs to the thread that makes it, or, when it was made disabled, to the
@@ -14,6 +14,7 @@ use annulus_sys::rings::Rings;
 
 use crate::denied::SetupError;
 use crate::register;
+use crate::raw::RawRing;
 use crate::ring::Ring;
 use crate::setup::Setup;
 
@@ -23,8 +24,26 @@ impl Setup<'_> {
     /// # Errors
     ///
     /// [`SetupError`] names the cause and the cure.
+    pub fn build_raw(&self) -> Result<RawRing, SetupError> {
+        self.rings(SetupFlags::empty()).map(RawRing::over)
+    }
+
+    /// Makes the ring, for this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] names the cause and the cure.
     pub fn build(&self) -> Result<Ring, SetupError> {
-        self.rings(SetupFlags::empty()).map(Ring::over)
+        self.build_for()
+    }
+
+    /// Makes a ring that keeps a word of type `U` with each operation, for this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] names the cause and the cure.
+    pub fn build_for<U: Default>(&self) -> Result<Ring<U>, SetupError> {
+        Ring::over(self.build_raw()?).map_err(SetupError::Map)
     }
 
     /// Makes the ring disabled (`R_DISABLED`): nothing can be submitted until it is enabled, on the
@@ -38,7 +57,7 @@ impl Setup<'_> {
         if self.flags().contains(SetupFlags::REGISTERED_FD_ONLY) {
             // On another thread its index would name another ring.
             let reason = "a ring with REGISTERED_FD_ONLY belongs to the thread that makes it: call \
-                          `build` there";
+                          `build_raw` there";
             return Err(SetupError::Invalid { reason });
         }
         self.rings(SetupFlags::R_DISABLED).map(|rings| DisabledRing { rings })
@@ -50,7 +69,7 @@ impl Setup<'_> {
 /// ```
 /// let disabled = annulus::Setup::new(4).build_disabled()?;
 /// let sizes = std::thread::spawn(move || {
-///     let ring = disabled.enable().expect("the ring is new");
+///     let ring = disabled.enable_raw().expect("the ring is new");
 ///     (ring.sq_entries(), ring.cq_entries())
 /// });
 /// assert_eq!(sizes.join().expect("no panic"), (4, 8));
@@ -69,9 +88,9 @@ impl DisabledRing {
     /// The kernel's, with the ring.
     #[doc(alias = "IORING_REGISTER_ENABLE_RINGS")]
     #[expect(clippy::result_large_err, reason = "the error is the ring, given back")]
-    pub fn enable(self) -> Result<Ring, (Self, Errno)> {
+    pub fn enable_raw(self) -> Result<RawRing, (Self, Errno)> {
         match register::enable(self.rings.base()) {
-            Ok(()) => Ok(Ring::over(self.rings)),
+            Ok(()) => Ok(RawRing::over(self.rings)),
             Err(errno) => Err((self, errno)),
         }
     }

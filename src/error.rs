@@ -110,6 +110,9 @@ pub enum EnterCause {
         /// The first release that can.
         since: &'static str,
     },
+    /// A bounded wait for one operation ended before the operation did.
+    #[error("the time is up: wait again, or cancel it")]
+    TimedOut,
     /// A resize succeeded in the kernel, and then the new memory could not be mapped.
     #[error("the ring was resized and could not be mapped again: make a new ring")]
     Unmapped,
@@ -160,6 +163,7 @@ impl From<EnterError> for io::Error {
     fn from(error: EnterError) -> Self {
         let kind = match error.cause {
             EnterCause::Interrupted => io::ErrorKind::Interrupted,
+            EnterCause::TimedOut => io::ErrorKind::TimedOut,
             EnterCause::OutOfRequests => io::ErrorKind::OutOfMemory,
             EnterCause::Other(errno) => io::Error::from(errno).kind(),
             _ => io::ErrorKind::Other,

@@ -2,15 +2,15 @@
 //!
 //! | question | answer |
 //! |---|---|
-//! | how much did it cost? | [`Ring::stats`]: enters per entry should be far below one |
-//! | who owns which slot? | [`Ring::positions`] |
-//! | what did the kernel make of the set-up? | [`Ring::sq_entries`], [`Ring::cq_entries`], [`Ring::flags`] |
-//! | what can it do? | [`Ring::features`] |
+//! | how much did it cost? | [`RawRing::stats`]: enters per entry should be far below one |
+//! | who owns which slot? | [`RawRing::positions`] |
+//! | what did the kernel make of the set-up? | [`RawRing::sq_entries`], [`RawRing::cq_entries`], [`RawRing::flags`] |
+//! | what can it do? | [`RawRing::features`] |
 
 use annulus_sys::flags::{Features, SetupFlags};
 use annulus_sys::index::Index;
 
-use crate::ring::Ring;
+use crate::raw::RawRing;
 
 /// What a ring has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,7 +41,7 @@ pub struct Positions {
     pub cq_tail: Index,
 }
 
-impl Ring {
+impl RawRing {
     /// What the ring has done so far.
     pub fn stats(&self) -> Stats {
         Stats {

@@ -24,7 +24,7 @@
 //! use annulus::sys::abi::Sqe;
 //! use annulus::sys::opcode::Opcode;
 //!
-//! let mut ring = Setup::new(8).build()?;
+//! let mut ring = Setup::new(8).build_raw()?;
 //! for user_data in [1, 2, 3] {
 //!     let nop = Sqe { opcode: Opcode::NOP, user_data, ..Sqe::ZERO };
 //!     // SAFETY: a NOP points to nothing (OP1).
@@ -56,7 +56,20 @@ pub mod inspect;
 mod notify;
 mod reap;
 mod register;
+mod backlog;
+pub mod buf;
+mod end;
+pub mod event;
+mod inflight;
+pub mod lease;
+pub mod op;
+mod own;
+pub mod prep;
+pub mod raw;
 pub mod ring;
+pub mod scope;
+pub mod sender;
+pub mod ticket;
 pub mod setup;
 pub mod split;
 mod wait;
@@ -66,7 +79,13 @@ pub use denied::SetupError;
 pub use disabled::DisabledRing;
 pub use error::{EnterCause, EnterError, Woken};
 pub use inspect::Stats;
-pub use ring::Ring;
+pub use end::Undrained;
+pub use event::Event;
+pub use raw::RawRing;
+pub use ring::{Next, Ring};
+pub use scope::{Scope, ScopedTicket};
+pub use sender::{RingSender, SendError};
+pub use ticket::{Rejected, Rejection, Ticket, Unfinished};
 pub use setup::Setup;
 
 /// The README's example, so that it is compiled and run with the others.

@@ -2,12 +2,12 @@
 //!
 //! | | saves or gives | lasts |
 //! |---|---|---|
-//! | [`Ring::register_ring_fd`] | the look-up of the descriptor at each enter | until unregistered or dropped |
-//! | [`Ring::register_eventfd`] | a signal at each completion, for an event loop that exists already | until unregistered or dropped |
+//! | [`RawRing::register_ring_fd`] | the look-up of the descriptor at each enter | until unregistered or dropped |
+//! | [`RawRing::register_eventfd`] | a signal at each completion, for an event loop that exists already | until unregistered or dropped |
 //!
 //! The ring's descriptor itself can be polled too (`AsFd`): it is readable when completions are
 //! ready. Both are hints: they may come late, together, or for nothing, so look into the ring. And
-//! with `DEFER_TASKRUN` the completions behind a hint appear only once asked for: [`Ring::peek`]
+//! with `DEFER_TASKRUN` the completions behind a hint appear only once asked for: [`RawRing::peek`]
 //! does.
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,9 +16,9 @@ use annulus_sys::errno::Errno;
 use annulus_sys::flags::CqRingFlags;
 
 use crate::register::{self, Signals};
-use crate::ring::Ring;
+use crate::raw::RawRing;
 
-impl Ring {
+impl RawRing {
     /// Registers the ring's descriptor with this thread, so that entering needs no look-up of it.
     /// There are 16 places per thread. Since Linux 5.18.
     ///
@@ -109,13 +109,13 @@ impl Ring {
     }
 }
 
-impl AsFd for Ring {
+impl AsFd for RawRing {
     /// The ring's descriptor, which is readable when completions are ready.
     ///
     /// # Panics
     ///
-    /// With `REGISTERED_FD_ONLY`, where there is none. [`Ring::fd`] does not panic.
+    /// With `REGISTERED_FD_ONLY`, where there is none. [`RawRing::fd`] does not panic.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd().expect("a ring with REGISTERED_FD_ONLY has no descriptor: see `Ring::fd`")
+        self.fd().expect("a ring with REGISTERED_FD_ONLY has no descriptor: see `RawRing::fd`")
     }
 }

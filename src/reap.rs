@@ -15,9 +15,9 @@ use annulus_sys::abi::{Cqe, Cqe32};
 
 use crate::enter::Gate;
 use crate::error::EnterError;
-use crate::ring::Ring;
+use crate::raw::RawRing;
 
-impl Ring {
+impl RawRing {
     /// Takes the oldest completion in the ring. Never enters the kernel, and so may miss one that
     /// the kernel holds back: see [`peek`](Self::peek).
     #[inline]

@@ -84,7 +84,7 @@ pub(crate) fn knows(base: &Base, ring: Asked, op: RegisterOp, count: u32) -> boo
     // An address that belongs to the kernel, so copying from it fails, whatever is mapped here.
     let nowhere = ptr::without_provenance_mut(1 << 63);
     let ring = match ring {
-        Asked::Ring => base.fd().by_ref(),
+        Asked::RawRing => base.fd().by_ref(),
         Asked::Task => RingRef::NONE,
     };
     // SAFETY: the kernel can neither read nor write at the address, so the call changes nothing.
@@ -98,7 +98,7 @@ pub(crate) fn knows(base: &Base, ring: Asked, op: RegisterOp, count: u32) -> boo
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// A ring.
-    Ring,
+    RawRing,
     /// The task, with no ring named.
     Task,
 }

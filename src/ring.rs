@@ -1,208 +1,198 @@
-//! The ring, raw face: push entries, submit them, take completions.
+//! The ring, safe face: it owns what the kernel has, and gives it back.
 //!
 //! ```text
-//!   push ─► push ─► push ─► submit ─►  kernel  ─► wait ─► pop ─► pop ─► pop
-//!   └──────── unsafe: OP1 ───────┘               └───────── safe ─────────┘
+//!   submit(op) ─► Ticket ─ wait, try_take ─► output: the result, and everything the op was given
+//!      │                        ▲
+//!      └─► slot ─► kernel ─► completion ─► Event (reap)
 //! ```
 //!
 //! | to do this | call | enters the kernel |
 //! |---|---|---|
-//! | write an entry | [`push`](Ring::push), [`push_with`](Ring::push_with), [`push_wide`](Ring::push_wide) | no |
-//! | write a chain | [`reserve`](Ring::reserve) | only to make room |
-//! | hand entries over | [`submit`](Ring::submit) | if there are any |
-//! | … and wait | [`submit_and_wait`](Ring::submit_and_wait) | if it must |
-//! | wait | [`wait`](Ring::wait), [`wait_timeout`](Ring::wait_timeout), [`wait_min`](Ring::wait_min) | if too few are ready |
-//! | take a completion | [`pop`](Ring::pop) | no |
-//! | … also one that the kernel holds back | [`peek`](Ring::peek), [`drain`](Ring::drain) | if it says so (CQ5) |
+//! | hand an operation over | [`submit`](Ring::submit), [`submit_for`](Ring::submit_for) | only to make room |
+//! | … with borrowed buffers | [`scope`](Ring::scope) | at its end, to wait |
+//! | … several in order | [`submit_chain`](Ring::submit_chain) | only to make room |
+//! | make the kernel start | [`submit_all`](Ring::submit_all) | if there is anything to submit |
+//! | wait for one operation | [`wait`](Ring::wait), [`wait_timeout`](Ring::wait_timeout) | if it must |
+//! | … for any | [`submit_and_wait`](Ring::submit_and_wait) | if it must |
+//! | see what has completed | [`reap`](Ring::reap), then [`try_take`](Ring::try_take) | if something is held back |
+//! | take the next of many | [`next`](Ring::next), [`try_next`](Ring::try_next) | if it must |
+//! | stop an operation | [`cancel`](Ring::cancel), then wait as before | no |
+//! | give up its output | [`detach`](Ring::detach) | no |
+//! | end | [`shutdown`](Ring::shutdown), or drop it | to cancel, and to wait |
 //!
-//! A ring belongs to one thread. To make it on one and use it on another, see
-//! [`DisabledRing`](crate::DisabledRing); to submit on one and reap on another, [`Ring::split`].
+//! `Ring<U>` keeps a word of type `U` with each operation, and shows it with each of its events: an
+//! executor keeps its waker there. `Ring` alone keeps none.
 //!
-//! Leaves to others: the safe face, which owns what the kernel has.
+//! A ring belongs to the thread that made it, by its type; and when that thread ends, the kernel
+//! cancels what is in flight. To make it elsewhere, see [`DisabledRing`](crate::DisabledRing); to
+//! wake it from elsewhere, [`Ring::sender`].
+//!
+//! Keeps OP1, OP2, OP3. Leaves to others: the rings themselves (`raw`), the slots (`inflight`).
 //!
 //! # Example
 //!
 //! ```
-//! use annulus::sys::abi::Sqe;
-//! use annulus::sys::opcode::Opcode;
+//! use annulus::Setup;
+//! use annulus::op::{Read, Write};
+//! use std::io::pipe;
 //!
-//! let mut ring = annulus::Setup::new(8).build()?;
-//! let nop = Sqe { opcode: Opcode::NOP, user_data: 7, ..Sqe::ZERO };
-//! // SAFETY: a NOP points to nothing (OP1).
-//! unsafe { ring.push(nop)? };
-//! ring.submit_and_wait(1)?;
-//! assert_eq!(ring.pop().map(|cqe| cqe.user_data), Some(7));
+//! let mut ring = Setup::new(8).build()?;
+//! let (reader, writer) = pipe()?;
+//! let read = ring.submit(Read::new(reader, Vec::with_capacity(16)))?;
+//! let write = ring.submit(Write::new(writer, "hello"))?;
+//! assert_eq!(ring.wait(write)?.result?, 5);
+//! let (count, buf) = ring.wait(read)?.ok()?;
+//! assert_eq!((count, &buf[..]), (5, &b"hello"[..]));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![allow(unsafe_code, reason = "its entries point to memory")]
+#![allow(unsafe_code, reason = "hands the kernel what operations point to")]
 
-use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::ptr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use annulus_sys::abi::{Sqe, Sqe128};
+use annulus_sys::abi::{Cqe, Sqe};
 use annulus_sys::errno::Errno;
-use annulus_sys::flags::{EnterFlags, SetupFlags};
-use annulus_sys::rings::{Base, ResizeFailure, Rings};
-use annulus_sys::sq::{Full, PushWideError, SqeShape};
-use annulus_sys::syscall::{EnterArg, RingFd};
+use annulus_sys::index::Entries;
+use annulus_sys::sq::Full;
 
-use crate::chain::Chain;
-use crate::enter::Gate;
+use crate::backlog::Backlog;
 use crate::error::{EnterCause, EnterError, Woken};
-use crate::forecast::Forecast;
-use crate::split::{Reaper, Submitter};
-use crate::wait::{Bound, most_awaited};
+use crate::event::{Event, result_of};
+use crate::inflight::{Settled, Slab};
+use crate::lease::fork::Mark;
+use crate::lease::{BufRing, buf_ring};
+use crate::op::{Multishot, Op, RingId, Shots};
+use crate::own::Own;
+use crate::prep;
+use crate::raw::RawRing;
+use crate::ticket::{Rejected, Rejection, Ticket, Unfinished};
 
-/// What a caller of [`Ring::enter`] may say. The other flags say what the argument is, or how the
-/// ring is named.
-const ENTER_FLAGS: EnterFlags = EnterFlags::GETEVENTS
-    .union(EnterFlags::SQ_WAKEUP)
-    .union(EnterFlags::SQ_WAIT)
-    .union(EnterFlags::ABS_TIMER)
-    .union(EnterFlags::NO_IOWAIT);
+/// How long dropping a ring waits for what is in flight.
+const LINGER: Duration = Duration::from_secs(1);
 
-/// A pair of rings, and the kernel behind them.
+/// A ring that owns what the kernel has.
 #[derive(Debug)]
-pub struct Ring {
-    rings: Rings,
-    gate: Gate,
-    forecast: Forecast,
-    /// After a failed resize: what we have mapped is no longer what the kernel uses.
-    mapped: Mapped,
-    /// A registered ring descriptor, and a ring of one issuer, belong to a thread.
-    not_send: PhantomData<*mut ()>,
+pub struct Ring<U: Default = ()> {
+    pub(crate) raw: RawRing,
+    pub(crate) slab: Slab<U>,
+    pub(crate) backlog: Backlog,
+    pub(crate) own: Own,
+    pub(crate) id: RingId,
+    pub(crate) linger: Duration,
+    pub(crate) pools: Vec<Rc<buf_ring::Pool>>,
+    pub(crate) mark: Rc<Mark>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mapped {
-    Yes,
-    No,
-}
-
-impl Ring {
-    pub(crate) fn over(rings: Rings) -> Self {
-        let gate = Gate::new(Arc::clone(rings.base()));
-        Self::assemble(rings, gate, Forecast::default())
+impl<U: Default> Ring<U> {
+    /// A ring over `raw`, which must be new.
+    pub(crate) fn over(raw: RawRing) -> Result<Self, Errno> {
+        // At most as many operations as the completion ring holds: what completes once can never
+        // overflow it.
+        let slots = raw.cq_entries();
+        Ok(Self {
+            slab: Slab::new(slots),
+            backlog: Backlog::new(slots),
+            own: Own::default(),
+            id: next_id(),
+            linger: LINGER,
+            pools: Vec::new(),
+            mark: Rc::new(Mark::new()?),
+            raw,
+        })
     }
 
-    pub(crate) fn assemble(rings: Rings, gate: Gate, forecast: Forecast) -> Self {
-        Self { rings, gate, forecast, mapped: Mapped::Yes, not_send: PhantomData }
-    }
-
-    /// Writes `sqe` into the next free slot. The kernel sees it at the next submit.
+    /// Hands `op` over. It enters the kernel with the next [`submit_all`](Self::submit_all) or
+    /// wait; until its last completion everything that it owns belongs to the ring.
     ///
     /// # Errors
     ///
-    /// [`Full`] when no slot is free: submit, then push again.
-    ///
-    /// # Safety
-    ///
-    /// Whatever `sqe` points to must stay valid, and be touched by nobody else where the kernel
-    /// writes, until the request's last completion is popped: the one without `F_MORE` (OP1). Not
-    /// an error of submit, nor dropping the ring, ends that. Its file must be the caller's to use.
+    /// [`Rejected`] gives the operation back, with the reason.
     #[inline]
-    pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
-        self.forecast.note(&sqe);
-        // SAFETY: as promised to `Ring::push`.
-        unsafe { self.rings.sq().push(sqe) }
+    pub fn submit<O: Op + 'static>(&mut self, op: O) -> Result<Ticket<O>, Rejected<O, U>> {
+        self.submit_for(op, U::default())
     }
 
-    /// Fills the next free slot in place: `fill` gets a blank entry where the kernel will read it.
-    /// When it unwinds, nothing was pushed.
+    /// As [`submit`](Self::submit), with the word that its events are to carry.
     ///
     /// # Errors
     ///
-    /// [`Full`] when no slot is free; `fill` was not called.
+    /// [`Rejected`] gives operation and word back, with the reason.
+    #[inline]
+    pub fn submit_for<O: Op + 'static>(
+        &mut self,
+        op: O,
+        user: U,
+    ) -> Result<Ticket<O>, Rejected<O, U>> {
+        // SAFETY: `'static`, so that it may stay in its slot for ever (OP1).
+        unsafe { self.place(op, user, 0) }
+    }
+
+    /// Moves `op` into a slot and pushes its entry.
     ///
     /// # Safety
     ///
-    /// As for [`push`](Self::push), for the entry as `fill` leaves it.
+    /// No lifetime in `O` may end before its slot is empty again.
     #[inline]
-    pub unsafe fn push_with(&mut self, fill: impl FnOnce(&mut Sqe)) -> Result<(), Full> {
-        let forecast = &mut self.forecast;
-        let fill = |sqe: &mut Sqe| {
-            fill(sqe);
-            forecast.note(sqe);
+    pub(crate) unsafe fn place<O: Op>(
+        &mut self,
+        op: O,
+        user: U,
+        scope: u32,
+    ) -> Result<Ticket<O>, Rejected<O, U>> {
+        let Self { raw, slab, id, .. } = self;
+        // SAFETY: as promised to `place`.
+        let mut berth = match unsafe { slab.moor(op) } {
+            Ok(berth) => berth,
+            Err(op) => return Err(Rejected { op, user, why: Rejection::Slots }),
         };
-        // SAFETY: as promised to `Ring::push_with`.
-        unsafe { self.rings.sq().push_with(fill) }
-    }
-
-    /// Writes a 128-byte entry, on a ring with `SQE128` or `SQE_MIXED`.
-    ///
-    /// # Errors
-    ///
-    /// [`PushWideError::Full`] when too few slots are free, [`PushWideError::Narrow`] on a ring of
-    /// 64-byte entries.
-    ///
-    /// # Safety
-    ///
-    /// As for [`push`](Self::push).
-    pub unsafe fn push_wide(&mut self, sqe: Sqe128) -> Result<(), PushWideError> {
-        self.forecast.note(&sqe.first);
-        // SAFETY: as promised to `Ring::push_wide`.
-        unsafe { self.rings.sq().push_wide(sqe) }
-    }
-
-    /// Sets `count` slots aside for entries that must be handed over together, such as a chain.
-    /// Submits what was pushed before when that makes the room.
-    ///
-    /// # Errors
-    ///
-    /// What submitting can fail with, or [`EnterCause::OutOfRequests`] when the kernel made too
-    /// little room. A ring shorter than `count` never has the room.
-    pub fn reserve(&mut self, count: u32) -> Result<Chain<'_>, EnterError> {
-        crate::chain::check_size(count, self.rings.sq().entries())?;
-        let mut submitted = 0;
-        if self.rings.sq().room() < count {
-            submitted = self.submit()?;
-            if self.gate.polls() {
-                self.gate.wait_for_room(self.rings.sq(), count)?;
-            }
+        let source = if O::HAS_SOURCE { berth.source() } else { None };
+        let elsewhere = source.as_ref().is_some_and(|source| source.ring() != *id);
+        if elsewhere || !berth.belongs_to(*id) {
+            return Err(Rejected { op: berth.back(), user, why: Rejection::OtherRing });
         }
-        let Self { rings, forecast, .. } = self;
-        match rings.sq().reserve(count) {
-            Ok(slots) => Ok(Chain::new(slots, forecast)),
-            Err(Full) => Err(EnterError::new(submitted, EnterCause::OutOfRequests)),
+        let sqe = berth.prep();
+        if O::SHOTS != Shots::One {
+            raw.expect_others();
         }
+        // SAFETY: whatever it points to lies in the slot, or is owned from there, and stays until
+        // the last completion, as promised to `Op` (OP1).
+        if unsafe { raw.push_known(sqe) }.is_err()
+            // SAFETY: the same entry (OP1).
+            && let Err(why) = unsafe { push_after_all(raw, sqe) }
+        {
+            return Err(Rejected { op: berth.back(), user, why });
+        }
+        Ok(berth.sail(source, user, scope, *id))
     }
 
-    /// Hands everything pushed to the kernel, and returns how many entries it consumed; with
-    /// `SQE_MIXED`, how many slots. Makes no system call when there is nothing to submit.
-    ///
-    /// An entry that is wrong does not fail the submit: its completion carries the error. On a ring
-    /// without `SUBMIT_ALL` it cuts the batch there; then we enter again, for the rest.
+    /// Hands everything that was submitted to the kernel. Makes no system call when there is
+    /// nothing. Returns how many entries the kernel took.
     ///
     /// # Errors
     ///
-    /// [`EnterError`]; entries that were not consumed stay queued, for the next submit.
+    /// [`EnterError`]; what was not taken stays queued, for the next time.
     #[inline]
-    pub fn submit(&mut self) -> Result<u32, EnterError> {
-        self.check_mapped()?;
-        let (sq, cq) = self.rings.both();
-        self.gate.submit(sq, Some(cq))
+    pub fn submit_all(&mut self) -> Result<u32, EnterError> {
+        self.serve();
+        self.raw.submit()
     }
 
-    /// Submits everything pushed, and waits until `want` completions are ready to pop, those that
-    /// are ready already included. Returns how many entries were submitted.
+    /// Hands everything over, and waits until at least `want` events can be reaped.
     ///
     /// # Errors
     ///
-    /// [`EnterError`]; [`EnterCause::NothingComing`] when that many can never come, and
-    /// [`EnterCause::Interrupted`] when a signal ended the wait: then wait again.
+    /// [`EnterError`]: [`EnterCause::NothingComing`] when that many can never come, and
+    /// [`EnterCause::Interrupted`] when a signal ended the wait.
     #[inline]
     pub fn submit_and_wait(&mut self, want: u32) -> Result<u32, EnterError> {
-        self.check_mapped()?;
-        self.forecast.check(want, self.in_flight())?;
-        let (sq, cq) = self.rings.both();
-        self.gate.submit_and_wait(sq, cq, want)
+        if self.backlog.is_empty() && self.own.is_quiet() {
+            return self.raw.submit_and_wait(want);
+        }
+        self.wait_for_events(want, None).map(|(submitted, _)| submitted)
     }
 
-    /// As [`submit_and_wait`](Self::submit_and_wait), for at most `timeout`. Says how it ended.
+    /// As [`submit_and_wait`](Self::submit_and_wait), for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -212,249 +202,438 @@ impl Ring {
         want: u32,
         timeout: Duration,
     ) -> Result<(u32, Woken), EnterError> {
-        self.check_mapped()?;
-        self.forecast.check(want, self.in_flight())?;
-        let (sq, cq) = self.rings.both();
-        let bound = Bound { timeout: Some(timeout), min_wait: None };
-        self.gate.submit_and_wait_bounded(sq, cq, want, bound, 0)
+        if self.backlog.is_empty() && self.own.is_quiet() {
+            return self.raw.submit_and_wait_timeout(want, timeout);
+        }
+        self.wait_for_events(want, Some(timeout))
     }
 
-    /// Waits until `want` completions are ready to pop. Submits nothing, and makes no system call
-    /// when they are ready already.
-    ///
-    /// # Errors
-    ///
-    /// [`EnterCause::NothingComing`] when that many can never come, because too little was
-    /// submitted;
-    /// [`EnterCause::Interrupted`] when a signal ended the wait.
-    pub fn wait(&mut self, want: u32) -> Result<(), EnterError> {
-        self.bounded_wait(want, Bound::default()).map(drop)
-    }
-
-    /// As [`wait`](Self::wait), for at most `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait). Needs Linux 5.11.
-    pub fn wait_timeout(&mut self, want: u32, timeout: Duration) -> Result<Woken, EnterError> {
-        self.bounded_wait(want, Bound { timeout: Some(timeout), min_wait: None })
-    }
-
-    /// As [`wait_timeout`](Self::wait_timeout), but content with a single completion once
-    /// `min_wait` has passed: few wake-ups under load, and no long wait without.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait). Needs Linux 6.12 (`IORING_FEAT_MIN_TIMEOUT`).
-    pub fn wait_min(
+    /// Where some completions are none of the caller's: waits for one at a time, and keeps them.
+    fn wait_for_events(
         &mut self,
         want: u32,
-        min_wait: Duration,
-        timeout: Duration,
-    ) -> Result<Woken, EnterError> {
-        self.bounded_wait(want, Bound { timeout: Some(timeout), min_wait: Some(min_wait) })
+        timeout: Option<Duration>,
+    ) -> Result<(u32, Woken), EnterError> {
+        let until = timeout.map(|timeout| Instant::now() + timeout);
+        let mut submitted = self.submit_all()?;
+        loop {
+            self.pull(None)?;
+            if self.backlog.len() >= want as usize {
+                return Ok((submitted, Woken::Ready));
+            }
+            self.serve();
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok((submitted, Woken::TimedOut));
+            }
+            submitted += match left {
+                None => self.raw.submit_and_wait(1)?,
+                Some(left) => self.raw.submit_and_wait_timeout(1, left)?.0,
+            };
+        }
     }
 
-    /// Publishes everything pushed, without entering the kernel, and returns how many entries it
-    /// has yet to consume: the `to_submit` of [`enter`](Self::enter).
-    pub fn flush(&mut self) -> u32 {
-        self.rings.sq().flush()
-    }
-
-    /// Whether the polling thread (`SQPOLL`) sleeps, asked after [`flush`](Self::flush): then enter
-    /// with `SQ_WAKEUP` (SQ5).
-    pub fn needs_wakeup(&self) -> bool {
-        self.gate.polls() && self.rings.halves().0.needs_wakeup()
-    }
-
-    /// Enters the kernel exactly once, with what is asked, for callers with a wait loop of their
-    /// own. Submits no more than was pushed, whatever `to_submit` says.
+    /// Shows every completion there is to `each`, and returns how many. Each is consumed, and its
+    /// slot in order, before `each` sees it: so `each` may panic, and nothing is lost or repeated.
     ///
     /// # Errors
     ///
-    /// The kernel's. Nothing was consumed then. `EINVAL` for flags other than `GETEVENTS`,
-    /// `SQ_WAKEUP`, `SQ_WAIT`, `ABS_TIMER` and `NO_IOWAIT`: the others follow from `arg`, or from
-    /// how the ring is named.
-    pub fn enter(
-        &mut self,
-        to_submit: u32,
-        min_complete: u32,
-        flags: EnterFlags,
-        arg: EnterArg<'_>,
-    ) -> Result<u32, Errno> {
-        if self.mapped == Mapped::No {
-            return Err(Errno::new(libc::EBADFD));
+    /// [`EnterError`] from asking for what the kernel holds back; `each` has seen what came before.
+    #[inline]
+    pub fn reap(&mut self, mut each: impl FnMut(Event<'_, U>)) -> Result<u32, EnterError> {
+        let mut count = 0;
+        if !self.backlog.is_empty() {
+            count = self.reap_backlog(&mut each);
         }
-        if !ENTER_FLAGS.contains(flags) {
-            return Err(Errno::new(libc::EINVAL));
+        let Self { raw, slab, own, .. } = self;
+        raw.drain(|cqe| {
+            match slab.settle(cqe) {
+                Settled::Ended(slot) => {
+                    let result = result_of(cqe.res);
+                    each(Event::Ended { user: slab.user(slot), slot, result });
+                }
+                other => show(slab, own, other, &mut each),
+            }
+            count += 1;
+        })?;
+        if own.has_mail() {
+            while let Some(message) = own.next_mail() {
+                each(Event::Message(message));
+                count += 1;
+            }
         }
-        // A kernel that rewinds reads as many slots as it is told, also those of a lap before
-        // (OP1).
-        let to_submit = to_submit.min(self.rings.sq().unconsumed());
-        let min_complete = min_complete.min(most_awaited(self.rings.cq()));
-        let count = self.gate.enter(to_submit, min_complete, flags, arg)?;
-        if !self.gate.polls() {
-            self.rings.sq().consumed(count);
-            self.gate.submitted += u64::from(count);
-        }
+        self.serve();
         Ok(count)
     }
 
-    /// Waits until the polling thread (`SQPOLL`) has consumed at least one entry of a full ring.
-    /// Returns at once when a slot is free.
+    /// Shows what was kept.
+    #[cold]
+    fn reap_backlog(&mut self, each: &mut impl FnMut(Event<'_, U>)) -> u32 {
+        let mut count = 0;
+        while let Some(settled) = self.backlog.pop(&mut self.slab) {
+            show(&mut self.slab, &mut self.own, settled, each);
+            count += 1;
+        }
+        count
+    }
+
+    /// Takes every completion there is, and keeps what is to be shown or taken later. The end of
+    /// the operation in slot `quiet` is not kept: its ticket is about to be redeemed.
+    pub(crate) fn pull(&mut self, quiet: Option<u32>) -> Result<(), EnterError> {
+        let Self { raw, slab, backlog, own, .. } = self;
+        raw.drain(|cqe| keep(slab, backlog, own, cqe, quiet))?;
+        while let Some(message) = own.next_mail() {
+            backlog.push(slab, Settled::Message(message));
+        }
+        Ok(())
+    }
+
+    /// The output of the operation, if its last completion was taken already: by
+    /// [`reap`](Self::reap) or in a wait.
     ///
     /// # Errors
     ///
-    /// [`EnterError`] from waiting.
-    pub fn wait_for_room(&mut self) -> Result<(), EnterError> {
-        self.check_mapped()?;
-        if self.gate.polls() {
-            self.gate.wait_for_room(self.rings.sq(), 1)
-        } else if self.rings.sq().room() == 0 {
-            self.submit().map(drop)
-        } else {
-            Ok(())
+    /// The ticket, while the kernel has the operation.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    #[inline]
+    pub fn try_take<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
+        self.check(&ticket);
+        if O::SHOTS != Shots::One && self.slab.is_done(&ticket) {
+            self.backlog.forget(&mut self.slab, ticket.slot);
+        }
+        self.slab.take(ticket)
+    }
+
+    /// Waits until the operation has completed, however long, and returns its output. What else
+    /// completes in the meantime is kept for [`reap`](Self::reap). A signal does not end the wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Unfinished`] gives the ticket back, when the kernel cannot go on.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    #[inline]
+    pub fn wait<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Unfinished<Ticket<O>>> {
+        self.wait_until(ticket, None)
+    }
+
+    /// As [`wait`](Self::wait), for at most `timeout`. The operation goes on: wait again, or
+    /// [`cancel`](Self::cancel) it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unfinished`] gives the ticket back; [`EnterCause::TimedOut`] when the time is up.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    pub fn wait_timeout<O: Op>(
+        &mut self,
+        ticket: Ticket<O>,
+        timeout: Duration,
+    ) -> Result<O::Output, Unfinished<Ticket<O>>> {
+        self.wait_until(ticket, Some(Instant::now() + timeout))
+    }
+
+    fn wait_until<O: Op>(
+        &mut self,
+        mut ticket: Ticket<O>,
+        until: Option<Instant>,
+    ) -> Result<O::Output, Unfinished<Ticket<O>>> {
+        loop {
+            ticket = match self.try_take(ticket) {
+                Ok(output) => return Ok(output),
+                Err(ticket) => ticket,
+            };
+            if let Err(why) = self.turn(ticket.slot, until) {
+                return match self.try_take(ticket) {
+                    Ok(output) => Ok(output),
+                    Err(ticket) => Err(Unfinished { ticket, why }),
+                };
+            }
         }
     }
 
-    /// Takes note that completions may come that no push announced: messages from other rings,
-    /// resource tags, a command's own. From then on no wait is refused as hopeless.
-    pub fn expect_others(&mut self) {
-        self.forecast.open();
+    /// One turn of a wait: enters if nothing is ready, then takes what is.
+    pub(crate) fn turn(&mut self, slot: u32, until: Option<Instant>) -> Result<(), EnterError> {
+        self.serve();
+        if self.raw.ready() == 0 {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let entered = match left {
+                None => self.raw.submit_and_wait(1).map(|_| Woken::Ready),
+                Some(left) => self.raw.submit_and_wait_timeout(1, left).map(|(_, woken)| woken),
+            };
+            match entered {
+                Ok(Woken::Ready) => {}
+                Ok(Woken::TimedOut) => {
+                    self.pull(Some(slot))?;
+                    return Err(EnterError::new(0, EnterCause::TimedOut));
+                }
+                Err(error) if is_transient(error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.pull(Some(slot))
     }
 
-    /// How many requests were pushed whose last completion was not popped yet.
+    /// Takes the next completion of an operation that completes many times, waiting for it if it
+    /// must. `None`: it has ended, and its ticket tells how.
     ///
-    /// An estimate once entries with `CQE_SKIP_SUCCESS` were pushed, or completions came that no
-    /// push announced.
-    #[inline]
+    /// # Errors
+    ///
+    /// [`EnterError`] from waiting; nothing is lost.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    pub fn next<O: Multishot>(&mut self, ticket: &Ticket<O>) -> Result<Option<O::Item>, EnterError> {
+        loop {
+            match self.try_next(ticket)? {
+                Next::Item(item) => return Ok(Some(item)),
+                Next::Ended => return Ok(None),
+                Next::Pending => self.turn(ticket.slot, None)?,
+            }
+        }
+    }
+
+    /// Takes the next completion of an operation that completes many times, if it has come. Never
+    /// waits.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`] from asking for what the kernel holds back; nothing is lost.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    pub fn try_next<O: Multishot>(
+        &mut self,
+        ticket: &Ticket<O>,
+    ) -> Result<Next<O::Item>, EnterError> {
+        self.check(ticket);
+        if let Some(shot) = self.backlog.next_of(&mut self.slab, ticket.slot) {
+            return Ok(Next::Item(O::item(shot)));
+        }
+        if self.slab.is_done(ticket) {
+            return Ok(Next::Ended);
+        }
+        self.pull(None)?;
+        Ok(match self.backlog.next_of(&mut self.slab, ticket.slot) {
+            Some(shot) => Next::Item(O::item(shot)),
+            None if self.slab.is_done(ticket) => Next::Ended,
+            None => Next::Pending,
+        })
+    }
+
+    /// Asks the kernel to cancel the operation. It completes all the same, perhaps with success:
+    /// keep the ticket, and wait as before. For what the kernel made of it, submit a
+    /// [`Cancel`](crate::op::Cancel) instead.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`] when the submission ring is full and making room failed. Nothing was asked
+    /// then.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    pub fn cancel<O>(&mut self, ticket: &Ticket<O>) -> Result<(), EnterError> {
+        self.check(ticket);
+        self.cancel_word(Slab::<U>::word_of(ticket))
+    }
+
+    pub(crate) fn cancel_word(&mut self, word: u64) -> Result<(), EnterError> {
+        self.push_own(Own::tagged(prep::cancel_word(word)))
+    }
+
+    /// Pushes an entry of the ring's own, which points to nothing.
+    pub(crate) fn push_own(&mut self, sqe: Sqe) -> Result<(), EnterError> {
+        // SAFETY: it points to nothing (OP1).
+        if unsafe { self.raw.push_known(sqe) }.is_err() {
+            // SAFETY: it points to nothing (OP1).
+            unsafe { push_after_all(&mut self.raw, sqe) }.map_err(|why| match why {
+                Rejection::Enter(error) => error,
+                _ => EnterError::new(0, EnterCause::OutOfRequests),
+            })?;
+        }
+        self.own.pushed();
+        Ok(())
+    }
+
+    /// Gives up the claim to the output. The operation goes on; everything that it owns, and all
+    /// that it brings, is dropped when it has completed.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    pub fn detach<O: Op>(&mut self, ticket: Ticket<O>) {
+        self.check(&ticket);
+        if O::SHOTS != Shots::One {
+            self.backlog.forget(&mut self.slab, ticket.slot);
+        }
+        self.slab.abandon(ticket);
+    }
+
+    /// The word that was submitted with the operation.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    pub fn user<O>(&mut self, ticket: &Ticket<O>) -> &mut U {
+        self.check(ticket);
+        self.slab.user(ticket.slot)
+    }
+
+    /// Makes `count` buffers of `size` bytes each that the kernel picks from. Since Linux 5.19.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: `EINVAL` before Linux 5.19, and unless `count` is a power of two of at most
+    /// 32768.
+    #[doc(alias = "IORING_REGISTER_PBUF_RING")]
+    pub fn buf_ring(&mut self, count: u32, size: u32) -> Result<BufRing, Errno> {
+        let refused = Errno::new(libc::EINVAL);
+        let entries = Entries::new(count).ok_or(refused)?;
+        let id = u16::try_from(self.pools.len()).map_err(|_| refused)?;
+        let (base, mark) = (self.raw.base(), Rc::clone(&self.mark));
+        let pool = buf_ring::Pool::register(base, self.id, id, entries, size, mark)?;
+        self.pools.push(Rc::clone(&pool));
+        Ok(BufRing(pool))
+    }
+
+    /// How many operations the kernel has.
     pub fn in_flight(&self) -> u32 {
-        let (sq, cq) = self.rings.halves();
-        self.forecast.in_flight(sq.pushed(), cq.ended())
+        self.slab.in_flight()
     }
 
-    /// How many submission slots are free.
-    pub fn room(&self) -> u32 {
-        self.rings.halves().0.room()
+    /// How many more operations can be submitted before one must be redeemed.
+    pub fn vacant(&self) -> u32 {
+        self.slab.vacant()
     }
 
-    /// What the ring stands on, for calls to `io_uring_register(2)` that have no method here yet.
-    pub fn base(&self) -> &Arc<Base> {
-        self.rings.base()
+    /// Completions that named no operation in flight: 0, unless someone forges them.
+    pub fn stale(&self) -> u64 {
+        self.slab.stale()
     }
 
-    /// The ring's descriptor, which is readable when completions are ready. `None` with
-    /// `REGISTERED_FD_ONLY`, which has none.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        match self.rings.base().fd() {
-            RingFd::Owned(fd) => Some(fd.as_fd()),
-            RingFd::Registered(_) => None,
-        }
+    /// The ring underneath, to look at: sizes, [`stats`](RawRing::stats), descriptor.
+    pub fn raw(&self) -> &RawRing {
+        &self.raw
     }
 
-    /// Changes the sizes of the ring while it is in use. Completions and entries move along. Needs
-    /// `DEFER_TASKRUN`, `NO_SQARRAY` and Linux 6.13; without `cq_entries` the completion ring is
-    /// twice as long.
+    /// The ring underneath, for entries of one's own beside the operations. Their completions come
+    /// as [`Event::Raw`].
     ///
-    /// # Errors
+    /// # Safety
     ///
-    /// [`ResizeFailure::Refused`] leaves the ring as it was: `EINVAL` when the kernel or the set-up
-    /// does not allow it, `EBUSY` when it would tear what is in a ring of large entries or
-    /// completions or that rewinds (empty it first), `EOVERFLOW` when what is in the rings would
-    /// not fit. After
-    /// [`ResizeFailure::Map`] every submit and wait fails with [`EnterCause::Unmapped`].
-    pub fn resize(&mut self, entries: u32, cq_entries: Option<u32>) -> Result<(), ResizeFailure> {
-        let resized = match self.mapped {
-            Mapped::Yes => self.rings.resize(entries, cq_entries),
-            Mapped::No => Err(ResizeFailure::Refused(Errno::new(libc::EBADFD))),
-        };
-        if let Err(ResizeFailure::Map(_)) = resized {
-            self.mapped = Mapped::No;
+    /// The `user_data` of what is pushed must have its two upper bits set, no completion may be
+    /// taken, and the ring must not be moved out of its place or resized.
+    pub unsafe fn raw_mut(&mut self) -> &mut RawRing {
+        &mut self.raw
+    }
+
+    /// Does what the ring has to do for itself.
+    #[inline]
+    fn serve(&mut self) {
+        if self.own.has_work() {
+            self.serve_sender();
         }
-        resized
-    }
-
-    /// Takes the ring apart into a half that submits and a half that reaps, each of which may go to
-    /// a thread of its own.
-    ///
-    /// # Errors
-    ///
-    /// Gives the ring back when it was set up for one thread (`SINGLE_ISSUER`, or
-    /// `REGISTERED_FD_ONLY`).
-    #[expect(clippy::result_large_err, reason = "the error is the ring, given back")]
-    pub fn split(mut self) -> Result<(Submitter, Reaper), Self> {
-        let one_thread = SetupFlags::SINGLE_ISSUER | SetupFlags::REGISTERED_FD_ONLY;
-        if self.flags().intersects(one_thread) || self.mapped == Mapped::No {
-            return Err(self);
-        }
-        if self.gate.registered().is_some() && self.unregister_ring_fd().is_err() {
-            return Err(self);
-        }
-        let whole = ManuallyDrop::new(self);
-        // SAFETY: read once, since `whole` is neither used nor dropped after.
-        let rings = unsafe { ptr::read(&raw const whole.rings) };
-        // SAFETY: read once, since `whole` is neither used nor dropped after.
-        let gate = unsafe { ptr::read(&raw const whole.gate) };
-        Ok(crate::split::split(rings, gate, whole.forecast))
-    }
-
-    pub(crate) fn gate_mut(&mut self) -> &mut Gate {
-        &mut self.gate
-    }
-
-    pub(crate) fn gate(&self) -> &Gate {
-        &self.gate
-    }
-
-    pub(crate) fn parts(&mut self) -> (&mut Rings, &mut Gate) {
-        (&mut self.rings, &mut self.gate)
-    }
-
-    pub(crate) fn forecast(&self) -> Forecast {
-        self.forecast
-    }
-
-    pub(crate) fn rings(&self) -> &Rings {
-        &self.rings
-    }
-
-    pub(crate) fn rings_mut(&mut self) -> &mut Rings {
-        &mut self.rings
-    }
-
-    fn bounded_wait(&mut self, want: u32, bound: Bound) -> Result<Woken, EnterError> {
-        self.check_mapped()?;
-        let polled = self.gate.polls();
-        let (sq, cq) = self.rings.both();
-        // What was not submitted cannot complete.
-        let (_, published, written) = sq.indices();
-        let slots = if polled { written.distance_from(published) } else { sq.unconsumed() };
-        // At least so many requests: on a mixed ring one may take two slots, and padding before it.
-        let queued = if sq.shape() == SqeShape::Mixed { slots.div_ceil(3) } else { slots };
-        let in_flight = self.forecast.in_flight(sq.pushed(), cq.ended());
-        self.forecast.check(want, in_flight.saturating_sub(queued))?;
-        self.gate.wait(cq, want, bound)
     }
 
     #[inline]
-    pub(crate) fn check_mapped(&self) -> Result<(), EnterError> {
-        match self.mapped {
-            Mapped::Yes => Ok(()),
-            Mapped::No => Err(EnterError::new(0, EnterCause::Unmapped)),
-        }
+    fn check<O>(&self, ticket: &Ticket<O>) {
+        assert!(ticket.ring == self.id, "OP2: a ticket of {} on {}", ticket.ring, self.id);
     }
 }
 
-impl Drop for Ring {
-    /// Lets go of the ring; what is in flight goes on, and keeps using the memory it points to.
-    fn drop(&mut self) {
-        let idle = self.forecast == Forecast::Counted && self.in_flight() == 0;
-        if idle && !self.gate.polls() {
-            // SAFETY: no thread polls, nothing can be submitted any more, and as far as pushes tell
-            // every request has ended (RG1). Where completions came that no push announced the
-            // count may be short; then the kernel still has the pages pinned, and they outlive the
-            // map.
-            unsafe { self.rings.found_idle() };
-        }
+/// What [`Ring::try_next`] found.
+#[derive(Debug)]
+pub enum Next<T> {
+    /// The next item.
+    Item(T),
+    /// Nothing yet.
+    Pending,
+    /// The operation has ended; its ticket tells how.
+    Ended,
+}
+
+/// Pushes `sqe` into a ring that was full, making room first.
+///
+/// # Safety
+///
+/// As for [`RawRing::push`].
+#[cold]
+unsafe fn push_after_all(raw: &mut RawRing, sqe: Sqe) -> Result<(), Rejection> {
+    let made = raw.submit();
+    // SAFETY: as promised to `push_after_all`.
+    match (unsafe { raw.push_known(sqe) }, made) {
+        (Ok(()), _) => Ok(()),
+        (Err(Full), Err(error)) => Err(Rejection::Enter(error)),
+        (Err(Full), Ok(_)) => Err(Rejection::Queue),
     }
+}
+
+/// Shows one settled completion.
+fn show<U: Default>(
+    slab: &mut Slab<U>,
+    own: &mut Own,
+    settled: Settled,
+    each: &mut impl FnMut(Event<'_, U>),
+) {
+    let mut ended = None;
+    match settled {
+        Settled::Ended(slot) => ended = Some(slot),
+        Settled::Shot(slot, shot) => each(Event::Shot { user: slab.user(slot), slot, shot }),
+        Settled::Last(slot, shot) => {
+            each(Event::Shot { user: slab.user(slot), slot, shot });
+            ended = Some(slot);
+        }
+        Settled::Message(message) => each(Event::Message(message)),
+        Settled::Raw(cqe) => each(Event::Raw(cqe)),
+        Settled::Own(word) => own.completed(word),
+        Settled::Nothing => {}
+    }
+    if let Some(slot) = ended {
+        let result = result_of(slab.result(slot));
+        each(Event::Ended { user: slab.user(slot), slot, result });
+    }
+}
+
+/// Settles `cqe`, and keeps what is to be shown or taken later.
+fn keep<U: Default>(
+    slab: &mut Slab<U>,
+    backlog: &mut Backlog,
+    own: &mut Own,
+    cqe: Cqe,
+    quiet: Option<u32>,
+) {
+    match slab.settle(cqe) {
+        Settled::Own(word) => own.completed(word),
+        Settled::Nothing => {}
+        Settled::Ended(slot) if quiet == Some(slot) => {}
+        Settled::Last(slot, shot) => {
+            backlog.push(slab, Settled::Shot(slot, shot));
+            if quiet != Some(slot) {
+                backlog.push(slab, Settled::Ended(slot));
+            }
+        }
+        settled => backlog.push(slab, settled),
+    }
+}
+
+/// Whether entering again can help: a signal came, or the kernel wants completions taken first.
+pub(crate) fn is_transient(error: EnterError) -> bool {
+    matches!(error.cause, EnterCause::Interrupted | EnterCause::CompletionsPending)
+}
+
+/// A number that no other ring of this process has, or ever will.
+fn next_id() -> RingId {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let next = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1));
+    RingId(next.expect("OP2: 2^32 rings were made, and their numbers are used up"))
 }

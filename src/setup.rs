@@ -24,7 +24,7 @@
 //! ```
 //! use annulus::Setup;
 //!
-//! let ring = Setup::new(20).cq_entries(100).build()?;
+//! let ring = Setup::new(20).cq_entries(100).build_raw()?;
 //! assert_eq!((ring.sq_entries(), ring.cq_entries()), (32, 128)); // rounded up
 //! # Ok::<(), annulus::SetupError>(())
 //! ```
@@ -43,7 +43,7 @@ use crate::denied::{self, FlagName, SetupError};
 
 /// What ring to make. See the [module](self) for what it starts from.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is made before `build`"]
+#[must_use = "nothing is made before `build_raw`"]
 pub struct Setup<'a> {
     request: Request<'a>,
     preset: Preset,

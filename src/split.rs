@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!                    ┌─► Submitter: Send   push, reserve, submit      on one thread
-//!   Ring::split ─────┤
+//!   RawRing::split ─────┤
 //!                    └─► Reaper: Send      pop, peek, drain, wait     on another
-//!   Ring ◄── Submitter::join(reaper)
+//!   RawRing ◄── Submitter::join(reaper)
 //! ```
 //!
 //! Each half has its own words of the shared memory, so neither waits for the other. Not for a ring
@@ -33,7 +33,7 @@ use crate::enter::Gate;
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::forecast::Forecast;
 use crate::inspect::Stats;
-use crate::ring::Ring;
+use crate::raw::RawRing;
 use crate::wait::Bound;
 
 /// The half that submits.
@@ -58,15 +58,15 @@ pub(crate) fn split(rings: Rings, gate: Gate, forecast: Forecast) -> (Submitter,
 }
 
 impl Submitter {
-    /// As [`Ring::push`].
+    /// As [`RawRing::push`].
     ///
     /// # Errors
     ///
-    /// As [`Ring::push`].
+    /// As [`RawRing::push`].
     ///
     /// # Safety
     ///
-    /// As [`Ring::push`]; and the memory must be fit to be used from the reaper's thread.
+    /// As [`RawRing::push`]; and the memory must be fit to be used from the reaper's thread.
     #[inline]
     pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
         self.forecast.note(&sqe);
@@ -74,11 +74,11 @@ impl Submitter {
         unsafe { self.sq.push(sqe) }
     }
 
-    /// As [`Ring::push_with`].
+    /// As [`RawRing::push_with`].
     ///
     /// # Errors
     ///
-    /// As [`Ring::push_with`].
+    /// As [`RawRing::push_with`].
     ///
     /// # Safety
     ///
@@ -94,11 +94,11 @@ impl Submitter {
         unsafe { self.sq.push_with(fill) }
     }
 
-    /// As [`Ring::push_wide`].
+    /// As [`RawRing::push_wide`].
     ///
     /// # Errors
     ///
-    /// As [`Ring::push_wide`].
+    /// As [`RawRing::push_wide`].
     ///
     /// # Safety
     ///
@@ -109,11 +109,11 @@ impl Submitter {
         unsafe { self.sq.push_wide(sqe) }
     }
 
-    /// As [`Ring::reserve`].
+    /// As [`RawRing::reserve`].
     ///
     /// # Errors
     ///
-    /// As [`Ring::reserve`].
+    /// As [`RawRing::reserve`].
     pub fn reserve(&mut self, count: u32) -> Result<Chain<'_>, EnterError> {
         check_size(count, self.sq.entries())?;
         let mut submitted = 0;
@@ -129,21 +129,21 @@ impl Submitter {
         }
     }
 
-    /// As [`Ring::submit`].
+    /// As [`RawRing::submit`].
     ///
     /// # Errors
     ///
-    /// As [`Ring::submit`].
+    /// As [`RawRing::submit`].
     #[inline]
     pub fn submit(&mut self) -> Result<u32, EnterError> {
         self.gate.submit(&mut self.sq, None)
     }
 
-    /// As [`Ring::wait_for_room`].
+    /// As [`RawRing::wait_for_room`].
     ///
     /// # Errors
     ///
-    /// As [`Ring::wait_for_room`].
+    /// As [`RawRing::wait_for_room`].
     pub fn wait_for_room(&mut self) -> Result<(), EnterError> {
         if self.gate.polls() {
             self.gate.wait_for_room(&mut self.sq, 1)
@@ -165,11 +165,11 @@ impl Submitter {
     ///
     /// Gives both back when they are not of one ring.
     #[expect(clippy::result_large_err, reason = "the error is both halves, given back")]
-    pub fn join(self, reaper: Reaper) -> Result<Ring, (Self, Reaper)> {
+    pub fn join(self, reaper: Reaper) -> Result<RawRing, (Self, Reaper)> {
         let Self { sq, gate, forecast } = self;
         let base = Arc::clone(gate.base());
         match Rings::join(sq, reaper.cq, base) {
-            Ok(rings) => Ok(Ring::assemble(rings, gate.joined(&reaper.gate), forecast)),
+            Ok(rings) => Ok(RawRing::assemble(rings, gate.joined(&reaper.gate), forecast)),
             Err((sq, cq, _)) => {
                 Err((Self { sq, gate, forecast }, Reaper { cq, gate: reaper.gate }))
             }
@@ -178,22 +178,22 @@ impl Submitter {
 }
 
 impl Reaper {
-    /// As [`Ring::pop`].
+    /// As [`RawRing::pop`].
     #[inline]
     pub fn pop(&mut self) -> Option<Cqe> {
         self.cq.pop()
     }
 
-    /// As [`Ring::pop_wide`].
+    /// As [`RawRing::pop_wide`].
     pub fn pop_wide(&mut self) -> Option<Cqe32> {
         self.cq.pop_wide()
     }
 
-    /// As [`Ring::peek`].
+    /// As [`RawRing::peek`].
     ///
     /// # Errors
     ///
-    /// As [`Ring::peek`].
+    /// As [`RawRing::peek`].
     pub fn peek(&mut self) -> Result<Option<Cqe>, EnterError> {
         if let Some(cqe) = self.cq.pop() {
             return Ok(Some(cqe));
@@ -202,11 +202,11 @@ impl Reaper {
         Ok(self.cq.pop())
     }
 
-    /// As [`Ring::drain`].
+    /// As [`RawRing::drain`].
     ///
     /// # Errors
     ///
-    /// As [`Ring::drain`].
+    /// As [`RawRing::drain`].
     pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
         let (mut total, mut asked) = (0, false);
         loop {
@@ -221,29 +221,29 @@ impl Reaper {
         }
     }
 
-    /// As [`Ring::wait`], but no wait is refused as hopeless.
+    /// As [`RawRing::wait`], but no wait is refused as hopeless.
     ///
     /// # Errors
     ///
-    /// As [`Ring::wait`].
+    /// As [`RawRing::wait`].
     pub fn wait(&mut self, want: u32) -> Result<(), EnterError> {
         self.gate.wait(&mut self.cq, want, Bound::default()).map(drop)
     }
 
-    /// As [`Ring::wait_timeout`], but no wait is refused as hopeless.
+    /// As [`RawRing::wait_timeout`], but no wait is refused as hopeless.
     ///
     /// # Errors
     ///
-    /// As [`Ring::wait_timeout`].
+    /// As [`RawRing::wait_timeout`].
     pub fn wait_timeout(&mut self, want: u32, timeout: Duration) -> Result<Woken, EnterError> {
         self.gate.wait(&mut self.cq, want, Bound { timeout: Some(timeout), min_wait: None })
     }
 
-    /// As [`Ring::wait_min`], but no wait is refused as hopeless.
+    /// As [`RawRing::wait_min`], but no wait is refused as hopeless.
     ///
     /// # Errors
     ///
-    /// As [`Ring::wait_min`].
+    /// As [`RawRing::wait_min`].
     pub fn wait_min(
         &mut self,
         want: u32,

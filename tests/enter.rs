@@ -36,7 +36,7 @@ mod wait;
 
 use std::sync::Arc;
 
-use annulus::{Ring, Setup};
+use annulus::{RawRing, Setup};
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{EnterFlags, SetupFlags};
 use gate_kernel::GateKernel;
@@ -45,32 +45,32 @@ const NONE: EnterFlags = EnterFlags::empty();
 const GETEVENTS: EnterFlags = EnterFlags::GETEVENTS;
 
 /// Four entries and eight completions, with these flags.
-fn ring(flags: SetupFlags) -> (Ring, Arc<GateKernel>) {
+fn ring(flags: SetupFlags) -> (RawRing, Arc<GateKernel>) {
     let kernel = GateKernel::new();
     let ring = kernel.ring(Setup::plain(4).with(flags));
     (ring, kernel)
 }
 
 /// The same, with no flags.
-fn plain() -> (Ring, Arc<GateKernel>) {
+fn plain() -> (RawRing, Arc<GateKernel>) {
     ring(SetupFlags::empty())
 }
 
 /// Pushes NOPs with these `user_data`.
-fn push(ring: &mut Ring, user_data: impl IntoIterator<Item = u64>) {
+fn push(ring: &mut RawRing, user_data: impl IntoIterator<Item = u64>) {
     for user_data in user_data {
         push_as(ring, Sqe { user_data, ..Sqe::ZERO });
     }
 }
 
 /// Pushes an entry, which this kernel does not look into.
-fn push_as(ring: &mut Ring, sqe: Sqe) {
+fn push_as(ring: &mut RawRing, sqe: Sqe) {
     // SAFETY: nothing is read or written through it, because the kernel is a script (OP1).
     unsafe { ring.push(sqe) }.expect("room");
 }
 
 /// What can be popped, as `user_data`.
-fn pop_all(ring: &mut Ring) -> Vec<u64> {
+fn pop_all(ring: &mut RawRing) -> Vec<u64> {
     std::iter::from_fn(|| ring.pop()).map(|cqe| cqe.user_data).collect()
 }
 

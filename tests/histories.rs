@@ -29,7 +29,7 @@ use submissions::Submissions;
 const SQE_SHAPES: [SqeShape; 3] = [SqeShape::Single, SqeShape::Double, SqeShape::Mixed];
 const CQE_SHAPES: [CqeShape; 3] = [CqeShape::Single, CqeShape::Double, CqeShape::Mixed];
 
-/// Ring sizes and a start index; half of them soon wrap.
+/// RawRing sizes and a start index; half of them soon wrap.
 fn sizes() -> impl Strategy<Value = (u32, u32, u32)> {
     let start = prop_oneof![(0..200_u32).prop_map(|before| u32::MAX - before), any::<u32>()];
     (0..=6_u32, 0..=6_u32, start).prop_map(|(sq, cq, start)| (1 << sq, 1 << cq, start))

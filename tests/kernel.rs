@@ -30,6 +30,16 @@ mod notify;
 mod processes;
 #[path = "kernel/resize.rs"]
 mod resize;
+#[path = "kernel/safe_core.rs"]
+mod safe_core;
+#[path = "kernel/safe_files.rs"]
+mod safe_files;
+#[path = "kernel/safe_leases.rs"]
+mod safe_leases;
+#[path = "kernel/safe_sockets.rs"]
+mod safe_sockets;
+#[path = "kernel/safe_time.rs"]
+mod safe_time;
 #[path = "kernel/sqpoll.rs"]
 mod sqpoll;
 #[path = "kernel/submission.rs"]
@@ -58,6 +68,11 @@ fn conclude() -> Conclusion {
         notify::tests(),
         processes::tests(),
         resize::tests(),
+        safe_core::tests(),
+        safe_files::tests(),
+        safe_leases::tests(),
+        safe_sockets::tests(),
+        safe_time::tests(),
         sqpoll::tests(),
         submission::tests(),
         threads::tests(),

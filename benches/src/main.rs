@@ -12,11 +12,14 @@
 
 use std::process::ExitCode;
 
-use annulus::Setup;
+use std::task::Waker;
+
+use annulus::op::Nop;
+use annulus::{Event, Ring, Setup};
 use annulus::sys::abi::Sqe;
 use annulus::sys::opcode::Opcode;
 
-/// Ring size: the largest batch.
+/// RawRing size: the largest batch.
 const ENTRIES: u32 = 128;
 
 fn main() -> ExitCode {
@@ -33,6 +36,8 @@ fn main() -> ExitCode {
         "annulus" => annulus_drain(batch, rounds),
         "annulus-pop" => annulus_pop(batch, rounds),
         "io-uring" => io_uring(batch, rounds),
+        "annulus-safe" => annulus_safe::<()>(batch, rounds),
+        "annulus-safe-waker" => annulus_safe::<Option<Waker>>(batch, rounds),
         "baseline" => baseline(batch, rounds),
         _ => return usage(),
     };
@@ -47,8 +52,8 @@ fn usage() -> ExitCode {
     ExitCode::from(2)
 }
 
-fn setup() -> annulus::Ring {
-    Setup::new(ENTRIES).build().expect("a ring")
+fn setup() -> annulus::RawRing {
+    Setup::new(ENTRIES).build_raw().expect("a ring")
 }
 
 fn nop(user_data: u64) -> Sqe {
@@ -83,6 +88,53 @@ fn annulus_pop(batch: u32, rounds: u64) -> u64 {
         }
     }
     sum
+}
+
+/// The safe face: each operation in its slot, each ticket redeemed.
+fn annulus_safe<U: Word>(batch: u32, rounds: u64) -> u64 {
+    let mut ring: Ring<U> = Setup::new(ENTRIES).build_for().expect("a ring");
+    let mut tickets = Vec::with_capacity(batch as usize);
+    let mut sum = 0;
+    for _ in 0..rounds {
+        for word in 0..batch {
+            sum += std::hint::black_box(u64::from(word));
+            tickets.push(ring.submit_for(Nop, U::word()).expect("room"));
+        }
+        ring.submit_and_wait(batch).expect("submit");
+        ring.reap(|event| {
+            if let Event::Ended { user, .. } = event {
+                user.wake();
+            }
+        })
+        .expect("reap");
+        for ticket in tickets.drain(..) {
+            ring.try_take(ticket).expect("it has completed").expect("a NOP succeeds");
+        }
+    }
+    sum
+}
+
+/// What is kept with an operation.
+trait Word: Default {
+    fn word() -> Self;
+    fn wake(&mut self);
+}
+
+impl Word for () {
+    fn word() -> Self {}
+    fn wake(&mut self) {}
+}
+
+impl Word for Option<Waker> {
+    fn word() -> Self {
+        Some(Waker::noop().clone())
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.take() {
+            waker.wake();
+        }
+    }
 }
 
 fn io_uring(batch: u32, rounds: u64) -> u64 {

@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use annulus::sys::opcode::Opcode;
-use annulus::{Capabilities, Ring};
+use annulus::{Capabilities, RawRing};
 
 use crate::support::Failure;
 use crate::support::loans::{Loans, Request};
@@ -35,7 +35,7 @@ const BACK: usize = 2;
 
 impl Connection {
     /// Connects to ourselves, by the ring as far as this kernel can.
-    pub fn open(ring: &mut Ring, here: &Capabilities) -> Result<Self, Failure> {
+    pub fn open(ring: &mut RawRing, here: &Capabilities) -> Result<Self, Failure> {
         let failed = |error| Failure::of("cannot listen on the loopback interface", error);
         let listener = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -53,7 +53,7 @@ impl Connection {
     }
 
     /// Sends `rounds` messages there and back, and checks every byte.
-    pub fn exchange(&self, ring: &mut Ring, rounds: u8) -> Result<(), Failure> {
+    pub fn exchange(&self, ring: &mut RawRing, rounds: u8) -> Result<(), Failure> {
         let mut loans = Loans::new(ring, 3, MESSAGE);
         let (client, server) = (self.client.as_fd(), self.server.as_fd());
         for round in 0..rounds {
@@ -76,7 +76,7 @@ impl Connection {
 }
 
 /// Makes a socket.
-fn new_socket(ring: &mut Ring) -> Result<OwnedFd, Failure> {
+fn new_socket(ring: &mut RawRing) -> Result<OwnedFd, Failure> {
     let mut loans = Loans::new(ring, 0, 0);
     loans.push(0, Request::Socket)?;
     made(&mut loans, "socket")
@@ -91,7 +91,7 @@ fn made(loans: &mut Loans<'_, '_>, what: &str) -> Result<OwnedFd, Failure> {
 
 /// Accepts at one end while the other connects.
 fn meet(
-    ring: &mut Ring,
+    ring: &mut RawRing,
     listener: BorrowedFd<'_>,
     client: BorrowedFd<'_>,
     address: SocketAddr,

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use annulus::sys::abi::{Cqe, Sqe};
 use annulus::sys::errno::Errno;
 use annulus::sys::opcode::Opcode;
-use annulus::{EnterError, Ring};
+use annulus::{EnterError, RawRing};
 
 use crate::support::{self, Failure};
 
@@ -57,14 +57,14 @@ pub struct Done {
 /// A ring, and the buffers that its requests use.
 #[derive(Debug)]
 pub struct Loans<'r, 'f> {
-    ring: &'r mut Ring,
+    ring: &'r mut RawRing,
     buffers: Vec<Vec<u8>>,
     in_flight: Vec<(u64, Request<'f>)>,
 }
 
 impl<'r, 'f> Loans<'r, 'f> {
     /// `count` buffers of `bytes` each.
-    pub fn new(ring: &'r mut Ring, count: usize, bytes: usize) -> Self {
+    pub fn new(ring: &'r mut RawRing, count: usize, bytes: usize) -> Self {
         Self { ring, buffers: vec![vec![0; bytes]; count], in_flight: Vec::new() }
     }
 

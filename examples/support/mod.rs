@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use annulus::sys::flags::Features;
 use annulus::sys::sq::Full;
-use annulus::{EnterCause, EnterError, Ring, SetupError, Stats, Woken};
+use annulus::{EnterCause, EnterError, RawRing, SetupError, Stats, Woken};
 
 /// Why an example ends before its time.
 #[derive(Debug)]
@@ -182,7 +182,7 @@ pub fn number(argument: &OsString) -> Result<u64, Failure> {
 }
 
 /// Submits what was pushed and waits for `want` completions, also past a signal.
-pub fn submit_and_wait(ring: &mut Ring, want: u32) -> Result<(), EnterError> {
+pub fn submit_and_wait(ring: &mut RawRing, want: u32) -> Result<(), EnterError> {
     loop {
         match ring.submit_and_wait(want) {
             // Ctrl-Z and `fg`, or a debugger. What was submitted stays so; we wait on.
@@ -194,7 +194,7 @@ pub fn submit_and_wait(ring: &mut Ring, want: u32) -> Result<(), EnterError> {
 
 /// Waits until `want` completions are ready, also past a signal. Before Linux 5.11, which cannot
 /// bound a wait, it takes as long as it takes.
-pub fn wait_at_most(ring: &mut Ring, want: u32, limit: Duration) -> Result<Woken, EnterError> {
+pub fn wait_at_most(ring: &mut RawRing, want: u32, limit: Duration) -> Result<Woken, EnterError> {
     let start = Instant::now();
     loop {
         let waited = if ring.features().contains(Features::EXT_ARG) {

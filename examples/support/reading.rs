@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use annulus::Ring;
+use annulus::RawRing;
 
 use crate::support::Failure;
 use crate::support::loans::{Loans, Request};
@@ -82,7 +82,7 @@ impl Source {
     }
 
     /// Reads all of it with up to `depth` blocks in flight, and compares block by block.
-    pub fn read(&self, ring: &mut Ring, depth: usize) -> Result<Report, Failure> {
+    pub fn read(&self, ring: &mut RawRing, depth: usize) -> Result<Report, Failure> {
         let mut progress = Progress::new(self.stamp.0);
         let (mut theirs, mut compared) = (&self.theirs, vec![0; BLOCK]);
         let (mut bytes, mut checksum, mut equal) = (0, 0xCBF2_9CE4_8422_2325, true);
@@ -116,7 +116,7 @@ impl Source {
     /// reads it took.
     fn read_blocks(
         &self,
-        ring: &mut Ring,
+        ring: &mut RawRing,
         depth: usize,
         mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<u64, Failure> {

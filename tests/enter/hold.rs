@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use annulus::{Ring, Setup};
+use annulus::{RawRing, Setup};
 use annulus_sys::abi::{Cqe, Sqe};
 use annulus_sys::flags::{SetupFlags, SqRingFlags};
 use annulus_sys::opcode::Opcode;
@@ -44,7 +44,7 @@ fn let_go(count: u64, then: SqRingFlags) -> Enter {
 }
 
 /// A ring with one request in flight, that the kernel was not asked about yet.
-fn one_in_flight(flags: SetupFlags) -> (Ring, Arc<GateKernel>) {
+fn one_in_flight(flags: SetupFlags) -> (RawRing, Arc<GateKernel>) {
     let (mut ring, kernel) = ring(flags);
     push(&mut ring, [1]);
     if flags.contains(SetupFlags::SQPOLL) {

@@ -39,7 +39,7 @@ fn refused(unknown: SetupFlags, setup: Setup<'_>) -> (SetupError, Vec<SetupFlags
     let kernel = GateKernel::new();
     let named: SetupFlags = SetupFlags::all().iter_names().map(|(_, flag)| flag).collect();
     kernel.know(named - unknown);
-    let error = setup.kernel(kernel.doors()).build().map(drop).unwrap_err();
+    let error = setup.kernel(kernel.doors()).build_raw().map(drop).unwrap_err();
     (error, kernel.setups())
 }
 
@@ -152,7 +152,7 @@ fn a_disabled_ring_is_never_made_enabled() {
     let kernel = GateKernel::new();
     let disabled = Setup::new(4).kernel(kernel.doors()).build_disabled().expect("a ring");
     assert_eq!(kernel.setups(), [V6_6 | SetupFlags::R_DISABLED]);
-    assert!(disabled.enable().is_ok());
+    assert!(disabled.enable_raw().is_ok());
     kernel.know(SetupFlags::all() - SetupFlags::R_DISABLED);
     let error = Setup::new(4).kernel(kernel.doors()).build_disabled().map(drop).unwrap_err();
     assert!(error.to_string().contains("IORING_SETUP_R_DISABLED, which needs Linux 5.10"));
@@ -164,12 +164,12 @@ fn only_einval_leads_to_another_try() {
     for errno in [libc::EPERM, libc::ENOSYS, libc::ENOMEM, libc::EMFILE, libc::EFAULT, libc::EIO] {
         let kernel = GateKernel::new();
         kernel.fail_setup(errno);
-        assert!(Setup::new(4).kernel(kernel.doors()).build().is_err());
+        assert!(Setup::new(4).kernel(kernel.doors()).build_raw().is_err());
         assert_eq!(kernel.setups(), [V6_6]);
         // Also on a lower rung.
         kernel.fail_setup(libc::EINVAL);
         kernel.fail_setup(errno);
-        assert!(Setup::new(4).kernel(kernel.doors()).build().is_err());
+        assert!(Setup::new(4).kernel(kernel.doors()).build_raw().is_err());
         assert_eq!(kernel.setups(), [V6_6, V6_1]);
     }
 }
@@ -180,7 +180,7 @@ fn einval_for_no_reason_that_we_know_is_passed_on() {
     for _ in RECOMMENDED {
         kernel.fail_setup(libc::EINVAL);
     }
-    let error = Setup::new(4).kernel(kernel.doors()).build().map(drop).unwrap_err();
+    let error = Setup::new(4).kernel(kernel.doors()).build_raw().map(drop).unwrap_err();
     assert_eq!(error, SetupError::Other(Errno::new(libc::EINVAL)));
     assert_eq!(kernel.setups(), RECOMMENDED);
 }
@@ -189,7 +189,7 @@ fn einval_for_no_reason_that_we_know_is_passed_on() {
 fn what_no_kernel_takes_is_not_asked_for() {
     let kernel = GateKernel::new();
     let setup = Setup::plain(4).with(SetupFlags::DEFER_TASKRUN);
-    let error = setup.kernel(kernel.doors()).build().map(drop).unwrap_err();
+    let error = setup.kernel(kernel.doors()).build_raw().map(drop).unwrap_err();
     assert!(matches!(error, SetupError::Invalid { .. }));
     assert_eq!(kernel.setups(), []);
 }

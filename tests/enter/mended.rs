@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use annulus::{EnterCause, EnterError, Ring, Setup, Woken};
+use annulus::{EnterCause, EnterError, RawRing, Setup, Woken};
 use annulus_sys::abi::{Cqe, Cqe32, Sqe, Sqe128};
 use annulus_sys::flags::{EnterFlags, SetupFlags, SqRingFlags};
 use annulus_sys::opcode::{Opcode, RegisterOp};
@@ -21,7 +21,7 @@ fn error(submitted: u32, cause: EnterCause) -> EnterError {
 }
 
 /// A ring with one request in flight.
-fn one_in_flight(flags: SetupFlags) -> (Ring, std::sync::Arc<GateKernel>) {
+fn one_in_flight(flags: SetupFlags) -> (RawRing, std::sync::Arc<GateKernel>) {
     let (mut ring, kernel) = ring(flags);
     push(&mut ring, [1]);
     kernel.enters(Enter::Consume(1));
@@ -79,7 +79,7 @@ fn wide_completions_that_fill_the_ring_are_told() {
     assert_eq!(kernel.took(), []);
 }
 
-fn polled() -> (Ring, std::sync::Arc<GateKernel>) {
+fn polled() -> (RawRing, std::sync::Arc<GateKernel>) {
     let kernel = GateKernel::new();
     let ring = kernel.ring(Setup::plain(4).sqpoll(Duration::ZERO));
     (ring, kernel)
@@ -141,7 +141,7 @@ fn a_size_that_the_kernel_does_not_know_is_named() {
     let kernel = GateKernel::new();
     kernel.know(SetupFlags::empty());
     let setup = Setup::plain(4).cq_entries(32).kernel(kernel.doors());
-    let text = setup.build().map(drop).unwrap_err().to_string();
+    let text = setup.build_raw().map(drop).unwrap_err().to_string();
     assert!(text.contains("IORING_SETUP_CQSIZE, which needs Linux 5.5"), "{text}");
 }
 
@@ -275,7 +275,7 @@ fn a_device_is_polled_only_while_nothing_is_ready_and_that_is_told() {
 fn a_flag_that_nobody_knows_is_not_asked_for() {
     let kernel = GateKernel::new();
     let flag = SetupFlags::from_bits_retain(1 << 30);
-    assert!(Setup::plain(4).with(flag).kernel(kernel.doors()).build().is_err());
+    assert!(Setup::plain(4).with(flag).kernel(kernel.doors()).build_raw().is_err());
     assert_eq!(kernel.setups(), []);
 }
 

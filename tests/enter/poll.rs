@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus::{EnterCause, EnterError, Ring, Setup};
+use annulus::{EnterCause, EnterError, RawRing, Setup};
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{EnterFlags, SqRingFlags};
 
@@ -15,7 +15,7 @@ use crate::{GETEVENTS, pop_all, push};
 const WAKEUP: EnterFlags = EnterFlags::SQ_WAKEUP;
 const ROOM: EnterFlags = EnterFlags::SQ_WAIT.union(EnterFlags::SQ_WAKEUP);
 
-fn polled() -> (Ring, Arc<GateKernel>) {
+fn polled() -> (RawRing, Arc<GateKernel>) {
     let kernel = GateKernel::new();
     let ring = kernel.ring(Setup::plain(4).sqpoll(Duration::ZERO));
     (ring, kernel)

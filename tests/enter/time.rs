@@ -229,7 +229,7 @@ fn after_the_minimum_wait_one_completion_is_enough() {
 
 #[test]
 fn a_kernel_that_cannot_bound_a_wait_is_not_asked() {
-    let refused = |features: Features, act: fn(&mut annulus::Ring) -> Result<Woken, EnterError>| {
+    let refused = |features: Features, act: fn(&mut annulus::RawRing) -> Result<Woken, EnterError>| {
         let kernel = GateKernel::new();
         kernel.set_features(features);
         let mut ring = kernel.ring(Setup::plain(4));
@@ -241,10 +241,10 @@ fn a_kernel_that_cannot_bound_a_wait_is_not_asked() {
         assert_eq!(kernel.seen(), []);
         error.to_string()
     };
-    let timed = |ring: &mut annulus::Ring| ring.wait_timeout(1, LONG);
+    let timed = |ring: &mut annulus::RawRing| ring.wait_timeout(1, LONG);
     let submitting =
-        |ring: &mut annulus::Ring| ring.submit_and_wait_timeout(1, LONG).map(|(_, woken)| woken);
-    let least = |ring: &mut annulus::Ring| ring.wait_min(1, SHORT, LONG);
+        |ring: &mut annulus::RawRing| ring.submit_and_wait_timeout(1, LONG).map(|(_, woken)| woken);
+    let least = |ring: &mut annulus::RawRing| ring.wait_min(1, SHORT, LONG);
     let old = Features::SINGLE_MMAP | Features::NODROP;
     assert!(refused(old, timed).contains("needs Linux 5.11"));
     assert!(refused(old, submitting).contains("needs Linux 5.11"));

@@ -15,7 +15,7 @@ use annulus::sys::flags_register::PbufRingFlags;
 use annulus::sys::groups::{Group, Whose};
 use annulus::sys::index::Entries;
 use annulus::sys::opcode::{Opcode, RegisterOp};
-use annulus::{Ring, Setup};
+use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, here, push, ring, test};
@@ -78,7 +78,7 @@ const LEN: u32 = 4;
 
 /// A ring, a group of buffers that live for ever, and a pipe to read from.
 struct Reader {
-    ring: Ring,
+    ring: RawRing,
     group: Group,
     from: PipeReader,
     to: PipeWriter,

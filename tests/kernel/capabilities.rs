@@ -12,7 +12,7 @@ use annulus::sys::flags_register::RestrictionOp;
 use annulus::sys::kernel::Kernel;
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::sys::rings::{Request, Rings, SetupFailure};
-use annulus::{Capabilities, DisabledRing, Ring, Setup};
+use annulus::{Capabilities, DisabledRing, RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::denied::{companion, install};
@@ -71,7 +71,7 @@ fn operations() -> Result<(), Failed> {
     let wide = SetupFlags::SQE_MIXED & here().setup_flags();
     let disabled = patient(|| Setup::plain(4).with(wide).build_disabled())?;
     allow_only_nops(&disabled);
-    let mut ring = disabled.enable().map_err(|(_, errno)| format!("enable: {errno}"))?;
+    let mut ring = disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?;
     for number in 0..=u8::MAX {
         let op = Opcode(number);
         let res = try_op(&mut ring, op, !wide.is_empty())?;
@@ -100,7 +100,7 @@ fn allow_only_nops(disabled: &DisabledRing) {
     assert_eq!(restricted, Ok(0));
 }
 
-fn try_op(ring: &mut Ring, op: Opcode, wide_fits: bool) -> Result<i32, Failed> {
+fn try_op(ring: &mut RawRing, op: Opcode, wide_fits: bool) -> Result<i32, Failed> {
     let sqe = Sqe { opcode: op, fd: -1, ..Sqe::ZERO };
     if wide_fits && [Opcode::NOP128, Opcode::URING_CMD128].contains(&op) {
         let sqe = Sqe128 { first: sqe, ..Sqe128::ZERO };

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use annulus::sys::abi::{Cqe, Sqe};
 use annulus::sys::flags::{CqeFlags, MsgRingFlags, NopFlags, SetupFlags};
 use annulus::sys::opcode::Opcode;
-use annulus::{EnterCause, Ring, Setup};
+use annulus::{EnterCause, RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{DEFERRING, Need, drain, drain_words, in_each_mode, nop, push, ring, test};
@@ -61,7 +61,7 @@ fn words() -> Vec<u64> {
 }
 
 /// A ring whose eight slots are full, while the kernel holds the rest of [`COUNT`] back.
-fn overflowing(flags: SetupFlags) -> Result<Ring, Failed> {
+fn overflowing(flags: SetupFlags) -> Result<RawRing, Failed> {
     let mut ring = ring(Setup::plain(4).with(flags));
     for (at, word) in words().into_iter().enumerate() {
         push(&mut ring, nop(word));
@@ -75,7 +75,7 @@ fn overflowing(flags: SetupFlags) -> Result<Ring, Failed> {
 
 fn overflow(
     flags: SetupFlags,
-    take_all: fn(&mut Ring) -> Result<Vec<u64>, Failed>,
+    take_all: fn(&mut RawRing) -> Result<Vec<u64>, Failed>,
 ) -> Result<(), Failed> {
     let mut ring = overflowing(flags)?;
     assert_eq!(take_all(&mut ring)?, words());
@@ -94,7 +94,7 @@ fn overflow(
     Ok(())
 }
 
-fn peek_all(ring: &mut Ring) -> Result<Vec<u64>, Failed> {
+fn peek_all(ring: &mut RawRing) -> Result<Vec<u64>, Failed> {
     let mut words = Vec::new();
     while let Some(cqe) = ring.peek()? {
         words.push(cqe.user_data);
@@ -104,7 +104,7 @@ fn peek_all(ring: &mut Ring) -> Result<Vec<u64>, Failed> {
 }
 
 /// Waits for a full ring, takes some, and waits for a full ring again.
-fn wait_all(ring: &mut Ring) -> Result<Vec<u64>, Failed> {
+fn wait_all(ring: &mut RawRing) -> Result<Vec<u64>, Failed> {
     let mut words = Vec::new();
     // A mixed ring is not awaited to the brim: a large completion might not fit.
     let most = if ring.flags().contains(SetupFlags::CQE_MIXED) { 6 } else { 8 };
@@ -200,7 +200,7 @@ fn drained_together() -> Result<(), Failed> {
 }
 
 /// Takes completions until the one with `word`, and unwinds there.
-fn unwind_at(ring: &mut Ring, word: u64) -> Vec<u64> {
+fn unwind_at(ring: &mut RawRing, word: u64) -> Vec<u64> {
     let mut seen = Vec::new();
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         ring.drain(|cqe| {
@@ -246,7 +246,7 @@ fn injecting(result: i32, user_data: u64) -> Sqe {
 }
 
 /// Submits one request, and takes its completion.
-fn one(ring: &mut Ring, sqe: Sqe) -> Result<Cqe, Failed> {
+fn one(ring: &mut RawRing, sqe: Sqe) -> Result<Cqe, Failed> {
     push(ring, sqe);
     ring.submit_and_wait(1)?;
     Ok(ring.pop().ok_or("a completion")?)
@@ -273,7 +273,7 @@ fn results() -> Result<(), Failed> {
 }
 
 /// A message to `to`, whose completion there has these flags.
-fn message(to: &Ring, user_data: u64, flags: CqeFlags) -> Sqe {
+fn message(to: &RawRing, user_data: u64, flags: CqeFlags) -> Sqe {
     Sqe {
         opcode: Opcode::MSG_RING,
         fd: to.fd().expect("a descriptor").as_raw_fd(),

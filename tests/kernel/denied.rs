@@ -8,7 +8,7 @@ use annulus::sys::flags::{Features, SetupFlags};
 use annulus::sys::kernel::Kernel;
 use annulus::sys::map::Pages;
 use annulus::sys::rings::{Request, Rings, SetupFailure};
-use annulus::{Capabilities, Ring, Setup, SetupError};
+use annulus::{Capabilities, RawRing, Setup, SetupError};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
@@ -126,7 +126,7 @@ fn says(error: SetupError, words: &[&str]) {
 
 fn filtered_with_eperm() {
     filter_setup(libc::EPERM.unsigned_abs());
-    let error = Setup::new(4).build().expect_err("the filter refuses");
+    let error = Setup::new(4).build_raw().expect_err("the filter refuses");
     assert_eq!(error, SetupError::DeniedBySeccomp);
     says(error, &["seccomp", "Docker", "io_uring_setup", "fall back to epoll"]);
     assert_eq!(Setup::plain(4).build_disabled().expect_err("the filter refuses"), error);
@@ -135,7 +135,7 @@ fn filtered_with_eperm() {
 
 fn filtered_with_enosys() {
     filter_setup(libc::ENOSYS.unsigned_abs());
-    let error = Setup::new(4).build().expect_err("the filter refuses");
+    let error = Setup::new(4).build_raw().expect_err("the filter refuses");
     assert_eq!(error, SetupError::NotSupported { filter: Filter::Present });
     says(error, &["ENOSYS", "seccomp", "fall back to epoll"]);
     assert_eq!(Capabilities::detect().expect_err("the filter refuses"), error);
@@ -147,7 +147,7 @@ fn little_locked_memory() {
     let hard = set_limit(libc::RLIMIT_MEMLOCK, limit);
     become_ordinary();
     let setup = Setup::plain(256); // 16 KiB of entries, 8 of completions, 1 of indices
-    match setup.build() {
+    match setup.build_raw() {
         Ok(ring) => assert_eq!(ring.sq_entries(), 256),
         Err(error) => {
             let needed = 256 * 64 + 512 * 16 + 256 * 4;
@@ -155,22 +155,22 @@ fn little_locked_memory() {
             says(error, &["25600 bytes", "16384", "ulimit -l", "RLIMIT_MEMLOCK"]);
             // And the remedy is one.
             set_limit(libc::RLIMIT_MEMLOCK, hard);
-            patient(|| setup.build()).expect("the limit was all that was wrong");
+            patient(|| setup.build_raw()).expect("the limit was all that was wrong");
         }
     }
 }
 
 fn no_descriptor_left() {
     let hard = set_limit(libc::RLIMIT_NOFILE, 3);
-    let error = Setup::new(4).build().expect_err("no descriptor is left");
+    let error = Setup::new(4).build_raw().expect_err("no descriptor is left");
     assert_eq!(error, SetupError::TooManyFiles { limit: 3 });
     says(error, &["too many open files", "limit is 3", "ulimit -n"]);
     set_limit(libc::RLIMIT_NOFILE, hard);
-    patient(|| Setup::new(4).build()).expect("the limit was all that was wrong");
+    patient(|| Setup::new(4).build_raw()).expect("the limit was all that was wrong");
 }
 
 fn turned_off_for_us(value: u32) -> Result<(), Failed> {
-    let error = Setup::new(4).build().expect_err("it is turned off");
+    let error = Setup::new(4).build_raw().expect_err("it is turned off");
     assert_eq!(error, SetupError::DisabledBySysctl { value });
     says(error, &[&format!("kernel.io_uring_disabled = {value}"), "epoll"]);
     assert_eq!(error.to_string().contains("io_uring_group"), value == 1);
@@ -206,18 +206,18 @@ fn lacking_flags() -> Result<(), Failed> {
         let lacking = flags - here().setup_flags();
         let (oldest, named) = lacking.iter_names().next().expect("at least one");
         let since = named.since().expect("a release");
-        let error = Setup::plain(4).with(flags).build().expect_err(name);
+        let error = Setup::plain(4).with(flags).build_raw().expect_err(name);
         assert_eq!(error, SetupError::Unsupported { flag: FlagName(named), since });
         says(error, &[&format!("IORING_SETUP_{oldest}"), &format!("needs Linux {since}")]);
         // What is asked for by name is not dropped, whatever else there is to fall back on.
-        assert!(Setup::new(4).with(flags).build().is_err(), "{name}");
+        assert!(Setup::new(4).with(flags).build_raw().is_err(), "{name}");
     }
     Ok(())
 }
 
 fn unknown_flag() -> Result<(), Failed> {
     let unknown = SetupFlags::from_bits_retain(1 << 31);
-    let error = Setup::plain(4).with(unknown).build().expect_err("nobody knows it");
+    let error = Setup::plain(4).with(unknown).build_raw().expect_err("nobody knows it");
     let since = "later than 7.3";
     assert_eq!(error, SetupError::Unsupported { flag: FlagName(unknown), since });
     says(error, &["0x80000000", "this kernel does not know"]);
@@ -235,8 +235,8 @@ enum Answer {
 /// What we say to `flags`, and what the kernel says when it is asked behind our back.
 struct Asker {
     /// To attach to: one with a polling thread, one without.
-    polled: Ring,
-    plain: Ring,
+    polled: RawRing,
+    plain: RawRing,
 }
 
 impl Asker {
@@ -245,7 +245,7 @@ impl Asker {
         Self { polled, plain: ring(Setup::plain(1)) }
     }
 
-    fn other(&self, flags: SetupFlags) -> &Ring {
+    fn other(&self, flags: SetupFlags) -> &RawRing {
         if flags.contains(SetupFlags::SQPOLL) { &self.polled } else { &self.plain }
     }
 
@@ -268,7 +268,7 @@ impl Asker {
             if flags.contains(SetupFlags::R_DISABLED) {
                 setup.build_disabled().map(drop)
             } else {
-                setup.build().map(drop)
+                setup.build_raw().map(drop)
             }
         };
         match patient(made) {
@@ -361,7 +361,7 @@ fn sizes_agree() -> Result<(), Failed> {
         if let Some(cq_entries) = cq_entries {
             setup = setup.cq_entries(cq_entries);
         }
-        let ours = patient(|| setup.build());
+        let ours = patient(|| setup.build_raw());
         let request = Request { cq_entries, flags, ..Request::new(entries) };
         let asked = format!("{entries} entries, {cq_entries:?} completions, {flags:?}");
         match wanted {
@@ -403,7 +403,7 @@ fn real_sizes() -> Result<(), Failed> {
 }
 
 fn no_huge_pages() -> Result<(), Failed> {
-    let error = Setup::plain(4).own_memory(Pages::Huge).build().expect_err("the pool is empty");
+    let error = Setup::plain(4).own_memory(Pages::Huge).build_raw().expect_err("the pool is empty");
     assert_eq!(error, SetupError::NoHugePages { pages: 1 });
     says(error, &["huge page", "vm.nr_hugepages", "1 of 2 MiB"]);
     Ok(())
@@ -411,7 +411,7 @@ fn no_huge_pages() -> Result<(), Failed> {
 
 fn own_pages() -> Result<(), Failed> {
     let setup = Setup::plain(256).own_memory(Pages::Ordinary); // four pages of entries
-    match patient(|| setup.build()) {
+    match patient(|| setup.build_raw()) {
         Ok(mut ring) => {
             push(&mut ring, nop(1));
             ring.submit_and_wait(1)?;

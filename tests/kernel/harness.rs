@@ -10,7 +10,7 @@ use std::time::Duration;
 use annulus::sys::abi::{Cqe, Sqe};
 use annulus::sys::flags::{Features, SetupFlags};
 use annulus::sys::opcode::{Opcode, RegisterOp};
-use annulus::{Capabilities, Ring, Setup, SetupError};
+use annulus::{Capabilities, RawRing, Ring, Setup, SetupError};
 use libtest_mimic::{Failed, Trial};
 
 /// What a test needs of the kernel or of the user who runs it.
@@ -65,7 +65,12 @@ pub fn patient<T>(mut make: impl FnMut() -> Result<T, SetupError>) -> Result<T, 
 }
 
 /// A ring of `setup`, which must be possible here.
-pub fn ring(setup: Setup<'_>) -> Ring {
+pub fn ring(setup: Setup<'_>) -> RawRing {
+    patient(|| setup.build_raw()).expect("a ring can be made here")
+}
+
+/// A ring that owns what the kernel has, of `setup`, which must be possible here.
+pub fn safe_ring(setup: Setup<'_>) -> Ring {
     patient(|| setup.build()).expect("a ring can be made here")
 }
 
@@ -130,21 +135,21 @@ pub fn nop(user_data: u64) -> Sqe {
 
 /// Pushes an entry that points to nothing, or to memory that lives for ever.
 #[allow(unsafe_code, reason = "vouches for entries without pointers")]
-pub fn push(ring: &mut Ring, sqe: Sqe) {
+pub fn push(ring: &mut RawRing, sqe: Sqe) {
     // SAFETY: as promised to `push`, which is called only with entries that point to nothing or to
     // memory that outlives the ring (OP1).
     unsafe { ring.push(sqe) }.expect("room for an entry");
 }
 
 /// Takes every completion there is.
-pub fn drain(ring: &mut Ring) -> Vec<Cqe> {
+pub fn drain(ring: &mut RawRing) -> Vec<Cqe> {
     let mut cqes = Vec::new();
     ring.drain(|cqe| cqes.push(cqe)).expect("drain");
     cqes
 }
 
 /// The `user_data` of every completion there is, in order.
-pub fn drain_words(ring: &mut Ring) -> Vec<u64> {
+pub fn drain_words(ring: &mut RawRing) -> Vec<u64> {
     drain(ring).into_iter().map(|cqe| cqe.user_data).collect()
 }
 

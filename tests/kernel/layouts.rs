@@ -19,7 +19,7 @@ use annulus::sys::opcode::Opcode;
 use annulus::sys::rings::Rings;
 use annulus::sys::sq::PushWideError;
 use annulus::sys::syscall::{EnterArg, RingFd};
-use annulus::{Ring, Setup};
+use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
@@ -154,7 +154,7 @@ struct Kinds {
 }
 
 impl Kinds {
-    fn of(ring: &Ring) -> Self {
+    fn of(ring: &RawRing) -> Self {
         let flags = ring.flags();
         let wide_cqe = SetupFlags::CQE32 | SetupFlags::CQE_MIXED;
         let wide_sqe = SetupFlags::SQE128 | SetupFlags::SQE_MIXED;
@@ -167,7 +167,7 @@ impl Kinds {
     }
 
     /// Pushes the NOP of this number; `None` when there is no room for it.
-    fn push(&self, ring: &mut Ring, number: u64) -> Option<Outcome> {
+    fn push(&self, ring: &mut RawRing, number: u64) -> Option<Outcome> {
         let mut expected = Outcome { user_data: word(number), big: [0; 2] };
         let mut sqe = nop(expected.user_data);
         if self.wide_completions && number % 3 == 1 {
@@ -188,7 +188,7 @@ impl Kinds {
 }
 
 /// Takes what is there.
-fn take(ring: &mut Ring) -> Vec<Outcome> {
+fn take(ring: &mut RawRing) -> Vec<Outcome> {
     let popped = std::iter::from_fn(|| ring.pop_wide());
     let outcome = |Cqe32 { first, big }: Cqe32| {
         assert_eq!(first.res, 0);
@@ -198,7 +198,7 @@ fn take(ring: &mut Ring) -> Vec<Outcome> {
 }
 
 /// More than three laps of both rings, in batches of every length, each word out as it went in.
-fn laps(ring: &mut Ring) -> Result<(), Failed> {
+fn laps(ring: &mut RawRing) -> Result<(), Failed> {
     let kinds = Kinds::of(ring);
     let entries = ring.sq_entries();
     let (mut number, mut batch) = (0, 0);
@@ -229,7 +229,7 @@ fn laps(ring: &mut Ring) -> Result<(), Failed> {
 
 fn enabled_late(setup: Setup<'_>) -> Result<(), Failed> {
     let disabled = patient(|| setup.build_disabled())?;
-    let mut ring = disabled.enable().map_err(|(_, errno)| format!("enable: {errno}"))?;
+    let mut ring = disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?;
     laps(&mut ring)
 }
 
@@ -333,7 +333,7 @@ fn padding() -> Result<(), Failed> {
     Ok(())
 }
 
-fn full_of_wide(mut ring: Ring) -> Result<(), Failed> {
+fn full_of_wide(mut ring: RawRing) -> Result<(), Failed> {
     let wide = |user_data| {
         let first = Sqe { opcode: Opcode::NOP128, ..nop(user_data) };
         Sqe128 { first, rest: [0; 8] }
@@ -364,7 +364,7 @@ fn narrow() -> Result<(), Failed> {
 }
 
 /// Where the ring of `setup` lies in own memory: the rings, the entries.
-pub fn own_places(ring: &Ring) -> [usize; 2] {
+pub fn own_places(ring: &RawRing) -> [usize; 2] {
     let params = ring.base().params();
     [params.cq_off.user_addr, params.sq_off.user_addr]
         .map(|at| usize::try_from(at).expect("an address"))

@@ -15,7 +15,7 @@ use annulus::sys::flags::{EnterFlags, SetupFlags, SqeFlags};
 use annulus::sys::map::Pages;
 use annulus::sys::opcode::RegisterOp;
 use annulus::sys::syscall::{self, EnterArg, RingRef};
-use annulus::{Ring, Setup};
+use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
@@ -65,7 +65,7 @@ fn enter(index: u32) -> Result<u32, Errno> {
     unsafe { syscall::enter(ring, 0, 0, EnterFlags::empty(), EnterArg::None) }
 }
 
-fn works(ring: &mut Ring) {
+fn works(ring: &mut RawRing) {
     push(ring, nop(7));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
     assert_eq!(drain_words(ring), [7]);
@@ -153,7 +153,7 @@ fn no_ring_fds() -> Result<(), Failed> {
     Ok(())
 }
 
-fn fd_only() -> Ring {
+fn fd_only() -> RawRing {
     let flags = SetupFlags::REGISTERED_FD_ONLY;
     ring(Setup::new(1).own_memory(Pages::Ordinary).with(flags))
 }
@@ -183,7 +183,7 @@ fn no_fd_to_lend() -> Result<(), Failed> {
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| words.downcast_ref::<&str>().copied());
-    assert!(words.is_some_and(|words| words.contains("see `Ring::fd`")), "{words:?}");
+    assert!(words.is_some_and(|words| words.contains("see `RawRing::fd`")), "{words:?}");
     Ok(())
 }
 
@@ -327,7 +327,7 @@ fn eventfd_outlives() -> Result<(), Failed> {
 
 fn polls() -> Result<(), Failed> {
     for setup in [Setup::plain(8), Setup::new(8)] {
-        let mut ring = patient(|| setup.build())?;
+        let mut ring = patient(|| setup.build_raw())?;
         let (from, mut to) = pipe();
         push(&mut ring, read_byte(&from, 5));
         ring.submit()?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use annulus::sys::flags::SetupFlags;
 use annulus::sys::map::Pages;
 use annulus::sys::opcode::RegisterOp;
-use annulus::{Ring, Setup};
+use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::capabilities::descriptors;
@@ -116,13 +116,13 @@ fn pipe() -> (PipeReader, PipeWriter) {
     std::io::pipe().expect("a pipe")
 }
 
-fn works(ring: &mut Ring) {
+fn works(ring: &mut RawRing) {
     push(ring, nop(7));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
     assert_eq!(drain_words(ring), [7]);
 }
 
-type Touch = fn(&mut Ring) -> bool;
+type Touch = fn(&mut RawRing) -> bool;
 
 /// What can be done to a ring, each of which reaches into its memory.
 const TOUCHES: [(&str, Touch); 8] = [

@@ -15,7 +15,7 @@ use annulus::sys::flags::{NopFlags, SetupFlags};
 use annulus::sys::map::Pages;
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::sys::rings::ResizeFailure;
-use annulus::{Ring, Setup};
+use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, drain_words, here, nop, push, read_byte, ring, test};
@@ -71,15 +71,15 @@ fn refused(errno: i32) -> Result<(), ResizeFailure> {
     Err(ResizeFailure::Refused(Errno::new(errno)))
 }
 
-fn sizes(ring: &Ring) -> (u32, u32) {
+fn sizes(ring: &RawRing) -> (u32, u32) {
     (ring.sq_entries(), ring.cq_entries())
 }
 
-fn push_all(ring: &mut Ring, words: std::ops::Range<u64>) {
+fn push_all(ring: &mut RawRing, words: std::ops::Range<u64>) {
     words.for_each(|word| push(ring, nop(word)));
 }
 
-fn works(ring: &mut Ring) {
+fn works(ring: &mut RawRing) {
     push(ring, nop(u64::MAX));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
     assert_eq!(drain_words(ring), [u64::MAX]);
@@ -142,7 +142,7 @@ fn in_flight_stays() -> Result<(), Failed> {
     Ok(())
 }
 
-fn works_beside(ring: &mut Ring) {
+fn works_beside(ring: &mut RawRing) {
     push(ring, nop(1));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
     assert_eq!(drain_words(ring), [1]);
@@ -281,7 +281,7 @@ impl Model {
 
     /// Whether the completions of everything fit the ring, also when fillers keep wide ones whole
     /// at the wrap.
-    fn fits(&self, ring: &Ring) -> bool {
+    fn fits(&self, ring: &RawRing) -> bool {
         let slots = Self::slots(&self.queued) + Self::slots(&self.posted);
         let mixed = ring.flags().contains(SetupFlags::CQE_MIXED);
         (if mixed { 2 * slots } else { slots }) <= ring.cq_entries()
@@ -294,7 +294,7 @@ fn big(word: u64) -> [u64; 2] {
 }
 
 /// Pushes a NOP whose completion is as large as the ring allows, every other time.
-fn push_next(ring: &mut Ring, model: &mut Model) -> bool {
+fn push_next(ring: &mut RawRing, model: &mut Model) -> bool {
     let flags = ring.flags();
     let word = model.next;
     let mut sqe = nop(word);
@@ -329,7 +329,7 @@ fn tells_big() -> bool {
     here().setup_flags().contains(SetupFlags::CQE_MIXED)
 }
 
-fn pop_next(ring: &mut Ring, model: &mut Model) {
+fn pop_next(ring: &mut RawRing, model: &mut Model) {
     let flags = ring.flags();
     let popped = ring.pop_wide();
     let wanted = model.posted.pop_front();
@@ -342,7 +342,7 @@ fn pop_next(ring: &mut Ring, model: &mut Model) {
 }
 
 /// Resizes; what does not fit must be refused, what fits must not.
-fn resize(ring: &mut Ring, model: &Model, entries: u32, cq_entries: u32) {
+fn resize(ring: &mut RawRing, model: &Model, entries: u32, cq_entries: u32) {
     let before = ring.positions();
     let resized = ring.resize(entries, Some(cq_entries));
     let queued = before.sq_written.distance_from(before.sq_head);

@@ -20,7 +20,7 @@ use annulus::sys::flags::{EnterFlags, Features, OFF_SQ_RING, SetupFlags, SqRingF
 use annulus::sys::map::{Map, Pages};
 use annulus::sys::sq::Full;
 use annulus::sys::syscall::EnterArg;
-use annulus::{Ring, Setup, Woken};
+use annulus::{RawRing, Setup, Woken};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, drain_words, nop, patient, push, read_byte, ring, test};
@@ -57,12 +57,12 @@ pub fn tests() -> Vec<Trial> {
 const OWN_MEMORY: Need = Need::Setup(SetupFlags::NO_MMAP);
 
 fn polls_not() -> Option<String> {
-    let refused = patient(|| asleep_soon().build()).err()?;
+    let refused = patient(|| asleep_soon().build_raw()).err()?;
     Some(format!("needs Linux 5.11 or root: {refused}"))
 }
 
 fn no_affinity() -> Option<String> {
-    let refused = patient(|| Setup::plain(1).sqpoll_on(own_cpu(), MOMENT).build()).err()?;
+    let refused = patient(|| Setup::plain(1).sqpoll_on(own_cpu(), MOMENT).build_raw()).err()?;
     Some(format!("needs a CPU to poll on: {refused}"))
 }
 
@@ -86,7 +86,7 @@ struct Flags {
 }
 
 impl Flags {
-    fn of(ring: &Ring) -> Result<Self, Failed> {
+    fn of(ring: &RawRing) -> Result<Self, Failed> {
         let offset = ring.base().params().sq_off.flags as usize;
         let map = Map::of_ring(ring.fd().ok_or("a descriptor")?, OFF_SQ_RING, offset + 4)?;
         Ok(Self { map, offset })
@@ -346,7 +346,7 @@ fn halves() -> Result<(), Failed> {
 
 fn enabled_late() -> Result<(), Failed> {
     let disabled = patient(|| asleep_soon().build_disabled())?;
-    let mut ring = disabled.enable().map_err(|(_, errno)| format!("enable: {errno}"))?;
+    let mut ring = disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?;
     push(&mut ring, nop(1));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
     assert_eq!(drain_words(&mut ring), [1]);

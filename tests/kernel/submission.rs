@@ -14,7 +14,7 @@ use annulus::sys::map::Map;
 use annulus::sys::opcode::Opcode;
 use annulus::sys::sq::Full;
 use annulus::sys::syscall::EnterArg;
-use annulus::{EnterCause, Ring, Setup};
+use annulus::{EnterCause, RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
@@ -84,12 +84,12 @@ fn linked(sqe: Sqe) -> Sqe {
 }
 
 /// The word and the result of every completion there is.
-fn outcomes(ring: &mut Ring) -> Vec<(u64, i32)> {
+fn outcomes(ring: &mut RawRing) -> Vec<(u64, i32)> {
     drain(ring).into_iter().map(|Cqe { user_data, res, .. }| (user_data, res)).collect()
 }
 
 /// [`outcomes`] in the order of their words: what fails may complete later.
-fn sorted(ring: &mut Ring) -> Vec<(u64, i32)> {
+fn sorted(ring: &mut RawRing) -> Vec<(u64, i32)> {
     let mut outcomes = outcomes(ring);
     outcomes.sort_unstable();
     outcomes
@@ -364,7 +364,7 @@ fn disabled() -> Result<(), Failed> {
         let errno = entered.expect_err("the ring is disabled");
         assert_eq!(EnterCause::from(errno), EnterCause::Disabled);
     }
-    let mut ring = disabled.enable().map_err(|(_, errno)| format!("enable: {errno}"))?;
+    let mut ring = disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?;
     push(&mut ring, nop(1));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
     assert_eq!(drain_words(&mut ring), [1]);
@@ -377,7 +377,7 @@ struct Tampering {
 }
 
 impl Tampering {
-    fn with(ring: &Ring) -> Result<Self, Failed> {
+    fn with(ring: &RawRing) -> Result<Self, Failed> {
         let array = ring.base().params().sq_off.array as usize;
         let len = array + 4 * ring.sq_entries() as usize;
         let map = Map::of_ring(ring.fd().ok_or("a descriptor")?, OFF_SQ_RING, len)?;

@@ -12,7 +12,7 @@ use annulus::sys::map::Pages;
 use annulus::sys::opcode::RegisterOp;
 use annulus::sys::rings::{Request, Rings};
 use annulus::sys::syscall::EnterArg;
-use annulus::{EnterCause, Ring, Setup};
+use annulus::{EnterCause, RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{DEFERRING, Need, drain_words, nop, patient, push, read_byte, ring, test};
@@ -93,7 +93,7 @@ fn enter(rings: &Rings, to_submit: u32, flags: EnterFlags) -> Result<u32, EnterC
         .map_err(EnterCause::from)
 }
 
-/// A `Ring` cannot move to another thread, so this is the one below it.
+/// A `RawRing` cannot move to another thread, so this is the one below it.
 fn wrong_thread(setup: SetupFlags, to_submit: u32, flags: EnterFlags) -> Result<(), Failed> {
     let request = Request { flags: setup, ..Request::new(4) };
     let mut rings = Rings::setup(&Kernel::LINUX, &request).map_err(|error| format!("{error:?}"))?;
@@ -115,7 +115,7 @@ fn wrong_thread(setup: SetupFlags, to_submit: u32, flags: EnterFlags) -> Result<
 fn enabled_elsewhere(flags: SetupFlags) -> Result<(), Failed> {
     let disabled = patient(|| Setup::plain(4).with(flags).build_disabled())?;
     let elsewhere = thread::spawn(move || {
-        let mut ring = disabled.enable().expect("the ring is new");
+        let mut ring = disabled.enable_raw().expect("the ring is new");
         for word in 0..20 {
             push(&mut ring, nop(word));
             assert_eq!(ring.submit_and_wait(1), Ok(1));
@@ -126,7 +126,7 @@ fn enabled_elsewhere(flags: SetupFlags) -> Result<(), Failed> {
     Ok(())
 }
 
-fn split(ring: Ring) -> Result<(annulus::split::Submitter, annulus::split::Reaper), Failed> {
+fn split(ring: RawRing) -> Result<(annulus::split::Submitter, annulus::split::Reaper), Failed> {
     ring.split().map_err(|ring| format!("{ring:?} does not split").into())
 }
 

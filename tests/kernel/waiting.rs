@@ -16,7 +16,7 @@ use annulus::sys::flags_register::{MemRegionFlags, RegWaitFlags, RegionDescFlags
 use annulus::sys::map::{Map, Pages, page_size};
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::sys::syscall::{EnterArg, ExtArg};
-use annulus::{EnterCause, EnterError, Ring, Setup, Woken};
+use annulus::{EnterCause, EnterError, RawRing, Setup, Woken};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
@@ -73,7 +73,7 @@ fn min_waits() -> Option<String> {
     has.then(|| "needs a kernel without MIN_TIMEOUT".to_owned())
 }
 
-fn plain(flags: SetupFlags) -> Ring {
+fn plain(flags: SetupFlags) -> RawRing {
     ring(Setup::plain(4).with(flags))
 }
 
@@ -83,7 +83,7 @@ fn cause<T>(result: Result<T, EnterError>) -> Option<EnterCause> {
 
 /// Submits a read, completes it from another thread, and takes its word with `take`, which must not
 /// miss it.
-fn finds(flags: SetupFlags, take: fn(&mut Ring) -> Option<u64>) -> Result<(), Failed> {
+fn finds(flags: SetupFlags, take: fn(&mut RawRing) -> Option<u64>) -> Result<(), Failed> {
     let mut ring = plain(flags);
     for word in 1..4 {
         let (from, mut to) = std::io::pipe()?;
@@ -136,7 +136,7 @@ fn idle(flags: SetupFlags) -> Result<(), Failed> {
 }
 
 /// Pushes a read that another thread completes a little later, while what is returned lives.
-fn push_later(ring: &mut Ring, user_data: u64) -> Result<PipeReader, Failed> {
+fn push_later(ring: &mut RawRing, user_data: u64) -> Result<PipeReader, Failed> {
     let (from, mut to) = std::io::pipe()?;
     push(ring, read_byte(&from, user_data));
     thread::spawn(move || {
@@ -323,7 +323,7 @@ fn message(flags: SetupFlags) -> Result<(), Failed> {
 }
 
 /// A ring with a read in flight that does not end, and what keeps it from ending.
-fn endless() -> Result<(Ring, (std::io::PipeReader, std::io::PipeWriter)), Failed> {
+fn endless() -> Result<(RawRing, (std::io::PipeReader, std::io::PipeWriter)), Failed> {
     let (from, to) = std::io::pipe()?;
     let mut ring = plain(SetupFlags::empty());
     push(&mut ring, read_byte(&from, 1));
@@ -381,7 +381,7 @@ fn region() -> Result<(), Failed> {
     // SAFETY: one live argument that names a live description of memory that is never unmapped,
     // since `Map::own` leaks it (RG1).
     unsafe { base.register(RegisterOp::MEM_REGION, (&raw mut arg).cast(), 1) }?;
-    let mut ring = disabled.enable().map_err(|(_, errno)| format!("enable: {errno}"))?;
+    let mut ring = disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?;
     let (from, mut to) = std::io::pipe()?;
     push(&mut ring, read_byte(&from, 1));
     ring.submit()?;

@@ -1,7 +1,7 @@
 //! The scripted kernel, with somebody at its doors who notes how each call named the ring.
 //!
 //! ```text
-//!   Ring ──► GateKernel ──► Script      kernel.took() == [(to_submit, min_complete, flags), ...]
+//!   RawRing ──► GateKernel ──► Script      kernel.took() == [(to_submit, min_complete, flags), ...]
 //!              notes                    kernel.seen()    the same, with the argument and the name
 //!                                       kernel.named()   what was registered, and at which index
 //! ```
@@ -14,7 +14,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use annulus::{Ring, Setup};
+use annulus::{RawRing, Setup};
 use annulus_sys::abi::Params;
 use annulus_sys::abi_register::RsrcUpdate;
 use annulus_sys::errno::Errno;
@@ -64,8 +64,8 @@ impl GateKernel {
     }
 
     /// The ring that `setup` describes.
-    pub fn ring(self: &Arc<Self>, setup: Setup<'_>) -> Ring {
-        setup.kernel(self.doors()).build().expect("a ring")
+    pub fn ring(self: &Arc<Self>, setup: Setup<'_>) -> RawRing {
+        setup.kernel(self.doors()).build_raw().expect("a ring")
     }
 
     /// How the kernel was entered since it was last asked.

@@ -15,8 +15,9 @@ struct Floor {
 
 /// The ring's life in use.
 const F6: &[&str] = &[
-    "forecast", "chain", "wait", "enter", "ring", "reap", "split", "disabled", "notify", "inspect",
-    "buf", "inflight", "scope", "lease",
+    "forecast", "chain", "wait", "enter", "raw", "reap", "split", "disabled", "notify", "inspect",
+    "buf", "buf/*", "op", "op/*", "lease", "lease/*", "inflight", "ticket", "event", "ring", "link",
+    "scope", "sender", "end",
 ];
 
 /// The floors of `docs/ARCHITECTURE.md`, lowest first. They are also the reading order.
@@ -27,7 +28,7 @@ const FLOORS: &[Floor] = &[
     floor("F3", "sys", &["sq", "reservation", "cq", "buf_ring"]),
     floor("F3+", "sys", &["layout", "rings", "groups"]),
     floor("sim", "src", &["sim", "sim/*"]),
-    floor("F4", "src", &["op", "op/*", "completion"]).values_only(),
+    floor("F4", "src", &["prep", "prep/*"]).values_only(),
     floor("F5", "src", &["error", "denied", "register", "register/*", "setup", "capabilities"]),
     floor("F6", "src", F6),
 ];
@@ -187,7 +188,7 @@ mod tests {
         rejects(imports_go_down, "sys/index.rs", "use crate::shared::Slots;");
         rejects(imports_go_down, "sys/shared.rs", "use crate::{\n index::Index,\n sq::Full,\n};");
         rejects(imports_go_down, "sys/map.rs", "fn a() { super::rings::b() }");
-        rejects(imports_go_down, "src/op/read.rs", "use crate::ring::Ring;");
+        rejects(imports_go_down, "src/op/read.rs", "use crate::ring::RawRing;");
         accepts(imports_go_down, "sys/sq.rs", "use crate::{abi::Sqe, cq::{rings}, shared::Slots};");
         accepts(
             imports_go_down,

@@ -195,18 +195,18 @@ mod tests {
 
     #[test]
     fn a_file_of_501_lines_is_rejected_unless_it_is_a_table() {
-        rejects(length, "src/ring.rs", &"\n".repeat(501));
-        accepts(length, "src/ring.rs", &"\n".repeat(500));
+        rejects(length, "src/raw.rs", &"\n".repeat(501));
+        accepts(length, "src/raw.rs", &"\n".repeat(500));
         accepts(length, "sys/opcode.rs", &"\n".repeat(501));
     }
 
     #[test]
     fn a_file_without_a_first_sentence_is_rejected() {
-        rejects(first_sentence, "src/ring.rs", "use std::io;\n");
-        rejects(first_sentence, "src/ring.rs", "//! ring stuff\n\nuse std::io;\n");
+        rejects(first_sentence, "src/raw.rs", "use std::io;\n");
+        rejects(first_sentence, "src/raw.rs", "//! ring stuff\n\nuse std::io;\n");
         accepts(
             first_sentence,
-            "src/ring.rs",
+            "src/raw.rs",
             "//! The ring, and what the kernel\n//! has of it.\n",
         );
         accepts(first_sentence, "tests/ring.rs", "use std::io;\n");

@@ -1,0 +1,50 @@
+//! What a reaping reports: one completion at a time, each of which owns what it brought.
+//!
+//! | event | of | then |
+//! |---|---|---|
+//! | [`Event::Ended`] | an operation's last completion | redeem its ticket |
+//! | [`Event::Shot`] | one of many | take what it brought, or it is recycled |
+//! | [`Event::Message`] | a [`RingSender`](crate::RingSender), from any thread | |
+//! | [`Event::Raw`] | an entry that was pushed raw | |
+//!
+//! The order of events of different operations means nothing. Those of one operation come in order.
+//!
+//! Leaves to others: which completion is whose (`inflight`).
+
+use annulus_sys::abi::Cqe;
+use annulus_sys::errno::Errno;
+
+use crate::op::Shot;
+
+/// One completion.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a, U> {
+    /// An operation has ended. Its ticket can be redeemed.
+    Ended {
+        /// The word that was submitted with it.
+        user: &'a mut U,
+        /// Its slot: [`Ticket::slot`](crate::Ticket::slot).
+        slot: u32,
+        /// The kernel's result; the ticket turns it into more.
+        result: Result<u32, Errno>,
+    },
+    /// An operation has completed, and will again.
+    Shot {
+        /// The word that was submitted with it.
+        user: &'a mut U,
+        /// Its slot: [`Ticket::slot`](crate::Ticket::slot).
+        slot: u32,
+        /// What it brought.
+        shot: Shot,
+    },
+    /// Another thread, or another ring, has sent a message.
+    Message(u64),
+    /// An entry that was pushed through the raw face has completed.
+    Raw(Cqe),
+}
+
+/// A number, or what went wrong.
+pub(crate) fn result_of(result: i32) -> Result<u32, Errno> {
+    u32::try_from(result).map_err(|_| Errno::new(result.wrapping_neg()))
+}

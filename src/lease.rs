@@ -1,0 +1,98 @@
+//! Leases: what the kernel knows by number, as values that go back when they are dropped.
+//!
+//! | lease | of | dropped, it | since |
+//! |---|---|---|---|
+//! | [`FixedBuf`] | a [`FixedPool`] of registered buffers | returns to the pool | Linux 5.1 |
+//! | [`BufLease`] | a [`BufRing`] that the kernel picks from | is offered again | Linux 5.19 |
+//! | [`FixedFile`] | a [`FileTable`] of registered files | is closed | Linux 5.19 |
+//!
+//! A lease in an operation lies in its slot, so it cannot go back while the kernel uses it. A lease
+//! that comes with a completion is owned from the moment the completion is consumed, also when
+//! nobody takes it (OP3).
+//!
+//! All of them belong to the ring that they are registered with, and outlive it: then they hold
+//! memory, and nothing else.
+
+pub(crate) mod buf_ring;
+pub(crate) mod fixed_buf;
+pub(crate) mod fixed_file;
+pub(crate) mod fork;
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use annulus_sys::abi::Cqe;
+
+pub use buf_ring::{BufLease, BufRing};
+pub use fixed_buf::{FixedBuf, FixedPool};
+pub use fixed_file::{FileTable, FixedFile};
+
+use crate::op::RingId;
+
+/// Where the buffers or files that completions name come from.
+#[derive(Debug, Clone)]
+pub struct Source(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Buffers(Rc<buf_ring::Pool>),
+    Files(Rc<fixed_file::Table>),
+}
+
+impl Source {
+    pub(crate) fn buffers(pool: Rc<buf_ring::Pool>) -> Self {
+        Self(Kind::Buffers(pool))
+    }
+
+    pub(crate) fn files(table: Rc<fixed_file::Table>) -> Self {
+        Self(Kind::Files(table))
+    }
+
+    /// The ring that it is registered with.
+    pub(crate) fn ring(&self) -> RingId {
+        match &self.0 {
+            Kind::Buffers(pool) => pool.ring(),
+            Kind::Files(table) => table.ring(),
+        }
+    }
+
+    /// What `cqe` names (OP3).
+    pub(crate) fn bring(&self, cqe: Cqe) -> Brought {
+        match &self.0 {
+            Kind::Buffers(pool) => {
+                buf_ring::Pool::lease(pool, cqe).map_or(Brought::Nothing, Brought::Buffer)
+            }
+            Kind::Files(table) => {
+                fixed_file::Table::adopt(table, cqe.res).map_or(Brought::Nothing, Brought::File)
+            }
+        }
+    }
+}
+
+/// What a completion brought, beside its result.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub enum Brought {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A buffer that the kernel picked and filled.
+    Buffer(BufLease),
+    /// A new descriptor.
+    Fd(OwnedFd),
+    /// A new place in the table of files.
+    File(FixedFile),
+}
+
+impl Brought {
+    /// The descriptor that a completion names, which is ours from now on.
+    #[allow(unsafe_code, reason = "takes a number for a descriptor")]
+    pub(crate) fn fd(result: i32) -> Self {
+        use std::os::fd::FromRawFd;
+        if result < 0 {
+            return Self::Nothing;
+        }
+        // SAFETY: the kernel made it for this request, and told nobody else (OP3).
+        Self::Fd(unsafe { OwnedFd::from_raw_fd(result) })
+    }
+}

@@ -1,0 +1,261 @@
+//! Buffer rings: the kernel picks a buffer when data is there, and a completion names it.
+//!
+//! ```text
+//!             offered ──── the kernel picks ───► in a completion ──► BufLease
+//!                ▲                                                      │
+//!                └───────────────────── dropped ────────────────────────┘
+//! ```
+//!
+//! So a thousand idle connections need no thousand buffers. An operation that selects from an empty
+//! ring fails at once with `ENOBUFS`: drop leases sooner, or make the ring larger.
+//!
+//! Keeps BR1: a buffer is with the kernel, in a lease, or in a completion that nobody has taken
+//! yet; one that a failed or abandoned operation had picked goes back too.
+//!
+//! # Example
+//!
+//! ```
+//! use annulus::Setup;
+//! use annulus::op::RecvMulti;
+//! use std::io::Write;
+//! use std::os::unix::net::UnixStream;
+//!
+//! let mut ring = Setup::new(8).build()?;
+//! let (mut ours, theirs) = UnixStream::pair()?;
+//! let Ok(buffers) = ring.buf_ring(4, 64) else { return Ok(()) }; // Linux 5.19
+//! let stream = ring.submit(RecvMulti::new(theirs, &buffers))?;
+//! ours.write_all(b"hello")?;
+//! match ring.next(&stream)? {
+//!     Some(shot) => assert_eq!(&shot?[..], b"hello"),
+//!     None => println!("multishot recv needs Linux 6.0"),
+//! }
+//! ring.detach(stream);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![allow(unsafe_code, reason = "owns buffers that the kernel fills")]
+
+use std::alloc::{self, Layout};
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::slice;
+use std::sync::Arc;
+
+use annulus_sys::abi::Cqe;
+use annulus_sys::errno::Errno;
+use annulus_sys::flags_register::PbufRingFlags;
+use annulus_sys::groups::{Group, Whose};
+use annulus_sys::index::Entries;
+use annulus_sys::rings::Base;
+
+use crate::buf::{IoBuf, Region};
+use crate::lease::fork::Mark;
+use crate::op::RingId;
+
+/// A ring of buffers that the kernel picks from. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BufRing(pub(crate) Rc<Pool>);
+
+/// A buffer that the kernel picked and filled. Dropped, it is offered again.
+#[derive(Debug)]
+pub struct BufLease {
+    pool: Rc<Pool>,
+    bid: u16,
+    len: u32,
+}
+
+/// Where each buffer is (BR1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Kernel,
+    Lease,
+}
+
+/// The buffers, and the ring that offers them.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    ring: RingId,
+    /// `None` once the ring is gone.
+    group: RefCell<Option<Group>>,
+    places: RefCell<Box<[Place]>>,
+    memory: NonNull<u8>,
+    layout: Layout,
+    each: u32,
+    id: u16,
+    mark: Rc<Mark>,
+    /// The kernel is known to be done with the buffers.
+    idle: Cell<bool>,
+}
+
+impl Pool {
+    /// Makes `count` buffers of `each` bytes and offers them all, as group `id` of `base`.
+    pub(crate) fn register(
+        base: &Arc<Base>,
+        ring: RingId,
+        id: u16,
+        count: Entries,
+        each: u32,
+        mark: Rc<Mark>,
+    ) -> Result<Rc<Self>, Errno> {
+        let refused = Errno::new(libc::EINVAL);
+        let bytes = (each as usize).checked_mul(count.count() as usize).ok_or(refused)?;
+        let layout = Layout::from_size_align(bytes, 64).map_err(|_| refused)?;
+        if each == 0 {
+            return Err(refused);
+        }
+        let group = Group::register(base, id, count, Whose::Ours, PbufRingFlags::empty())?;
+        // SAFETY: not of size 0, because neither factor is.
+        let memory = unsafe { alloc::alloc_zeroed(layout) };
+        let Some(memory) = NonNull::new(memory) else { alloc::handle_alloc_error(layout) };
+        let places = RefCell::new(vec![Place::Kernel; count.count() as usize].into());
+        let group = RefCell::new(Some(group));
+        let idle = Cell::new(false);
+        let pool = Self { ring, group, places, memory, layout, each, id, mark, idle };
+        for bid in 0..u16::try_from(count.count()).map_err(|_| refused)? {
+            pool.offer(bid);
+        }
+        Ok(Rc::new(pool))
+    }
+
+    pub(crate) fn ring(&self) -> RingId {
+        self.ring
+    }
+
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    fn at(&self, bid: u16) -> NonNull<u8> {
+        // SAFETY: within the buffers, because ids are checked where they come from.
+        unsafe { self.memory.add(usize::from(bid) * self.each as usize) }
+    }
+
+    /// Gives the buffer to the kernel.
+    fn offer(&self, bid: u16) {
+        let mut group = self.group.borrow_mut();
+        let Some(group) = group.as_mut() else { return };
+        let addr = self.at(bid).as_ptr().expose_provenance() as u64;
+        // SAFETY: it does not leave this function, and the group does (BR2).
+        let ring = unsafe { group.ring() };
+        // SAFETY: the pool keeps the buffer, which is in nobody's hands but ours, and gives it back
+        // only when a completion names it (BR1).
+        let offered = unsafe { ring.push(addr, self.each, bid) };
+        assert!(offered.is_ok(), "BR1: more buffers than there are");
+        ring.flush();
+    }
+
+    /// The buffer that a completion names, whether it succeeded or failed.
+    pub(crate) fn lease(pool: &Rc<Self>, cqe: Cqe) -> Option<BufLease> {
+        let bid = cqe.buffer_id()?;
+        let mut places = pool.places.borrow_mut();
+        // What names no buffer that the kernel has is no completion of ours: nothing is leased.
+        let place = places.get_mut(usize::from(bid)).filter(|place| **place == Place::Kernel)?;
+        *place = Place::Lease;
+        drop(places);
+        if let Some(group) = pool.group.borrow_mut().as_mut() {
+            // SAFETY: it does not leave this block, and the group does (BR2).
+            let ring = unsafe { group.ring() };
+            // SAFETY: a completion has brought it back, once, since it was with the kernel (BR1).
+            unsafe { ring.taken(1) };
+        }
+        let len = u32::try_from(cqe.res).unwrap_or(0).min(pool.each);
+        Some(BufLease { pool: Rc::clone(pool), bid, len })
+    }
+
+    /// The ring goes. `idle`: nothing is in flight that could pick a buffer.
+    pub(crate) fn retire(&self, idle: Idle) {
+        let Some(group) = self.group.borrow_mut().take() else { return };
+        // Failing, it leaks, which is what is to happen then (RG1).
+        let _ = match idle {
+            // SAFETY: nothing is in flight, as promised to `retire` (RG1).
+            Idle::Yes => unsafe { group.unregister_idle() },
+            Idle::No => group.unregister(),
+        };
+        self.idle.set(idle == Idle::Yes);
+    }
+
+    fn leased(&self) -> usize {
+        self.places.borrow().iter().filter(|&&place| place == Place::Lease).count()
+    }
+}
+
+/// Whether every request of a ring has completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Idle {
+    Yes,
+    No,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // RG1: leaked unless the kernel is known to be done. No lease is left, since each holds us.
+        if self.idle.get() {
+            // SAFETY: allocated with this layout, and idle (RG1).
+            unsafe { alloc::dealloc(self.memory.as_ptr(), self.layout) };
+        }
+    }
+}
+
+impl BufRing {
+    /// How many buffers there are.
+    pub fn count(&self) -> usize {
+        self.0.places.borrow().len()
+    }
+
+    /// How many bytes each holds.
+    pub fn buffer_size(&self) -> u32 {
+        self.0.each
+    }
+
+    /// How many are in leases now.
+    pub fn leased(&self) -> usize {
+        self.0.leased()
+    }
+}
+
+impl Deref for BufLease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let start = self.pool.at(self.bid).as_ptr();
+        // SAFETY: zeroed once, and ours alone while the lease lives (BR1).
+        unsafe { slice::from_raw_parts(start, self.len as usize) }
+    }
+}
+
+impl DerefMut for BufLease {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let start = self.pool.at(self.bid).as_ptr();
+        // SAFETY: zeroed once, and ours alone while the lease lives (BR1).
+        unsafe { slice::from_raw_parts_mut(start, self.len as usize) }
+    }
+}
+
+impl AsRef<[u8]> for BufLease {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsMut<[u8]> for BufLease {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+/// A lease can be sent on as it is, and is offered again when that is done.
+impl IoBuf for BufLease {
+    fn region(&self) -> Region<'_> {
+        (&**self).into()
+    }
+}
+
+impl Drop for BufLease {
+    fn drop(&mut self) {
+        if self.pool.mark.is_ours() {
+            self.pool.places.borrow_mut()[usize::from(self.bid)] = Place::Kernel;
+            self.pool.offer(self.bid);
+        }
+    }
+}

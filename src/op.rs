@@ -1,0 +1,359 @@
+//! Operations: values that own what the kernel is to use, and become entries.
+//!
+//! ```text
+//!   Read { fd, buf, .. } ─► submit ─► slot: Read ── prep ──► entry ─► the kernel
+//!                                      │                                  │
+//!                                      │◄──────── last completion ────────┘
+//!                                      └─ finish ─► Outcome { result, fd, buf }
+//! ```
+//!
+//! An operation is moved into its slot first; only then is it asked for its entry, so that every
+//! pointer is taken where the memory stays. It comes out of the slot after the last completion, and
+//! [`Op::finish`] turns it into its output, which gives back all that it owned.
+//!
+//! | family | operations |
+//! |---|---|
+//! | [`nop`] | [`Nop`] |
+//!
+//! Keeps OP1 on the operation's side. Leaves to others: the slot, the entry's `user_data`, and when
+//! the last completion has come.
+#![allow(unsafe_code, reason = "defines the contract of those who write entries")]
+
+pub mod file;
+pub mod nop;
+mod target;
+
+use std::fmt;
+use std::io;
+
+use annulus_sys::abi::Sqe;
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::{CqeFlags, SqeFlags};
+
+use crate::lease::{Brought, BufLease, FixedFile, Source};
+
+pub use file::{Offset, Read, Write};
+pub use nop::Nop;
+pub use target::Target;
+
+/// Names a ring, within this process and for ever: numbers are not used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RingId(pub(crate) u32);
+
+/// An operation: what the kernel is to do, and everything that it is to use.
+///
+/// # Safety
+///
+/// Those who implement it vouch that
+///
+/// 1. every address and descriptor in the entry that [`prep`](Self::prep) returns comes from `self`
+///    (lies in it, or is borrowed from a field), and stays valid while `self` is neither moved nor
+///    touched (OP1);
+/// 2. the entry posts exactly one completion without `F_MORE`, and none with it unless
+///    [`SHOTS`](Self::SHOTS) says so: no `CQE_SKIP_SUCCESS`;
+/// 3. the entry carries no link, and nothing that would post a completion with a word of the
+///    caller's (OP2); numbers of registered files and buffers are told by
+///    [`belongs_to`](Self::belongs_to);
+/// 4. what a result names is told by [`BRINGS`](Self::BRINGS), and belongs to nobody else (OP3);
+/// 5. [`finish`](Self::finish) takes no more for written than was offered, whatever the result
+///    says.
+pub unsafe trait Op: Sized {
+    /// What it ends with: the result, and everything that it owned.
+    type Output;
+
+    /// How often it completes.
+    const SHOTS: Shots = Shots::One;
+
+    /// What a result that is not an error names.
+    const BRINGS: Brings = Brings::Number;
+
+    /// Whether everything that it names by number (files and buffers registered with a ring) is of
+    /// `ring`. Asked for once, before [`prep`](Self::prep).
+    fn belongs_to(&self, ring: RingId) -> bool {
+        let _ = ring;
+        true
+    }
+
+    /// The entry, without its `user_data`. Called once, when `self` is where it stays.
+    fn prep(&mut self) -> Sqe;
+
+    /// Makes the output. The kernel is done with `self`.
+    fn finish(self, done: Done) -> Self::Output;
+
+    /// Whether completions name buffers or files of a [`Source`].
+    const HAS_SOURCE: bool = matches!(Self::BRINGS, Brings::Buffer | Brings::File);
+
+    /// Where the buffers or files that completions name come from. Asked for once, before
+    /// [`prep`](Self::prep), if there is such a thing.
+    fn source(&self) -> Option<Source> {
+        None
+    }
+
+    /// Whether the last completion of a [`Shots::Many`] brings something too, beside the end.
+    fn last_is_shot(result: i32) -> bool {
+        result > 0
+    }
+
+    /// The same, begun only when every request before it has completed, and holding up those after
+    /// it (`IOSQE_IO_DRAIN`). It stalls the ring: a chain is nearly always better.
+    fn drained(self) -> Drained<Self> {
+        Drained(self)
+    }
+
+    /// The same, handed to a worker thread of the kernel at once (`IOSQE_ASYNC`): for work that is
+    /// known to block. It costs a switch of threads.
+    fn forced(self) -> Forced<Self> {
+        Forced(self)
+    }
+}
+
+/// How often an operation completes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shots {
+    /// Once.
+    One,
+    /// Any number of times, until one without `F_MORE`.
+    Many,
+    /// With its result, and later with the notification that its memory is free (zero-copy send).
+    Notified,
+}
+
+/// What the result of an operation names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brings {
+    /// Nothing: it is a number.
+    Number,
+    /// A descriptor of this process.
+    Fd,
+    /// A buffer, by its id in the completion's flags, of the group that is its [`Source`].
+    Buffer,
+    /// A place in the table of files that is its [`Source`].
+    File,
+}
+
+/// What an operation's last completion said.
+#[derive(Debug)]
+pub struct Done {
+    pub(crate) result: i32,
+    pub(crate) flags: CqeFlags,
+    pub(crate) notified: Option<i32>,
+    pub(crate) brought: Brought,
+}
+
+impl Done {
+    /// The kernel's result: a number, or what went wrong.
+    #[inline]
+    pub fn result(&self) -> io::Result<u32> {
+        match u32::try_from(self.result) {
+            Ok(number) => Ok(number),
+            Err(_) => Err(io::Error::from_raw_os_error(self.result.wrapping_neg())),
+        }
+    }
+
+    /// The kernel's result as it is.
+    #[inline]
+    pub fn raw(&self) -> i32 {
+        self.result
+    }
+
+    /// How many bytes of the `offered` were moved. The kernel never says more.
+    #[inline]
+    pub fn count(&self, offered: u32) -> io::Result<usize> {
+        self.result().map(|count| count.min(offered) as usize)
+    }
+
+    /// The completion's flags.
+    pub fn flags(&self) -> CqeFlags {
+        self.flags
+    }
+
+    /// What the notification of a zero-copy send said; `None` when there was none.
+    pub fn notified(&self) -> Option<i32> {
+        self.notified
+    }
+
+    /// What the completion brought, which belongs to the caller from now on.
+    pub fn take_brought(&mut self) -> Brought {
+        std::mem::take(&mut self.brought)
+    }
+
+    /// The descriptor that the completion brought.
+    pub fn fd(&mut self) -> io::Result<std::os::fd::OwnedFd> {
+        match self.take_brought() {
+            Brought::Fd(fd) => Ok(fd),
+            _ => Err(self.refusal()),
+        }
+    }
+
+    /// The place in a table of files that the completion brought.
+    pub fn file(&mut self) -> io::Result<FixedFile> {
+        match self.take_brought() {
+            Brought::File(file) => Ok(file),
+            _ => Err(self.refusal()),
+        }
+    }
+
+    /// The buffer that the completion brought, if it did.
+    pub fn lease(&mut self) -> Option<BufLease> {
+        match self.take_brought() {
+            Brought::Buffer(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// Why nothing was brought.
+    fn refusal(&self) -> io::Error {
+        let text = "the kernel reported success, and named nothing that is ours";
+        self.result().err().unwrap_or_else(|| io::Error::other(text))
+    }
+}
+
+/// One completion of an operation that completes many times. What it brought belongs to whoever
+/// holds it: dropped unread, a buffer is recycled and a descriptor closed (OP3).
+#[derive(Debug)]
+pub struct Shot {
+    pub(crate) result: i32,
+    pub(crate) flags: CqeFlags,
+    /// What it brought.
+    pub brought: Brought,
+}
+
+impl Shot {
+    /// The kernel's result: a number, or what went wrong.
+    pub fn result(&self) -> Result<u32, Errno> {
+        u32::try_from(self.result).map_err(|_| Errno::new(self.result.wrapping_neg()))
+    }
+
+    /// The kernel's result as it is.
+    pub fn raw(&self) -> i32 {
+        self.result
+    }
+
+    /// The completion's flags.
+    pub fn flags(&self) -> CqeFlags {
+        self.flags
+    }
+}
+
+/// An operation whose completions before the last mean something.
+pub trait Multishot: Op {
+    /// What each brings.
+    type Item;
+
+    /// Makes an item of a completion.
+    fn item(shot: Shot) -> Self::Item;
+}
+
+/// What an operation ended with, and what it was given.
+#[derive(Debug)]
+#[must_use = "the result may be an error"]
+pub struct Outcome<T, F, B = ()> {
+    /// What the kernel said.
+    pub result: io::Result<T>,
+    /// The file that it was about.
+    pub fd: F,
+    /// The buffer, or whatever else it was given.
+    pub buf: B,
+}
+
+impl<T, F, B> Outcome<T, F, B> {
+    /// The result beside the buffer; the file is let go of.
+    pub fn into_parts(self) -> (io::Result<T>, B) {
+        (self.result, self.buf)
+    }
+
+    /// The result beside the buffer, if it is not an error.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's. File and buffer are dropped then.
+    pub fn ok(self) -> io::Result<(T, B)> {
+        self.result.map(|value| (value, self.buf))
+    }
+}
+
+/// An operation that waits for all before it: made by [`Op::drained`].
+#[derive(Debug)]
+pub struct Drained<O>(O);
+
+/// An operation for a worker thread: made by [`Op::forced`].
+#[derive(Debug)]
+pub struct Forced<O>(O);
+
+// SAFETY: OP1 to OP3 as the operation inside keeps them; the flag only says when it begins.
+unsafe impl<O: Op> Op for Drained<O> {
+    type Output = O::Output;
+    const SHOTS: Shots = O::SHOTS;
+    const BRINGS: Brings = O::BRINGS;
+
+    fn prep(&mut self) -> Sqe {
+        let sqe = self.0.prep();
+        Sqe { flags: sqe.flags | SqeFlags::IO_DRAIN, ..sqe }
+    }
+
+    fn finish(self, done: Done) -> Self::Output {
+        self.0.finish(done)
+    }
+
+    fn source(&self) -> Option<Source> {
+        self.0.source()
+    }
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.0.belongs_to(ring)
+    }
+
+    fn last_is_shot(result: i32) -> bool {
+        O::last_is_shot(result)
+    }
+}
+
+// SAFETY: OP1 to OP3 as the operation inside keeps them; the flag only says who runs it.
+unsafe impl<O: Op> Op for Forced<O> {
+    type Output = O::Output;
+    const SHOTS: Shots = O::SHOTS;
+    const BRINGS: Brings = O::BRINGS;
+
+    fn prep(&mut self) -> Sqe {
+        let sqe = self.0.prep();
+        Sqe { flags: sqe.flags | SqeFlags::ASYNC, ..sqe }
+    }
+
+    fn finish(self, done: Done) -> Self::Output {
+        self.0.finish(done)
+    }
+
+    fn source(&self) -> Option<Source> {
+        self.0.source()
+    }
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.0.belongs_to(ring)
+    }
+
+    fn last_is_shot(result: i32) -> bool {
+        O::last_is_shot(result)
+    }
+}
+
+impl<O: Multishot> Multishot for Drained<O> {
+    type Item = O::Item;
+
+    fn item(shot: Shot) -> Self::Item {
+        O::item(shot)
+    }
+}
+
+impl<O: Multishot> Multishot for Forced<O> {
+    type Item = O::Item;
+
+    fn item(shot: Shot) -> Self::Item {
+        O::item(shot)
+    }
+}
+
+impl fmt::Display for RingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ring {}", self.0)
+    }
+}

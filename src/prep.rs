@@ -1,0 +1,28 @@
+//! Entries: each operation as the 64 bytes that the kernel reads.
+//!
+//! ```text
+//!   prep::read(fd, addr, len, offset)  ─►  Sqe { opcode: READ, fd, addr, len, off: offset, .. }
+//! ```
+//!
+//! A function here knows one thing: which argument lies in which field. The literal that it returns
+//! is the layout. Making an entry is safe; [pushing](crate::RawRing::push) it is not, since its
+//! addresses are then used. For those who own their memory themselves; the
+//! [operations](crate::op) of the safe face are made of the same entries.
+//!
+//! Held against `tests/data`'s encodings, byte by byte. Leaves to others: `user_data`, links.
+
+mod file;
+mod ring;
+
+use annulus_sys::abi::Sqe;
+use annulus_sys::opcode::Opcode;
+
+pub use file::{read, write};
+pub use ring::{cancel_word, msg_ring, poll_add};
+
+/// `IORING_OP_NOP`: does nothing. Since Linux 5.1.
+#[doc(alias = "io_uring_prep_nop")]
+#[inline]
+pub fn nop() -> Sqe {
+    Sqe { opcode: Opcode::NOP, fd: -1, ..Sqe::ZERO }
+}
