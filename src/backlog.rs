@@ -96,9 +96,9 @@ impl Backlog {
     }
 
     /// Drops all shots of a scope.
-    pub(crate) fn forget_scope<U: Default>(&mut self, slab: &mut Slab<U>, scope: u32) {
+    pub(crate) fn forget_scope<U: Default>(&mut self, slab: &mut Slab<U>) {
         for slot in 0..slab.count() {
-            if *slab.waiting(slot) > 0 && slab.scope_of(slot) == scope {
+            if *slab.waiting(slot) > 0 && slab.is_scoped(slot) {
                 self.forget(slab, slot);
             }
         }

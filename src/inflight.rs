@@ -26,7 +26,7 @@
 #![allow(unsafe_code, reason = "owns operations in memory that the kernel uses")]
 
 use std::alloc::{self, Layout};
-use std::mem::{self, MaybeUninit};
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 
 use annulus_sys::abi::{Cqe, Sqe};
@@ -51,30 +51,30 @@ pub(crate) mod kind {
     pub(crate) const MASK: u64 = 3 << 62;
 }
 
-const GENERATIONS: u32 = (1 << 30) - 1;
+/// One generation, in a key.
+const LAP: u64 = 1 << 32;
 /// No slot, at the end of the free list.
 const NONE: u32 = u32::MAX;
 
 /// In the slot's half of a key: the slot is not in flight. No completion reaches a slot by a word
 /// with such a bit, since it lies beyond the last slot.
-const FREE: u64 = 1 << 31;
-const DONE: u64 = 1 << 30;
+const FREE: u64 = 1 << 30;
+pub(crate) const DONE: u64 = 1 << 29;
+/// In flight, and its completions need a closer look: see `mark`. They reach the slot by their word
+/// without this bit.
+const SPECIAL: u64 = 1 << 28;
 
 #[inline]
-fn word(generation: u32, slot: u32) -> u64 {
-    u64::from(generation & GENERATIONS) << 32 | u64::from(slot)
-}
-
-#[inline]
-fn low(word: u64) -> u32 {
+pub(crate) fn low(word: u64) -> u32 {
     let [a, b, c, d, ..] = word.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }
 
-#[inline]
-fn generation_of(key: u64) -> u32 {
-    low(key >> 32) & GENERATIONS
-}
+/// All that says what state a slot is in.
+const STATE: u64 = FREE | DONE | SPECIAL;
+
+/// In a completion that is not the last one, or that comes after the result.
+const CONTINUES: CqeFlags = CqeFlags::MORE.union(CqeFlags::NOTIF);
 
 /// Something about an operation in flight that its last completion must look at.
 mod mark {
@@ -84,6 +84,14 @@ mod mark {
     pub(super) const ORPHAN: u8 = 2;
     /// Its notification has come.
     pub(super) const NOTIFIED: u8 = 4;
+}
+
+/// Whether an operation may borrow, and so must end with its scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Life {
+    Static,
+    Scoped,
 }
 
 /// What a slot needs to know of an operation's type.
@@ -128,19 +136,23 @@ struct Payload([MaybeUninit<u8>; PAYLOAD]);
 
 /// Our side of a slot.
 #[derive(Debug)]
+#[repr(C)]
 struct Slot<U> {
     /// Generation and slot, and the state.
     key: u64,
     kind: &'static Kind,
-    source: Option<Source>,
-    result: i32,
-    flags: CqeFlags,
-    notified: i32,
-    /// Free: the next free slot. Otherwise: the scope that it belongs to, 0 for none.
-    link: u32,
+    // Side by side, so that one store does for all of them.
+    marks: u8,
+    life: Life,
+    pad: [u8; 2],
     /// Shots that wait to be taken.
     waiting: u32,
-    marks: u8,
+    result: i32,
+    flags: CqeFlags,
+    /// The next free slot, if this one is free.
+    link: u32,
+    notified: i32,
+    source: Option<Source>,
     user: U,
 }
 
@@ -151,7 +163,6 @@ pub(crate) struct Slab<U> {
     payloads: Payloads,
     /// The first free slot.
     free: u32,
-    vacant: u32,
     in_flight: u32,
     stale: u64,
 }
@@ -175,9 +186,40 @@ pub(crate) enum Settled {
 /// A slot that is set aside, with an operation in it that the kernel does not have yet. Dropped, it
 /// takes the operation out again, and drops it.
 pub(crate) struct Berth<'a, O: Op, U> {
-    slab: &'a mut Slab<U>,
-    slot: u32,
+    slot: &'a mut Slot<U>,
+    /// The slot's key once it is in flight.
+    word: u64,
+    free: &'a mut u32,
+    in_flight: &'a mut u32,
     payload: NonNull<O>,
+}
+
+impl<U: Default> Slot<U> {
+    /// Gives the slot back to the head of the list of `free` ones, for its next generation.
+    #[inline]
+    fn release(&mut self, index: u32, free: &mut u32) -> U {
+        // The next generation, and from done to free.
+        self.key += LAP + FREE - DONE;
+        if self.key & kind::OWN != 0 {
+            self.start_over(index);
+        }
+        self.link = *free;
+        *free = index;
+        mem::take(&mut self.user)
+    }
+
+    /// After 2^30 generations, the first again.
+    #[cold]
+    fn start_over(&mut self, index: u32) {
+        self.key = u64::from(index) | FREE;
+    }
+}
+
+impl<U> Slot<U> {
+    /// Whether the operation of the ticket is in flight here.
+    fn is_flying<O>(&self, ticket: &Ticket<O>) -> bool {
+        self.key & !SPECIAL == ticket.word()
+    }
 }
 
 impl<U: Default> Slab<U> {
@@ -186,7 +228,7 @@ impl<U: Default> Slab<U> {
         // So that no slot's number has the bits that say what state it is in.
         assert!(count <= 1 << 20, "OP2: {count} slots");
         let slot = |index: u32| Slot {
-            key: word(0, index) | FREE,
+            key: u64::from(index) | FREE,
             kind: NOTHING,
             source: None,
             result: 0,
@@ -195,44 +237,56 @@ impl<U: Default> Slab<U> {
             link: if index + 1 == count { NONE } else { index + 1 },
             waiting: 0,
             marks: 0,
+            life: Life::Static,
+            pad: [0; 2],
             user: U::default(),
         };
         let slots = (0..count).map(slot).collect();
-        Self { slots, payloads: Payloads::new(count), free: 0, vacant: count, in_flight: 0, stale: 0 }
+        Self { slots, payloads: Payloads::new(count), free: 0, in_flight: 0, stale: 0 }
     }
 
     /// Gives the slot back, and returns the user's word, to be dropped when all is well.
     #[inline]
     fn release(&mut self, index: u32) -> U {
-        let (free, slot) = (self.free, &mut self.slots[index as usize]);
-        slot.key = word(generation_of(slot.key).wrapping_add(1), index) | FREE;
-        slot.link = free;
-        self.free = index;
-        self.vacant += 1;
-        mem::take(&mut slot.user)
+        self.slots[index as usize].release(index, &mut self.free)
     }
 
-    /// Takes note of a completion. Whatever its words say, nothing but an operation in flight is
-    /// touched.
+    /// Takes note of a completion that is the only one of an operation in flight: of what nearly
+    /// all are. Of any other it takes no note, and says `None`.
     #[inline]
-    pub(crate) fn settle(&mut self, cqe: Cqe) -> Settled {
+    pub(crate) fn settle_plain(&mut self, cqe: Cqe) -> Option<(u32, &mut U)> {
         let index = low(cqe.user_data);
-        let Some(slot) = self.slots.get_mut(index as usize) else { return self.others(cqe) };
-        if slot.key != cqe.user_data {
-            return self.others(cqe);
-        }
-        if slot.marks != 0 || cqe.flags.intersects(CqeFlags::MORE.union(CqeFlags::NOTIF)) {
-            return self.unusual(index, cqe);
+        let slot = self.slots.get_mut(index as usize)?;
+        if slot.key != cqe.user_data || cqe.flags.intersects(CONTINUES) {
+            return None;
         }
         slot.key |= DONE;
         slot.result = cqe.res;
         slot.flags = cqe.flags;
         self.in_flight -= 1;
-        Settled::Ended(index)
+        Some((index, &mut slot.user))
+    }
+
+    /// Takes note of a completion. Whatever its words say, nothing but an operation in flight is
+    /// touched.
+    pub(crate) fn settle(&mut self, cqe: Cqe) -> Settled {
+        if let Some((index, _)) = self.settle_plain(cqe) {
+            return Settled::Ended(index);
+        }
+        let index = low(cqe.user_data);
+        match self.slots.get(index as usize) {
+            Some(slot) if slot.key & !SPECIAL == cqe.user_data => self.unusual(index, cqe),
+            _ => self.others(cqe),
+        }
+    }
+
+    /// [`settle`](Self::settle), in pieces, so that the caller need not keep the whole in memory.
+    #[cold]
+    pub(crate) fn settle_parts(&mut self, user_data: u64, res: i32, flags: u32) -> Settled {
+        self.settle(Cqe { user_data, res, flags: CqeFlags::from_bits_retain(flags) })
     }
 
     /// A completion that names no operation in flight.
-    #[cold]
     fn others(&mut self, cqe: Cqe) -> Settled {
         match cqe.user_data & kind::MASK {
             kind::RAW => Settled::Raw(cqe),
@@ -246,7 +300,6 @@ impl<U: Default> Slab<U> {
     }
 
     /// A completion of an operation that completes many times, or that nobody waits for.
-    #[cold]
     fn unusual(&mut self, index: u32, cqe: Cqe) -> Settled {
         let slot = &mut self.slots[index as usize];
         let (kind, more) = (slot.kind, cqe.flags.contains(CqeFlags::MORE));
@@ -273,7 +326,8 @@ impl<U: Default> Slab<U> {
             }
         }
         if !more {
-            self.slots[index as usize].key |= DONE;
+            let slot = &mut self.slots[index as usize];
+            slot.key = slot.key & !SPECIAL | DONE;
             self.in_flight -= 1;
         }
         match (more, wanted, shot) {
@@ -302,24 +356,23 @@ impl<U: Default> Slab<U> {
             );
             assert!(align_of::<O>() <= align_of::<Payload>(), "the operation is aligned too strictly");
         }
-        let slot = self.free;
-        if slot == NONE {
-            return Err(op);
-        }
-        let payload = self.payloads.at(slot).cast::<O>();
+        let Self { slots, payloads, free, in_flight, .. } = self;
+        // Behind the last free slot stands a number that none has.
+        let Some(slot) = slots.get_mut(*free as usize) else { return Err(op) };
+        let payload = payloads.at(*free).cast::<O>();
         // SAFETY: a free slot's payload is ours, and large enough, because that was just checked.
         unsafe { payload.write(op) };
-        Ok(Berth { slab: self, slot, payload })
+        let word = slot.key ^ FREE;
+        Ok(Berth { slot, word, free, in_flight, payload })
     }
 
     /// The output of the operation, if it has ended.
     #[inline]
     pub(crate) fn take<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
-        let index = ticket.slot;
-        let flying = word(ticket.generation, index);
+        let index = ticket.slot();
         let slot = &mut self.slots[index as usize];
-        if slot.key != flying | DONE {
-            assert!(slot.key == flying, "OP2: a ticket's slot was given away");
+        if slot.key != ticket.done() {
+            assert!(slot.is_flying(&ticket), "OP2: a ticket's slot was given away");
             return Err(ticket);
         }
         let notified = O::SHOTS == Shots::Notified && slot.marks & mark::NOTIFIED != 0;
@@ -333,11 +386,11 @@ impl<U: Default> Slab<U> {
                 (brings, _) => bring(brings, slot.source.as_ref(), cqe),
             },
         };
-        let source = if O::BRINGS == Brings::Number { None } else { slot.source.take() };
+        let source = if O::HAS_SOURCE { slot.source.take() } else { None };
         // SAFETY: ended, so the kernel is done with it (OP1), and of this type, because only
         // `Berth::sail` makes tickets for this slab, and the ring compared its number (OP2).
         let op = unsafe { self.payloads.at(index).cast::<O>().read() };
-        let user = self.release(index);
+        let user = slot.release(index, &mut self.free);
         drop(user);
         drop(source);
         Ok(op.finish(done))
@@ -345,12 +398,13 @@ impl<U: Default> Slab<U> {
 
     /// Gives up the claim: the output is dropped now, or when it comes.
     pub(crate) fn abandon<O>(&mut self, ticket: Ticket<O>) {
-        let slot = &mut self.slots[ticket.slot as usize];
-        if slot.key == word(ticket.generation, ticket.slot) {
+        let slot = &mut self.slots[ticket.slot() as usize];
+        if slot.is_flying(&ticket) {
             slot.marks |= mark::ORPHAN;
+            slot.key |= SPECIAL;
         } else {
             assert!(self.is_done(&ticket), "OP2: a ticket's slot was given away");
-            self.bury(ticket.slot);
+            self.bury(ticket.slot());
         }
     }
 
@@ -387,10 +441,10 @@ impl<U: Default> Slab<U> {
     }
 
     /// Drops the outputs of all operations of a scope that have ended.
-    pub(crate) fn clear_scope(&mut self, scope: u32) {
+    pub(crate) fn clear_scope(&mut self) {
         for index in 0..self.count() {
             let slot = &self.slots[index as usize];
-            if slot.key & DONE != 0 && slot.link == scope {
+            if slot.key & DONE != 0 && slot.life == Life::Scoped {
                 self.bury(index);
             }
         }
@@ -407,19 +461,18 @@ impl<U> Slab<U> {
     }
 
     pub(crate) fn is_done<O>(&self, ticket: &Ticket<O>) -> bool {
-        let key = word(ticket.generation, ticket.slot) | DONE;
-        self.slots[ticket.slot as usize].key == key
+        self.slots[ticket.slot() as usize].key == ticket.done()
     }
 
     /// What names the slot's present tenant among all that it ever has.
     pub(crate) fn tenant(&self, slot: u32) -> u64 {
-        self.slots[slot as usize].key & !(DONE | FREE)
+        self.slots[slot as usize].key & !STATE
     }
 
     /// Whether the slot's tenant is still the same, and has not been released.
     pub(crate) fn is_tenant(&self, slot: u32, tenant: u64) -> bool {
         let key = self.slots[slot as usize].key;
-        key & FREE == 0 && key & !DONE == tenant
+        key & FREE == 0 && key & !STATE == tenant
     }
 
     pub(crate) fn waiting(&mut self, slot: u32) -> &mut u32 {
@@ -430,17 +483,17 @@ impl<U> Slab<U> {
         self.slots[slot as usize].marks & mark::ORPHAN != 0
     }
 
-    /// The word of an operation, for a cancel.
-    pub(crate) fn word_of<O>(ticket: &Ticket<O>) -> u64 {
-        word(ticket.generation, ticket.slot)
-    }
-
     pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
+    /// How many slots are free.
     pub(crate) fn vacant(&self) -> u32 {
-        self.vacant
+        let (mut count, mut at) = (0, self.free);
+        while let Some(slot) = self.slots.get(at as usize) {
+            (count, at) = (count + 1, slot.link);
+        }
+        count
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
@@ -453,11 +506,14 @@ impl<U> Slab<U> {
     }
 
     /// Marks every operation in flight of a scope as wanted by nobody, and returns their words.
-    pub(crate) fn orphan_scope(&mut self, scope: u32) -> Vec<u64> {
-        let flying = |slot: &&mut Slot<U>| slot.key & (FREE | DONE) == 0 && slot.link == scope;
+    pub(crate) fn orphan_scope(&mut self) -> Vec<u64> {
+        let flying = |slot: &&mut Slot<U>| {
+            slot.key & (FREE | DONE) == 0 && slot.life == Life::Scoped
+        };
         let orphans = self.slots.iter_mut().filter(flying).map(|slot| {
             slot.marks |= mark::ORPHAN;
-            slot.key
+            slot.key |= SPECIAL;
+            slot.key & !SPECIAL
         });
         orphans.collect()
     }
@@ -465,12 +521,12 @@ impl<U> Slab<U> {
     /// The words of all operations in flight.
     pub(crate) fn flying_words(&self) -> Vec<u64> {
         let words = self.slots.iter().map(|slot| slot.key);
-        words.filter(|key| key & (FREE | DONE) == 0).collect()
+        words.filter(|key| key & (FREE | DONE) == 0).map(|key| key & !SPECIAL).collect()
     }
 
-    /// The scope of a slot that is taken; 0 for none.
-    pub(crate) fn scope_of(&self, slot: u32) -> u32 {
-        self.slots[slot as usize].link
+    /// Whether what is in the slot is of a scope.
+    pub(crate) fn is_scoped(&self, slot: u32) -> bool {
+        self.slots[slot as usize].life == Life::Scoped
     }
 
     /// Leaks what the kernel may still use (RG1).
@@ -497,23 +553,21 @@ impl<O: Op, U: Default> Berth<'_, O, U> {
         // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
         let op = unsafe { self.payload.as_mut() };
         let sqe = op.prep();
-        Sqe { user_data: self.word(), ..sqe }
+        Sqe { user_data: self.word, ..sqe }
     }
 
+    /// Whether all that the operation names by number is of `ring`.
     #[inline]
-    pub(crate) fn belongs_to(&self, ring: RingId) -> bool {
+    pub(crate) fn belongs_to(&mut self, ring: RingId) -> bool {
         // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
-        unsafe { self.payload.as_ref() }.belongs_to(ring)
-    }
-
-    pub(crate) fn source(&self) -> Option<Source> {
-        // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
-        unsafe { self.payload.as_ref() }.source()
-    }
-
-    #[inline]
-    fn word(&self) -> u64 {
-        self.slab.slots[self.slot as usize].key & !FREE
+        let op = unsafe { self.payload.as_ref() };
+        if O::HAS_SOURCE {
+            self.slot.source = op.source();
+            if self.slot.source.as_ref().is_none_or(|source| source.ring() != ring) {
+                return false;
+            }
+        }
+        op.belongs_to(ring)
     }
 
     /// Takes the operation out again.
@@ -526,27 +580,24 @@ impl<O: Op, U: Default> Berth<'_, O, U> {
 
     /// The operation's entry is pushed: from now on only its last completion frees the slot.
     #[inline]
-    pub(crate) fn sail(self, source: Option<Source>, user: U, scope: u32, ring: RingId) -> Ticket<O> {
-        let slot = self.slot;
-        let slab: *mut Slab<U> = &mut *self.slab;
-        mem::forget(self);
-        // SAFETY: the one reference that the berth held, which is forgotten, because a berth has a
-        // destructor and cannot be taken apart.
-        let slab = unsafe { &mut *slab };
-        let header = &mut slab.slots[slot as usize];
-        header.key &= !FREE;
-        slab.free = header.link;
-        header.kind = Kind::of::<O>();
-        header.link = scope;
-        header.marks = if matches!(O::SHOTS, Shots::One) { 0 } else { mark::MANY };
-        header.waiting = 0;
-        if O::BRINGS != Brings::Number {
-            header.source = source;
-        }
-        slab.vacant -= 1;
-        slab.in_flight += 1;
-        let ticket = Ticket::new(slot, generation_of(header.key), ring);
-        let old = mem::replace(&mut header.user, user);
+    pub(crate) fn sail(
+        self,
+        user: U,
+        life: Life,
+        ring: RingId,
+    ) -> Ticket<O> {
+        let mut berth = ManuallyDrop::new(self);
+        let Berth { slot, word, free, in_flight, .. } = &mut *berth;
+        slot.key = if matches!(O::SHOTS, Shots::One) { *word } else { *word | SPECIAL };
+        **free = slot.link;
+        slot.kind = Kind::of::<O>();
+        slot.marks = if matches!(O::SHOTS, Shots::One) { 0 } else { mark::MANY };
+        slot.life = life;
+        slot.pad = [0; 2];
+        slot.waiting = 0;
+        **in_flight += 1;
+        let ticket = Ticket::new(*word | DONE, ring);
+        let old = mem::replace(&mut slot.user, user);
         drop(old);
         ticket
     }

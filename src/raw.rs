@@ -111,6 +111,12 @@ impl RawRing {
         unsafe { self.rings.sq().push(sqe) }
     }
 
+    /// Whether a slot is free.
+    #[inline]
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.rings.sq().has_room()
+    }
+
     /// [`push`](Self::push), of an entry that completes once, or after
     /// [`expect_others`](Self::expect_others).
     ///

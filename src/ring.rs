@@ -59,7 +59,7 @@ use annulus_sys::sq::Full;
 use crate::backlog::Backlog;
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::event::{Event, result_of};
-use crate::inflight::{Settled, Slab};
+use crate::inflight::{Life, Settled, Slab};
 use crate::lease::fork::Mark;
 use crate::lease::{BufRing, buf_ring};
 use crate::op::{Multishot, Op, RingId, Shots};
@@ -125,7 +125,7 @@ impl<U: Default> Ring<U> {
         user: U,
     ) -> Result<Ticket<O>, Rejected<O, U>> {
         // SAFETY: `'static`, so that it may stay in its slot for ever (OP1).
-        unsafe { self.place(op, user, 0) }
+        unsafe { self.place(op, user, Life::Static) }
     }
 
     /// Moves `op` into a slot and pushes its entry.
@@ -138,7 +138,7 @@ impl<U: Default> Ring<U> {
         &mut self,
         op: O,
         user: U,
-        scope: u32,
+        life: Life,
     ) -> Result<Ticket<O>, Rejected<O, U>> {
         let Self { raw, slab, id, .. } = self;
         // SAFETY: as promised to `place`.
@@ -146,9 +146,7 @@ impl<U: Default> Ring<U> {
             Ok(berth) => berth,
             Err(op) => return Err(Rejected { op, user, why: Rejection::Slots }),
         };
-        let source = if O::HAS_SOURCE { berth.source() } else { None };
-        let elsewhere = source.as_ref().is_some_and(|source| source.ring() != *id);
-        if elsewhere || !berth.belongs_to(*id) {
+        if !berth.belongs_to(*id) {
             return Err(Rejected { op: berth.back(), user, why: Rejection::OtherRing });
         }
         let sqe = berth.prep();
@@ -157,13 +155,31 @@ impl<U: Default> Ring<U> {
         }
         // SAFETY: whatever it points to lies in the slot, or is owned from there, and stays until
         // the last completion, as promised to `Op` (OP1).
-        if unsafe { raw.push_known(sqe) }.is_err()
-            // SAFETY: the same entry (OP1).
-            && let Err(why) = unsafe { push_after_all(raw, sqe) }
-        {
-            return Err(Rejected { op: berth.back(), user, why });
+        if unsafe { raw.push_known(sqe) }.is_err() {
+            let op = berth.back();
+            // SAFETY: as promised to `place`.
+            return unsafe { self.place_after_all(op, user, life) };
         }
-        Ok(berth.sail(source, user, scope, *id))
+        Ok(berth.sail(user, life, *id))
+    }
+
+    /// [`place`](Self::place), where the submission ring was full.
+    ///
+    /// # Safety
+    ///
+    /// As for [`place`](Self::place).
+    #[cold]
+    unsafe fn place_after_all<O: Op>(
+        &mut self,
+        op: O,
+        user: U,
+        life: Life,
+    ) -> Result<Ticket<O>, Rejected<O, U>> {
+        match make_room(&mut self.raw) {
+            // SAFETY: as promised to `place_after_all`. With room it does not come here again.
+            Ok(()) => unsafe { self.place(op, user, life) },
+            Err(why) => Err(Rejected { op, user, why }),
+        }
     }
 
     /// Hands everything that was submitted to the kernel. Makes no system call when there is
@@ -246,15 +262,12 @@ impl<U: Default> Ring<U> {
             count = self.reap_backlog(&mut each);
         }
         let Self { raw, slab, own, .. } = self;
-        raw.drain(|cqe| {
-            match slab.settle(cqe) {
-                Settled::Ended(slot) => {
-                    let result = result_of(cqe.res);
-                    each(Event::Ended { user: slab.user(slot), slot, result });
-                }
-                other => show(slab, own, other, &mut each),
+        count += raw.drain(|cqe| {
+            if let Some((slot, user)) = slab.settle_plain(cqe) {
+                return each(Event::Ended { user, slot, result: result_of(cqe.res) });
             }
-            count += 1;
+            let settled = slab.settle_parts(cqe.user_data, cqe.res, cqe.flags.bits());
+            show(slab, own, settled, &mut each);
         })?;
         if own.has_mail() {
             while let Some(message) = own.next_mail() {
@@ -302,7 +315,7 @@ impl<U: Default> Ring<U> {
     pub fn try_take<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
         self.check(&ticket);
         if O::SHOTS != Shots::One && self.slab.is_done(&ticket) {
-            self.backlog.forget(&mut self.slab, ticket.slot);
+            self.backlog.forget(&mut self.slab, ticket.slot());
         }
         self.slab.take(ticket)
     }
@@ -350,7 +363,7 @@ impl<U: Default> Ring<U> {
                 Ok(output) => return Ok(output),
                 Err(ticket) => ticket,
             };
-            if let Err(why) = self.turn(ticket.slot, until) {
+            if let Err(why) = self.turn(ticket.slot(), until) {
                 return match self.try_take(ticket) {
                     Ok(output) => Ok(output),
                     Err(ticket) => Err(Unfinished { ticket, why }),
@@ -396,7 +409,7 @@ impl<U: Default> Ring<U> {
             match self.try_next(ticket)? {
                 Next::Item(item) => return Ok(Some(item)),
                 Next::Ended => return Ok(None),
-                Next::Pending => self.turn(ticket.slot, None)?,
+                Next::Pending => self.turn(ticket.slot(), None)?,
             }
         }
     }
@@ -416,14 +429,14 @@ impl<U: Default> Ring<U> {
         ticket: &Ticket<O>,
     ) -> Result<Next<O::Item>, EnterError> {
         self.check(ticket);
-        if let Some(shot) = self.backlog.next_of(&mut self.slab, ticket.slot) {
+        if let Some(shot) = self.backlog.next_of(&mut self.slab, ticket.slot()) {
             return Ok(Next::Item(O::item(shot)));
         }
         if self.slab.is_done(ticket) {
             return Ok(Next::Ended);
         }
         self.pull(None)?;
-        Ok(match self.backlog.next_of(&mut self.slab, ticket.slot) {
+        Ok(match self.backlog.next_of(&mut self.slab, ticket.slot()) {
             Some(shot) => Next::Item(O::item(shot)),
             None if self.slab.is_done(ticket) => Next::Ended,
             None => Next::Pending,
@@ -444,7 +457,7 @@ impl<U: Default> Ring<U> {
     /// When the ticket is of another ring.
     pub fn cancel<O>(&mut self, ticket: &Ticket<O>) -> Result<(), EnterError> {
         self.check(ticket);
-        self.cancel_word(Slab::<U>::word_of(ticket))
+        self.cancel_word(ticket.word())
     }
 
     pub(crate) fn cancel_word(&mut self, word: u64) -> Result<(), EnterError> {
@@ -453,14 +466,15 @@ impl<U: Default> Ring<U> {
 
     /// Pushes an entry of the ring's own, which points to nothing.
     pub(crate) fn push_own(&mut self, sqe: Sqe) -> Result<(), EnterError> {
-        // SAFETY: it points to nothing (OP1).
-        if unsafe { self.raw.push_known(sqe) }.is_err() {
-            // SAFETY: it points to nothing (OP1).
-            unsafe { push_after_all(&mut self.raw, sqe) }.map_err(|why| match why {
+        let full = EnterError::new(0, EnterCause::OutOfRequests);
+        if !self.raw.has_room() {
+            make_room(&mut self.raw).map_err(|why| match why {
                 Rejection::Enter(error) => error,
-                _ => EnterError::new(0, EnterCause::OutOfRequests),
+                _ => full,
             })?;
         }
+        // SAFETY: it points to nothing (OP1).
+        unsafe { self.raw.push_known(sqe) }.map_err(|Full| full)?;
         self.own.pushed();
         Ok(())
     }
@@ -474,7 +488,7 @@ impl<U: Default> Ring<U> {
     pub fn detach<O: Op>(&mut self, ticket: Ticket<O>) {
         self.check(&ticket);
         if O::SHOTS != Shots::One {
-            self.backlog.forget(&mut self.slab, ticket.slot);
+            self.backlog.forget(&mut self.slab, ticket.slot());
         }
         self.slab.abandon(ticket);
     }
@@ -486,7 +500,7 @@ impl<U: Default> Ring<U> {
     /// When the ticket is of another ring.
     pub fn user<O>(&mut self, ticket: &Ticket<O>) -> &mut U {
         self.check(ticket);
-        self.slab.user(ticket.slot)
+        self.slab.user(ticket.slot())
     }
 
     /// Makes `count` buffers of `size` bytes each that the kernel picks from. Since Linux 5.19.
@@ -547,7 +561,7 @@ impl<U: Default> Ring<U> {
 
     #[inline]
     fn check<O>(&self, ticket: &Ticket<O>) {
-        assert!(ticket.ring == self.id, "OP2: a ticket of {} on {}", ticket.ring, self.id);
+        assert!(ticket.ring() == self.id, "OP2: a ticket of {} on {}", ticket.ring(), self.id);
     }
 }
 
@@ -562,23 +576,19 @@ pub enum Next<T> {
     Ended,
 }
 
-/// Pushes `sqe` into a ring that was full, making room first.
-///
-/// # Safety
-///
-/// As for [`RawRing::push`].
+/// Submits what fills the ring.
 #[cold]
-unsafe fn push_after_all(raw: &mut RawRing, sqe: Sqe) -> Result<(), Rejection> {
-    let made = raw.submit();
-    // SAFETY: as promised to `push_after_all`.
-    match (unsafe { raw.push_known(sqe) }, made) {
-        (Ok(()), _) => Ok(()),
-        (Err(Full), Err(error)) => Err(Rejection::Enter(error)),
-        (Err(Full), Ok(_)) => Err(Rejection::Queue),
+fn make_room(raw: &mut RawRing) -> Result<(), Rejection> {
+    let submitted = raw.submit();
+    match (raw.has_room(), submitted) {
+        (true, _) => Ok(()),
+        (false, Err(error)) => Err(Rejection::Enter(error)),
+        (false, Ok(_)) => Err(Rejection::Queue),
     }
 }
 
 /// Shows one settled completion.
+#[cold]
 fn show<U: Default>(
     slab: &mut Slab<U>,
     own: &mut Own,

@@ -43,13 +43,10 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use crate::error::EnterError;
+use crate::inflight::Life;
 use crate::op::Op;
 use crate::ring::Ring;
 use crate::ticket::{Rejected, Ticket, Unfinished};
-
-/// What slots of a scope are marked with. One is enough: within a scope there is no ring to open
-/// another on.
-const SCOPED: u32 = 1;
 
 /// How long to wait before what is left is cancelled again: a chain may have gone on.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -97,7 +94,7 @@ impl<U: Default> Ring<U> {
     /// Waits until no operation of the scope is in flight, and empties their slots.
     fn drain_scope(&mut self) {
         loop {
-            let words = self.slab.orphan_scope(SCOPED);
+            let words = self.slab.orphan_scope();
             if words.is_empty() {
                 break;
             }
@@ -111,8 +108,8 @@ impl<U: Default> Ring<U> {
                 process::abort();
             }
         }
-        self.backlog.forget_scope(&mut self.slab, SCOPED);
-        self.slab.clear_scope(SCOPED);
+        self.backlog.forget_scope(&mut self.slab);
+        self.slab.clear_scope();
     }
 }
 
@@ -154,7 +151,7 @@ impl<'scope, U: Default> Scope<'scope, '_, U> {
         op: O,
     ) -> Result<ScopedTicket<'scope, O>, Rejected<O, U>> {
         // SAFETY: `Drain` empties the slot before `'scope` ends (OP1).
-        let placed = unsafe { self.ring().place(op, U::default(), SCOPED) };
+        let placed = unsafe { self.ring().place(op, U::default(), Life::Scoped) };
         placed.map(ScopedTicket::new)
     }
 

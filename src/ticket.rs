@@ -15,38 +15,58 @@ use std::io;
 use std::marker::PhantomData;
 
 use crate::error::{EnterCause, EnterError};
+use crate::inflight::{DONE, low};
 use crate::op::RingId;
 
 /// A claim to the output of one operation, and to everything that it owns.
 #[must_use = "redeem it with `wait` or `try_take`, or give it up with `detach`; otherwise its slot \
               stays taken"]
 pub struct Ticket<O> {
-    pub(crate) slot: u32,
-    pub(crate) generation: u32,
-    pub(crate) ring: RingId,
+    /// The slot's key once the operation is done: a comparison tells whether it is.
+    done: u64,
+    ring: RingId,
     operation: PhantomData<fn() -> O>,
 }
 
-const _: () = assert!(size_of::<Ticket<Vec<u8>>>() == 12);
+const _: () = assert!(size_of::<Ticket<Vec<u8>>>() == 16);
 
 impl<O> Ticket<O> {
     #[inline]
-    pub(crate) fn new(slot: u32, generation: u32, ring: RingId) -> Self {
-        Self { slot, generation, ring, operation: PhantomData }
+    pub(crate) fn new(done: u64, ring: RingId) -> Self {
+        Self { done, ring, operation: PhantomData }
+    }
+
+    /// The slot's key once the operation is done.
+    #[inline]
+    pub(crate) fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// The word of its completions.
+    #[inline]
+    pub(crate) fn word(&self) -> u64 {
+        self.done & !DONE
+    }
+
+    /// The ring that it is of.
+    #[inline]
+    pub(crate) fn ring(&self) -> RingId {
+        self.ring
     }
 
     /// Which of the ring's slots the operation is in: a small number, to index tables of one's own.
+    #[inline]
     pub fn slot(&self) -> u32 {
-        self.slot
+        low(self.word())
     }
 }
 
 impl<O> fmt::Debug for Ticket<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ticket")
-            .field("slot", &self.slot)
-            .field("generation", &self.generation)
-            .field("ring", &self.ring.0)
+            .field("slot", &self.slot())
+            .field("generation", &(self.word() >> 32))
+            .field("ring", &self.ring().0)
             .finish()
     }
 }

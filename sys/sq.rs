@@ -228,6 +228,12 @@ impl SubmissionRing {
         Ok(())
     }
 
+    /// Whether a slot is free. Looks where the kernel has got to only if it must (SQ4).
+    #[inline]
+    pub fn has_room(&mut self) -> bool {
+        self.written != self.limit || self.need(1).is_ok()
+    }
+
     /// Fills the next free slot in place: `fill` gets a blank entry where the kernel will read it.
     ///
     /// When `fill` unwinds, nothing was pushed.

@@ -96,10 +96,10 @@ fn annulus_safe<U: Word>(batch: u32, rounds: u64) -> u64 {
     let mut tickets = Vec::with_capacity(batch as usize);
     let mut sum = 0;
     for _ in 0..rounds {
-        for word in 0..batch {
+        tickets.extend((0..batch).map(|word| {
             sum += std::hint::black_box(u64::from(word));
-            tickets.push(ring.submit_for(Nop, U::word()).expect("room"));
-        }
+            ring.submit_for(Nop, U::word()).expect("room")
+        }));
         ring.submit_and_wait(batch).expect("submit");
         ring.reap(|event| {
             if let Event::Ended { user, .. } = event {
