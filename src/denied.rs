@@ -311,7 +311,7 @@ fn bytes_needed(request: &Request<'_>) -> u64 {
     sq * (sqe + array) + cq * cqe
 }
 
-fn limit_of(resource: libc::__rlimit_resource_t) -> u64 {
+pub(crate) fn limit_of(resource: libc::__rlimit_resource_t) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a live `struct rlimit`, because it is a local.
     let result = unsafe { libc::getrlimit(resource, &raw mut limit) };

@@ -1,9 +1,15 @@
 //! From a set-up to a ring, on this thread or on another.
 //!
 //! ```text
-//!   Setup::build ──────────────────────────────────────────────► RawRing       (this thread's)
-//!   Setup::build_disabled ─► DisabledRing ─── Send ──► enable ──► RawRing      (that thread's)
+//!   Setup::build ──────────────────────────────────────────────► Ring       (this thread's)
+//!   Setup::build_disabled ─► DisabledRing ─── Send ──► enable ──► Ring      (that thread's)
 //! ```
+//!
+//! | to have | make it by | enable it by |
+//! |---|---|---|
+//! | a [`Ring`], which owns what the kernel has | [`Setup::build`] | [`DisabledRing::enable`] |
+//! | one that keeps a word with each operation | [`Setup::build_for`] | [`DisabledRing::enable_for`] |
+//! | a [`RawRing`], whose entries are the caller's | [`Setup::build_raw`] | [`DisabledRing::enable_raw`] |
 //!
 //! A ring of one issuer belongs to the thread that makes it, or, when it was made disabled, to the
 //! thread that enables it.
@@ -13,13 +19,14 @@ use annulus_sys::flags::SetupFlags;
 use annulus_sys::rings::Rings;
 
 use crate::denied::SetupError;
+use crate::lease::fork::Mark;
 use crate::register;
 use crate::raw::RawRing;
 use crate::ring::Ring;
 use crate::setup::Setup;
 
 impl Setup<'_> {
-    /// Makes the ring, for this thread.
+    /// Makes the raw ring, for this thread: its entries, and what they point to, are the caller's.
     ///
     /// # Errors
     ///
@@ -43,7 +50,8 @@ impl Setup<'_> {
     ///
     /// [`SetupError`] names the cause and the cure.
     pub fn build_for<U: Default>(&self) -> Result<Ring<U>, SetupError> {
-        Ring::over(self.build_raw()?).map_err(SetupError::Map)
+        let mark = Mark::new().map_err(SetupError::Map)?;
+        Ok(Ring::over(self.build_raw()?, mark))
     }
 
     /// Makes the ring disabled (`R_DISABLED`): nothing can be submitted until it is enabled, on the
@@ -57,7 +65,7 @@ impl Setup<'_> {
         if self.flags().contains(SetupFlags::REGISTERED_FD_ONLY) {
             // On another thread its index would name another ring.
             let reason = "a ring with REGISTERED_FD_ONLY belongs to the thread that makes it: call \
-                          `build_raw` there";
+                          `build` there";
             return Err(SetupError::Invalid { reason });
         }
         self.rings(SetupFlags::R_DISABLED).map(|rings| DisabledRing { rings })
@@ -69,8 +77,8 @@ impl Setup<'_> {
 /// ```
 /// let disabled = annulus::Setup::new(4).build_disabled()?;
 /// let sizes = std::thread::spawn(move || {
-///     let ring = disabled.enable_raw().expect("the ring is new");
-///     (ring.sq_entries(), ring.cq_entries())
+///     let ring = disabled.enable().expect("the ring is new");
+///     (ring.raw().sq_entries(), ring.raw().cq_entries())
 /// });
 /// assert_eq!(sizes.join().expect("no panic"), (4, 8));
 /// # Ok::<(), annulus::SetupError>(())
@@ -87,6 +95,30 @@ impl DisabledRing {
     ///
     /// The kernel's, with the ring.
     #[doc(alias = "IORING_REGISTER_ENABLE_RINGS")]
+    #[expect(clippy::result_large_err, reason = "the error is the ring, given back")]
+    pub fn enable(self) -> Result<Ring, (Self, Errno)> {
+        self.enable_for()
+    }
+
+    /// As [`enable`](Self::enable), for a ring that keeps a word of type `U` with each operation.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, with the ring.
+    #[expect(clippy::result_large_err, reason = "the error is the ring, given back")]
+    pub fn enable_for<U: Default>(self) -> Result<Ring<U>, (Self, Errno)> {
+        let mark = match Mark::new() {
+            Ok(mark) => mark,
+            Err(errno) => return Err((self, errno)),
+        };
+        self.enable_raw().map(|raw| Ring::over(raw, mark))
+    }
+
+    /// Enables the ring, raw face.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, with the ring.
     #[expect(clippy::result_large_err, reason = "the error is the ring, given back")]
     pub fn enable_raw(self) -> Result<RawRing, (Self, Errno)> {
         match register::enable(self.rings.base()) {

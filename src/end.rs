@@ -121,6 +121,7 @@ impl<U: Default> Drop for Ring<U> {
         for pool in self.pools.drain(..) {
             pool.retire(idle);
         }
+        self.fixed.retire(idle);
         // Last, since it runs code of the user's.
         self.slab.clear();
     }

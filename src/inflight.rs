@@ -430,6 +430,20 @@ impl<U: Default> Slab<U> {
         drop(user);
     }
 
+    /// Ends an operation whose entry was taken back, as if the kernel had cancelled it.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must not have it, nor get it.
+    pub(crate) unsafe fn scuttle(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        assert!(slot.key & (FREE | DONE) == 0, "OP1: an operation that is not in flight");
+        slot.key = slot.key & !SPECIAL | DONE;
+        (slot.result, slot.flags) = (-libc::ECANCELED, CqeFlags::empty());
+        self.in_flight -= 1;
+        self.bury(index);
+    }
+
     /// Drops the outputs of all operations that have ended, and says whether any is in flight.
     pub(crate) fn clear(&mut self) -> bool {
         for index in 0..self.count() {
@@ -473,6 +487,24 @@ impl<U> Slab<U> {
     pub(crate) fn is_tenant(&self, slot: u32, tenant: u64) -> bool {
         let key = self.slots[slot as usize].key;
         key & FREE == 0 && key & !STATE == tenant
+    }
+
+    /// Whether at least `count` slots are free.
+    pub(crate) fn has_vacant(&self, count: u32) -> bool {
+        let next = |at: &u32| self.slots.get(*at as usize).map(|slot| slot.link);
+        std::iter::successors(Some(self.free), next).take(count as usize + 1).count()
+            > count as usize
+    }
+
+    /// Notes which slot of a chain was taken before this one, which is in flight.
+    pub(crate) fn follow(&mut self, slot: u32, before: Option<u32>) {
+        self.slots[slot as usize].link = before.unwrap_or(NONE);
+    }
+
+    /// Which slot of a chain was taken before this one.
+    pub(crate) fn followed(&self, slot: u32) -> Option<u32> {
+        let before = self.slots[slot as usize].link;
+        (before != NONE).then_some(before)
     }
 
     pub(crate) fn waiting(&mut self, slot: u32) -> &mut u32 {

@@ -14,6 +14,7 @@
 //! memory, and nothing else.
 
 pub(crate) mod buf_ring;
+mod error;
 pub(crate) mod fixed_buf;
 pub(crate) mod fixed_file;
 pub(crate) mod fork;
@@ -24,7 +25,9 @@ use std::rc::Rc;
 use annulus_sys::abi::Cqe;
 
 pub use buf_ring::{BufLease, BufRing};
+pub use error::RegisterError;
 pub use fixed_buf::{FixedBuf, FixedPool};
+pub(crate) use fixed_file::Table;
 pub use fixed_file::{FileTable, FixedFile};
 
 use crate::op::RingId;
@@ -65,6 +68,25 @@ impl Source {
             Kind::Files(table) => {
                 fixed_file::Table::adopt(table, cqe.res).map_or(Brought::Nothing, Brought::File)
             }
+        }
+    }
+}
+
+/// What is registered with a ring as one table each.
+#[derive(Debug, Default)]
+pub(crate) struct Registered {
+    pub(crate) buffers: Option<Rc<fixed_buf::Pool>>,
+    pub(crate) files: Option<Rc<fixed_file::Table>>,
+}
+
+impl Registered {
+    /// The ring goes. `idle`: nothing is in flight that could use either.
+    pub(crate) fn retire(&mut self, idle: buf_ring::Idle) {
+        if let Some(pool) = self.buffers.take() {
+            pool.retire(idle);
+        }
+        if let Some(table) = self.files.take() {
+            table.retire(idle);
         }
     }
 }

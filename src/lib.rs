@@ -1,47 +1,54 @@
 //! A safe binding to Linux io_uring by raw syscalls, without liburing.
 //!
 //! ```text
-//!   you ──►  Ring: push, submit, wait, pop            this crate: owns the ring's life
+//!   you ──►  Ring: submit, wait, reap                 owns what the kernel has: no unsafe
 //!            ──────────────────────────────────
-//!            SubmissionRing, CompletionRing           annulus-sys: the protocol
-//!            shared words, three syscalls                          and the ABI
+//!            RawRing: push, submit, wait, pop         when to enter the kernel, and why
+//!            ──────────────────────────────────
+//!            annulus-sys: SubmissionRing,             the protocol and the ABI
+//!            CompletionRing, three syscalls
 //!   ───────────────────────────────────────────
 //!            the kernel
 //! ```
+//!
+//! An operation is a value that owns its buffer and its file. The ring takes it, keeps it where it
+//! is until the kernel is done, and gives everything back. Nothing that safe code does in between
+//! (drop, forget, panic, cancel, fork, leave the thread) lets the kernel touch memory that somebody
+//! else has.
 //!
 //! | to | see |
 //! |---|---|
 //! | make a ring | [`Setup`] |
 //! | use it | [`Ring`] |
+//! | choose what to do | [`op`]: the operations |
+//! | give the kernel a buffer | [`buf`]: which types, and one's own |
+//! | lend it one | [`Ring::scope`] |
+//! | do things in order, or in time | [`link`] |
+//! | register buffers and files, let the kernel pick | [`lease`] |
+//! | wake a ring from another thread | [`RingSender`] |
 //! | know what this kernel can do | [`Capabilities`] |
-//! | submit on one thread and reap on another | [`Setup::plain`], then [`Ring::split`] |
+//! | own the memory oneself, at the price of `unsafe` | [`RawRing`], [`prep`] |
 //! | read the ring code | [`sys`], from its top |
 //!
 //! # Example
 //!
 //! ```
 //! use annulus::Setup;
-//! use annulus::sys::abi::Sqe;
-//! use annulus::sys::opcode::Opcode;
+//! use annulus::op::{Read, Write};
+//! use std::rc::Rc;
 //!
-//! let mut ring = Setup::new(8).build_raw()?;
-//! for user_data in [1, 2, 3] {
-//!     let nop = Sqe { opcode: Opcode::NOP, user_data, ..Sqe::ZERO };
-//!     // SAFETY: a NOP points to nothing (OP1).
-//!     unsafe { ring.push(nop)? };
-//! }
-//! ring.submit_and_wait(3)?;
-//! let mut seen = Vec::new();
-//! ring.drain(|cqe| seen.push(cqe.user_data))?;
-//! assert_eq!(seen, [1, 2, 3]);
+//! let mut ring = Setup::new(8).build()?;
+//! let (reader, writer) = std::io::pipe()?;
+//!
+//! let write = ring.submit(Write::new(writer, b"hello"))?;
+//! let read = ring.submit(Read::new(Rc::new(reader), Vec::with_capacity(16)))?;
+//!
+//! assert_eq!(ring.wait(write)?.result?, 5);
+//! let (count, buf) = ring.wait(read)?.ok()?;
+//! assert_eq!((count, &buf[..]), (5, &b"hello"[..]));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![warn(unreachable_pub)]
-#![allow(
-    clippy::unnecessary_safety_comment,
-    reason = "clippy takes the one in the example for the first item's"
-)]
-
 #[doc(no_inline)]
 pub use annulus_sys as sys;
 
@@ -52,6 +59,7 @@ mod disabled;
 mod enter;
 pub mod error;
 mod forecast;
+mod forward;
 pub mod inspect;
 mod notify;
 mod reap;
@@ -62,6 +70,7 @@ mod end;
 pub mod event;
 mod inflight;
 pub mod lease;
+pub mod link;
 pub mod op;
 mod own;
 pub mod prep;
@@ -81,9 +90,10 @@ pub use error::{EnterCause, EnterError, Woken};
 pub use inspect::Stats;
 pub use end::Undrained;
 pub use event::Event;
+pub use link::{ChainEnd, ChainOutcome, ChainTicket, Step, StepExt, Timed};
 pub use raw::RawRing;
 pub use ring::{Next, Ring};
-pub use scope::{Scope, ScopedTicket};
+pub use scope::{Scope, ScopedChain, ScopedTicket};
 pub use sender::{RingSender, SendError};
 pub use ticket::{Rejected, Rejection, Ticket, Unfinished};
 pub use setup::Setup;

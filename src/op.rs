@@ -14,14 +14,43 @@
 //! | family | operations |
 //! |---|---|
 //! | [`nop`] | [`Nop`] |
+//! | [`file`] | [`Read`], [`Write`] |
+//! | [`vectored`] | [`ReadV`], [`WriteV`] |
+//! | [`durable`] | [`Fsync`], [`Fallocate`], [`Ftruncate`] |
+//! | [`fs`], [`close`] | [`OpenAt`], [`OpenAt2`], [`Statx`], [`Close`] |
+//! | [`fixed`] | [`ReadFixed`], [`WriteFixed`] |
+//! | [`picked`] | [`ReadPicked`], [`ReadMulti`] |
+//! | [`direct`] | [`InsertFile`] |
+//! | [`net`] | [`Socket`], [`Bind`], [`Listen`], [`Accept`], [`Connect`], [`Shutdown`] |
+//! | [`stream`] | [`Send`], [`SendTo`], [`Recv`], [`RecvPicked`] |
+//! | [`message`] | [`SendMsg`], [`RecvMsg`] |
+//! | [`multi`] | [`AcceptMulti`], [`RecvMulti`] |
+//! | [`zerocopy`] | [`SendZc`], [`SendMsgZc`] |
 //!
 //! Keeps OP1 on the operation's side. Leaves to others: the slot, the entry's `user_data`, and when
 //! the last completion has come.
 #![allow(unsafe_code, reason = "defines the contract of those who write entries")]
 
+pub mod addr;
+pub mod close;
+pub mod direct;
+pub mod durable;
+pub mod ending;
+mod exact;
 pub mod file;
+pub mod fixed;
+pub mod fs;
+pub mod how;
+pub mod message;
+pub mod multi;
+pub mod net;
 pub mod nop;
+pub mod picked;
+pub mod stat;
+pub mod stream;
 mod target;
+pub mod vectored;
+pub mod zerocopy;
 
 use std::fmt;
 use std::io;
@@ -32,9 +61,25 @@ use annulus_sys::flags::{CqeFlags, SqeFlags};
 
 use crate::lease::{Brought, BufLease, FixedFile, Source};
 
-pub use file::{Offset, Read, Write};
+pub use addr::{Address, Destination};
+pub use close::Close;
+pub use direct::InsertFile;
+pub use durable::{Fallocate, Fsync, Ftruncate, Room};
+pub use ending::{Ended, Ending};
+pub use file::{Offset, Read, RwFlags, Write};
+pub use fixed::{ReadFixed, WriteFixed};
+pub use fs::{Cwd, Dir, Freshness, OpenAt, OpenAt2, Statx};
+pub use how::{How, Mode};
+pub use message::{Envelope, Received, RecvMsg, SendMsg};
+pub use multi::{AcceptMulti, RecvMulti};
+pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::Nop;
+pub use picked::{ReadMulti, ReadPicked};
+pub use stat::{DioAlign, FileKind, Stat, StatMask, Timestamp};
+pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;
+pub use vectored::{Gather, ReadV, Scatter, WriteV};
+pub use zerocopy::{SendMsgZc, SendZc, Sent};
 
 /// Names a ring, within this process and for ever: numbers are not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,7 +119,8 @@ pub unsafe trait Op: Sized {
         true
     }
 
-    /// The entry, without its `user_data`. Called once, when `self` is where it stays.
+    /// The entry, without its `user_data`. Called when `self` is where it stays; and again, if it
+    /// was moved after all, because the ring was full.
     fn prep(&mut self) -> Sqe;
 
     /// Makes the output. The kernel is done with `self`.

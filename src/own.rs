@@ -6,15 +6,20 @@
 //! ```
 //!
 //! Their completions are not the caller's, so a wait that counts completions must know whether any
-//! is to come.
+//! is to come. One of the poll says only that messages may have come, any number of them: those are
+//! looked for at every reaping, so that a caller who only reaps sees them too.
+//!
+//! However the poll ended, also when somebody cancelled everything, it is armed again.
 //!
 //! Leaves to others: pushing the entries (`ring`), and who sends (`sender`).
 
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use annulus_sys::abi::Sqe;
 
 use crate::inflight::kind;
+use crate::prep;
 use crate::sender::Mailbox;
 
 /// The word of a cancel.
@@ -27,10 +32,12 @@ const MAIL: u64 = 1;
 pub(crate) struct Own {
     /// Cancels that have not completed.
     cancels: u32,
+    /// The only owner of the mailbox, until the ring ends.
     mailbox: Option<Arc<Mailbox>>,
+    /// What wakes the ring for messages that do not come as completions. Open until the ring is
+    /// gone, since an entry may name it.
+    eventfd: Option<Arc<OwnedFd>>,
     poll: Poll,
-    /// The mailbox may hold messages.
-    mail: bool,
 }
 
 /// Whether the mailbox is watched.
@@ -57,19 +64,17 @@ impl Own {
     /// One of these requests has completed.
     pub(crate) fn completed(&mut self, word: u64) {
         match word {
-            MAIL if self.poll == Poll::Armed => {
-                self.poll = Poll::Due;
-                self.mail = true;
-            }
+            MAIL if self.poll == Poll::Armed => self.poll = Poll::Due,
+            MAIL => {}
             // One more than was pushed is not ours.
             _ => self.cancels = self.cancels.saturating_sub(1),
         }
     }
 
-    /// Whether no completion is to come that is not the caller's.
+    /// Whether every completion to come is the caller's, and every event comes as one.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.cancels == 0
+        self.cancels == 0 && self.eventfd.is_none()
     }
 
     /// Whether there is something to push.
@@ -80,8 +85,9 @@ impl Own {
 
     /// The entry that watches the mailbox.
     pub(crate) fn watch(&self) -> Option<Sqe> {
-        let mailbox = self.mailbox.as_ref()?;
-        Some(Sqe { user_data: kind::OWN | MAIL, ..mailbox.poll() })
+        let fd = self.eventfd.as_ref()?.as_raw_fd();
+        let sqe = prep::poll_add(fd, libc::POLLIN.cast_unsigned().into());
+        Some(Sqe { user_data: kind::OWN | MAIL, ..sqe })
     }
 
     /// The entry was pushed.
@@ -98,36 +104,30 @@ impl Own {
         self.mailbox.as_ref()
     }
 
-    /// Takes a mailbox, which is to be watched from now on.
+    /// Takes a mailbox, and watches it from now on if it is to be watched.
     pub(crate) fn open(&mut self, mailbox: Arc<Mailbox>) {
+        self.eventfd = mailbox.eventfd().cloned();
+        self.poll = if self.eventfd.is_some() { Poll::Due } else { Poll::Never };
         self.mailbox = Some(mailbox);
-        self.poll = Poll::Due;
     }
 
     /// No more messages.
     pub(crate) fn close(&mut self) {
-        if let Some(mailbox) = self.mailbox.take() {
-            mailbox.close();
-        }
-        self.poll = match self.poll {
-            Poll::Armed => Poll::Armed,
-            Poll::Never | Poll::Due => Poll::Never,
-        };
+        self.mailbox = None;
+        self.poll = Poll::Never;
     }
 
-    /// Whether messages may have come.
+    /// Whether messages may have come that are not completions.
     #[inline]
     pub(crate) fn has_mail(&self) -> bool {
-        self.mail
+        self.eventfd.is_some()
     }
 
-    /// The oldest message.
+    /// The oldest message that is not a completion.
     pub(crate) fn next_mail(&mut self) -> Option<u64> {
-        if !self.mail {
+        if !self.has_mail() {
             return None;
         }
-        let message = self.mailbox.as_ref().and_then(|mailbox| mailbox.take());
-        self.mail = message.is_some();
-        message
+        self.mailbox.as_ref()?.take()
     }
 }

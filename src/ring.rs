@@ -53,7 +53,6 @@ use std::time::{Duration, Instant};
 
 use annulus_sys::abi::{Cqe, Sqe};
 use annulus_sys::errno::Errno;
-use annulus_sys::index::Entries;
 use annulus_sys::sq::Full;
 
 use crate::backlog::Backlog;
@@ -61,7 +60,7 @@ use crate::error::{EnterCause, EnterError, Woken};
 use crate::event::{Event, result_of};
 use crate::inflight::{Life, Settled, Slab};
 use crate::lease::fork::Mark;
-use crate::lease::{BufRing, buf_ring};
+use crate::lease::{Registered, buf_ring};
 use crate::op::{Multishot, Op, RingId, Shots};
 use crate::own::Own;
 use crate::prep;
@@ -81,25 +80,27 @@ pub struct Ring<U: Default = ()> {
     pub(crate) id: RingId,
     pub(crate) linger: Duration,
     pub(crate) pools: Vec<Rc<buf_ring::Pool>>,
+    pub(crate) fixed: Registered,
     pub(crate) mark: Rc<Mark>,
 }
 
 impl<U: Default> Ring<U> {
     /// A ring over `raw`, which must be new.
-    pub(crate) fn over(raw: RawRing) -> Result<Self, Errno> {
+    pub(crate) fn over(raw: RawRing, mark: Mark) -> Self {
         // At most as many operations as the completion ring holds: what completes once can never
         // overflow it.
         let slots = raw.cq_entries();
-        Ok(Self {
+        Self {
             slab: Slab::new(slots),
             backlog: Backlog::new(slots),
             own: Own::default(),
             id: next_id(),
             linger: LINGER,
             pools: Vec::new(),
-            mark: Rc::new(Mark::new()?),
+            fixed: Registered::default(),
+            mark: Rc::new(mark),
             raw,
-        })
+        }
     }
 
     /// Hands `op` over. It enters the kernel with the next [`submit_all`](Self::submit_all) or
@@ -503,23 +504,6 @@ impl<U: Default> Ring<U> {
         self.slab.user(ticket.slot())
     }
 
-    /// Makes `count` buffers of `size` bytes each that the kernel picks from. Since Linux 5.19.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's: `EINVAL` before Linux 5.19, and unless `count` is a power of two of at most
-    /// 32768.
-    #[doc(alias = "IORING_REGISTER_PBUF_RING")]
-    pub fn buf_ring(&mut self, count: u32, size: u32) -> Result<BufRing, Errno> {
-        let refused = Errno::new(libc::EINVAL);
-        let entries = Entries::new(count).ok_or(refused)?;
-        let id = u16::try_from(self.pools.len()).map_err(|_| refused)?;
-        let (base, mark) = (self.raw.base(), Rc::clone(&self.mark));
-        let pool = buf_ring::Pool::register(base, self.id, id, entries, size, mark)?;
-        self.pools.push(Rc::clone(&pool));
-        Ok(BufRing(pool))
-    }
-
     /// How many operations the kernel has.
     pub fn in_flight(&self) -> u32 {
         self.slab.in_flight()
@@ -638,7 +622,10 @@ fn keep<U: Default>(
 
 /// Whether entering again can help: a signal came, or the kernel wants completions taken first.
 pub(crate) fn is_transient(error: EnterError) -> bool {
-    matches!(error.cause, EnterCause::Interrupted | EnterCause::CompletionsPending)
+    matches!(
+        error.cause,
+        EnterCause::Interrupted | EnterCause::CompletionsPending | EnterCause::ReadyFirst { .. }
+    )
 }
 
 /// A number that no other ring of this process has, or ever will.

@@ -44,6 +44,7 @@ use std::time::Duration;
 
 use crate::error::EnterError;
 use crate::inflight::Life;
+use crate::link::{ChainOutcome, ChainTicket, Linked};
 use crate::op::Op;
 use crate::ring::Ring;
 use crate::ticket::{Rejected, Ticket, Unfinished};
@@ -66,6 +67,14 @@ pub struct Scope<'scope, 'env: 'scope, U: Default> {
 #[must_use = "redeem it with `wait`; at the end of the scope the operation is cancelled"]
 pub struct ScopedTicket<'scope, O> {
     ticket: Ticket<O>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+}
+
+/// The claims to the outputs of a chain in a scope; they cannot leave it.
+#[derive(Debug)]
+#[must_use = "redeem it with `wait_chain`; at the end of the scope the chain is cancelled"]
+pub struct ScopedChain<'scope, L: Linked> {
+    tickets: ChainTicket<L>,
     scope: PhantomData<&'scope mut &'scope ()>,
 }
 
@@ -153,6 +162,36 @@ impl<'scope, U: Default> Scope<'scope, '_, U> {
         // SAFETY: `Drain` empties the slot before `'scope` ends (OP1).
         let placed = unsafe { self.ring().place(op, U::default(), Life::Scoped) };
         placed.map(ScopedTicket::new)
+    }
+
+    /// As [`Ring::submit_chain`], for operations that may borrow.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] gives the whole chain back, with the reason.
+    pub fn submit_chain<L: Linked + 'scope>(
+        &mut self,
+        chain: L,
+    ) -> Result<ScopedChain<'scope, L>, Rejected<L>> {
+        // SAFETY: `Drain` empties the slots before `'scope` ends (OP1).
+        let placed = unsafe { self.ring().place_chain(chain, Life::Scoped) };
+        placed.map(|tickets| ScopedChain { tickets, scope: PhantomData })
+    }
+
+    /// As [`Ring::wait_chain`].
+    ///
+    /// # Errors
+    ///
+    /// [`Unfinished`] gives the tickets back.
+    pub fn wait_chain<L: Linked + 'scope>(
+        &mut self,
+        chain: ScopedChain<'scope, L>,
+    ) -> Result<ChainOutcome<L::Outputs>, Unfinished<ScopedChain<'scope, L>>> {
+        let waited = self.ring().wait_chain(chain.tickets);
+        waited.map_err(|Unfinished { ticket: tickets, why }| {
+            let ticket = ScopedChain { tickets, scope: PhantomData };
+            Unfinished { ticket, why }
+        })
     }
 
     /// As [`Ring::submit_all`].

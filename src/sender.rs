@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   another thread: RingSender::send(7) ──► MSG_RING, no ring needed (Linux 6.13)  ─┐
-//!                                       └─► a queue and an eventfd, before          ─┤
+//!                                       └─► before: a queue, and an eventfd that    ─┤
+//!                                           is readable while there is anything in it│
 //!   another ring:   submit(Message)     ──► MSG_RING (Linux 5.18)                   ─┤
 //!                                                                                    ▼
 //!   the ring's thread:                            reap ─► Event::Message(7)
@@ -11,6 +12,11 @@
 //! A completion that another ring sends may carry any word, and a forged one would end an operation
 //! that the kernel still has. So only a [`RingSender`] sends, and its messages are of a kind of
 //! their own (OP2), which leaves them 62 bits.
+//!
+//! The ring alone keeps its mailbox alive; a sender looks it up each time, and so cannot send to a
+//! ring that is gone. Which way messages take is decided once, when the first sender is made.
+//!
+//! Leaves to others: the poll on the eventfd (`own`), and the operation (`op::msg`).
 //!
 //! # Example
 //!
@@ -38,159 +44,208 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use annulus_sys::abi::Sqe;
 use annulus_sys::errno::Errno;
+use annulus_sys::flags::SetupFlags;
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::rings::Base;
 use annulus_sys::syscall::{RingFd, RingRef};
 
 use crate::inflight::kind;
+use crate::lease::fork::Mark;
 use crate::prep;
+use crate::register::{self, Asked};
 use crate::ring::Ring;
 
 /// The largest message.
 pub const MAX_MESSAGE: u64 = !kind::MASK;
 
-/// Sends messages to a ring, from any thread. Cheap to clone; outlives the ring.
+/// Sends messages to a ring, from any thread. Cheap to clone; outlives the ring, and does not keep
+/// it open.
 #[derive(Debug, Clone)]
-pub struct RingSender(pub(crate) Arc<Mailbox>);
+pub struct RingSender(Weak<Mailbox>);
 
 /// Why a message was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The ring is gone.
+    /// The ring is gone; or this is a forked child, and the ring its parent's.
     #[error("the ring is gone")]
     Closed,
     /// A message has 62 bits.
     #[error("a message has 62 bits, and {0:#x} has more")]
     TooWide(u64),
+    /// Another ring can name this one by its descriptor only, and it has none
+    /// (`REGISTERED_FD_ONLY`).
+    #[error("the ring has no descriptor that another could send to: use `RingSender::send`")]
+    Nameless,
     /// The kernel refused.
-    #[error("the eventfd that wakes the ring cannot be written: {0}")]
+    #[error("the kernel did not take the message: {0}")]
     Other(Errno),
 }
 
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
-        Self::other(error)
+        match error {
+            SendError::Other(errno) => errno.into(),
+            error => Self::other(error),
+        }
     }
 }
 
-/// What a ring shares with those who send to it.
+/// What a ring shares with those who send to it, and keeps alive.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    /// The ring, while it lives.
-    ring: Weak<Base>,
-    eventfd: OwnedFd,
-    queue: Mutex<VecDeque<u64>>,
-    closed: AtomicBool,
-    /// Whether the kernel takes messages from those who have no ring.
-    direct: AtomicBool,
+    way: Way,
+    mark: Mark,
 }
 
-impl Mailbox {
-    fn new(ring: &Arc<Base>) -> io::Result<Self> {
+/// How messages get to the ring.
+#[derive(Debug)]
+enum Way {
+    /// The kernel takes them from those who have no ring.
+    Direct(Arc<Base>),
+    /// It does not, or the ring has no descriptor to name it by.
+    Queue(Queue, Option<Arc<Base>>),
+}
+
+/// Messages that wait for the ring's thread. While the lock is held and nobody is at it, the
+/// eventfd is readable if and only if there are any: so a poll on it comes neither too late nor in
+/// vain, whenever it is armed.
+#[derive(Debug)]
+struct Queue {
+    messages: Mutex<VecDeque<u64>>,
+    eventfd: Arc<OwnedFd>,
+}
+
+impl Queue {
+    fn new() -> io::Result<Self> {
         // SAFETY: takes no memory, because both arguments are numbers.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: open, and ours alone, because it was just made.
-        let eventfd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self {
-            ring: Arc::downgrade(ring),
-            eventfd,
-            queue: Mutex::default(),
-            closed: AtomicBool::new(false),
-            direct: AtomicBool::new(matches!(ring.fd(), RingFd::Owned(_))),
-        })
+        let eventfd = Arc::new(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Self { messages: Mutex::default(), eventfd })
     }
 
-    /// The entry that completes when there is something in the queue.
-    pub(crate) fn poll(&self) -> Sqe {
-        prep::poll_add(self.eventfd.as_raw_fd(), libc::POLLIN.cast_unsigned().into())
+    fn lock(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest message; with the last one, the eventfd is set back.
-    pub(crate) fn take(&self) -> Option<u64> {
-        let mut queue = self.queue();
-        if queue.is_empty() {
-            let mut count = [0_u8; 8];
-            // Under the lock, so that no signal for a message that was not seen is swallowed.
-            // SAFETY: 8 bytes of ours, because an eventfd is read so.
-            unsafe { libc::read(self.eventfd.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
-            return None;
-        }
-        queue.pop_front()
-    }
-
-    fn queue(&self) -> MutexGuard<'_, VecDeque<u64>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn ring(&self) -> Option<Arc<Base>> {
-        if self.closed.load(Ordering::Acquire) {
-            return None;
-        }
-        self.ring.upgrade()
-    }
-
-    /// Sends through the kernel, if it takes messages from those who have no ring.
-    fn send_directly(&self, message: u64) -> bool {
-        if !self.direct.load(Ordering::Relaxed) {
-            return false;
-        }
-        let Some(base) = self.ring() else { return false };
-        let RingFd::Owned(fd) = base.fd() else { return false };
-        let mut sqe = prep::msg_ring(fd.as_raw_fd(), 0, kind::MESSAGE | message);
-        let arg = (&raw mut sqe).cast();
-        let kernel = base.kernel();
-        // SAFETY: one live entry, which the kernel copies; it points to nothing, and its word is of
-        // the kind that ends no operation (OP2).
-        match unsafe { kernel.register(RingRef::NONE, RegisterOp::SEND_MSG_RING, arg, 1) } {
-            Ok(_) => true,
-            Err(errno) => {
-                if errno.is(libc::EINVAL) {
-                    self.direct.store(false, Ordering::Relaxed); // Before Linux 6.13.
-                }
-                false
+    fn push(&self, message: u64) -> Result<(), Errno> {
+        let mut messages = self.lock();
+        if messages.is_empty() {
+            let one = 1_u64.to_ne_bytes();
+            // SAFETY: 8 bytes of ours, because an eventfd is written so.
+            if unsafe { libc::write(self.eventfd.as_raw_fd(), one.as_ptr().cast(), 8) } < 0 {
+                return Err(Errno::last());
             }
         }
+        messages.push_back(message);
+        Ok(())
+    }
+
+    fn pop(&self) -> Option<u64> {
+        let mut messages = self.lock();
+        let message = messages.pop_front();
+        if message.is_some() && messages.is_empty() {
+            let mut count = [0_u8; 8];
+            // Does not wait: it was written when the first message came.
+            // SAFETY: 8 bytes of ours, because an eventfd is read so.
+            unsafe { libc::read(self.eventfd.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
+        }
+        message
     }
 }
 
+impl Mailbox {
+    fn new(base: &Arc<Base>) -> io::Result<Self> {
+        let named = matches!(base.fd(), RingFd::Owned(_)).then(|| Arc::clone(base));
+        let way = match named {
+            Some(base) if register::knows(&base, Asked::Task, RegisterOp::SEND_MSG_RING, 1) => {
+                Way::Direct(base)
+            }
+            _ if base.params().flags.contains(SetupFlags::IOPOLL) => {
+                let text = "a ring with IOPOLL polls no eventfd, and this kernel takes no messages \
+                            for it from those who have no ring: that needs Linux 6.13";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            }
+            named => Way::Queue(Queue::new()?, named),
+        };
+        Ok(Self { way, mark: Mark::new()? })
+    }
+
+    /// The eventfd that is readable while there are messages to be [taken](Self::take); `None` when
+    /// each comes as a completion.
+    pub(crate) fn eventfd(&self) -> Option<&Arc<OwnedFd>> {
+        match &self.way {
+            Way::Queue(queue, _) => Some(&queue.eventfd),
+            Way::Direct(_) => None,
+        }
+    }
+
+    /// The oldest message that waits here.
+    pub(crate) fn take(&self) -> Option<u64> {
+        match &self.way {
+            Way::Queue(queue, _) => queue.pop(),
+            Way::Direct(_) => None,
+        }
+    }
+
+    fn send(&self, message: u64) -> Result<(), SendError> {
+        let sent = match &self.way {
+            Way::Direct(base) => send_directly(base, message),
+            Way::Queue(queue, _) => queue.push(message),
+        };
+        sent.map_err(SendError::Other)
+    }
+}
+
+/// Sends through the kernel, without a ring.
+fn send_directly(base: &Base, message: u64) -> Result<(), Errno> {
+    let RingFd::Owned(fd) = base.fd() else { return Err(Errno::new(libc::EBADF)) };
+    let mut sqe = prep::msg_ring(fd.as_raw_fd(), 0, word(message));
+    let (kernel, arg) = (base.kernel(), (&raw mut sqe).cast());
+    // SAFETY: one live entry, which the kernel copies; it points to nothing, and its word is of the
+    // kind that ends no operation (OP2).
+    unsafe { kernel.register(RingRef::NONE, RegisterOp::SEND_MSG_RING, arg, 1) }.map(drop)
+}
+
+/// The word of the completion that brings `message`.
+pub(crate) fn word(message: u64) -> u64 {
+    kind::MESSAGE | message & MAX_MESSAGE
+}
+
 impl RingSender {
-    /// Sends `message`, and wakes the ring if it waits. Never blocks. The ring's
-    /// [`reap`](Ring::reap) shows it as [`Event::Message`](crate::Event::Message).
+    /// Sends `message`, of at most [`MAX_MESSAGE`], and wakes the ring if it waits. Does not wait
+    /// itself. The ring's [`reap`](Ring::reap) shows it as
+    /// [`Event::Message`](crate::Event::Message); in which order, among many, is not promised.
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] when the ring is gone; a message that is sent shortly before may be
-    /// lost with it.
+    /// [`SendError`]. A message that is sent shortly before the ring ends may be lost with it.
     pub fn send(&self, message: u64) -> Result<(), SendError> {
+        self.mailbox(message)?.send(message)
+    }
+
+    /// The mailbox for `message`.
+    fn mailbox(&self, message: u64) -> Result<Arc<Mailbox>, SendError> {
         if message > MAX_MESSAGE {
             return Err(SendError::TooWide(message));
         }
-        if self.0.closed.load(Ordering::Acquire) {
-            return Err(SendError::Closed);
+        let mailbox = self.0.upgrade().filter(|mailbox| mailbox.mark.is_ours());
+        mailbox.ok_or(SendError::Closed)
+    }
+
+    /// The ring, for another that is to send `message` to it.
+    pub(crate) fn ring(&self, message: u64) -> Result<Arc<Base>, SendError> {
+        match &self.mailbox(message)?.way {
+            Way::Direct(base) | Way::Queue(_, Some(base)) => Ok(Arc::clone(base)),
+            Way::Queue(_, None) => Err(SendError::Nameless),
         }
-        if self.0.send_directly(message) {
-            return Ok(());
-        }
-        self.0.queue().push_back(message);
-        let one = 1_u64.to_ne_bytes();
-        // SAFETY: 8 bytes of ours, because an eventfd is written so.
-        let sent = unsafe { libc::write(self.0.eventfd.as_raw_fd(), one.as_ptr().cast(), 8) };
-        let errno = Errno::last();
-        // Full, it is readable all the same.
-        if sent < 0 && !errno.is(libc::EAGAIN) { Err(SendError::Other(errno)) } else { Ok(()) }
     }
 }
 
@@ -199,7 +254,8 @@ impl<U: Default> Ring<U> {
     ///
     /// # Errors
     ///
-    /// When no eventfd can be made.
+    /// When no eventfd can be made, before Linux 6.13; and there, `Unsupported` for a ring with
+    /// `IOPOLL`.
     pub fn sender(&mut self) -> io::Result<RingSender> {
         if self.own.mailbox().is_none() {
             let mailbox = Arc::new(Mailbox::new(self.raw.base())?);
@@ -208,16 +264,19 @@ impl<U: Default> Ring<U> {
             self.serve_sender();
         }
         let mailbox = self.own.mailbox().expect("it was just opened");
-        Ok(RingSender(Arc::clone(mailbox)))
+        Ok(RingSender(Arc::downgrade(mailbox)))
     }
 
-    /// Watches the mailbox, if it is to be watched. When there is no room, the next time.
+    /// Watches the mailbox, if it is to be watched, making room for that if it must. When that
+    /// fails, the next time.
     #[cold]
     pub(crate) fn serve_sender(&mut self) {
-        if let Some(sqe) = self.own.watch()
-            // SAFETY: it points to nothing (OP1); the eventfd stays open until the poll has ended.
-            && unsafe { self.raw.push_known(sqe) }.is_ok()
-        {
+        let Some(sqe) = self.own.watch() else { return };
+        if self.raw.room() == 0 && self.raw.wait_for_room().is_err() {
+            return;
+        }
+        // SAFETY: it points to nothing (OP1); the eventfd stays open as long as the ring.
+        if unsafe { self.raw.push_known(sqe) }.is_ok() {
             self.own.watching();
         }
     }

@@ -32,10 +32,14 @@ mod processes;
 mod resize;
 #[path = "kernel/safe_core.rs"]
 mod safe_core;
+#[path = "kernel/safe_end.rs"]
+mod safe_end;
 #[path = "kernel/safe_files.rs"]
 mod safe_files;
 #[path = "kernel/safe_leases.rs"]
 mod safe_leases;
+#[path = "kernel/safe_scope.rs"]
+mod safe_scope;
 #[path = "kernel/safe_sockets.rs"]
 mod safe_sockets;
 #[path = "kernel/safe_time.rs"]
@@ -51,7 +55,7 @@ mod waiting;
 
 fn main() {
     if let Ok(part) = std::env::var("ANNULUS_CHILD") {
-        let parts = [capabilities::PARTS, denied::PARTS, notify::PARTS, processes::PARTS];
+        let parts = [capabilities::PARTS, denied::PARTS, notify::PARTS, processes::PARTS, safe_end::PARTS];
         harness::play(&part, &parts.concat());
     }
     conclude().exit();
@@ -69,8 +73,10 @@ fn conclude() -> Conclusion {
         processes::tests(),
         resize::tests(),
         safe_core::tests(),
+        safe_end::tests(),
         safe_files::tests(),
         safe_leases::tests(),
+        safe_scope::tests(),
         safe_sockets::tests(),
         safe_time::tests(),
         sqpoll::tests(),

@@ -43,15 +43,19 @@ use std::slice;
 use std::sync::Arc;
 
 use annulus_sys::abi::Cqe;
+use annulus_sys::buf_ring::BufferRing;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags_register::PbufRingFlags;
 use annulus_sys::groups::{Group, Whose};
 use annulus_sys::index::Entries;
+use annulus_sys::map::page_size;
 use annulus_sys::rings::Base;
 
+use super::error::RegisterError;
+use super::fork::Mark;
 use crate::buf::{IoBuf, Region};
-use crate::lease::fork::Mark;
 use crate::op::RingId;
+use crate::ring::Ring;
 
 /// A ring of buffers that the kernel picks from. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -88,33 +92,58 @@ pub(crate) struct Pool {
     idle: Cell<bool>,
 }
 
+impl<U: Default> Ring<U> {
+    /// Makes `count` buffers of `size` bytes each that the kernel picks from. Since Linux 5.19.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Invalid`] unless `count` is a power of two of at most 32768.
+    #[doc(alias = "IORING_REGISTER_PBUF_RING")]
+    pub fn buf_ring(&mut self, count: u32, size: u32) -> Result<BufRing, RegisterError> {
+        // One that only we know of is idle: an operation in flight would know of it. Its number is
+        // used again.
+        let spare = self.pools.iter().position(|pool| Rc::strong_count(pool) == 1);
+        let at = spare.unwrap_or(self.pools.len());
+        if let Some(old) = self.pools.get(at) {
+            old.retire(Idle::Yes);
+        }
+        let reason = "a ring has at most 65536 rings of buffers: drop some";
+        let id = u16::try_from(at).map_err(|_| RegisterError::Invalid { reason })?;
+        let (base, mark) = (self.raw.base(), Rc::clone(&self.mark));
+        let pool = Pool::register(base, self.id, id, count, size, mark)?;
+        match self.pools.get_mut(at) {
+            Some(old) => *old = Rc::clone(&pool),
+            None => self.pools.push(Rc::clone(&pool)),
+        }
+        Ok(BufRing(pool))
+    }
+}
+
 impl Pool {
     /// Makes `count` buffers of `each` bytes and offers them all, as group `id` of `base`.
-    pub(crate) fn register(
+    fn register(
         base: &Arc<Base>,
         ring: RingId,
         id: u16,
-        count: Entries,
+        count: u32,
         each: u32,
         mark: Rc<Mark>,
-    ) -> Result<Rc<Self>, Errno> {
-        let refused = Errno::new(libc::EINVAL);
-        let bytes = (each as usize).checked_mul(count.count() as usize).ok_or(refused)?;
-        let layout = Layout::from_size_align(bytes, 64).map_err(|_| refused)?;
-        if each == 0 {
-            return Err(refused);
-        }
-        let group = Group::register(base, id, count, Whose::Ours, PbufRingFlags::empty())?;
+    ) -> Result<Rc<Self>, RegisterError> {
+        let entries = Entries::new(count).filter(|_| count <= BufferRing::MAX_ENTRIES && each > 0);
+        let reason = "a ring of buffers has 1, 2, 4, and so on, at most 32768, and none is empty";
+        let entries = entries.ok_or(RegisterError::Invalid { reason })?;
+        let bytes = each as usize * count as usize;
+        let exhausted = RegisterError::OutOfMemory { needed: bytes as u64 };
+        let layout = Layout::from_size_align(bytes, 64).map_err(|_| exhausted)?;
         // SAFETY: not of size 0, because neither factor is.
-        let memory = unsafe { alloc::alloc_zeroed(layout) };
-        let Some(memory) = NonNull::new(memory) else { alloc::handle_alloc_error(layout) };
-        let places = RefCell::new(vec![Place::Kernel; count.count() as usize].into());
-        let group = RefCell::new(Some(group));
-        let idle = Cell::new(false);
+        let memory = NonNull::new(unsafe { alloc::alloc_zeroed(layout) }).ok_or(exhausted)?;
+        let places = RefCell::new(vec![Place::Kernel; count as usize].into());
+        let (group, idle) = (RefCell::default(), Cell::new(true));
         let pool = Self { ring, group, places, memory, layout, each, id, mark, idle };
-        for bid in 0..u16::try_from(count.count()).map_err(|_| refused)? {
-            pool.offer(bid);
-        }
+        let group = Group::register(base, id, entries, Whose::Ours, PbufRingFlags::empty());
+        pool.group.replace(Some(group.map_err(explain)?));
+        pool.idle.set(false);
+        (0..=u16::MAX).zip(0..count).for_each(|(bid, _)| pool.offer(bid));
         Ok(Rc::new(pool))
     }
 
@@ -163,20 +192,30 @@ impl Pool {
         Some(BufLease { pool: Rc::clone(pool), bid, len })
     }
 
-    /// The ring goes. `idle`: nothing is in flight that could pick a buffer.
+    /// The ring goes, or nobody else knows of it. `idle`: nothing is in flight that could pick a
+    /// buffer.
     pub(crate) fn retire(&self, idle: Idle) {
-        let Some(group) = self.group.borrow_mut().take() else { return };
-        // Failing, it leaks, which is what is to happen then (RG1).
-        let _ = match idle {
+        let Some(group) = self.group.take() else { return };
+        let unregistered = match idle {
             // SAFETY: nothing is in flight, as promised to `retire` (RG1).
             Idle::Yes => unsafe { group.unregister_idle() },
             Idle::No => group.unregister(),
         };
-        self.idle.set(idle == Idle::Yes);
+        // Failing, it leaks (RG1).
+        self.idle.set(idle == Idle::Yes && unregistered.is_ok());
     }
 
     fn leased(&self) -> usize {
         self.places.borrow().iter().filter(|&&place| place == Place::Lease).count()
+    }
+}
+
+fn explain(errno: Errno) -> RegisterError {
+    match errno.raw() {
+        libc::EINVAL => RegisterError::Unsupported { what: "a ring of buffers", since: "5.19" },
+        // The ring itself is pinned.
+        libc::ENOMEM => RegisterError::no_memory(page_size() as u64),
+        _ => RegisterError::Other(errno),
     }
 }
 

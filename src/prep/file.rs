@@ -1,6 +1,7 @@
 //! Files: bytes in, bytes out, and what keeps them.
 
 use annulus_sys::abi::Sqe;
+use annulus_sys::flags::FsyncFlags;
 use annulus_sys::opcode::Opcode;
 
 /// `IORING_OP_READ`: reads up to `len` bytes at `offset` into `addr`; from the file's own position,
@@ -17,4 +18,60 @@ pub fn read(fd: i32, addr: u64, len: u32, offset: u64) -> Sqe {
 #[inline]
 pub fn write(fd: i32, addr: u64, len: u32, offset: u64) -> Sqe {
     Sqe { opcode: Opcode::WRITE, fd, addr, len, off: offset, ..Sqe::ZERO }
+}
+
+/// `IORING_OP_READV`: reads into the `count` buffers of the table (`struct iovec`) at `table`, with
+/// the `RWF_*` of `preadv2(2)`. Since Linux 5.1; from the file's own position, with an `offset` of
+/// `u64::MAX`, since Linux 5.6.
+#[doc(alias("io_uring_prep_readv", "io_uring_prep_readv2"))]
+#[inline]
+pub fn readv(fd: i32, table: u64, count: u32, offset: u64, flags: u32) -> Sqe {
+    Sqe {
+        opcode: Opcode::READV,
+        fd,
+        addr: table,
+        len: count,
+        off: offset,
+        op_flags: flags,
+        ..Sqe::ZERO
+    }
+}
+
+/// `IORING_OP_WRITEV`: writes the `count` buffers of the table (`struct iovec`) at `table`, with the
+/// `RWF_*` of `pwritev2(2)`. Since Linux 5.1; at the file's own position, with an `offset` of
+/// `u64::MAX`, since Linux 5.6.
+#[doc(alias("io_uring_prep_writev", "io_uring_prep_writev2"))]
+#[inline]
+pub fn writev(fd: i32, table: u64, count: u32, offset: u64, flags: u32) -> Sqe {
+    Sqe {
+        opcode: Opcode::WRITEV,
+        fd,
+        addr: table,
+        len: count,
+        off: offset,
+        op_flags: flags,
+        ..Sqe::ZERO
+    }
+}
+
+/// `IORING_OP_FSYNC`: waits until a device has what was written to the file. Since Linux 5.1.
+#[doc(alias = "io_uring_prep_fsync")]
+#[inline]
+pub fn fsync(fd: i32, flags: FsyncFlags) -> Sqe {
+    Sqe { opcode: Opcode::FSYNC, fd, op_flags: flags.bits(), ..Sqe::ZERO }
+}
+
+/// `IORING_OP_FALLOCATE`: does to the `len` bytes at `offset` what `mode` says, a combination of
+/// `FALLOC_FL_*`. Since Linux 5.6.
+#[doc(alias = "io_uring_prep_fallocate")]
+#[inline]
+pub fn fallocate(fd: i32, mode: u32, offset: u64, len: u64) -> Sqe {
+    Sqe { opcode: Opcode::FALLOCATE, fd, off: offset, addr: len, len: mode, ..Sqe::ZERO }
+}
+
+/// `IORING_OP_FTRUNCATE`: makes the file `len` bytes long. Since Linux 6.9.
+#[doc(alias = "io_uring_prep_ftruncate")]
+#[inline]
+pub fn ftruncate(fd: i32, len: u64) -> Sqe {
+    Sqe { opcode: Opcode::FTRUNCATE, fd, off: len, ..Sqe::ZERO }
 }

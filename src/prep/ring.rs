@@ -1,21 +1,148 @@
-//! What concerns requests and rings themselves: polls, cancels, messages.
+//! What concerns requests and rings themselves: timeouts, polls, cancels, messages.
+//!
+//! | entry | `fd` | `addr` | `off` | `len` | `op_flags` |
+//! |---|---|---|---|---|---|
+//! | [`timeout`] | –1 | of a timespec | completions to wait for | 1 | how |
+//! | [`link_timeout`] | –1 | of a timespec | 0 | 1 | how |
+//! | [`timeout_remove`] | –1 | whose | 0 | 0 | 0 |
+//! | [`timeout_update`] | –1 | whose | address of a timespec | 0 | how |
+//! | [`poll_add`], [`poll_multishot`] | whose | 0 | 0 | how | events |
+//! | [`poll_remove`], [`poll_update`] | –1 | whose | its new word | how | events |
+//! | [`cancel`], [`cancel_opcode`] | –1 | whose | 0 | an opcode | how |
+//! | [`cancel_fd`] | whose | 0 | 0 | 0 | how |
+//! | [`msg_ring`] | the ring | 0 | the word | the result | 0 |
+//!
+//! Where a request is named, it is by its `user_data`; the kernel takes the first that has it.
+//!
+//! Leaves to others: whose a word is.
 
 use annulus_sys::abi::Sqe;
+use annulus_sys::flags::{CancelFlags, PollFlags, TimeoutFlags};
 use annulus_sys::opcode::Opcode;
 
+/// `IORING_OP_TIMEOUT`: completes with `ETIME` when the time of the `Timespec` at `addr` has come,
+/// or with 0 when before that `count` other requests have completed, if `count` is not 0. With
+/// `MULTISHOT`, `count` says how often it is to run out; 0 is for ever. Since Linux 5.4.
+#[doc(alias = "io_uring_prep_timeout")]
+#[inline]
+pub fn timeout(addr: u64, count: u32, flags: TimeoutFlags) -> Sqe {
+    Sqe {
+        opcode: Opcode::TIMEOUT,
+        fd: -1,
+        off: u64::from(count),
+        addr,
+        len: 1,
+        op_flags: flags.bits(),
+        ..Sqe::ZERO
+    }
+}
+
+/// `IORING_OP_LINK_TIMEOUT`: cancels the request that is linked to it, when the time of the
+/// `Timespec` at `addr` has come. Since Linux 5.5.
+#[doc(alias = "io_uring_prep_link_timeout")]
+#[inline]
+pub fn link_timeout(addr: u64, flags: TimeoutFlags) -> Sqe {
+    Sqe {
+        opcode: Opcode::LINK_TIMEOUT,
+        fd: -1,
+        addr,
+        len: 1,
+        op_flags: flags.bits(),
+        ..Sqe::ZERO
+    }
+}
+
+/// `IORING_OP_TIMEOUT_REMOVE`: cancels the timeout whose `user_data` is `word`. Since Linux 5.5.
+#[doc(alias = "io_uring_prep_timeout_remove")]
+#[inline]
+pub fn timeout_remove(word: u64) -> Sqe {
+    Sqe { opcode: Opcode::TIMEOUT_REMOVE, fd: -1, addr: word, ..Sqe::ZERO }
+}
+
+/// `IORING_OP_TIMEOUT_REMOVE` with `UPDATE`: gives the timeout whose `user_data` is `word` the time
+/// of the `Timespec` at `addr`, by the clock that it has. `flags` may be `ABS`, and `LINK_UPDATE`
+/// (5.15) if it is one that bounds a link. Since Linux 5.11.
+#[doc(alias = "io_uring_prep_timeout_update")]
+#[inline]
+pub fn timeout_update(word: u64, addr: u64, flags: TimeoutFlags) -> Sqe {
+    Sqe {
+        opcode: Opcode::TIMEOUT_REMOVE,
+        fd: -1,
+        off: addr,
+        addr: word,
+        op_flags: flags.union(TimeoutFlags::UPDATE).bits(),
+        ..Sqe::ZERO
+    }
+}
+
 /// `IORING_OP_POLL_ADD`: completes when one of `events` (`POLLIN` and the others) is there. Since
-/// Linux 5.1.
+/// Linux 5.1; events above the lower sixteen since 5.9.
 #[doc(alias = "io_uring_prep_poll_add")]
 #[inline]
 pub fn poll_add(fd: i32, events: u32) -> Sqe {
     Sqe { opcode: Opcode::POLL_ADD, fd, op_flags: events, ..Sqe::ZERO }
 }
 
+/// `IORING_OP_POLL_ADD` with `ADD_MULTI`: completes each time that one of `events` comes. Since
+/// Linux 5.13.
+#[doc(alias = "io_uring_prep_poll_multishot")]
+#[inline]
+pub fn poll_multishot(fd: i32, events: u32) -> Sqe {
+    Sqe { len: PollFlags::ADD_MULTI.bits(), ..poll_add(fd, events) }
+}
+
+/// `IORING_OP_POLL_REMOVE`: cancels the poll whose `user_data` is `word`. Since Linux 5.1.
+#[doc(alias = "io_uring_prep_poll_remove")]
+#[inline]
+pub fn poll_remove(word: u64) -> Sqe {
+    Sqe { opcode: Opcode::POLL_REMOVE, fd: -1, addr: word, ..Sqe::ZERO }
+}
+
+/// `IORING_OP_POLL_REMOVE` with an update: the poll whose `user_data` is `word` waits for `events`
+/// from now on (`UPDATE_EVENTS`), or has the `user_data` `new` (`UPDATE_USER_DATA`). Since Linux
+/// 5.13.
+#[doc(alias = "io_uring_prep_poll_update")]
+#[inline]
+pub fn poll_update(word: u64, new: u64, events: u32, flags: PollFlags) -> Sqe {
+    Sqe { off: new, len: flags.bits(), op_flags: events, ..poll_remove(word) }
+}
+
 /// `IORING_OP_ASYNC_CANCEL`: cancels a request whose `user_data` is `word`. Since Linux 5.5.
 #[doc(alias = "io_uring_prep_cancel64")]
 #[inline]
 pub fn cancel_word(word: u64) -> Sqe {
-    Sqe { opcode: Opcode::ASYNC_CANCEL, fd: -1, addr: word, ..Sqe::ZERO }
+    cancel(word, CancelFlags::empty())
+}
+
+/// `IORING_OP_ASYNC_CANCEL`: cancels the requests that `flags` say, which look at `word` where they
+/// mean `user_data`. Since Linux 5.5; flags since 5.19.
+#[doc(alias = "io_uring_prep_cancel64")]
+#[inline]
+pub fn cancel(word: u64, flags: CancelFlags) -> Sqe {
+    Sqe {
+        opcode: Opcode::ASYNC_CANCEL,
+        fd: -1,
+        addr: word,
+        op_flags: flags.bits(),
+        ..Sqe::ZERO
+    }
+}
+
+/// `IORING_OP_ASYNC_CANCEL` with `FD`: cancels a request, or with `ALL` every one, that is about
+/// the file behind `fd`. Since Linux 5.19.
+#[doc(alias = "io_uring_prep_cancel_fd")]
+#[inline]
+pub fn cancel_fd(fd: i32, flags: CancelFlags) -> Sqe {
+    Sqe { fd, ..cancel(0, flags.union(CancelFlags::FD)) }
+}
+
+/// `IORING_OP_ASYNC_CANCEL` with `OP`: cancels a request, or with `ALL` every one, with `opcode`.
+/// Since Linux 6.6; Linux 6.0 to 6.5 overlook the flag, and cancel the one whose `user_data` is
+/// `word`.
+#[doc(alias = "IORING_ASYNC_CANCEL_OP")]
+#[inline]
+pub fn cancel_opcode(opcode: Opcode, word: u64, flags: CancelFlags) -> Sqe {
+    Sqe { len: u32::from(opcode.0), ..cancel(word, flags.union(CancelFlags::OP)) }
 }
 
 /// `IORING_OP_MSG_RING`: posts a completion of `word` and `result` to the ring `fd`. Since Linux
@@ -24,4 +151,65 @@ pub fn cancel_word(word: u64) -> Sqe {
 #[inline]
 pub fn msg_ring(fd: i32, result: u32, word: u64) -> Sqe {
     Sqe { opcode: Opcode::MSG_RING, fd, len: result, off: word, ..Sqe::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOLDEN: &str = include_str!("../../tests/data/sqe-golden.tsv");
+
+    /// What liburing writes.
+    fn golden(helper: &str) -> Sqe {
+        let row = GOLDEN.lines().find(|line| line.split('\t').next() == Some(helper));
+        let row = row.unwrap_or_else(|| panic!("no row for {helper}"));
+        let digits = row.rsplit('\t').next().expect("the last column");
+        let word = |at: usize| {
+            let word = u64::from_str_radix(&digits[16 * at..16 * (at + 1)], 16);
+            word.expect("hexadecimal").swap_bytes()
+        };
+        Sqe::from_words(std::array::from_fn(word))
+    }
+
+    const TIMESPEC: u64 = 0x7f00_4010_2000;
+    const WORD: u64 = 0x0102_0304_0000_2110;
+
+    #[test]
+    fn timeouts_are_written_as_liburing_does() {
+        let flags = TimeoutFlags::from_bits_retain;
+        let made = timeout(TIMESPEC, 0x3220, flags(0x4c00));
+        assert_eq!(made, golden("io_uring_prep_timeout"));
+        let linked = link_timeout(TIMESPEC, flags(0x4800));
+        assert_eq!(linked, golden("io_uring_prep_link_timeout"));
+        // The kernel takes no flags there.
+        let removed = Sqe { op_flags: 0x4800, ..timeout_remove(WORD) };
+        assert_eq!(removed, golden("io_uring_prep_timeout_remove"));
+        let updated = timeout_update(0x0102_0304_0000_2220, TIMESPEC, flags(0x4c00));
+        assert_eq!(updated, golden("io_uring_prep_timeout_update"));
+    }
+
+    #[test]
+    fn polls_are_written_as_liburing_does() {
+        assert_eq!(poll_add(0x3110, 0x3220), golden("io_uring_prep_poll_add"));
+        assert_eq!(poll_multishot(0x3110, 0x3220), golden("io_uring_prep_poll_multishot"));
+        let flags = PollFlags::from_bits_retain(0x3440);
+        let updated = poll_update(WORD, 0x0102_0304_0000_2220, 0x3330, flags);
+        assert_eq!(updated, golden("io_uring_prep_poll_update"));
+        let nothing = PollFlags::empty();
+        assert_eq!(poll_remove(WORD), poll_update(WORD, 0, 0, nothing));
+    }
+
+    #[test]
+    fn cancels_and_messages_are_written_as_liburing_does() {
+        let flags = CancelFlags::from_bits_retain(0x4800);
+        assert_eq!(cancel(WORD, flags), golden("io_uring_prep_cancel64"));
+        assert_eq!(cancel_word(WORD), Sqe { op_flags: 0, ..cancel(WORD, flags) });
+        // The kernel reads an opcode where no helper of liburing puts one.
+        let (fd, opcode) = (cancel_fd(7, flags), cancel_opcode(Opcode::READ, WORD, flags));
+        assert_eq!((fd.fd, fd.addr, fd.op_flags), (7, 0, 0x4802));
+        assert_eq!((opcode.len, opcode.addr, opcode.op_flags), (22, WORD, 0x4820));
+        let sent = msg_ring(0x3110, 0x3220, 0x0102_0304_0000_2330);
+        let sent = Sqe { op_flags: 0x5002, file_index: 0x3550, ..sent };
+        assert_eq!(sent, golden("io_uring_prep_msg_ring_cqe_flags"));
+    }
 }

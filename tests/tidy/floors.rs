@@ -16,8 +16,8 @@ struct Floor {
 /// The ring's life in use.
 const F6: &[&str] = &[
     "forecast", "chain", "wait", "enter", "raw", "reap", "split", "disabled", "notify", "inspect",
-    "buf", "buf/*", "op", "op/*", "lease", "lease/*", "inflight", "ticket", "event", "ring", "link",
-    "scope", "sender", "end",
+    "buf", "buf/*", "op", "op/*", "lease", "lease/*", "inflight", "ticket", "event", "ring", "link", "link/*",
+    "scope", "sender", "end", "backlog", "own", "forward",
 ];
 
 /// The floors of `docs/ARCHITECTURE.md`, lowest first. They are also the reading order.

@@ -1,0 +1,114 @@
+//! Why the ring has no such pool or table, and what to do about it.
+//!
+//! | errno | because | here |
+//! |---|---|---|
+//! | `EBUSY` | one table of buffers and one of files is all that a ring has | [`Taken`] |
+//! | `ENOMEM` | `RLIMIT_MEMLOCK`: registered buffers count, for all but root | [`LockedMemory`] |
+//! | `EMFILE` | `RLIMIT_NOFILE`: a table of files is no longer than that | [`TooManyFiles`] |
+//! | `EINVAL` | the kernel is too old, or the size is beyond it | [`Unsupported`], [`Invalid`] |
+//!
+//! [`Taken`]: RegisterError::Taken
+//! [`LockedMemory`]: RegisterError::LockedMemory
+//! [`TooManyFiles`]: RegisterError::TooManyFiles
+//! [`Unsupported`]: RegisterError::Unsupported
+//! [`Invalid`]: RegisterError::Invalid
+
+use std::io;
+
+use annulus_sys::errno::Errno;
+use thiserror::Error;
+
+use crate::denied::limit_of;
+
+/// Why buffers or files were not registered with the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The ring has one, which is still in use.
+    #[error("one {what} per ring: share it, or drop it and all that came from it, then try again")]
+    Taken {
+        /// What there is one of.
+        what: &'static str,
+    },
+    /// The buffers do not fit into what this user may lock into memory.
+    #[error(
+        "the buffers need {needed} bytes of locked memory, and the limit is {limit}, of which this \
+         user's rings and other buffers hold a part: raise it (ulimit -l, RLIMIT_MEMLOCK), or ask \
+         for less"
+    )]
+    LockedMemory {
+        /// Bytes that the buffers take.
+        needed: u64,
+        /// The soft limit `RLIMIT_MEMLOCK`, in bytes.
+        limit: u64,
+    },
+    /// There is not so much memory.
+    #[error("there is no memory for it ({needed} bytes): ask for less")]
+    OutOfMemory {
+        /// Bytes that it takes.
+        needed: u64,
+    },
+    /// The table would be longer than this process may have files open.
+    #[error(
+        "a table of {count} files, and at most {limit} may be open: raise the limit (ulimit -n, \
+         RLIMIT_NOFILE), or ask for less"
+    )]
+    TooManyFiles {
+        /// How many places were asked for.
+        count: u32,
+        /// The soft limit `RLIMIT_NOFILE`.
+        limit: u64,
+    },
+    /// This kernel cannot do it.
+    #[error("{what} needs Linux {since}")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+        /// The first release that can.
+        since: &'static str,
+    },
+    /// No kernel can do it.
+    #[error("no kernel can: {reason}")]
+    Invalid {
+        /// What is wrong, and how to put it right.
+        reason: &'static str,
+    },
+    /// Something else.
+    #[error("io_uring_register: {0}")]
+    Other(Errno),
+}
+
+impl RegisterError {
+    /// Why the kernel said `ENOMEM` to `needed` bytes of memory that it is to lock.
+    pub(crate) fn no_memory(needed: u64) -> Self {
+        let limit = limit_of(libc::RLIMIT_MEMLOCK);
+        // What else this user holds counts too and cannot be asked for, so the limit is suspected
+        // first.
+        if limit == u64::MAX {
+            Self::OutOfMemory { needed }
+        } else {
+            Self::LockedMemory { needed, limit }
+        }
+    }
+
+    /// Why the kernel said `EMFILE` to a table of `count` files.
+    pub(crate) fn too_many_files(count: u32) -> Self {
+        Self::TooManyFiles { count, limit: limit_of(libc::RLIMIT_NOFILE) }
+    }
+}
+
+impl From<RegisterError> for io::Error {
+    fn from(error: RegisterError) -> Self {
+        let kind = match error {
+            RegisterError::Taken { .. } => io::ErrorKind::ResourceBusy,
+            RegisterError::LockedMemory { .. } | RegisterError::OutOfMemory { .. } => {
+                io::ErrorKind::OutOfMemory
+            }
+            RegisterError::Unsupported { .. } => io::ErrorKind::Unsupported,
+            RegisterError::Invalid { .. } => io::ErrorKind::InvalidInput,
+            RegisterError::TooManyFiles { .. } => io::ErrorKind::Other,
+            RegisterError::Other(errno) => io::Error::from(errno).kind(),
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,208 @@
+//! Rows of steps: tuples and arrays, each step tied to the next.
+//!
+//! | row | tickets | outputs |
+//! |---|---|---|
+//! | `(A,)`, `(A, B)`, `(A, B, C)`, `(A, B, C, D)` | a tuple | a tuple |
+//! | `[S; N]` | an array | an array |
+//!
+//! Leaves to others: what a tie means (`link`).
+#![allow(unsafe_code, reason = "passes unsafe contracts on")]
+
+use annulus_sys::flags::SqeFlags;
+
+use super::{Boarding, ChainEnd, Linked, Step, Tie, sealed};
+use crate::op::RingId;
+use crate::ring::Ring;
+
+const SOFT: SqeFlags = SqeFlags::IO_LINK;
+
+/// Where a chain with these results ended.
+fn end_of<const N: usize>(results: [(Option<i32>, u32); N]) -> Result<ChainEnd, u32> {
+    let mut ran = 0;
+    for (at, (result, slot)) in results.into_iter().enumerate() {
+        if result.ok_or(slot)? != -libc::ECANCELED {
+            ran = at + 1;
+        }
+    }
+    Ok(if ran == N { ChainEnd::Complete } else { ChainEnd::Broken { at: ran.saturating_sub(1) } })
+}
+
+fn look<S: Step, U: Default>(ring: &Ring<U>, ticket: &S::Ticket) -> (Option<i32>, u32) {
+    (S::raw(ring, ticket), S::slot(ticket))
+}
+
+fn done<S: Step, U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) -> S::Output {
+    match S::take(ring, ticket) {
+        Ok(output) => output,
+        Err(_) => unreachable!("OP2: every step was done"),
+    }
+}
+
+impl<A: Step> sealed::Linked for (A,) {}
+impl<A: Step, B: Step> sealed::Linked for (A, B) {}
+impl<A: Step, B: Step, C: Step> sealed::Linked for (A, B, C) {}
+impl<A: Step, B: Step, C: Step, D: Step> sealed::Linked for (A, B, C, D) {}
+impl<S: Step, const N: usize> sealed::Linked for [S; N] {}
+
+impl<A: Step> Linked for (A,) {
+    type Tickets = (A::Ticket,);
+    type Outputs = (A::Output,);
+    const ENTRIES: u32 = A::ENTRIES;
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.0.belongs_to(ring)
+    }
+
+    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
+        // SAFETY: as promised to `board`.
+        let a = unsafe { self.0.board(aboard, Tie::None, SOFT) };
+        (a,)
+    }
+
+    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
+        end_of([look::<A, U>(ring, &tickets.0)])
+    }
+
+    fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
+        (done::<A, U>(ring, tickets.0),)
+    }
+}
+
+impl<A: Step, B: Step> Linked for (A, B) {
+    type Tickets = (A::Ticket, B::Ticket);
+    type Outputs = (A::Output, B::Output);
+    const ENTRIES: u32 = A::ENTRIES + B::ENTRIES;
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.0.belongs_to(ring) && self.1.belongs_to(ring)
+    }
+
+    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
+        // SAFETY: as promised to `board`.
+        let a = unsafe { self.0.board(aboard, Tie::Soft, SOFT) };
+        // SAFETY: as promised to `board`.
+        let b = unsafe { self.1.board(aboard, Tie::None, SOFT) };
+        (a, b)
+    }
+
+    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
+        end_of([look::<A, U>(ring, &tickets.0), look::<B, U>(ring, &tickets.1)])
+    }
+
+    fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
+        (done::<A, U>(ring, tickets.0), done::<B, U>(ring, tickets.1))
+    }
+}
+
+impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
+    type Tickets = (A::Ticket, B::Ticket, C::Ticket);
+    type Outputs = (A::Output, B::Output, C::Output);
+    const ENTRIES: u32 = A::ENTRIES + B::ENTRIES + C::ENTRIES;
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.0.belongs_to(ring) && self.1.belongs_to(ring) && self.2.belongs_to(ring)
+    }
+
+    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
+        // SAFETY: as promised to `board`.
+        let a = unsafe { self.0.board(aboard, Tie::Soft, SOFT) };
+        // SAFETY: as promised to `board`.
+        let b = unsafe { self.1.board(aboard, Tie::Soft, SOFT) };
+        // SAFETY: as promised to `board`.
+        let c = unsafe { self.2.board(aboard, Tie::None, SOFT) };
+        (a, b, c)
+    }
+
+    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
+        end_of([look::<A, U>(ring, &tickets.0), look::<B, U>(ring, &tickets.1), look::<C, U>(ring, &tickets.2)])
+    }
+
+    fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
+        (done::<A, U>(ring, tickets.0), done::<B, U>(ring, tickets.1), done::<C, U>(ring, tickets.2))
+    }
+}
+
+impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
+    type Tickets = (A::Ticket, B::Ticket, C::Ticket, D::Ticket);
+    type Outputs = (A::Output, B::Output, C::Output, D::Output);
+    const ENTRIES: u32 = A::ENTRIES + B::ENTRIES + C::ENTRIES + D::ENTRIES;
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.0.belongs_to(ring) && self.1.belongs_to(ring) && self.2.belongs_to(ring) && self.3.belongs_to(ring)
+    }
+
+    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
+        // SAFETY: as promised to `board`.
+        let a = unsafe { self.0.board(aboard, Tie::Soft, SOFT) };
+        // SAFETY: as promised to `board`.
+        let b = unsafe { self.1.board(aboard, Tie::Soft, SOFT) };
+        // SAFETY: as promised to `board`.
+        let c = unsafe { self.2.board(aboard, Tie::Soft, SOFT) };
+        // SAFETY: as promised to `board`.
+        let d = unsafe { self.3.board(aboard, Tie::None, SOFT) };
+        (a, b, c, d)
+    }
+
+    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
+        end_of([look::<A, U>(ring, &tickets.0), look::<B, U>(ring, &tickets.1), look::<C, U>(ring, &tickets.2), look::<D, U>(ring, &tickets.3)])
+    }
+
+    fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
+        (done::<A, U>(ring, tickets.0), done::<B, U>(ring, tickets.1), done::<C, U>(ring, tickets.2), done::<D, U>(ring, tickets.3))
+    }
+}
+
+impl<S: Step, const N: usize> Linked for [S; N] {
+    type Tickets = [S::Ticket; N];
+    type Outputs = [S::Output; N];
+    const ENTRIES: u32 = S::ENTRIES * entries_of(N);
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.iter().all(|step| step.belongs_to(ring))
+    }
+
+    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
+        let mut left = N;
+        self.map(|step| {
+            left -= 1;
+            let tie = if left == 0 { Tie::None } else { Tie::Soft };
+            // SAFETY: as promised to `board`.
+            unsafe { step.board(aboard, tie, SOFT) }
+        })
+    }
+
+    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
+        end_of(tickets.each_ref().map(|ticket| look::<S, U>(ring, ticket)))
+    }
+
+    fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
+        tickets.map(|ticket| done::<S, U>(ring, ticket))
+    }
+}
+
+/// The length of a row, which no ring exceeds.
+const fn entries_of(count: usize) -> u32 {
+    assert!(count <= 1 << 15, "a chain longer than any ring");
+    #[expect(clippy::cast_possible_truncation, reason = "just checked")]
+    let count = count as u32;
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OK: Option<i32> = Some(0);
+    const CANCELED: Option<i32> = Some(-libc::ECANCELED);
+
+    #[test]
+    fn a_chain_is_broken_where_the_last_step_ran_before_those_that_were_cancelled() {
+        let end = |results: [Option<i32>; 3]| end_of(results.map(|result| (result, 7)));
+        assert_eq!(end([OK, OK, OK]), Ok(ChainEnd::Complete));
+        assert_eq!(end([OK, OK, Some(-libc::EIO)]), Ok(ChainEnd::Complete));
+        assert_eq!(end([OK, Some(3), CANCELED]), Ok(ChainEnd::Broken { at: 1 }));
+        assert_eq!(end([Some(-libc::EIO), CANCELED, CANCELED]), Ok(ChainEnd::Broken { at: 0 }));
+        assert_eq!(end([CANCELED, CANCELED, CANCELED]), Ok(ChainEnd::Broken { at: 0 }));
+        assert_eq!(end([OK, None, CANCELED]), Err(7));
+    }
+}

@@ -1,0 +1,317 @@
+//! What goes with a message beside its bytes, in a box that is used again and again.
+//!
+//! ```text
+//!   set_address, attach ─► Envelope ─► SendMsg ─► Envelope        sent: nothing is attached
+//!                          Envelope ─► RecvMsg ─► Envelope ─► take_descriptors
+//!                                                     │            OwnedFd, OwnedFd
+//!                                                     └─ address: of the sender, to answer to
+//!
+//!   control   │ len │ SOL_SOCKET │ SCM_RIGHTS │ fd │ fd │ │ len │ … │ zeroes
+//! ```
+//!
+//! Descriptors travel as numbers in control data. Safe code never writes such data: it attaches
+//! what owns a descriptor. And it never reads the numbers: as soon as the kernel is done, each is
+//! taken out as an [`OwnedFd`], closed unless someone takes it.
+//!
+//! All of the control data is zero when the kernel gets it, so what names a descriptor afterwards
+//! is the kernel's word, whatever length and result it reports. (A receive that waits for all its
+//! bytes reports the length of the last part only.) And no number stands there between operations.
+//!
+//! Keeps OP1, OP3.
+#![allow(unsafe_code, reason = "takes numbers for descriptors")]
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use super::super::addr::{Address, MOST, Storage};
+use super::{Cover, Header, Received, sealed};
+use crate::buf::IoVec;
+
+/// How many bytes of control data there are: 253 descriptors, and a little of everything else.
+const CONTROL: usize = 1280;
+
+/// How many descriptors one message takes (`SCM_MAX_FD`).
+const MOST_DESCRIPTORS: usize = 253;
+
+/// Before each control message: its length with these bytes, its level and its kind.
+const HEAD: usize = 16;
+
+/// `SCM_PIDFD`, since Linux 6.5: a descriptor of the sender's process.
+const PIDFD: i32 = 4;
+
+const _: () = {
+    assert!(HEAD == size_of::<libc::cmsghdr>());
+    assert!(HEAD + 4 * MOST_DESCRIPTORS <= CONTROL);
+};
+
+/// Control data, aligned as its headers are.
+#[repr(C, align(8))]
+struct ControlData([u8; CONTROL]);
+
+/// What goes with a message: an address, and descriptors. Reusable: nothing is allocated for a
+/// message, but for each descriptor that is attached, and a list of those that come.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Envelope, RecvMsg, SendMsg};
+/// use std::fs::File;
+/// use std::os::unix::net::UnixStream;
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let mut envelope = Envelope::new();
+/// let Ok(()) = envelope.attach(File::open("/dev/null")?) else { unreachable!("one fits") };
+/// let send = ring.submit(SendMsg::new(ours, ["a file"]).with(envelope))?;
+/// let (_, (_, envelope)) = ring.wait(send)?.ok()?;
+///
+/// let recv = ring.submit(RecvMsg::new(theirs, [[0; 16]]).with(envelope))?;
+/// let (received, (_, mut envelope)) = ring.wait(recv)?.ok()?;
+/// let files: Vec<File> = envelope.take_descriptors().into_iter().map(File::from).collect();
+/// assert_eq!((received.bytes, files.len()), (6, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "msghdr")]
+#[doc(alias = "cmsg")]
+#[doc(alias = "SCM_RIGHTS")]
+pub struct Envelope {
+    header: Header,
+    address: Storage<MOST>,
+    control: ControlData,
+    attached: Vec<Box<dyn AsFd>>,
+    descriptors: Vec<OwnedFd>,
+    process: Option<OwnedFd>,
+}
+
+/// One control message, other than those with descriptors, as the kernel wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Control<'a> {
+    /// The protocol that it is of (`SOL_SOCKET`, `IPPROTO_IP`).
+    pub level: i32,
+    /// What it is (`SCM_TIMESTAMP`, `IP_PKTINFO`).
+    pub kind: i32,
+    /// Its bytes.
+    pub data: &'a [u8],
+}
+
+impl Envelope {
+    /// An empty envelope.
+    // Larger than a slot, and not to be moved between messages.
+    pub fn new() -> Box<Self> {
+        Box::new(Self {
+            header: Header::EMPTY,
+            address: Storage::EMPTY,
+            control: ControlData([0; CONTROL]),
+            attached: Vec::new(),
+            descriptors: Vec::new(),
+            process: None,
+        })
+    }
+
+    /// Addresses it: to an address of the standard library's, or an [`Address`].
+    pub fn set_address(&mut self, to: impl Into<Address>) {
+        self.address = to.into().0;
+    }
+
+    /// Whom it is addressed to: after a message came in, who sent that.
+    pub fn address(&self) -> Option<Address> {
+        self.address.address()
+    }
+
+    /// Attaches a descriptor to the message that goes out next (`SCM_RIGHTS`), through a unix
+    /// socket. Its owner stays here until a message has taken it along; then it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back when 253 are attached, more than which the kernel does not take.
+    pub fn attach<D: AsFd + 'static>(&mut self, descriptor: D) -> Result<(), D> {
+        if self.attached.len() == MOST_DESCRIPTORS {
+            return Err(descriptor);
+        }
+        self.attached.push(Box::new(descriptor));
+        Ok(())
+    }
+
+    /// How many descriptors are attached.
+    pub fn attached(&self) -> usize {
+        self.attached.len()
+    }
+
+    /// The descriptors that came with the last message, in order. Those that nobody takes are
+    /// closed when the next message comes, or the envelope is dropped. They are closed on `exec`.
+    pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.descriptors)
+    }
+
+    /// The sender's process, as a descriptor, if the socket passes it (`SO_PASSPIDFD`).
+    pub fn take_pidfd(&mut self) -> Option<OwnedFd> {
+        self.process.take()
+    }
+
+    /// What else came with the last message, such as time stamps.
+    pub fn control(&self) -> impl Iterator<Item = Control<'_>> {
+        let found = Messages { control: &self.control.0, at: 0 };
+        let controls = found.map(|(level, kind, start, end)| {
+            let data = self.control.0.get(start..end).unwrap_or_default();
+            Control { level, kind, data }
+        });
+        controls.filter(|control| !names_descriptors(control.level, control.kind))
+    }
+
+    /// Empties it: the address, what is attached, and what came.
+    pub fn clear(&mut self) {
+        self.address = Storage::EMPTY;
+        self.control.0.fill(0);
+        self.attached.clear();
+        self.descriptors.clear();
+        self.process = None;
+    }
+
+    /// Writes the numbers of what is attached, and returns how many bytes of control data that is.
+    fn write_attached(&mut self) -> usize {
+        let Self { control: ControlData(control), attached, .. } = self;
+        control.fill(0);
+        if attached.is_empty() {
+            return 0;
+        }
+        let len = HEAD + 4 * attached.len();
+        let (head, data) = control.split_at_mut(HEAD);
+        head[..8].copy_from_slice(&(len as u64).to_ne_bytes());
+        head[8..12].copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
+        head[12..].copy_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
+        for (place, descriptor) in data.chunks_exact_mut(4).zip(attached) {
+            place.copy_from_slice(&descriptor.as_fd().as_raw_fd().to_ne_bytes());
+        }
+        len
+    }
+
+    /// Takes every descriptor out of the control data, and leaves -1 in its place.
+    fn take_numbers(&mut self) {
+        let Self { control: ControlData(control), descriptors, process, .. } = self;
+        descriptors.clear();
+        *process = None;
+        let mut at = 0;
+        while let Some((level, kind, start, end)) = message_at(control, at) {
+            at = after(end);
+            if !names_descriptors(level, kind) {
+                continue;
+            }
+            for place in control[start..end].chunks_exact_mut(4) {
+                let number = i32::from_ne_bytes([place[0], place[1], place[2], place[3]]);
+                place.fill(0xff);
+                if number < 0 {
+                    continue;
+                }
+                // SAFETY: the kernel made it for this message (OP3), since the data was zero
+                // before; and it is taken once, since -1 stands there now.
+                let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+                match kind {
+                    PIDFD => *process = Some(descriptor),
+                    _ => descriptors.push(descriptor),
+                }
+            }
+        }
+    }
+}
+
+impl sealed::Sealed for Box<Envelope> {}
+
+impl Cover for Box<Envelope> {
+    type With<B> = (B, Self);
+
+    fn outgoing(&mut self, table: &[IoVec]) -> u64 {
+        let control_len = self.write_attached() as u64;
+        // Each part is borrowed once, so that no borrow of the whole ends what another is used for.
+        let Envelope { header, address, control, .. } = &mut **self;
+        let (name, name_len) = match address.place() {
+            (_, 0) => (0, 0),
+            place => place,
+        };
+        let control = match control_len {
+            0 => 0,
+            _ => (&raw mut *control).expose_provenance() as u64,
+        };
+        Header { name, name_len, control, control_len, ..Header::of(table) }.put(header)
+    }
+
+    fn incoming(&mut self, table: &[IoVec]) -> u64 {
+        let Envelope { header, address, control, .. } = &mut **self;
+        control.0.fill(0);
+        let ((name, _), name_len) = (address.room(), address.capacity());
+        let control_len = CONTROL as u64;
+        let control = (&raw mut *control).expose_provenance() as u64;
+        Header { name, name_len, control, control_len, ..Header::of(table) }.put(header)
+    }
+
+    fn sent<B>(mut self, bufs: B, result: &io::Result<usize>) -> (B, Self) {
+        self.control.0.fill(0);
+        if result.is_ok() {
+            self.attached.clear();
+        }
+        (bufs, self)
+    }
+
+    fn received<B>(
+        mut self,
+        bufs: B,
+        result: io::Result<usize>,
+    ) -> ((B, Self), io::Result<Received>) {
+        self.take_numbers();
+        let told = if result.is_ok() { self.header.name_len } else { 0 };
+        self.address.set_len(told);
+        let from = self.address.address();
+        let received = result.map(|bytes| Received::of(bytes, from, &self.header));
+        ((bufs, self), received)
+    }
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("address", &self.address)
+            .field("attached", &self.attached.len())
+            .field("descriptors", &self.descriptors)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a control message is made of numbers of descriptors.
+fn names_descriptors(level: i32, kind: i32) -> bool {
+    level == libc::SOL_SOCKET && matches!(kind, libc::SCM_RIGHTS | PIDFD)
+}
+
+/// Where a control message may begin that comes after one that ends at `end`.
+fn after(end: usize) -> usize {
+    end.next_multiple_of(8)
+}
+
+/// The control message at `at`: its level, its kind, and where its bytes start and end. `None` when
+/// there is none, or it would not lie inside.
+fn message_at(control: &[u8], at: usize) -> Option<(i32, i32, usize, usize)> {
+    let (len, rest) = control.get(at..)?.split_first_chunk()?;
+    let (level, rest) = rest.split_first_chunk()?;
+    let (kind, _) = rest.split_first_chunk()?;
+    let len = usize::try_from(u64::from_ne_bytes(*len)).ok()?;
+    let end = at.checked_add(len)?;
+    let fits = len >= HEAD && end <= control.len();
+    let (level, kind) = (i32::from_ne_bytes(*level), i32::from_ne_bytes(*kind));
+    fits.then_some((level, kind, at + HEAD, end))
+}
+
+/// Control messages, one after the other.
+struct Messages<'a> {
+    control: &'a [u8],
+    at: usize,
+}
+
+impl Iterator for Messages<'_> {
+    type Item = (i32, i32, usize, usize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let message = message_at(self.control, self.at)?;
+        self.at = after(message.3);
+        Some(message)
+    }
+}

@@ -1,0 +1,194 @@
+//! Sockets: made, named, connected; bytes and messages out and in.
+//!
+//! ```text
+//!   field       socket      accept      connect, bind   send        sendmsg
+//!   fd          domain      listener    socket          socket      socket
+//!   off         kind        &length     length          to          –
+//!   addr        –           &address    &address        &bytes      &msghdr
+//!   len         protocol    –           –               count       1
+//!   op_flags    –           SOCK_*      –               MSG_*       MSG_*
+//! ```
+
+use annulus_sys::abi::Sqe;
+use annulus_sys::flags::{AcceptFlags, RecvSendFlags, SqeFlags};
+use annulus_sys::opcode::Opcode;
+
+/// `IORING_OP_SOCKET`: makes a socket; `kind` may have `SOCK_CLOEXEC` and `SOCK_NONBLOCK` in it.
+/// Since Linux 5.19.
+#[doc(alias = "io_uring_prep_socket")]
+#[inline]
+pub fn socket(domain: i32, kind: u64, protocol: u32) -> Sqe {
+    Sqe { opcode: Opcode::SOCKET, fd: domain, off: kind, len: protocol, ..Sqe::ZERO }
+}
+
+/// `IORING_OP_BIND`: names a socket by the `address_len` bytes at `address`. Since Linux 6.11.
+#[doc(alias = "io_uring_prep_bind")]
+#[inline]
+pub fn bind(fd: i32, address: u64, address_len: u32) -> Sqe {
+    Sqe { opcode: Opcode::BIND, fd, addr: address, off: u64::from(address_len), ..Sqe::ZERO }
+}
+
+/// `IORING_OP_LISTEN`: lets a socket take connections, up to `backlog` of them waiting. Since Linux
+/// 6.11.
+#[doc(alias = "io_uring_prep_listen")]
+#[inline]
+pub fn listen(fd: i32, backlog: u32) -> Sqe {
+    Sqe { opcode: Opcode::LISTEN, fd, len: backlog, ..Sqe::ZERO }
+}
+
+/// `IORING_OP_ACCEPT`: takes a connection. The peer's address goes to `address`, and its length to
+/// the u32 at `address_len`, which says first how much room there is; both may be 0.
+/// `descriptor_flags` are `SOCK_CLOEXEC` and `SOCK_NONBLOCK`. Since Linux 5.5.
+#[doc(alias = "io_uring_prep_accept")]
+#[doc(alias = "io_uring_prep_multishot_accept")]
+#[inline]
+pub fn accept(
+    fd: i32,
+    address: u64,
+    address_len: u64,
+    descriptor_flags: u32,
+    flags: AcceptFlags,
+) -> Sqe {
+    Sqe {
+        opcode: Opcode::ACCEPT,
+        fd,
+        addr: address,
+        off: address_len,
+        op_flags: descriptor_flags,
+        ioprio: flags.bits(),
+        ..Sqe::ZERO
+    }
+}
+
+/// `IORING_OP_CONNECT`: connects to the `address_len` bytes at `address`. Since Linux 5.5.
+#[doc(alias = "io_uring_prep_connect")]
+#[inline]
+pub fn connect(fd: i32, address: u64, address_len: u32) -> Sqe {
+    Sqe { opcode: Opcode::CONNECT, fd, addr: address, off: u64::from(address_len), ..Sqe::ZERO }
+}
+
+/// `IORING_OP_SHUTDOWN`: ends one direction of a connection, or both (`SHUT_*`). Since Linux 5.11.
+#[doc(alias = "io_uring_prep_shutdown")]
+#[inline]
+pub fn shutdown(fd: i32, how: u32) -> Sqe {
+    Sqe { opcode: Opcode::SHUTDOWN, fd, len: how, ..Sqe::ZERO }
+}
+
+/// `IORING_OP_SEND`: sends `len` bytes from `addr`; `message_flags` are `MSG_*`. Since Linux 5.6.
+#[doc(alias = "io_uring_prep_send")]
+#[inline]
+pub fn send(fd: i32, addr: u64, len: u32, message_flags: u32, flags: RecvSendFlags) -> Sqe {
+    let (opcode, op_flags, ioprio) = (Opcode::SEND, message_flags, flags.bits());
+    Sqe { opcode, fd, addr, len, op_flags, ioprio, ..Sqe::ZERO }
+}
+
+/// `sqe`, a [`send`] or a [`send_zc`], to the `address_len` bytes at `address`. Since Linux 6.0.
+#[doc(alias = "io_uring_prep_sendto")]
+#[doc(alias = "io_uring_prep_send_set_addr")]
+#[inline]
+pub fn send_to(sqe: Sqe, address: u64, address_len: u16) -> Sqe {
+    Sqe { off: address, file_index: u32::from(address_len), ..sqe }
+}
+
+/// `IORING_OP_SEND_ZC`: sends `len` bytes from `addr` without copying them, if it can. They are the
+/// kernel's until the second completion. Since Linux 6.0.
+#[doc(alias = "io_uring_prep_send_zc")]
+#[inline]
+pub fn send_zc(fd: i32, addr: u64, len: u32, message_flags: u32, flags: RecvSendFlags) -> Sqe {
+    Sqe { opcode: Opcode::SEND_ZC, ..send(fd, addr, len, message_flags, flags) }
+}
+
+/// `IORING_OP_SENDMSG`: sends what the `msghdr` at `message` says. Since Linux 5.3.
+#[doc(alias = "io_uring_prep_sendmsg")]
+#[inline]
+pub fn sendmsg(fd: i32, message: u64, message_flags: u32, flags: RecvSendFlags) -> Sqe {
+    Sqe { opcode: Opcode::SENDMSG, ..send(fd, message, 1, message_flags, flags) }
+}
+
+/// `IORING_OP_SENDMSG_ZC`: as [`sendmsg`], without copying the bytes, if it can. Since Linux 6.1.
+#[doc(alias = "io_uring_prep_sendmsg_zc")]
+#[inline]
+pub fn sendmsg_zc(fd: i32, message: u64, message_flags: u32, flags: RecvSendFlags) -> Sqe {
+    Sqe { opcode: Opcode::SENDMSG_ZC, ..send(fd, message, 1, message_flags, flags) }
+}
+
+/// `IORING_OP_RECV`: receives up to `len` bytes into `addr`; `message_flags` are `MSG_*`. Since
+/// Linux 5.6.
+#[doc(alias = "io_uring_prep_recv")]
+#[inline]
+pub fn recv(fd: i32, addr: u64, len: u32, message_flags: u32, flags: RecvSendFlags) -> Sqe {
+    Sqe { opcode: Opcode::RECV, ..send(fd, addr, len, message_flags, flags) }
+}
+
+/// `IORING_OP_RECV`: receives up to `len` bytes (0: as many as fit) into a buffer of `group` that
+/// the kernel picks. Since Linux 5.7; `RECV_MULTISHOT`, with a `len` of 0, since Linux 6.0.
+#[doc(alias = "io_uring_prep_recv_multishot")]
+#[inline]
+pub fn recv_picked(fd: i32, len: u32, group: u16, message_flags: u32, flags: RecvSendFlags) -> Sqe {
+    let sqe = recv(fd, 0, len, message_flags, flags);
+    Sqe { flags: SqeFlags::BUFFER_SELECT, buf_index: group, ..sqe }
+}
+
+/// `IORING_OP_RECVMSG`: receives into what the `msghdr` at `message` names, and writes there what
+/// came. Since Linux 5.3.
+#[doc(alias = "io_uring_prep_recvmsg")]
+#[inline]
+pub fn recvmsg(fd: i32, message: u64, message_flags: u32, flags: RecvSendFlags) -> Sqe {
+    Sqe { opcode: Opcode::RECVMSG, ..send(fd, message, 1, message_flags, flags) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOLDEN: &str = include_str!("../../tests/data/sqe-golden.tsv");
+
+    /// What liburing writes.
+    fn golden(helper: &str) -> Sqe {
+        let row = GOLDEN.lines().find(|line| line.split('\t').next() == Some(helper));
+        let row = row.unwrap_or_else(|| panic!("no row for {helper}"));
+        let digits = row.rsplit('\t').next().expect("the last column");
+        let word = |at: usize| {
+            let word = u64::from_str_radix(&digits[16 * at..16 * (at + 1)], 16);
+            word.expect("hexadecimal").swap_bytes()
+        };
+        Sqe::from_words(std::array::from_fn(word))
+    }
+
+    const ONE: u64 = 0x7f00_8020_4000;
+    const TWO: u64 = 0x7f00_c030_6000;
+
+    #[test]
+    fn sockets_are_made_and_connected_as_liburing_does() {
+        let made = Sqe { op_flags: 0x3440, ..socket(0x3110, 0x3220, 0x3330) };
+        assert_eq!(made, golden("io_uring_prep_socket"));
+        assert_eq!(listen(0x3110, 0x3220), golden("io_uring_prep_listen"));
+        let many = accept(0x3110, ONE, TWO, 0x3440, AcceptFlags::MULTISHOT);
+        assert_eq!(many, golden("io_uring_prep_multishot_accept"));
+        let connected = connect(0x3110, ONE, 0x3330);
+        assert_eq!(connected, golden("io_uring_prep_connect"));
+        assert_eq!(bind(0x3110, ONE, 0x3330), Sqe { opcode: Opcode::BIND, ..connected });
+        assert_eq!(shutdown(0x3110, 0x3220), golden("io_uring_prep_shutdown"));
+    }
+
+    #[test]
+    fn bytes_are_sent_and_received_as_liburing_does() {
+        let none = RecvSendFlags::empty();
+        let sent = send(0x3110, ONE, 0x3330, 0x5000, none);
+        assert_eq!(sent, golden("io_uring_prep_send"));
+        assert_eq!(send_to(sent, 0x7f01_4050_a000, 0x3660), golden("io_uring_prep_sendto"));
+        let flags = RecvSendFlags::from_bits_retain(0x5400);
+        assert_eq!(send_zc(0x3110, ONE, 0x3330, 0x5000, flags), golden("io_uring_prep_send_zc"));
+        let many = recv_picked(0x3110, 0x3330, 0, 0x3440, RecvSendFlags::RECV_MULTISHOT);
+        let many = Sqe { flags: SqeFlags::empty(), addr: ONE, ..many };
+        assert_eq!(many, golden("io_uring_prep_recv_multishot"));
+    }
+
+    #[test]
+    fn messages_are_sent_and_received_as_liburing_does() {
+        let none = RecvSendFlags::empty();
+        assert_eq!(sendmsg(0x3110, ONE, 0x4c00, none), golden("io_uring_prep_sendmsg"));
+        assert_eq!(sendmsg_zc(0x3110, ONE, 0x4c00, none), golden("io_uring_prep_sendmsg_zc"));
+        assert_eq!(recvmsg(0x3110, ONE, 0x3330, none), golden("io_uring_prep_recvmsg"));
+    }
+}

@@ -1,0 +1,154 @@
+//! After set-up, no operation allocates: counted, not believed.
+//!
+//! | counted | over |
+//! |---|---|
+//! | allocations of this thread | a thousand rounds of each way to use a ring |
+#![allow(unsafe_code, reason = "stands in for the allocator")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::pipe;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+
+use annulus::op::{Nop, Read, Write};
+use annulus::{Event, Ring, Setup, SetupError, StepExt};
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting.
+struct Counting;
+
+// SAFETY: everything is left to the system's allocator, because each method passes on what it got.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: as promised to `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as promised to `dealloc`.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: as promised to `realloc`.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations a thousand rounds of `round` make, after one to warm up.
+fn allocations(mut round: impl FnMut()) -> u64 {
+    round();
+    let before = COUNT.with(Cell::get);
+    for _ in 0..1000 {
+        round();
+    }
+    COUNT.with(Cell::get) - before
+}
+
+fn ring<U: Default>() -> Option<Ring<U>> {
+    match Setup::new(8).build_for() {
+        Ok(ring) => Some(ring),
+        Err(SetupError::LockedMemory { .. } | SetupError::OutOfMemory { .. }) => {
+            panic!("no memory for a ring of 8 entries")
+        }
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1_u8)))), 1000);
+}
+
+#[test]
+fn submitting_and_waiting_allocates_nothing() {
+    let Some(mut ring) = ring::<()>() else { return };
+    let count = allocations(|| {
+        let tickets = [ring.submit(Nop), ring.submit(Nop)].map(|ticket| ticket.expect("room"));
+        for ticket in tickets {
+            ring.wait(ticket).expect("wait").expect("a NOP succeeds");
+        }
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn reaping_and_waking_allocates_nothing() {
+    let Some(mut ring) = ring::<Option<Waker>>() else { return };
+    let mut tickets = Vec::with_capacity(8);
+    let count = allocations(|| {
+        for _ in 0..8 {
+            let waker = Some(Waker::noop().clone());
+            tickets.push(ring.submit_for(Nop, waker).expect("room"));
+        }
+        ring.submit_and_wait(8).expect("wait");
+        ring.reap(|event| {
+            if let Event::Ended { user, .. } = event {
+                user.take().expect("a waker").wake();
+            }
+        })
+        .expect("reap");
+        for ticket in tickets.drain(..) {
+            assert!(ring.try_take(ticket).is_ok());
+        }
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn reading_and_writing_allocates_nothing() {
+    let Some(mut ring) = ring::<()>() else { return };
+    let (reader, writer) = pipe().expect("a pipe");
+    let (reader, writer) = (Rc::new(reader), Rc::new(writer));
+    let mut kept = Some(Vec::with_capacity(64));
+    let count = allocations(|| {
+        let mut buf = kept.take().expect("it came back");
+        buf.clear();
+        let write = ring.submit(Write::new(Rc::clone(&writer), "hello")).expect("room");
+        let read = ring.submit(Read::new(Rc::clone(&reader), buf)).expect("room");
+        assert_eq!(ring.wait(write).expect("wait").result.expect("write"), 5);
+        kept = Some(ring.wait(read).expect("wait").buf);
+    });
+    assert_eq!((count, kept.as_deref()), (0, Some(&b"hello"[..])));
+}
+
+#[test]
+fn a_scope_and_a_chain_allocate_nothing() {
+    let Some(mut ring) = ring::<()>() else { return };
+    let (reader, writer) = pipe().expect("a pipe");
+    let mut buf = [0; 5];
+    let count = allocations(|| {
+        ring.scope(|s| {
+            let write = Write::new(&writer, "hello");
+            let read = Read::new(&reader, &mut buf[..]).within(Duration::from_secs(60));
+            let chain = s.submit_chain((write, read)).expect("room");
+            s.wait_chain(chain).expect("wait");
+        });
+    });
+    assert_eq!((count, &buf), (0, b"hello"));
+}
+
+#[test]
+fn completions_that_a_wait_keeps_allocate_nothing() {
+    let Some(mut ring) = ring::<()>() else { return };
+    let count = allocations(|| {
+        let tickets = [(); 8].map(|()| ring.submit(Nop).expect("room"));
+        for ticket in tickets.into_iter().rev() {
+            ring.wait(ticket).expect("wait").expect("a NOP succeeds");
+        }
+    });
+    assert_eq!(count, 0);
+}

@@ -1,0 +1,279 @@
+//! How a ring ends: dropped, shut down, forgotten, while panicking, in a child.
+#![allow(unsafe_code, reason = "forks, and opens files past the page cache")]
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::{Write as _, pipe};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use annulus::buf::{IoBufMut, RegionMut};
+use annulus::op::{Nop, Read, Write};
+use annulus::{Ring, Setup, Undrained};
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::{Part, child_succeeds, safe_ring, test};
+use crate::safe_core::{Panics, Watched, quietly};
+
+/// The parts that play in a child process.
+pub const PARTS: &[Part] = &[("a child drops the ring", a_child_drops), ("signals rain", rain)];
+
+/// The tests.
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("rg1_a_ring_that_may_not_wait_leaks_what_the_kernel_has", &[], leaks),
+        test("a_shutdown_cancels_waits_and_reports", &[], shuts_down),
+        test("a_dropped_ring_gives_everything_back", &[], dropped),
+        test("a_dropped_ring_ends_hard_chains", &[], hard_chain),
+        test("a_panic_in_a_drop_does_not_stop_the_rings_end", &[], panics_at_the_end),
+        test("a_ring_is_dropped_while_panicking", &[], while_panicking),
+        test("a_forgotten_ring_leaks_and_nothing_dangles", &[], forgotten),
+        test("a_ring_ends_with_its_thread", &[], with_its_thread),
+        test("rg1_no_buffer_is_written_after_it_came_back", &[], direct_reads),
+        test("a_forked_child_drops_the_ring_and_the_parent_goes_on", &[], || {
+            child_succeeds("a child drops the ring")
+        }),
+        test("a_rain_of_signals_ends_no_wait_and_loses_nothing", &[], || {
+            child_succeeds("signals rain")
+        }),
+    ]
+}
+
+fn small() -> Ring {
+    safe_ring(Setup::new(4))
+}
+
+/// A read that waits for ever, and counts the drops of its buffer; with the pipe's other end.
+fn pending(ring: &mut Ring, drops: &Rc<Cell<u32>>) -> std::io::PipeWriter {
+    let (reader, writer) = pipe().expect("a pipe");
+    let read = Read::new(reader, Watched::new(drops, Panics::Never));
+    let ticket = ring.submit(read).map_err(|r| r.why).expect("room");
+    ring.submit_all().expect("submit");
+    std::mem::forget(ticket);
+    writer
+}
+
+fn leaks() -> Result<(), Failed> {
+    let drops = Rc::new(Cell::new(0));
+    let mut ring = small();
+    let _writer = pending(&mut ring, &drops);
+    // Nobody enters the kernel any more, so nobody learns that it let go.
+    let ended = ring.shutdown(Duration::ZERO);
+    match ended {
+        Ok(()) => assert_eq!(drops.get(), 1), // The cancel was quick.
+        Err(Undrained { in_flight }) => assert_eq!((in_flight, drops.get()), (1, 0)),
+    }
+    Ok(())
+}
+
+fn shuts_down() -> Result<(), Failed> {
+    let drops = Rc::new(Cell::new(0));
+    let mut ring = small();
+    let _one = pending(&mut ring, &drops);
+    let _two = pending(&mut ring, &drops);
+    let nop = ring.submit(Nop)?;
+    std::mem::forget(nop);
+    assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
+    assert_eq!(drops.get(), 2);
+    Ok(())
+}
+
+fn dropped() -> Result<(), Failed> {
+    let drops = Rc::new(Cell::new(0));
+    let mut ring = small();
+    ring.set_linger(Duration::from_secs(60));
+    let _writers: Vec<_> = (0..8).map(|_| pending(&mut ring, &drops)).collect();
+    drop(ring);
+    assert_eq!(drops.get(), 8);
+    Ok(())
+}
+
+fn hard_chain() -> Result<(), Failed> {
+    use annulus::Step as _;
+    let drops = Rc::new(Cell::new(0));
+    let mut ring = small();
+    ring.set_linger(Duration::from_secs(60));
+    let (reader, _writer) = pipe()?;
+    let reader = Rc::new(reader);
+    let read = || Read::new(Rc::clone(&reader), Watched::new(&drops, Panics::Never)).hard();
+    // Each begins when the one before is cancelled, and must be cancelled in turn.
+    let chain = ring.submit_chain((read(), read(), read())).map_err(|r| r.why)?;
+    ring.submit_all()?;
+    std::mem::forget(chain);
+    drop(ring);
+    assert_eq!(drops.get(), 3);
+    Ok(())
+}
+
+fn panics_at_the_end() -> Result<(), Failed> {
+    let drops = Rc::new(Cell::new(0));
+    let mut ring = small();
+    ring.set_linger(Duration::from_secs(60));
+    let (reader, writer) = pipe()?;
+    let read = Read::new(reader, Watched::new(&drops, Panics::InDrop));
+    std::mem::forget(ring.submit(read).map_err(|r| r.why)?);
+    assert!(quietly(|| drop(ring)).is_err());
+    assert_eq!(drops.get(), 1);
+    drop(writer);
+    Ok(())
+}
+
+fn while_panicking() -> Result<(), Failed> {
+    let drops = Rc::new(Cell::new(0));
+    let result = quietly(|| {
+        let mut ring = small();
+        ring.set_linger(Duration::from_secs(60));
+        let _writer = pending(&mut ring, &drops);
+        panic!("on purpose");
+    });
+    assert!(result.is_err());
+    assert_eq!(drops.get(), 1);
+    Ok(())
+}
+
+fn forgotten() -> Result<(), Failed> {
+    let drops = Rc::new(Cell::new(0));
+    let mut ring = small();
+    let mut writer = pending(&mut ring, &drops);
+    std::mem::forget(ring);
+    writer.write_all(b"12345678")?;
+    assert_eq!(drops.get(), 0);
+    Ok(())
+}
+
+fn with_its_thread() -> Result<(), Failed> {
+    thread_local! {
+        static KEPT: RefCell<Option<Ring>> = const { RefCell::new(None) };
+    }
+    let thread = std::thread::spawn(|| {
+        let drops = Rc::new(Cell::new(0));
+        let mut ring = small();
+        ring.set_linger(Duration::from_secs(60));
+        let writer = pending(&mut ring, &drops);
+        KEPT.with(|kept| *kept.borrow_mut() = Some(ring));
+        writer // The ring is dropped by the thread's end.
+    });
+    let mut writer = thread.join().expect("no panic");
+    // Nobody reads any more.
+    let error = writer.write_all(b"x").expect_err("the reader is gone");
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    Ok(())
+}
+
+const MIB: usize = 1 << 20;
+
+/// A buffer whose memory stays mapped, so that one can see whether it is written to after it came
+/// back: when it is dropped it is filled with a pattern, and put aside.
+struct Kept {
+    bytes: Option<&'static mut [u8]>,
+    aside: Rc<RefCell<Vec<&'static mut [u8]>>>,
+}
+
+impl IoBufMut for Kept {
+    fn region_mut(&mut self) -> RegionMut<'_> {
+        self.bytes.as_deref_mut().unwrap_or_default().into()
+    }
+
+    unsafe fn set_filled(&mut self, _: usize) {}
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(bytes) = self.bytes.take() {
+            bytes.fill(0xa5);
+            self.aside.borrow_mut().push(bytes);
+        }
+    }
+}
+
+/// `MIB` bytes, aligned for a device, that are never freed.
+fn page_aligned() -> &'static mut [u8] {
+    let bytes = vec![0_u8; MIB + 4096].leak();
+    let start = bytes.as_ptr().align_offset(4096);
+    &mut bytes[start..start + MIB]
+}
+
+fn direct_reads() -> Result<(), Failed> {
+    let path = std::env::temp_dir().join(format!("annulus-direct-{}", std::process::id()));
+    std::fs::write(&path, vec![0x11; 8 * MIB])?;
+    let file = File::options().read(true).custom_flags(libc::O_DIRECT).open(&path);
+    let file = Rc::new(file.or_else(|_| File::open(&path))?);
+    std::fs::remove_file(&path)?;
+    let aside = Rc::new(RefCell::new(Vec::new()));
+    for round in 0..20_u64 {
+        let mut ring = small();
+        ring.set_linger(Duration::from_secs(60));
+        for index in 0..8 {
+            let bytes = aside.borrow_mut().pop().unwrap_or_else(page_aligned);
+            let buf = Kept { bytes: Some(bytes), aside: Rc::clone(&aside) };
+            let read = Read::new(Rc::clone(&file), buf).at((index + round) % 8 * MIB as u64);
+            std::mem::forget(ring.submit(read).map_err(|r| r.why)?);
+        }
+        ring.submit_all()?;
+        drop(ring);
+        assert_eq!(aside.borrow().len(), 8, "every buffer came back");
+    }
+    std::thread::sleep(Duration::from_millis(20)); // Time for what must not come.
+    for bytes in aside.borrow().iter() {
+        assert!(bytes.iter().all(|&byte| byte == 0xa5), "written after it came back");
+    }
+    Ok(())
+}
+
+fn a_child_drops() {
+    let drops = Rc::new(Cell::new(0));
+    let mut ring = small();
+    let mut writer = pending(&mut ring, &drops);
+    // SAFETY: this process has one thread, because it plays a part of a test.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop(ring);
+        let status = if drops.get() == 0 { 0 } else { 3 };
+        // SAFETY: ends the process and nothing else, because the parent owns what it shares.
+        unsafe { libc::_exit(status) };
+    }
+    let mut status = 0;
+    // SAFETY: one live integer, because `status` is a local.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "the child: {status:#x}");
+    writer.write_all(b"12345678").expect("the ring reads");
+    while ring.in_flight() > 0 {
+        ring.submit_and_wait(1).expect("wait");
+        ring.reap(|_| ()).expect("reap");
+    }
+    drop(ring);
+    assert_eq!(drops.get(), 1);
+}
+
+extern "C" fn ignore(_: libc::c_int) {}
+
+/// A timer fires every 200 µs while pipes are read and written.
+fn rain() {
+    // SAFETY: the handler does nothing, because its body is empty.
+    let old = unsafe { libc::signal(libc::SIGALRM, ignore as *const () as libc::sighandler_t) };
+    assert_ne!(old, libc::SIG_ERR);
+    let every = libc::timeval { tv_sec: 0, tv_usec: 200 };
+    let timer = libc::itimerval { it_interval: every, it_value: every };
+    // SAFETY: one live timer, which the kernel copies, because `setitimer(2)` says so.
+    let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
+    let mut ring = small();
+    let (reader, writer) = pipe().expect("a pipe");
+    let (reader, writer) = (Rc::new(reader), Rc::new(writer));
+    for round in 0..2000_u32 {
+        let word = round.to_le_bytes();
+        let read = ring.submit(Read::new(Rc::clone(&reader), [0; 4])).map_err(|r| r.why);
+        let read = read.expect("room");
+        ring.submit_all().or_else(|error| match error.cause {
+            annulus::EnterCause::Interrupted => Ok(0),
+            _ => Err(error),
+        }).expect("submit");
+        let write = ring.submit(Write::new(Rc::clone(&writer), word)).map_err(|r| r.why);
+        let write = write.expect("room");
+        let read = ring.wait(read).expect("a signal ends no wait");
+        assert_eq!((read.result.expect("read"), read.buf), (4, word));
+        assert_eq!(ring.wait(write).expect("a signal ends no wait").result.expect("write"), 4);
+    }
+    assert_eq!((ring.in_flight(), ring.stale()), (0, 0));
+}

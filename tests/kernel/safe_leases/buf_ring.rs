@@ -1,0 +1,515 @@
+//! Buffers that the kernel picks.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
+
+use annulus::lease::{BufLease, BufRing, RegisterError};
+use annulus::op::{Ending, ReadMulti, ReadPicked, Write};
+use annulus::sys::opcode::{Opcode, RegisterOp};
+use annulus::{Next, Ring, Setup, Ticket};
+use libtest_mimic::{Failed, Trial};
+
+use super::{Random, in_a_forked_child, of_another_ring, patient, pipe, ring};
+use crate::harness::{Need, child_succeeds, safe_ring, test};
+
+const PICKED: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
+const MANY: [Need; 2] = [PICKED[0], Need::Op(Opcode::READ_MULTISHOT)];
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("picked_buffers_bring_data", &PICKED, bring_data),
+        test("picked_buffers_come_back_from_failures", &PICKED, back_from_failures),
+        test("picked_buffers_come_back_from_cancelled_reads", &PICKED, back_from_cancelled),
+        test("picked_buffers_come_back_from_reads_given_up", &MANY, back_from_orphans),
+        test("no_picked_buffer_is_used_up_by_the_end_of_a_file", &MANY, end_of_file),
+        test("an_empty_buffer_ring_ends_reads_which_begin_anew", &MANY, enobufs),
+        test("a_multishot_read_stopped_by_overflow_begins_anew", &MANY, overflow),
+        test("a_multishot_read_is_cancelled", &MANY, cancelled),
+        test("a_multishot_read_of_what_cannot_be_polled_fails", &MANY, cannot_be_polled),
+        test("br1_random_use_loses_no_picked_buffer", &MANY, random_use),
+        test("picked_buffers_are_sent_on", &PICKED, sent_on),
+        test("picked_buffers_outlive_their_ring", &PICKED, outlive_their_ring),
+        test("picked_buffers_are_refused_on_another_ring", &PICKED, another_ring),
+        test("buffer_rings_are_apart_and_their_numbers_are_used_again", &PICKED, numbers),
+        test("a_buffer_ring_of_no_size_is_refused_in_words", &[], no_size),
+        test("a_forked_child_that_drops_picked_buffers_harms_nothing", &PICKED, || {
+            child_succeeds("a forked child drops picked buffers")
+        }),
+    ]
+}
+
+fn buffers(ring: &mut Ring, count: u32, size: u32) -> BufRing {
+    patient(|| ring.buf_ring(count, size))
+}
+
+/// What one read of `from` brings: a buffer, or `None` at the end.
+fn read_one(ring: &mut Ring, from: &PipeReader, buffers: &BufRing) -> Option<BufLease> {
+    try_one(ring, from, buffers).expect("a read")
+}
+
+fn try_one(
+    ring: &mut Ring,
+    from: &PipeReader,
+    buffers: &BufRing,
+) -> std::io::Result<Option<BufLease>> {
+    let from = from.try_clone().expect("a descriptor");
+    let read = ring.submit(ReadPicked::new(from, buffers)).expect("submit");
+    ring.wait(read).expect("wait").result
+}
+
+/// BR1: every buffer is on offer. Leases them all at once, each a different one, and finds that
+/// there are no more.
+fn all_are_back(ring: &mut Ring, buffers: &BufRing) {
+    assert_eq!(buffers.leased(), 0, "BR1");
+    let (from, mut to) = pipe();
+    let count = buffers.count();
+    to.write_all(&vec![b'.'; (count + 1) * bytes(buffers)]).expect("write");
+    let leases: Vec<BufLease> =
+        (0..count).map(|_| read_one(ring, &from, buffers).expect("data")).collect();
+    let places: BTreeSet<usize> = leases.iter().map(|lease| lease.as_ptr().addr()).collect();
+    assert_eq!((places.len(), buffers.leased()), (count, count), "BR1");
+    let none = try_one(ring, &from, buffers).expect_err("BR1: one more than there are");
+    assert_eq!(none.raw_os_error(), Some(libc::ENOBUFS));
+}
+
+fn bytes(buffers: &BufRing) -> usize {
+    usize::try_from(buffers.buffer_size()).expect("64 bits")
+}
+
+/// Waits until nothing is in flight, with nobody waiting for anything.
+fn settle(ring: &mut Ring) {
+    while ring.in_flight() > 0 {
+        ring.submit_and_wait(0).expect("submit");
+        ring.reap(|event| panic!("nobody waits for {event:?}")).expect("reap");
+    }
+}
+
+fn bring_data() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 4, 16);
+    assert_eq!((buffers.count(), buffers.buffer_size(), buffers.leased()), (4, 16, 0));
+    let (from, mut to) = pipe();
+    // Long enough to go round the ring of buffers, whose length is 4, many times.
+    for lap in 0..1000_u16 {
+        to.write_all(&lap.to_le_bytes())?;
+        let mut lease = read_one(&mut ring, &from, &buffers).ok_or("data")?;
+        assert_eq!(*lease, lap.to_le_bytes());
+        lease[0] = 0; // It is ours to write.
+        assert_eq!(buffers.leased(), 1);
+    }
+    to.write_all(&[7; 20])?;
+    let long = read_one(&mut ring, &from, &buffers).ok_or("data")?;
+    assert_eq!(*long, [7; 16], "no more than a buffer holds");
+    let rest = read_one(&mut ring, &from, &buffers).ok_or("data")?;
+    assert_eq!(*rest, [7; 4]);
+    let mut file = tempfile();
+    file.write_all(b"0123456789")?;
+    let read = ring.submit(ReadPicked::new(file, &buffers).at(8))?;
+    assert_eq!(ring.wait(read)?.result?.as_deref(), Some(&b"89"[..]));
+    drop((long, rest));
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+/// A new file that no folder names.
+fn tempfile() -> File {
+    let path = std::env::temp_dir().join(format!("annulus-picked-{}", std::process::id()));
+    let mut options = File::options();
+    let file = options.read(true).write(true).create(true).truncate(true).open(&path);
+    std::fs::remove_file(&path).expect("the file is there");
+    file.expect("a file")
+}
+
+fn back_from_failures() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 2, 16);
+    let (_, to) = pipe();
+    for _ in 0..5 {
+        let read = ring.submit(ReadPicked::new(File::open("/")?, &buffers))?;
+        let failed = ring.wait(read)?.result.expect_err("a folder is not read");
+        assert_eq!(failed.raw_os_error(), Some(libc::EISDIR));
+        let read = ring.submit(ReadPicked::new(to.try_clone()?, &buffers))?;
+        let failed = ring.wait(read)?.result.expect_err("it is for writing");
+        assert_eq!(failed.raw_os_error(), Some(libc::EBADF));
+    }
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn back_from_cancelled() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 2, 16);
+    for _ in 0..5 {
+        let (from, _to) = pipe();
+        let read = ring.submit(ReadPicked::new(from, &buffers))?;
+        ring.submit_all()?;
+        ring.cancel(&read)?;
+        let failed = ring.wait(read)?.result.expect_err("it was cancelled");
+        assert_eq!(failed.raw_os_error(), Some(libc::ECANCELED));
+    }
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn back_from_orphans() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 4, 16);
+    for _ in 0..5 {
+        // Given up before it completes, after, and among many.
+        let (from, mut to) = pipe();
+        let read = ring.submit(ReadPicked::new(from.try_clone()?, &buffers))?;
+        ring.submit_all()?;
+        ring.detach(read);
+        to.write_all(b"early")?;
+        settle(&mut ring);
+        to.write_all(b"late")?;
+        let read = ring.submit(ReadPicked::new(from.try_clone()?, &buffers))?;
+        ring.submit_and_wait(1)?;
+        ring.reap(|_| ())?;
+        ring.detach(read);
+        assert_eq!(buffers.leased(), 0);
+        let many = ring.submit(ReadMulti::new(from, &buffers))?;
+        for _ in 0..3 {
+            to.write_all(b"many")?;
+            ring.submit_and_wait(1)?;
+            // Shown once, and dropped unread.
+            ring.reap(|_| ())?;
+        }
+        to.write_all(b"more")?;
+        let held = ring.next(&many)?.ok_or("data")??;
+        ring.detach(many);
+        to.write_all(b"still more")?;
+        drop(to);
+        settle(&mut ring);
+        assert_eq!((buffers.leased(), &held[..]), (1, &b"more"[..]));
+    }
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn end_of_file() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 2, 16);
+    for _ in 0..5 {
+        let (from, to) = pipe();
+        drop(to);
+        assert!(read_one(&mut ring, &from, &buffers).is_none());
+        let read = ring.submit(ReadPicked::new(File::open("/dev/null")?, &buffers))?;
+        assert!(ring.wait(read)?.result?.is_none());
+        let many = ring.submit(ReadMulti::new(from, &buffers))?;
+        assert!(ring.next(&many)?.is_none());
+        assert!(matches!(ring.wait(many)?.how, Ending::Eof));
+    }
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn enobufs() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 2, 2);
+    let (from, mut to) = pipe();
+    to.write_all(b"aabbccdd")?;
+    let many = ring.submit(ReadMulti::new(from, &buffers))?;
+    let mut held = Vec::new();
+    while let Some(lease) = ring.next(&many)? {
+        held.push(lease?);
+    }
+    assert_eq!(held.iter().map(|lease| &lease[..]).collect::<Vec<_>>(), [b"aa", b"bb"]);
+    let ended = ring.wait(many)?;
+    assert!(matches!(ended.how, Ending::NoBuffers));
+    assert!(!ended.how.wants_more());
+
+    let failed = try_one(&mut ring, &ended.fd, &buffers).expect_err("all are leased");
+    assert_eq!(failed.raw_os_error(), Some(libc::ENOBUFS));
+    held.remove(0);
+    let again = ring.submit(ReadMulti::new(ended.fd, &buffers))?;
+    assert_eq!(*ring.next(&again)?.ok_or("data")??, *b"cc", "the data had waited");
+    assert_eq!(*ring.next(&again)?.ok_or("data")??, *b"dd");
+    drop(to);
+    assert!(ring.next(&again)?.is_none());
+    assert!(matches!(ring.wait(again)?.how, Ending::Eof));
+    assert_eq!(held.iter().map(|lease| &lease[..]).collect::<Vec<_>>(), [b"bb"]);
+    held.clear();
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+/// More completions than the ring holds, while nobody takes any.
+fn overflow() -> Result<(), Failed> {
+    let mut ring = safe_ring(Setup::new(2));
+    let buffers = buffers(&mut ring, 16, 16);
+    let (mut from, mut to) = pipe();
+    let mut seen = Vec::new();
+    let (mut stops, mut next) = (0, 0_u8);
+    for _ in 0..3 {
+        let many = ring.submit(ReadMulti::new(from, &buffers))?;
+        for _ in 0..12 {
+            to.write_all(&[next])?;
+            ring.submit_and_wait(1)?; // Lets the kernel work, and takes nothing.
+            next += 1;
+        }
+        while let Some(lease) = ring.next(&many)? {
+            seen.extend_from_slice(&lease?);
+            // Until it stops; what came later waits in the pipe.
+            if seen.len() == usize::from(next) {
+                ring.cancel(&many)?;
+            }
+        }
+        let ended = ring.wait(many)?;
+        match ended.how {
+            Ending::Stopped => stops += 1,
+            Ending::Cancelled => {}
+            other => return Err(format!("{other:?}").into()),
+        }
+        from = ended.fd;
+    }
+    drop(to);
+    from.read_to_end(&mut seen)?;
+    assert_eq!(seen, (0..next).collect::<Vec<_>>(), "nothing is lost, and all is in order");
+    assert!(stops > 0, "the ring of 4 completions never overflowed");
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn cancelled() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 2, 16);
+    let (from, mut to) = pipe();
+    let many = ring.submit(ReadMulti::new(from, &buffers))?;
+    to.write_all(b"before")?;
+    ring.submit_and_wait(1)?;
+    assert!(matches!(ring.try_next(&many)?, Next::Item(Ok(lease)) if *lease == *b"before"));
+    assert!(matches!(ring.try_next(&many)?, Next::Pending));
+    ring.cancel(&many)?;
+    assert!(ring.next(&many)?.is_none());
+    let ended = ring.wait(many)?;
+    assert!(matches!(ended.how, Ending::Cancelled));
+    to.write_all(b"after")?;
+    assert_eq!(read_one(&mut ring, &ended.fd, &buffers).as_deref(), Some(&b"after"[..]));
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn cannot_be_polled() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 2, 16);
+    let many = ring.submit(ReadMulti::new(File::open("/proc/self/exe")?, &buffers))?;
+    assert!(ring.next(&many)?.is_none());
+    let Ending::Failed(error) = ring.wait(many)?.how else { panic!("it cannot be polled") };
+    assert_eq!(error.raw_os_error(), Some(libc::EBADFD));
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+/// A pipe, and what reads from it now.
+struct Source {
+    to: PipeWriter,
+    from: Option<PipeReader>,
+    many: Option<Ticket<ReadMulti<PipeReader>>>,
+}
+
+impl Source {
+    fn new() -> Self {
+        let (from, to) = pipe();
+        Self { to, from: Some(from), many: None }
+    }
+
+    /// Takes what has come, if anything has, or begins to read.
+    fn take(&mut self, ring: &mut Ring, buffers: &BufRing) -> Option<BufLease> {
+        let Some(many) = self.many.take() else {
+            let from = self.from.take().expect("it is here while nothing reads from it");
+            self.many = Some(ring.submit(ReadMulti::new(from, buffers)).expect("a free slot"));
+            ring.submit_all().expect("submit");
+            return None;
+        };
+        match ring.try_next(&many).expect("next") {
+            Next::Item(lease) => {
+                self.many = Some(many);
+                Some(lease.expect("a buffer"))
+            }
+            Next::Pending => {
+                self.many = Some(many);
+                None
+            }
+            Next::Ended => {
+                self.from = Some(ring.wait(many).expect("wait").fd);
+                None
+            }
+        }
+    }
+
+    /// Stops reading, one way or the other.
+    fn stop(&mut self, ring: &mut Ring, random: &mut Random) {
+        let Some(many) = self.many.take() else { return };
+        if random.below(2) == 0 {
+            ring.cancel(&many).expect("cancel");
+            self.many = Some(many);
+        } else {
+            ring.cancel(&many).expect("cancel");
+            ring.detach(many);
+            *self = Self::new();
+        }
+    }
+}
+
+/// BR1: whatever is read, held, dropped, cancelled and given up, a lease is nobody else's while it
+/// lives, and in the end every buffer is back.
+fn random_use() -> Result<(), Failed> {
+    for seed in 0..20 {
+        let mut ring = ring();
+        let buffers = buffers(&mut ring, 8, 16);
+        let mut random = Random(seed);
+        let mut sources: Vec<Source> = std::iter::repeat_with(Source::new).take(3).collect();
+        let mut held: Vec<(BufLease, u8)> = Vec::new();
+        for step in 0..400_u32 {
+            let source = &mut sources[random.below(3)];
+            match random.below(16) {
+                0..6 => {
+                    let len = 1 + random.below(24);
+                    source.to.write_all(&vec![0xff; len])?;
+                }
+                6..11 => {
+                    if let Some(mut lease) = source.take(&mut ring, &buffers) {
+                        assert!(lease.iter().all(|&byte| byte == 0xff), "seed {seed}, {step}");
+                        let mark = step.to_le_bytes()[0] & 0x7f;
+                        lease.fill(mark);
+                        held.push((lease, mark));
+                    }
+                }
+                11..15 if !held.is_empty() => {
+                    let (lease, mark) = held.swap_remove(random.below(held.len()));
+                    let untouched = lease.iter().all(|&byte| byte == mark);
+                    assert!(untouched, "BR1: seed {seed}, step {step}: {lease:?} for {mark}");
+                }
+                15 => source.stop(&mut ring, &mut random),
+                _ => drop(ring.reap(|_| ())?),
+            }
+            let places: BTreeSet<usize> =
+                held.iter().map(|(lease, _)| lease.as_ptr().addr()).collect();
+            assert_eq!(places.len(), held.len(), "BR1: seed {seed}, step {step}");
+        }
+        for source in sources {
+            source.many.into_iter().for_each(|many| {
+                ring.cancel(&many).expect("cancel");
+                ring.detach(many);
+            });
+        }
+        drop(held);
+        settle(&mut ring);
+        all_are_back(&mut ring, &buffers);
+    }
+    Ok(())
+}
+
+fn sent_on() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 2, 16);
+    let ((from, mut to), (mut end, on)) = (pipe(), pipe());
+    to.write_all(b"pass it on")?;
+    let lease = read_one(&mut ring, &from, &buffers).ok_or("data")?;
+    let write = ring.submit(Write::new(on, lease))?;
+    assert_eq!(buffers.leased(), 1, "the operation has it");
+    let (count, lease) = ring.wait(write)?.ok()?;
+    assert_eq!((count, &lease[..]), (10, &b"pass it on"[..]));
+    drop(lease);
+    let mut text = Vec::new();
+    end.read_to_end(&mut text)?;
+    assert_eq!(text, b"pass it on");
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn outlive_their_ring() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 4, 16);
+    let (from, mut to) = pipe();
+    to.write_all(b"still here")?;
+    let lease = read_one(&mut ring, &from, &buffers).ok_or("data")?;
+    // One in an output that nobody took, one in flight.
+    to.write_all(b"unread")?;
+    let unread = ring.submit(ReadPicked::new(from.try_clone()?, &buffers))?;
+    ring.submit_and_wait(1)?;
+    ring.reap(|_| ())?;
+    let pending = ring.submit(ReadPicked::new(from, &buffers))?;
+    ring.submit_all()?;
+    drop((unread, pending));
+    drop(ring);
+    assert_eq!((buffers.leased(), &lease[..]), (1, &b"still here"[..]));
+    drop(buffers);
+    assert_eq!(*lease, *b"still here");
+    drop(lease);
+    Ok(())
+}
+
+fn another_ring() -> Result<(), Failed> {
+    let (mut ring, mut other) = (ring(), safe_ring(Setup::new(4)));
+    let buffers = buffers(&mut ring, 2, 16);
+    let (from, mut to) = pipe();
+    to.write_all(b"mine")?;
+    let op = of_another_ring(other.submit(ReadPicked::new(from, &buffers)));
+    let read = ring.submit(op)?;
+    let outcome = ring.wait(read)?;
+    assert_eq!(outcome.result?.as_deref(), Some(&b"mine"[..]));
+    of_another_ring(other.submit(ReadMulti::new(outcome.fd, &buffers)));
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn numbers() -> Result<(), Failed> {
+    let mut ring = ring();
+    let (small, large) = (buffers(&mut ring, 1, 1), buffers(&mut ring, 8, 32));
+    let (from, mut to) = pipe();
+    to.write_all(b"abcdef")?;
+    let first = read_one(&mut ring, &from, &small).ok_or("data")?;
+    let rest = read_one(&mut ring, &from, &large).ok_or("data")?;
+    assert_eq!((&first[..], &rest[..]), (&b"a"[..], &b"bcdef"[..]));
+    drop(small);
+    // More rings of buffers than there are numbers, one after the other. The lease keeps its own.
+    for _ in 0..70_000 {
+        drop(ring.buf_ring(1, 16)?);
+    }
+    assert_eq!(*first, *b"a");
+    drop((first, rest));
+    all_are_back(&mut ring, &large);
+    Ok(())
+}
+
+fn no_size() -> Result<(), Failed> {
+    let mut ring = ring();
+    for (count, size) in [(0, 16), (3, 16), (1 << 16, 16), (u32::MAX, 16), (4, 0)] {
+        let refused = ring.buf_ring(count, size).expect_err("no kernel takes it");
+        assert!(refused.to_string().contains("1, 2, 4"), "{refused}");
+    }
+    let refused = ring.buf_ring(1 << 15, u32::MAX).expect_err("128 TiB");
+    assert!(matches!(refused, RegisterError::OutOfMemory { .. }), "{refused}");
+    match ring.buf_ring(4, 16) {
+        Ok(buffers) => all_are_back(&mut ring, &buffers),
+        Err(refused) => assert!(refused.to_string().ends_with("needs Linux 5.19")),
+    }
+    Ok(())
+}
+
+pub fn forked_child_drops() {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 4, 16);
+    let (from, mut to) = pipe();
+    to.write_all(b"the parent's").expect("write");
+    let lease = read_one(&mut ring, &from, &buffers).expect("data");
+    let read = ring.submit(ReadPicked::new(from, &buffers)).expect("submit");
+    ring.submit_all().expect("submit");
+    let mut shared = Some((ring, buffers, lease));
+    in_a_forked_child(|| {
+        let (ring, buffers, lease) = shared.take().expect("the child's own");
+        assert_eq!(*lease, *b"the parent's", "it has a copy");
+        drop((lease, buffers, ring));
+    });
+    let (mut ring, buffers, lease) = shared.take().expect("the child took its own");
+    assert_eq!((buffers.leased(), &lease[..]), (1, &b"the parent's"[..]));
+    to.write_all(b"data").expect("write");
+    let next = ring.wait(read).expect("wait").result.expect("read").expect("data");
+    assert_ne!(next.as_ptr().addr(), lease.as_ptr().addr());
+    assert_eq!((&next[..], &lease[..]), (&b"data"[..], &b"the parent's"[..]));
+    drop((next, lease));
+    all_are_back(&mut ring, &buffers);
+}
