@@ -8,27 +8,26 @@
 //! | 4 | both rings at four moments | whose a slot is, and what moves when |
 //! | 5 | what it took | enters per request |
 //!
-//! The memory that requests point to is owned by `support/loans.rs`; the only `unsafe` of this file
-//! is for NOPs, which point to nothing.
+//! Nothing here is `unsafe`: the ring owns buffers and files while the kernel has them (the file),
+//! or borrows them for the time of a scope (the echo).
 //!
 //! Linux 5.10. What is newer is used where it is there: SOCKET from 5.19, registered ring
 //! descriptors from 5.18. A ring of 16 entries fits a locked-memory limit of 64 KiB, the default of
 //! old kernels.
-#![allow(unsafe_code, reason = "pushes entries")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use annulus::capabilities::Source as LearnedBy;
-use annulus::sys::abi::Sqe;
+use annulus::op::Nop;
 use annulus::sys::flags::SetupFlags;
 use annulus::sys::index::Entries;
 use annulus::sys::opcode::{Opcode, RegisterOp};
-use annulus::{Capabilities, RawRing, Setup};
+use annulus::{Capabilities, Ring, Setup};
 use support::echo::{self, Connection};
 use support::picture::picture;
-use support::reading::{BLOCK, Source, Verdict};
+use support::reading::{BLOCK, Source};
 use support::{Arguments, Failure, Page};
 
 mod support;
@@ -60,10 +59,10 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     // First what can be told at once: whether the file can be read, and whether there is a ring.
     let source = match path {
         Some(path) => Source::open(&path)?,
-        None => open_our_own()?,
+        None => Source::open_our_own("quickstart.rs")?,
     };
     let here = Capabilities::detect()?;
-    let mut ring = Setup::new(DEPTH).build_raw()?;
+    let mut ring = Setup::new(DEPTH).build()?;
     let before = support::cpu_time();
 
     show_kernel(page, &here)?;
@@ -86,16 +85,6 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
         writeln!(page, "   {}", support::stats_line(stats, stats.sqes, cpu))?;
     }
     Ok(())
-}
-
-/// The source of this program if it is here, and may be read; else the program.
-fn open_our_own() -> Result<Source, Failure> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart.rs");
-    Source::open(&source).or_else(|_| {
-        let program = std::env::current_exe()
-            .map_err(|error| Failure::of("no PATH was given, and this program is hidden", error))?;
-        Source::open(&program)
-    })
 }
 
 /// Part 1: what this kernel can do.
@@ -144,15 +133,15 @@ fn show_count(
 }
 
 /// Part 1, continued: what `Setup::new` made.
-fn show_ring(page: &mut Page, ring: &mut RawRing) -> Result<(), Failure> {
+fn show_ring(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     let flags: Vec<_> = ring.flags().iter_names().map(|(name, _)| name).collect();
     let none = ["none"];
     page.list("   Setup::new    ", if flags.is_empty() { &none } else { &flags })?;
     writeln!(
         page,
         "   sizes          {} submission slots, {} completion slots",
-        ring.sq_entries(),
-        ring.cq_entries()
+        ring.raw().sq_entries(),
+        ring.raw().cq_entries()
     )?;
     match ring.register_ring_fd() {
         Ok(()) => writeln!(page, "   descriptor     registered, so that entering needs no look-up"),
@@ -163,7 +152,7 @@ fn show_ring(page: &mut Page, ring: &mut RawRing) -> Result<(), Failure> {
 /// Part 2: a file, by many reads at once.
 fn read_file(
     page: &mut Page,
-    ring: &mut RawRing,
+    ring: &mut Ring,
     here: &Capabilities,
     source: &Source,
 ) -> Result<(), Failure> {
@@ -182,16 +171,12 @@ fn read_file(
         report.reads,
         BLOCK >> 10
     )?;
-    let verdict = match report.verdict {
-        Verdict::Equal => "equal to what std reads, byte for byte",
-        Verdict::Fleeting => "not what std reads: this file is written anew for each reader",
-    };
-    writeln!(page, "   contents       {verdict}")?;
+    writeln!(page, "   contents       {}", report.verdict)?;
     writeln!(page, "   checksum       {:016x}", report.checksum)
 }
 
 /// Part 3: an echo of which both ends use the ring.
-fn run_echo(page: &mut Page, ring: &mut RawRing, here: &Capabilities) -> Result<(), Failure> {
+fn run_echo(page: &mut Page, ring: &mut Ring, here: &Capabilities) -> Result<(), Failure> {
     writeln!(page, "\n3. An echo over TCP, both ends on this ring\n")?;
     let failed = |failure| match failure {
         Failure::Failed(what) => Failure::of("the echo failed", what),
@@ -211,33 +196,29 @@ fn run_echo(page: &mut Page, ring: &mut RawRing, here: &Capabilities) -> Result<
     writeln!(page, "   requests       {requests} sends and receives; {enters} enters")
 }
 
-/// Part 4: three NOPs on a ring of four slots, at four moments.
+/// Part 4: three NOPs, and three more, on a ring of four slots.
 fn show_moments(page: &mut Page) -> Result<(), Failure> {
     writeln!(page, "\n4. Two rings at four moments, three NOPs long")?;
     writeln!(page, "   (us, kernel: who may touch the slot; h, t, w: head, tail, written)")?;
-    let mut ring = Setup::new(4).build_raw()?;
-    for user_data in 0..3 {
-        let nop = Sqe { opcode: Opcode::NOP, user_data, ..Sqe::ZERO };
-        // SAFETY: a NOP points to nothing (OP1).
-        unsafe { ring.push(nop) }?;
-    }
-    show_moment(page, &ring, "pushed: three slots are written, and the kernel sees none of it")?;
-    ring.flush();
-    show_moment(page, &ring, "flushed: the tail moved, and with it whose the slots are")?;
+    let mut ring = Setup::new(4).build()?;
+    let tickets = [ring.submit(Nop)?, ring.submit(Nop)?, ring.submit(Nop)?];
+    show_moment(page, &ring, "submitted: three slots are written, and the kernel sees none of it")?;
     support::submit_and_wait(&mut ring, 3)?;
     show_moment(page, &ring, "entered: the kernel took the entries and posted completions")?;
-    let mut popped = 0;
-    while ring.pop().is_some() {
-        popped += 1;
+    let reaped = ring.reap(|_| ())?;
+    show_moment(page, &ring, "reaped: the completions are copied out, their slots given back")?;
+    if reaped != 3 || tickets.into_iter().any(|ticket| ring.try_take(ticket).is_err()) {
+        return Err(Failure::Failed(format!("3 NOPs brought {reaped} completions")));
     }
-    show_moment(page, &ring, "popped: the completions are copied out, their slots given back")?;
-    if popped != 3 {
-        return Err(Failure::Failed(format!("3 NOPs brought {popped} completions")));
+    for _ in 0..3 {
+        let again = ring.submit(Nop)?;
+        ring.detach(again);
     }
-    Ok(())
+    show_moment(page, &ring, "submitted again: the indices go on, and the slots come round")
 }
 
-fn show_moment(page: &mut Page, ring: &RawRing, caption: &str) -> Result<(), Failure> {
+fn show_moment(page: &mut Page, ring: &Ring, caption: &str) -> Result<(), Failure> {
+    let ring = ring.raw();
     let sizes = Entries::new(ring.sq_entries()).zip(Entries::new(ring.cq_entries()));
     let (sq, cq) = sizes.expect("SQ2, CQ2: the sizes are powers of two");
     writeln!(page, "\n   {caption}\n{}", picture(&ring.positions(), sq, cq).trim_end())

@@ -38,18 +38,25 @@ impl Backlog {
         self.queue.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many are still to be shown.
+    pub(crate) fn count<U: Default>(&mut self, slab: &Slab<U>) -> usize {
+        self.drop_redeemed(slab);
         self.queue.len()
+    }
+
+    /// Drops what is of operations that were redeemed, or given up.
+    fn drop_redeemed<U: Default>(&mut self, slab: &Slab<U>) {
+        self.queue.retain(|kept| match slot_of(&kept.settled) {
+            Some(slot) => slab.is_tenant(slot, kept.tenant) && !slab.is_orphan(slot),
+            None => true,
+        });
     }
 
     /// Keeps `settled`. When there is no more room, first drops ends that were redeemed since.
     pub(crate) fn push<U: Default>(&mut self, slab: &mut Slab<U>, settled: Settled) {
         let tenant = slot_of(&settled).map_or(0, |slot| slab.tenant(slot));
         if self.queue.len() == self.queue.capacity() {
-            self.queue.retain(|kept| match slot_of(&kept.settled) {
-                Some(slot) => slab.is_tenant(slot, kept.tenant),
-                None => true,
-            });
+            self.drop_redeemed(slab);
         }
         if let Settled::Shot(slot, _) = settled {
             *slab.waiting(slot) += 1;

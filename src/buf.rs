@@ -7,9 +7,11 @@
 //!                                                       completion; nobody touches the owner
 //! ```
 //!
-//! Both traits are safe to implement. The ring calls [`IoBufMut::region_mut`] once, when the owner
-//! has its final address, and keeps that borrow: it neither moves nor touches the owner until the
-//! kernel is done (OP1). So an owner need not promise a stable address, and `[u8; 16]` will do.
+//! Both traits are safe to implement. The ring calls [`IoBufMut::region_mut`] when the owner has
+//! its final address, and keeps that borrow: it neither moves nor touches the owner until the
+//! kernel is done (OP1). So an owner need not promise a stable address, and `[u8; 16]` will do. (A
+//! crate that forbids `unsafe_code` cannot implement [`IoBufMut`], since that lint counts the
+//! declaration of an `unsafe fn`; it can wrap a buffer that does.)
 //!
 //! | buffer | the kernel reads | the kernel writes |
 //! |---|---|---|
@@ -161,13 +163,15 @@ fn transfer(len: usize) -> u32 {
 
 /// An owner of bytes that the kernel may read.
 pub trait IoBuf {
-    /// The bytes. Called once for each operation, when the owner is where it stays.
+    /// The bytes. Called when the owner is where it stays; and again, if the operation was moved
+    /// after all, because the ring was full.
     fn region(&self) -> Region<'_>;
 }
 
 /// An owner of bytes that the kernel may write.
 pub trait IoBufMut {
-    /// The bytes. Called once for each operation, when the owner is where it stays.
+    /// The bytes. Called when the owner is where it stays; and again, if the operation was moved
+    /// after all, because the ring was full.
     fn region_mut(&mut self) -> RegionMut<'_>;
 
     /// Takes note that the kernel has written the first `count` bytes of that region.

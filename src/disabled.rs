@@ -20,8 +20,8 @@ use annulus_sys::rings::Rings;
 
 use crate::denied::SetupError;
 use crate::lease::fork::Mark;
-use crate::register;
 use crate::raw::RawRing;
+use crate::register;
 use crate::ring::Ring;
 use crate::setup::Setup;
 

@@ -18,7 +18,7 @@ use annulus_sys::flags::Features;
 
 use crate::error::{EnterCause, EnterError};
 use crate::lease::buf_ring::Idle;
-use crate::ring::{Ring, is_transient};
+use crate::ring::Ring;
 
 /// How long to wait before what is left is cancelled again: a chain may have gone on.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -64,14 +64,15 @@ impl<U: Default> Ring<U> {
                 let _ = self.cancel_word(word);
             }
         }
-        let until = Instant::now() + self.linger;
+        let until = Instant::now().checked_add(self.linger);
         while self.slab.in_flight() > 0 {
             for word in self.slab.flying_words() {
                 if self.cancel_word(word).is_err() {
                     break;
                 }
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until
+                .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
             let waited = self.wait_a_little(left.min(AGAIN));
             self.backlog.clear();
             if waited.is_err() || left.is_zero() {
@@ -96,12 +97,12 @@ impl<U: Default> Ring<U> {
         };
         let pulled = self.pull(None);
         match entered.and(pulled) {
-            Err(error) if is_transient(error) => Ok(()),
             Err(EnterError { cause: EnterCause::OutOfRequests, .. }) => {
                 std::thread::sleep(Duration::from_millis(1));
                 Ok(())
             }
-            result => result,
+            Err(error) => self.bear(error),
+            Ok(()) => Ok(()),
         }
     }
 }

@@ -25,56 +25,25 @@
 //! A payload holds a live operation of the type that `kind` is of in every state but `free`.
 #![allow(unsafe_code, reason = "owns operations in memory that the kernel uses")]
 
-use std::alloc::{self, Layout};
-use std::mem::{self, ManuallyDrop, MaybeUninit};
+mod berth;
+mod payload;
+mod word;
+
+use std::mem;
 use std::ptr::NonNull;
 
-use annulus_sys::abi::{Cqe, Sqe};
+use annulus_sys::abi::Cqe;
 use annulus_sys::flags::CqeFlags;
 
 use crate::lease::{Brought, Source};
-use crate::op::{Brings, Done, Op, RingId, Shot, Shots};
+use crate::op::{Brings, Done, Op, Shot, Shots};
 use crate::ticket::Ticket;
 
-/// How many bytes an operation may have.
-pub(crate) const PAYLOAD: usize = 192;
-
-/// Whose a `user_data` word is: its upper two bits.
-pub(crate) mod kind {
-    /// Of the ring itself: cancels and wake-ups.
-    pub(crate) const OWN: u64 = 1 << 62;
-    /// A message from a `RingSender`.
-    pub(crate) const MESSAGE: u64 = 2 << 62;
-    /// Of an entry that was pushed raw.
-    pub(crate) const RAW: u64 = 3 << 62;
-    /// All of these bits. Those of an operation are zero.
-    pub(crate) const MASK: u64 = 3 << 62;
-}
-
-/// One generation, in a key.
-const LAP: u64 = 1 << 32;
-/// No slot, at the end of the free list.
-const NONE: u32 = u32::MAX;
-
-/// In the slot's half of a key: the slot is not in flight. No completion reaches a slot by a word
-/// with such a bit, since it lies beyond the last slot.
-const FREE: u64 = 1 << 30;
-pub(crate) const DONE: u64 = 1 << 29;
-/// In flight, and its completions need a closer look: see `mark`. They reach the slot by their word
-/// without this bit.
-const SPECIAL: u64 = 1 << 28;
-
-#[inline]
-pub(crate) fn low(word: u64) -> u32 {
-    let [a, b, c, d, ..] = word.to_le_bytes();
-    u32::from_le_bytes([a, b, c, d])
-}
-
-/// All that says what state a slot is in.
-const STATE: u64 = FREE | DONE | SPECIAL;
-
-/// In a completion that is not the last one, or that comes after the result.
-const CONTINUES: CqeFlags = CqeFlags::MORE.union(CqeFlags::NOTIF);
+#[cfg(test)]
+pub(crate) use payload::PAYLOAD;
+use payload::{Kind, NOTHING, Payloads};
+pub(crate) use word::{DONE, kind, low};
+use word::{FREE, LAP, NONE, SPECIAL, STATE};
 
 /// Something about an operation in flight that its last completion must look at.
 mod mark {
@@ -86,6 +55,9 @@ mod mark {
     pub(super) const NOTIFIED: u8 = 4;
 }
 
+/// In a completion that is not the last one, or that comes after the result.
+const CONTINUES: CqeFlags = CqeFlags::MORE.union(CqeFlags::NOTIF);
+
 /// Whether an operation may borrow, and so must end with its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -93,46 +65,6 @@ pub(crate) enum Life {
     Static,
     Scoped,
 }
-
-/// What a slot needs to know of an operation's type.
-#[derive(Debug)]
-struct Kind {
-    shots: Shots,
-    brings: Brings,
-    last_is_shot: fn(i32) -> bool,
-    /// Makes the output and drops it.
-    bury: unsafe fn(NonNull<Payload>, Done),
-}
-
-impl Kind {
-    const fn of<O: Op>() -> &'static Self {
-        const {
-            &Self {
-                shots: O::SHOTS,
-                brings: O::BRINGS,
-                last_is_shot: O::last_is_shot,
-                bury: bury::<O>,
-            }
-        }
-    }
-}
-
-/// What is in a slot that is not taken.
-const NOTHING: &Kind = Kind::of::<crate::op::Nop>();
-
-/// Makes the output of the operation at `payload`, and drops it.
-///
-/// # Safety
-///
-/// There must be one, of type `O`, and nobody else may use it after.
-unsafe fn bury<O: Op>(payload: NonNull<Payload>, done: Done) {
-    // SAFETY: as promised to `bury`.
-    let op = unsafe { payload.cast::<O>().read() };
-    drop(op.finish(done));
-}
-
-#[repr(C, align(64))]
-struct Payload([MaybeUninit<u8>; PAYLOAD]);
 
 /// Our side of a slot.
 #[derive(Debug)]
@@ -183,21 +115,11 @@ pub(crate) enum Settled {
     Nothing,
 }
 
-/// A slot that is set aside, with an operation in it that the kernel does not have yet. Dropped, it
-/// takes the operation out again, and drops it.
-pub(crate) struct Berth<'a, O: Op, U> {
-    slot: &'a mut Slot<U>,
-    /// The slot's key once it is in flight.
-    word: u64,
-    free: &'a mut u32,
-    in_flight: &'a mut u32,
-    payload: NonNull<O>,
-}
-
 impl<U: Default> Slot<U> {
-    /// Gives the slot back to the head of the list of `free` ones, for its next generation.
+    /// Gives the slot back to the head of the list of `free` ones, for its next generation. Runs no
+    /// code of the user's: the word stays, to be dropped when the operation is finished.
     #[inline]
-    fn release(&mut self, index: u32, free: &mut u32) -> U {
+    fn release(&mut self, index: u32, free: &mut u32) {
         // The next generation, and from done to free.
         self.key += LAP + FREE - DONE;
         if self.key & kind::OWN != 0 {
@@ -205,7 +127,6 @@ impl<U: Default> Slot<U> {
         }
         self.link = *free;
         *free = index;
-        mem::take(&mut self.user)
     }
 
     /// After 2^30 generations, the first again.
@@ -243,12 +164,6 @@ impl<U: Default> Slab<U> {
         };
         let slots = (0..count).map(slot).collect();
         Self { slots, payloads: Payloads::new(count), free: 0, in_flight: 0, stale: 0 }
-    }
-
-    /// Gives the slot back, and returns the user's word, to be dropped when all is well.
-    #[inline]
-    fn release(&mut self, index: u32) -> U {
-        self.slots[index as usize].release(index, &mut self.free)
     }
 
     /// Takes note of a completion that is the only one of an operation in flight: of what nearly
@@ -342,30 +257,6 @@ impl<U: Default> Slab<U> {
         }
     }
 
-    /// Moves `op` into a free slot. Gives it back when there is none.
-    ///
-    /// # Safety
-    ///
-    /// No lifetime in `O` may end before the slot is empty again.
-    #[inline]
-    pub(crate) unsafe fn moor<O: Op>(&mut self, op: O) -> Result<Berth<'_, O, U>, O> {
-        const {
-            assert!(
-                size_of::<O>() <= PAYLOAD,
-                "the operation is larger than a slot (192 bytes): put its buffers into a Box"
-            );
-            assert!(align_of::<O>() <= align_of::<Payload>(), "the operation is aligned too strictly");
-        }
-        let Self { slots, payloads, free, in_flight, .. } = self;
-        // Behind the last free slot stands a number that none has.
-        let Some(slot) = slots.get_mut(*free as usize) else { return Err(op) };
-        let payload = payloads.at(*free).cast::<O>();
-        // SAFETY: a free slot's payload is ours, and large enough, because that was just checked.
-        unsafe { payload.write(op) };
-        let word = slot.key ^ FREE;
-        Ok(Berth { slot, word, free, in_flight, payload })
-    }
-
     /// The output of the operation, if it has ended.
     #[inline]
     pub(crate) fn take<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
@@ -390,10 +281,13 @@ impl<U: Default> Slab<U> {
         // SAFETY: ended, so the kernel is done with it (OP1), and of this type, because only
         // `Berth::sail` makes tickets for this slab, and the ring compared its number (OP2).
         let op = unsafe { self.payloads.at(index).cast::<O>().read() };
-        let user = slot.release(index, &mut self.free);
-        drop(user);
+        slot.release(index, &mut self.free);
+        // Before the word is dropped, which may panic: an operation whose effect has come about
+        // must not be dropped as if it had not (OP3).
+        let output = op.finish(done);
+        drop(mem::take(&mut slot.user));
         drop(source);
-        Ok(op.finish(done))
+        Ok(output)
     }
 
     /// Gives up the claim: the output is dropped now, or when it comes.
@@ -424,10 +318,10 @@ impl<U: Default> Slab<U> {
         // Out of the slot, and the slot in order, before any code of the user's runs.
         // SAFETY: ended, so the kernel is done with it (OP1).
         let mut copy = unsafe { self.payloads.at(index).read() };
-        let user = self.release(index);
+        slot.release(index, &mut self.free);
         // SAFETY: the operation that the slot held, once, of the type that `kind` is of (OP2).
         unsafe { (kind.bury)(NonNull::from(&mut copy), done) };
-        drop(user);
+        drop(mem::take(&mut self.slots[index as usize].user));
     }
 
     /// Ends an operation whose entry was taken back, as if the kernel had cancelled it.
@@ -539,9 +433,8 @@ impl<U> Slab<U> {
 
     /// Marks every operation in flight of a scope as wanted by nobody, and returns their words.
     pub(crate) fn orphan_scope(&mut self) -> Vec<u64> {
-        let flying = |slot: &&mut Slot<U>| {
-            slot.key & (FREE | DONE) == 0 && slot.life == Life::Scoped
-        };
+        let flying =
+            |slot: &&mut Slot<U>| slot.key & (FREE | DONE) == 0 && slot.life == Life::Scoped;
         let orphans = self.slots.iter_mut().filter(flying).map(|slot| {
             slot.marks |= mark::ORPHAN;
             slot.key |= SPECIAL;
@@ -578,70 +471,6 @@ impl<U> Drop for Slab<U> {
     }
 }
 
-impl<O: Op, U: Default> Berth<'_, O, U> {
-    /// The entry, with its word. Called once.
-    #[inline]
-    pub(crate) fn prep(&mut self) -> Sqe {
-        // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
-        let op = unsafe { self.payload.as_mut() };
-        let sqe = op.prep();
-        Sqe { user_data: self.word, ..sqe }
-    }
-
-    /// Whether all that the operation names by number is of `ring`.
-    #[inline]
-    pub(crate) fn belongs_to(&mut self, ring: RingId) -> bool {
-        // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
-        let op = unsafe { self.payload.as_ref() };
-        if O::HAS_SOURCE {
-            self.slot.source = op.source();
-            if self.slot.source.as_ref().is_none_or(|source| source.ring() != ring) {
-                return false;
-            }
-        }
-        op.belongs_to(ring)
-    }
-
-    /// Takes the operation out again.
-    pub(crate) fn back(self) -> O {
-        let payload = self.payload;
-        mem::forget(self);
-        // SAFETY: the slot holds it, once, since the berth is forgotten; no entry names it (OP1).
-        unsafe { payload.read() }
-    }
-
-    /// The operation's entry is pushed: from now on only its last completion frees the slot.
-    #[inline]
-    pub(crate) fn sail(
-        self,
-        user: U,
-        life: Life,
-        ring: RingId,
-    ) -> Ticket<O> {
-        let mut berth = ManuallyDrop::new(self);
-        let Berth { slot, word, free, in_flight, .. } = &mut *berth;
-        slot.key = if matches!(O::SHOTS, Shots::One) { *word } else { *word | SPECIAL };
-        **free = slot.link;
-        slot.kind = Kind::of::<O>();
-        slot.marks = if matches!(O::SHOTS, Shots::One) { 0 } else { mark::MANY };
-        slot.life = life;
-        slot.pad = [0; 2];
-        slot.waiting = 0;
-        **in_flight += 1;
-        let ticket = Ticket::new(*word | DONE, ring);
-        let old = mem::replace(&mut slot.user, user);
-        drop(old);
-        ticket
-    }
-}
-
-impl<O: Op, U> Drop for Berth<'_, O, U> {
-    fn drop(&mut self) {
-        // SAFETY: the slot holds it, and no entry names it (OP1): its slot is still free.
-        unsafe { self.payload.drop_in_place() };
-    }
-}
-
 /// What a completion names, as something that is owned (OP3).
 fn bring(brings: Brings, source: Option<&Source>, cqe: Cqe) -> Brought {
     match (brings, source) {
@@ -649,40 +478,5 @@ fn bring(brings: Brings, source: Option<&Source>, cqe: Cqe) -> Brought {
         (Brings::Fd, _) => Brought::fd(cqe.res),
         (_, Some(source)) => source.bring(cqe),
         (_, None) => Brought::Nothing,
-    }
-}
-
-/// The memory of all operations.
-#[derive(Debug)]
-struct Payloads {
-    start: NonNull<Payload>,
-    layout: Layout,
-    leaked: bool,
-}
-
-impl Payloads {
-    fn new(count: u32) -> Self {
-        let layout = Layout::array::<Payload>(count.max(1) as usize).expect("2^20 slots fit");
-        // SAFETY: not of size 0, because there is one slot at least.
-        let start = unsafe { alloc::alloc(layout) };
-        let Some(start) = NonNull::new(start) else { alloc::handle_alloc_error(layout) };
-        Self { start: start.cast(), layout, leaked: false }
-    }
-
-    #[inline]
-    fn at(&self, slot: u32) -> NonNull<Payload> {
-        debug_assert!((slot as usize) < self.layout.size() / size_of::<Payload>());
-        // SAFETY: within the allocation, because callers take the number from the list of slots.
-        unsafe { self.start.add(slot as usize) }
-    }
-}
-
-impl Drop for Payloads {
-    fn drop(&mut self) {
-        if !self.leaked {
-            // SAFETY: allocated with this layout, and no request is in flight, or it were leaked
-            // (RG1).
-            unsafe { alloc::dealloc(self.start.as_ptr().cast(), self.layout) };
-        }
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! All of them belong to the ring that they are registered with, and outlive it: then they hold
 //! memory, and nothing else.
+#![allow(unsafe_code, reason = "takes a number for a descriptor")]
 
 pub(crate) mod buf_ring;
 mod error;
@@ -19,7 +20,7 @@ pub(crate) mod fixed_buf;
 pub(crate) mod fixed_file;
 pub(crate) mod fork;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 use annulus_sys::abi::Cqe;
@@ -108,9 +109,7 @@ pub enum Brought {
 
 impl Brought {
     /// The descriptor that a completion names, which is ours from now on.
-    #[allow(unsafe_code, reason = "takes a number for a descriptor")]
     pub(crate) fn fd(result: i32) -> Self {
-        use std::os::fd::FromRawFd;
         if result < 0 {
             return Self::Nothing;
         }

@@ -52,51 +52,51 @@
 #[doc(no_inline)]
 pub use annulus_sys as sys;
 
+mod backlog;
+pub mod buf;
 pub mod capabilities;
 pub mod chain;
 pub mod denied;
 mod disabled;
+mod end;
 mod enter;
 pub mod error;
+pub mod event;
 mod forecast;
 mod forward;
-pub mod inspect;
-mod notify;
-mod reap;
-mod register;
-mod backlog;
-pub mod buf;
-mod end;
-pub mod event;
 mod inflight;
+pub mod inspect;
 pub mod lease;
 pub mod link;
+mod notify;
 pub mod op;
 mod own;
 pub mod prep;
 pub mod raw;
+mod reap;
+mod register;
 pub mod ring;
 pub mod scope;
 pub mod sender;
-pub mod ticket;
 pub mod setup;
 pub mod split;
+pub mod ticket;
 mod wait;
 
 pub use capabilities::Capabilities;
 pub use denied::SetupError;
 pub use disabled::DisabledRing;
-pub use error::{EnterCause, EnterError, Woken};
-pub use inspect::Stats;
 pub use end::Undrained;
+pub use error::{EnterCause, EnterError, Woken};
 pub use event::Event;
+pub use inspect::Stats;
 pub use link::{ChainEnd, ChainOutcome, ChainTicket, Step, StepExt, Timed};
 pub use raw::RawRing;
 pub use ring::{Next, Ring};
 pub use scope::{Scope, ScopedChain, ScopedTicket};
 pub use sender::{RingSender, SendError};
-pub use ticket::{Rejected, Rejection, Ticket, Unfinished};
 pub use setup::Setup;
+pub use ticket::{Rejected, Rejection, Ticket, Unfinished};
 
 /// The README's example, so that it is compiled and run with the others.
 #[cfg(doctest)]

@@ -43,6 +43,7 @@
 #![allow(unsafe_code, reason = "hands the kernel what operations point to")]
 
 mod rows;
+mod submit;
 
 use std::fmt;
 use std::time::Duration;
@@ -51,12 +52,11 @@ use annulus_sys::abi::{Sqe, Timespec};
 use annulus_sys::flags::{SqeFlags, TimeoutFlags};
 
 use crate::chain::Chain;
-use crate::error::EnterCause;
 use crate::inflight::{Life, Slab};
 use crate::op::{Done, Op, RingId};
 use crate::prep;
 use crate::ring::Ring;
-use crate::ticket::{Rejected, Rejection, Ticket, Unfinished};
+use crate::ticket::Ticket;
 
 mod sealed {
     pub trait Step {}
@@ -219,6 +219,7 @@ impl<O: Op> Step for O {
     }
 
     fn raw<U: Default>(ring: &Ring<U>, ticket: &Ticket<O>) -> Option<i32> {
+        ring.check(ticket);
         ring.slab.is_done(ticket).then(|| ring.slab.result(ticket.slot()))
     }
 
@@ -301,6 +302,8 @@ impl<O: Op> Step for Within<O> {
         ring: &mut Ring<U>,
         TimedTicket { op, clock }: TimedTicket<O>,
     ) -> Result<Timed<O::Output>, TimedTicket<O>> {
+        ring.check(&op);
+        ring.check(&clock);
         if !ring.slab.is_done(&op) || !ring.slab.is_done(&clock) {
             return Err(TimedTicket { op, clock });
         }
@@ -334,6 +337,7 @@ impl<U: Default> Boarding<'_, U> {
             unreachable!("slots were counted before the chain was begun");
         };
         assert!(berth.belongs_to(self.ring), "the operation changed its mind about its ring");
+        let user = U::default(); // May panic, as all code of the caller's.
         let sqe = berth.prep();
         let sqe = Sqe { flags: sqe.flags | flags, ..sqe };
         let slots = self.slots.as_mut().expect("the chain is not handed over yet");
@@ -341,8 +345,9 @@ impl<U: Default> Boarding<'_, U> {
         // the last completion, as promised to `Op` (OP1).
         let pushed = unsafe { slots.push(sqe) };
         assert!(pushed.is_ok(), "SQ2: entries were set aside for the whole chain");
-        let ticket = berth.sail(U::default(), self.life, self.ring);
+        let (ticket, old) = berth.sail(user, self.life, self.ring);
         self.slab.follow(ticket.slot(), self.last.replace(ticket.slot()));
+        drop(old);
         ticket
     }
 }
@@ -424,79 +429,5 @@ impl<L: Linked> ChainTicket<L> {
 impl<L: Linked> fmt::Debug for ChainTicket<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChainTicket").finish_non_exhaustive()
-    }
-}
-
-impl<U: Default> Ring<U> {
-    /// Hands a chain over: each step begins when the one before allows it. It enters the kernel
-    /// with the next [`submit_all`](Self::submit_all) or wait, as one.
-    ///
-    /// # Errors
-    ///
-    /// [`Rejected`] gives the whole chain back, with the reason.
-    pub fn submit_chain<L: Linked + 'static>(
-        &mut self,
-        chain: L,
-    ) -> Result<ChainTicket<L>, Rejected<L>> {
-        // SAFETY: `'static`, so that it may stay in its slots for ever (OP1).
-        unsafe { self.place_chain(chain, Life::Static) }
-    }
-
-    /// # Safety
-    ///
-    /// No lifetime in `L` may end before its slots are empty again.
-    pub(crate) unsafe fn place_chain<L: Linked>(
-        &mut self,
-        chain: L,
-        life: Life,
-    ) -> Result<ChainTicket<L>, Rejected<L>> {
-        let reject = |op, why| Err(Rejected { op, user: (), why });
-        let (count, entries) = (L::ENTRIES, self.raw.sq_entries());
-        if count > entries {
-            return reject(chain, Rejection::Chain { count, entries });
-        }
-        if !chain.belongs_to(self.id) {
-            return reject(chain, Rejection::OtherRing);
-        }
-        if !self.slab.has_vacant(count) {
-            return reject(chain, Rejection::Slots);
-        }
-        let Self { raw, slab, id, .. } = self;
-        let slots = match raw.reserve(count) {
-            Ok(slots) => slots,
-            Err(error) if error.cause == EnterCause::OutOfRequests => {
-                return reject(chain, Rejection::Queue);
-            }
-            Err(error) => return reject(chain, Rejection::Enter(error)),
-        };
-        let mut aboard = Boarding { slab, slots: Some(slots), ring: *id, life, last: None };
-        // SAFETY: as promised to `place_chain`.
-        let tickets = unsafe { chain.board(&mut aboard) };
-        if let Some(slots) = aboard.slots.take() {
-            slots.commit();
-        }
-        Ok(ChainTicket(tickets))
-    }
-
-    /// Waits until every step of the chain has completed, and returns their outputs, and how far it
-    /// came. What else completes in the meantime is kept for [`reap`](Self::reap).
-    ///
-    /// # Errors
-    ///
-    /// [`Unfinished`] gives the tickets back, when the kernel cannot go on.
-    pub fn wait_chain<L: Linked>(
-        &mut self,
-        tickets: ChainTicket<L>,
-    ) -> Result<ChainOutcome<L::Outputs>, Unfinished<ChainTicket<L>>> {
-        loop {
-            match L::state(self, &tickets.0) {
-                Ok(end) => return Ok(ChainOutcome { outputs: L::take(self, tickets.0), end }),
-                Err(slot) => {
-                    if let Err(why) = self.turn(slot, None) {
-                        return Err(Unfinished { ticket: tickets, why });
-                    }
-                }
-            }
-        }
     }
 }

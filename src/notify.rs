@@ -15,8 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::CqRingFlags;
 
-use crate::register::{self, Signals};
 use crate::raw::RawRing;
+use crate::register::{self, Signals};
 
 impl RawRing {
     /// Registers the ring's descriptor with this thread, so that entering needs no look-up of it.

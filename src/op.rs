@@ -14,24 +14,30 @@
 //! | family | operations |
 //! |---|---|
 //! | [`nop`] | [`Nop`] |
-//! | [`file`] | [`Read`], [`Write`] |
+//! | [`file`](mod@file) | [`Read`], [`Write`] |
 //! | [`vectored`] | [`ReadV`], [`WriteV`] |
 //! | [`durable`] | [`Fsync`], [`Fallocate`], [`Ftruncate`] |
-//! | [`fs`], [`close`] | [`OpenAt`], [`OpenAt2`], [`Statx`], [`Close`] |
+//! | [`fs`], [`close`] | [`OpenAt`], [`OpenAt2`], [`Close`] |
+//! | [`stat`] | [`Statx`] |
 //! | [`fixed`] | [`ReadFixed`], [`WriteFixed`] |
 //! | [`picked`] | [`ReadPicked`], [`ReadMulti`] |
-//! | [`direct`] | [`InsertFile`] |
+//! | [`direct`] | [`Direct`], [`InsertFile`] |
 //! | [`net`] | [`Socket`], [`Bind`], [`Listen`], [`Accept`], [`Connect`], [`Shutdown`] |
 //! | [`stream`] | [`Send`], [`SendTo`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
 //! | [`multi`] | [`AcceptMulti`], [`RecvMulti`] |
 //! | [`zerocopy`] | [`SendZc`], [`SendMsgZc`] |
+//! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
+//! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
+//! | [`cancel`] | [`Cancel`], [`CancelFd`] |
+//! | [`msg`] | [`Message`] |
 //!
 //! Keeps OP1 on the operation's side. Leaves to others: the slot, the entry's `user_data`, and when
 //! the last completion has come.
 #![allow(unsafe_code, reason = "defines the contract of those who write entries")]
 
 pub mod addr;
+pub mod cancel;
 pub mod close;
 pub mod direct;
 pub mod durable;
@@ -40,15 +46,17 @@ mod exact;
 pub mod file;
 pub mod fixed;
 pub mod fs;
-pub mod how;
 pub mod message;
+pub mod msg;
 pub mod multi;
 pub mod net;
 pub mod nop;
 pub mod picked;
+pub mod poll;
 pub mod stat;
 pub mod stream;
 mod target;
+pub mod time;
 pub mod vectored;
 pub mod zerocopy;
 
@@ -62,22 +70,25 @@ use annulus_sys::flags::{CqeFlags, SqeFlags};
 use crate::lease::{Brought, BufLease, FixedFile, Source};
 
 pub use addr::{Address, Destination};
+pub use cancel::{Cancel, CancelFd, CancelOutcome, UpdateOutcome};
 pub use close::Close;
-pub use direct::InsertFile;
+pub use direct::{Direct, InsertFile};
 pub use durable::{Fallocate, Fsync, Ftruncate, Room};
 pub use ending::{Ended, Ending};
 pub use file::{Offset, Read, RwFlags, Write};
 pub use fixed::{ReadFixed, WriteFixed};
-pub use fs::{Cwd, Dir, Freshness, OpenAt, OpenAt2, Statx};
-pub use how::{How, Mode};
+pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
 pub use message::{Envelope, Received, RecvMsg, SendMsg};
+pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::Nop;
 pub use picked::{ReadMulti, ReadPicked};
-pub use stat::{DioAlign, FileKind, Stat, StatMask, Timestamp};
+pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
+pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
 pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;
+pub use time::{Clock, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate};
 pub use vectored::{Gather, ReadV, Scatter, WriteV};
 pub use zerocopy::{SendMsgZc, SendZc, Sent};
 

@@ -13,6 +13,7 @@
 //!
 //! Leaves to others: pushing the entries (`ring`), and who sends (`sender`).
 
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -38,6 +39,17 @@ pub(crate) struct Own {
     /// gone, since an entry may name it.
     eventfd: Option<Arc<OwnedFd>>,
     poll: Poll,
+    /// Messages that were taken from the mailbox, all that there were.
+    inbox: VecDeque<u64>,
+    showing: Showing,
+}
+
+/// Whether messages are being shown that were taken from the mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Showing {
+    #[default]
+    No,
+    Yes,
 }
 
 /// Whether the mailbox is watched.
@@ -123,11 +135,20 @@ impl Own {
         self.eventfd.is_some()
     }
 
-    /// The oldest message that is not a completion.
+    /// The oldest message that is not a completion, of those that were there when this was called
+    /// first, or first after it said `None`: so that senders who never pause are not served for
+    /// ever.
     pub(crate) fn next_mail(&mut self) -> Option<u64> {
         if !self.has_mail() {
             return None;
         }
-        self.mailbox.as_ref()?.take()
+        if self.showing == Showing::No
+            && let Some(mailbox) = &self.mailbox
+        {
+            mailbox.empty_into(&mut self.inbox);
+        }
+        let message = self.inbox.pop_front();
+        self.showing = if message.is_some() { Showing::Yes } else { Showing::No };
+        message
     }
 }

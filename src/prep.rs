@@ -15,20 +15,18 @@ mod file;
 mod fixed;
 mod fs;
 mod net;
-mod picked;
 mod ring;
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::opcode::Opcode;
 
 pub use file::{fallocate, fsync, ftruncate, read, readv, write, writev};
-pub use fixed::{files_update, read_fixed, write_fixed};
+pub use fixed::{files_update, read_fixed, read_multishot, read_picked, write_fixed};
 pub use fs::{close, openat, openat2, statx};
 pub use net::{
     accept, bind, connect, listen, recv, recv_picked, recvmsg, send, send_to, send_zc, sendmsg,
     sendmsg_zc, shutdown, socket,
 };
-pub use picked::{read_multishot, read_picked};
 pub use ring::{
     cancel, cancel_fd, cancel_opcode, cancel_word, link_timeout, msg_ring, poll_add,
     poll_multishot, poll_remove, poll_update, timeout, timeout_remove, timeout_update,

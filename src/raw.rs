@@ -57,8 +57,8 @@ use crate::forecast::Forecast;
 use crate::split::{Reaper, Submitter};
 use crate::wait::{Bound, most_awaited};
 
-/// What a caller of [`RawRing::enter`] may say. The other flags say what the argument is, or how the
-/// ring is named.
+/// What a caller of [`RawRing::enter`] may say. The other flags say what the argument is, or how
+/// the ring is named.
 const ENTER_FLAGS: EnterFlags = EnterFlags::GETEVENTS
     .union(EnterFlags::SQ_WAKEUP)
     .union(EnterFlags::SQ_WAIT)

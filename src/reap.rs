@@ -102,7 +102,7 @@ impl RawRing {
     /// After a drain that took `count`, and `total` with those before: whether the kernel was asked
     /// for more.
     #[inline]
-    fn may_bring_more(
+    pub(crate) fn may_bring_more(
         &mut self,
         total: u32,
         count: u32,

@@ -47,25 +47,28 @@
 //! ```
 #![allow(unsafe_code, reason = "hands the kernel what operations point to")]
 
-use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+mod reaping;
+mod waiting;
 
-use annulus_sys::abi::{Cqe, Sqe};
-use annulus_sys::errno::Errno;
+use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use annulus_sys::abi::Sqe;
 use annulus_sys::sq::Full;
 
 use crate::backlog::Backlog;
-use crate::error::{EnterCause, EnterError, Woken};
-use crate::event::{Event, result_of};
-use crate::inflight::{Life, Settled, Slab};
+use crate::error::{EnterCause, EnterError};
+use crate::inflight::{Life, Slab};
 use crate::lease::fork::Mark;
 use crate::lease::{Registered, buf_ring};
-use crate::op::{Multishot, Op, RingId, Shots};
+use crate::op::{Op, RingId, Shots};
 use crate::own::Own;
 use crate::prep;
 use crate::raw::RawRing;
-use crate::ticket::{Rejected, Rejection, Ticket, Unfinished};
+use crate::ticket::{Rejected, Rejection, Ticket};
+
+pub use waiting::Next;
 
 /// How long dropping a ring waits for what is in flight.
 const LINGER: Duration = Duration::from_secs(1);
@@ -161,7 +164,9 @@ impl<U: Default> Ring<U> {
             // SAFETY: as promised to `place`.
             return unsafe { self.place_after_all(op, user, life) };
         }
-        Ok(berth.sail(user, life, *id))
+        let (ticket, old) = berth.sail(user, life, *id);
+        drop(old);
+        Ok(ticket)
     }
 
     /// [`place`](Self::place), where the submission ring was full.
@@ -195,113 +200,6 @@ impl<U: Default> Ring<U> {
         self.raw.submit()
     }
 
-    /// Hands everything over, and waits until at least `want` events can be reaped.
-    ///
-    /// # Errors
-    ///
-    /// [`EnterError`]: [`EnterCause::NothingComing`] when that many can never come, and
-    /// [`EnterCause::Interrupted`] when a signal ended the wait.
-    #[inline]
-    pub fn submit_and_wait(&mut self, want: u32) -> Result<u32, EnterError> {
-        if self.backlog.is_empty() && self.own.is_quiet() {
-            return self.raw.submit_and_wait(want);
-        }
-        self.wait_for_events(want, None).map(|(submitted, _)| submitted)
-    }
-
-    /// As [`submit_and_wait`](Self::submit_and_wait), for at most `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As [`submit_and_wait`](Self::submit_and_wait). Needs Linux 5.11.
-    pub fn submit_and_wait_timeout(
-        &mut self,
-        want: u32,
-        timeout: Duration,
-    ) -> Result<(u32, Woken), EnterError> {
-        if self.backlog.is_empty() && self.own.is_quiet() {
-            return self.raw.submit_and_wait_timeout(want, timeout);
-        }
-        self.wait_for_events(want, Some(timeout))
-    }
-
-    /// Where some completions are none of the caller's: waits for one at a time, and keeps them.
-    fn wait_for_events(
-        &mut self,
-        want: u32,
-        timeout: Option<Duration>,
-    ) -> Result<(u32, Woken), EnterError> {
-        let until = timeout.map(|timeout| Instant::now() + timeout);
-        let mut submitted = self.submit_all()?;
-        loop {
-            self.pull(None)?;
-            if self.backlog.len() >= want as usize {
-                return Ok((submitted, Woken::Ready));
-            }
-            self.serve();
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Ok((submitted, Woken::TimedOut));
-            }
-            submitted += match left {
-                None => self.raw.submit_and_wait(1)?,
-                Some(left) => self.raw.submit_and_wait_timeout(1, left)?.0,
-            };
-        }
-    }
-
-    /// Shows every completion there is to `each`, and returns how many. Each is consumed, and its
-    /// slot in order, before `each` sees it: so `each` may panic, and nothing is lost or repeated.
-    ///
-    /// # Errors
-    ///
-    /// [`EnterError`] from asking for what the kernel holds back; `each` has seen what came before.
-    #[inline]
-    pub fn reap(&mut self, mut each: impl FnMut(Event<'_, U>)) -> Result<u32, EnterError> {
-        let mut count = 0;
-        if !self.backlog.is_empty() {
-            count = self.reap_backlog(&mut each);
-        }
-        let Self { raw, slab, own, .. } = self;
-        count += raw.drain(|cqe| {
-            if let Some((slot, user)) = slab.settle_plain(cqe) {
-                return each(Event::Ended { user, slot, result: result_of(cqe.res) });
-            }
-            let settled = slab.settle_parts(cqe.user_data, cqe.res, cqe.flags.bits());
-            show(slab, own, settled, &mut each);
-        })?;
-        if own.has_mail() {
-            while let Some(message) = own.next_mail() {
-                each(Event::Message(message));
-                count += 1;
-            }
-        }
-        self.serve();
-        Ok(count)
-    }
-
-    /// Shows what was kept.
-    #[cold]
-    fn reap_backlog(&mut self, each: &mut impl FnMut(Event<'_, U>)) -> u32 {
-        let mut count = 0;
-        while let Some(settled) = self.backlog.pop(&mut self.slab) {
-            show(&mut self.slab, &mut self.own, settled, each);
-            count += 1;
-        }
-        count
-    }
-
-    /// Takes every completion there is, and keeps what is to be shown or taken later. The end of
-    /// the operation in slot `quiet` is not kept: its ticket is about to be redeemed.
-    pub(crate) fn pull(&mut self, quiet: Option<u32>) -> Result<(), EnterError> {
-        let Self { raw, slab, backlog, own, .. } = self;
-        raw.drain(|cqe| keep(slab, backlog, own, cqe, quiet))?;
-        while let Some(message) = own.next_mail() {
-            backlog.push(slab, Settled::Message(message));
-        }
-        Ok(())
-    }
-
     /// The output of the operation, if its last completion was taken already: by
     /// [`reap`](Self::reap) or in a wait.
     ///
@@ -319,129 +217,6 @@ impl<U: Default> Ring<U> {
             self.backlog.forget(&mut self.slab, ticket.slot());
         }
         self.slab.take(ticket)
-    }
-
-    /// Waits until the operation has completed, however long, and returns its output. What else
-    /// completes in the meantime is kept for [`reap`](Self::reap). A signal does not end the wait.
-    ///
-    /// # Errors
-    ///
-    /// [`Unfinished`] gives the ticket back, when the kernel cannot go on.
-    ///
-    /// # Panics
-    ///
-    /// When the ticket is of another ring.
-    #[inline]
-    pub fn wait<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Unfinished<Ticket<O>>> {
-        self.wait_until(ticket, None)
-    }
-
-    /// As [`wait`](Self::wait), for at most `timeout`. The operation goes on: wait again, or
-    /// [`cancel`](Self::cancel) it.
-    ///
-    /// # Errors
-    ///
-    /// [`Unfinished`] gives the ticket back; [`EnterCause::TimedOut`] when the time is up.
-    ///
-    /// # Panics
-    ///
-    /// When the ticket is of another ring.
-    pub fn wait_timeout<O: Op>(
-        &mut self,
-        ticket: Ticket<O>,
-        timeout: Duration,
-    ) -> Result<O::Output, Unfinished<Ticket<O>>> {
-        self.wait_until(ticket, Some(Instant::now() + timeout))
-    }
-
-    fn wait_until<O: Op>(
-        &mut self,
-        mut ticket: Ticket<O>,
-        until: Option<Instant>,
-    ) -> Result<O::Output, Unfinished<Ticket<O>>> {
-        loop {
-            ticket = match self.try_take(ticket) {
-                Ok(output) => return Ok(output),
-                Err(ticket) => ticket,
-            };
-            if let Err(why) = self.turn(ticket.slot(), until) {
-                return match self.try_take(ticket) {
-                    Ok(output) => Ok(output),
-                    Err(ticket) => Err(Unfinished { ticket, why }),
-                };
-            }
-        }
-    }
-
-    /// One turn of a wait: enters if nothing is ready, then takes what is.
-    pub(crate) fn turn(&mut self, slot: u32, until: Option<Instant>) -> Result<(), EnterError> {
-        self.serve();
-        if self.raw.ready() == 0 {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let entered = match left {
-                None => self.raw.submit_and_wait(1).map(|_| Woken::Ready),
-                Some(left) => self.raw.submit_and_wait_timeout(1, left).map(|(_, woken)| woken),
-            };
-            match entered {
-                Ok(Woken::Ready) => {}
-                Ok(Woken::TimedOut) => {
-                    self.pull(Some(slot))?;
-                    return Err(EnterError::new(0, EnterCause::TimedOut));
-                }
-                Err(error) if is_transient(error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.pull(Some(slot))
-    }
-
-    /// Takes the next completion of an operation that completes many times, waiting for it if it
-    /// must. `None`: it has ended, and its ticket tells how.
-    ///
-    /// # Errors
-    ///
-    /// [`EnterError`] from waiting; nothing is lost.
-    ///
-    /// # Panics
-    ///
-    /// When the ticket is of another ring.
-    pub fn next<O: Multishot>(&mut self, ticket: &Ticket<O>) -> Result<Option<O::Item>, EnterError> {
-        loop {
-            match self.try_next(ticket)? {
-                Next::Item(item) => return Ok(Some(item)),
-                Next::Ended => return Ok(None),
-                Next::Pending => self.turn(ticket.slot(), None)?,
-            }
-        }
-    }
-
-    /// Takes the next completion of an operation that completes many times, if it has come. Never
-    /// waits.
-    ///
-    /// # Errors
-    ///
-    /// [`EnterError`] from asking for what the kernel holds back; nothing is lost.
-    ///
-    /// # Panics
-    ///
-    /// When the ticket is of another ring.
-    pub fn try_next<O: Multishot>(
-        &mut self,
-        ticket: &Ticket<O>,
-    ) -> Result<Next<O::Item>, EnterError> {
-        self.check(ticket);
-        if let Some(shot) = self.backlog.next_of(&mut self.slab, ticket.slot()) {
-            return Ok(Next::Item(O::item(shot)));
-        }
-        if self.slab.is_done(ticket) {
-            return Ok(Next::Ended);
-        }
-        self.pull(None)?;
-        Ok(match self.backlog.next_of(&mut self.slab, ticket.slot()) {
-            Some(shot) => Next::Item(O::item(shot)),
-            None if self.slab.is_done(ticket) => Next::Ended,
-            None => Next::Pending,
-        })
     }
 
     /// Asks the kernel to cancel the operation. It completes all the same, perhaps with success:
@@ -537,27 +312,16 @@ impl<U: Default> Ring<U> {
 
     /// Does what the ring has to do for itself.
     #[inline]
-    fn serve(&mut self) {
+    pub(crate) fn serve(&mut self) {
         if self.own.has_work() {
             self.serve_sender();
         }
     }
 
     #[inline]
-    fn check<O>(&self, ticket: &Ticket<O>) {
+    pub(crate) fn check<O>(&self, ticket: &Ticket<O>) {
         assert!(ticket.ring() == self.id, "OP2: a ticket of {} on {}", ticket.ring(), self.id);
     }
-}
-
-/// What [`Ring::try_next`] found.
-#[derive(Debug)]
-pub enum Next<T> {
-    /// The next item.
-    Item(T),
-    /// Nothing yet.
-    Pending,
-    /// The operation has ended; its ticket tells how.
-    Ended,
 }
 
 /// Submits what fills the ring.
@@ -571,66 +335,10 @@ fn make_room(raw: &mut RawRing) -> Result<(), Rejection> {
     }
 }
 
-/// Shows one settled completion.
-#[cold]
-fn show<U: Default>(
-    slab: &mut Slab<U>,
-    own: &mut Own,
-    settled: Settled,
-    each: &mut impl FnMut(Event<'_, U>),
-) {
-    let mut ended = None;
-    match settled {
-        Settled::Ended(slot) => ended = Some(slot),
-        Settled::Shot(slot, shot) => each(Event::Shot { user: slab.user(slot), slot, shot }),
-        Settled::Last(slot, shot) => {
-            each(Event::Shot { user: slab.user(slot), slot, shot });
-            ended = Some(slot);
-        }
-        Settled::Message(message) => each(Event::Message(message)),
-        Settled::Raw(cqe) => each(Event::Raw(cqe)),
-        Settled::Own(word) => own.completed(word),
-        Settled::Nothing => {}
-    }
-    if let Some(slot) = ended {
-        let result = result_of(slab.result(slot));
-        each(Event::Ended { user: slab.user(slot), slot, result });
-    }
-}
-
-/// Settles `cqe`, and keeps what is to be shown or taken later.
-fn keep<U: Default>(
-    slab: &mut Slab<U>,
-    backlog: &mut Backlog,
-    own: &mut Own,
-    cqe: Cqe,
-    quiet: Option<u32>,
-) {
-    match slab.settle(cqe) {
-        Settled::Own(word) => own.completed(word),
-        Settled::Nothing => {}
-        Settled::Ended(slot) if quiet == Some(slot) => {}
-        Settled::Last(slot, shot) => {
-            backlog.push(slab, Settled::Shot(slot, shot));
-            if quiet != Some(slot) {
-                backlog.push(slab, Settled::Ended(slot));
-            }
-        }
-        settled => backlog.push(slab, settled),
-    }
-}
-
-/// Whether entering again can help: a signal came, or the kernel wants completions taken first.
-pub(crate) fn is_transient(error: EnterError) -> bool {
-    matches!(
-        error.cause,
-        EnterCause::Interrupted | EnterCause::CompletionsPending | EnterCause::ReadyFirst { .. }
-    )
-}
-
 /// A number that no other ring of this process has, or ever will.
 fn next_id() -> RingId {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    let next = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1));
-    RingId(next.expect("OP2: 2^32 rings were made, and their numbers are used up"))
+    static LAST: Mutex<u32> = Mutex::new(0);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    *last = last.checked_add(1).expect("OP2: 2^32 rings were made, and their numbers are used up");
+    RingId(*last)
 }

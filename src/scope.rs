@@ -45,7 +45,7 @@ use std::time::Duration;
 use crate::error::EnterError;
 use crate::inflight::Life;
 use crate::link::{ChainOutcome, ChainTicket, Linked};
-use crate::op::Op;
+use crate::op::{Multishot, Op};
 use crate::ring::Ring;
 use crate::ticket::{Rejected, Ticket, Unfinished};
 
@@ -93,8 +93,7 @@ impl<U: Default> Ring<U> {
     ) -> T {
         let ring = NonNull::from(self);
         let drain = Drain(ring);
-        let mut scope =
-            Scope { ring, scope: PhantomData, env: PhantomData, borrow: PhantomData };
+        let mut scope = Scope { ring, scope: PhantomData, env: PhantomData, borrow: PhantomData };
         let result = f(&mut scope);
         drop(drain);
         result
@@ -103,6 +102,8 @@ impl<U: Default> Ring<U> {
     /// Waits until no operation of the scope is in flight, and empties their slots.
     fn drain_scope(&mut self) {
         loop {
+            // First, while the slots are still theirs: nobody can take these any more.
+            self.backlog.forget_scope(&mut self.slab);
             let words = self.slab.orphan_scope();
             if words.is_empty() {
                 break;
@@ -117,7 +118,6 @@ impl<U: Default> Ring<U> {
                 process::abort();
             }
         }
-        self.backlog.forget_scope(&mut self.slab);
         self.slab.clear_scope();
     }
 }
@@ -238,6 +238,18 @@ impl<'scope, U: Default> Scope<'scope, '_, U> {
         ticket: ScopedTicket<'scope, O>,
     ) -> Result<O::Output, ScopedTicket<'scope, O>> {
         self.ring().try_take(ticket.ticket).map_err(ScopedTicket::new)
+    }
+
+    /// As [`Ring::next`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::next`].
+    pub fn next<O: Multishot + 'scope>(
+        &mut self,
+        ticket: &ScopedTicket<'scope, O>,
+    ) -> Result<Option<O::Item>, EnterError> {
+        self.ring().next(&ticket.ticket)
     }
 
     /// As [`Ring::cancel`].

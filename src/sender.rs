@@ -110,9 +110,9 @@ enum Way {
     Queue(Queue, Option<Arc<Base>>),
 }
 
-/// Messages that wait for the ring's thread. While the lock is held and nobody is at it, the
-/// eventfd is readable if and only if there are any: so a poll on it comes neither too late nor in
-/// vain, whenever it is armed.
+/// Messages that wait for the ring's thread. Whenever the lock is free, the eventfd is readable if
+/// and only if there are any: so a poll on it completes neither too late nor in vain, whenever it
+/// is armed.
 #[derive(Debug)]
 struct Queue {
     messages: Mutex<VecDeque<u64>>,
@@ -148,16 +148,17 @@ impl Queue {
         Ok(())
     }
 
-    fn pop(&self) -> Option<u64> {
+    /// Moves all messages to `inbox`, which is empty.
+    fn empty_into(&self, inbox: &mut VecDeque<u64>) {
         let mut messages = self.lock();
-        let message = messages.pop_front();
-        if message.is_some() && messages.is_empty() {
-            let mut count = [0_u8; 8];
-            // Does not wait: it was written when the first message came.
-            // SAFETY: 8 bytes of ours, because an eventfd is read so.
-            unsafe { libc::read(self.eventfd.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
+        if messages.is_empty() {
+            return;
         }
-        message
+        let mut count = [0_u8; 8];
+        // Does not wait: it was written when the first message came.
+        // SAFETY: 8 bytes of ours, because an eventfd is read so.
+        unsafe { libc::read(self.eventfd.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
+        std::mem::swap(&mut *messages, inbox);
     }
 }
 
@@ -178,8 +179,8 @@ impl Mailbox {
         Ok(Self { way, mark: Mark::new()? })
     }
 
-    /// The eventfd that is readable while there are messages to be [taken](Self::take); `None` when
-    /// each comes as a completion.
+    /// The eventfd that is readable while there are messages to be [moved](Self::empty_into);
+    /// `None` when each comes as a completion.
     pub(crate) fn eventfd(&self) -> Option<&Arc<OwnedFd>> {
         match &self.way {
             Way::Queue(queue, _) => Some(&queue.eventfd),
@@ -187,11 +188,11 @@ impl Mailbox {
         }
     }
 
-    /// The oldest message that waits here.
-    pub(crate) fn take(&self) -> Option<u64> {
+    /// Moves all messages that wait here to `inbox`, which is empty.
+    pub(crate) fn empty_into(&self, inbox: &mut VecDeque<u64>) {
         match &self.way {
-            Way::Queue(queue, _) => queue.pop(),
-            Way::Direct(_) => None,
+            Way::Queue(queue, _) => queue.empty_into(inbox),
+            Way::Direct(_) => {}
         }
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   submit ─► Ticket<Read> ─┬─ wait, try_take ─► Outcome      redeemed
 //!                           ├─ detach                         given up: the ring cleans up
-//!                           └─ dropped, forgotten             its slot stays taken; nothing dangles
+//!                           └─ dropped, forgotten             its slot stays taken
 //! ```
 //!
 //! A ticket is linear: every way to use it up takes it by value, and there is no other way to make
@@ -25,7 +25,8 @@ pub struct Ticket<O> {
     /// The slot's key once the operation is done: a comparison tells whether it is.
     done: u64,
     ring: RingId,
-    operation: PhantomData<fn() -> O>,
+    /// Invariant: a ticket of one lifetime is no ticket of another, whose traits may differ.
+    operation: PhantomData<fn(O) -> O>,
 }
 
 const _: () = assert!(size_of::<Ticket<Vec<u8>>>() == 16);

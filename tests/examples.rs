@@ -2,6 +2,12 @@
 //!
 //! Each is run as the program that cargo built beside this one. Where root would see too much, it
 //! runs as uid 65534 from a folder that everybody may enter.
+//!
+//! ```text
+//!   examples/quickstart.rs   of `quickstart`
+//!   examples/files.rs        of `04_read_file` and `05_copy`
+//!   here                     of all of them, and of the others
+//! ```
 #![allow(unsafe_code, reason = "forbids io_uring to a child, between fork and exec")]
 
 use std::fs::{self, File};
@@ -14,10 +20,28 @@ use std::process::{Command, Output, Stdio};
 use annulus::inspect::Positions;
 use annulus::sys::index::{Entries, Index};
 
+#[path = "examples/files.rs"]
+mod files;
 #[path = "../examples/support/picture.rs"]
 mod picture;
+#[path = "examples/quickstart.rs"]
+mod quickstart;
 
-const EXAMPLES: [&str; 4] = ["01_three_syscalls", "02_nop", "03_poll_listener", "quickstart"];
+/// The examples, and with what arguments each ends by itself; `None` if it serves until it is told
+/// to stop.
+const EXAMPLES: [(&str, Option<&[&str]>); 11] = [
+    ("01_three_syscalls", Some(&[])),
+    ("02_nop", Some(&["1000"])),
+    ("03_poll_listener", Some(&[])),
+    ("04_read_file", Some(&[])),
+    ("05_copy", Some(&["/proc/version", "/dev/null"])),
+    ("06_links_and_timeouts", Some(&[])),
+    ("07_echo_server", None), // See `tests/echo.rs`.
+    ("08_cancel", Some(&["--races", "20"])),
+    ("09_sqpoll", Some(&["--requests", "320"])),
+    ("10_mini_runtime", Some(&["--clients", "3"])),
+    ("quickstart", Some(&[])),
+];
 /// Who may read nothing of ours.
 const NOBODY: u32 = 65534;
 
@@ -109,7 +133,7 @@ fn is_root() -> bool {
 
 #[test]
 fn help_goes_to_stdout_and_names_every_option() {
-    for name in EXAMPLES {
+    for (name, _) in EXAMPLES {
         let page = prints(name, &["--help"]);
         assert!(page.starts_with(&format!("usage: {name} ")), "{page}");
         assert!(page.contains("--stats") && page.contains("--help"), "{page}");
@@ -119,7 +143,7 @@ fn help_goes_to_stdout_and_names_every_option() {
 
 #[test]
 fn a_wrong_call_is_told_how_to_do_it_right() {
-    for name in EXAMPLES {
+    for (name, _) in EXAMPLES {
         let output = run(name, &["--frobnicate"]);
         let stderr = fails(&output, 2);
         let lines: Vec<_> = stderr.lines().collect();
@@ -140,16 +164,27 @@ fn a_wrong_call_is_told_how_to_do_it_right() {
         let stderr = fails(&run("02_nop", arguments), 2);
         assert!(stderr.contains(what), "{arguments:?}: {stderr}");
     }
-    let stderr = fails(&run("quickstart", &["one", "two"]), 2);
-    assert!(stderr.contains("one argument too many: two"), "{stderr}");
+    let wrong: [(&str, &[&str], &str); 6] = [
+        ("quickstart", &["one", "two"], "one argument too many: two"),
+        ("04_read_file", &["--depth", "1025"], "at most 1024"),
+        ("05_copy", &[], "SOURCE and DEST are needed"),
+        ("05_copy", &["one"], "SOURCE and DEST are needed"),
+        ("05_copy", &["one", "two", "three"], "one argument too many: three"),
+        ("05_copy", &["one", "two", "--depth", "1025"], "at most 1024"),
+    ];
+    for (name, arguments, what) in wrong {
+        let stderr = fails(&run(name, arguments), 2);
+        assert!(stderr.contains(what), "{name} {arguments:?}: {stderr}");
+    }
 }
 
 #[test]
 fn pages_are_80_columns_wide() {
-    let count: &[&str] = &["1000", "--stats"];
-    for name in EXAMPLES {
-        let arguments = if name == "02_nop" { count } else { &["--stats"] };
-        for page in [prints(name, arguments), prints(name, &["--help"])] {
+    for (name, arguments) in EXAMPLES {
+        let page = arguments.map(|arguments| prints(name, &[arguments, &["--stats"]].concat()));
+        let costs = page.as_ref().is_none_or(|page| page.contains(" CPU ns per operation"));
+        assert!(costs, "{name} does not say what it cost: {page:?}");
+        for page in page.into_iter().chain([prints(name, &["--help"])]) {
             for line in page.lines() {
                 // A path is as long as it is.
                 let is_path = line.trim_start().starts_with("path ");
@@ -203,145 +238,29 @@ fn a_batch_of_nops_is_one_enter() {
 #[test]
 fn a_poll_fires_once_or_until_it_is_removed() {
     let page = prints("03_poll_listener", &["--stats"]);
-    assert!(page.contains("one-shot: armed, user_data 0xDEADBEEF"), "{page}");
-    assert!(page.contains("before anybody connects: nothing, for"), "{page}");
-    assert!(page.contains("a second connection: nothing, since the poll has ended"), "{page}");
-    assert!(page.contains("armed again: at once user_data 0xDEADBEEF, res 0x1"), "{page}");
+    assert!(page.contains("one-shot: submitted, in flight: 1"), "{page}");
+    assert!(page.contains("a look, before anybody connects: 0 events, for"), "{page}");
+    assert!(page.contains("a second connection: 0 events, in flight: 0"), "{page}");
+    assert!(page.contains("submitted again: at once PollEvents(IN"), "{page}");
     let accepted = page.lines().filter(|line| line.starts_with("  accepted 127.0.0.1:")).count();
     if page.contains("multishot: left out, it needs Linux 5.13") {
         assert_eq!(accepted, 2, "{page}");
         return;
     }
     assert_eq!(accepted, 4, "{page}");
-    assert_eq!(page.matches("res 0x1, F_MORE").count(), 2, "{page}");
-    assert!(
-        page.contains("the poll, with ECANCELED, says user_data 0xDEADBEEF, res -125"),
-        "{page}"
-    );
-    assert!(page.contains("in flight: 0"), "{page}");
-}
-
-#[test]
-fn quickstart_shows_its_five_parts() {
-    let page = prints("quickstart", &["--stats"]);
-    for part in ["1. This kernel: Linux ", "2. A file", "3. An echo", "4. Two rings", "5. What"] {
-        assert_eq!(page.matches(part).count(), 1, "{part}: {page}");
-    }
-    assert_eq!(line(&page, "sizes"), "16 submission slots, 32 completion slots");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart.rs");
-    assert_eq!(line(&page, "path"), source);
-    assert_eq!(line(&page, "bytes"), fs::metadata(source).unwrap().len().to_string());
-    assert_eq!(line(&page, "contents"), "equal to what std reads, byte for byte");
-    let echoed = "100 messages of 256 bytes there and back, every byte checked";
-    assert_eq!(line(&page, "exchanged"), echoed);
-    // Written, published, posted, popped: of the four pictures, in this order.
-    let words = page.lines().filter(|line| line.starts_with("  submission ring"));
-    let words: Vec<_> = words.map(|line| line.trim_start_matches("  submission ring   ")).collect();
-    let moments = ["head 0   tail 0", "head 0   tail 3", "head 3   tail 3", "head 3   tail 3"];
-    assert_eq!(words, moments.map(|words| format!("{words}   written 3")));
-    let words: Vec<_> = page.lines().filter(|line| line.starts_with("  completion ring")).collect();
-    let moments = ["head 0   tail 0", "head 0   tail 0", "head 0   tail 3", "head 3   tail 3"];
-    assert_eq!(words, moments.map(|words| format!("  completion ring   {words}")));
-    assert!(page.contains("enters per request"), "{page}");
-    assert!(page.contains("CPU ns per operation"), "{page}");
-}
-
-#[test]
-fn quickstart_reads_files_of_every_size() {
-    let folder = Folder::new("sizes");
-    let block = 64 << 10;
-    // A byte that tells where it stands, so that blocks in a wrong order are seen.
-    let bytes = |count: usize| -> Vec<u8> {
-        (0..count)
-            .map(|at| (at / 251 % 256).to_le_bytes()[0] ^ (at % 253).to_le_bytes()[0])
-            .collect()
-    };
-    // One read more than the full blocks finds the end; a part of a block takes one more.
-    let sizes = [(0, 1), (1, 2), (block, 2), (3 * block, 4), (3 * block + 17, 5), (40 * block, 41)];
-    for (size, reads) in sizes {
-        let file = folder.file("sized", &bytes(size));
-        let page = prints("quickstart", &[&file]);
-        assert_eq!(line(&page, "path"), file);
-        assert_eq!(line(&page, "bytes"), size.to_string());
-        assert_eq!(line(&page, "contents"), "equal to what std reads, byte for byte");
-        let counted = line(&page, "reads");
-        let count: u64 = counted.split(',').next().unwrap().parse().unwrap();
-        // Reads may be short; they are never fewer.
-        assert!(count >= reads && count <= 2 * reads, "{size} bytes: {counted}");
-    }
-    let checksum = |byte| {
-        let file = folder.file("one", &[byte]);
-        line(&prints("quickstart", &[&file]), "checksum").to_string()
-    };
-    assert_ne!(checksum(1), checksum(2));
-}
-
-#[test]
-fn quickstart_reads_a_long_file_in_many_reads_at_once() {
-    let folder = Folder::new("long");
-    let path = folder.file("sparse", b"");
-    let size = (200 << 20) + 1;
-    File::options().write(true).open(&path).unwrap().set_len(size).unwrap();
-    let page = prints("quickstart", &[&path]);
-    assert_eq!(line(&page, "bytes"), size.to_string());
-    assert_eq!(line(&page, "contents"), "equal to what std reads, byte for byte");
-    // 3201 reads would be as many enters if they were not in flight together.
-    let (_, enters) = line(&page, "reads").rsplit_once("; ").unwrap();
-    let enters: u64 = enters.split(' ').next().unwrap().parse().unwrap();
-    assert!(enters < 3201, "{page}");
-}
-
-#[test]
-fn quickstart_reads_a_file_that_claims_no_size() {
-    let page = prints("quickstart", &["/proc/cpuinfo"]);
-    assert_ne!(line(&page, "bytes"), "0");
-    // Linux writes it anew for each reader, and the frequencies in it may change between two.
-    let contents = line(&page, "contents");
-    let is_known = contents.starts_with("equal to") || contents.ends_with("for each reader");
-    assert!(is_known, "{page}");
-    // One that does not change.
-    let page = prints("quickstart", &["/proc/version"]);
-    let version = fs::read("/proc/version").unwrap();
-    assert_eq!(line(&page, "bytes"), version.len().to_string());
-    assert_eq!(line(&page, "contents"), "equal to what std reads, byte for byte");
-}
-
-#[test]
-fn quickstart_says_why_it_cannot_read_a_file() {
-    let folder = Folder::new("refused");
-    let secret = folder.file("secret", b"secret");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
-    let missing = folder.0.join("missing").into_os_string().into_string().unwrap();
-    let cases = [
-        (missing.as_str(), format!("cannot open {missing}: No such file or directory")),
-        ("/proc", "/proc is a directory, not a file".into()),
-        ("/dev/zero", "/dev/zero is not a regular file".into()),
-        (&secret, format!("cannot open {secret}: Permission denied")),
-    ];
-    for (path, what) in cases {
-        let output = folder.ordinary("quickstart").arg(path).output().expect("it starts");
-        let stderr = fails(&output, 1);
-        assert!(stderr.starts_with(&format!("quickstart: {what}")), "{stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert_eq!(output.stdout, b"");
-    }
-}
-
-#[test]
-fn quickstart_serves_an_ordinary_user() {
-    let folder = Folder::new("ordinary");
-    let file = folder.file("file", &[7; 100_000]);
-    let output = folder.ordinary("quickstart").arg(&file).output().expect("it starts");
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let page = text(&output.stdout);
-    assert_eq!(line(&page, "bytes"), "100000");
-    assert_eq!(line(&page, "contents"), "equal to what std reads, byte for byte");
+    assert_eq!(page.matches("  a connection: PollEvents(IN").count(), 2, "{page}");
+    assert_eq!(page.matches("), in flight: 1").count(), 2, "{page}");
+    assert!(page.contains("removal: Cancelled(1)"), "{page}");
+    assert!(page.contains("the poll itself: Cancelled, in flight: 0"), "{page}");
+    assert!(page.contains("owners of the listener: 2 before, 1 after"), "{page}");
 }
 
 #[test]
 fn without_a_ring_there_is_one_line_with_cause_and_cure() {
-    for name in ["02_nop", "03_poll_listener", "quickstart"] {
+    let makes_its_own = |name: &&str| *name == "01_three_syscalls";
+    for (name, arguments) in EXAMPLES.iter().filter(|(name, _)| !makes_its_own(name)) {
         let mut command = Command::new(program(name));
+        command.args(arguments.unwrap_or_default());
         // SAFETY: between fork and exec it only makes two system calls, which is allowed there.
         unsafe { command.pre_exec(forbid_io_uring) };
         let stderr = fails(&command.output().expect("it starts"), 1);
@@ -445,5 +364,5 @@ fn every_example_is_tested_here() {
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_string())
         .collect();
     names.sort();
-    assert_eq!(names, EXAMPLES);
+    assert_eq!(names, EXAMPLES.map(|(name, _)| name));
 }

@@ -40,6 +40,8 @@ mod safe_files;
 mod safe_leases;
 #[path = "kernel/safe_scope.rs"]
 mod safe_scope;
+#[path = "kernel/safe_sender.rs"]
+mod safe_sender;
 #[path = "kernel/safe_sockets.rs"]
 mod safe_sockets;
 #[path = "kernel/safe_time.rs"]
@@ -52,10 +54,20 @@ mod submission;
 mod threads;
 #[path = "kernel/waiting.rs"]
 mod waiting;
+#[path = "kernel/watched.rs"]
+mod watched;
 
 fn main() {
     if let Ok(part) = std::env::var("ANNULUS_CHILD") {
-        let parts = [capabilities::PARTS, denied::PARTS, notify::PARTS, processes::PARTS, safe_end::PARTS];
+        let parts = [
+            capabilities::PARTS,
+            denied::PARTS,
+            notify::PARTS,
+            processes::PARTS,
+            safe_end::PARTS,
+            safe_leases::PARTS,
+            safe_sender::PARTS,
+        ];
         harness::play(&part, &parts.concat());
     }
     conclude().exit();
@@ -77,6 +89,7 @@ fn conclude() -> Conclusion {
         safe_files::tests(),
         safe_leases::tests(),
         safe_scope::tests(),
+        safe_sender::tests(),
         safe_sockets::tests(),
         safe_time::tests(),
         sqpoll::tests(),

@@ -1,7 +1,8 @@
-//! User-space instructions per NOP: the same loop over this crate's raw face and over its peers.
+//! User-space instructions per NOP: the same loop over this crate's faces and over its peers.
 //!
 //! ```text
-//!   annulus-bench PEER BATCH COUNT        PEER: annulus | annulus-pop | io-uring | baseline
+//!   annulus-bench PEER BATCH COUNT        PEER: annulus | annulus-pop | annulus-safe |
+//!                                               annulus-safe-waker | io-uring | baseline
 //!
 //!   repeat COUNT / BATCH times:  push BATCH NOPs,  submit and wait for BATCH,  take BATCH
 //! ```
@@ -11,13 +12,12 @@
 //! is checked: a loop that lost its completions would be fast and wrong.
 
 use std::process::ExitCode;
-
 use std::task::Waker;
 
 use annulus::op::Nop;
-use annulus::{Event, Ring, Setup};
 use annulus::sys::abi::Sqe;
 use annulus::sys::opcode::Opcode;
+use annulus::{Event, Ring, Setup};
 
 /// RawRing size: the largest batch.
 const ENTRIES: u32 = 128;
@@ -48,7 +48,8 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: annulus-bench annulus|annulus-pop|io-uring|baseline BATCH(1..=128) COUNT");
+    eprintln!("usage: annulus-bench PEER BATCH(1..=128) COUNT");
+    eprintln!("PEER: annulus, annulus-pop, annulus-safe, annulus-safe-waker, io-uring or baseline");
     ExitCode::from(2)
 }
 

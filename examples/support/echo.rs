@@ -1,20 +1,22 @@
-//! An echo over TCP of which both ends use one ring.
+//! An echo over TCP of which both ends use one ring, with borrowed buffers.
 //!
 //! ```text
 //!   client  send ──► recv  server          one submit for the pair
 //!   client  recv ◄── send  server          and one for the way back
 //! ```
 //!
-//! A send may take less and a receive bring less than a whole message; the rest goes again.
+//! A send may take less and a receive bring less than a whole message; the rest goes again. Each
+//! way is a scope, so that buffers and sockets need only be lent.
 
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
+use annulus::op::{Accept, Connect, Domain, Kind, Recv, Send, Socket};
 use annulus::sys::opcode::Opcode;
-use annulus::{Capabilities, RawRing};
+use annulus::{Capabilities, Ring};
 
-use crate::support::Failure;
-use crate::support::loans::{Loans, Request};
+use crate::support::{Failure, failed};
 
 /// The bytes in a message.
 pub const MESSAGE: usize = 256;
@@ -28,46 +30,33 @@ pub struct Connection {
     pub made_by: &'static str,
 }
 
-/// The buffers: what the client sends, what the server has, what the client gets back.
-const SENT: usize = 0;
-const HELD: usize = 1;
-const BACK: usize = 2;
-
 impl Connection {
     /// Connects to ourselves, by the ring as far as this kernel can.
-    pub fn open(ring: &mut RawRing, here: &Capabilities) -> Result<Self, Failure> {
-        let failed = |error| Failure::of("cannot listen on the loopback interface", error);
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+    pub fn open(ring: &mut Ring, here: &Capabilities) -> Result<Self, Failure> {
+        let (listener, address) = listen().map_err(failed("cannot listen on loopback"))?;
         if here.has_op(Opcode::SOCKET) {
-            let client = new_socket(ring)?;
-            let server = meet(ring, listener.as_fd(), client.as_fd(), address)?;
+            let socket = ring.submit(Socket::new(Domain::V4, Kind::STREAM))?;
+            let client = ring.wait(socket)?.map_err(failed("socket"))?;
+            let server = meet(ring, &listener, &client, address)?;
             return Ok(Self { client, server, made_by: "SOCKET, CONNECT and ACCEPT" });
         }
         // Before Linux 5.19 a socket is made by `socket(2)`. The connection waits to be accepted.
-        let client = TcpStream::connect(address).map_err(|error| Failure::of("connect", error))?;
-        let mut loans = Loans::new(ring, 0, 0);
-        loans.push(0, Request::Accept { listener: listener.as_fd() })?;
-        let server = made(&mut loans, "accept")?;
+        let client = TcpStream::connect(address).map_err(failed("connect"))?;
+        let accept = ring.submit(Accept::new(listener))?;
+        let server = ring.wait(accept)?.result.map_err(failed("accept"))?;
         Ok(Self { client: client.into(), server, made_by: "std, and ACCEPT" })
     }
 
     /// Sends `rounds` messages there and back, and checks every byte.
-    pub fn exchange(&self, ring: &mut RawRing, rounds: u8) -> Result<(), Failure> {
-        let mut loans = Loans::new(ring, 3, MESSAGE);
-        let (client, server) = (self.client.as_fd(), self.server.as_fd());
+    pub fn exchange(&self, ring: &mut Ring, rounds: u8) -> Result<(), Failure> {
+        let (mut sent, mut held, mut back) = ([0; MESSAGE], [0; MESSAGE], [0; MESSAGE]);
         for round in 0..rounds {
-            loans
-                .buffer(SENT)
-                .iter_mut()
-                .zip(0..=u8::MAX)
-                .for_each(|(byte, at)| *byte = at ^ round);
-            loans.buffer(HELD).fill(0);
-            loans.buffer(BACK).fill(0);
-            carry(&mut loans, (client, SENT), (server, HELD))?;
-            carry(&mut loans, (server, HELD), (client, BACK))?;
-            let sent = loans.buffer(SENT).to_vec();
-            if loans.buffer(BACK) != sent {
+            sent.iter_mut().zip(0..=u8::MAX).for_each(|(byte, at)| *byte = at ^ round);
+            held.fill(0);
+            back.fill(0);
+            carry(ring, &self.client, &sent, &self.server, &mut held)?;
+            carry(ring, &self.server, &held, &self.client, &mut back)?;
+            if back != sent {
                 return Err(Failure::Failed(format!("echo {round} is not what was sent")));
             }
         }
@@ -75,84 +64,54 @@ impl Connection {
     }
 }
 
-/// Makes a socket.
-fn new_socket(ring: &mut RawRing) -> Result<OwnedFd, Failure> {
-    let mut loans = Loans::new(ring, 0, 0);
-    loans.push(0, Request::Socket)?;
-    made(&mut loans, "socket")
+fn listen() -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
-/// The descriptor that the one request in flight makes.
-fn made(loans: &mut Loans<'_, '_>, what: &str) -> Result<OwnedFd, Failure> {
-    let done = loans.next()?;
-    done.result.map_err(|errno| Failure::of(what, errno))?;
-    done.made.ok_or_else(|| Failure::Failed(format!("{what} made no descriptor")))
-}
-
-/// Accepts at one end while the other connects.
+/// Accepts at one end while the other connects. Should one of them fail, the other is cancelled at
+/// the end of the scope.
 fn meet(
-    ring: &mut RawRing,
-    listener: BorrowedFd<'_>,
-    client: BorrowedFd<'_>,
+    ring: &mut Ring,
+    listener: &TcpListener,
+    client: &OwnedFd,
     address: SocketAddr,
 ) -> Result<OwnedFd, Failure> {
-    const ACCEPT: u64 = 0;
-    const CONNECT: u64 = 1;
-    let mut loans = Loans::new(ring, 1, size_of::<libc::sockaddr_in>());
-    loans.buffer(0).copy_from_slice(&sockaddr(address)?);
-    loans.push(ACCEPT, Request::Accept { listener })?;
-    loans.push(CONNECT, Request::Connect { socket: client, buffer: 0 })?;
-    let mut server = None;
-    for _ in 0..2 {
-        let done = loans.next()?;
-        let what = if done.id == ACCEPT { "accept" } else { "connect" };
-        done.result.map_err(|errno| Failure::of(what, errno))?;
-        server = server.or(done.made);
-    }
-    server.ok_or_else(|| Failure::Failed("accept made no descriptor".into()))
+    ring.scope(|scope| {
+        let accept = scope.submit(Accept::new(listener))?;
+        let connect = scope.submit(Connect::new(client, address))?;
+        scope.wait(connect)?.result.map_err(failed("connect"))?;
+        scope.wait(accept)?.result.map_err(failed("accept"))
+    })
 }
 
-/// A `struct sockaddr_in`, by its bytes: family, port, address, padding.
-fn sockaddr(address: SocketAddr) -> Result<[u8; 16], Failure> {
-    let SocketAddr::V4(address) = address else {
-        return Err(Failure::Failed(format!("{address} is no address of IPv4")));
-    };
-    let mut bytes = [0; 16];
-    const { assert!(size_of::<libc::sockaddr_in>() == 16) };
-    let family = u16::try_from(libc::AF_INET).unwrap_or_default();
-    bytes[0..2].copy_from_slice(&family.to_ne_bytes());
-    bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
-    bytes[4..8].copy_from_slice(&address.ip().octets());
-    Ok(bytes)
-}
-
-/// Brings a message from a buffer at one end into a buffer at the other.
-fn carry<'f>(
-    loans: &mut Loans<'_, 'f>,
-    (from, source): (BorrowedFd<'f>, usize),
-    (to, target): (BorrowedFd<'f>, usize),
+/// Brings a message from one end to the other.
+fn carry(
+    ring: &mut Ring,
+    from: &OwnedFd,
+    message: &[u8],
+    to: &OwnedFd,
+    buf: &mut [u8],
 ) -> Result<(), Failure> {
-    const SEND: u64 = 0;
-    const RECV: u64 = 1;
     let (mut sent, mut received) = (0, 0);
-    while received < MESSAGE {
-        let mut in_flight = 1;
-        if sent < MESSAGE {
-            loans.push(SEND, Request::Send { socket: from, buffer: source, from: sent })?;
-            in_flight += 1;
-        }
-        loans.push(RECV, Request::Recv { socket: to, buffer: target, from: received })?;
-        for _ in 0..in_flight {
-            let done = loans.next()?;
-            let what = if done.id == SEND { "send" } else { "recv" };
-            match (done.id, done.result) {
-                (SEND, Ok(count)) => sent += count as usize,
-                (_, Ok(0)) => return Err(Failure::Failed("the peer has hung up".into())),
-                (_, Ok(count)) => received += count as usize,
-                (_, Err(errno)) if errno.is(libc::EINTR) => {} // Once more.
-                (_, Err(errno)) => return Err(Failure::of(what, errno)),
-            }
-        }
+    while received < message.len() {
+        ring.scope(|scope| {
+            // When all is sent, this sends nothing.
+            let send = scope.submit(Send::new(from, &message[sent..]))?;
+            let recv = scope.submit(Recv::new(to, &mut buf[received..]))?;
+            // Should it fail, nothing will come, and the scope cancels the other.
+            sent += match scope.wait(send)?.result {
+                Err(error) if error.kind() == ErrorKind::Interrupted => 0, // Once more.
+                result => result.map_err(failed("send"))?,
+            };
+            received += match scope.wait(recv)?.result {
+                Ok(0) => return Err(Failure::Failed("the peer has hung up".into())),
+                Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+                result => result.map_err(failed("recv"))?,
+            };
+            Ok(())
+        })?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the examples share: arguments, one-line failures, waiting, and what an operation cost.
+//! What the examples share: arguments, one-line failures, and what an operation cost.
 //!
 //! | a program ends | with | and says |
 //! |---|---|---|
@@ -6,22 +6,22 @@
 //! | because something failed | 1 | one line on stderr |
 //! | because it was called wrongly | 2 | what is wrong and how to call it, on stderr |
 #![allow(dead_code, reason = "no example uses all of it")]
-#![allow(unsafe_code, reason = "asks for the time that the process has used")]
 
 pub mod echo;
-pub mod loans;
 pub mod picture;
+pub mod progress;
 pub mod reading;
+pub mod serving;
 
+use std::cell::Cell;
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::{fmt, fs, thread};
 
-use annulus::sys::flags::Features;
 use annulus::sys::sq::Full;
-use annulus::{EnterCause, EnterError, RawRing, SetupError, Stats, Woken};
+use annulus::{EnterCause, EnterError, Rejected, Ring, SetupError, Stats, Unfinished};
 
 /// Why an example ends before its time.
 #[derive(Debug)]
@@ -57,6 +57,24 @@ impl From<Full> for Failure {
     fn from(full: Full) -> Self {
         Self::Failed(full.to_string())
     }
+}
+
+impl<O, U> From<Rejected<O, U>> for Failure {
+    fn from(rejected: Rejected<O, U>) -> Self {
+        Self::Failed(rejected.to_string())
+    }
+}
+
+/// The claim goes with it. What is in flight then ends with its ring, or with its scope.
+impl<T> From<Unfinished<T>> for Failure {
+    fn from(unfinished: Unfinished<T>) -> Self {
+        Self::Failed(unfinished.to_string())
+    }
+}
+
+/// For `map_err`: `what` failed.
+pub fn failed<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Failure {
+    move |error| Failure::of(what, error)
 }
 
 /// Runs an example, and turns how it ended into what the shell sees.
@@ -141,6 +159,13 @@ impl Arguments {
 
     /// Takes `name` and the number after it.
     pub fn number_after(&mut self, name: &str) -> Result<Option<u32>, Failure> {
+        let Some(number) = self.count_after(name)? else { return Ok(None) };
+        let too_large = || Failure::Usage(format!("{name}: {number} is more than {}", u32::MAX));
+        u32::try_from(number).map(Some).map_err(|_| too_large())
+    }
+
+    /// Takes `name` and the number after it, which may be as large as they come.
+    pub fn count_after(&mut self, name: &str) -> Result<Option<u64>, Failure> {
         let Some(at) = self.rest.iter().position(|argument| argument == name) else {
             return Ok(None);
         };
@@ -149,8 +174,7 @@ impl Arguments {
         }
         let number = number(&self.rest.remove(at + 1))?;
         self.rest.remove(at);
-        let too_large = || Failure::Usage(format!("{name}: {number} is more than {}", u32::MAX));
-        u32::try_from(number).map(Some).map_err(|_| too_large())
+        Ok(Some(number))
     }
 
     /// Takes the first argument that is no option.
@@ -181,8 +205,8 @@ pub fn number(argument: &OsString) -> Result<u64, Failure> {
     }
 }
 
-/// Submits what was pushed and waits for `want` completions, also past a signal.
-pub fn submit_and_wait(ring: &mut RawRing, want: u32) -> Result<(), EnterError> {
+/// Hands everything over and waits until `want` events can be reaped, also past a signal.
+pub fn submit_and_wait<U: Default>(ring: &mut Ring<U>, want: u32) -> Result<(), EnterError> {
     loop {
         match ring.submit_and_wait(want) {
             // Ctrl-Z and `fg`, or a debugger. What was submitted stays so; we wait on.
@@ -192,32 +216,27 @@ pub fn submit_and_wait(ring: &mut RawRing, want: u32) -> Result<(), EnterError> 
     }
 }
 
-/// Waits until `want` completions are ready, also past a signal. Before Linux 5.11, which cannot
-/// bound a wait, it takes as long as it takes.
-pub fn wait_at_most(ring: &mut RawRing, want: u32, limit: Duration) -> Result<Woken, EnterError> {
-    let start = Instant::now();
-    loop {
-        let waited = if ring.features().contains(Features::EXT_ARG) {
-            ring.wait_timeout(want, limit.saturating_sub(start.elapsed()))
-        } else {
-            ring.wait(want).map(|()| Woken::Ready)
-        };
-        match waited {
-            Err(EnterError { cause: EnterCause::Interrupted, .. }) => {}
-            outcome => return outcome,
-        }
-    }
-}
-
-/// The processor time, ours and the kernel's for us, that this process has used.
+/// The processor time, ours and the kernel's for us, that this process has used: 0 where the kernel
+/// keeps no such figures.
+///
+/// There is a file in `/proc` for each thread, also for those that the kernel runs requests on,
+/// with the nanoseconds that it ran until it was last off the processor; so this one gives way
+/// first. What a thread used is no longer told when it has ended. Then the time stands still until
+/// the others make up for that, and never runs backwards.
 pub fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes one live `struct timespec` and keeps nothing, because the call is
-    // synchronous. Every Linux has this clock; if it failed, the time would stay 0.
-    let _ = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    Duration::from_secs(seconds) + Duration::from_nanos(nanos)
+    thread_local! {
+        static LATEST: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+    thread::yield_now();
+    let nanos = |task: io::Result<fs::DirEntry>| {
+        let figures = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        figures.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
+    let now = Duration::from_nanos(tasks.filter_map(nanos).sum());
+    let latest = LATEST.get().max(now);
+    LATEST.set(latest);
+    latest
 }
 
 /// What `--stats` prints: what was done, and what one of `operations` cost.

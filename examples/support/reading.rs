@@ -2,36 +2,44 @@
 //!
 //! ```text
 //!   file     │ taken │ taken │ full │ in flight │ in flight │ full │ not asked for yet
-//!                              ▲ the oldest block, taken next
+//!                              ▲ the oldest block: waited for, then taken
 //!   buffers                  │◄────────────── depth ──────────────►│
 //! ```
 //!
-//! A read may bring less than was asked for; then the rest of the block is asked for again. Only a
-//! read of 0 bytes is the end, whatever size the file claims: those in `/proc` claim 0. So beyond
-//! that size one block is in flight at a time.
+//! Each buffer goes into its read, and comes out of it again for the next one. A read may bring
+//! less than was asked for; then the rest of the block is asked for again. Only a read of 0 bytes
+//! is the end, whatever size the file claims: those in `/proc` claim 0. So beyond that size one
+//! block is in flight at a time.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::rc::Rc;
+use std::time::SystemTime;
 
-use annulus::RawRing;
+use annulus::buf::{Slice, SliceExt};
+use annulus::op::Read;
+use annulus::{Ring, Ticket};
 
-use crate::support::Failure;
-use crate::support::loans::{Loans, Request};
+use crate::support::progress::Progress;
+use crate::support::{Failure, failed};
 
 /// The bytes in a block.
 pub const BLOCK: usize = 64 << 10;
 
-/// A file to be read, opened twice: for the ring and for `std`.
+/// A file to be read. Its owner is shared, since each read in flight keeps it open.
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
-    ours: File,
-    theirs: File,
+    file: Rc<File>,
     stamp: Stamp,
 }
+
+/// A read of a block, or of what is missing of one.
+pub type ReadBlock = Read<Rc<File>, Slice<Box<[u8]>>>;
 
 /// What changes when a file does.
 type Stamp = (u64, Option<SystemTime>);
@@ -58,22 +66,48 @@ pub enum Verdict {
     Fleeting,
 }
 
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Equal => "equal to what std reads, byte for byte",
+            Self::Fleeting => "not what std reads: this file is written anew for each reader",
+        })
+    }
+}
+
+/// A block that is asked for and not taken.
+struct Block {
+    ticket: Ticket<ReadBlock>,
+    /// Where it begins in the file.
+    at: u64,
+    /// How many of its bytes are there, beside those in flight.
+    filled: usize,
+}
+
 impl Source {
     /// Opens a regular file.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let failed = |error| Failure::of(format_args!("cannot open {}", path.display()), error);
+        let cannot = || failed(format!("cannot open {}", path.display()));
         // Looked at before it is opened, since opening a pipe would wait for its writer.
-        let metadata = fs::metadata(path).map_err(failed)?;
+        let metadata = fs::metadata(path).map_err(cannot())?;
         if metadata.is_dir() {
             return Err(Failure::Failed(format!("{} is a directory, not a file", path.display())));
         }
         if !metadata.is_file() {
             return Err(Failure::Failed(format!("{} is not a regular file", path.display())));
         }
-        let ours = File::open(path).map_err(failed)?;
-        let theirs = File::open(path).map_err(failed)?;
-        let stamp = stamp(&ours);
-        Ok(Self { path: path.into(), ours, theirs, stamp })
+        let file = Rc::new(File::open(path).map_err(cannot())?);
+        let stamp = stamp(&file);
+        Ok(Self { path: path.into(), file, stamp })
+    }
+
+    /// The source of the example `name` if it is here and may be read; else the program.
+    pub fn open_our_own(name: &str) -> Result<Self, Failure> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+        Self::open(&folder.join(name)).or_else(|_| {
+            let program = std::env::current_exe();
+            Self::open(&program.map_err(failed("no PATH was given, and this program is hidden"))?)
+        })
     }
 
     /// Where the file is.
@@ -81,155 +115,127 @@ impl Source {
         &self.path
     }
 
+    /// The file, open for reading.
+    pub fn file(&self) -> &Rc<File> {
+        &self.file
+    }
+
+    /// How many bytes the file claims to have.
+    pub fn size(&self) -> u64 {
+        self.stamp.0
+    }
+
+    /// What a read failed with.
+    pub fn cannot_read(&self, error: io::Error) -> Failure {
+        Failure::of(format_args!("cannot read {}", self.path.display()), error)
+    }
+
     /// Reads all of it with up to `depth` blocks in flight, and compares block by block.
-    pub fn read(&self, ring: &mut RawRing, depth: usize) -> Result<Report, Failure> {
-        let mut progress = Progress::new(self.stamp.0);
-        let (mut theirs, mut compared) = (&self.theirs, vec![0; BLOCK]);
-        let (mut bytes, mut checksum, mut equal) = (0, 0xCBF2_9CE4_8422_2325, true);
-        let check = |block: &[u8]| {
-            let count = read_full(&mut theirs, &mut compared).map_err(|error| {
-                Failure::of(format_args!("std on {}", self.path.display()), error)
-            })?;
-            equal &= compared.get(..count) == Some(block);
-            checksum = add(checksum, block);
-            bytes += block.len() as u64;
-            progress.show(bytes);
-            Ok(())
-        };
-        let reads = self.read_blocks(ring, depth, check)?;
-        let verdict = match (equal, self.stamp.0) {
-            (true, _) => Verdict::Equal,
-            (false, 0) => Verdict::Fleeting,
-            _ if stamp(&self.ours) != self.stamp => {
-                let path = self.path.display();
-                return Err(Failure::Failed(format!("{path} changed while it was read")));
-            }
-            _ => {
-                let path = self.path.display();
-                return Err(Failure::Failed(format!("{path}: std reads other bytes than we do")));
-            }
-        };
-        Ok(Report { bytes, reads, checksum, verdict })
-    }
-
-    /// Gives every block to `each`, in order; the last one is shorter, or empty. Returns how many
-    /// reads it took.
-    fn read_blocks(
-        &self,
-        ring: &mut RawRing,
-        depth: usize,
-        mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<u64, Failure> {
-        let places = depth as u64;
-        let claimed = self.stamp.0.div_ceil(BLOCK as u64);
-        let mut blocks = Blocks {
-            source: self,
-            loans: Loans::new(ring, depth, BLOCK),
-            filled: vec![Filled::Part(0); depth],
-            reads: 0,
-        };
-        let (mut asked, mut taken) = (0, 0);
+    pub fn read(&self, ring: &mut Ring, depth: usize) -> Result<Report, Failure> {
+        let mut spare: Vec<Box<[u8]>> = (0..depth).map(|_| vec![0; BLOCK].into()).collect();
+        let mut blocks: VecDeque<Block> = VecDeque::with_capacity(depth);
+        let (mut asked, mut reads, mut checksum) = (0, 0, 0xCBF2_9CE4_8422_2325);
+        let mut comparison = Comparison::new(self);
         loop {
-            while asked - taken < places && (asked < claimed || asked == taken) {
-                let place = blocks.place(asked);
-                blocks.filled[place] = Filled::Part(0);
-                blocks.read_on(asked, 0)?;
-                asked += 1;
+            while asked < self.size() || blocks.is_empty() {
+                let Some(buf) = spare.pop() else { break };
+                blocks.push_back(self.ask(ring, buf, asked, 0)?);
+                (asked, reads) = (asked + BLOCK as u64, reads + 1);
             }
-            let place = blocks.place(taken);
-            let count = loop {
-                match blocks.filled[place] {
-                    Filled::All(count) => break count,
-                    Filled::Part(_) => blocks.finish_one()?,
-                }
-            };
-            each(&blocks.loans.buffer(place)[..count])?;
-            if count < BLOCK {
-                return Ok(blocks.reads); // What was asked for beyond the end ends with `loans`.
+            let Some(Block { ticket, at, filled }) = blocks.pop_front() else { continue };
+            let outcome = ring.wait(ticket)?;
+            let (buf, is_last) = (outcome.buf.into_inner(), matches!(outcome.result, Ok(0)));
+            let filled = filled + self.count(outcome.result)?;
+            if filled < BLOCK && !is_last {
+                blocks.push_front(self.ask(ring, buf, at, filled)?);
+                reads += 1;
+                continue;
             }
-            taken += 1;
+            comparison.block(at, &buf[..filled])?;
+            checksum = add(checksum, &buf[..filled]);
+            if is_last {
+                // What was asked for beyond the end is the ring's affair.
+                blocks.into_iter().for_each(|block| ring.detach(block.ticket));
+                let bytes = comparison.bytes;
+                return Ok(Report { bytes, reads, checksum, verdict: comparison.end()? });
+            }
+            spare.push(buf);
         }
     }
-}
 
-/// The blocks that are asked for and not taken.
-struct Blocks<'a> {
-    source: &'a Source,
-    loans: Loans<'a, 'a>,
-    filled: Vec<Filled>,
-    reads: u64,
-}
-
-/// How many bytes of a block are there.
-#[derive(Debug, Clone, Copy)]
-enum Filled {
-    /// So many, and more to come.
-    Part(usize),
-    /// So many, and that is all.
-    All(usize),
-}
-
-impl Blocks<'_> {
-    /// Where a block lies among the buffers.
-    fn place(&self, block: u64) -> usize {
-        usize::try_from(block % self.filled.len() as u64).unwrap_or_default()
+    /// Asks for the rest of a block, of which `filled` bytes are there.
+    fn ask(
+        &self,
+        ring: &mut Ring,
+        buf: Box<[u8]>,
+        at: u64,
+        filled: usize,
+    ) -> Result<Block, Failure> {
+        let read = Read::new(Rc::clone(&self.file), buf.slice(filled..));
+        let ticket = ring.submit(read.at(at + filled as u64))?;
+        Ok(Block { ticket, at, filled })
     }
 
-    /// Asks for the rest of `block`, of which `filled` bytes are there.
-    fn read_on(&mut self, block: u64, filled: usize) -> Result<(), Failure> {
-        let offset = block * BLOCK as u64 + filled as u64;
-        let (file, buffer) = (self.source.ours.as_fd(), self.place(block));
-        self.reads += 1;
-        self.loans.push(block, Request::Read { file, offset, buffer, from: filled })
-    }
-
-    /// Waits for a read to end, and takes note of what it brought.
-    fn finish_one(&mut self) -> Result<(), Failure> {
-        let done = self.loans.next()?;
-        let (block, place) = (done.id, self.place(done.id));
-        let before = match self.filled[place] {
-            Filled::Part(count) | Filled::All(count) => count,
-        };
-        match done.result {
-            Ok(0) => self.filled[place] = Filled::All(before),
-            Ok(count) => {
-                let now = before + count as usize;
-                self.filled[place] = if now < BLOCK { Filled::Part(now) } else { Filled::All(now) };
-                if now < BLOCK {
-                    self.read_on(block, now)?;
-                }
-            }
+    /// How many bytes a read brought.
+    pub fn count(&self, result: io::Result<usize>) -> Result<usize, Failure> {
+        match result {
             // A signal, or a file that cannot wait: nothing was read, so once more.
-            Err(errno) if errno.is(libc::EINTR) || errno.is(libc::EAGAIN) => {
-                self.read_on(block, before)?;
-            }
-            Err(errno) => {
-                let path = self.source.path.display();
-                return Err(Failure::of(format_args!("cannot read {path}"), errno));
-            }
+            Err(error) if is_passing(&error) => Ok(0),
+            result => result.map_err(|error| self.cannot_read(error)),
         }
+    }
+}
+
+/// Whether the next attempt may succeed.
+pub fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
+}
+
+/// What was read, held against what `std` reads at the same places, in any order.
+pub struct Comparison<'a> {
+    source: &'a Source,
+    theirs: Box<[u8]>,
+    equal: bool,
+    progress: Progress,
+    /// How many bytes were compared.
+    pub bytes: u64,
+}
+
+impl<'a> Comparison<'a> {
+    /// Nothing as yet.
+    pub fn new(source: &'a Source) -> Self {
+        let (theirs, progress) = (vec![0; BLOCK].into(), Progress::new());
+        Self { source, theirs, equal: true, progress, bytes: 0 }
+    }
+
+    /// Compares `ours`, at most a block, read `at` bytes from the start.
+    pub fn block(&mut self, at: u64, ours: &[u8]) -> Result<(), Failure> {
+        let theirs = &mut self.theirs[..ours.len()];
+        let count = read_full(&self.source.file, theirs, at).map_err(std_failed(self.source))?;
+        self.equal &= theirs[..count] == *ours;
+        self.bytes += ours.len() as u64;
+        let (done, size) = (self.bytes >> 20, self.source.size() >> 20);
+        self.progress.show(format_args!("{done} of {size} MiB"));
         Ok(())
     }
-}
 
-/// Says on stderr how far we are, once a second.
-struct Progress {
-    size: u64,
-    shown: Instant,
-}
-
-impl Progress {
-    fn new(size: u64) -> Self {
-        Self { size, shown: Instant::now() }
-    }
-
-    fn show(&mut self, bytes: u64) {
-        if self.shown.elapsed() >= Duration::from_secs(1) {
-            self.shown = Instant::now();
-            // Progress that cannot be shown is no reason to stop.
-            let _ = writeln!(io::stderr(), "  {} of {} MiB", bytes >> 20, self.size >> 20);
+    /// That was all; there must be no more.
+    pub fn end(self) -> Result<Verdict, Failure> {
+        let (source, path) = (self.source, self.source.path.display());
+        let more = read_full(&source.file, &mut [0], self.bytes).map_err(std_failed(source))?;
+        match (self.equal && more == 0, source.size()) {
+            (true, _) => Ok(Verdict::Equal),
+            (false, 0) => Ok(Verdict::Fleeting),
+            _ if stamp(&source.file) != source.stamp => {
+                Err(Failure::Failed(format!("{path} changed while it was read")))
+            }
+            _ => Err(Failure::Failed(format!("{path}: std reads other bytes than we do"))),
         }
     }
+}
+
+fn std_failed(source: &Source) -> impl FnOnce(io::Error) -> Failure {
+    failed(format!("std on {}", source.path.display()))
 }
 
 fn stamp(file: &File) -> Stamp {
@@ -237,13 +243,13 @@ fn stamp(file: &File) -> Stamp {
 }
 
 /// Reads until `buffer` is full or the file ends.
-fn read_full(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_full(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
+        match file.read_at(&mut buffer[filled..], at + filled as u64) {
             Ok(0) => break,
             Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }

@@ -34,22 +34,22 @@
 //! ```
 #![allow(unsafe_code, reason = "owns buffers that the kernel fills")]
 
-use std::alloc::{self, Layout};
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::slice;
 use std::sync::Arc;
 
-use annulus_sys::abi::Cqe;
+use annulus_sys::abi::{Buf, Cqe};
 use annulus_sys::buf_ring::BufferRing;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags_register::PbufRingFlags;
 use annulus_sys::groups::{Group, Whose};
 use annulus_sys::index::Entries;
-use annulus_sys::map::page_size;
 use annulus_sys::rings::Base;
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use super::error::RegisterError;
 use super::fork::Mark;
@@ -83,8 +83,9 @@ pub(crate) struct Pool {
     /// `None` once the ring is gone.
     group: RefCell<Option<Group>>,
     places: RefCell<Box<[Place]>>,
-    memory: NonNull<u8>,
-    layout: Layout,
+    /// Unmapped only if it is idle (RG1).
+    memory: ManuallyDrop<MmapRaw>,
+    start: NonNull<u8>,
     each: u32,
     id: u16,
     mark: Rc<Mark>,
@@ -134,17 +135,22 @@ impl Pool {
         let entries = entries.ok_or(RegisterError::Invalid { reason })?;
         let bytes = each as usize * count as usize;
         let exhausted = RegisterError::OutOfMemory { needed: bytes as u64 };
-        let layout = Layout::from_size_align(bytes, 64).map_err(|_| exhausted)?;
-        // SAFETY: not of size 0, because neither factor is.
-        let memory = NonNull::new(unsafe { alloc::alloc_zeroed(layout) }).ok_or(exhausted)?;
-        let places = RefCell::new(vec![Place::Kernel; count as usize].into());
-        let (group, idle) = (RefCell::default(), Cell::new(true));
-        let pool = Self { ring, group, places, memory, layout, each, id, mark, idle };
+        let memory = MmapOptions::new().len(bytes).map_anon().map_err(|_| exhausted)?;
+        let pool = Self::over(memory, ring, id, count, each, mark);
         let group = Group::register(base, id, entries, Whose::Ours, PbufRingFlags::empty());
-        pool.group.replace(Some(group.map_err(explain)?));
+        pool.group.replace(Some(group.map_err(|errno| explain(errno, count))?));
         pool.idle.set(false);
         (0..=u16::MAX).zip(0..count).for_each(|(bid, _)| pool.offer(bid));
         Ok(Rc::new(pool))
+    }
+
+    /// Over `memory`, which holds `count` buffers of `each` bytes, and which no kernel knows yet.
+    fn over(memory: MmapMut, ring: RingId, id: u16, count: u32, each: u32, mark: Rc<Mark>) -> Self {
+        let memory = ManuallyDrop::new(MmapRaw::from(memory));
+        let start = NonNull::new(memory.as_mut_ptr()).expect("mmap maps nothing at 0");
+        let places = RefCell::new(vec![Place::Kernel; count as usize].into());
+        let (group, idle) = (RefCell::default(), Cell::new(true));
+        Self { ring, group, places, memory, start, each, id, mark, idle }
     }
 
     pub(crate) fn ring(&self) -> RingId {
@@ -157,7 +163,7 @@ impl Pool {
 
     fn at(&self, bid: u16) -> NonNull<u8> {
         // SAFETY: within the buffers, because ids are checked where they come from.
-        unsafe { self.memory.add(usize::from(bid) * self.each as usize) }
+        unsafe { self.start.add(usize::from(bid) * self.each as usize) }
     }
 
     /// Gives the buffer to the kernel.
@@ -210,11 +216,11 @@ impl Pool {
     }
 }
 
-fn explain(errno: Errno) -> RegisterError {
+fn explain(errno: Errno, count: u32) -> RegisterError {
     match errno.raw() {
         libc::EINVAL => RegisterError::Unsupported { what: "a ring of buffers", since: "5.19" },
-        // The ring itself is pinned.
-        libc::ENOMEM => RegisterError::no_memory(page_size() as u64),
+        // Of the ring, not of the buffers: only that is pinned.
+        libc::ENOMEM => RegisterError::no_memory(u64::from(count) * size_of::<Buf>() as u64),
         _ => RegisterError::Other(errno),
     }
 }
@@ -230,8 +236,8 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // RG1: leaked unless the kernel is known to be done. No lease is left, since each holds us.
         if self.idle.get() {
-            // SAFETY: allocated with this layout, and idle (RG1).
-            unsafe { alloc::dealloc(self.memory.as_ptr(), self.layout) };
+            // SAFETY: dropped once, because the pool is not used again; and idle (RG1).
+            unsafe { ManuallyDrop::drop(&mut self.memory) };
         }
     }
 }
@@ -247,6 +253,12 @@ impl BufRing {
         self.0.each
     }
 
+    /// The number by which entries of one's own name the ring, in their `buf_group`.
+    #[doc(alias = "bgid")]
+    pub fn group(&self) -> u16 {
+        self.0.id
+    }
+
     /// How many are in leases now.
     pub fn leased(&self) -> usize {
         self.0.leased()
@@ -258,7 +270,7 @@ impl Deref for BufLease {
 
     fn deref(&self) -> &[u8] {
         let start = self.pool.at(self.bid).as_ptr();
-        // SAFETY: zeroed once, and ours alone while the lease lives (BR1).
+        // SAFETY: zeroed at first, and ours alone while the lease lives (BR1).
         unsafe { slice::from_raw_parts(start, self.len as usize) }
     }
 }
@@ -266,7 +278,7 @@ impl Deref for BufLease {
 impl DerefMut for BufLease {
     fn deref_mut(&mut self) -> &mut [u8] {
         let start = self.pool.at(self.bid).as_ptr();
-        // SAFETY: zeroed once, and ours alone while the lease lives (BR1).
+        // SAFETY: zeroed at first, and ours alone while the lease lives (BR1).
         unsafe { slice::from_raw_parts_mut(start, self.len as usize) }
     }
 }
@@ -295,6 +307,50 @@ impl Drop for BufLease {
         if self.pool.mark.is_ours() {
             self.pool.places.borrow_mut()[usize::from(self.bid)] = Place::Kernel;
             self.pool.offer(self.bid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use annulus_sys::flags::{CQE_BUFFER_SHIFT, CqeFlags};
+
+    use super::*;
+
+    /// `count` buffers of 8 bytes that no kernel knows.
+    fn pool(count: u32) -> Rc<Pool> {
+        let memory = MmapOptions::new().len(count as usize * 8).map_anon().expect("memory");
+        let mark = Rc::new(Mark::new().expect("a page"));
+        Rc::new(Pool::over(memory, RingId(1), 0, count, 8, mark))
+    }
+
+    /// A completion with `result` that names buffer `bid`.
+    fn cqe(result: i32, bid: u16) -> Cqe {
+        let bits = CqeFlags::BUFFER.bits() | u32::from(bid) << CQE_BUFFER_SHIFT;
+        Cqe { user_data: 0, res: result, flags: CqeFlags::from_bits_retain(bits) }
+    }
+
+    #[test]
+    fn br1_what_cannot_be_is_not_leased() {
+        let pool = pool(4);
+        assert!(Pool::lease(&pool, cqe(1, 4)).is_none(), "beyond the last");
+        assert!(Pool::lease(&pool, cqe(1, u16::MAX)).is_none());
+        let none = Cqe { flags: CqeFlags::empty(), ..cqe(1, 3) };
+        assert!(Pool::lease(&pool, none).is_none(), "names no buffer");
+        let lease = Pool::lease(&pool, cqe(1, 3)).expect("the last");
+        assert!(Pool::lease(&pool, cqe(1, 3)).is_none(), "leased already");
+        assert_eq!(pool.leased(), 1);
+        drop(lease);
+        assert!(Pool::lease(&pool, cqe(1, 3)).is_some());
+    }
+
+    #[test]
+    fn br1_a_lease_is_no_longer_than_its_buffer() {
+        let pool = pool(2);
+        for (result, len) in [(0, 0), (3, 3), (8, 8), (9, 8), (i32::MAX, 8), (-5, 0), (i32::MIN, 0)]
+        {
+            let lease = Pool::lease(&pool, cqe(result, 1)).expect("it is free");
+            assert_eq!(*lease, vec![0; len], "{result}");
         }
     }
 }

@@ -136,8 +136,8 @@ impl Pool {
         let stride = (size as usize).next_multiple_of(align);
         let bytes = stride * usize::from(count);
         let needed = bytes as u64;
-        let map = Map::own(bytes, Pages::Ordinary)
-            .map_err(|_| RegisterError::OutOfMemory { needed })?;
+        let map =
+            Map::own(bytes, Pages::Ordinary).map_err(|_| RegisterError::OutOfMemory { needed })?;
         let registered = register(base, &map, count, size, stride);
         let free = RefCell::new((0..count).rev().collect());
         let (start, base) = (map.at(0, bytes), RefCell::new(Some(Arc::clone(base))));
@@ -168,13 +168,7 @@ impl Pool {
     }
 }
 
-fn register(
-    base: &Base,
-    map: &Map,
-    count: u16,
-    size: u32,
-    stride: usize,
-) -> Result<u32, Errno> {
+fn register(base: &Base, map: &Map, count: u16, size: u32, stride: usize) -> Result<u32, Errno> {
     let each = |index: u16| libc::iovec {
         iov_base: map.at::<u8>(usize::from(index) * stride, size as usize).as_ptr().cast(),
         iov_len: size as usize,
@@ -331,6 +325,7 @@ impl IoBufMut for FixedBuf {
     /// Sets no more than the capacity.
     #[inline]
     unsafe fn set_filled(&mut self, count: usize) {
-        self.filled = u32::try_from(count).map_or(self.pool.size, |count| count.min(self.pool.size));
+        self.filled =
+            u32::try_from(count).map_or(self.pool.size, |count| count.min(self.pool.size));
     }
 }

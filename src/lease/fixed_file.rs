@@ -67,6 +67,10 @@ pub struct FileTable(pub(crate) Rc<Table>);
 
 /// A file in the ring's table. Clones are of one place; when the last is dropped, the file is
 /// closed. When the ring is gone, so is the file.
+///
+/// Its place is free at once. The file itself is closed at once since Linux 6.13; before, when what
+/// is in flight then on registered files, whichever they are, has completed. So do not wait for the
+/// peer of a connection to see its end while such an operation waits for something else.
 #[derive(Debug, Clone)]
 pub struct FixedFile(Rc<Held>);
 
@@ -271,5 +275,39 @@ impl Drop for Held {
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {}", self.index, self.table.ring)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table whose ring is gone, so that nothing is asked of the kernel.
+    fn table(count: usize) -> Rc<Table> {
+        let mark = Rc::new(Mark::new().expect("a page"));
+        let places = vec![Cell::new(Place::Kernel); count].into();
+        Rc::new(Table { ring: RingId(1), base: RefCell::new(None), places, mark })
+    }
+
+    #[test]
+    fn op3_a_place_that_cannot_be_is_not_adopted() {
+        let table = table(4);
+        for index in [-1, i32::MIN, 4, i32::MAX] {
+            assert!(Table::adopt(&table, index).is_none(), "{index}");
+        }
+        let file = Table::adopt(&table, 3).expect("the last place");
+        assert_eq!((file.index(), file.ring()), (3, RingId(1)));
+    }
+
+    #[test]
+    fn op3_a_place_is_adopted_once_until_it_is_closed() {
+        let table = table(2);
+        let file = Table::adopt(&table, 0).expect("a place");
+        let clone = file.clone();
+        assert!(Table::adopt(&table, 0).is_none());
+        drop(file);
+        assert!(Table::adopt(&table, 0).is_none(), "the clone has it");
+        drop(clone);
+        assert!(Table::adopt(&table, 0).is_some());
     }
 }

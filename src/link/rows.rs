@@ -114,11 +114,19 @@ impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
     }
 
     fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
-        end_of([look::<A, U>(ring, &tickets.0), look::<B, U>(ring, &tickets.1), look::<C, U>(ring, &tickets.2)])
+        end_of([
+            look::<A, U>(ring, &tickets.0),
+            look::<B, U>(ring, &tickets.1),
+            look::<C, U>(ring, &tickets.2),
+        ])
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
-        (done::<A, U>(ring, tickets.0), done::<B, U>(ring, tickets.1), done::<C, U>(ring, tickets.2))
+        (
+            done::<A, U>(ring, tickets.0),
+            done::<B, U>(ring, tickets.1),
+            done::<C, U>(ring, tickets.2),
+        )
     }
 }
 
@@ -128,7 +136,10 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES + C::ENTRIES + D::ENTRIES;
 
     fn belongs_to(&self, ring: RingId) -> bool {
-        self.0.belongs_to(ring) && self.1.belongs_to(ring) && self.2.belongs_to(ring) && self.3.belongs_to(ring)
+        self.0.belongs_to(ring)
+            && self.1.belongs_to(ring)
+            && self.2.belongs_to(ring)
+            && self.3.belongs_to(ring)
     }
 
     unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
@@ -144,11 +155,21 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
     }
 
     fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
-        end_of([look::<A, U>(ring, &tickets.0), look::<B, U>(ring, &tickets.1), look::<C, U>(ring, &tickets.2), look::<D, U>(ring, &tickets.3)])
+        end_of([
+            look::<A, U>(ring, &tickets.0),
+            look::<B, U>(ring, &tickets.1),
+            look::<C, U>(ring, &tickets.2),
+            look::<D, U>(ring, &tickets.3),
+        ])
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
-        (done::<A, U>(ring, tickets.0), done::<B, U>(ring, tickets.1), done::<C, U>(ring, tickets.2), done::<D, U>(ring, tickets.3))
+        (
+            done::<A, U>(ring, tickets.0),
+            done::<B, U>(ring, tickets.1),
+            done::<C, U>(ring, tickets.2),
+            done::<D, U>(ring, tickets.3),
+        )
     }
 }
 

@@ -17,7 +17,8 @@
 //! [`Ring::cancel`](crate::Ring::cancel) is the same without an answer.
 //!
 //! Those that find by something else than a ticket find the ring's own requests too, and what was
-//! pushed raw; the ring arms its own anew.
+//! pushed raw; the ring arms its own anew. And a cancel waits for a [drained](super::Op::drained)
+//! operation before it, as every entry does: it cannot end that one.
 //!
 //! Keeps OP2: an operation is named by its ticket, and only on its ring. Leaves to others: what a
 //! cancelled operation completes with.
@@ -54,8 +55,8 @@ impl Name {
 pub enum CancelOutcome {
     /// So many were found, at least one. Those that ran already among them may complete as usual.
     Cancelled(u32),
-    /// There was none, any more or yet: it has completed, is just about to, or is held back by a
-    /// drain or a chain.
+    /// There was none: it has completed, is just about to, or has not begun because a chain holds
+    /// it back.
     NotFound,
     /// It runs already, and perhaps was interrupted: then it completes with `EINTR` or
     /// `ECANCELED`, otherwise as usual.

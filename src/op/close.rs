@@ -6,14 +6,15 @@
 //!        └ dropped before it is submitted            closed as any other
 //! ```
 //!
-//! A number must not be closed twice, since somebody else may have it by the second time. Linux frees
-//! it before it asks the file to flush; so when that fails, the number is free all the same.
+//! A number must not be closed twice, since somebody else may have it by the second time. Linux
+//! frees it before it asks the file to flush; so when that fails, the number is free all the same.
 #![allow(unsafe_code, reason = "writes entries, and asks whether a number is open")]
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use annulus_sys::abi::Sqe;
 
+use super::fs::translated;
 use super::{Done, Op, Outcome};
 use crate::prep;
 
@@ -27,8 +28,8 @@ use crate::prep;
 ///
 /// # Completion
 ///
-/// Once, with 0. The last close of a file that has something to flush (a network file system) is
-/// done by a worker thread of the kernel.
+/// Once, with 0. Where a close flushes what was written (on a network file system), a worker thread
+/// of the kernel does it.
 ///
 /// # Cancellation
 ///
@@ -69,7 +70,7 @@ unsafe impl Op for Close {
             let _ = self.fd.into_raw_fd();
             None
         };
-        Outcome { result: done.result().map(drop), fd, buf: () }
+        Outcome { result: translated(done.result().map(drop)), fd, buf: () }
     }
 }
 
@@ -83,7 +84,9 @@ fn never_began(result: i32) -> bool {
         // The descriptor of a ring.
         libc::EBADF => true,
         // What the file's own flush said, after the number was freed. A file system of a user
-        // (FUSE) may say any of the above there too, which is why the caller looks again.
+        // (FUSE) may say any of the above there too, which is why the caller looks again. If by
+        // then another thread has got that very number, we are wrong; the kernel leaves no way to
+        // tell.
         _ => false,
     }
 }

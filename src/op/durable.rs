@@ -20,6 +20,7 @@
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::FsyncFlags;
 
+use super::fs::translated;
 use super::target::Target;
 use super::{Done, Op, Outcome, RingId};
 use crate::prep;
@@ -75,7 +76,7 @@ unsafe impl<F: Target> Op for Fsync<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Outcome { result: done.result().map(drop), fd: self.fd, buf: () }
+        Outcome { result: translated(done.result().map(drop)), fd: self.fd, buf: () }
     }
 }
 
@@ -186,7 +187,7 @@ unsafe impl<F: Target> Op for Fallocate<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Outcome { result: done.result().map(drop), fd: self.fd, buf: () }
+        Outcome { result: translated(done.result().map(drop)), fd: self.fd, buf: () }
     }
 }
 
@@ -230,7 +231,7 @@ unsafe impl<F: Target> Op for Ftruncate<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Outcome { result: done.result().map(drop), fd: self.fd, buf: () }
+        Outcome { result: translated(done.result().map(drop)), fd: self.fd, buf: () }
     }
 }
 

@@ -38,6 +38,14 @@ pub enum Ending {
 }
 
 /// What an operation that completes many times ends with.
+///
+/// # Completion
+///
+/// The last one, which says how it ended. What it brings beside that was a shot.
+///
+/// # Cancellation
+///
+/// Ends with [`Ending::Cancelled`], unless it was about to end some other way.
 #[derive(Debug)]
 #[must_use = "most endings want the operation submitted anew"]
 pub struct Ended<F> {

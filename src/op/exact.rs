@@ -18,23 +18,20 @@
 //! | any other error | the end |
 //!
 //! A buffer may be larger than what one operation moves
-//! ([`MAX_TRANSFER`](crate::buf::MAX_TRANSFER)). Each turn is an operation of its own, submitted and
-//! waited for in here: for code that has nothing else to do until then. What else completes in the
-//! meantime is kept, as in [`Ring::wait`].
+//! ([`MAX_TRANSFER`](crate::buf::MAX_TRANSFER)). Each turn is an operation of its own, submitted
+//! and waited for in here: for code that has nothing else to do until then. What else completes in
+//! the meantime is kept, as in [`Ring::wait`].
 //!
-//! Keeps OP1 with what it polls. Leaves to others: the rest of OP1 (`file`, `ring`, `scope`).
-#![allow(unsafe_code, reason = "writes an entry that polls")]
+//! Leaves to others: OP1 (`file`, `ring`, `scope`).
 
 use std::io;
 
-use annulus_sys::abi::Sqe;
 use annulus_sys::flags::CqeFlags;
 
-use super::{Done, Offset, Op, Outcome, Read, RingId, Target, Write};
+use super::{Done, Offset, Op, Outcome, Poll, PollEvents, Read, Target, Write};
 use crate::buf::{Slice, SliceExt};
 use crate::error::EnterError;
 use crate::lease::Brought;
-use crate::prep;
 use crate::ring::Ring;
 use crate::scope::Scope;
 use crate::ticket::{Rejected, Rejection, Unfinished};
@@ -43,8 +40,8 @@ impl<U: Default> Ring<U> {
     /// Reads until `buf` is full: as many bytes as it shows, which a vector must have (`vec![0;
     /// 4096]`), and not only room for. Waits for that, however long.
     ///
-    /// The outcome's result is an error of kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when
-    /// the file ends before. With any error, what was read until then is in the buffer.
+    /// The outcome's result is an error of kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof)
+    /// when the file ends before. With any error, what was read until then is in the buffer.
     ///
     /// # Errors
     ///
@@ -189,12 +186,11 @@ enum Way {
 
 impl Way {
     /// When a file is ready to go on.
-    fn events(self) -> u32 {
-        let events = match self {
-            Self::In => libc::POLLIN,
-            Self::Out => libc::POLLOUT,
-        };
-        u32::from(events.cast_unsigned())
+    fn events(self) -> PollEvents {
+        match self {
+            Self::In => PollEvents::IN,
+            Self::Out => PollEvents::OUT,
+        }
     }
 
     /// No more bytes go this way.
@@ -257,7 +253,7 @@ where
             After::Moved(count) => done += count,
             After::End(error) => return Ok(Outcome { result: Err(error), fd, buf }),
             After::NotReady(error) => {
-                let poll = runner.run(Ready { fd, events: way.events() })?;
+                let poll = runner.run(Poll::new(fd, way.events()))?;
                 fd = poll.fd;
                 if poll.result.is_err() {
                     return Ok(Outcome { result: Err(error), fd, buf });
@@ -267,29 +263,6 @@ where
         }
     }
     Ok(Outcome { result: Ok(()), fd, buf })
-}
-
-/// Completes when a file is ready.
-struct Ready<F> {
-    fd: F,
-    events: u32,
-}
-
-// SAFETY: OP1: it points to nothing, and the descriptor is of `fd`. It completes once.
-unsafe impl<F: Target> Op for Ready<F> {
-    type Output = Outcome<(), F>;
-
-    fn belongs_to(&self, ring: RingId) -> bool {
-        self.fd.belongs_to(ring)
-    }
-
-    fn prep(&mut self) -> Sqe {
-        self.fd.aim(prep::poll_add(-1, self.events))
-    }
-
-    fn finish(self, done: Done) -> Self::Output {
-        Outcome { result: done.result().map(drop), fd: self.fd, buf: () }
-    }
 }
 
 /// What runs one operation to its end.

@@ -10,8 +10,9 @@
 //! | one buffer | [`Read`], [`Write`] | [`Ring::read_exact`], [`Ring::write_all`] |
 //! | several | [`ReadV`](super::ReadV), [`WriteV`](super::WriteV) | |
 //!
-//! Keeps OP1: the buffer lies in the operation, and so does the file's owner. Leaves to others: what
-//! a buffer is (`buf`), several of them (`vectored`), and going on after a short transfer (`exact`).
+//! Keeps OP1: the buffer lies in the operation, and so does the file's owner. Leaves to others:
+//! what a buffer is (`buf`), several of them (`vectored`), and going on after a short transfer
+//! (`exact`).
 //!
 //! [`Ring::read_exact`]: crate::Ring::read_exact
 //! [`Ring::write_all`]: crate::Ring::write_all
@@ -46,8 +47,8 @@ impl Offset {
     pub(crate) fn raw(self) -> u64 {
         match self {
             Self::Current => CURRENT,
-            // Not the one number that would mean the file's own position. No file is as long, so the
-            // kernel refuses this one as it would have the other.
+            // Not the one number that would mean the file's own position. No file is as long, so
+            // the kernel refuses this one as it would have the other.
             Self::At(offset) => offset.min(CURRENT - 1),
         }
     }
@@ -63,8 +64,8 @@ impl Offset {
 
 /// How one transfer differs from others of its file, as in `preadv2(2)`. Combined with `|`.
 ///
-/// There is no `HIPRI`: a ring that polls devices (`IOPOLL`) polls for every transfer, and any other
-/// ring refuses the flag.
+/// There is no `HIPRI`: a ring that polls devices (`IOPOLL`) polls for every transfer, and any
+/// other ring refuses the flag.
 ///
 /// # Errors
 ///
@@ -133,8 +134,8 @@ impl BitOr for RwFlags {
 ///
 /// # Cancellation
 ///
-/// A read that waits for data ends with `ECANCELED`; from Linux 5.8 to 5.13 with `EINTR`. One that a
-/// device is busy with completes as usual.
+/// A read that waits for data ends with `ECANCELED`; from Linux 5.8 to 5.13 with `EINTR`. One that
+/// a device is busy with completes as usual.
 ///
 /// # Errors
 ///

@@ -1,32 +1,35 @@
-//! Names: what they open, and what is known of what they name.
+//! Names, and what they open.
 //!
 //! ```text
 //!   OpenAt { dir, path, how } ──► OPENAT ──► Outcome { OwnedFd, dir, path }
-//!   Statx { dir, path, out } ───► STATX ───► Outcome { (), dir, (out, path) }
+//!                        └ How::read_write().create(Mode::new(0o640)).append()
+//!                               O_RDWR     | O_CREAT, and the mode   | O_APPEND
+//!                               | O_CLOEXEC | O_LARGEFILE, always
 //! ```
 //!
-//! | operation | | since |
+//! | operation | opens | since |
 //! |---|---|---|
-//! | [`OpenAt`] | opens what a path names, seen from a [`Dir`] | Linux 5.6 |
+//! | [`OpenAt`] | what a path names, seen from a [`Dir`] | Linux 5.6 |
 //! | [`OpenAt2`] | the same, within bounds that the path cannot leave | Linux 5.6 |
-//! | [`Statx`] | finds out what is known of it, or of an open file | Linux 5.6 |
 //!
 //! A path is a C string, which its owner ([`CString`](std::ffi::CString), `&'static CStr`, or any
-//! other that shows one) brings along and gets back. Every descriptor is closed on `execve`, and
-//! opens files of any size.
+//! other that shows one) brings along and gets back. What makes a file takes its permissions along,
+//! so neither is there without the other.
 //!
-//! Keeps OP1: path, rules and box lie in the operation, or are borrowed from it. Keeps OP3: a new
-//! descriptor is owned, also when nobody waits for it. Leaves to others: how to open (`how`), what
-//! there is to know (`stat`), and the end of a descriptor (`close`).
-#![allow(unsafe_code, reason = "writes entries that point to paths, rules and boxes")]
+//! Keeps OP1: path and rules lie in the operation, or are borrowed from it. Keeps OP3: a new
+//! descriptor is owned, also when nobody waits for it. Leaves to others: what is known of a file
+//! (`stat`), and the end of a descriptor (`close`).
+#![allow(unsafe_code, reason = "writes entries that point to paths and rules")]
 
 use std::ffi::CStr;
+use std::fmt;
+use std::fs::Permissions;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 
 use annulus_sys::abi::{OpenHow, Sqe};
 
-use super::how::How;
-use super::stat::{Stat, StatMask};
 use super::{Brings, Done, Op, Outcome};
 use crate::prep;
 
@@ -40,8 +43,8 @@ mod sealed {
 }
 
 /// Where a path that is not absolute starts: [`Cwd`], or the owner of a directory's descriptor.
-/// Implemented here only. No [`FixedFile`](crate::lease::FixedFile): the kernel looks directories up
-/// among descriptors.
+/// Implemented here only. No [`FixedFile`](crate::lease::FixedFile): the kernel looks directories
+/// up among descriptors.
 pub trait Dir: sealed::Sealed {
     /// What the kernel is told.
     #[doc(hidden)]
@@ -65,16 +68,198 @@ impl Dir for Cwd {
 }
 
 /// The address of a path that stays where it is.
-fn addr(path: &impl AsRef<CStr>) -> u64 {
+pub(super) fn addr(path: &impl AsRef<CStr>) -> u64 {
     path.as_ref().as_ptr().expose_provenance() as u64
+}
+
+/// The permissions of a file, as `chmod(2)` takes them: `Mode::new(0o640)`. A new file gets those
+/// that the process's `umask` does not take away.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Mode(u32);
+
+impl Mode {
+    /// The permissions in `bits`; what else is in there is not.
+    pub const fn new(bits: u32) -> Self {
+        Self(bits & 0o7777)
+    }
+
+    /// As a number, at most `0o7777`.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mode({:#o})", self.0)
+    }
+}
+
+impl From<Permissions> for Mode {
+    fn from(permissions: Permissions) -> Self {
+        Self::new(permissions.mode())
+    }
+}
+
+impl From<Mode> for Permissions {
+    fn from(mode: Mode) -> Self {
+        Self::from_mode(mode.0)
+    }
+}
+
+/// How to open: for what, and what to make if there is no such file.
+///
+/// # Example
+///
+/// ```
+/// use annulus::op::{How, Mode};
+///
+/// const LOG: How = How::write().create(Mode::new(0o640)).append();
+/// ```
+#[doc(alias("OpenOptions", "O_CLOEXEC", "O_LARGEFILE"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "nothing is opened before an operation that has it completes"]
+pub struct How {
+    flags: u32,
+    mode: Mode,
+}
+
+/// `O_LARGEFILE` of the kernel; the C library's is 0 on machines where it is always meant.
+const LARGEFILE: u32 = if cfg!(target_arch = "aarch64") { 0o400_000 } else { 0o100_000 };
+
+impl How {
+    const fn with(flags: i32) -> Self {
+        let always = libc::O_CLOEXEC.cast_unsigned();
+        Self { flags: flags.cast_unsigned() | always, mode: Mode(0) }
+    }
+
+    /// To read.
+    #[doc(alias = "O_RDONLY")]
+    pub const fn read() -> Self {
+        Self::with(libc::O_RDONLY).and(LARGEFILE)
+    }
+
+    /// To write.
+    #[doc(alias = "O_WRONLY")]
+    pub const fn write() -> Self {
+        Self::with(libc::O_WRONLY).and(LARGEFILE)
+    }
+
+    /// To read and write.
+    #[doc(alias = "O_RDWR")]
+    pub const fn read_write() -> Self {
+        Self::with(libc::O_RDWR).and(LARGEFILE)
+    }
+
+    /// To have a name for it, as a [`Dir`] or for a [`Statx`](super::Statx): nothing can be read or
+    /// written, and so no permission is needed but to find it.
+    #[doc(alias = "O_PATH")]
+    pub const fn path() -> Self {
+        // Without `LARGEFILE`: `OPENAT2` refuses what means nothing here.
+        Self::with(libc::O_PATH)
+    }
+
+    const fn and(self, flags: u32) -> Self {
+        Self { flags: self.flags | flags, ..self }
+    }
+
+    /// Makes a file with these permissions if there is none.
+    #[doc(alias = "O_CREAT")]
+    pub const fn create(self, mode: Mode) -> Self {
+        Self { mode, ..self.custom_flags(libc::O_CREAT) }
+    }
+
+    /// Makes a file with these permissions, and fails with `EEXIST` if there is one.
+    #[doc(alias = "O_EXCL")]
+    pub const fn create_new(self, mode: Mode) -> Self {
+        self.create(mode).custom_flags(libc::O_EXCL)
+    }
+
+    /// Makes a file without a name, with these permissions, on the file system of the directory
+    /// that the path names. To write, or to read and write.
+    #[doc(alias = "O_TMPFILE")]
+    pub const fn temporary(self, mode: Mode) -> Self {
+        Self { mode, ..self.custom_flags(libc::O_TMPFILE) }
+    }
+
+    /// Empties the file.
+    #[doc(alias = "O_TRUNC")]
+    pub const fn truncate(self) -> Self {
+        self.custom_flags(libc::O_TRUNC)
+    }
+
+    /// Writes go to the file's end.
+    #[doc(alias = "O_APPEND")]
+    pub const fn append(self) -> Self {
+        self.custom_flags(libc::O_APPEND)
+    }
+
+    /// Transfers bypass the page cache, and must be aligned: [`Stat::dio`](super::Stat::dio) says
+    /// how.
+    #[doc(alias = "O_DIRECT")]
+    pub const fn direct(self) -> Self {
+        self.custom_flags(libc::O_DIRECT)
+    }
+
+    /// Each write is durable when it completes, with what is needed to read it back.
+    #[doc(alias = "O_DSYNC")]
+    pub const fn data_sync(self) -> Self {
+        self.custom_flags(libc::O_DSYNC)
+    }
+
+    /// Each write is durable when it completes, with all that is known of the file.
+    #[doc(alias = "O_SYNC")]
+    pub const fn sync(self) -> Self {
+        self.custom_flags(libc::O_SYNC)
+    }
+
+    /// Fails with `ENOTDIR` unless it is a directory.
+    #[doc(alias = "O_DIRECTORY")]
+    pub const fn directory(self) -> Self {
+        self.custom_flags(libc::O_DIRECTORY)
+    }
+
+    /// Fails with `ELOOP` if it is a symbolic link; with [`path`](Self::path), opens the link.
+    #[doc(alias = "O_NOFOLLOW")]
+    pub const fn no_follow(self) -> Self {
+        self.custom_flags(libc::O_NOFOLLOW)
+    }
+
+    /// Does not wait for the other end of a FIFO.
+    #[doc(alias = "O_NONBLOCK")]
+    pub const fn non_block(self) -> Self {
+        self.custom_flags(libc::O_NONBLOCK)
+    }
+
+    /// With other `O_*` of `open(2)` as well. What the file is opened for stays.
+    pub const fn custom_flags(self, flags: i32) -> Self {
+        self.and((flags & !libc::O_ACCMODE).cast_unsigned())
+    }
+
+    /// The permissions, if a file may be made: otherwise `OPENAT2` refuses them.
+    const fn mode(self) -> u32 {
+        let tmpfile = libc::O_TMPFILE & !libc::O_DIRECTORY;
+        let makes = self.flags & (libc::O_CREAT | tmpfile).cast_unsigned() != 0;
+        if makes { self.mode.0 } else { 0 }
+    }
+}
+
+/// The result, as a system call would have given it: when a signal ends a wait inside the kernel,
+/// the number that asks for the call to be made again (`ERESTARTSYS`, 512, and its sisters) comes
+/// out of a ring as it is. Seen on Linux 6.18 from a cancelled open.
+pub(super) fn translated<T>(result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|error| match error.raw_os_error() {
+        Some(512..=516) => io::Error::from_raw_os_error(libc::EINTR),
+        _ => error,
+    })
 }
 
 /// Opens what a path names. Since Linux 5.6.
 ///
 /// # Completion
 ///
-/// Once, with the descriptor. If the kernel had to read a directory, or a file is made, a worker
-/// thread of the kernel does it.
+/// Once, with the descriptor. Where the kernel has to read a directory, or makes a file, a worker
+/// thread of it does the work.
 ///
 /// # Cancellation
 ///
@@ -84,7 +269,10 @@ fn addr(path: &impl AsRef<CStr>) -> u64 {
 ///
 /// # Errors
 ///
-/// Those of `open(2)`.
+/// Those of `open(2)`. Since Linux 5.12 a FIFO is not waited for, as with
+/// [`non_block`](How::non_block): to open it for reading succeeds at once, and for writing fails
+/// with `ENXIO` unless somebody reads. Use [`forced`](Op::forced) to wait for the other end; up to
+/// Linux 6.12 that may hold up other operations that need a worker, for as long.
 ///
 /// # Example
 ///
@@ -126,7 +314,7 @@ unsafe impl<D: Dir, P: AsRef<CStr>> Op for OpenAt<D, P> {
     }
 
     fn finish(self, mut done: Done) -> Self::Output {
-        Outcome { result: done.fd(), fd: self.dir, buf: self.path }
+        Outcome { result: translated(done.fd()), fd: self.dir, buf: self.path }
     }
 }
 
@@ -146,7 +334,8 @@ unsafe impl<D: Dir, P: AsRef<CStr>> Op for OpenAt<D, P> {
 /// # Errors
 ///
 /// Those of `openat2(2)`, among them `EXDEV` when the path leads out of its bounds, `ELOOP` when it
-/// meets a link that it may not, and `EAGAIN` when a `..` in it raced with a rename: submit it anew.
+/// meets a link that it may not, and `EAGAIN` when a `..` in it raced with a rename: submit it
+/// anew.
 #[doc(alias("IORING_OP_OPENAT2", "io_uring_prep_openat2", "open_how"))]
 #[derive(Debug)]
 pub struct OpenAt2<D, P> {
@@ -217,125 +406,52 @@ unsafe impl<D: Dir, P: AsRef<CStr>> Op for OpenAt2<D, P> {
     }
 
     fn finish(self, mut done: Done) -> Self::Output {
-        Outcome { result: done.fd(), fd: self.dir, buf: self.path }
+        Outcome { result: translated(done.fd()), fd: self.dir, buf: self.path }
     }
 }
 
-/// How far a network file system goes for an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Freshness {
-    /// As far as `stat(2)` does, which depends on the file system.
-    #[default]
-    AsStat,
-    /// To the server.
-    #[doc(alias = "AT_STATX_FORCE_SYNC")]
-    Forced,
-    /// Not at all: what is known here, though it be old.
-    #[doc(alias = "AT_STATX_DONT_SYNC")]
-    Cached,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Freshness {
-    fn bits(self) -> i32 {
-        match self {
-            Self::AsStat => libc::AT_STATX_SYNC_AS_STAT,
-            Self::Forced => libc::AT_STATX_FORCE_SYNC,
-            Self::Cached => libc::AT_STATX_DONT_SYNC,
+    #[test]
+    fn every_descriptor_is_closed_on_exec_and_large() {
+        for how in [How::read(), How::write().truncate(), How::read_write().append()] {
+            let flags = how.flags.cast_signed();
+            assert_eq!(flags & libc::O_CLOEXEC, libc::O_CLOEXEC);
+            assert_eq!(how.flags & LARGEFILE, linux_raw_sys::general::O_LARGEFILE);
         }
-    }
-}
-
-/// Finds out what is known of a file. Since Linux 5.6.
-///
-/// # Completion
-///
-/// Once, with 0, when the [`Stat`] is filled in. A worker thread of the kernel does it.
-///
-/// # Cancellation
-///
-/// `ECANCELED` if it has not begun. Once begun, it cannot be stopped.
-///
-/// # Errors
-///
-/// Those of `statx(2)`. The [`Stat`] comes back all the same, and says what it did before.
-///
-/// # Example
-///
-/// ```
-/// use annulus::Setup;
-/// use annulus::op::{Cwd, FileKind, Stat, Statx};
-///
-/// let mut ring = Setup::new(4).build()?;
-/// let statx = ring.submit(Statx::at(Cwd, c"/proc", Stat::boxed()))?;
-/// let ((), (stat, _)) = ring.wait(statx)?.ok()?;
-/// assert_eq!(stat.kind(), FileKind::Directory);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[doc(alias("IORING_OP_STATX", "io_uring_prep_statx"))]
-#[derive(Debug)]
-pub struct Statx<D, P> {
-    dir: D,
-    path: P,
-    flags: i32,
-    fresh: Freshness,
-    mask: StatMask,
-    out: Box<Stat>,
-}
-
-impl<F> Statx<F, &'static CStr> {
-    /// Of an open file, whatever it was opened for.
-    #[doc(alias = "AT_EMPTY_PATH")]
-    pub fn of(fd: F, out: Box<Stat>) -> Self {
-        let mut statx = Self::at(fd, c"", out);
-        statx.flags |= libc::AT_EMPTY_PATH;
-        statx
-    }
-}
-
-impl<D, P> Statx<D, P> {
-    /// Of what `path` names, seen from `dir`.
-    pub fn at(dir: D, path: P, out: Box<Stat>) -> Self {
-        let (mask, fresh) = (StatMask::default(), Freshness::default());
-        Self { dir, path, flags: 0, fresh, mask, out }
+        let path = (libc::O_PATH | libc::O_CLOEXEC).cast_unsigned();
+        assert_eq!(How::path().flags, path);
     }
 
-    /// Asks for this, and not for [`StatMask::BASIC`].
-    pub fn want(self, mask: StatMask) -> Self {
-        Self { mask, ..self }
+    #[test]
+    fn permissions_go_with_what_may_make_a_file() {
+        let mode = Mode::new(0o100_640);
+        assert_eq!(How::write().create(mode).mode(), 0o640);
+        assert_eq!(How::write().temporary(mode).mode(), 0o640);
+        assert_eq!(How { mode, ..How::read().directory() }.mode(), 0);
+        assert_eq!(format!("{mode:?}"), "Mode(0o640)");
+        assert_eq!(Mode::from(Permissions::from(mode)), mode);
     }
 
-    /// If the path names a symbolic link, of the link.
-    #[doc(alias = "AT_SYMLINK_NOFOLLOW")]
-    pub fn no_follow(self) -> Self {
-        Self { flags: self.flags | libc::AT_SYMLINK_NOFOLLOW, ..self }
+    #[test]
+    fn what_a_file_is_opened_for_is_not_custom() {
+        let how = How::read().custom_flags(libc::O_RDWR | libc::O_NOATIME);
+        assert_eq!(how.flags.cast_signed() & libc::O_ACCMODE, libc::O_RDONLY);
+        assert_eq!(how.flags.cast_signed() & libc::O_NOATIME, libc::O_NOATIME);
     }
 
-    /// If something would be mounted there on use, of the place as it is.
-    #[doc(alias = "AT_NO_AUTOMOUNT")]
-    pub fn no_automount(self) -> Self {
-        Self { flags: self.flags | libc::AT_NO_AUTOMOUNT, ..self }
-    }
-
-    /// On a network file system, goes as far as `fresh` says.
-    pub fn fresh(self, fresh: Freshness) -> Self {
-        Self { fresh, ..self }
-    }
-}
-
-// SAFETY: OP1: the path is borrowed from its owner, which lies in place, the address is of `out`,
-// which has room for all that the kernel writes and takes any bytes, and the descriptor is of
-// `dir`. It completes once.
-unsafe impl<D: Dir, P: AsRef<CStr>> Op for Statx<D, P> {
-    type Output = Outcome<(), D, (Box<Stat>, P)>;
-
-    fn prep(&mut self) -> Sqe {
-        let out = (&raw mut *self.out).expose_provenance() as u64;
-        let flags = (self.flags | self.fresh.bits()).cast_unsigned();
-        prep::statx(self.dir.number(), addr(&self.path), flags, self.mask.bits(), out)
-    }
-
-    fn finish(self, done: Done) -> Self::Output {
-        let result = done.result().map(drop);
-        Outcome { result, fd: self.dir, buf: (self.out, self.path) }
+    #[test]
+    fn a_call_that_is_to_be_made_again_was_interrupted() {
+        let translated = |errno| {
+            let error = translated::<()>(Err(io::Error::from_raw_os_error(errno)));
+            error.expect_err("an error").raw_os_error()
+        };
+        for errno in 512..=516 {
+            assert_eq!(translated(errno), Some(libc::EINTR));
+        }
+        assert_eq!((translated(511), translated(517)), (Some(511), Some(517)));
+        assert_eq!(translated(libc::ENOENT), Some(libc::ENOENT));
     }
 }

@@ -397,7 +397,8 @@ impl<F, B: IoBufsMut> RecvMsg<F, B> {
     }
 
     /// Receives, with all that comes beside the bytes: any address, and descriptors. The envelope
-    /// comes back beside the buffers: `(bufs, envelope)`; it is then addressed to the sender.
+    /// comes back beside the buffers: `(bufs, envelope)`; it is then addressed to the sender. Even
+    /// if told to [wait for all](RecvFlags::WAIT_ALL), it may complete with a part.
     pub fn with(self, envelope: Box<Envelope>) -> RecvMsg<F, B, Box<Envelope>> {
         self.covered(envelope)
     }
@@ -464,5 +465,31 @@ impl<F: fmt::Debug, B: IoBufsMut + fmt::Debug, C: fmt::Debug> fmt::Debug for Rec
         let Self { fd, bufs, cover, .. } = self;
         let mut fields = f.debug_struct("RecvMsg");
         fields.field("fd", fd).field("bufs", bufs).field("cover", cover).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::rc::Rc;
+
+    use super::super::{AcceptFrom, SendTo};
+    use super::*;
+    use crate::inflight::PAYLOAD;
+
+    #[test]
+    fn messages_with_addresses_fit_into_a_slot() {
+        type Two = (Vec<u8>, Vec<u8>);
+        type Socket = Rc<OwnedFd>;
+        let sizes = [
+            size_of::<SendMsg<Socket, Two>>(),
+            size_of::<SendMsg<Socket, Two, Addressed>>(),
+            size_of::<SendMsg<Socket, (Vec<u8>, Vec<u8>, Rc<[u8]>), Box<Envelope>>>(),
+            size_of::<RecvMsg<Socket, [Vec<u8>; 1], Addressed>>(),
+            size_of::<RecvMsg<Socket, Two, Box<Envelope>>>(),
+            size_of::<SendTo<Socket, Vec<u8>, Address>>(),
+            size_of::<AcceptFrom<Socket>>(),
+        ];
+        assert!(sizes.iter().all(|&size| size <= PAYLOAD), "{sizes:?}");
     }
 }

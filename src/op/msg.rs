@@ -1,7 +1,7 @@
 //! Messages from one ring to another.
 //!
 //! ```text
-//!   this ring: submit(Message) ──► MSG_RING ──► a completion of kind 2 ──► Event::Message: that ring
+//!   this ring: submit(Message) ──► MSG_RING ──► completion of kind 2 ──► Event::Message: that ring
 //!                                         └──► sent, or why not          ──► the ticket: this ring
 //! ```
 //!

@@ -109,10 +109,9 @@ impl<F: Target> Multishot for AcceptMulti<F> {
     type Item = io::Result<OwnedFd>;
 
     fn item(shot: Shot) -> Self::Item {
-        let result = shot.result();
         match shot.brought {
             Brought::Fd(fd) => Ok(fd),
-            _ => Err(nothing(result)),
+            _ => Err(shot.refusal()),
         }
     }
 }
@@ -124,7 +123,8 @@ impl<F: Target> Multishot for AcceptMulti<F> {
 ///
 /// Once for each buffer that was filled, in the order of the bytes; then once more, with
 /// [`Ending`]: [`Eof`](Ending::Eof) when the peer will send no more, and
-/// [`NoBuffers`](Ending::NoBuffers) when every buffer is in a lease. A datagram without bytes ends
+/// [`NoBuffers`](Ending::NoBuffers) when every buffer is in a lease, also before there is data: so
+/// submit it anew when one was dropped. A datagram without bytes ends
 /// it too, and looks like the end of a stream.
 ///
 /// # Cancellation
@@ -210,18 +210,22 @@ impl<F: Target> Multishot for RecvMulti<F> {
     type Item = io::Result<BufLease>;
 
     fn item(shot: Shot) -> Self::Item {
-        let result = shot.result();
         match shot.brought {
             Brought::Buffer(lease) => Ok(lease),
-            _ => Err(nothing(result)),
+            _ => Err(shot.refusal()),
         }
     }
 }
 
-/// Why a shot brought nothing.
-fn nothing(result: Result<u32, annulus_sys::errno::Errno>) -> io::Error {
-    match result {
-        Err(errno) => errno.into(),
-        Ok(_) => io::Error::other("the kernel reported success, and named nothing that is ours"),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn op3_descriptor_0_is_a_connection_and_0_bytes_are_none() {
+        assert!(AcceptMulti::<OwnedFd>::last_is_shot(0));
+        assert!(!AcceptMulti::<OwnedFd>::last_is_shot(-libc::ECANCELED));
+        assert!(RecvMulti::<OwnedFd>::last_is_shot(1));
+        assert!(!RecvMulti::<OwnedFd>::last_is_shot(0));
     }
 }

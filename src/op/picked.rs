@@ -18,7 +18,7 @@ use annulus_sys::abi::Sqe;
 use super::ending::{Ended, Ending};
 use super::target::Target;
 use super::{Brings, Done, Multishot, Offset, Op, Outcome, RingId, Shot, Shots};
-use crate::lease::{BufLease, BufRing, Brought, Source};
+use crate::lease::{Brought, BufLease, BufRing, Source};
 use crate::prep;
 
 /// Reads into a buffer of the kernel's choice. Since Linux 5.19.

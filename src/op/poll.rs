@@ -26,7 +26,7 @@ use annulus_sys::flags::PollFlags;
 
 use super::cancel::{CancelOutcome, Name, UpdateOutcome};
 use super::target::Target;
-use super::{Done, Drained, Ended, Ending, Forced, Multishot, Op, Outcome, RingId, Shot, Shots};
+use super::{Done, Ended, Ending, Forced, Multishot, Op, Outcome, RingId, Shot, Shots};
 use crate::prep;
 use crate::ticket::Ticket;
 
@@ -258,16 +258,15 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// [`Poll`] and [`PollMulti`], also drained or forced: what can be removed as a poll.
+/// [`Poll`] and [`PollMulti`], also forced: what can be removed as a poll. Not a drained one: what
+/// comes after it waits for it, and its removal would.
 pub trait AnyPoll: sealed::Sealed {}
 
 impl<F> sealed::Sealed for Poll<F> {}
 impl<F> sealed::Sealed for PollMulti<F> {}
-impl<P: AnyPoll> sealed::Sealed for Drained<P> {}
 impl<P: AnyPoll> sealed::Sealed for Forced<P> {}
 impl<F> AnyPoll for Poll<F> {}
 impl<F> AnyPoll for PollMulti<F> {}
-impl<P: AnyPoll> AnyPoll for Drained<P> {}
 impl<P: AnyPoll> AnyPoll for Forced<P> {}
 
 /// Ends a poll. Since Linux 5.1.
@@ -349,7 +348,8 @@ unsafe impl Op for PollUpdate {
     }
 
     fn prep(&mut self) -> Sqe {
-        // A later kernel may look whether it is still to complete many times; this one does not.
+        // io_uring_prep_poll_update(3) wants it said anew that it completes many times; the kernel
+        // keeps that in any case.
         let flags = PollFlags::UPDATE_EVENTS | PollFlags::ADD_MULTI;
         prep::poll_update(self.name.word, 0, self.events.0, flags)
     }

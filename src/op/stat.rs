@@ -6,16 +6,22 @@
 //!       └──────────────────── used again ─────────────────┘
 //! ```
 //!
-//! A file system need not know everything, nor an older kernel: [`StatMask`] says what is asked for,
-//! and [`Stat::mask`] what came. Accessors that return an `Option` look at it.
+//! A file system need not know everything, nor an older kernel: [`StatMask`] says what is asked
+//! for, and [`Stat::mask`] what came. Accessors that return an `Option` look at it.
 //!
-//! Leaves to others: asking (`fs`).
+//! Keeps OP1: the box and the path lie in the operation. Leaves to others: paths (`fs`).
+#![allow(unsafe_code, reason = "writes entries that point to a path and to a box")]
 
+use std::ffi::CStr;
 use std::mem::offset_of;
 use std::ops::BitOr;
 use std::time::{Duration, SystemTime};
 
-use super::how::Mode;
+use annulus_sys::abi::Sqe;
+
+use super::fs::{Dir, Mode, addr, translated};
+use super::{Done, Op, Outcome};
+use crate::prep;
 
 /// What is known of a file: `struct statx`. The kernel fills it in for a [`Statx`].
 ///
@@ -59,7 +65,6 @@ const _: () = {
     assert!(offset_of!(Stat, attributes) == 8);
     assert!(offset_of!(Stat, nlink) == 16);
     assert!(offset_of!(Stat, uid) == 20);
-    assert!(offset_of!(Stat, gid) == 24);
     assert!(offset_of!(Stat, mode) == 28);
     assert!(offset_of!(Stat, ino) == 32);
     assert!(offset_of!(Stat, size) == 40);
@@ -70,12 +75,9 @@ const _: () = {
     assert!(offset_of!(Stat, ctime) == 96);
     assert!(offset_of!(Stat, mtime) == 112);
     assert!(offset_of!(Stat, rdev_major) == 128);
-    assert!(offset_of!(Stat, rdev_minor) == 132);
     assert!(offset_of!(Stat, dev_major) == 136);
-    assert!(offset_of!(Stat, dev_minor) == 140);
     assert!(offset_of!(Stat, mnt_id) == 144);
     assert!(offset_of!(Stat, dio_mem_align) == 152);
-    assert!(offset_of!(Stat, dio_offset_align) == 156);
     assert!(offset_of!(Stat, rest) == 160);
 };
 
@@ -323,6 +325,125 @@ impl BitOr for StatMask {
 
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+}
+
+/// How far a network file system goes for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Freshness {
+    /// As far as `stat(2)` does, which depends on the file system.
+    #[default]
+    AsStat,
+    /// To the server.
+    #[doc(alias = "AT_STATX_FORCE_SYNC")]
+    Forced,
+    /// Not at all: what is known here, though it be old.
+    #[doc(alias = "AT_STATX_DONT_SYNC")]
+    Cached,
+}
+
+impl Freshness {
+    fn bits(self) -> i32 {
+        match self {
+            Self::AsStat => libc::AT_STATX_SYNC_AS_STAT,
+            Self::Forced => libc::AT_STATX_FORCE_SYNC,
+            Self::Cached => libc::AT_STATX_DONT_SYNC,
+        }
+    }
+}
+
+/// Finds out what is known of a file. Since Linux 5.6.
+///
+/// # Completion
+///
+/// Once, with 0, when the [`Stat`] is filled in. A worker thread of the kernel does it.
+///
+/// # Cancellation
+///
+/// `ECANCELED` if it has not begun. Once begun, it cannot be stopped.
+///
+/// # Errors
+///
+/// Those of `statx(2)`. The [`Stat`] comes back all the same, and says what it did before.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Cwd, FileKind, Stat, Statx};
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let statx = ring.submit(Statx::at(Cwd, c"/proc", Stat::boxed()))?;
+/// let ((), (stat, _)) = ring.wait(statx)?.ok()?;
+/// assert_eq!(stat.kind(), FileKind::Directory);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias("IORING_OP_STATX", "io_uring_prep_statx"))]
+#[derive(Debug)]
+pub struct Statx<D, P> {
+    dir: D,
+    path: P,
+    flags: i32,
+    fresh: Freshness,
+    mask: StatMask,
+    out: Box<Stat>,
+}
+
+impl<F> Statx<F, &'static CStr> {
+    /// Of an open file, whatever it was opened for.
+    #[doc(alias = "AT_EMPTY_PATH")]
+    pub fn of(fd: F, out: Box<Stat>) -> Self {
+        let mut statx = Self::at(fd, c"", out);
+        statx.flags |= libc::AT_EMPTY_PATH;
+        statx
+    }
+}
+
+impl<D, P> Statx<D, P> {
+    /// Of what `path` names, seen from `dir`.
+    pub fn at(dir: D, path: P, out: Box<Stat>) -> Self {
+        let (mask, fresh) = (StatMask::default(), Freshness::default());
+        Self { dir, path, flags: 0, fresh, mask, out }
+    }
+
+    /// Asks for this, and not for [`StatMask::BASIC`].
+    pub fn want(self, mask: StatMask) -> Self {
+        Self { mask, ..self }
+    }
+
+    /// If the path names a symbolic link, of the link.
+    #[doc(alias = "AT_SYMLINK_NOFOLLOW")]
+    pub fn no_follow(self) -> Self {
+        Self { flags: self.flags | libc::AT_SYMLINK_NOFOLLOW, ..self }
+    }
+
+    /// If something would be mounted there on use, of the place as it is.
+    #[doc(alias = "AT_NO_AUTOMOUNT")]
+    pub fn no_automount(self) -> Self {
+        Self { flags: self.flags | libc::AT_NO_AUTOMOUNT, ..self }
+    }
+
+    /// On a network file system, goes as far as `fresh` says.
+    pub fn fresh(self, fresh: Freshness) -> Self {
+        Self { fresh, ..self }
+    }
+}
+
+// SAFETY: OP1: the path is borrowed from its owner, which lies in place, the address is of `out`,
+// which has room for all that the kernel writes and takes any bytes, and the descriptor is of
+// `dir`. It completes once.
+unsafe impl<D: Dir, P: AsRef<CStr>> Op for Statx<D, P> {
+    type Output = Outcome<(), D, (Box<Stat>, P)>;
+
+    fn prep(&mut self) -> Sqe {
+        let out = (&raw mut *self.out).expose_provenance() as u64;
+        let flags = (self.flags | self.fresh.bits()).cast_unsigned();
+        prep::statx(self.dir.number(), addr(&self.path), flags, self.mask.bits(), out)
+    }
+
+    fn finish(self, done: Done) -> Self::Output {
+        let result = translated(done.result().map(drop));
+        Outcome { result, fd: self.dir, buf: (self.out, self.path) }
     }
 }
 

@@ -90,7 +90,8 @@ pub struct RecvFlags(u32);
 impl RecvFlags {
     /// Leave the data where it is, for the next one (`MSG_PEEK`).
     pub const PEEK: Self = Self(libc::MSG_PEEK.cast_unsigned());
-    /// Complete when the buffer is full, or at the end, or on an error (`MSG_WAITALL`).
+    /// Complete when the buffer is full, or at the end, or on an error (`MSG_WAITALL`). Since Linux
+    /// 5.18; before, it may complete with less.
     pub const WAIT_ALL: Self = Self(libc::MSG_WAITALL.cast_unsigned());
     /// Fail with `EAGAIN` rather than wait for data (`MSG_DONTWAIT`).
     pub const DONT_WAIT: Self = Self(libc::MSG_DONTWAIT.cast_unsigned());
@@ -347,8 +348,8 @@ unsafe impl<F: Target, B: IoBufMut> Op for Recv<F, B> {
 ///
 /// # Errors
 ///
-/// `ENOBUFS` when there is data, and every buffer is in a lease. The data waits: drop a lease, and
-/// submit it anew.
+/// `ENOBUFS` when every buffer is in a lease, also before there is data. That waits: drop a lease,
+/// and submit it anew.
 #[doc(alias = "IORING_OP_RECV")]
 #[doc(alias = "IOSQE_BUFFER_SELECT")]
 #[derive(Debug)]

@@ -31,7 +31,7 @@ use annulus_sys::abi::{Sqe, Timespec};
 use annulus_sys::flags::TimeoutFlags;
 
 use super::cancel::{CancelOutcome, Name, UpdateOutcome};
-use super::{Done, Drained, Forced, Multishot, Op, RingId, Shot, Shots};
+use super::{Done, Forced, Multishot, Op, RingId, Shot, Shots};
 use crate::prep;
 use crate::ticket::Ticket;
 
@@ -139,7 +139,8 @@ impl Timeout {
     #[doc(alias = "IORING_TIMEOUT_BOOTTIME")]
     #[doc(alias = "IORING_TIMEOUT_REALTIME")]
     pub fn by(self, clock: Clock) -> Self {
-        Self { flags: self.flags - TimeoutFlags::CLOCK_MASK | clock.flags(), ..self }
+        let rest = self.flags - TimeoutFlags::CLOCK_MASK;
+        Self { flags: rest | clock.flags(), ..self }
     }
 
     /// Completes earlier, when `count` other completions have come on this ring since the kernel
@@ -254,16 +255,15 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// [`Timeout`] and [`TimeoutMulti`], also drained or forced: what can be removed as a timeout.
+/// [`Timeout`] and [`TimeoutMulti`], also forced: what can be removed as a timeout. Not a drained
+/// one: what comes after it waits for it, and its removal would.
 pub trait AnyTimeout: sealed::Sealed {}
 
 impl sealed::Sealed for Timeout {}
 impl sealed::Sealed for TimeoutMulti {}
-impl<T: AnyTimeout> sealed::Sealed for Drained<T> {}
 impl<T: AnyTimeout> sealed::Sealed for Forced<T> {}
 impl AnyTimeout for Timeout {}
 impl AnyTimeout for TimeoutMulti {}
-impl<T: AnyTimeout> AnyTimeout for Drained<T> {}
 impl<T: AnyTimeout> AnyTimeout for Forced<T> {}
 
 /// Ends a timeout before its time. Since Linux 5.5.

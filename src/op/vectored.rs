@@ -13,7 +13,7 @@
 //! | a few | [`ReadV::new`], [`WriteV::new`] | in the slot |
 //! | up to 1024 | [`ReadV::boxed`], [`WriteV::boxed`] | in a box that is handed in, and comes back |
 //!
-//! A slot has 192 bytes, for the buffers' owners and 16 each for their places: three vectors fit, or
+//! A slot has 192 bytes, for the buffers' owners and 16 each for their places: four vectors fit, or
 //! a box of nine. What does not fit does not compile.
 //!
 //! Keeps OP1: buffers and table lie in the operation, or in a box that it owns. Leaves to others:
@@ -67,7 +67,8 @@ impl<L: IoBufs> Gather<L> {
         Self { bufs, table: L::EMPTY }
     }
 
-    /// Puts the buffers into a box, with room for the table: for [`WriteV::boxed`], again and again.
+    /// Puts the buffers into a box, with room for the table: for [`WriteV::boxed`], again and
+    /// again.
     pub fn boxed(bufs: L) -> Box<Self> {
         Box::new(Self::of(bufs))
     }
@@ -385,5 +386,24 @@ unsafe impl<F: Target, G: Gathered> Op for WriteV<F, G> {
     fn finish(self, done: Done) -> Self::Output {
         let result = done.count(self.offered);
         Outcome { result, fd: self.fd, buf: self.bufs.back() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::inflight::PAYLOAD;
+
+    #[test]
+    fn as_many_buffers_fit_into_a_slot_as_the_head_of_this_file_says() {
+        let inline = |count| 32 + count * (size_of::<Vec<u8>>() + size_of::<IoVec>());
+        assert_eq!(size_of::<ReadV<OwnedFd, Scatter<[Vec<u8>; 4]>>>(), inline(4));
+        assert_eq!(size_of::<WriteV<OwnedFd, Gather<[Vec<u8>; 4]>>>(), inline(4));
+        assert!(inline(4) <= PAYLOAD && inline(5) > PAYLOAD);
+        assert!(size_of::<ReadV<OwnedFd, Scatter<Box<[Vec<u8>; 9]>>>>() <= PAYLOAD);
+        assert!(size_of::<ReadV<OwnedFd, Scatter<Box<[Vec<u8>; 10]>>>>() > PAYLOAD);
+        assert!(size_of::<ReadV<OwnedFd, Box<Scatter<[Vec<u8>; 1024]>>>>() <= PAYLOAD);
     }
 }

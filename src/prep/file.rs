@@ -37,8 +37,8 @@ pub fn readv(fd: i32, table: u64, count: u32, offset: u64, flags: u32) -> Sqe {
     }
 }
 
-/// `IORING_OP_WRITEV`: writes the `count` buffers of the table (`struct iovec`) at `table`, with the
-/// `RWF_*` of `pwritev2(2)`. Since Linux 5.1; at the file's own position, with an `offset` of
+/// `IORING_OP_WRITEV`: writes the `count` buffers of the table (`struct iovec`) at `table`, with
+/// the `RWF_*` of `pwritev2(2)`. Since Linux 5.1; at the file's own position, with an `offset` of
 /// `u64::MAX`, since Linux 5.6.
 #[doc(alias("io_uring_prep_writev", "io_uring_prep_writev2"))]
 #[inline]

@@ -16,7 +16,8 @@ pub fn openat(dir: i32, path: u64, flags: u32, mode: u32) -> Sqe {
     Sqe { opcode: Opcode::OPENAT, fd: dir, addr: path, len: mode, op_flags: flags, ..Sqe::ZERO }
 }
 
-/// `IORING_OP_OPENAT2`: the same as the [`OpenHow`] at `how` says. Since Linux 5.6.
+/// `IORING_OP_OPENAT2`: opens as [`openat`] does, and as the [`OpenHow`] at `how` says. Since Linux
+/// 5.6.
 #[doc(alias = "io_uring_prep_openat2")]
 #[inline]
 pub fn openat2(dir: i32, path: u64, how: u64) -> Sqe {

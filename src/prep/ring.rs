@@ -42,14 +42,7 @@ pub fn timeout(addr: u64, count: u32, flags: TimeoutFlags) -> Sqe {
 #[doc(alias = "io_uring_prep_link_timeout")]
 #[inline]
 pub fn link_timeout(addr: u64, flags: TimeoutFlags) -> Sqe {
-    Sqe {
-        opcode: Opcode::LINK_TIMEOUT,
-        fd: -1,
-        addr,
-        len: 1,
-        op_flags: flags.bits(),
-        ..Sqe::ZERO
-    }
+    Sqe { opcode: Opcode::LINK_TIMEOUT, fd: -1, addr, len: 1, op_flags: flags.bits(), ..Sqe::ZERO }
 }
 
 /// `IORING_OP_TIMEOUT_REMOVE`: cancels the timeout whose `user_data` is `word`. Since Linux 5.5.
@@ -119,13 +112,7 @@ pub fn cancel_word(word: u64) -> Sqe {
 #[doc(alias = "io_uring_prep_cancel64")]
 #[inline]
 pub fn cancel(word: u64, flags: CancelFlags) -> Sqe {
-    Sqe {
-        opcode: Opcode::ASYNC_CANCEL,
-        fd: -1,
-        addr: word,
-        op_flags: flags.bits(),
-        ..Sqe::ZERO
-    }
+    Sqe { opcode: Opcode::ASYNC_CANCEL, fd: -1, addr: word, op_flags: flags.bits(), ..Sqe::ZERO }
 }
 
 /// `IORING_OP_ASYNC_CANCEL` with `FD`: cancels a request, or with `ALL` every one, that is about

@@ -229,7 +229,8 @@ fn after_the_minimum_wait_one_completion_is_enough() {
 
 #[test]
 fn a_kernel_that_cannot_bound_a_wait_is_not_asked() {
-    let refused = |features: Features, act: fn(&mut annulus::RawRing) -> Result<Woken, EnterError>| {
+    let refused = |features: Features,
+                   act: fn(&mut annulus::RawRing) -> Result<Woken, EnterError>| {
         let kernel = GateKernel::new();
         kernel.set_features(features);
         let mut ring = kernel.ring(Setup::plain(4));

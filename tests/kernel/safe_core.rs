@@ -3,11 +3,10 @@
 
 use std::cell::Cell;
 use std::io::{PipeReader, PipeWriter, Write as _, pipe};
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::panic::panic_any;
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus::buf::{IoBuf, IoBufMut, Region, RegionMut};
 use annulus::op::{Nop, Op, Read, Write};
 use annulus::sys::abi::Sqe;
 use annulus::sys::opcode::Opcode;
@@ -15,7 +14,9 @@ use annulus::{EnterCause, Event, Rejection, Ring, Setup, Ticket};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, patient, safe_ring, test};
+use crate::watched::{Panics, Watched, quietly};
 
+const MESSAGES: [Need; 1] = [Need::Op(Opcode::MSG_RING)];
 const BOUNDED: [Need; 1] = [Need::Feature(annulus::sys::flags::Features::EXT_ARG)];
 
 /// The tests.
@@ -26,6 +27,7 @@ pub fn tests() -> Vec<Trial> {
         test("full_slots_give_the_operation_back", &[], full_slots),
         test("op2_a_ticket_of_another_ring_is_refused", &[], foreign_ticket),
         test("op2_a_completion_that_names_nothing_in_flight_is_counted", &[], forged),
+        test("op2_forged_completions_end_no_wait_early", &MESSAGES, forged_wait),
         test("op2_a_completion_is_not_taken_twice", &[], replayed),
         test("a_panic_while_reaping_loses_and_repeats_nothing", &[], panic_in_reap),
         test("a_panicking_waker_loses_and_repeats_nothing", &[], panic_in_wake),
@@ -43,63 +45,6 @@ pub fn tests() -> Vec<Trial> {
         test("raw_entries_share_the_ring", &[], raw_entries),
         test("a_slot_is_used_again_and_again", &[], reuse),
     ]
-}
-
-/// A buffer of 8 bytes that counts how often it is dropped, and may panic on the way.
-pub struct Watched {
-    bytes: [u8; 8],
-    drops: Rc<Cell<u32>>,
-    panics: Panics,
-}
-
-/// Where a buffer panics.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Panics {
-    Never,
-    InRegion,
-    InFilled,
-    InDrop,
-}
-
-impl Watched {
-    pub fn new(drops: &Rc<Cell<u32>>, panics: Panics) -> Self {
-        Self { bytes: [0xee; 8], drops: Rc::clone(drops), panics }
-    }
-
-    fn at(&self, place: Panics) {
-        if self.panics == place {
-            panic_any("a buffer panics");
-        }
-    }
-}
-
-impl IoBuf for Watched {
-    fn region(&self) -> Region<'_> {
-        self.at(Panics::InRegion);
-        self.bytes.as_slice().into()
-    }
-}
-
-impl IoBufMut for Watched {
-    fn region_mut(&mut self) -> RegionMut<'_> {
-        self.at(Panics::InRegion);
-        self.bytes.as_mut_slice().into()
-    }
-
-    unsafe fn set_filled(&mut self, _: usize) {
-        self.at(Panics::InFilled);
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.drops.set(self.drops.get() + 1);
-        self.at(Panics::InDrop);
-    }
-}
-
-pub fn quietly<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
-    catch_unwind(AssertUnwindSafe(body))
 }
 
 fn small() -> Ring {
@@ -186,13 +131,13 @@ fn forged() -> Result<(), Failed> {
     let (ticket, mut writer) = waiting(&mut ring);
     let slot = u64::from(ticket.slot());
     let forgeries = [
-        slot | 1 << 32,           // Another generation.
-        slot | 1 << 29,           // The word of a slot that is done.
-        slot | 1 << 30,           // That of a free one.
-        slot | 1 << 28,           // That of one that needs a closer look.
-        (slot + 1) | 1 << 30,     // A slot that is free.
-        slot + 1,                 // The same, as if it were in flight.
-        1 << 20,                  // Beyond the last slot.
+        slot | 1 << 32,       // Another generation.
+        slot | 1 << 29,       // The word of a slot that is done.
+        slot | 1 << 30,       // That of a free one.
+        slot | 1 << 28,       // That of one that needs a closer look.
+        (slot + 1) | 1 << 30, // A slot that is free.
+        slot + 1,             // The same, as if it were in flight.
+        1 << 20,              // Beyond the last slot.
         u64::from(u32::MAX),
         (1 << 62) - 1,
     ];
@@ -209,6 +154,33 @@ fn forged() -> Result<(), Failed> {
     assert_eq!(ring.in_flight(), 1);
     writer.write_all(b"late")?;
     assert_eq!(ring.wait(ticket)?.buf, b"late");
+    Ok(())
+}
+
+fn forged_wait() -> Result<(), Failed> {
+    use std::os::fd::AsRawFd as _;
+    let mut ring = small();
+    let (ticket, mut writer) = waiting(&mut ring);
+    // Another ring posts words that were never pushed here, more than there are requests.
+    let mut other = patient(|| Setup::new(4).build_raw())?;
+    for _ in 0..3 {
+        let fd = ring.raw().fd().expect("a descriptor").as_raw_fd();
+        let sqe = Sqe { opcode: Opcode::MSG_RING, fd, off: 1 << 40 | 1, ..Sqe::ZERO };
+        // SAFETY: it points to nothing (OP1), and its word names nothing in flight (OP2).
+        unsafe { other.push(sqe) }.expect("room");
+        other.submit_and_wait(1)?;
+        assert_eq!(other.pop().map(|cqe| cqe.res), Some(0));
+    }
+    ring.reap(|event| panic!("nobody asked: {event:?}"))?;
+    assert_eq!((ring.stale(), ring.in_flight()), (3, 1));
+    let writes = std::thread::spawn(move || writer.write_all(b"late"));
+    assert_eq!(ring.wait(ticket)?.buf, b"late");
+    writes.join().expect("no panic")?;
+    let (mut scoped, (reader, _writer)) = ([0; 4], pipe()?);
+    ring.scope(|s| {
+        let _ = s.submit(Read::new(&reader, &mut scoped[..]));
+    });
+    assert_eq!(ring.in_flight(), 0);
     Ok(())
 }
 
@@ -270,8 +242,9 @@ impl Drop for Bomb {
 
 fn panic_in_wake() -> Result<(), Failed> {
     let mut ring: Ring<Bomb> = patient(|| Setup::new(4).build_for())?;
-    let tickets: Vec<_> =
-        (0..4).map(|_| ring.submit_for(Nop, Bomb(true)).map_err(|r| r.why)).collect::<Result<_, _>>()?;
+    let tickets: Vec<_> = (0..4)
+        .map(|_| ring.submit_for(Nop, Bomb(true)).map_err(|r| r.why))
+        .collect::<Result<_, _>>()?;
     ring.submit_and_wait(4)?;
     let mut woken = 0;
     while woken < 4 {
@@ -478,7 +451,7 @@ fn reuse() -> Result<(), Failed> {
         writer.write_all(b"12345678")?;
         let ticket = ring.submit(Read::new(reader, Watched::new(&drops, Panics::Never)));
         let read = ring.wait(ticket.map_err(|r| r.why)?)?;
-        assert_eq!(&read.buf.bytes, b"12345678");
+        assert_eq!(read.buf.bytes(), b"12345678");
     }
     assert_eq!((drops.get(), ring.vacant(), ring.stale()), (1000, 8, 0));
     Ok(())

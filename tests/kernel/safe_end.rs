@@ -4,20 +4,25 @@
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{Write as _, pipe};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::rc::Rc;
 use std::time::Duration;
 
 use annulus::buf::{IoBufMut, RegionMut};
-use annulus::op::{Nop, Read, Write};
+use annulus::op::{Close, Nop, Read, Write};
 use annulus::{Ring, Setup, Undrained};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Part, child_succeeds, safe_ring, test};
-use crate::safe_core::{Panics, Watched, quietly};
+use crate::watched::{Panics, Watched, quietly};
 
 /// The parts that play in a child process.
-pub const PARTS: &[Part] = &[("a child drops the ring", a_child_drops), ("signals rain", rain)];
+pub const PARTS: &[Part] = &[
+    ("a child drops the ring", a_child_drops),
+    ("signals rain", rain),
+    ("a word panics after a close", word_after_close),
+];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -33,6 +38,9 @@ pub fn tests() -> Vec<Trial> {
         test("rg1_no_buffer_is_written_after_it_came_back", &[], direct_reads),
         test("a_forked_child_drops_the_ring_and_the_parent_goes_on", &[], || {
             child_succeeds("a child drops the ring")
+        }),
+        test("op3_a_word_that_panics_closes_no_number_twice", &[], || {
+            child_succeeds("a word panics after a close")
         }),
         test("a_rain_of_signals_ends_no_wait_and_loses_nothing", &[], || {
             child_succeeds("signals rain")
@@ -246,6 +254,31 @@ fn a_child_drops() {
     assert_eq!(drops.get(), 1);
 }
 
+#[derive(Default)]
+struct Word(bool);
+
+impl Drop for Word {
+    fn drop(&mut self) {
+        if self.0 {
+            panic!("a word panics");
+        }
+    }
+}
+
+/// In a process of its own, since it is about a descriptor's number.
+fn word_after_close() {
+    let mut ring = Setup::new(4).build_for::<Word>().expect("a ring");
+    let file = File::open("/dev/null").expect("there is one");
+    let number = file.as_raw_fd();
+    let close = ring.submit_for(Close::new(file), Word(true)).map_err(|r| r.why).expect("room");
+    ring.submit_and_wait(1).expect("wait");
+    ring.reap(|_| ()).expect("reap");
+    let other = File::open("/proc/self/status").expect("there is one");
+    assert_eq!(other.as_raw_fd(), number, "the number was free again");
+    assert!(quietly(|| ring.try_take(close).is_ok()).is_err(), "the word panics");
+    other.metadata().expect("it is open still");
+}
+
 extern "C" fn ignore(_: libc::c_int) {}
 
 /// A timer fires every 200 µs while pipes are read and written.
@@ -265,10 +298,12 @@ fn rain() {
         let word = round.to_le_bytes();
         let read = ring.submit(Read::new(Rc::clone(&reader), [0; 4])).map_err(|r| r.why);
         let read = read.expect("room");
-        ring.submit_all().or_else(|error| match error.cause {
-            annulus::EnterCause::Interrupted => Ok(0),
-            _ => Err(error),
-        }).expect("submit");
+        ring.submit_all()
+            .or_else(|error| match error.cause {
+                annulus::EnterCause::Interrupted => Ok(0),
+                _ => Err(error),
+            })
+            .expect("submit");
         let write = ring.submit(Write::new(Rc::clone(&writer), word)).map_err(|r| r.why);
         let write = write.expect("room");
         let read = ring.wait(read).expect("a signal ends no wait");

@@ -28,17 +28,26 @@ mod direct;
 mod fixed_buf;
 #[path = "safe_leases/fixed_file.rs"]
 mod fixed_file;
+#[path = "safe_leases/read_multi.rs"]
+mod read_multi;
 
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = &[
     ("a forked child drops registered buffers", fixed_buf::forked_child_drops),
     ("a forked child drops picked buffers", buf_ring::forked_child_drops),
     ("a forked child drops registered files", fixed_file::forked_child_drops),
+    ("registered files take no descriptors", direct::no_descriptors),
 ];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let modules = [fixed_buf::tests(), buf_ring::tests(), fixed_file::tests(), direct::tests()];
+    let modules = [
+        fixed_buf::tests(),
+        buf_ring::tests(),
+        read_multi::tests(),
+        fixed_file::tests(),
+        direct::tests(),
+    ];
     modules.into_iter().flatten().collect()
 }
 

@@ -12,7 +12,7 @@ use annulus::{ChainEnd, Rejection, Ring, Setup, Step, StepExt};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{safe_ring, test};
-use crate::safe_core::{Panics, Watched, quietly};
+use crate::watched::{Panics, Watched, quietly};
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -166,9 +166,8 @@ fn others() -> Result<(), Failed> {
 
 /// A file of its own, empty and nameless.
 fn scratch() -> Result<Rc<File>, Failed> {
-    let path = std::env::temp_dir().join(format!("annulus-{}-{:?}", std::process::id(), {
-        std::thread::current().id()
-    }));
+    let path = std::env::temp_dir()
+        .join(format!("annulus-{}-{:?}", std::process::id(), { std::thread::current().id() }));
     let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
     std::fs::remove_file(path)?;
     Ok(Rc::new(file))

@@ -1,8 +1,144 @@
-//! Operations on sockets, safe face.
+//! Operations on sockets, safe face: each for what it does, and for what comes back when it fails.
+//!
+//! ```text
+//!   connections.rs   made, named, connected, accepted, shut down
+//!   streams.rs       bytes, and datagrams to an address
+//!   messages.rs      several buffers, addresses, descriptors
+//!   multi.rs         many connections, much data
+//!   zerocopy.rs      sent without a copy
+//! ```
+//!
+//! Whether a descriptor was closed shows at its other end: what is read there ends.
+#![allow(unsafe_code, reason = "makes sockets, and sets their options, without the ring")]
 
-use libtest_mimic::Trial;
+use std::io::Read as _;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use annulus::op::{Nop, Op};
+use annulus::{Ring, Setup, Ticket};
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::{Need, safe_ring};
+
+#[path = "safe_sockets/connections.rs"]
+mod connections;
+#[path = "safe_sockets/messages.rs"]
+mod messages;
+#[path = "safe_sockets/multi.rs"]
+mod multi;
+#[path = "safe_sockets/streams.rs"]
+mod streams;
+#[path = "safe_sockets/zerocopy.rs"]
+mod zerocopy;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    vec![]
+    let modules = [
+        connections::tests(),
+        streams::tests(),
+        messages::tests(),
+        multi::tests(),
+        zerocopy::tests(),
+    ];
+    modules.into_iter().flatten().collect()
+}
+
+/// IPv6, which a machine may lack.
+const V6: Need = Need::Other(lacks_v6);
+
+fn lacks_v6() -> Option<String> {
+    let has = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    (!has).then(|| "needs IPv6".to_owned())
+}
+
+fn small() -> Ring {
+    safe_ring(Setup::new(4))
+}
+
+/// Submits `op`, waits for it, and returns its output.
+fn run<O: Op + 'static>(ring: &mut Ring, op: O) -> O::Output {
+    let ticket = ring.submit(op).expect("room");
+    ring.wait(ticket).expect("it completes")
+}
+
+/// Submits `op`, and lets the kernel begin.
+fn begin<O: Op + 'static>(ring: &mut Ring, op: O) -> Ticket<O> {
+    let ticket = ring.submit(op).expect("room");
+    ring.submit_all().expect("submit");
+    ticket
+}
+
+/// Submits `op`, cancels it, and returns its output.
+fn cancelled<O: Op + 'static>(ring: &mut Ring, op: O) -> O::Output {
+    let ticket = begin(ring, op);
+    ring.cancel(&ticket).expect("room");
+    ring.wait(ticket).expect("it completes")
+}
+
+/// Turns until nothing is in flight any more, wanted or not.
+fn settle(ring: &mut Ring) {
+    while ring.in_flight() > 0 {
+        run(ring, Nop).expect("a NOP succeeds");
+    }
+}
+
+/// The error that a result is.
+fn code<T>(result: std::io::Result<T>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}
+
+/// Two ends of a TCP connection.
+fn tcp() -> Result<(TcpStream, TcpStream), Failed> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let ours = TcpStream::connect(listener.local_addr()?)?;
+    Ok((ours, listener.accept()?.0))
+}
+
+/// A socket, made without the ring.
+fn socket(domain: i32, kind: i32) -> Result<OwnedFd, Failed> {
+    // SAFETY: it takes numbers only, so there is nothing to be valid.
+    let fd = unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    // SAFETY: just made, and nobody else has seen it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets an option of the socket itself.
+fn set_option(fd: &impl AsFd, option: i32, value: i32) -> Result<(), Failed> {
+    let (fd, value) = (fd.as_fd().as_raw_fd(), (&raw const value).cast());
+    // SAFETY: one live int, which the kernel copies, because the call is synchronous.
+    if unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, value, 4) } < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    Ok(())
+}
+
+/// An address of this machine where nobody listens.
+fn nobody() -> Result<SocketAddr, Failed> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// A path for a socket that is not there yet.
+fn path() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("annulus-{}-{number}.sock", std::process::id());
+    std::env::temp_dir().join(name)
+}
+
+/// Whether the other end was closed, and nothing is left to read.
+fn ends(mut stream: &UnixStream) -> Result<bool, Failed> {
+    Ok(stream.read(&mut [0])? == 0)
+}
+
+/// 64 KiB and more in which no two places look alike for long.
+fn pattern(count: usize) -> Vec<u8> {
+    let byte = |at: usize| at.wrapping_mul(2_654_435_761).to_le_bytes()[2];
+    (0..count).map(byte).collect()
 }

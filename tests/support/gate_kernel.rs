@@ -1,7 +1,7 @@
 //! The scripted kernel, with somebody at its doors who notes how each call named the ring.
 //!
 //! ```text
-//!   RawRing ──► GateKernel ──► Script      kernel.took() == [(to_submit, min_complete, flags), ...]
+//!   RawRing ─► GateKernel ─► Script      kernel.took() == [(to_submit, min_complete, flags), ...]
 //!              notes                    kernel.seen()    the same, with the argument and the name
 //!                                       kernel.named()   what was registered, and at which index
 //! ```

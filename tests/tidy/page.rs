@@ -117,6 +117,8 @@ fn holds<'a>(
 
 /// Whether `text` holds `banned`, and not as a part of a longer word.
 fn has(text: &str, banned: &str) -> bool {
+    // A borrow that lasts for ever is no static.
+    let text = &text.replace("'static mut", "mut");
     if banned.starts_with(|c: char| c.is_alphanumeric()) {
         return find_word(text, banned).is_some();
     }
@@ -216,6 +218,7 @@ mod tests {
     fn banned_code_is_rejected_and_its_name_in_prose_is_not() {
         rejects(banned_code, "tests/a.rs", "let a = b as _;");
         rejects(banned_code, "src/a.rs", "static mut COUNT: u32 = 0;");
+        accepts(banned_code, "src/a.rs", "fn a(b: &'static mut u32) {}");
         rejects(banned_code, "src/a.rs", "a.unwrap();\n#[cfg(test)]\nmod t {}");
         accepts(
             banned_code,

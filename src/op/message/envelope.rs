@@ -97,8 +97,7 @@ pub struct Control<'a> {
 }
 
 impl Envelope {
-    /// An empty envelope.
-    // Larger than a slot, and not to be moved between messages.
+    /// An empty envelope. It is larger than a slot, so it lives in a box.
     pub fn new() -> Box<Self> {
         Box::new(Self {
             header: Header::EMPTY,
@@ -313,5 +312,107 @@ impl Iterator for Messages<'_> {
         let message = message_at(self.control, self.at)?;
         self.at = after(message.3);
         Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::IntoRawFd;
+
+    use super::*;
+
+    fn null() -> OwnedFd {
+        File::open("/dev/null").expect("there is one everywhere").into()
+    }
+
+    /// Control data with one message that says it has `len` bytes.
+    fn message(len: u64, level: i32, kind: i32, data: &[u8]) -> Box<Envelope> {
+        let mut envelope = Envelope::new();
+        let head = [&len.to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes()].concat();
+        envelope.control.0[..HEAD].copy_from_slice(&head);
+        envelope.control.0[HEAD..HEAD + data.len()].copy_from_slice(data);
+        envelope
+    }
+
+    /// Completes a receive, of which the kernel says these lengths.
+    fn received(mut envelope: Box<Envelope>, name_len: u32, control_len: u64) -> Box<Envelope> {
+        (envelope.header.name_len, envelope.header.control_len) = (name_len, control_len);
+        let (((), envelope), _) = envelope.received((), Ok(1));
+        envelope
+    }
+
+    #[test]
+    fn what_is_attached_is_written_as_numbers_and_wiped_again() {
+        let (one, two) = (null(), null());
+        let numbers = [one.as_raw_fd(), two.as_raw_fd()].map(i32::to_ne_bytes).concat();
+        let mut envelope = Envelope::new();
+        assert!(envelope.attach(one).is_ok());
+        assert!(envelope.attach(two).is_ok());
+        envelope.outgoing(&[]);
+        assert_eq!(envelope.header.control_len, 24);
+        let head = [24, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0];
+        assert_eq!(envelope.control.0[..24], [head.as_slice(), &numbers].concat());
+        let failed = Err(io::ErrorKind::NotConnected.into());
+        let ((), envelope) = envelope.sent((), &failed);
+        assert_eq!((envelope.attached(), envelope.control.0), (2, [0; CONTROL]));
+    }
+
+    #[test]
+    fn op3_a_number_is_taken_once_whatever_the_kernel_says_of_lengths() {
+        for told in [0, 24, u64::MAX] {
+            let number = null().into_raw_fd().to_ne_bytes();
+            let envelope = message(20, libc::SOL_SOCKET, libc::SCM_RIGHTS, &number);
+            let mut envelope = received(envelope, 0, told);
+            assert_eq!(envelope.control().count(), 0, "no number is data");
+            assert_eq!(envelope.take_descriptors().len(), 1);
+            let mut envelope = received(envelope, 0, told);
+            assert_eq!(envelope.take_descriptors().len(), 0);
+        }
+    }
+
+    #[test]
+    fn numbers_are_found_behind_other_messages_and_errors_are_none() {
+        let mut envelope = message(17, libc::SOL_IP, libc::IP_TTL, &[64]);
+        let number = null().into_raw_fd().to_ne_bytes();
+        let behind = message(24, libc::SOL_SOCKET, libc::SCM_RIGHTS, &[number, [0xff; 4]].concat());
+        envelope.control.0[24..48].copy_from_slice(&behind.control.0[..24]);
+        let behind = message(20, libc::SOL_SOCKET, PIDFD, &(-libc::EMFILE).to_ne_bytes());
+        envelope.control.0[48..68].copy_from_slice(&behind.control.0[..20]);
+        let mut envelope = received(envelope, 0, 72);
+        let ttl = Control { level: libc::SOL_IP, kind: libc::IP_TTL, data: &[64] };
+        assert_eq!(envelope.control().collect::<Vec<_>>(), [ttl]);
+        assert_eq!((envelope.take_descriptors().len(), envelope.take_pidfd().is_none()), (1, true));
+    }
+
+    #[test]
+    fn a_control_message_that_would_not_lie_inside_is_none() {
+        for len in [0, 1, 15, CONTROL as u64 + 1, u64::MAX - 7, u64::MAX] {
+            let envelope = message(len, libc::SOL_SOCKET, libc::SCM_RIGHTS, &[0; 4]);
+            let mut envelope = received(envelope, 0, 24);
+            assert_eq!(envelope.take_descriptors().len(), 0, "{len}");
+            assert_eq!(envelope.control().count(), 0, "{len}");
+        }
+        let whole = message(CONTROL as u64, libc::SOL_IP, 0, &[]);
+        let control = whole.control().next().expect("a message");
+        assert_eq!(control.data.len(), CONTROL - HEAD);
+    }
+
+    #[test]
+    fn an_address_longer_than_its_place_is_none() {
+        for len in [0, 129, u32::MAX] {
+            let mut envelope = Envelope::new();
+            envelope.incoming(&[]);
+            assert_eq!((envelope.header.name_len, envelope.header.control_len), (128, 1280));
+            assert!(received(envelope, len, 0).address().is_none(), "{len}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_for_the_kernel_to_receive_into_but_zeroes() {
+        let envelope = message(20, libc::SOL_SOCKET, libc::SCM_RIGHTS, &1_i32.to_ne_bytes());
+        let mut envelope = envelope;
+        envelope.incoming(&[]);
+        assert_eq!(envelope.control.0, [0; CONTROL]);
     }
 }

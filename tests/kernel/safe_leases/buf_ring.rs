@@ -2,32 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
+use std::io::{PipeReader, Read as _, Write as _};
 
 use annulus::lease::{BufLease, BufRing, RegisterError};
-use annulus::op::{Ending, ReadMulti, ReadPicked, Write};
-use annulus::sys::opcode::{Opcode, RegisterOp};
-use annulus::{Next, Ring, Setup, Ticket};
+use annulus::op::{ReadMulti, ReadPicked, Write};
+use annulus::sys::opcode::RegisterOp;
+use annulus::{Ring, Setup};
 use libtest_mimic::{Failed, Trial};
 
-use super::{Random, in_a_forked_child, of_another_ring, patient, pipe, ring};
+use super::{in_a_forked_child, of_another_ring, patient, pipe, ring};
 use crate::harness::{Need, child_succeeds, safe_ring, test};
 
-const PICKED: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
-const MANY: [Need; 2] = [PICKED[0], Need::Op(Opcode::READ_MULTISHOT)];
+pub const PICKED: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
 
 pub fn tests() -> Vec<Trial> {
     vec![
         test("picked_buffers_bring_data", &PICKED, bring_data),
         test("picked_buffers_come_back_from_failures", &PICKED, back_from_failures),
         test("picked_buffers_come_back_from_cancelled_reads", &PICKED, back_from_cancelled),
-        test("picked_buffers_come_back_from_reads_given_up", &MANY, back_from_orphans),
-        test("no_picked_buffer_is_used_up_by_the_end_of_a_file", &MANY, end_of_file),
-        test("an_empty_buffer_ring_ends_reads_which_begin_anew", &MANY, enobufs),
-        test("a_multishot_read_stopped_by_overflow_begins_anew", &MANY, overflow),
-        test("a_multishot_read_is_cancelled", &MANY, cancelled),
-        test("a_multishot_read_of_what_cannot_be_polled_fails", &MANY, cannot_be_polled),
-        test("br1_random_use_loses_no_picked_buffer", &MANY, random_use),
         test("picked_buffers_are_sent_on", &PICKED, sent_on),
         test("picked_buffers_outlive_their_ring", &PICKED, outlive_their_ring),
         test("picked_buffers_are_refused_on_another_ring", &PICKED, another_ring),
@@ -39,16 +31,16 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-fn buffers(ring: &mut Ring, count: u32, size: u32) -> BufRing {
+pub fn buffers(ring: &mut Ring, count: u32, size: u32) -> BufRing {
     patient(|| ring.buf_ring(count, size))
 }
 
 /// What one read of `from` brings: a buffer, or `None` at the end.
-fn read_one(ring: &mut Ring, from: &PipeReader, buffers: &BufRing) -> Option<BufLease> {
+pub fn read_one(ring: &mut Ring, from: &PipeReader, buffers: &BufRing) -> Option<BufLease> {
     try_one(ring, from, buffers).expect("a read")
 }
 
-fn try_one(
+pub fn try_one(
     ring: &mut Ring,
     from: &PipeReader,
     buffers: &BufRing,
@@ -60,7 +52,7 @@ fn try_one(
 
 /// BR1: every buffer is on offer. Leases them all at once, each a different one, and finds that
 /// there are no more.
-fn all_are_back(ring: &mut Ring, buffers: &BufRing) {
+pub fn all_are_back(ring: &mut Ring, buffers: &BufRing) {
     assert_eq!(buffers.leased(), 0, "BR1");
     let (from, mut to) = pipe();
     let count = buffers.count();
@@ -78,7 +70,7 @@ fn bytes(buffers: &BufRing) -> usize {
 }
 
 /// Waits until nothing is in flight, with nobody waiting for anything.
-fn settle(ring: &mut Ring) {
+pub fn settle(ring: &mut Ring) {
     while ring.in_flight() > 0 {
         ring.submit_and_wait(0).expect("submit");
         ring.reap(|event| panic!("nobody waits for {event:?}")).expect("reap");
@@ -152,256 +144,6 @@ fn back_from_cancelled() -> Result<(), Failed> {
     Ok(())
 }
 
-fn back_from_orphans() -> Result<(), Failed> {
-    let mut ring = ring();
-    let buffers = buffers(&mut ring, 4, 16);
-    for _ in 0..5 {
-        // Given up before it completes, after, and among many.
-        let (from, mut to) = pipe();
-        let read = ring.submit(ReadPicked::new(from.try_clone()?, &buffers))?;
-        ring.submit_all()?;
-        ring.detach(read);
-        to.write_all(b"early")?;
-        settle(&mut ring);
-        to.write_all(b"late")?;
-        let read = ring.submit(ReadPicked::new(from.try_clone()?, &buffers))?;
-        ring.submit_and_wait(1)?;
-        ring.reap(|_| ())?;
-        ring.detach(read);
-        assert_eq!(buffers.leased(), 0);
-        let many = ring.submit(ReadMulti::new(from, &buffers))?;
-        for _ in 0..3 {
-            to.write_all(b"many")?;
-            ring.submit_and_wait(1)?;
-            // Shown once, and dropped unread.
-            ring.reap(|_| ())?;
-        }
-        to.write_all(b"more")?;
-        let held = ring.next(&many)?.ok_or("data")??;
-        ring.detach(many);
-        to.write_all(b"still more")?;
-        drop(to);
-        settle(&mut ring);
-        assert_eq!((buffers.leased(), &held[..]), (1, &b"more"[..]));
-    }
-    all_are_back(&mut ring, &buffers);
-    Ok(())
-}
-
-fn end_of_file() -> Result<(), Failed> {
-    let mut ring = ring();
-    let buffers = buffers(&mut ring, 2, 16);
-    for _ in 0..5 {
-        let (from, to) = pipe();
-        drop(to);
-        assert!(read_one(&mut ring, &from, &buffers).is_none());
-        let read = ring.submit(ReadPicked::new(File::open("/dev/null")?, &buffers))?;
-        assert!(ring.wait(read)?.result?.is_none());
-        let many = ring.submit(ReadMulti::new(from, &buffers))?;
-        assert!(ring.next(&many)?.is_none());
-        assert!(matches!(ring.wait(many)?.how, Ending::Eof));
-    }
-    all_are_back(&mut ring, &buffers);
-    Ok(())
-}
-
-fn enobufs() -> Result<(), Failed> {
-    let mut ring = ring();
-    let buffers = buffers(&mut ring, 2, 2);
-    let (from, mut to) = pipe();
-    to.write_all(b"aabbccdd")?;
-    let many = ring.submit(ReadMulti::new(from, &buffers))?;
-    let mut held = Vec::new();
-    while let Some(lease) = ring.next(&many)? {
-        held.push(lease?);
-    }
-    assert_eq!(held.iter().map(|lease| &lease[..]).collect::<Vec<_>>(), [b"aa", b"bb"]);
-    let ended = ring.wait(many)?;
-    assert!(matches!(ended.how, Ending::NoBuffers));
-    assert!(!ended.how.wants_more());
-
-    let failed = try_one(&mut ring, &ended.fd, &buffers).expect_err("all are leased");
-    assert_eq!(failed.raw_os_error(), Some(libc::ENOBUFS));
-    held.remove(0);
-    let again = ring.submit(ReadMulti::new(ended.fd, &buffers))?;
-    assert_eq!(*ring.next(&again)?.ok_or("data")??, *b"cc", "the data had waited");
-    assert_eq!(*ring.next(&again)?.ok_or("data")??, *b"dd");
-    drop(to);
-    assert!(ring.next(&again)?.is_none());
-    assert!(matches!(ring.wait(again)?.how, Ending::Eof));
-    assert_eq!(held.iter().map(|lease| &lease[..]).collect::<Vec<_>>(), [b"bb"]);
-    held.clear();
-    all_are_back(&mut ring, &buffers);
-    Ok(())
-}
-
-/// More completions than the ring holds, while nobody takes any.
-fn overflow() -> Result<(), Failed> {
-    let mut ring = safe_ring(Setup::new(2));
-    let buffers = buffers(&mut ring, 16, 16);
-    let (mut from, mut to) = pipe();
-    let mut seen = Vec::new();
-    let (mut stops, mut next) = (0, 0_u8);
-    for _ in 0..3 {
-        let many = ring.submit(ReadMulti::new(from, &buffers))?;
-        for _ in 0..12 {
-            to.write_all(&[next])?;
-            ring.submit_and_wait(1)?; // Lets the kernel work, and takes nothing.
-            next += 1;
-        }
-        while let Some(lease) = ring.next(&many)? {
-            seen.extend_from_slice(&lease?);
-            // Until it stops; what came later waits in the pipe.
-            if seen.len() == usize::from(next) {
-                ring.cancel(&many)?;
-            }
-        }
-        let ended = ring.wait(many)?;
-        match ended.how {
-            Ending::Stopped => stops += 1,
-            Ending::Cancelled => {}
-            other => return Err(format!("{other:?}").into()),
-        }
-        from = ended.fd;
-    }
-    drop(to);
-    from.read_to_end(&mut seen)?;
-    assert_eq!(seen, (0..next).collect::<Vec<_>>(), "nothing is lost, and all is in order");
-    assert!(stops > 0, "the ring of 4 completions never overflowed");
-    all_are_back(&mut ring, &buffers);
-    Ok(())
-}
-
-fn cancelled() -> Result<(), Failed> {
-    let mut ring = ring();
-    let buffers = buffers(&mut ring, 2, 16);
-    let (from, mut to) = pipe();
-    let many = ring.submit(ReadMulti::new(from, &buffers))?;
-    to.write_all(b"before")?;
-    ring.submit_and_wait(1)?;
-    assert!(matches!(ring.try_next(&many)?, Next::Item(Ok(lease)) if *lease == *b"before"));
-    assert!(matches!(ring.try_next(&many)?, Next::Pending));
-    ring.cancel(&many)?;
-    assert!(ring.next(&many)?.is_none());
-    let ended = ring.wait(many)?;
-    assert!(matches!(ended.how, Ending::Cancelled));
-    to.write_all(b"after")?;
-    assert_eq!(read_one(&mut ring, &ended.fd, &buffers).as_deref(), Some(&b"after"[..]));
-    all_are_back(&mut ring, &buffers);
-    Ok(())
-}
-
-fn cannot_be_polled() -> Result<(), Failed> {
-    let mut ring = ring();
-    let buffers = buffers(&mut ring, 2, 16);
-    let many = ring.submit(ReadMulti::new(File::open("/proc/self/exe")?, &buffers))?;
-    assert!(ring.next(&many)?.is_none());
-    let Ending::Failed(error) = ring.wait(many)?.how else { panic!("it cannot be polled") };
-    assert_eq!(error.raw_os_error(), Some(libc::EBADFD));
-    all_are_back(&mut ring, &buffers);
-    Ok(())
-}
-
-/// A pipe, and what reads from it now.
-struct Source {
-    to: PipeWriter,
-    from: Option<PipeReader>,
-    many: Option<Ticket<ReadMulti<PipeReader>>>,
-}
-
-impl Source {
-    fn new() -> Self {
-        let (from, to) = pipe();
-        Self { to, from: Some(from), many: None }
-    }
-
-    /// Takes what has come, if anything has, or begins to read.
-    fn take(&mut self, ring: &mut Ring, buffers: &BufRing) -> Option<BufLease> {
-        let Some(many) = self.many.take() else {
-            let from = self.from.take().expect("it is here while nothing reads from it");
-            self.many = Some(ring.submit(ReadMulti::new(from, buffers)).expect("a free slot"));
-            ring.submit_all().expect("submit");
-            return None;
-        };
-        match ring.try_next(&many).expect("next") {
-            Next::Item(lease) => {
-                self.many = Some(many);
-                Some(lease.expect("a buffer"))
-            }
-            Next::Pending => {
-                self.many = Some(many);
-                None
-            }
-            Next::Ended => {
-                self.from = Some(ring.wait(many).expect("wait").fd);
-                None
-            }
-        }
-    }
-
-    /// Stops reading, one way or the other.
-    fn stop(&mut self, ring: &mut Ring, random: &mut Random) {
-        let Some(many) = self.many.take() else { return };
-        if random.below(2) == 0 {
-            ring.cancel(&many).expect("cancel");
-            self.many = Some(many);
-        } else {
-            ring.cancel(&many).expect("cancel");
-            ring.detach(many);
-            *self = Self::new();
-        }
-    }
-}
-
-/// BR1: whatever is read, held, dropped, cancelled and given up, a lease is nobody else's while it
-/// lives, and in the end every buffer is back.
-fn random_use() -> Result<(), Failed> {
-    for seed in 0..20 {
-        let mut ring = ring();
-        let buffers = buffers(&mut ring, 8, 16);
-        let mut random = Random(seed);
-        let mut sources: Vec<Source> = std::iter::repeat_with(Source::new).take(3).collect();
-        let mut held: Vec<(BufLease, u8)> = Vec::new();
-        for step in 0..400_u32 {
-            let source = &mut sources[random.below(3)];
-            match random.below(16) {
-                0..6 => {
-                    let len = 1 + random.below(24);
-                    source.to.write_all(&vec![0xff; len])?;
-                }
-                6..11 => {
-                    if let Some(mut lease) = source.take(&mut ring, &buffers) {
-                        assert!(lease.iter().all(|&byte| byte == 0xff), "seed {seed}, {step}");
-                        let mark = step.to_le_bytes()[0] & 0x7f;
-                        lease.fill(mark);
-                        held.push((lease, mark));
-                    }
-                }
-                11..15 if !held.is_empty() => {
-                    let (lease, mark) = held.swap_remove(random.below(held.len()));
-                    let untouched = lease.iter().all(|&byte| byte == mark);
-                    assert!(untouched, "BR1: seed {seed}, step {step}: {lease:?} for {mark}");
-                }
-                15 => source.stop(&mut ring, &mut random),
-                _ => drop(ring.reap(|_| ())?),
-            }
-            let places: BTreeSet<usize> =
-                held.iter().map(|(lease, _)| lease.as_ptr().addr()).collect();
-            assert_eq!(places.len(), held.len(), "BR1: seed {seed}, step {step}");
-        }
-        for source in sources {
-            source.many.into_iter().for_each(|many| {
-                ring.cancel(&many).expect("cancel");
-                ring.detach(many);
-            });
-        }
-        drop(held);
-        settle(&mut ring);
-        all_are_back(&mut ring, &buffers);
-    }
-    Ok(())
-}
-
 fn sent_on() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 2, 16);
@@ -464,13 +206,17 @@ fn numbers() -> Result<(), Failed> {
     let first = read_one(&mut ring, &from, &small).ok_or("data")?;
     let rest = read_one(&mut ring, &from, &large).ok_or("data")?;
     assert_eq!((&first[..], &rest[..]), (&b"a"[..], &b"bcdef"[..]));
+    assert_eq!((small.group(), large.group()), (0, 1));
     drop(small);
-    // More rings of buffers than there are numbers, one after the other. The lease keeps its own.
-    for _ in 0..70_000 {
-        drop(ring.buf_ring(1, 16)?);
+    assert_eq!(buffers(&mut ring, 1, 16).group(), 2, "there is a lease of the first");
+    for _ in 0..100 {
+        assert_eq!(buffers(&mut ring, 2, 16).group(), 2);
     }
     assert_eq!(*first, *b"a");
     drop((first, rest));
+    let again = buffers(&mut ring, 4, 16);
+    assert_eq!(again.group(), 0);
+    all_are_back(&mut ring, &again);
     all_are_back(&mut ring, &large);
     Ok(())
 }

@@ -258,7 +258,7 @@ fn one_pool() -> Result<(), Failed> {
     let again = ring.fixed_pool(1, 64).expect_err("there is one");
     assert!(again.to_string().starts_with("one pool of registered buffers per ring"));
     let (from, mut to) = pipe();
-    let read = ring.submit(ReadFixed::new(from, first.get().expect("free")))?;
+    let read = ring.submit(ReadFixed::new(from.try_clone()?, first.get().expect("free")))?;
     drop(first);
     assert!(matches!(ring.fixed_pool(1, 64), Err(RegisterError::Taken { .. })), "in flight");
     to.write_all(b"x")?;
@@ -268,6 +268,7 @@ fn one_pool() -> Result<(), Failed> {
     let second = pool(&mut ring, 3, 128);
     let write = ring.submit(WriteFixed::new(to, filled(&second, &[7; 128])))?;
     assert_eq!(ring.wait(write)?.result?, 128);
+    drop(from);
     Ok(())
 }
 

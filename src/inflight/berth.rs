@@ -1,0 +1,131 @@
+//! Berths: an operation in its slot, before its entry is pushed.
+//!
+//! ```text
+//!   moor ─► Berth ─ prep ─► entry ─ pushed ─► sail ─► Ticket: now only a last completion ends it
+//!              └─ back, or dropped ─► the operation is out of the slot again
+//! ```
+//!
+//! All that is asked of an operation is asked here, where it stays (OP1); whatever panics on the
+//! way leaves the slot free.
+#![allow(unsafe_code, reason = "moves operations into memory that the kernel uses")]
+
+use std::mem::{self, ManuallyDrop};
+use std::ptr::NonNull;
+
+use annulus_sys::abi::Sqe;
+
+use super::payload::{Kind, PAYLOAD, Payload};
+use super::word::{DONE, FREE, SPECIAL};
+use super::{Life, Slab, Slot, mark};
+use crate::op::{Op, RingId, Shots};
+use crate::ticket::Ticket;
+
+/// A slot that is set aside, with an operation in it that the kernel does not have yet. Dropped, it
+/// takes the operation out again, and drops it.
+pub(crate) struct Berth<'a, O: Op, U> {
+    slot: &'a mut Slot<U>,
+    /// The slot's key once it is in flight.
+    word: u64,
+    free: &'a mut u32,
+    in_flight: &'a mut u32,
+    payload: NonNull<O>,
+}
+
+impl<U: Default> Slab<U> {
+    /// Moves `op` into a free slot. Gives it back when there is none.
+    ///
+    /// # Safety
+    ///
+    /// No lifetime in `O` may end before the slot is empty again.
+    #[inline]
+    pub(crate) unsafe fn moor<O: Op>(&mut self, op: O) -> Result<Berth<'_, O, U>, O> {
+        const {
+            assert!(
+                size_of::<O>() <= PAYLOAD,
+                "the operation is larger than a slot (192 bytes): put its buffers into a Box"
+            );
+            assert!(
+                align_of::<O>() <= align_of::<Payload>(),
+                "the operation is aligned too strictly"
+            );
+        }
+        let Self { slots, payloads, free, in_flight, .. } = self;
+        // Behind the last free slot stands a number that none has.
+        let Some(slot) = slots.get_mut(*free as usize) else { return Err(op) };
+        let payload = payloads.at(*free).cast::<O>();
+        // SAFETY: a free slot's payload is ours, and large enough, because that was just checked.
+        unsafe { payload.write(op) };
+        let word = slot.key ^ FREE;
+        Ok(Berth { slot, word, free, in_flight, payload })
+    }
+}
+
+impl<O: Op, U: Default> Berth<'_, O, U> {
+    /// The entry, with its word. Called once.
+    #[inline]
+    pub(crate) fn prep(&mut self) -> Sqe {
+        // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
+        let op = unsafe { self.payload.as_mut() };
+        let sqe = op.prep();
+        Sqe { user_data: self.word, ..sqe }
+    }
+
+    /// Whether all that the operation names by number is of `ring`.
+    #[inline]
+    pub(crate) fn belongs_to(&mut self, ring: RingId) -> bool {
+        // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
+        let op = unsafe { self.payload.as_ref() };
+        if O::HAS_SOURCE {
+            self.slot.source = op.source();
+            if self.slot.source.as_ref().is_none_or(|source| source.ring() != ring) {
+                return false;
+            }
+        }
+        op.belongs_to(ring)
+    }
+
+    /// Takes the operation out again.
+    pub(crate) fn back(self) -> O {
+        let mut berth = ManuallyDrop::new(self);
+        berth.forget_source();
+        let payload = berth.payload;
+        // SAFETY: the slot holds it, once, since the berth is forgotten; no entry names it (OP1).
+        unsafe { payload.read() }
+    }
+
+    /// The operation's entry is pushed: from now on only its last completion frees the slot.
+    /// Returns the word that stood there, to be dropped when all is well.
+    #[inline]
+    pub(crate) fn sail(self, user: U, life: Life, ring: RingId) -> (Ticket<O>, U) {
+        let mut berth = ManuallyDrop::new(self);
+        let Berth { slot, word, free, in_flight, .. } = &mut *berth;
+        slot.key = if matches!(O::SHOTS, Shots::One) { *word } else { *word | SPECIAL };
+        **free = slot.link;
+        slot.kind = Kind::of::<O>();
+        slot.marks = if matches!(O::SHOTS, Shots::One) { 0 } else { mark::MANY };
+        slot.life = life;
+        slot.pad = [0; 2];
+        slot.waiting = 0;
+        **in_flight += 1;
+        let ticket = Ticket::new(*word | DONE, ring);
+        (ticket, mem::replace(&mut slot.user, user))
+    }
+}
+
+impl<O: Op, U> Berth<'_, O, U> {
+    /// Lets go of what the operation's completions would have come from.
+    #[inline]
+    fn forget_source(&mut self) {
+        if O::HAS_SOURCE {
+            self.slot.source = None;
+        }
+    }
+}
+
+impl<O: Op, U> Drop for Berth<'_, O, U> {
+    fn drop(&mut self) {
+        self.forget_source();
+        // SAFETY: the slot holds it, and no entry names it (OP1): its slot is still free.
+        unsafe { self.payload.drop_in_place() };
+    }
+}

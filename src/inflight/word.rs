@@ -1,0 +1,43 @@
+//! Words: what a completion says whose it is, and a slot says what state it is in.
+//!
+//! ```text
+//!   user_data   kind:2 │ generation:30 │ slot:32
+//!   key                │ generation    │ slot, and FREE, DONE or SPECIAL
+//! ```
+//!
+//! No completion reaches a slot by a word with one of the three bits, since that number lies beyond
+//! the last slot. So a key equals a word if and only if that very operation is in flight, and needs
+//! no closer look (OP2).
+
+/// Whose a `user_data` word is: its upper two bits.
+pub(crate) mod kind {
+    /// Of the ring itself: cancels and wake-ups.
+    pub(crate) const OWN: u64 = 1 << 62;
+    /// A message from a `RingSender`.
+    pub(crate) const MESSAGE: u64 = 2 << 62;
+    /// Of an entry that was pushed raw.
+    pub(crate) const RAW: u64 = 3 << 62;
+    /// All of these bits. Those of an operation are zero.
+    pub(crate) const MASK: u64 = 3 << 62;
+}
+
+/// One generation, in a key.
+pub(super) const LAP: u64 = 1 << 32;
+/// No slot, at the end of the free list.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// The slot is not taken.
+pub(super) const FREE: u64 = 1 << 30;
+/// Its operation has ended, and is to be redeemed.
+pub(crate) const DONE: u64 = 1 << 29;
+/// In flight, and its completions need a closer look. They name the slot without this bit.
+pub(super) const SPECIAL: u64 = 1 << 28;
+
+#[inline]
+pub(crate) fn low(word: u64) -> u32 {
+    let [a, b, c, d, ..] = word.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// All that says what state a slot is in.
+pub(super) const STATE: u64 = FREE | DONE | SPECIAL;

@@ -1,0 +1,90 @@
+//! Handing a chain over, and waiting for it.
+//!
+//! ```text
+//!   slots counted ─► entries set aside ─► each step moored, asked, pushed ─► committed
+//!                                             │ panics
+//!                                             └─► every step out of its slot again
+//! ```
+//!
+//! Keeps OP1. Leaves to others: what a tie means (`link`).
+#![allow(unsafe_code, reason = "hands the kernel what operations point to")]
+
+use super::{Boarding, ChainOutcome, ChainTicket, Linked};
+use crate::error::EnterCause;
+use crate::inflight::Life;
+use crate::ring::Ring;
+use crate::ticket::{Rejected, Rejection, Unfinished};
+
+impl<U: Default> Ring<U> {
+    /// Hands a chain over: each step begins when the one before allows it. It enters the kernel
+    /// with the next [`submit_all`](Self::submit_all) or wait, as one.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] gives the whole chain back, with the reason.
+    pub fn submit_chain<L: Linked + 'static>(
+        &mut self,
+        chain: L,
+    ) -> Result<ChainTicket<L>, Rejected<L>> {
+        // SAFETY: `'static`, so that it may stay in its slots for ever (OP1).
+        unsafe { self.place_chain(chain, Life::Static) }
+    }
+
+    /// # Safety
+    ///
+    /// No lifetime in `L` may end before its slots are empty again.
+    pub(crate) unsafe fn place_chain<L: Linked>(
+        &mut self,
+        chain: L,
+        life: Life,
+    ) -> Result<ChainTicket<L>, Rejected<L>> {
+        let reject = |op, why| Err(Rejected { op, user: (), why });
+        let (count, entries) = (L::ENTRIES, self.raw.sq_entries());
+        if count > entries {
+            return reject(chain, Rejection::Chain { count, entries });
+        }
+        if !chain.belongs_to(self.id) {
+            return reject(chain, Rejection::OtherRing);
+        }
+        if !self.slab.has_vacant(count) {
+            return reject(chain, Rejection::Slots);
+        }
+        let Self { raw, slab, id, .. } = self;
+        let slots = match raw.reserve(count) {
+            Ok(slots) => slots,
+            Err(error) if error.cause == EnterCause::OutOfRequests => {
+                return reject(chain, Rejection::Queue);
+            }
+            Err(error) => return reject(chain, Rejection::Enter(error)),
+        };
+        let mut aboard = Boarding { slab, slots: Some(slots), ring: *id, life, last: None };
+        // SAFETY: as promised to `place_chain`.
+        let tickets = unsafe { chain.board(&mut aboard) };
+        if let Some(slots) = aboard.slots.take() {
+            slots.commit();
+        }
+        Ok(ChainTicket(tickets))
+    }
+
+    /// Waits until every step of the chain has completed, and returns their outputs, and how far it
+    /// came. What else completes in the meantime is kept for [`reap`](Self::reap).
+    ///
+    /// # Errors
+    ///
+    /// [`Unfinished`] gives the tickets back, when the kernel cannot go on.
+    pub fn wait_chain<L: Linked>(
+        &mut self,
+        tickets: ChainTicket<L>,
+    ) -> Result<ChainOutcome<L::Outputs>, Unfinished<ChainTicket<L>>> {
+        loop {
+            match L::state(self, &tickets.0) {
+                Ok(end) => return Ok(ChainOutcome { outputs: L::take(self, tickets.0), end }),
+                Err(slot) => {
+                    if let Err(why) = self.turn(slot, None) {
+                        return Err(Unfinished { ticket: tickets, why });
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Waiting: for events, for one operation, for the next of many.
+//!
+//! | wait for | call | a signal |
+//! |---|---|---|
+//! | so many events | [`Ring::submit_and_wait`] | ends it, as an error |
+//! | one operation's end | [`Ring::wait`], [`Ring::wait_timeout`] | does not |
+//! | the next that an operation brings | [`Ring::next`] | does not |
+//!
+//! Each hands over first what was submitted. A wait for one operation takes whatever else
+//! completes, and keeps it (`backlog`).
+//!
+//! Leaves to others: what it means that the kernel came back (`wait`).
+
+use std::time::{Duration, Instant};
+
+use crate::error::{EnterCause, EnterError, Woken};
+use crate::op::{Multishot, Op};
+use crate::ring::Ring;
+use crate::ticket::{Ticket, Unfinished};
+
+/// What [`Ring::try_next`] found.
+#[derive(Debug)]
+pub enum Next<T> {
+    /// The next item.
+    Item(T),
+    /// Nothing yet.
+    Pending,
+    /// The operation has ended; its ticket tells how.
+    Ended,
+}
+
+impl<U: Default> Ring<U> {
+    /// Hands everything over, and waits until at least `want` events can be reaped.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`]: [`EnterCause::NothingComing`] when that many can never come, and
+    /// [`EnterCause::Interrupted`] when a signal ended the wait.
+    #[inline]
+    pub fn submit_and_wait(&mut self, want: u32) -> Result<u32, EnterError> {
+        if self.backlog.is_empty() && self.own.is_quiet() {
+            return self.raw.submit_and_wait(want);
+        }
+        self.wait_for_events(want, None).map(|(submitted, _)| submitted)
+    }
+
+    /// As [`submit_and_wait`](Self::submit_and_wait), for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_and_wait`](Self::submit_and_wait). Needs Linux 5.11.
+    pub fn submit_and_wait_timeout(
+        &mut self,
+        want: u32,
+        timeout: Duration,
+    ) -> Result<(u32, Woken), EnterError> {
+        if self.backlog.is_empty() && self.own.is_quiet() {
+            return self.raw.submit_and_wait_timeout(want, timeout);
+        }
+        self.wait_for_events(want, Some(timeout))
+    }
+
+    /// Where some completions are none of the caller's: waits for one at a time, and keeps them.
+    fn wait_for_events(
+        &mut self,
+        want: u32,
+        timeout: Option<Duration>,
+    ) -> Result<(u32, Woken), EnterError> {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut submitted = self.submit_all()?;
+        loop {
+            self.pull(None)?;
+            if self.backlog.count(&self.slab) >= want as usize {
+                return Ok((submitted, Woken::Ready));
+            }
+            self.serve();
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok((submitted, Woken::TimedOut));
+            }
+            submitted += match left {
+                None => self.raw.submit_and_wait(1)?,
+                Some(left) => self.raw.submit_and_wait_timeout(1, left)?.0,
+            };
+        }
+    }
+
+    /// Waits until the operation has completed, however long, and returns its output. What else
+    /// completes in the meantime is kept for [`reap`](Self::reap). A signal does not end the wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Unfinished`] gives the ticket back, when the kernel cannot go on.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    #[inline]
+    pub fn wait<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Unfinished<Ticket<O>>> {
+        self.wait_until(ticket, None)
+    }
+
+    /// As [`wait`](Self::wait), for at most `timeout`. The operation goes on: wait again, or
+    /// [`cancel`](Self::cancel) it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unfinished`] gives the ticket back; [`EnterCause::TimedOut`] when the time is up.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    pub fn wait_timeout<O: Op>(
+        &mut self,
+        ticket: Ticket<O>,
+        timeout: Duration,
+    ) -> Result<O::Output, Unfinished<Ticket<O>>> {
+        self.wait_until(ticket, Instant::now().checked_add(timeout))
+    }
+
+    fn wait_until<O: Op>(
+        &mut self,
+        mut ticket: Ticket<O>,
+        until: Option<Instant>,
+    ) -> Result<O::Output, Unfinished<Ticket<O>>> {
+        loop {
+            ticket = match self.try_take(ticket) {
+                Ok(output) => return Ok(output),
+                Err(ticket) => ticket,
+            };
+            if let Err(why) = self.turn(ticket.slot(), until) {
+                return match self.try_take(ticket) {
+                    Ok(output) => Ok(output),
+                    Err(ticket) => Err(Unfinished { ticket, why }),
+                };
+            }
+        }
+    }
+
+    /// One turn of a wait: enters if nothing is ready, then takes what is.
+    pub(crate) fn turn(&mut self, slot: u32, until: Option<Instant>) -> Result<(), EnterError> {
+        self.serve();
+        if self.raw.ready() == 0 {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let entered = match left {
+                None => self.raw.submit_and_wait(1).map(|_| Woken::Ready),
+                Some(left) => self.raw.submit_and_wait_timeout(1, left).map(|(_, woken)| woken),
+            };
+            match entered {
+                Ok(Woken::Ready) => {}
+                Ok(Woken::TimedOut) => {
+                    self.pull(Some(slot))?;
+                    return Err(EnterError::new(0, EnterCause::TimedOut));
+                }
+                Err(error) => self.bear(error)?,
+            }
+        }
+        self.pull(Some(slot))
+    }
+
+    /// Goes on after an error where entering again can help.
+    pub(crate) fn bear(&mut self, error: EnterError) -> Result<(), EnterError> {
+        match error.cause {
+            // A signal came; or completions are to be taken first.
+            EnterCause::Interrupted
+            | EnterCause::CompletionsPending
+            | EnterCause::ReadyFirst { .. } => Ok(()),
+            // The forecast counts words, and somebody has forged some. The slots know better.
+            EnterCause::NothingComing { .. } if self.slab.in_flight() > 0 => {
+                self.raw.expect_others();
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Takes the next completion of an operation that completes many times, waiting for it if it
+    /// must. `None`: it has ended, and its ticket tells how.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`] from waiting; nothing is lost.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    pub fn next<O: Multishot>(
+        &mut self,
+        ticket: &Ticket<O>,
+    ) -> Result<Option<O::Item>, EnterError> {
+        loop {
+            match self.try_next(ticket)? {
+                Next::Item(item) => return Ok(Some(item)),
+                Next::Ended => return Ok(None),
+                Next::Pending => self.turn(ticket.slot(), None)?,
+            }
+        }
+    }
+
+    /// Takes the next completion of an operation that completes many times, if it has come. Never
+    /// waits.
+    ///
+    /// # Errors
+    ///
+    /// [`EnterError`] from asking for what the kernel holds back; nothing is lost.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket is of another ring.
+    pub fn try_next<O: Multishot>(
+        &mut self,
+        ticket: &Ticket<O>,
+    ) -> Result<Next<O::Item>, EnterError> {
+        self.check(ticket);
+        if let Some(shot) = self.backlog.next_of(&mut self.slab, ticket.slot()) {
+            return Ok(Next::Item(O::item(shot)));
+        }
+        if self.slab.is_done(ticket) {
+            return Ok(Next::Ended);
+        }
+        self.pull(None)?;
+        Ok(match self.backlog.next_of(&mut self.slab, ticket.slot()) {
+            Some(shot) => Next::Item(O::item(shot)),
+            None if self.slab.is_done(ticket) => Next::Ended,
+            None => Next::Pending,
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! Polls: when they complete, and what they leave as it was.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _, pipe};
+use std::rc::Rc;
+
+use annulus::op::{
+    CancelOutcome, Ending, Nop, Poll, PollEvents, PollMulti, PollRemove, PollUpdate, UpdateOutcome,
+};
+use annulus::sys::flags::{Features, SetupFlags};
+use annulus::{Next, Setup};
+use libtest_mimic::{Failed, Trial};
+
+use super::{BY_FLAGS, REPEATED_POLL, begin, errno, goes_on, is_one, run, small};
+use crate::harness::{Need, safe_ring, test};
+
+/// Since Linux 5.9, as this.
+const EXCLUSIVE: Need = Need::Feature(Features::POLL_32BITS);
+
+/// The tests.
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("a_poll_completes_when_the_file_is_ready", &[], polled),
+        test("a_poll_of_what_is_ready_completes_at_once", &[], polled_at_once),
+        test("a_poll_reports_the_end_unasked", &[], polled_end),
+        test("a_poll_that_is_removed_says_so", &[], poll_removed),
+        test("a_poll_names_a_registered_file", &[BY_FLAGS], polled_by_index),
+        test("a_polling_ring_of_devices_refuses_polls", &[], poll_refused),
+        test("a_repeated_poll_completes_each_time", &[REPEATED_POLL], polled_again),
+        test("a_repeated_poll_of_what_cannot_wait_is_stopped", &[REPEATED_POLL], poll_stopped),
+        test("a_repeated_poll_is_given_other_events", &[REPEATED_POLL], poll_updated),
+        test("of_exclusive_polls_one_is_woken", &[EXCLUSIVE], exclusive),
+    ]
+}
+
+fn polled() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, mut writer) = pipe()?;
+    let ticket = begin(&mut ring, Poll::new(reader, PollEvents::IN));
+    let ticket = goes_on(&mut ring, ticket);
+    writer.write_all(b"x")?;
+    let mut polled = ring.wait(ticket)?;
+    assert!(polled.result?.contains(PollEvents::IN));
+    let mut byte = [0];
+    polled.fd.read_exact(&mut byte)?;
+    assert_eq!(&byte, b"x", "a poll takes nothing");
+    Ok(())
+}
+
+fn polled_at_once() -> Result<(), Failed> {
+    let mut ring = small();
+    let (_reader, writer) = pipe()?;
+    let polled = run(&mut ring, Poll::new(writer, PollEvents::OUT | PollEvents::IN));
+    assert!(polled.result?.contains(PollEvents::OUT));
+    let regular = File::open("/proc/self/exe")?;
+    let polled = run(&mut ring, Poll::new(regular, PollEvents::IN));
+    assert!(polled.result?.contains(PollEvents::IN));
+    Ok(())
+}
+
+fn polled_end() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, writer) = pipe()?;
+    let ticket = begin(&mut ring, Poll::new(reader, PollEvents::default()));
+    let ticket = goes_on(&mut ring, ticket);
+    drop(writer);
+    assert_eq!(ring.wait(ticket)?.result?, PollEvents::HUP);
+    Ok(())
+}
+
+fn poll_removed() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, mut writer) = pipe()?;
+    let ticket = begin(&mut ring, Poll::new(reader, PollEvents::IN));
+    assert!(is_one(&run(&mut ring, PollRemove::new(&ticket))));
+    let polled = ring.wait(ticket)?;
+    assert_eq!(errno(polled.result), Some(libc::ECANCELED));
+    writer.write_all(b"x")?;
+    let ticket = begin(&mut ring, Poll::new(polled.fd, PollEvents::IN));
+    ring.submit_and_wait(1)?;
+    let outcome = run(&mut ring, PollRemove::new(&ticket));
+    assert!(matches!(outcome, CancelOutcome::NotFound), "{outcome:?}");
+    assert!(ring.wait(ticket)?.result.is_ok());
+    Ok(())
+}
+
+fn polled_by_index() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, mut writer) = pipe()?;
+    let table = ring.file_table(2)?;
+    let file = table.insert(&mut ring, reader)?;
+    let ticket = begin(&mut ring, Poll::new(file, PollEvents::IN));
+    let ticket = goes_on(&mut ring, ticket);
+    writer.write_all(b"x")?;
+    assert!(ring.wait(ticket)?.result?.contains(PollEvents::IN));
+    Ok(())
+}
+
+fn poll_refused() -> Result<(), Failed> {
+    let mut ring = safe_ring(Setup::plain(4).with(SetupFlags::IOPOLL));
+    let (reader, _writer) = pipe()?;
+    let polled = run(&mut ring, Poll::new(reader, PollEvents::IN));
+    assert_eq!(errno(polled.result), Some(libc::EINVAL));
+    Ok(())
+}
+
+fn polled_again() -> Result<(), Failed> {
+    let mut ring = small();
+    let (mut reader, mut writer) = pipe()?;
+    let ticket = begin(&mut ring, PollMulti::new(reader.try_clone()?, PollEvents::IN));
+    for _ in 0..3 {
+        let ticket_again = ring.try_next(&ticket)?;
+        assert!(matches!(ticket_again, Next::Pending), "{ticket_again:?}");
+        writer.write_all(b"x")?;
+        let events = ring.next(&ticket)?.expect("it goes on");
+        assert!(events.contains(PollEvents::IN), "{events:?}");
+        reader.read_exact(&mut [0])?;
+    }
+    assert!(is_one(&run(&mut ring, PollRemove::new(&ticket))));
+    assert!(ring.next(&ticket)?.is_none());
+    let ended = ring.wait(ticket)?;
+    assert!(matches!(ended.how, Ending::Cancelled), "{:?}", ended.how);
+    writer.write_all(b"y")?;
+    let mut byte = [0];
+    { ended.fd }.read_exact(&mut byte)?;
+    assert_eq!(&byte, b"y");
+    Ok(())
+}
+
+fn poll_stopped() -> Result<(), Failed> {
+    let mut ring = small();
+    let regular = File::open("/proc/self/exe")?;
+    let ticket = begin(&mut ring, PollMulti::new(regular, PollEvents::IN));
+    let events = ring.next(&ticket)?.expect("it is ready");
+    assert!(events.contains(PollEvents::IN), "{events:?}");
+    assert!(ring.next(&ticket)?.is_none());
+    let ended = ring.wait(ticket)?;
+    assert!(matches!(ended.how, Ending::Stopped), "{:?}", ended.how);
+    assert!(ended.fd.metadata().is_ok());
+    Ok(())
+}
+
+fn poll_updated() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, mut writer) = pipe()?;
+    writer.write_all(b"x")?;
+    let ticket = begin(&mut ring, PollMulti::new(reader, PollEvents::PRI));
+    let ticket = goes_on(&mut ring, ticket);
+    let outcome = run(&mut ring, PollUpdate::new(&ticket, PollEvents::IN));
+    assert!(matches!(outcome, UpdateOutcome::Updated), "{outcome:?}");
+    // What is there already counts, and it still completes each time, with the word that it had.
+    for _ in 0..2 {
+        let events = ring.next(&ticket)?.expect("it goes on");
+        assert!(events.contains(PollEvents::IN), "{events:?}");
+        writer.write_all(b"y")?;
+    }
+    ring.cancel(&ticket)?;
+    while ring.next(&ticket)?.is_some() {}
+    let outcome = run(&mut ring, PollUpdate::new(&ticket, PollEvents::PRI));
+    assert!(matches!(outcome, UpdateOutcome::NotFound), "{outcome:?}");
+    let ended = ring.wait(ticket)?;
+    assert!(matches!(ended.how, Ending::Cancelled), "{:?}", ended.how);
+    assert_eq!(ring.stale(), 0);
+    Ok(())
+}
+
+fn exclusive() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, mut writer) = pipe()?;
+    let reader = Rc::new(reader);
+    let wait = || Poll::new(Rc::clone(&reader), PollEvents::IN).exclusive();
+    let (first, second) = (ring.submit(wait())?, ring.submit(wait())?);
+    ring.submit_all()?;
+    writer.write_all(b"x")?;
+    ring.submit_and_wait(1)?;
+    // Both had been in the queue when the byte came; without the flag, both were woken then.
+    run(&mut ring, Nop)?;
+    let woken = [ring.try_take(first), ring.try_take(second)];
+    assert_eq!(woken.iter().filter(|taken| taken.is_ok()).count(), 1);
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! A buffer that is watched: how often it is dropped, and what comes of it when it panics.
+#![allow(unsafe_code, reason = "implements what says how much was written")]
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::rc::Rc;
+
+use annulus::buf::{IoBuf, IoBufMut, Region, RegionMut};
+
+/// A buffer of 8 bytes that counts how often it is dropped, and may panic on the way.
+pub struct Watched {
+    bytes: [u8; 8],
+    drops: Rc<Cell<u32>>,
+    panics: Panics,
+}
+
+/// Where a buffer panics.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Panics {
+    Never,
+    InRegion,
+    InFilled,
+    InDrop,
+}
+
+impl Watched {
+    pub fn new(drops: &Rc<Cell<u32>>, panics: Panics) -> Self {
+        Self { bytes: [0xee; 8], drops: Rc::clone(drops), panics }
+    }
+
+    /// What is in it.
+    pub fn bytes(&self) -> &[u8; 8] {
+        &self.bytes
+    }
+
+    fn at(&self, place: Panics) {
+        if self.panics == place {
+            panic_any("a buffer panics");
+        }
+    }
+}
+
+impl IoBuf for Watched {
+    fn region(&self) -> Region<'_> {
+        self.at(Panics::InRegion);
+        self.bytes.as_slice().into()
+    }
+}
+
+impl IoBufMut for Watched {
+    fn region_mut(&mut self) -> RegionMut<'_> {
+        self.at(Panics::InRegion);
+        self.bytes.as_mut_slice().into()
+    }
+
+    unsafe fn set_filled(&mut self, _: usize) {
+        self.at(Panics::InFilled);
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.drops.set(self.drops.get() + 1);
+        self.at(Panics::InDrop);
+    }
+}
+
+/// What became of `body`, also when it panics.
+pub fn quietly<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
+    catch_unwind(AssertUnwindSafe(body))
+}

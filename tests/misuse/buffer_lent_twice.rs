@@ -1,0 +1,16 @@
+//! E0499: of two reads into one buffer nobody could say which bytes came from where.
+
+use annulus::Setup;
+use annulus::op::Read;
+
+fn main() {
+    let mut ring = Setup::new(8).build().unwrap();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let mut buf = [0; 16];
+    ring.scope(|s| {
+        let first = s.submit(Read::new(&reader, &mut buf[..])).unwrap();
+        let buf = &mut buf[..]; // misuse, instead: `let buf = s.wait(first).unwrap().buf;`
+        let second = s.submit(Read::new(&reader, buf)).unwrap();
+        s.wait(second).unwrap();
+    });
+}

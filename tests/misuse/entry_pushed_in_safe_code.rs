@@ -1,0 +1,10 @@
+//! E0133: who pushes an entry vouches for what it points to.
+
+use annulus::Setup;
+use annulus::prep;
+
+fn main() {
+    let mut ring = Setup::new(8).build_raw().unwrap();
+    ring.push(prep::nop()).unwrap(); // misuse
+    ring.submit().unwrap();
+}

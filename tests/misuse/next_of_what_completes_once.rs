@@ -1,0 +1,11 @@
+//! E0277: what completes once has an output, and no items before it.
+
+use annulus::Setup;
+use annulus::op::Nop;
+
+fn main() {
+    let mut ring = Setup::new(8).build().unwrap();
+    let nop = ring.submit(Nop).unwrap();
+    ring.next(&nop).unwrap(); // misuse
+    ring.wait(nop).unwrap().unwrap();
+}

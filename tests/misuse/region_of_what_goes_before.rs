@@ -1,0 +1,16 @@
+//! E0515: a region is borrowed from its owner, and not from what the owner makes on the way.
+
+use annulus::buf::{IoBuf, Region};
+
+struct Number(u64);
+
+impl IoBuf for Number {
+    fn region(&self) -> Region<'_> {
+        let _digits = self.0.to_string();
+        _digits.as_bytes().into() // misuse, instead: `b"digits".as_slice().into()`
+    }
+}
+
+fn main() {
+    Number(7).region();
+}

@@ -1,0 +1,7 @@
+//! E0277: a lease goes back to the pool's own list, which is not locked.
+
+use annulus::lease::FixedBuf;
+
+fn main() {
+    let _: fn(FixedBuf) = |lease| drop(std::thread::spawn(|| drop(lease))); // misuse
+}

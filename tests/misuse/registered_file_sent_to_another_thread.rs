@@ -1,0 +1,7 @@
+//! E0277: the last of its owners closes it in the ring's table, which is not locked.
+
+use annulus::lease::FixedFile;
+
+fn main() {
+    let _: fn(FixedFile) = |file| drop(std::thread::spawn(|| drop(file))); // misuse
+}

@@ -1,0 +1,15 @@
+//! E0521: each scope would wait for what was submitted to the other.
+
+use annulus::Setup;
+
+fn main() {
+    let mut ring = Setup::new(8).build().unwrap();
+    let mut other = Setup::new(8).build().unwrap();
+    ring.scope(|a| {
+        other.scope(|b| {
+            std::mem::swap(a, b); // misuse
+            b.submit_all().unwrap();
+        });
+        a.submit_all().unwrap();
+    });
+}

@@ -1,0 +1,9 @@
+//! E0423: a sender leads to a ring that tells a message from a completion: to one of this crate.
+
+use annulus::{RingSender, Setup};
+
+fn main() {
+    let mut ring = Setup::new(8).build().unwrap();
+    let sender = RingSender(ring.sender()); // misuse, instead: `let sender = ring.sender();`
+    drop(sender);
+}

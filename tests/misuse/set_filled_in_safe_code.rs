@@ -1,0 +1,9 @@
+//! E0133: who says that bytes were written vouches for it.
+
+use annulus::buf::IoBufMut;
+
+fn main() {
+    let mut buf: Vec<u8> = Vec::with_capacity(16);
+    buf.region_mut();
+    buf.set_filled(16); // misuse
+}

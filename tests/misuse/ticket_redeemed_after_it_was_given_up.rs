@@ -1,0 +1,11 @@
+//! E0382: giving a ticket up uses it up, and its slot goes to another operation.
+
+use annulus::Setup;
+use annulus::op::Nop;
+
+fn main() {
+    let mut ring = Setup::new(8).build().unwrap();
+    let nop = ring.submit(Nop).unwrap();
+    ring.detach(nop);
+    ring.wait(nop).unwrap().unwrap(); // misuse
+}

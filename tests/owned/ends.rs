@@ -1,0 +1,277 @@
+//! How requests end: in any order, with any result, and as their kind may.
+//!
+//! | kind | completions |
+//! |---|---|
+//! | of one shot | one |
+//! | that picks a buffer | one, which names the buffer, also when it failed |
+//! | of many shots | with `F_MORE`, each with a buffer; then one more |
+//! | zero-copy | the result, then the notification; or an error alone |
+//! | a cancel | one; the target completes later, or had done so, or goes on |
+//! | a clock | one; when it fires, the request before it is cancelled |
+//!
+//! A request that did not do all that was asked breaks its chain, unless the tie is hard.
+
+use annulus_sys::abi::Cqe;
+use annulus_sys::flags::CqeFlags;
+
+use super::Profile;
+use super::kernel::{Kernel, Posted};
+use super::ledger::{Broken, Ledger, Stage};
+use super::request::{Region, Request, Role, State, Tie};
+
+/// So many shots, and then an end.
+const MOST_SHOTS: u32 = 6;
+
+/// So many requests at once.
+const MOST_REQUESTS: usize = 24;
+
+/// Whether a chain goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    On,
+    No,
+}
+
+impl Kernel {
+    /// Completes a request, if any may complete.
+    pub fn complete_one(&mut self, ledger: &mut Ledger) -> bool {
+        let ready = self.requests.iter().enumerate().filter(|(_, request)| request.may_complete());
+        let ready: Vec<usize> = ready.map(|(at, _)| at).collect();
+        match self.chance.place(ready.len()) {
+            Some(place) => self.complete(ready[place], ledger),
+            None => return false,
+        }
+        true
+    }
+
+    /// Completes the oldest, so that there are not more and more: a ring that cancels all that it
+    /// has asks for more than the rest of us complete.
+    pub fn catch_up(&mut self, ledger: &mut Ledger) {
+        while self.requests.len() > MOST_REQUESTS
+            && let Some(at) = self.requests.iter().position(Request::may_complete)
+        {
+            self.complete(at, ledger);
+        }
+    }
+
+    fn complete(&mut self, at: usize, ledger: &mut Ledger) {
+        match self.requests[at].role {
+            Role::Plain => {
+                let result = self.result(at);
+                let flags = self.odd_flags();
+                self.end(at, result, flags, ledger);
+            }
+            Role::Cancel(word) => {
+                let result = self.cancel(word);
+                self.end(at, result, CqeFlags::empty(), ledger);
+            }
+            Role::Clock => self.fire(at, ledger),
+            Role::Picked(_) => self.fill(at, ledger),
+            Role::Many(_) => self.shoot(at, ledger),
+            Role::Notified => self.send(at, ledger),
+        }
+    }
+
+    /// A result for a request that is about its region.
+    fn result(&mut self, at: usize) -> i32 {
+        let request = &self.requests[at];
+        if request.state == State::Doomed && !self.chance.one_in(8) {
+            return -libc::ECANCELED;
+        }
+        let len = request.region.len();
+        self.number(len)
+    }
+
+    /// A result for a request that offers `len` bytes.
+    pub fn number(&mut self, len: usize) -> i32 {
+        let len = u32::try_from(len).expect("short");
+        let (part, noise) = (self.chance.below(len + 1), self.chance.half().cast_signed());
+        let errors = [libc::EIO, libc::EBADF, libc::EAGAIN, libc::EINTR, libc::ENOBUFS];
+        let error = -self.chance.among(&errors);
+        let lies = [i32::MIN, i32::MAX, -4096, 4096, 0x7fff_f000, -1_000_000, noise];
+        let lie = self.chance.among(&lies);
+        let whole = len.cast_signed();
+        if self.profile == Profile::Lying && self.chance.one_in(2) {
+            return self.chance.among(&[lie, whole + 1]);
+        }
+        self.chance.among(&[whole, whole, whole, part.cast_signed(), error, 0])
+    }
+
+    /// Flags of a last completion that mean nothing there.
+    fn odd_flags(&mut self) -> CqeFlags {
+        let noise = CqeFlags::from_bits_retain(self.chance.half());
+        if self.profile == Profile::Lying { noise - CqeFlags::MORE } else { CqeFlags::empty() }
+    }
+
+    /// Cancels the request of that word, or not.
+    fn cancel(&mut self, word: u64) -> i32 {
+        let is_it = |role| !matches!(role, Role::Cancel(_));
+        let mut found = self.requests.iter_mut().filter(|it| it.word == word && is_it(it.role));
+        let Some(target) = found.next() else { return -libc::ENOENT };
+        if target.stays || self.chance.one_in(4) {
+            return -libc::EALREADY;
+        }
+        target.state = State::Doomed;
+        0
+    }
+
+    /// The time of a clock has come, or the request that it bounds has ended.
+    fn fire(&mut self, at: usize, ledger: &mut Ledger) {
+        let clock = &self.requests[at];
+        if clock.state == State::Doomed {
+            return self.end(at, -libc::ECANCELED, CqeFlags::empty(), ledger);
+        }
+        let chain = clock.chain;
+        let mut before = self.requests[..at].iter_mut().rev();
+        if let Some(bounded) = before.find(|it| it.chain == chain && it.role != Role::Clock) {
+            bounded.state = State::Doomed;
+        }
+        self.end(at, -libc::ETIME, CqeFlags::empty(), ledger);
+    }
+
+    /// Lets a request pick its buffer before there is data, and write to it from then on.
+    pub fn pick_early(&mut self, at: usize) {
+        if let Role::Picked(group) = self.requests[at].role
+            && self.chance.one_in(2)
+            && let Some((bid, region)) = self.pick(group)
+        {
+            let request = &mut self.requests[at];
+            (request.bid, request.region) = (Some(bid), region);
+        }
+    }
+
+    fn pick(&mut self, group: u16) -> Option<(u16, Region)> {
+        self.groups.iter_mut().find(|it| it.id == group)?.pick()
+    }
+
+    /// Writes bytes to a buffer, and notes what they are.
+    fn write_shot(&mut self, region: &mut Region, ledger: &mut Ledger) {
+        let mut bytes = self.chance.bytes(region.len());
+        let serial = ledger.shots.len() as u64;
+        if let Some(front) = bytes.first_chunk_mut::<8>() {
+            *front = serial.to_le_bytes();
+        }
+        if ledger.broken() == Broken::No {
+            region.write(bytes.clone());
+        }
+        ledger.shots.insert(serial, bytes);
+    }
+
+    /// Completes a request that picks one buffer.
+    fn fill(&mut self, at: usize, ledger: &mut Ledger) {
+        let Role::Picked(group) = self.requests[at].role else { return };
+        let result = self.result(at);
+        let had = self.requests[at].bid.map(|bid| (bid, self.requests[at].region.clone()));
+        let picked = if result > 0 { had.or_else(|| self.pick(group)) } else { had };
+        let Some((bid, mut region)) = picked else {
+            let result = if result > 0 { -libc::ENOBUFS } else { result };
+            let flags = self.no_buffer();
+            return self.end(at, result, flags, ledger);
+        };
+        let result = if result > 0 { self.number(region.len()) } else { result };
+        self.touch_one(at, ledger);
+        self.write_shot(&mut region, ledger);
+        // From now on it is the ring's.
+        self.requests[at].region = Region::default();
+        self.end(at, result, named(bid), ledger);
+    }
+
+    /// Completes a request of many shots, once more or for good.
+    fn shoot(&mut self, at: usize, ledger: &mut Ledger) {
+        let Role::Many(group) = self.requests[at].role else { return };
+        if self.requests[at].state == State::Doomed {
+            return self.end(at, -libc::ECANCELED, CqeFlags::empty(), ledger);
+        }
+        let ends = self.requests[at].shots == MOST_SHOTS || self.chance.one_in(4);
+        if ends && self.chance.one_in(2) {
+            let result = self.chance.among(&[0, -libc::ECANCELED, -libc::EIO]);
+            let flags = self.no_buffer();
+            return self.end(at, result, flags, ledger);
+        }
+        let Some((bid, mut region)) = self.pick(group) else {
+            return self.end(at, -libc::ENOBUFS, CqeFlags::empty(), ledger);
+        };
+        self.write_shot(&mut region, ledger);
+        let result = self.number(region.len());
+        if ends {
+            // The last one brings a buffer too, perhaps with an error.
+            return self.end(at, result, named(bid), ledger);
+        }
+        self.more(at, result, named(bid));
+    }
+
+    /// Completes a zero-copy send: first with its result, then with the notification.
+    fn send(&mut self, at: usize, ledger: &mut Ledger) {
+        if self.requests[at].shots > 0 {
+            return self.end(at, 0, CqeFlags::NOTIF, ledger);
+        }
+        let result = self.result(at);
+        if result < 0 && self.chance.one_in(2) {
+            return self.end(at, result, CqeFlags::empty(), ledger);
+        }
+        if let Some(id) = self.requests[at].op {
+            ledger.op(id).result = result;
+        }
+        self.more(at, result, CqeFlags::empty());
+    }
+
+    /// Flags that name no buffer, or one that there is not.
+    fn no_buffer(&mut self) -> CqeFlags {
+        let lies = self.profile == Profile::Lying && self.chance.one_in(2);
+        if lies { named(0xff00) } else { CqeFlags::empty() }
+    }
+
+    /// A completion of the request at `at` that is not its last.
+    pub fn more(&mut self, at: usize, res: i32, flags: CqeFlags) {
+        let request = &mut self.requests[at];
+        request.shots += 1;
+        let cqe = Cqe { user_data: request.word, res, flags: flags | CqeFlags::MORE };
+        self.post(cqe, Posted::Other);
+    }
+
+    /// The last completion of the request at `at`.
+    fn end(&mut self, at: usize, res: i32, flags: CqeFlags, ledger: &mut Ledger) {
+        self.touch_one(at, ledger);
+        let request = self.requests.remove(at);
+        let cqe = Cqe { user_data: request.word, res, flags };
+        let Some(id) = request.op else { return self.post(cqe, Posted::Other) };
+        let note = ledger.op(id);
+        note.stage = Stage::Ended;
+        (note.flags, note.image) = (flags, request.region.written());
+        // A notification says nothing about the result.
+        if !(request.role == Role::Notified && flags.contains(CqeFlags::NOTIF)) {
+            note.result = res;
+        }
+        self.post(cqe, Posted::End(id));
+        self.ended.push(request.word);
+        if let Some(chain) = request.chain
+            && request.role != Role::Clock
+        {
+            let goes_on = request.succeeded(res) || request.tie == Tie::Hard;
+            self.go_on(chain, at, if goes_on { Goes::On } else { Goes::No });
+        }
+    }
+
+    /// What becomes of the rest of a chain, whose request before `at` has ended.
+    fn go_on(&mut self, chain: u64, at: usize, goes: Goes) {
+        let mut rest =
+            self.requests[at..].iter_mut().filter(|it| it.chain == Some(chain)).peekable();
+        // The clock of the one that has ended.
+        if let Some(clock) = rest.next_if(|it| it.role == Role::Clock) {
+            clock.state = State::Doomed;
+        }
+        if goes == Goes::No {
+            return rest.for_each(|it| it.state = State::Doomed);
+        }
+        let Some(next) = rest.next_if(|it| it.state == State::Waiting) else { return };
+        next.state = State::Running;
+        if let Some(clock) = rest.next_if(|it| it.role == Role::Clock) {
+            clock.state = State::Running;
+        }
+    }
+}
+
+/// The flags that name a buffer.
+pub fn named(bid: u16) -> CqeFlags {
+    CqeFlags::BUFFER | CqeFlags::from_bits_retain(u32::from(bid) << 16)
+}

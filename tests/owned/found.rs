@@ -1,0 +1,212 @@
+//! What the random histories found, each in as few steps as it takes.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use annulus::lease::BufRing;
+use annulus::op::{Nop, PollEvents, PollMulti, RecvMulti, RecvPicked};
+use annulus::sys::abi::Cqe;
+use annulus::sys::abi_register::BufReg;
+use annulus::sys::errno::Errno;
+use annulus::sys::flags::CqeFlags;
+use annulus::sys::opcode::RegisterOp;
+use annulus::{Event, Rejection, Ring, Setup, Woken};
+
+use super::ends::named;
+use super::runner::complaint;
+use super::world::OnPurpose;
+use crate::support::doors::{Enter, Script, ScriptedKernel};
+
+/// A ring whose kernel does as it is told, and what it is told with.
+fn scripted<U: Default>() -> (Ring<U>, Arc<Script>) {
+    let (kernel, script) = ScriptedKernel::new();
+    let ring = Setup::plain(8).kernel(kernel).build_for().expect("a ring");
+    (ring, script)
+}
+
+fn null() -> std::fs::File {
+    std::fs::File::open("/dev/null").expect("there is one")
+}
+
+/// Posts a completion of the operation in `slot`, the first that it has.
+fn post(script: &Script, slot: u32, res: i32, flags: CqeFlags) {
+    let cqe = Cqe { user_data: u64::from(slot), res, flags };
+    assert!(script.kernel(|kernel| kernel.post(cqe)));
+}
+
+#[test]
+fn the_longest_time_is_waited_like_any_other() {
+    let (mut ring, _script) = scripted::<()>();
+    let ticket = ring.submit(Nop).expect("room");
+    ring.wait_timeout(ticket, Duration::MAX).expect("it completes").expect("a NOP succeeds");
+    let [first, second] = [(); 2].map(|()| ring.submit(Nop).expect("room"));
+    ring.wait(second).expect("it completes").expect("a NOP succeeds");
+    let waited = ring.submit_and_wait_timeout(1, Duration::MAX);
+    assert_eq!(waited.expect("the first has completed").1, Woken::Ready);
+    drop(first);
+    ring.shutdown(Duration::MAX).expect("all has completed");
+}
+
+thread_local! {
+    static ARMED: Cell<u32> = const { Cell::new(u32::MAX) };
+}
+
+/// A word that panics when it is dropped, once so many others were.
+#[derive(Default)]
+struct Word;
+
+impl Drop for Word {
+    fn drop(&mut self) {
+        let left = ARMED.get();
+        ARMED.set(left.wrapping_sub(1));
+        if left == 0 {
+            panic_any(OnPurpose);
+        }
+    }
+}
+
+#[test]
+fn op1_a_word_that_panics_within_a_chain_leaves_no_step_behind() {
+    for after in 0..3 {
+        let (mut ring, _script) = scripted::<Word>();
+        ring.set_linger(Duration::ZERO);
+        ARMED.set(after);
+        let submitted = catch_unwind(AssertUnwindSafe(|| ring.submit_chain((Nop, Nop, Nop)).is_ok()));
+        ARMED.set(u32::MAX);
+        let pushed = ring.submit_all().expect("submit");
+        assert_eq!(ring.in_flight(), pushed, "submitted: {submitted:?}");
+    }
+}
+
+#[test]
+fn op2_a_chain_of_another_ring_is_refused() {
+    let ((mut one, _first), (mut other, _second)) = (scripted::<()>(), scripted::<()>());
+    let tickets = one.submit_chain((Nop, Nop)).expect("room");
+    let said = complaint(|| other.wait_chain(tickets).is_ok());
+    assert!(said.contains("OP2: a ticket of ring"), "{said}");
+}
+
+#[test]
+fn a_panic_at_the_last_shot_does_not_lose_the_end() {
+    let (mut ring, script) = scripted::<()>();
+    script.enters(Enter::Consume(1));
+    let ticket = ring.submit(PollMulti::new(null(), PollEvents::IN)).expect("room");
+    ring.submit_all().expect("submit");
+    post(&script, ticket.slot(), 1, CqeFlags::empty());
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            ring.reap(|event| match event {
+                Event::Shot { .. } => {
+                    seen.push("shot");
+                    panic_any(OnPurpose);
+                }
+                Event::Ended { .. } => seen.push("end"),
+                other => panic!("{other:?}"),
+            })
+        }));
+    }
+    assert_eq!(seen, ["shot", "end"]);
+    assert!(ring.try_take(ticket).is_ok());
+}
+
+#[test]
+fn an_end_that_was_redeemed_is_no_event_to_wait_for() {
+    let (mut ring, script) = scripted::<()>();
+    let (first, second) = (ring.submit(Nop).expect("room"), ring.submit(Nop).expect("room"));
+    ring.wait(second).expect("it completes").expect("a NOP succeeds");
+    ring.wait(first).expect("it completes").expect("a NOP succeeds");
+    let third = ring.submit(Nop).expect("room");
+    script.enters(Enter::Consume(1));
+    script.enters(Enter::Run(Box::new(|kernel, _| {
+        // The second time that slot is used.
+        assert!(kernel.post(Cqe { user_data: 1 << 32, ..Cqe::ZERO }));
+        Ok(0)
+    })));
+    assert_eq!(third.slot(), 0);
+    ring.submit_and_wait(1).expect("one comes");
+    let mut events = 0;
+    ring.reap(|_| events += 1).expect("nothing to ask for");
+    assert_eq!(events, 1, "the wait was for one");
+}
+
+/// A ring with buffers, and the groups that were registered.
+fn with_buffers() -> (Ring, Arc<Script>, BufRing, Arc<Mutex<Vec<u16>>>) {
+    let (mut ring, script) = scripted();
+    let groups = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&groups);
+    script.on_register(move |op, arg, _| {
+        if op == RegisterOp::PBUF_RING {
+            // SAFETY: a live `struct io_uring_buf_reg`, as promised to `register`.
+            seen.lock().expect("no panic").push(unsafe { arg.cast::<BufReg>().read() }.bgid);
+        }
+        matches!(op, RegisterOp::PBUF_RING | RegisterOp::UNREGISTER_PBUF_RING).then_some(Ok(0))
+    });
+    let buffers = ring.buf_ring(4, 64).expect("buffers");
+    (ring, script, buffers, groups)
+}
+
+#[test]
+fn op3_the_end_of_a_scope_gives_back_what_its_shots_brought() {
+    let (mut ring, script, buffers, _) = with_buffers();
+    let nop = ring.submit(Nop).expect("room");
+    ring.submit_all().expect("submit");
+    script.enters(Enter::Consume(1));
+    let file = null();
+    ring.scope(|s| {
+        let ticket = s.submit(RecvMulti::new(&file, &buffers)).expect("room");
+        s.submit_all().expect("submit");
+        post(&script, 1, 8, named(0) | CqeFlags::MORE);
+        // Takes the shot, and keeps it for whoever asks.
+        let other = s.submit(Nop).expect("room");
+        s.wait(other).expect("it completes").expect("a NOP succeeds");
+        assert_eq!(buffers.leased(), 1);
+        post(&script, 1, -libc::ECANCELED, CqeFlags::empty());
+        drop(ticket);
+    });
+    assert_eq!(buffers.leased(), 0, "nobody can take it any more");
+    ring.detach(nop);
+}
+
+#[test]
+fn an_operation_that_is_given_back_leaves_nothing_in_the_slot() {
+    let (mut one, _script, buffers, groups) = with_buffers();
+    let (mut other, _other_script) = scripted::<()>();
+    let rejected = other.submit(RecvPicked::new(null(), &buffers)).expect_err("not its buffers");
+    assert_eq!(rejected.why, Rejection::OtherRing);
+    drop((rejected, buffers));
+    // Nobody knows of the old ones, so their number is used again.
+    let _again = one.buf_ring(4, 64).expect("buffers");
+    assert_eq!(*groups.lock().expect("no panic"), [0, 0]);
+}
+
+#[test]
+fn what_cannot_be_cancelled_is_not_cancelled_without_pause() {
+    let (mut ring, script) = scripted::<()>();
+    let ticket = ring.submit(Nop).expect("room");
+    script.enters(Enter::Consume(1));
+    ring.submit_all().expect("submit");
+    let before = script.entered();
+    for count in 0..300 {
+        // Says at once of each cancel that it came too late; and otherwise has nothing to say.
+        script.enters(Enter::Run(Box::new(move |kernel, to_submit| {
+            while let Some(sqe) = kernel.consume() {
+                let cqe = Cqe { user_data: sqe.user_data, res: -libc::EALREADY, ..Cqe::ZERO };
+                assert!(kernel.post(cqe));
+            }
+            if count == 299 {
+                assert!(kernel.post(Cqe::ZERO), "enough is enough: the operation ends");
+            } else if to_submit == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+                return Err(Errno::new(libc::ETIME));
+            }
+            Ok(to_submit)
+        })));
+    }
+    drop(ticket);
+    let ended = ring.shutdown(Duration::from_millis(50));
+    let entered = script.entered() - before;
+    assert!(ended.is_err() && entered < 200, "entered {entered} times in 50 ms");
+}

@@ -1,0 +1,106 @@
+//! The kernel's half of a buffer ring.
+//!
+//! ```text
+//!   offered ──picked──► given, in a completion, then leased ──offered again──►
+//!   we scribble in it   we let it be
+//! ```
+//!
+//! Notes when a buffer is offered that was not given (BR1). What is offered is written to at every
+//! enter, so that a lease whose buffer went back too early does not keep its bytes.
+//!
+//! # Safety
+//!
+//! Touches the buffers that are on offer, which nobody else may (BR1).
+#![allow(unsafe_code, reason = "plays the kernel")]
+
+use std::ptr::{self, NonNull};
+
+use annulus_sys::abi::{BUF_RING_TAIL_OFFSET, Buf};
+use annulus_sys::abi_register::BufReg;
+use annulus_sys::index::{Entries, Index};
+use annulus_sys::shared::{HalfWord, ObservedHalf, Slot, Slots, Width};
+
+use super::chance::Chance;
+use super::request::{Region, Use};
+
+/// A registered buffer ring.
+#[derive(Debug)]
+pub struct Group {
+    pub id: u16,
+    tail: ObservedHalf,
+    slots: Slots<Buf>,
+    /// Up to where we have picked, and up to where we have looked.
+    head: u16,
+    seen: u16,
+    places: Vec<Place>,
+}
+
+/// Where a buffer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Elsewhere,
+    Offered,
+}
+
+impl Group {
+    /// The ring that `reg` describes.
+    pub fn new(reg: &BufReg) -> Self {
+        let entries = Entries::new(reg.ring_entries).expect("a power of two");
+        let start = usize::try_from(reg.ring_addr).expect("64 bits");
+        let start = NonNull::new(ptr::with_exposed_provenance_mut::<Slot<Buf>>(start));
+        let start = start.expect("nothing lies at 0");
+        // SAFETY: inside entry 0, since the offset is below its size.
+        let tail = unsafe { start.byte_add(BUF_RING_TAIL_OFFSET) }.cast::<HalfWord>();
+        // SAFETY: the ring that was registered, which stays until it is unregistered (RG1).
+        let tail = unsafe { ObservedHalf::new(tail) };
+        // SAFETY: likewise, of that many entries, as promised to `register`.
+        let slots = unsafe { Slots::new(start, entries, Width::Single) };
+        let places = vec![Place::Elsewhere; entries.count() as usize];
+        Self { id: reg.bgid, tail, slots, head: 0, seen: 0, places }
+    }
+
+    /// Looks what was offered. Says what is wrong with it.
+    pub fn look(&mut self) -> Result<(), String> {
+        let tail = self.tail.observe();
+        while self.seen != tail {
+            let bid = usize::from(self.entry(self.seen).bid);
+            self.seen = self.seen.wrapping_add(1);
+            match self.places.get_mut(bid) {
+                Some(place @ Place::Elsewhere) => *place = Place::Offered,
+                Some(Place::Offered) => return Err(format!("BR1: buffer {bid} is offered twice")),
+                None => return Err(format!("BR1: there is no buffer {bid}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes to every buffer on offer.
+    pub fn scribble(&mut self, chance: &mut Chance) {
+        for at in 0..self.seen.wrapping_sub(self.head) {
+            let buf = self.entry(self.head.wrapping_add(at));
+            let bytes = chance.bytes(buf.len as usize);
+            Region::new(buf.addr, buf.len, Use::Writes).write(bytes);
+        }
+    }
+
+    /// Picks the next buffer.
+    pub fn pick(&mut self) -> Option<(u16, Region)> {
+        if self.head == self.seen {
+            return None;
+        }
+        let buf = self.entry(self.head);
+        self.head = self.head.wrapping_add(1);
+        self.places[usize::from(buf.bid)] = Place::Elsewhere;
+        Some((buf.bid, Region::new(buf.addr, buf.len, Use::Writes)))
+    }
+
+    /// How many buffers are not on offer.
+    pub fn given(&self) -> usize {
+        self.places.iter().filter(|&&place| place == Place::Elsewhere).count()
+    }
+
+    fn entry(&self, at: u16) -> Buf {
+        // SAFETY: ours to read: `tail` covers the slot (BR2).
+        unsafe { self.slots.read(Index::from_raw(u32::from(at))) }
+    }
+}

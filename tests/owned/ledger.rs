@@ -1,0 +1,249 @@
+//! Who has what: each operation, and each value that it owns, from beginning to end.
+//!
+//! ```text
+//!   Made ──pushed──► Queued ──consumed──► Held ──last completion──► Ended ──consumed──► Taken
+//!                    └──────── nobody may drop what it owns ───┘            by the ring
+//! ```
+//!
+//! | rule | is broken when |
+//! |---|---|
+//! | OP1 | an owner is dropped between Made and Ended, or twice; or bytes change that the kernel has |
+//! | OP2 | two requests in flight have one word; an end is shown twice, or with another's result |
+//! | BR1 | a buffer is offered twice, or written while it is leased |
+//!
+//! A broken rule is noted here, and told after the step: where it shows, a panic would be in the
+//! way. From then on the kernel touches no memory, since some of it may be gone.
+
+use std::collections::HashMap;
+
+use annulus_sys::flags::CqeFlags;
+
+/// Names an operation, on whatever ring.
+pub type OpId = u32;
+
+/// Where an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Made,
+    Queued,
+    Held,
+    Ended,
+    Taken,
+}
+
+/// What became of the claim to its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    Held,
+    Forgotten,
+    Detached,
+    /// Redeemed: its slot is free again.
+    Gone,
+}
+
+/// Whether the kernel ever completes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Ends,
+    /// Not even when it is cancelled.
+    Stays,
+}
+
+/// Whether the end of an operation was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    No,
+    Yes,
+    /// It need not be: a wait for this very operation may have taken note of it.
+    Perhaps,
+}
+
+/// An operation.
+#[derive(Debug)]
+pub struct OpNote {
+    pub ring: usize,
+    pub stage: Stage,
+    pub claim: Claim,
+    pub fate: Fate,
+    pub shown: Shown,
+    /// What its completions said.
+    pub result: i32,
+    pub flags: CqeFlags,
+    /// What stands in the buffer that the kernel has written.
+    pub image: Vec<u8>,
+}
+
+/// A value that goes with an operation.
+#[derive(Debug)]
+struct OwnerNote {
+    op: OpId,
+    of: Of,
+    drops: u32,
+}
+
+/// Who needs a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// The kernel, while it has the operation.
+    Kernel,
+    /// The caller alone: it may be dropped at any time.
+    Caller,
+}
+
+/// Everything that must be so.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    ops: Vec<OpNote>,
+    owners: Vec<OwnerNote>,
+    /// What the kernel put into buffers that it picked, by the number that stands in front.
+    pub shots: HashMap<u64, Vec<u8>>,
+    faults: Vec<String>,
+    broken: Broken,
+}
+
+/// Whether any rule was ever broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Broken {
+    #[default]
+    No,
+    Yes,
+}
+
+/// Whether the end of a ring was cut short by a panic in a destructor of the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    No,
+    Yes,
+}
+
+impl Ledger {
+    /// Notes a broken rule.
+    pub fn fault(&mut self, text: impl Into<String>) {
+        self.broken = Broken::Yes;
+        self.faults.push(text.into());
+    }
+
+    /// The rules that were broken since it was last asked.
+    pub fn take_faults(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.faults)
+    }
+
+    /// Whether any rule was ever broken.
+    pub fn broken(&self) -> Broken {
+        self.broken
+    }
+
+    /// A new operation, for the ring of that number.
+    pub fn make(&mut self, ring: usize, fate: Fate) -> OpId {
+        let id = OpId::try_from(self.ops.len()).expect("few");
+        self.ops.push(OpNote {
+            ring,
+            stage: Stage::Made,
+            claim: Claim::Held,
+            fate,
+            shown: Shown::No,
+            result: 0,
+            flags: CqeFlags::empty(),
+            image: Vec::new(),
+        });
+        id
+    }
+
+    pub fn op(&mut self, id: OpId) -> &mut OpNote {
+        &mut self.ops[id as usize]
+    }
+
+    /// A new value that goes with `op`.
+    pub fn own(&mut self, op: OpId, of: Of) -> usize {
+        self.owners.push(OwnerNote { op, of, drops: 0 });
+        self.owners.len() - 1
+    }
+
+    /// That value is dropped.
+    pub fn dropped(&mut self, owner: usize) {
+        let note = &mut self.owners[owner];
+        note.drops += 1;
+        let (op, of, drops) = (note.op, note.of, note.drops);
+        if drops > 1 {
+            self.fault(format!("OP1: what operation {op} owned was dropped {drops} times"));
+        }
+        let stage = self.op(op).stage;
+        if of == Of::Kernel && matches!(stage, Stage::Queued | Stage::Held) {
+            self.fault(format!("OP1: what operation {op} owns was dropped, and it is {stage:?}"));
+        }
+    }
+
+    /// Whether anything that `op` owned was dropped.
+    pub fn lost_an_owner(&self, op: OpId) -> bool {
+        let is_lost = |it: &OwnerNote| it.op == op && it.of == Of::Kernel && it.drops > 0;
+        self.owners.iter().any(is_lost)
+    }
+
+    /// Whether everything that `op` owned was dropped.
+    pub fn has_lost_all(&self, op: OpId) -> bool {
+        self.owners.iter().all(|it| it.op != op || it.drops > 0)
+    }
+
+    /// How many operations of a ring are in flight: pushed, and their last completion not consumed.
+    pub fn in_flight(&self, ring: usize) -> usize {
+        let flies = |op: &&OpNote| !matches!(op.stage, Stage::Made | Stage::Taken);
+        self.of_ring(ring).filter(flies).count()
+    }
+
+    /// How many slots of a ring are taken.
+    pub fn slots_taken(&self, ring: usize) -> usize {
+        let taken = |op: &&OpNote| match op.claim {
+            Claim::Held | Claim::Forgotten => op.stage != Stage::Made,
+            Claim::Detached => !matches!(op.stage, Stage::Made | Stage::Taken),
+            Claim::Gone => false,
+        };
+        self.of_ring(ring).filter(taken).count()
+    }
+
+    /// How many operations of a ring can still be waited for. The end of one that is detached is
+    /// shown to nobody.
+    pub fn awaitable(&self, ring: usize) -> usize {
+        let comes = |op: &&OpNote| {
+            let flies = !matches!(op.stage, Stage::Made | Stage::Taken);
+            op.fate == Fate::Ends && op.claim != Claim::Detached && flies
+        };
+        self.of_ring(ring).filter(comes).count()
+    }
+
+    /// Operations whose end was consumed, whose claim somebody holds, and which was not shown.
+    pub fn not_shown(&self, ring: usize) -> Vec<OpId> {
+        let hidden = |op: &OpNote| {
+            op.ring == ring
+                && op.stage == Stage::Taken
+                && op.claim == Claim::Held
+                && op.shown == Shown::No
+        };
+        self.ids().filter(|&id| hidden(&self.ops[id as usize])).collect()
+    }
+
+    /// The ring is gone: what had not ended then is leaked, and everything else was dropped, once;
+    /// or, if its end was `cut` short by a panic, leaked too.
+    pub fn close(&mut self, ring: usize, cut: Cut) {
+        let mut faults = Vec::new();
+        for owner in &self.owners {
+            let op = &self.ops[owner.op as usize];
+            let flies = !matches!(op.stage, Stage::Made | Stage::Taken);
+            let is_leaked = flies && owner.of == Of::Kernel;
+            let fits = owner.drops == u32::from(!is_leaked) || (cut == Cut::Yes && !is_leaked);
+            if op.ring == ring && !fits {
+                let (drops, stage) = (owner.drops, op.stage);
+                let what = format!("dropped {drops} times, it being {stage:?} as the ring ended");
+                faults.push(format!("RG1: what operation {} owned was {what}", owner.op));
+            }
+        }
+        faults.into_iter().for_each(|fault| self.fault(fault));
+    }
+
+    fn ids(&self) -> impl Iterator<Item = OpId> + use<> {
+        0..OpId::try_from(self.ops.len()).expect("few")
+    }
+
+    fn of_ring(&self, ring: usize) -> impl Iterator<Item = &OpNote> {
+        self.ops.iter().filter(move |op| op.ring == ring)
+    }
+}

@@ -1,0 +1,527 @@
+//! Random programs in safe code: what a caller may do with a ring, in any order.
+//!
+//! After each step, for each ring:
+//!
+//! ```text
+//!   in_flight      = pushed − last completions taken          vacant = slots − those taken
+//!   stale          = completions taken that named nothing     every end taken was shown, once
+//! ```
+
+use std::cell::RefCell;
+use std::mem;
+use std::panic::panic_any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus::lease::{Brought, BufRing};
+use annulus::op::{Read, RecvMulti, RecvPicked, SendZc, Write};
+use annulus::{EnterCause, EnterError, Event, Rejected, Rejection, Ring, Setup};
+
+use super::Profile;
+use super::chains::Maker;
+use super::chance::Chance;
+use super::claims::{AnyClaim, One, Patience, Shooting, Sink};
+use super::ledger::{Claim, Fate, Of, OpId, Stage};
+use super::runner::complaint;
+use super::things::{File, Leases, Panics, Tagged, Watched, Word, keep};
+use super::world::{Armed, Bomb, OnPurpose, Token, World, risky};
+
+/// Longer than any history: only the kernel's clock ends such a wait.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A ring, and what its caller holds.
+pub struct Rig {
+    pub number: usize,
+    pub ring: Ring<Word>,
+    pub claims: Vec<Box<dyn AnyClaim>>,
+    pub buffers: Vec<BufRing>,
+    /// Events shown that were none of an operation's.
+    messages: u64,
+    raws: u64,
+    /// Operations that never end.
+    pub stays: u32,
+}
+
+/// A program.
+pub struct Program {
+    pub world: Arc<World>,
+    pub chance: Chance,
+    pub profile: Profile,
+    pub rigs: Vec<Box<Rig>>,
+    pub leases: Leases,
+}
+
+/// What a program may do next, and how often.
+type Step = (u32, &'static str, fn(&mut Program, usize));
+const STEPS: [Step; 19] = [
+    (24, "submit", Program::submit),
+    (4, "submit a chain", Program::submit_chain),
+    (6, "submit all", Program::submit_all),
+    (5, "submit and wait", Program::submit_and_wait),
+    (8, "reap", Program::reap),
+    (4, "reap, and panic", Program::reap_and_panic),
+    (6, "try to take", Program::try_take),
+    (6, "wait", Program::wait),
+    (4, "wait for a while", Program::wait_a_while),
+    (6, "cancel", Program::cancel),
+    (5, "detach", Program::detach),
+    (2, "forget", Program::forget),
+    (4, "take a shot", Program::next),
+    (2, "change a word", Program::change_word),
+    (5, "run a scope", Program::scope),
+    (3, "move", Program::relocate),
+    (2, "use a ticket elsewhere", Program::go_abroad),
+    (6, "interrupt", Program::interrupt),
+    (4, "drop a lease, or make buffers", Program::lend),
+];
+
+impl Program {
+    pub fn new(seed: u64, profile: Profile) -> Self {
+        let world = World::new(seed, profile);
+        let (chance, leases) = (Chance::new(seed), RefCell::default());
+        let mut program = Self { world, chance, profile, rigs: Vec::new(), leases };
+        for _ in 0..=program.chance.below(2) {
+            program.new_ring();
+        }
+        program
+    }
+
+    fn new_ring(&mut self) {
+        let (number, kernel) = self.world.kernel();
+        let entries = self.chance.among(&[2, 4, 8]);
+        let setup = match self.chance.below(3) {
+            0 => Setup::new(entries),
+            1 => Setup::plain(entries),
+            _ => Setup::plain(entries).cq_entries(entries),
+        };
+        let mut ring = setup.kernel(kernel).build_for().expect("a ring");
+        // A program that ends with a failure must not wait.
+        ring.set_linger(Duration::ZERO);
+        let (claims, buffers) = (Vec::new(), Vec::new());
+        let rig = Rig { number, ring, claims, buffers, messages: 0, raws: 0, stays: 0 };
+        self.rigs.push(Box::new(rig));
+    }
+
+    /// Does something, and says it first.
+    pub fn step(&mut self, say: impl FnOnce(&str, usize)) {
+        let total = STEPS.iter().map(|(weight, ..)| weight).sum();
+        let mut left = self.chance.below(total);
+        let chosen = STEPS.iter().find(|(weight, ..)| match left.checked_sub(*weight) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        });
+        let (_, name, act) = chosen.expect("less than the total");
+        let at = self.chance.place(self.rigs.len()).expect("a ring");
+        say(name, at);
+        act(self, at);
+    }
+
+    /// Sees that everything is as it must be.
+    pub fn check(&mut self) {
+        for rig in &self.rigs {
+            let (world, number) = (&self.world, rig.number);
+            let slots = rig.ring.raw().cq_entries() as usize;
+            assert_eq!(rig.ring.in_flight() as usize, world.in_flight(number), "in flight");
+            let vacant = rig.ring.vacant() as usize;
+            assert_eq!(vacant + world.slots_taken(number), slots, "slots vacant, or taken");
+            assert_eq!(rig.ring.stale(), world.tally(number).stale, "stale completions");
+        }
+        let faults = self.world.take_faults();
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+
+    /// Runs `call`, in which values of the caller's may panic.
+    pub fn risk<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> Result<T, OnPurpose> {
+        if self.profile == Profile::Panicking && self.chance.one_in(2) {
+            self.world.arm(Armed::Yes);
+        }
+        let world = Arc::clone(&self.world);
+        let result = risky(|| call(self));
+        world.arm(Armed::No);
+        result
+    }
+
+    fn bomb(&mut self) -> Bomb {
+        let bombs = self.profile == Profile::Panicking && self.chance.one_in(4);
+        if bombs { Bomb::Yes } else { Bomb::No }
+    }
+
+    pub fn token(&mut self, id: OpId, of: Of) -> Token {
+        let bomb = self.bomb();
+        Token::new(&self.world, id, of, bomb)
+    }
+
+    fn watched<B>(&mut self, id: OpId, bytes: B) -> Watched<B> {
+        let panics = [Panics::Never, Panics::Never, Panics::InRegion, Panics::InFilled];
+        let panics = self.chance.among(&panics);
+        Watched::new(self.token(id, Of::Kernel), panics, bytes)
+    }
+
+    fn file(&mut self, id: OpId) -> File {
+        File::new(self.token(id, Of::Kernel))
+    }
+
+    fn submit(&mut self, at: usize) {
+        let rig = &mut self.rigs[at];
+        let stays = rig.stays < 2 && self.chance.one_in(24);
+        rig.stays += u32::from(stays);
+        let fate = if stays { Fate::Stays } else { Fate::Ends };
+        let (id, len) = (self.world.make(rig.number, fate), self.chance.below(40) as usize);
+        if self.chance.one_in(6) {
+            let token = self.token(id, Of::Kernel);
+            return self.place(at, id, Tagged(token));
+        }
+        let (file, place) = (self.file(id), u64::from(id));
+        let buffers = self.chance.place(self.rigs[at].buffers.len());
+        let buffers = buffers.map(|it| self.rigs[at].buffers[it].clone());
+        match (self.chance.below(9), buffers) {
+            (0, _) => {
+                let buf = self.watched(id, Vec::with_capacity(len));
+                self.place(at, id, Read::new(file, buf).at(place));
+            }
+            (1 | 2, _) => {
+                let buf = self.watched(id, vec![0; len].into_boxed_slice());
+                self.place(at, id, Read::new(file, buf).at(place));
+            }
+            (3, _) => {
+                let buf = self.watched(id, [0; 8]);
+                self.place(at, id, Read::new(file, buf).at(place));
+            }
+            (4, _) => {
+                let bytes = self.chance.bytes(len);
+                let buf = self.watched(id, bytes);
+                self.place(at, id, Write::new(file, buf).at(place));
+            }
+            (5, _) => {
+                let bytes = self.chance.next().to_le_bytes();
+                let buf = self.watched(id, bytes);
+                self.place(at, id, Write::new(file, buf).at(place));
+            }
+            (7, Some(buffers)) => self.place(at, id, RecvPicked::new(file, &buffers)),
+            (8, Some(buffers)) => self.place(at, id, RecvMulti::new(file, &buffers)),
+            _ => {
+                let bytes = self.chance.bytes(len).into_boxed_slice();
+                let buf = self.watched(id, bytes);
+                self.place(at, id, SendZc::new(file, buf));
+            }
+        }
+    }
+
+    fn place<O: Shooting>(&mut self, at: usize, id: OpId, op: O) {
+        let word = Word::new(self.token(id, Of::Caller));
+        let submitted = self.risk(|it| it.rigs[at].ring.submit_for(op, word));
+        match submitted {
+            Ok(Ok(ticket)) => {
+                self.world.pushed(id);
+                self.rigs[at].claims.push(Box::new(One { id, ticket }));
+            }
+            Ok(Err(Rejected { why, .. })) => self.rejected(at, why),
+            Err(OnPurpose) => {}
+        }
+    }
+
+    fn rejected(&self, at: usize, why: Rejection) {
+        match why {
+            Rejection::Slots => assert_eq!(self.rigs[at].ring.vacant(), 0),
+            Rejection::Enter(error) => expected(error),
+            Rejection::Queue => {}
+            other => panic!("rejected: {other}"),
+        }
+    }
+
+    fn submit_chain(&mut self, at: usize) {
+        let Self { world, chance, rigs, .. } = self;
+        let rig = &mut rigs[at];
+        let mut maker = Maker { world, ring: rig.number, chance };
+        rig.claims.extend(maker.submit_chain(&mut rig.ring));
+    }
+
+    fn submit_all(&mut self, at: usize) {
+        if let Err(error) = self.rigs[at].ring.submit_all() {
+            expected(error);
+        }
+    }
+
+    fn submit_and_wait(&mut self, at: usize) {
+        let rig = &mut self.rigs[at];
+        let most = u32::try_from(self.world.awaitable(rig.number)).expect("few").min(3);
+        let want = self.chance.below(most + 1);
+        let waited = match self.chance.below(2) {
+            0 => rig.ring.submit_and_wait(want),
+            _ => rig.ring.submit_and_wait_timeout(want, LONG).map(|(count, _)| count),
+        };
+        match waited {
+            // Of lies it may have taken some for what was to come.
+            Err(EnterError { cause: EnterCause::NothingComing { .. }, .. })
+                if self.profile == Profile::Lying => {}
+            Err(error) => expected(error),
+            Ok(_) => {}
+        }
+    }
+
+    fn reap(&mut self, at: usize) {
+        let reaped = self.risk(|it| it.reap_until(at, None));
+        if let Ok(Ok(_)) = reaped {
+            let number = self.rigs[at].number;
+            let hidden = self.world.not_shown(number);
+            assert!(hidden.is_empty(), "never shown: the ends of {hidden:?}");
+            let (rig, tally) = (&self.rigs[at], self.world.tally(number));
+            assert_eq!((rig.messages, rig.raws), (tally.messages, tally.raws), "other events");
+        }
+    }
+
+    fn reap_and_panic(&mut self, at: usize) {
+        let last = self.chance.below(4);
+        let _ = risky(|| self.reap_until(at, Some(last)));
+    }
+
+    /// Looks at events, and panics at one of them.
+    fn reap_until(&mut self, at: usize, panics_at: Option<u32>) -> Result<u32, EnterError> {
+        let Self { world, chance, rigs, leases, .. } = self;
+        let Rig { number, ring, messages, raws, .. } = &mut *rigs[at];
+        let mut count = 0;
+        ring.reap(|event| {
+            match event {
+                Event::Ended { user, slot, result } => {
+                    if let Some(id) = owner(world, *number, slot, user) {
+                        world.shown(id, result);
+                    }
+                    if chance.one_in(4) {
+                        drop(mem::take(user));
+                    }
+                }
+                Event::Shot { user, slot, shot } => {
+                    if let Some(id) = owner(world, *number, slot, user)
+                        && world.claim_of(id) != Claim::Held
+                        && world.claim_of(id) != Claim::Forgotten
+                    {
+                        world.fault(format!("a shot of {id} was shown, and nobody claims it"));
+                    }
+                    if let Brought::Buffer(lease) = shot.brought
+                        && chance.one_in(2)
+                    {
+                        keep(lease, world, leases);
+                    }
+                }
+                Event::Message(_) => *messages += 1,
+                Event::Raw(_) => *raws += 1,
+                other => panic!("{other:?}"),
+            }
+            if panics_at == Some(count) {
+                panic_any(OnPurpose);
+            }
+            count += 1;
+        })
+    }
+
+    fn some_claim(&mut self, at: usize) -> Option<Box<dyn AnyClaim>> {
+        let place = self.chance.place(self.rigs[at].claims.len())?;
+        Some(self.rigs[at].claims.swap_remove(place))
+    }
+
+    /// After a panic on purpose in a call that took the claims: redeemed, or lost.
+    fn settle(&self, ids: Vec<OpId>) {
+        for id in ids.into_iter().filter(|&id| self.world.claim_of(id) == Claim::Held) {
+            let is_gone = self.world.lost_an_owner(id);
+            self.world.claim(id, if is_gone { Claim::Gone } else { Claim::Forgotten });
+        }
+    }
+
+    fn try_take(&mut self, at: usize) {
+        let Some(claim) = self.some_claim(at) else { return };
+        let ids = claim.ids();
+        let taken = self.risk(|it| {
+            let sink = Sink { world: &it.world, leases: &it.leases };
+            claim.try_take(&mut it.rigs[at].ring, sink)
+        });
+        match taken {
+            Ok(Ok(())) => {}
+            Ok(Err(claim)) => {
+                let done = ids.iter().all(|&id| self.world.stage(id) == Stage::Taken);
+                assert!(!done || ids.len() > 1, "{ids:?} has ended, and was not to be had");
+                self.rigs[at].claims.push(claim);
+            }
+            Err(OnPurpose) => self.settle(ids),
+        }
+    }
+
+    fn wait(&mut self, at: usize) {
+        self.wait_for(at, None);
+    }
+
+    fn wait_a_while(&mut self, at: usize) {
+        let time = self.chance.among(&[LONG, Duration::ZERO]);
+        self.wait_for(at, Some(time));
+    }
+
+    /// Waits for some claim; not without bounds for what never ends.
+    pub fn wait_for(&mut self, at: usize, time: Option<Duration>) {
+        let Some(claim) = self.some_claim(at) else { return };
+        let ids = claim.ids();
+        let stays = ids.iter().any(|&id| self.world.fate(id) == Fate::Stays);
+        let time = if stays { Some(time.unwrap_or(LONG)) } else { time };
+        // Which of a chain's steps were redeemed when one panics, nobody could tell.
+        let is_row = ids.len() > 1;
+        let act = |it: &mut Self| {
+            let sink = Sink { world: &it.world, leases: &it.leases };
+            claim.wait(&mut it.rigs[at].ring, time, sink)
+        };
+        let waited = if is_row { Ok(act(self)) } else { self.risk(act) };
+        match waited {
+            Ok(Ok(())) => {}
+            Ok(Err((claim, why))) => {
+                expected(why);
+                self.rigs[at].claims.push(claim);
+            }
+            Err(OnPurpose) => self.settle(ids),
+        }
+    }
+
+    fn cancel(&mut self, at: usize) {
+        let Some(claim) = self.some_claim(at) else { return };
+        if let Err(error) = claim.cancel(&mut self.rigs[at].ring) {
+            expected(error);
+        }
+        self.rigs[at].claims.push(claim);
+    }
+
+    fn detach(&mut self, at: usize) {
+        let Some(claim) = self.some_claim(at) else { return };
+        let parts = claim.into_parts();
+        parts.lost.iter().for_each(|&id| self.world.claim(id, Claim::Forgotten));
+        for part in parts.claims {
+            part.ids().iter().for_each(|&id| self.world.claim(id, Claim::Detached));
+            let _ = self.risk(|it| part.detach(&mut it.rigs[at].ring));
+        }
+    }
+
+    fn forget(&mut self, at: usize) {
+        let Some(claim) = self.some_claim(at) else { return };
+        claim.ids().iter().for_each(|&id| self.world.claim(id, Claim::Forgotten));
+        if self.chance.one_in(2) {
+            mem::forget(claim);
+        }
+    }
+
+    fn next(&mut self, at: usize) {
+        let Some(claim) = self.some_claim(at) else { return };
+        let ids = claim.ids();
+        let stays = ids.iter().any(|&id| self.world.fate(id) == Fate::Stays);
+        let waits = !stays && self.chance.one_in(2);
+        let patience = if waits { Patience::Endless } else { Patience::None };
+        if waits {
+            ids.iter().for_each(|&id| self.world.may_be_quiet(id));
+        }
+        let taken = self.risk(|it| {
+            let sink = Sink { world: &it.world, leases: &it.leases };
+            claim.next(&mut it.rigs[at].ring, patience, sink)
+        });
+        if let Ok(Err(error)) = taken {
+            expected(error);
+        }
+        self.rigs[at].claims.push(claim);
+    }
+
+    fn change_word(&mut self, at: usize) {
+        let Some(claim) = self.some_claim(at) else { return };
+        if let [id] = claim.ids()[..] {
+            let token = self.token(id, Of::Caller);
+            let _ = self.risk(|it| {
+                if let Some(word) = claim.word(&mut it.rigs[at].ring) {
+                    *word = Word::new(token);
+                }
+            });
+        }
+        self.rigs[at].claims.push(claim);
+    }
+
+    fn scope(&mut self, at: usize) {
+        super::scopes::run(self, at);
+    }
+
+    /// Moves rings to other places in memory.
+    fn relocate(&mut self, at: usize) {
+        let mut rig = self.rigs.swap_remove(at);
+        if let Some(other) = self.rigs.last_mut()
+            && self.chance.one_in(2)
+        {
+            mem::swap(&mut *rig, &mut **other);
+        }
+        let moved = *rig;
+        self.rigs.push(Box::new(moved));
+    }
+
+    /// Uses a ticket with a ring that it is not of.
+    fn go_abroad(&mut self, at: usize) {
+        if self.rigs.len() < 2 {
+            return;
+        }
+        let Some(claim) = self.some_claim(at) else { return };
+        let other = (at + 1) % self.rigs.len();
+        if claim.ids().len() > 1 {
+            return self.rigs[at].claims.push(claim);
+        }
+        let (world, ids) = (Arc::clone(&self.world), claim.ids());
+        let sink = Sink { world: &world, leases: &self.leases };
+        let rigs = &mut self.rigs;
+        let complaint = if self.chance.one_in(4) {
+            ids.iter().for_each(|&id| world.claim(id, Claim::Forgotten));
+            complaint(|| claim.try_take(&mut rigs[other].ring, sink).is_ok())
+        } else {
+            let said = complaint(|| claim.cancel(&mut rigs[other].ring));
+            rigs[at].claims.push(claim);
+            said
+        };
+        assert!(complaint.contains("OP2: a ticket of ring"), "{complaint}");
+    }
+
+    fn interrupt(&mut self, at: usize) {
+        self.world.interrupt(self.rigs[at].number);
+    }
+
+    fn lend(&mut self, at: usize) {
+        if self.chance.one_in(3) {
+            let rig = &mut self.rigs[at];
+            if rig.buffers.len() == 2 {
+                rig.buffers.remove(0);
+            }
+            let count = self.chance.among(&[1, 4]);
+            rig.buffers.push(rig.ring.buf_ring(count, 32).expect("buffers"));
+            return;
+        }
+        let count = self.leases.borrow().len();
+        if let Some(place) = self.chance.place(count) {
+            self.return_lease(place);
+        }
+    }
+
+    /// Drops a lease, in which nothing must have changed.
+    pub fn return_lease(&mut self, place: usize) {
+        let (lease, bytes) = self.leases.borrow_mut().swap_remove(place);
+        assert!(lease[..] == bytes[..lease.len()], "BR1: a lease was written to");
+    }
+}
+
+/// Whose event it is; by its slot, if it has no word.
+fn owner(world: &World, ring: usize, slot: u32, user: &Word) -> Option<OpId> {
+    let by_slot = world.in_slot(ring, slot);
+    if user.op().is_some_and(|id| by_slot != Some(id)) {
+        world.fault(format!("OP2: an event of {by_slot:?} came with the word of {:?}", user.op()));
+    }
+    by_slot
+}
+
+/// An error that a kernel has reason to answer with.
+pub fn expected(error: EnterError) {
+    let is_expected = matches!(
+        error.cause,
+        EnterCause::Interrupted
+            | EnterCause::OutOfRequests
+            | EnterCause::CompletionsPending
+            | EnterCause::TimedOut
+    );
+    assert!(is_expected, "{error}");
+}
