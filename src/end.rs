@@ -23,6 +23,30 @@ use crate::ring::Ring;
 /// How long to wait before what is left is cancelled again: a chain may have gone on.
 const AGAIN: Duration = Duration::from_millis(10);
 
+/// When to cancel again what did not end.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// Not before.
+    next: Option<Instant>,
+}
+
+impl Pace {
+    /// Whether it is time.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.next.is_none_or(|next| next <= now);
+        if due {
+            self.next = Some(now + AGAIN);
+        }
+        due
+    }
+
+    /// How long until then. The cancels complete too, and do not hurry us.
+    pub(crate) fn rest(&self) -> Duration {
+        self.next.map_or(AGAIN, |next| next.saturating_duration_since(Instant::now()))
+    }
+}
+
 /// A ring was shut down while the kernel kept operations, which are leaked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -65,15 +89,14 @@ impl<U: Default> Ring<U> {
             }
         }
         let until = Instant::now().checked_add(self.linger);
+        let mut pace = Pace::default();
         while self.slab.in_flight() > 0 {
-            for word in self.slab.flying_words() {
-                if self.cancel_word(word).is_err() {
-                    break;
-                }
+            if pace.is_due() {
+                self.cancel_words(self.slab.flying_words());
             }
             let left = until
                 .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
-            let waited = self.wait_a_little(left.min(AGAIN));
+            let waited = self.wait_a_little(left.min(pace.rest()));
             self.backlog.clear();
             if waited.is_err() || left.is_zero() {
                 break;
@@ -81,6 +104,15 @@ impl<U: Default> Ring<U> {
         }
         self.backlog.clear();
         self.slab.in_flight()
+    }
+
+    /// Asks for the end of all these operations. Where there is no room, the next time round.
+    pub(crate) fn cancel_words(&mut self, words: Vec<u64>) {
+        for word in words {
+            if self.cancel_word(word).is_err() {
+                break;
+            }
+        }
     }
 
     /// Waits for a completion, for at most `time`, and takes all that there are.

@@ -44,7 +44,28 @@ pub enum Event<'a, U> {
     Raw(Cqe),
 }
 
-/// A number, or what went wrong.
+/// A number, or what went wrong, as a system call would have told it: when a signal ends a wait
+/// inside the kernel, the number that asks for the call to be made again (`ERESTARTSYS`, 512, and
+/// its sisters) comes out of a ring as it is. Seen on Linux 6.18 from an open that was cancelled.
+#[inline]
 pub(crate) fn result_of(result: i32) -> Result<u32, Errno> {
-    u32::try_from(result).map_err(|_| Errno::new(result.wrapping_neg()))
+    u32::try_from(result).map_err(|_| match result.wrapping_neg() {
+        512..=516 => Errno::new(libc::EINTR),
+        errno => Errno::new(errno),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_to_be_made_again_was_interrupted() {
+        for restart in 512..=516 {
+            assert_eq!(result_of(-restart), Err(Errno::new(libc::EINTR)));
+        }
+        assert_eq!(result_of(-517), Err(Errno::new(517)));
+        assert_eq!(result_of(-libc::ENOENT), Err(Errno::new(libc::ENOENT)));
+        assert_eq!(result_of(i32::MAX), Ok(i32::MAX.unsigned_abs()));
+    }
 }

@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | an operation | done all that was asked | `IOSQE_IO_LINK` |
 //! | [`Hard`], by [`Step::hard`] | ended, however | `IOSQE_IO_HARDLINK` |
-//! | [`Within`], by [`Step::within`] | done all that was asked, in time | and `LINK_TIMEOUT` |
+//! | [`Within`], by [`StepExt::within`] | done all that was asked, in time | and `LINK_TIMEOUT` |
 //!
 //! A short read or write breaks a chain as an error does. What one step brings cannot feed the
 //! next: all of them are decided when the chain is submitted. The kernel keeps no order between

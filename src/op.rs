@@ -67,6 +67,7 @@ use annulus_sys::abi::Sqe;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{CqeFlags, SqeFlags};
 
+use crate::event::result_of;
 use crate::lease::{Brought, BufLease, FixedFile, Source};
 
 pub use addr::{Address, Destination};
@@ -159,6 +160,9 @@ pub unsafe trait Op: Sized {
 
     /// The same, handed to a worker thread of the kernel at once (`IOSQE_ASYNC`): for work that is
     /// known to block. It costs a switch of threads.
+    ///
+    /// Those threads are few for files, and before Linux 6.16 two operations that wait for each
+    /// other (both ends of a FIFO being opened) were seen to wait for ever while threads were idle.
     fn forced(self) -> Forced<Self> {
         Forced(self)
     }
@@ -201,10 +205,7 @@ impl Done {
     /// The kernel's result: a number, or what went wrong.
     #[inline]
     pub fn result(&self) -> io::Result<u32> {
-        match u32::try_from(self.result) {
-            Ok(number) => Ok(number),
-            Err(_) => Err(io::Error::from_raw_os_error(self.result.wrapping_neg())),
-        }
+        result_of(self.result).map_err(io::Error::from)
     }
 
     /// The kernel's result as it is.
@@ -278,7 +279,7 @@ pub struct Shot {
 impl Shot {
     /// The kernel's result: a number, or what went wrong.
     pub fn result(&self) -> Result<u32, Errno> {
-        u32::try_from(self.result).map_err(|_| Errno::new(self.result.wrapping_neg()))
+        result_of(self.result)
     }
 
     /// The kernel's result as it is.

@@ -42,15 +42,13 @@ use std::process;
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use crate::end::Pace;
 use crate::error::EnterError;
 use crate::inflight::Life;
 use crate::link::{ChainOutcome, ChainTicket, Linked};
 use crate::op::{Multishot, Op};
 use crate::ring::Ring;
 use crate::ticket::{Rejected, Ticket, Unfinished};
-
-/// How long to wait before what is left is cancelled again: a chain may have gone on.
-const AGAIN: Duration = Duration::from_millis(10);
 
 /// Submits operations that borrow. See the [module](self).
 #[derive(Debug)]
@@ -101,6 +99,7 @@ impl<U: Default> Ring<U> {
 
     /// Waits until no operation of the scope is in flight, and empties their slots.
     fn drain_scope(&mut self) {
+        let mut pace = Pace::default();
         loop {
             // First, while the slots are still theirs: nobody can take these any more.
             self.backlog.forget_scope(&mut self.slab);
@@ -108,12 +107,10 @@ impl<U: Default> Ring<U> {
             if words.is_empty() {
                 break;
             }
-            for word in words {
-                if self.cancel_word(word).is_err() {
-                    break; // Next time round.
-                }
+            if pace.is_due() {
+                self.cancel_words(words);
             }
-            if self.wait_a_little(AGAIN).is_err() {
+            if self.wait_a_little(pace.rest()).is_err() {
                 // The borrows cannot end, and this frame cannot stay.
                 process::abort();
             }

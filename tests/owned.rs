@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   owned/program.rs   what the caller does: a seed says what, in which order
-//!        │             (scopes.rs, chains.rs, finish.rs; claims.rs and things.rs: with what)
+//!        │             (submits.rs, chains.rs, scopes.rs, finish.rs; things.rs, claims.rs: with what)
 //!        ▼
 //!      annulus         the ring under test
 //!        ▼
@@ -13,9 +13,10 @@
 //!   owned/ledger.rs    what must hold
 //! ```
 //!
-//! `ANNULUS_SEEDS=n` runs so many histories of each kind. `ANNULUS_SEED=n` runs one again, and says
-//! what it does; `ANNULUS_STEPS=n` stops it after so many steps. Under AddressSanitizer the same
-//! histories show each byte that is used too late; what is leaked, is leaked on purpose.
+//! `ANNULUS_SEEDS=n` runs so many histories of each kind, `ANNULUS_SEEDS=m..n` others; what they
+//! leak adds up, so 20 000 at a time are enough. `ANNULUS_SEED=n` runs one again, and says what it
+//! does; `ANNULUS_STEPS=n` stops it after so many steps. Under AddressSanitizer the same histories
+//! show each byte that is used too late; what is leaked, is leaked on purpose.
 #![allow(unsafe_code, reason = "plays the kernel, and opens a forecast")]
 
 mod support;
@@ -48,6 +49,8 @@ mod request;
 mod runner;
 #[path = "owned/scopes.rs"]
 mod scopes;
+#[path = "owned/submits.rs"]
+mod submits;
 #[path = "owned/things.rs"]
 mod things;
 #[path = "owned/world.rs"]

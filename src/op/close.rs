@@ -14,7 +14,6 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use annulus_sys::abi::Sqe;
 
-use super::fs::translated;
 use super::{Done, Op, Outcome};
 use crate::prep;
 
@@ -70,7 +69,7 @@ unsafe impl Op for Close {
             let _ = self.fd.into_raw_fd();
             None
         };
-        Outcome { result: translated(done.result().map(drop)), fd, buf: () }
+        Outcome { result: done.result().map(drop), fd, buf: () }
     }
 }
 

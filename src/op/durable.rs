@@ -20,7 +20,6 @@
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::FsyncFlags;
 
-use super::fs::translated;
 use super::target::Target;
 use super::{Done, Op, Outcome, RingId};
 use crate::prep;
@@ -76,7 +75,7 @@ unsafe impl<F: Target> Op for Fsync<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Outcome { result: translated(done.result().map(drop)), fd: self.fd, buf: () }
+        Outcome { result: done.result().map(drop), fd: self.fd, buf: () }
     }
 }
 
@@ -187,7 +186,7 @@ unsafe impl<F: Target> Op for Fallocate<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Outcome { result: translated(done.result().map(drop)), fd: self.fd, buf: () }
+        Outcome { result: done.result().map(drop), fd: self.fd, buf: () }
     }
 }
 
@@ -231,7 +230,7 @@ unsafe impl<F: Target> Op for Ftruncate<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Outcome { result: translated(done.result().map(drop)), fd: self.fd, buf: () }
+        Outcome { result: done.result().map(drop), fd: self.fd, buf: () }
     }
 }
 

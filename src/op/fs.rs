@@ -24,7 +24,6 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::fs::Permissions;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
@@ -244,16 +243,6 @@ impl How {
     }
 }
 
-/// The result, as a system call would have given it: when a signal ends a wait inside the kernel,
-/// the number that asks for the call to be made again (`ERESTARTSYS`, 512, and its sisters) comes
-/// out of a ring as it is. Seen on Linux 6.18 from a cancelled open.
-pub(super) fn translated<T>(result: io::Result<T>) -> io::Result<T> {
-    result.map_err(|error| match error.raw_os_error() {
-        Some(512..=516) => io::Error::from_raw_os_error(libc::EINTR),
-        _ => error,
-    })
-}
-
 /// Opens what a path names. Since Linux 5.6.
 ///
 /// # Completion
@@ -314,7 +303,7 @@ unsafe impl<D: Dir, P: AsRef<CStr>> Op for OpenAt<D, P> {
     }
 
     fn finish(self, mut done: Done) -> Self::Output {
-        Outcome { result: translated(done.fd()), fd: self.dir, buf: self.path }
+        Outcome { result: done.fd(), fd: self.dir, buf: self.path }
     }
 }
 
@@ -406,7 +395,7 @@ unsafe impl<D: Dir, P: AsRef<CStr>> Op for OpenAt2<D, P> {
     }
 
     fn finish(self, mut done: Done) -> Self::Output {
-        Outcome { result: translated(done.fd()), fd: self.dir, buf: self.path }
+        Outcome { result: done.fd(), fd: self.dir, buf: self.path }
     }
 }
 
@@ -440,18 +429,5 @@ mod tests {
         let how = How::read().custom_flags(libc::O_RDWR | libc::O_NOATIME);
         assert_eq!(how.flags.cast_signed() & libc::O_ACCMODE, libc::O_RDONLY);
         assert_eq!(how.flags.cast_signed() & libc::O_NOATIME, libc::O_NOATIME);
-    }
-
-    #[test]
-    fn a_call_that_is_to_be_made_again_was_interrupted() {
-        let translated = |errno| {
-            let error = translated::<()>(Err(io::Error::from_raw_os_error(errno)));
-            error.expect_err("an error").raw_os_error()
-        };
-        for errno in 512..=516 {
-            assert_eq!(translated(errno), Some(libc::EINTR));
-        }
-        assert_eq!((translated(511), translated(517)), (Some(511), Some(517)));
-        assert_eq!(translated(libc::ENOENT), Some(libc::ENOENT));
     }
 }

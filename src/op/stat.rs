@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use annulus_sys::abi::Sqe;
 
-use super::fs::{Dir, Mode, addr, translated};
+use super::fs::{Dir, Mode, addr};
 use super::{Done, Op, Outcome};
 use crate::prep;
 
@@ -442,7 +442,7 @@ unsafe impl<D: Dir, P: AsRef<CStr>> Op for Statx<D, P> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        let result = translated(done.result().map(drop));
+        let result = done.result().map(drop);
         Outcome { result, fd: self.dir, buf: (self.out, self.path) }
     }
 }

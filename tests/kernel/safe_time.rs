@@ -4,7 +4,7 @@
 //!   begin(op) ──► its ticket ──► goes_on ──► what ends it ──► what it says
 //! ```
 //!
-//! A time that is to come has a millisecond, and one that is not has an hour: nothing here measures.
+//! A time that is to come is a millisecond away, one that is not is an hour: nothing here measures.
 //! That something does not happen is seen when what was submitted after it has completed.
 
 use std::fmt::Debug;

@@ -44,17 +44,23 @@ impl Maker<'_> {
         Token::new(self.world, id, Of::Kernel, Bomb::No)
     }
 
+    /// A token of what may panic when it is asked for its bytes.
+    fn bomb(&mut self, id: OpId) -> Token {
+        let bomb = if self.chance.one_in(4) { Bomb::Yes } else { Bomb::No };
+        Token::new(self.world, id, Of::Kernel, bomb)
+    }
+
     fn read(&mut self) -> (OpId, Reading) {
         let id = self.op();
         let bytes = vec![0; self.chance.below(40) as usize].into_boxed_slice();
-        let buf = Watched::new(self.token(id), Panics::Never, bytes);
+        let buf = Watched::new(self.bomb(id), Panics::InRegion, bytes);
         (id, Read::new(File::new(self.token(id)), buf).at(u64::from(id)))
     }
 
     fn write(&mut self) -> (OpId, Writing) {
         let id = self.op();
         let bytes = self.chance.bytes(24);
-        let buf = Watched::new(self.token(id), Panics::Never, bytes);
+        let buf = Watched::new(self.bomb(id), Panics::InRegion, bytes);
         (id, Write::new(File::new(self.token(id)), buf).at(u64::from(id)))
     }
 

@@ -32,8 +32,12 @@ pub trait AnyClaim {
         sink: Sink<'_>,
     ) -> Result<(), Box<dyn AnyClaim>>;
 
-    fn wait(self: Box<Self>, ring: &mut Ring<Word>, time: Option<Duration>, sink: Sink<'_>)
-    -> Waited;
+    fn wait(
+        self: Box<Self>,
+        ring: &mut Ring<Word>,
+        time: Option<Duration>,
+        sink: Sink<'_>,
+    ) -> Waited;
 
     fn cancel(&self, ring: &mut Ring<Word>) -> Result<(), EnterError>;
 
@@ -43,8 +47,12 @@ pub trait AnyClaim {
     fn word<'r>(&self, ring: &'r mut Ring<Word>) -> Option<&'r mut Word>;
 
     /// Takes a shot, if it has any: waiting for it or not.
-    fn next(&self, ring: &mut Ring<Word>, patience: Patience, sink: Sink<'_>)
-    -> Result<(), EnterError>;
+    fn next(
+        &self,
+        ring: &mut Ring<Word>,
+        patience: Patience,
+        sink: Sink<'_>,
+    ) -> Result<(), EnterError>;
 
     /// The claims one by one.
     fn into_parts(self: Box<Self>) -> Parts;
@@ -214,20 +222,11 @@ impl<L: JudgedRow> AnyClaim for Row<L> {
         self.ids.clone()
     }
 
-    fn try_take(
-        self: Box<Self>,
-        _: &mut Ring<Word>,
-        _: Sink<'_>,
-    ) -> Result<(), Box<dyn AnyClaim>> {
+    fn try_take(self: Box<Self>, _: &mut Ring<Word>, _: Sink<'_>) -> Result<(), Box<dyn AnyClaim>> {
         Err(self)
     }
 
-    fn wait(
-        self: Box<Self>,
-        ring: &mut Ring<Word>,
-        _: Option<Duration>,
-        sink: Sink<'_>,
-    ) -> Waited {
+    fn wait(self: Box<Self>, ring: &mut Ring<Word>, _: Option<Duration>, sink: Sink<'_>) -> Waited {
         let Self { ids, tickets } = *self;
         match ring.wait_chain(tickets) {
             Ok(chain) => {

@@ -15,6 +15,7 @@ use annulus_sys::abi::Cqe;
 use annulus_sys::flags::CqeFlags;
 
 use super::Profile;
+use super::group::Gift;
 use super::kernel::{Kernel, Posted};
 use super::ledger::{Broken, Ledger, Stage};
 use super::request::{Region, Request, Role, State, Tie};
@@ -133,19 +134,21 @@ impl Kernel {
     pub fn pick_early(&mut self, at: usize) {
         if let Role::Picked(group) = self.requests[at].role
             && self.chance.one_in(2)
-            && let Some((bid, region)) = self.pick(group)
+            && let Some((bid, region)) = self.pick(group, at)
         {
             let request = &mut self.requests[at];
             (request.bid, request.region) = (Some(bid), region);
         }
     }
 
-    fn pick(&mut self, group: u16) -> Option<(u16, Region)> {
-        self.groups.iter_mut().find(|it| it.id == group)?.pick()
+    /// Picks a buffer for the request at `at`.
+    fn pick(&mut self, group: u16, at: usize) -> Option<(u16, Region)> {
+        let op = self.requests[at].op?;
+        self.groups.iter_mut().find(|it| it.id == group)?.pick(op)
     }
 
-    /// Writes bytes to a buffer, and notes what they are.
-    fn write_shot(&mut self, region: &mut Region, ledger: &mut Ledger) {
+    /// Writes bytes to a buffer that the request at `at` has picked, and notes what they are.
+    fn write_shot(&mut self, at: usize, bid: u16, mut region: Region, ledger: &mut Ledger) {
         let mut bytes = self.chance.bytes(region.len());
         let serial = ledger.shots.len() as u64;
         if let Some(front) = bytes.first_chunk_mut::<8>() {
@@ -155,6 +158,12 @@ impl Kernel {
             region.write(bytes.clone());
         }
         ledger.shots.insert(serial, bytes);
+        let request = &self.requests[at];
+        if let (Role::Picked(id) | Role::Many(id), Some(op)) = (request.role, request.op)
+            && let Some(group) = self.groups.iter_mut().find(|it| it.id == id)
+        {
+            group.give(bid, Gift { op, serial });
+        }
     }
 
     /// Completes a request that picks one buffer.
@@ -162,15 +171,15 @@ impl Kernel {
         let Role::Picked(group) = self.requests[at].role else { return };
         let result = self.result(at);
         let had = self.requests[at].bid.map(|bid| (bid, self.requests[at].region.clone()));
-        let picked = if result > 0 { had.or_else(|| self.pick(group)) } else { had };
-        let Some((bid, mut region)) = picked else {
+        let picked = if result > 0 { had.or_else(|| self.pick(group, at)) } else { had };
+        let Some((bid, region)) = picked else {
             let result = if result > 0 { -libc::ENOBUFS } else { result };
             let flags = self.no_buffer();
             return self.end(at, result, flags, ledger);
         };
         let result = if result > 0 { self.number(region.len()) } else { result };
         self.touch_one(at, ledger);
-        self.write_shot(&mut region, ledger);
+        self.write_shot(at, bid, region, ledger);
         // From now on it is the ring's.
         self.requests[at].region = Region::default();
         self.end(at, result, named(bid), ledger);
@@ -188,11 +197,11 @@ impl Kernel {
             let flags = self.no_buffer();
             return self.end(at, result, flags, ledger);
         }
-        let Some((bid, mut region)) = self.pick(group) else {
+        let Some((bid, region)) = self.pick(group, at) else {
             return self.end(at, -libc::ENOBUFS, CqeFlags::empty(), ledger);
         };
-        self.write_shot(&mut region, ledger);
         let result = self.number(region.len());
+        self.write_shot(at, bid, region, ledger);
         if ends {
             // The last one brings a buffer too, perhaps with an error.
             return self.end(at, result, named(bid), ledger);

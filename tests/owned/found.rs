@@ -73,7 +73,8 @@ fn op1_a_word_that_panics_within_a_chain_leaves_no_step_behind() {
         let (mut ring, _script) = scripted::<Word>();
         ring.set_linger(Duration::ZERO);
         ARMED.set(after);
-        let submitted = catch_unwind(AssertUnwindSafe(|| ring.submit_chain((Nop, Nop, Nop)).is_ok()));
+        let submitted =
+            catch_unwind(AssertUnwindSafe(|| ring.submit_chain((Nop, Nop, Nop)).is_ok()));
         ARMED.set(u32::MAX);
         let pushed = ring.submit_all().expect("submit");
         assert_eq!(ring.in_flight(), pushed, "submitted: {submitted:?}");

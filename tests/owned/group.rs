@@ -21,6 +21,7 @@ use annulus_sys::index::{Entries, Index};
 use annulus_sys::shared::{HalfWord, ObservedHalf, Slot, Slots, Width};
 
 use super::chance::Chance;
+use super::ledger::OpId;
 use super::request::{Region, Use};
 
 /// A registered buffer ring.
@@ -38,8 +39,17 @@ pub struct Group {
 /// Where a buffer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    Elsewhere,
+    Nowhere,
     Offered,
+    Given(Gift),
+}
+
+/// Whom a buffer was given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gift {
+    pub op: OpId,
+    /// The number that stands in front of what was put there.
+    pub serial: u64,
 }
 
 impl Group {
@@ -55,7 +65,7 @@ impl Group {
         let tail = unsafe { ObservedHalf::new(tail) };
         // SAFETY: likewise, of that many entries, as promised to `register`.
         let slots = unsafe { Slots::new(start, entries, Width::Single) };
-        let places = vec![Place::Elsewhere; entries.count() as usize];
+        let places = vec![Place::Nowhere; entries.count() as usize];
         Self { id: reg.bgid, tail, slots, head: 0, seen: 0, places }
     }
 
@@ -66,8 +76,8 @@ impl Group {
             let bid = usize::from(self.entry(self.seen).bid);
             self.seen = self.seen.wrapping_add(1);
             match self.places.get_mut(bid) {
-                Some(place @ Place::Elsewhere) => *place = Place::Offered,
                 Some(Place::Offered) => return Err(format!("BR1: buffer {bid} is offered twice")),
+                Some(place) => *place = Place::Offered,
                 None => return Err(format!("BR1: there is no buffer {bid}")),
             }
         }
@@ -83,20 +93,28 @@ impl Group {
         }
     }
 
-    /// Picks the next buffer.
-    pub fn pick(&mut self) -> Option<(u16, Region)> {
+    /// Picks the next buffer, for `op`.
+    pub fn pick(&mut self, op: OpId) -> Option<(u16, Region)> {
         if self.head == self.seen {
             return None;
         }
         let buf = self.entry(self.head);
         self.head = self.head.wrapping_add(1);
-        self.places[usize::from(buf.bid)] = Place::Elsewhere;
+        self.give(buf.bid, Gift { op, serial: u64::MAX });
         Some((buf.bid, Region::new(buf.addr, buf.len, Use::Writes)))
     }
 
-    /// How many buffers are not on offer.
-    pub fn given(&self) -> usize {
-        self.places.iter().filter(|&&place| place == Place::Elsewhere).count()
+    /// Notes whom a buffer was given to, with what.
+    pub fn give(&mut self, bid: u16, gift: Gift) {
+        self.places[usize::from(bid)] = Place::Given(gift);
+    }
+
+    /// The buffers that are not on offer.
+    pub fn given(&self) -> impl Iterator<Item = Gift> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Given(gift) => Some(*gift),
+            Place::Nowhere | Place::Offered => None,
+        })
     }
 
     fn entry(&self, at: u16) -> Buf {

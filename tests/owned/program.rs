@@ -14,17 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus::lease::{Brought, BufRing};
-use annulus::op::{Read, RecvMulti, RecvPicked, SendZc, Write};
-use annulus::{EnterCause, EnterError, Event, Rejected, Rejection, Ring, Setup};
+use annulus::{EnterCause, EnterError, Event, Ring, Setup};
 
 use super::Profile;
-use super::chains::Maker;
 use super::chance::Chance;
-use super::claims::{AnyClaim, One, Patience, Shooting, Sink};
+use super::claims::{AnyClaim, Patience, Sink};
 use super::ledger::{Claim, Fate, Of, OpId, Stage};
 use super::runner::complaint;
-use super::things::{File, Leases, Panics, Tagged, Watched, Word, keep};
-use super::world::{Armed, Bomb, OnPurpose, Token, World, risky};
+use super::things::{Leases, Word, keep};
+use super::world::{Armed, OnPurpose, World, risky};
 
 /// Longer than any history: only the kernel's clock ends such a wait.
 const LONG: Duration = Duration::from_secs(3600);
@@ -47,6 +45,7 @@ pub struct Program {
     pub world: Arc<World>,
     pub chance: Chance,
     pub profile: Profile,
+    #[expect(clippy::vec_box, reason = "so that rings have places to be moved to")]
     pub rigs: Vec<Box<Rig>>,
     pub leases: Leases,
 }
@@ -121,6 +120,8 @@ impl Program {
 
     /// Sees that everything is as it must be.
     pub fn check(&mut self) {
+        let leased = self.leases.borrow();
+        let leased: Vec<u64> = leased.iter().map(|(_, bytes)| serial(bytes)).collect();
         for rig in &self.rigs {
             let (world, number) = (&self.world, rig.number);
             let slots = rig.ring.raw().cq_entries() as usize;
@@ -128,6 +129,7 @@ impl Program {
             let vacant = rig.ring.vacant() as usize;
             assert_eq!(vacant + world.slots_taken(number), slots, "slots vacant, or taken");
             assert_eq!(rig.ring.stale(), world.tally(number).stale, "stale completions");
+            world.check_buffers(number, &leased);
         }
         let faults = self.world.take_faults();
         assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -142,101 +144,6 @@ impl Program {
         let result = risky(|| call(self));
         world.arm(Armed::No);
         result
-    }
-
-    fn bomb(&mut self) -> Bomb {
-        let bombs = self.profile == Profile::Panicking && self.chance.one_in(4);
-        if bombs { Bomb::Yes } else { Bomb::No }
-    }
-
-    pub fn token(&mut self, id: OpId, of: Of) -> Token {
-        let bomb = self.bomb();
-        Token::new(&self.world, id, of, bomb)
-    }
-
-    fn watched<B>(&mut self, id: OpId, bytes: B) -> Watched<B> {
-        let panics = [Panics::Never, Panics::Never, Panics::InRegion, Panics::InFilled];
-        let panics = self.chance.among(&panics);
-        Watched::new(self.token(id, Of::Kernel), panics, bytes)
-    }
-
-    fn file(&mut self, id: OpId) -> File {
-        File::new(self.token(id, Of::Kernel))
-    }
-
-    fn submit(&mut self, at: usize) {
-        let rig = &mut self.rigs[at];
-        let stays = rig.stays < 2 && self.chance.one_in(24);
-        rig.stays += u32::from(stays);
-        let fate = if stays { Fate::Stays } else { Fate::Ends };
-        let (id, len) = (self.world.make(rig.number, fate), self.chance.below(40) as usize);
-        if self.chance.one_in(6) {
-            let token = self.token(id, Of::Kernel);
-            return self.place(at, id, Tagged(token));
-        }
-        let (file, place) = (self.file(id), u64::from(id));
-        let buffers = self.chance.place(self.rigs[at].buffers.len());
-        let buffers = buffers.map(|it| self.rigs[at].buffers[it].clone());
-        match (self.chance.below(9), buffers) {
-            (0, _) => {
-                let buf = self.watched(id, Vec::with_capacity(len));
-                self.place(at, id, Read::new(file, buf).at(place));
-            }
-            (1 | 2, _) => {
-                let buf = self.watched(id, vec![0; len].into_boxed_slice());
-                self.place(at, id, Read::new(file, buf).at(place));
-            }
-            (3, _) => {
-                let buf = self.watched(id, [0; 8]);
-                self.place(at, id, Read::new(file, buf).at(place));
-            }
-            (4, _) => {
-                let bytes = self.chance.bytes(len);
-                let buf = self.watched(id, bytes);
-                self.place(at, id, Write::new(file, buf).at(place));
-            }
-            (5, _) => {
-                let bytes = self.chance.next().to_le_bytes();
-                let buf = self.watched(id, bytes);
-                self.place(at, id, Write::new(file, buf).at(place));
-            }
-            (7, Some(buffers)) => self.place(at, id, RecvPicked::new(file, &buffers)),
-            (8, Some(buffers)) => self.place(at, id, RecvMulti::new(file, &buffers)),
-            _ => {
-                let bytes = self.chance.bytes(len).into_boxed_slice();
-                let buf = self.watched(id, bytes);
-                self.place(at, id, SendZc::new(file, buf));
-            }
-        }
-    }
-
-    fn place<O: Shooting>(&mut self, at: usize, id: OpId, op: O) {
-        let word = Word::new(self.token(id, Of::Caller));
-        let submitted = self.risk(|it| it.rigs[at].ring.submit_for(op, word));
-        match submitted {
-            Ok(Ok(ticket)) => {
-                self.world.pushed(id);
-                self.rigs[at].claims.push(Box::new(One { id, ticket }));
-            }
-            Ok(Err(Rejected { why, .. })) => self.rejected(at, why),
-            Err(OnPurpose) => {}
-        }
-    }
-
-    fn rejected(&self, at: usize, why: Rejection) {
-        match why {
-            Rejection::Slots => assert_eq!(self.rigs[at].ring.vacant(), 0),
-            Rejection::Enter(error) => expected(error),
-            Rejection::Queue => {}
-            other => panic!("rejected: {other}"),
-        }
-    }
-
-    fn submit_chain(&mut self, at: usize) {
-        let Self { world, chance, rigs, .. } = self;
-        let rig = &mut rigs[at];
-        let mut maker = Maker { world, ring: rig.number, chance };
-        rig.claims.extend(maker.submit_chain(&mut rig.ring));
     }
 
     fn submit_all(&mut self, at: usize) {
@@ -489,7 +396,8 @@ impl Program {
                 rig.buffers.remove(0);
             }
             let count = self.chance.among(&[1, 4]);
-            rig.buffers.push(rig.ring.buf_ring(count, 32).expect("buffers"));
+            // What is leaked is leaked, and some day there is no memory left.
+            rig.buffers.extend(rig.ring.buf_ring(count, 32));
             return;
         }
         let count = self.leases.borrow().len();
@@ -503,6 +411,11 @@ impl Program {
         let (lease, bytes) = self.leases.borrow_mut().swap_remove(place);
         assert!(lease[..] == bytes[..lease.len()], "BR1: a lease was written to");
     }
+}
+
+/// The number that stands in front of what the kernel has put into a buffer.
+fn serial(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(u64::MAX, |front| u64::from_le_bytes(*front))
 }
 
 /// Whose event it is; by its slot, if it has no word.

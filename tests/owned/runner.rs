@@ -1,6 +1,7 @@
 //! Runs histories, one for each seed, and says which one failed.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Once, mpsc};
 use std::thread;
@@ -31,27 +32,33 @@ enum Loud {
     No,
 }
 
-/// What the environment asks for.
-fn asked(name: &str) -> Option<u64> {
+/// What the environment asks for: a number, or two as in `20..30`.
+fn asked(name: &str) -> Option<Range<u64>> {
     let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name}: `{value}` is no number")))
+    let number = |text: &str| text.parse().ok();
+    let range = match value.split_once("..") {
+        Some((from, to)) => number(from).zip(number(to)).map(|(from, to)| from..to),
+        None => number(&value).map(|to| 0..to),
+    };
+    Some(range.unwrap_or_else(|| panic!("{name}: `{value}` is no number")))
 }
 
 /// Runs all histories of a kind.
 pub fn run(profile: Profile) {
     hush();
     let only = asked("ANNULUS_SEED");
+    let say = if only.is_some() { Loud::Yes } else { Loud::No };
     let seeds = match only {
-        Some(seed) => seed..seed + 1,
-        None => 0..asked("ANNULUS_SEEDS").unwrap_or(SEEDS),
+        Some(Range { end: seed, .. }) => seed..seed + 1,
+        None => asked("ANNULUS_SEEDS").unwrap_or(0..SEEDS),
     };
-    let steps = asked("ANNULUS_STEPS").map_or(STEPS, |steps| u32::try_from(steps).expect("few"));
+    let steps = asked("ANNULUS_STEPS").and_then(|steps| u32::try_from(steps.end).ok());
+    let steps = steps.unwrap_or(STEPS);
     let (began, history) = mpsc::channel();
     let thread = thread::spawn(move || {
         for seed in seeds {
             began.send(seed).expect("somebody watches");
             SEED.set(seed);
-            let say = if only.is_some() { Loud::Yes } else { Loud::No };
             let Err(panic) = attempt(seed, profile, steps, say) else { continue };
             return Some((seed, text(&*panic).to_owned()));
         }
@@ -110,7 +117,8 @@ fn hush() {
             }
         }));
         // SAFETY: the handler does what a handler may, because it only writes and returns.
-        let old = unsafe { libc::signal(libc::SIGABRT, last_words as *const () as libc::sighandler_t) };
+        let old =
+            unsafe { libc::signal(libc::SIGABRT, last_words as *const () as libc::sighandler_t) };
         assert_ne!(old, libc::SIG_ERR);
     });
 }

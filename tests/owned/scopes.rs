@@ -8,7 +8,8 @@ use std::panic::panic_any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus::op::{Nop, Outcome, Read, Write};
+use annulus::lease::BufRing;
+use annulus::op::{Nop, Outcome, Read, RecvMulti, Write};
 use annulus::{Scope, ScopedTicket, Unfinished};
 
 use super::Profile;
@@ -41,6 +42,7 @@ pub fn run(program: &mut Program, at: usize) {
     let Program { world, chance, rigs, .. } = program;
     let rig = &mut rigs[at];
     let mut lent: [Lent; 4] = [[0; 16]; 4];
+    let buffers = rig.buffers.last().cloned();
     let (pushed, borrowed) = (Vec::new(), vec![None; lent.len()]);
     let mut outside = Outside { world, ring: rig.number, chance, pushed, borrowed };
     if arms {
@@ -51,7 +53,8 @@ pub fn run(program: &mut Program, at: usize) {
             // What panics while the scope waits at its end aborts, as it must.
             let disarm = Disarm(world);
             let free = lent.iter_mut().map(|buf| &mut buf[..]).enumerate().collect();
-            Body { s, fd: &fd, outside: &mut outside, free, reads: Vec::new() }.run();
+            let outside = &mut outside;
+            Body { s, fd: &fd, buffers, outside, free, reads: Vec::new() }.run();
             drop(disarm);
         });
     });
@@ -106,6 +109,7 @@ struct Claimed<'scope, 'env> {
 struct Body<'s, 'scope, 'env, 'o, 'w> {
     s: &'s mut Scope<'scope, 'env, Word>,
     fd: &'env OwnedFd,
+    buffers: Option<BufRing>,
     outside: &'o mut Outside<'w>,
     /// Buffers that no operation has.
     free: Vec<(usize, &'env mut [u8])>,
@@ -118,7 +122,7 @@ impl<'scope, 'env: 'scope> Body<'_, 'scope, 'env, '_, '_> {
             match self.outside.chance.below(14) {
                 0..4 => self.read(),
                 4 => self.write(),
-                5 => self.nop(),
+                5 => self.shots(),
                 6 => drop(self.s.submit_all().map_err(expected)),
                 7 => self.wait(None),
                 8 => self.wait(Some(LONG)),
@@ -181,11 +185,15 @@ impl<'scope, 'env: 'scope> Body<'_, 'scope, 'env, '_, '_> {
         }
     }
 
-    fn nop(&mut self) {
+    /// Operations whose tickets are forgotten at once.
+    fn shots(&mut self) {
         let id = self.outside.world.make(self.outside.ring, Fate::Ends);
-        if let Ok(ticket) = self.s.submit(Nop) {
+        let is_pushed = match &self.buffers {
+            Some(buffers) => self.s.submit(RecvMulti::new(self.fd, buffers)).is_ok(),
+            None => self.s.submit(Nop).is_ok(),
+        };
+        if is_pushed {
             self.pushed(id, None);
-            drop(ticket);
         }
     }
 

@@ -135,7 +135,8 @@ pub type Leases = RefCell<Vec<(BufLease, Vec<u8>)>>;
 pub fn keep(lease: BufLease, world: &World, leases: &Leases) {
     if let Some(bytes) = world.shot(&lease) {
         if lease[..] != bytes[..lease.len()] {
-            world.fault(format!("BR1: a lease holds {:?}, and {bytes:?} was put there", &lease[..]));
+            world
+                .fault(format!("BR1: a lease holds {:?}, and {bytes:?} was put there", &lease[..]));
         }
         leases.borrow_mut().push((lease, bytes));
     } else if lease.len() >= 8 {
@@ -164,7 +165,8 @@ fn judge_count(result: &io::Result<usize>, end: &End, offered: usize, world: &Wo
 
 fn judge_number(result: &io::Result<u32>, end: &End, world: &World) {
     let count = result.as_ref().map(|&number| number as usize);
-    let count = count.map_err(|error| io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0)));
+    let count =
+        count.map_err(|error| io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0)));
     judge_count(&count, end, usize::MAX, world);
 }
 
@@ -233,12 +235,7 @@ impl Judged for Nop {
 }
 
 impl Judged for RecvPicked<File> {
-    fn judge(
-        output: Outcome<Option<BufLease>, File>,
-        end: &End,
-        world: &World,
-        leases: &Leases,
-    ) {
+    fn judge(output: Outcome<Option<BufLease>, File>, end: &End, world: &World, leases: &Leases) {
         match output.result {
             Ok(Some(lease)) => keep(lease, world, leases),
             Ok(None) if end.result >= 0 => {}

@@ -27,7 +27,7 @@ use annulus_sys::syscall::{EnterArg, ExtArg, RingFd, RingRef};
 
 use super::Profile;
 use super::chance::Chance;
-use super::group::Group;
+use super::group::{Gift, Group};
 use super::kernel::{Ask, Bound, Kernel, Tally};
 use super::ledger::{Claim, Cut, Fate, Ledger, Of, OpId, Shown, Stage};
 use crate::support::memory::sane;
@@ -130,7 +130,8 @@ impl World {
             state.ledger.fault(format!("the end of {id} was shown twice"));
         } else if matches!(claim, Claim::Detached | Claim::Gone) {
             state.ledger.fault(format!("the end of {id} was shown, and its claim is {claim:?}"));
-        } else if result != u32::try_from(expected).map_err(|_| Errno::new(expected.wrapping_neg())) {
+        } else if result != u32::try_from(expected).map_err(|_| Errno::new(expected.wrapping_neg()))
+        {
             state.ledger.fault(format!("{id} ended with {expected}, and {result:?} was shown"));
         }
         state.ledger.op(id).shown = Shown::Yes;
@@ -220,8 +221,27 @@ impl World {
     pub fn given(&self, ring: usize) -> usize {
         self.with_kernel(ring, |kernel, ledger| {
             kernel.touch(ledger);
-            kernel.groups.iter().map(Group::given).sum()
+            kernel.groups.iter().flat_map(Group::given).count()
         })
+    }
+
+    /// Sees that no buffer is astray: each is on offer, or with an operation that somebody can
+    /// still claim, or in a lease, of which these are those that the caller has.
+    pub fn check_buffers(&self, ring: usize, leased: &[u64]) {
+        self.with_kernel(ring, |kernel, ledger| {
+            for group in &mut kernel.groups {
+                if let Err(fault) = group.look() {
+                    ledger.fault(fault);
+                }
+            }
+            for Gift { op, serial } in kernel.groups.iter().flat_map(Group::given) {
+                let note = ledger.op(op);
+                let is_over = matches!(note.claim, Claim::Gone | Claim::Detached);
+                if note.stage == Stage::Taken && is_over && !leased.contains(&serial) {
+                    ledger.fault(format!("BR1: a buffer that {op} was given is lost"));
+                }
+            }
+        });
     }
 
     pub fn is_quiet(&self, ring: usize) -> bool {
