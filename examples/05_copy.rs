@@ -13,9 +13,9 @@
 //! | a regular file | as many blocks at once as there are places, by offset | so, too |
 //! | what has no size: a FIFO, a device, a `/proc` file | one at a time, in order | so, too |
 //!
-//! A file that takes less room than its size has holes. `std` cannot ask where they are, so each 4
-//! KiB of such a file are looked at: zeroes are not written, and in the end the file is made as long
-//! as the source. They read as zeroes, and take no room.
+//! A file that takes less room than its size has holes. `std` cannot ask where they are, so we look
+//! at each 4 KiB of such a file: zeroes are not written, and in the end the file is made as long as
+//! the source. There it reads as zeroes, and takes no room.
 //!
 //! Look at: the enters per block (`--stats`); that each state holds what it owns, the ticket or the
 //! buffer, so that no buffer can be used twice; and that nothing is allocated per block.

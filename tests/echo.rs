@@ -267,7 +267,7 @@ fn a_thousand_clients_get_every_byte_back_and_leave_nothing_behind() {
 #[test]
 fn under_load_the_kernel_is_entered_rarely() {
     let Some(server) = Server::start(&[]) else { return };
-    let rounds = 50;
+    let rounds = 200;
     load(&server, &vec![64; rounds]);
     let report = server.stop("-INT");
     let (enters, requests) = (report.number("enters, "), (rounds * CLIENTS) as u64);

@@ -49,7 +49,7 @@ use std::slice;
 use std::sync::Arc;
 
 use annulus_sys::errno::Errno;
-use annulus_sys::map::{Map, Pages, page_size};
+use annulus_sys::map::{Map, Pages};
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::rings::Base;
 
@@ -131,9 +131,7 @@ impl Pool {
             let reason = "registered buffers are one or more, of 1 byte to 1 GiB each";
             return Err(RegisterError::Invalid { reason });
         }
-        let page = page_size();
-        let align = if (size as usize).is_multiple_of(page) { page } else { 64 };
-        let stride = (size as usize).next_multiple_of(align);
+        let stride = (size as usize).next_multiple_of(64);
         let bytes = stride * usize::from(count);
         let needed = bytes as u64;
         let map =

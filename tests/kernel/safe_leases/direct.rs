@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_socket_is_made_in_the_table_of_files", &FILES, socket),
         test("a_connection_is_accepted_into_the_table_of_files", &FILES, connection),
         test("connections_are_accepted_into_the_table_of_files", &FILES, connections),
+        test("connections_beyond_the_completion_ring_are_accepted_later", &FILES, overflow),
         test("connections_for_nobody_leave_the_table_of_files", &FILES, for_nobody),
         test("a_full_table_of_files_ends_what_would_fill_it", &FILES, full),
         test("a_table_of_files_is_filled_by_its_own_ring_only", &FILES, another_ring),
@@ -137,6 +138,41 @@ fn connections() -> Result<(), Failed> {
     Ok(())
 }
 
+/// More connections than the ring holds completions, while nobody takes any. On a ring that does
+/// not defer them, they come with any system call.
+fn overflow() -> Result<(), Failed> {
+    let mut ring = safe_ring(Setup::plain(2));
+    let table = table(&mut ring, 16);
+    let listener = Rc::new(listener());
+    let (mut peers, mut files) = (Vec::new(), Vec::new());
+    let mut stops = 0;
+    while files.len() < 16 {
+        let many = AcceptMulti::new(Rc::clone(&listener)).direct(&table);
+        let many = ring.submit(many)?;
+        ring.submit_all()?;
+        while peers.len() < 16 {
+            peers.push(client(&listener));
+        }
+        while let Some(file) = ring.next(&many)? {
+            files.push(file?);
+            if files.len() == 16 {
+                ring.cancel(&many)?;
+            }
+        }
+        match ring.wait(many)?.how {
+            Ending::Stopped => stops += 1,
+            Ending::Cancelled => {}
+            other => return Err(format!("{other:?}").into()),
+        }
+    }
+    assert!(stops > 0, "the ring of 4 completions never overflowed");
+    for (file, peer) in files.into_iter().zip(peers) {
+        assert_eq!(say(&mut ring, file, peer), "hello");
+    }
+    all_are_back(&mut ring, &table);
+    Ok(())
+}
+
 fn for_nobody() -> Result<(), Failed> {
     let mut ring = ring();
     let table = table(&mut ring, 8);
@@ -245,7 +281,7 @@ pub fn no_descriptors() {
     let inserted = table.insert(&mut ring, peer).expect("a free place");
     assert_eq!(descriptors(), before);
     drop((inserted, held));
-    for test in [path, socket, connection, connections, for_nobody, full, another_ring] {
+    for test in [path, socket, connection, connections, overflow, for_nobody, full, another_ring] {
         test().unwrap_or_else(|failed| panic!("{:?}", failed.message()));
     }
     all_are_back(&mut ring, &table);

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use annulus::lease::{FileTable, FixedFile, RegisterError};
 use annulus::op::{InsertFile, Read, Write};
+use annulus::sys::opcode::RegisterOp;
 use annulus::{Ring, Setup};
 use libtest_mimic::{Failed, Trial};
 
@@ -21,6 +22,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_full_table_of_files_says_so", &FILES, full),
         test("a_file_inserted_for_nobody_is_closed", &FILES, inserted_for_nobody),
         test("random_use_loses_no_place_for_files", &FILES, random_use),
+        test("a_place_that_cannot_be_emptied_is_given_up", &FILES, given_up),
         test("registered_files_close_with_their_ring", &FILES, close_with_their_ring),
         test("registered_files_are_refused_on_another_ring", &FILES, another_ring),
         test("a_ring_has_one_table_of_files_at_a_time", &FILES, one_table),
@@ -198,6 +200,20 @@ fn random_use() -> Result<(), Failed> {
     }
     held.clear();
     all_are_back(&mut ring, &table);
+    Ok(())
+}
+
+/// The kernel refuses to close a file, since somebody took the table away.
+fn given_up() -> Result<(), Failed> {
+    let mut ring = ring();
+    let table = table(&mut ring, 2);
+    let (from, _to) = pipe();
+    let file = table.insert(&mut ring, from)?;
+    let (base, nothing) = (ring.raw().base(), std::ptr::null_mut());
+    // SAFETY: takes no argument, because `io_uring_register(2)` says so.
+    unsafe { base.register(RegisterOp::UNREGISTER_FILES, nothing, 0) }?;
+    drop(file);
+    assert_eq!((table.held(), table.lost(), table.count()), (0, 1, 2));
     Ok(())
 }
 
