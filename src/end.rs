@@ -18,6 +18,7 @@ use annulus_sys::flags::Features;
 
 use crate::error::{EnterCause, EnterError};
 use crate::lease::buf_ring::Idle;
+use crate::register;
 use crate::ring::Ring;
 
 /// How long to wait before what is left is cancelled again: a chain may have gone on.
@@ -28,6 +29,7 @@ const AGAIN: Duration = Duration::from_millis(10);
 pub(crate) struct Pace {
     /// Not before.
     next: Option<Instant>,
+    rounds: u32,
 }
 
 impl Pace {
@@ -37,6 +39,7 @@ impl Pace {
         let due = self.next.is_none_or(|next| next <= now);
         if due {
             self.next = Some(now + AGAIN);
+            self.rounds = self.rounds.saturating_add(1);
         }
         due
     }
@@ -84,15 +87,15 @@ impl<U: Default> Ring<U> {
             let word = self.own.watch_word();
             self.own.close();
             if let Some(word) = word {
-                // Failing, the poll goes on until the ring is gone, and holds only the eventfd.
+                // Failing, the poll goes on, and its eventfd is leaked.
                 let _ = self.cancel_word(word);
             }
         }
         let until = Instant::now().checked_add(self.linger);
         let mut pace = Pace::default();
-        while self.slab.in_flight() > 0 {
+        while self.slab.in_flight() > 0 || self.own.is_watched() {
             if pace.is_due() {
-                self.cancel_words(self.slab.flying_words());
+                self.cancel_words(self.slab.flying_words(), &pace);
             }
             let left = until
                 .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
@@ -103,12 +106,19 @@ impl<U: Default> Ring<U> {
             }
         }
         self.backlog.clear();
+        self.own.leave_watched();
         self.slab.in_flight()
     }
 
     /// Asks for the end of all these operations. Where there is no room, the next time round.
-    pub(crate) fn cancel_words(&mut self, words: Vec<u64>) {
+    ///
+    /// Behind an entry that waits for all before it (`IO_DRAIN`) our cancels wait too: so, when the
+    /// first round did not do, we cancel past the ring as well, where the kernel can.
+    pub(crate) fn cancel_words(&mut self, words: Vec<u64>, pace: &Pace) {
         for word in words {
+            if pace.rounds > 1 {
+                register::cancel_now(self.raw.base(), word);
+            }
             if self.cancel_word(word).is_err() {
                 break;
             }

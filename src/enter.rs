@@ -24,7 +24,7 @@ use annulus_sys::errno::Errno;
 use annulus_sys::flags::{EnterFlags, Features, SetupFlags, SqRingFlags};
 use annulus_sys::rings::Base;
 use annulus_sys::sq::SubmissionRing;
-use annulus_sys::syscall::{EnterArg, RingRef, thread_id};
+use annulus_sys::syscall::{EnterArg, RingRef, Thread, this_thread};
 
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::wait::{Back, Bound, Early, Wait};
@@ -35,7 +35,7 @@ pub(crate) struct Gate {
     base: Arc<Base>,
     mode: Mode,
     /// The index under which a thread registered the ring, and which thread.
-    registered: Option<(u32, i32)>,
+    registered: Option<(u32, Thread)>,
     pub(crate) enters: u64,
     pub(crate) submitted: u64,
     pub(crate) overflows: u64,
@@ -117,7 +117,7 @@ impl Gate {
     }
 
     pub(crate) fn set_registered(&mut self, index: Option<u32>) {
-        self.registered = index.map(|index| (index, thread_id()));
+        self.registered = index.map(|index| (index, this_thread()));
     }
 
     /// The same gate, with the figures of both halves of a split ring.
@@ -398,7 +398,7 @@ impl Drop for Gate {
     fn drop(&mut self) {
         // In a forked child the index names nothing, or a ring of the child's own.
         if let Some((index, thread)) = self.registered
-            && thread == thread_id()
+            && thread == this_thread()
         {
             let _ = crate::register::forget_ring(&self.base, index);
         }

@@ -30,6 +30,7 @@ mod payload;
 mod word;
 
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
 use annulus_sys::abi::Cqe;
@@ -340,10 +341,16 @@ impl<U: Default> Slab<U> {
 
     /// Drops the outputs of all operations that have ended, and says whether any is in flight.
     pub(crate) fn clear(&mut self) -> bool {
+        let mut panic = None;
         for index in 0..self.count() {
             if self.slots[index as usize].key & DONE != 0 {
-                self.bury(index);
+                // A panic does not keep the others from being dropped.
+                let buried = catch_unwind(AssertUnwindSafe(|| self.bury(index)));
+                panic = panic.or(buried.err());
             }
+        }
+        if let Some(panic) = panic {
+            resume_unwind(panic);
         }
         self.in_flight > 0
     }

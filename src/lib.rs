@@ -13,8 +13,8 @@
 //!
 //! An operation is a value that owns its buffer and its file. The ring takes it, keeps it where it
 //! is until the kernel is done, and gives everything back. Nothing that safe code does in between
-//! (drop, forget, panic, cancel, fork, leave the thread) lets the kernel touch memory that somebody
-//! else has.
+//! (drop, forget, panic, cancel, leave the thread) lets the kernel touch memory that somebody else
+//! has. A forked child may drop what it inherited, and no more.
 //!
 //! | to | see |
 //! |---|---|

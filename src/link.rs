@@ -307,8 +307,9 @@ impl<O: Op> Step for Within<O> {
         if !ring.slab.is_done(&op) || !ring.slab.is_done(&clock) {
             return Err(TimedTicket { op, clock });
         }
-        match (ring.try_take(op), ring.try_take(clock)) {
-            (Ok(output), Ok(expired)) => Ok(Timed { output, expired }),
+        // The clock first: nobody's code runs for it but the word's.
+        match (ring.try_take(clock), ring.try_take(op)) {
+            (Ok(expired), Ok(output)) => Ok(Timed { output, expired }),
             _ => unreachable!("OP2: both were done"),
         }
     }

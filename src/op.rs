@@ -153,7 +153,8 @@ pub unsafe trait Op: Sized {
     }
 
     /// The same, begun only when every request before it has completed, and holding up those after
-    /// it (`IOSQE_IO_DRAIN`). It stalls the ring: a chain is nearly always better.
+    /// it (`IOSQE_IO_DRAIN`). It stalls the ring: a chain is nearly always better. Cancels wait
+    /// behind it too, so that before Linux 6.0 a scope's end may wait for what comes before it.
     fn drained(self) -> Drained<Self> {
         Drained(self)
     }

@@ -76,7 +76,9 @@ impl Own {
     /// One of these requests has completed.
     pub(crate) fn completed(&mut self, word: u64) {
         match word {
-            MAIL if self.poll == Poll::Armed => self.poll = Poll::Due,
+            MAIL if self.poll == Poll::Armed => {
+                self.poll = if self.mailbox.is_some() { Poll::Due } else { Poll::Never };
+            }
             MAIL => {}
             // One more than was pushed is not ours.
             _ => self.cancels = self.cancels.saturating_sub(1),
@@ -126,7 +128,22 @@ impl Own {
     /// No more messages.
     pub(crate) fn close(&mut self) {
         self.mailbox = None;
-        self.poll = Poll::Never;
+        if self.poll == Poll::Due {
+            self.poll = Poll::Never;
+        }
+    }
+
+    /// Whether the poll on the eventfd is in flight, after the mailbox was closed.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.poll == Poll::Armed
+    }
+
+    /// Leaks the eventfd if the poll on it did not end: its number must not become another file's
+    /// while an entry may name it.
+    pub(crate) fn leave_watched(&mut self) {
+        if self.poll == Poll::Armed {
+            std::mem::forget(self.eventfd.take());
+        }
     }
 
     /// Whether messages may have come that are not completions.

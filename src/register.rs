@@ -3,6 +3,7 @@
 //! | call | register op | since |
 //! |---|---|---|
 //! | [`enable`] | `ENABLE_RINGS` | Linux 5.10 |
+//! | [`cancel_now`] | `SYNC_CANCEL` | Linux 6.0 |
 //! | [`name_ring`] and [`forget_ring`] | `RING_FDS`, `UNREGISTER_RING_FDS` | Linux 5.18 |
 //! | [`notify`] and [`silence`] | `EVENTFD`, `EVENTFD_ASYNC`, `UNREGISTER_EVENTFD` | Linux 5.2, 5.6 |
 //!
@@ -12,7 +13,8 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use annulus_sys::abi_register::RsrcUpdate;
+use annulus_sys::abi::Timespec;
+use annulus_sys::abi_register::{RsrcUpdate, SyncCancelReg};
 use annulus_sys::errno::Errno;
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::rings::Base;
@@ -76,6 +78,18 @@ pub(crate) fn notify(base: &Base, eventfd: BorrowedFd<'_>, on: Signals) -> Resul
 pub(crate) fn silence(base: &Base) -> Result<(), Errno> {
     // SAFETY: takes no argument, because `io_uring_register(2)` says so.
     unsafe { base.register(RegisterOp::UNREGISTER_EVENTFD, ptr::null_mut(), 0) }.map(drop)
+}
+
+/// Cancels the request `word` now, past the submission ring, and waits next to nothing for its end.
+/// Since Linux 6.0.
+pub(crate) fn cancel_now(base: &Base, word: u64) {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: 1 };
+    let mut reg = SyncCancelReg { addr: word, fd: -1, timeout, ..SyncCancelReg::default() };
+    let arg = (&raw mut reg).cast();
+    // Whatever it answers, the request's own completion says whether it ended.
+    // SAFETY: one live `struct io_uring_sync_cancel_reg`, which the kernel does not keep, because it
+    // copies.
+    let _ = unsafe { base.register(RegisterOp::SYNC_CANCEL, arg, 1) };
 }
 
 /// Asks whether the kernel knows `op`, by a call that names no memory it could use: any answer but

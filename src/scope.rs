@@ -108,7 +108,7 @@ impl<U: Default> Ring<U> {
                 break;
             }
             if pace.is_due() {
-                self.cancel_words(words);
+                self.cancel_words(words, &pace);
             }
             if self.wait_a_little(pace.rest()).is_err() {
                 // The borrows cannot end, and this frame cannot stay.

@@ -35,7 +35,7 @@ pub use crate::layout::{MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request};
 use crate::map::Map;
 use crate::opcode::RegisterOp;
 use crate::sq::SubmissionRing;
-use crate::syscall::{RingFd, RingRef, thread_id};
+use crate::syscall::{RingFd, RingRef, Thread, this_thread};
 
 /// Why there is no ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub struct Base {
     fd: RingFd,
     params: Params,
     /// The thread that made the ring, to which the index of a ring without descriptor belongs.
-    thread: i32,
+    thread: Thread,
     /// Where the rings of this descriptor lie, to tell whose halves are whose.
     memory: Mutex<Weak<[Map]>>,
 }
@@ -268,7 +268,7 @@ pub enum ResizeFailure {
 impl Base {
     fn new(kernel: &Kernel, fd: RingFd, params: Params) -> Self {
         let nowhere: Weak<[Map; 0]> = Weak::new();
-        let thread = thread_id();
+        let thread = this_thread();
         Self { kernel: kernel.clone(), fd, params, thread, memory: Mutex::new(nowhere) }
     }
 
@@ -286,7 +286,7 @@ impl Base {
     /// Whether the ring can be named on this thread. The index of a ring without descriptor names
     /// nothing, or another ring, on any thread but the one that made it.
     fn is_here(&self) -> bool {
-        matches!(self.fd, RingFd::Owned(_)) || self.thread == thread_id()
+        matches!(self.fd, RingFd::Owned(_)) || self.thread == this_thread()
     }
 
     /// The kernel behind the ring.

@@ -18,7 +18,9 @@
 use core::marker::PhantomData;
 use core::ptr;
 use core::time::Duration;
+use std::cell::Cell;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 use crate::abi::{GeteventsArg, Params, RegWait, Timespec};
 use crate::errno::Errno;
@@ -237,10 +239,30 @@ pub unsafe fn register(
     })
 }
 
-/// The kernel's number for this thread. Unlike std's, a forked child's differs from its parent's.
-pub fn thread_id() -> i32 {
+/// A thread of this process: of all that there ever are, and not of a forked child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thread {
+    /// The kernel's number, which a child does not inherit. Used again when a thread has ended.
+    task: i32,
+    /// Ours, which is not.
+    number: u64,
+}
+
+/// The thread that calls.
+pub fn this_thread() -> Thread {
+    static LAST: Mutex<u64> = Mutex::new(0);
+    thread_local! {
+        // Without a destructor, so that it can be read while the thread ends.
+        static NUMBER: Cell<u64> = const { Cell::new(0) };
+    }
+    if NUMBER.get() == 0 {
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        *last += 1;
+        NUMBER.set(*last);
+    }
     // SAFETY: `gettid` has no preconditions, because it only looks a number up.
-    unsafe { libc::gettid() }
+    let task = unsafe { libc::gettid() };
+    Thread { task, number: NUMBER.get() }
 }
 
 /// `duration` in microseconds, rounded up so that a short wait is not none.

@@ -8,6 +8,9 @@
 //! Leaves to others: what a tie means (`link`).
 #![allow(unsafe_code, reason = "passes unsafe contracts on")]
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
 use annulus_sys::flags::SqeFlags;
 
 use super::{Boarding, ChainEnd, Linked, Step, Tie, sealed};
@@ -31,11 +34,15 @@ fn look<S: Step, U: Default>(ring: &Ring<U>, ticket: &S::Ticket) -> (Option<i32>
     (S::raw(ring, ticket), S::slot(ticket))
 }
 
-fn done<S: Step, U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) -> S::Output {
-    match S::take(ring, ticket) {
-        Ok(output) => output,
-        Err(_) => unreachable!("OP2: every step was done"),
-    }
+/// The output of a step that is done; or how its owner's code panicked, to be gone on with when the
+/// other steps are out of their slots too.
+fn done<S: Step, U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) -> thread::Result<S::Output> {
+    let taken = catch_unwind(AssertUnwindSafe(|| S::take(ring, ticket)))?;
+    Ok(taken.unwrap_or_else(|_| unreachable!("OP2: every step was done")))
+}
+
+fn back<T>(taken: thread::Result<T>) -> T {
+    taken.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 impl<A: Step> sealed::Linked for (A,) {}
@@ -64,7 +71,8 @@ impl<A: Step> Linked for (A,) {
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
-        (done::<A, U>(ring, tickets.0),)
+        let a = done::<A, U>(ring, tickets.0);
+        (back(a),)
     }
 }
 
@@ -90,7 +98,9 @@ impl<A: Step, B: Step> Linked for (A, B) {
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
-        (done::<A, U>(ring, tickets.0), done::<B, U>(ring, tickets.1))
+        let a = done::<A, U>(ring, tickets.0);
+        let b = done::<B, U>(ring, tickets.1);
+        (back(a), back(b))
     }
 }
 
@@ -122,11 +132,10 @@ impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
-        (
-            done::<A, U>(ring, tickets.0),
-            done::<B, U>(ring, tickets.1),
-            done::<C, U>(ring, tickets.2),
-        )
+        let a = done::<A, U>(ring, tickets.0);
+        let b = done::<B, U>(ring, tickets.1);
+        let c = done::<C, U>(ring, tickets.2);
+        (back(a), back(b), back(c))
     }
 }
 
@@ -164,12 +173,11 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
-        (
-            done::<A, U>(ring, tickets.0),
-            done::<B, U>(ring, tickets.1),
-            done::<C, U>(ring, tickets.2),
-            done::<D, U>(ring, tickets.3),
-        )
+        let a = done::<A, U>(ring, tickets.0);
+        let b = done::<B, U>(ring, tickets.1);
+        let c = done::<C, U>(ring, tickets.2);
+        let d = done::<D, U>(ring, tickets.3);
+        (back(a), back(b), back(c), back(d))
     }
 }
 
@@ -197,7 +205,7 @@ impl<S: Step, const N: usize> Linked for [S; N] {
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
-        tickets.map(|ticket| done::<S, U>(ring, ticket))
+        tickets.map(|ticket| done::<S, U>(ring, ticket)).map(back)
     }
 }
 

@@ -3,13 +3,15 @@
 //! ```text
 //!   Close { fd } ──► CLOSE ──► 0, EIO, EINTR, ..     the number is free: forget it     None
 //!        │                └──► ECANCELED, ..         it never began: the fd is ours    Some(fd)
+//!        │                                           if the file cannot have said it
 //!        └ dropped before it is submitted            closed as any other
 //! ```
 //!
 //! A number must not be closed twice, since somebody else may have it by the second time. Linux
 //! frees it before it asks the file to flush; so when that fails, the number is free all the same.
-#![allow(unsafe_code, reason = "writes entries, and asks whether a number is open")]
+#![allow(unsafe_code, reason = "writes entries, and asks what a file is")]
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use annulus_sys::abi::Sqe;
@@ -20,7 +22,9 @@ use crate::prep;
 /// Closes a descriptor. Since Linux 5.6.
 ///
 /// The outcome has the descriptor if it is still open, because the close never began. Dropping that
-/// closes it, as dropping the operation before it is submitted does.
+/// closes it, as dropping the operation before it is submitted does. Where the file itself may have
+/// answered so (on a file system of a user, or of a network, or a device), nobody can tell whether
+/// the number is free; then it is given up, and stays open if it was.
 ///
 /// Closing a descriptor stops nothing that is in flight on its file: requests hold the file, not
 /// the number.
@@ -43,12 +47,13 @@ use crate::prep;
 #[derive(Debug)]
 pub struct Close {
     fd: OwnedFd,
+    flush: Flush,
 }
 
 impl Close {
     /// Closes `fd`.
     pub fn new(fd: impl Into<OwnedFd>) -> Self {
-        Self { fd: fd.into() }
+        Self { fd: fd.into(), flush: Flush::Perhaps }
     }
 }
 
@@ -58,11 +63,13 @@ unsafe impl Op for Close {
     type Output = Outcome<(), Option<OwnedFd>>;
 
     fn prep(&mut self) -> Sqe {
+        // Asked while the number is surely ours.
+        self.flush = Flush::of(&self.fd);
         prep::close(self.fd.as_raw_fd())
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        let fd = if never_began(done.raw()) && is_open(&self.fd) {
+        let fd = if never_began(done.raw()) && self.flush == Flush::Never {
             Some(self.fd)
         } else {
             // The kernel took it, so from now on the number may be anybody's.
@@ -82,19 +89,51 @@ fn never_began(result: i32) -> bool {
         libc::EINVAL => true,
         // The descriptor of a ring.
         libc::EBADF => true,
-        // What the file's own flush said, after the number was freed. A file system of a user
-        // (FUSE) may say any of the above there too, which is why the caller looks again. If by
-        // then another thread has got that very number, we are wrong; the kernel leaves no way to
-        // tell.
+        // What the file's own flush said, after the number was freed.
         _ => false,
     }
 }
 
-/// Whether the number is a descriptor at all.
-fn is_open(fd: &OwnedFd) -> bool {
-    // SAFETY: it takes numbers and gives one, and so touches no memory.
-    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
-    flags >= 0
+/// Whether a file is asked to flush when a descriptor of it is closed, and so may answer anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    Never,
+    Perhaps,
+}
+
+/// File systems of the kernel's own that flush nothing when a file is closed.
+const NEVER_FLUSH: [i64; 6] = [
+    0xEF53,      // ext2, ext3, ext4
+    0x5846_5342, // xfs
+    0x9123_683E, // btrfs
+    0x0102_1994, // tmpfs
+    0x9FA0,      // proc
+    0x0904_1934, // eventfd, timerfd and others that lie nowhere; rings
+];
+
+impl Flush {
+    /// Of a descriptor that is open.
+    fn of(fd: &OwnedFd) -> Self {
+        let (mut stat, mut system) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: the kernel writes one `struct stat`, because `fstat(2)` says so.
+        let known = unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) } == 0;
+        // SAFETY: the kernel writes one `struct statfs`, because `fstatfs(2)` says so.
+        let placed = unsafe { libc::fstatfs(fd.as_raw_fd(), system.as_mut_ptr()) } == 0;
+        if !known || !placed {
+            return Self::Perhaps;
+        }
+        // SAFETY: written, because the call succeeded.
+        let stat: libc::stat = unsafe { stat.assume_init() };
+        // SAFETY: written, because the call succeeded.
+        let system: libc::statfs = unsafe { system.assume_init() };
+        match stat.st_mode & libc::S_IFMT {
+            libc::S_IFIFO | libc::S_IFSOCK => Self::Never,
+            // What a device does is its driver's.
+            libc::S_IFCHR | libc::S_IFBLK => Self::Perhaps,
+            _ if NEVER_FLUSH.contains(&system.f_type) => Self::Never,
+            _ => Self::Perhaps,
+        }
+    }
 }
 
 #[cfg(test)]

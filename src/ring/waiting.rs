@@ -134,6 +134,13 @@ impl<U: Default> Ring<U> {
                     Err(ticket) => Err(Unfinished { ticket, why }),
                 };
             }
+            // Others may complete as fast as they are taken, and the kernel's clock never run.
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return self.try_take(ticket).map_err(|ticket| {
+                    let why = EnterError::new(0, EnterCause::TimedOut);
+                    Unfinished { ticket, why }
+                });
+            }
         }
     }
 
@@ -154,6 +161,8 @@ impl<U: Default> Ring<U> {
                 }
                 Err(error) => self.bear(error)?,
             }
+        } else if let Err(error) = self.raw.submit() {
+            self.bear(error)?; // Not only what is ready already is to go on.
         }
         self.pull(Some(slot))
     }

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use annulus::buf::{IoBufMut, RegionMut};
 use annulus::op::{Close, Nop, Read, Write};
+use annulus::sys::opcode::RegisterOp;
 use annulus::{Ring, Setup, Undrained};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Part, child_succeeds, safe_ring, test};
+use crate::harness::{Need, Part, child_succeeds, safe_ring, test};
 use crate::watched::{Panics, Watched, quietly};
 
 /// The parts that play in a child process.
@@ -24,6 +25,8 @@ pub const PARTS: &[Part] = &[
     ("a word panics after a close", word_after_close),
 ];
 
+const SYNC: [Need; 1] = [Need::Register(RegisterOp::SYNC_CANCEL)];
+
 /// The tests.
 pub fn tests() -> Vec<Trial> {
     vec![
@@ -31,6 +34,9 @@ pub fn tests() -> Vec<Trial> {
         test("a_shutdown_cancels_waits_and_reports", &[], shuts_down),
         test("a_dropped_ring_gives_everything_back", &[], dropped),
         test("a_dropped_ring_ends_hard_chains", &[], hard_chain),
+        test("what_waits_behind_a_drain_is_cancelled_too", &SYNC, behind_a_drain),
+        test("a_bounded_wait_ends_under_a_flood_of_messages", &[], flooded),
+        test("op3_a_word_that_panics_leaves_no_step_of_a_chain_behind", &[], chain_of_bombs),
         test("a_panic_in_a_drop_does_not_stop_the_rings_end", &[], panics_at_the_end),
         test("a_ring_is_dropped_while_panicking", &[], while_panicking),
         test("a_forgotten_ring_leaks_and_nothing_dangles", &[], forgotten),
@@ -111,6 +117,73 @@ fn hard_chain() -> Result<(), Failed> {
     std::mem::forget(chain);
     drop(ring);
     assert_eq!(drops.get(), 3);
+    Ok(())
+}
+
+fn behind_a_drain() -> Result<(), Failed> {
+    use annulus::op::Op as _;
+    let drops = Rc::new(Cell::new(0));
+    let mut ring = small();
+    let _writer = pending(&mut ring, &drops);
+    std::mem::forget(ring.submit(Nop.drained()).map_err(|r| r.why)?);
+    ring.submit_all()?;
+    assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
+    let mut ring = small();
+    let (reader, _open) = pipe()?;
+    let mut buf = [0; 4];
+    ring.scope(|s| {
+        let _ = s.submit(Read::new(&reader, &mut buf[..]));
+        let _ = s.submit(Nop.drained());
+    });
+    assert_eq!((drops.get(), ring.in_flight()), (1, 0));
+    Ok(())
+}
+
+fn flooded() -> Result<(), Failed> {
+    let mut ring = small();
+    let sender = ring.sender()?;
+    let threads: Vec<_> = (0..2)
+        .map(|_| {
+            let sender = sender.clone();
+            std::thread::spawn(move || while sender.send(1).is_ok() {})
+        })
+        .collect();
+    let (reader, _writer) = pipe()?;
+    let ticket = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
+    let unfinished = ring.wait_timeout(ticket, Duration::from_millis(20)).expect_err("no data");
+    assert_eq!(unfinished.why.cause, annulus::EnterCause::TimedOut);
+    let mut messages = 0;
+    ring.reap(|_| messages += 1)?;
+    assert!(messages > 0);
+    drop(ring);
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    Ok(())
+}
+
+thread_local! {
+    static PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A word that panics once, when it is dropped.
+#[derive(Default)]
+struct Once;
+
+impl Drop for Once {
+    fn drop(&mut self) {
+        if PANICS.replace(false) {
+            panic!("a word panics");
+        }
+    }
+}
+
+fn chain_of_bombs() -> Result<(), Failed> {
+    let mut ring = Setup::new(4).build_for::<Once>()?;
+    let chain = ring.submit_chain((Nop, Nop, Nop)).map_err(|r| r.why)?;
+    ring.submit_and_wait(3)?;
+    ring.reap(|_| ())?;
+    PANICS.set(true);
+    assert!(quietly(|| ring.wait_chain(chain).is_ok()).is_err());
+    assert_eq!((ring.in_flight(), ring.vacant()), (0, 8));
     Ok(())
 }
 

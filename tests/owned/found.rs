@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annulus::lease::BufRing;
-use annulus::op::{Nop, PollEvents, PollMulti, RecvMulti, RecvPicked};
-use annulus::sys::abi::Cqe;
+use annulus::op::{Done, Nop, Op, PollEvents, PollMulti, RecvMulti, RecvPicked};
+use annulus::sys::abi::{Cqe, Sqe};
 use annulus::sys::abi_register::BufReg;
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::CqeFlags;
@@ -78,6 +79,53 @@ fn op1_a_word_that_panics_within_a_chain_leaves_no_step_behind() {
         ARMED.set(u32::MAX);
         let pushed = ring.submit_all().expect("submit");
         assert_eq!(ring.in_flight(), pushed, "submitted: {submitted:?}");
+    }
+}
+
+/// A word that counts how often one was dropped.
+#[derive(Default)]
+struct Counted(Option<Rc<Cell<u32>>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(count) = &self.0 {
+            count.set(count.get() + 1);
+        }
+    }
+}
+
+/// A NOP whose output cannot be made.
+struct Hopeless;
+
+// SAFETY: OP1 to OP3: it points to nothing, completes once, and brings nothing.
+unsafe impl Op for Hopeless {
+    type Output = ();
+
+    fn prep(&mut self) -> Sqe {
+        annulus::prep::nop()
+    }
+
+    fn finish(self, _: Done) {
+        panic_any(OnPurpose);
+    }
+}
+
+#[test]
+fn a_word_goes_with_its_operation_also_when_that_panics() {
+    for detaches in [Some(()), None] {
+        let (mut ring, _script) = scripted::<Counted>();
+        let count = Rc::new(Cell::new(0));
+        let word = Counted(Some(Rc::clone(&count)));
+        let ticket = ring.submit_for(Hopeless, word).map_err(|rejected| rejected.why);
+        let ticket = ticket.expect("room");
+        ring.submit_and_wait(1).expect("it completes");
+        ring.reap(|_| ()).expect("nothing to ask for");
+        assert!(catch_unwind(AssertUnwindSafe(|| match detaches {
+            Some(()) => ring.detach(ticket),
+            None => drop(ring.try_take(ticket)),
+        }))
+        .is_err());
+        assert_eq!(count.get(), 1, "it does not wait for the next operation in that slot");
     }
 }
 

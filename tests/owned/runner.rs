@@ -13,7 +13,7 @@ use super::world::OnPurpose;
 use crate::support::panics::text;
 
 /// How many histories of a kind, unless it is said otherwise.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 4000;
 /// How many steps a history has at most.
 const STEPS: u32 = 120;
 /// How long one history may take. It takes a millisecond.
