@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Look at: a chain costs one submission, and the kernel goes on by itself; a read that brings less
-//! than it was to breaks a soft chain as an error does; what never began says `ECANCELED`, and comes
-//! back with its buffer all the same; and the kernel counts a timeout that has run out as an error,
-//! `ETIME`, which is none to us.
+//! than it was to breaks a soft chain as an error does; what never began says `ECANCELED`, and
+//! comes back with its buffer all the same; and the kernel counts a timeout that has run out as an
+//! error, `ETIME`, which is none to us.
 //!
 //! Linux 5.6; timeouts that repeat need 6.4, and are left out before.
 

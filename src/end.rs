@@ -83,19 +83,14 @@ impl<U: Default> Ring<U> {
 
     /// Cancels everything and waits for it, as long as the ring lingers. Returns how much is left.
     fn wind_up(&mut self) -> u32 {
-        if self.own.mailbox().is_some() {
-            let word = self.own.watch_word();
-            self.own.close();
-            if let Some(word) = word {
-                // Failing, the poll goes on, and its eventfd is leaked.
-                let _ = self.cancel_word(word);
-            }
-        }
+        self.own.close();
         let until = Instant::now().checked_add(self.linger);
         let mut pace = Pace::default();
         while self.slab.in_flight() > 0 || self.own.is_watched() {
             if pace.is_due() {
-                self.cancel_words(self.slab.flying_words(), &pace);
+                let mut words = self.slab.flying_words();
+                words.extend(self.own.watch_word());
+                self.cancel_words(words, &pace);
             }
             let left = until
                 .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));

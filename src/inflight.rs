@@ -116,6 +116,16 @@ pub(crate) enum Settled {
     Nothing,
 }
 
+/// The word of an operation that is over: dropped with this, whatever panics before.
+struct Word<'a, U: Default>(&'a mut U);
+
+impl<U: Default> Drop for Word<'_, U> {
+    #[inline]
+    fn drop(&mut self) {
+        drop(mem::take(self.0));
+    }
+}
+
 impl<U: Default> Slot<U> {
     /// Gives the slot back to the head of the list of `free` ones, for its next generation. Runs no
     /// code of the user's: the word stays, to be dropped when the operation is finished.
@@ -283,10 +293,11 @@ impl<U: Default> Slab<U> {
         // `Berth::sail` makes tickets for this slab, and the ring compared its number (OP2).
         let op = unsafe { self.payloads.at(index).cast::<O>().read() };
         slot.release(index, &mut self.free);
-        // Before the word is dropped, which may panic: an operation whose effect has come about
-        // must not be dropped as if it had not (OP3).
+        // The word goes last, since that may panic: an operation whose effect has come about must
+        // not be dropped as if it had not (OP3). And it goes also if finishing panics.
+        let word = Word(&mut slot.user);
         let output = op.finish(done);
-        drop(mem::take(&mut slot.user));
+        drop(word);
         drop(source);
         Ok(output)
     }
@@ -320,9 +331,10 @@ impl<U: Default> Slab<U> {
         // SAFETY: ended, so the kernel is done with it (OP1).
         let mut copy = unsafe { self.payloads.at(index).read() };
         slot.release(index, &mut self.free);
+        let word = Word(&mut slot.user);
         // SAFETY: the operation that the slot held, once, of the type that `kind` is of (OP2).
         unsafe { (kind.bury)(NonNull::from(&mut copy), done) };
-        drop(mem::take(&mut self.slots[index as usize].user));
+        drop(word);
     }
 
     /// Ends an operation whose entry was taken back, as if the kernel had cancelled it.

@@ -76,6 +76,8 @@ impl Source {
 /// What is registered with a ring as one table each.
 #[derive(Debug, Default)]
 pub(crate) struct Registered {
+    /// How many rings of buffers there ever were.
+    pub(crate) groups: u32,
     pub(crate) buffers: Option<Rc<fixed_buf::Pool>>,
     pub(crate) files: Option<Rc<fixed_file::Table>>,
 }

@@ -87,8 +87,8 @@ pub(crate) fn cancel_now(base: &Base, word: u64) {
     let mut reg = SyncCancelReg { addr: word, fd: -1, timeout, ..SyncCancelReg::default() };
     let arg = (&raw mut reg).cast();
     // Whatever it answers, the request's own completion says whether it ended.
-    // SAFETY: one live `struct io_uring_sync_cancel_reg`, which the kernel does not keep, because it
-    // copies.
+    // SAFETY: one live `struct io_uring_sync_cancel_reg`, which the kernel does not keep, because
+    // it copies.
     let _ = unsafe { base.register(RegisterOp::SYNC_CANCEL, arg, 1) };
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   owned/program.rs   what the caller does: a seed says what, in which order
-//!        │             (submits.rs, chains.rs, scopes.rs, finish.rs; things.rs, claims.rs: with what)
+//!        │             (submits.rs, chains.rs, scopes.rs, finish.rs; of things.rs, claims.rs)
 //!        ▼
 //!      annulus         the ring under test
 //!        ▼

@@ -96,26 +96,30 @@ pub(crate) struct Pool {
 impl<U: Default> Ring<U> {
     /// Makes `count` buffers of `size` bytes each that the kernel picks from. Since Linux 5.19.
     ///
+    /// A ring has as many of these as it likes, up to 65536 in its life. Dropped with all its
+    /// leases, one is given up when the next is made, or with the ring.
+    ///
     /// # Errors
     ///
     /// [`RegisterError::Invalid`] unless `count` is a power of two of at most 32768.
     #[doc(alias = "IORING_REGISTER_PBUF_RING")]
     pub fn buf_ring(&mut self, count: u32, size: u32) -> Result<BufRing, RegisterError> {
-        // One that only we know of is idle: an operation in flight would know of it. Its number is
-        // used again.
-        let spare = self.pools.iter().position(|pool| Rc::strong_count(pool) == 1);
-        let at = spare.unwrap_or(self.pools.len());
-        if let Some(old) = self.pools.get(at) {
-            old.retire(Idle::Yes);
-        }
-        let reason = "a ring has at most 65536 rings of buffers: drop some";
-        let id = u16::try_from(at).map_err(|_| RegisterError::Invalid { reason })?;
+        // Those that only we know of are idle: an operation in flight would know of its own.
+        self.pools.retain(|pool| {
+            let known = Rc::strong_count(pool) > 1;
+            if !known {
+                pool.retire(Idle::Yes);
+            }
+            known
+        });
+        // No number twice: up to Linux 6.8 the kernel may go on in the new ring where it was in the
+        // old one, and so picks what nobody offered (seen on 6.1).
+        let reason = "a ring makes at most 65536 rings of buffers in its life";
+        let id = u16::try_from(self.fixed.groups).map_err(|_| RegisterError::Invalid { reason })?;
         let (base, mark) = (self.raw.base(), Rc::clone(&self.mark));
         let pool = Pool::register(base, self.id, id, count, size, mark)?;
-        match self.pools.get_mut(at) {
-            Some(old) => *old = Rc::clone(&pool),
-            None => self.pools.push(Rc::clone(&pool)),
-        }
+        self.fixed.groups += 1;
+        self.pools.push(Rc::clone(&pool));
         Ok(BufRing(pool))
     }
 }

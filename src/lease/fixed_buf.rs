@@ -100,7 +100,8 @@ impl<U: Default> Ring<U> {
     /// of 64 bytes, and of a page if `size` is one. Since Linux 5.1.
     ///
     /// A ring has one pool at a time. When the pool and all its buffers are dropped, another can be
-    /// made.
+    /// made. Before Linux 6.13 that waits for every operation in flight that uses a registered
+    /// file, and before 5.13 any registration waits for all that is in flight: make it first.
     ///
     /// # Errors
     ///

@@ -105,7 +105,8 @@ impl<U: Default> Ring<U> {
     /// Makes a table of `count` files, all of its places empty. Since Linux 5.19.
     ///
     /// A ring has one table at a time. When the table, its files and the operations that fill it
-    /// are dropped, another can be made.
+    /// are dropped, another can be made. Before Linux 6.13 that waits for every operation in flight
+    /// that uses a registered buffer: there files and buffers are let go of together.
     ///
     /// # Errors
     ///

@@ -22,9 +22,10 @@ use super::{Done, Shot};
 #[non_exhaustive]
 pub enum Ending {
     /// The end of the file, or of what the peer sends. Do not submit it anew: it would end at once.
+    /// But a datagram without bytes looks the same, and is no end; nor is it for a socket of those.
     Eof,
-    /// There was data, and no buffer to put it into: all of the ring's are in leases (`ENOBUFS`).
-    /// The data waits. Drop leases, then submit the operation anew; if that happens often, make the
+    /// There is no buffer to put data into: all of the ring's are in leases (`ENOBUFS`). Data that
+    /// has come waits. Drop leases, then submit the operation anew; if that happens often, make the
     /// ring of buffers larger.
     NoBuffers,
     /// It was cancelled. Nothing is lost; submit it anew if you want it to go on.

@@ -115,6 +115,11 @@ pub trait Cover: sealed::Sealed {
     #[doc(hidden)]
     fn incoming(&mut self, table: &[IoVec]) -> u64;
 
+    /// The kernel is done with a message that came in: takes what must not be lost, before any code
+    /// of the caller's runs.
+    #[doc(hidden)]
+    fn arrived(&mut self) {}
+
     /// The kernel is done with a message that went out.
     #[doc(hidden)]
     fn sent<B>(self, bufs: B, result: &io::Result<usize>) -> Self::With<B>;
@@ -439,6 +444,7 @@ unsafe impl<F: Target, B: IoBufsMut, C: Cover> Op for RecvMsg<F, B, C> {
 
     #[inline]
     fn finish(mut self, done: Done) -> Self::Output {
+        self.cover.arrived();
         let result = done.count(offered(self.table.as_ref()));
         if let Ok(count) = result {
             // SAFETY: the kernel has written so many bytes of the regions, one after the other

@@ -201,7 +201,8 @@ unsafe impl<F: Target, B: IoBuf> Op for Send<F, B> {
 }
 
 /// Sends what is in a buffer to an address, as a datagram. Since Linux 6.0; before, an address is
-/// refused with `EINVAL`, or not seen: use [`SendMsg`](super::SendMsg) there.
+/// refused with `EINVAL`, or not seen, so that a connected socket would send to its peer: use
+/// [`SendMsg`](super::SendMsg) there.
 ///
 /// # Completion
 ///

@@ -95,8 +95,8 @@ impl<U: Default> Ring<U> {
 }
 
 /// How many completions are taken at once, at least as many as the ring holds: others can post
-/// messages as fast as they are taken, and are not to keep us for ever. Those that are left come the
-/// next time.
+/// messages as fast as they are taken, and are not to keep us for ever. Those that are left come
+/// the next time.
 fn flood(raw: &RawRing) -> u32 {
     raw.cq_entries().saturating_mul(4)
 }

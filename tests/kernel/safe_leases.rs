@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use annulus::lease::RegisterError;
 use annulus::{Rejected, Rejection, Ring, Setup};
-use libtest_mimic::Trial;
+use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Part, safe_ring};
 
@@ -78,6 +78,19 @@ fn of_another_ring<T, O>(submitted: Result<T, Rejected<O>>) -> O {
     let Err(rejected) = submitted else { panic!("it was submitted") };
     assert_eq!(rejected.why, Rejection::OtherRing);
     rejected.op
+}
+
+/// Whether this process has something at `place`.
+fn is_mapped(place: usize) -> Result<bool, Failed> {
+    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        let (start, rest) = line.split_once('-').ok_or("a range")?;
+        let (end, _) = rest.split_once(' ').ok_or("a range")?;
+        let range = usize::from_str_radix(start, 16)?..usize::from_str_radix(end, 16)?;
+        if range.contains(&place) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Runs `body` in a forked child, which must succeed.

@@ -16,7 +16,7 @@ use annulus::{Ring, Step, StepExt, Ticket, Timed};
 
 use super::chance::Chance;
 use super::claims::{AnyClaim, JudgedRow, One, Parts, Row, Shooting, Sink};
-use super::ledger::{Fate, Of, OpId};
+use super::ledger::{Fate, Of, OpId, Tie};
 use super::things::{File, Panics, Tagged, Watched, Word};
 use super::world::{Bomb, Token, World};
 
@@ -99,12 +99,14 @@ impl Maker<'_> {
         }
     }
 
+    /// Submits `chain`, which consists of these operations.
     fn row<L: JudgedRow>(
         &mut self,
         ring: &mut Ring<Word>,
         chain: L,
         ids: Vec<OpId>,
     ) -> Option<Box<dyn AnyClaim>> {
+        ids.iter().zip(L::TIES).for_each(|(&id, &tie)| self.world.tie(id, tie));
         let tickets = ring.submit_chain(chain).ok()?;
         ids.iter().for_each(|&id| self.world.pushed(id));
         Some(Box::new(Row { ids, tickets }))
@@ -129,6 +131,7 @@ fn one<O: Shooting>(ticket: Ticket<O>, id: OpId) -> Box<dyn AnyClaim> {
 
 impl JudgedRow for Array {
     const STEPS: &'static [usize] = &[0, 1, 2];
+    const TIES: &'static [Tie] = &[Tie::Soft, Tie::Soft, Tie::None];
 
     fn judge(outputs: Self::Outputs, ids: &[OpId], sink: Sink<'_>) {
         outputs.into_iter().zip(ids).for_each(|(it, &id)| judge::<Reading>(it, id, sink));
@@ -142,6 +145,7 @@ impl JudgedRow for Array {
 
 impl JudgedRow for Mixed {
     const STEPS: &'static [usize] = &[0, 1, 2];
+    const TIES: &'static [Tie] = &[Tie::Soft, Tie::Hard, Tie::None];
 
     fn judge((read, write, nop): Self::Outputs, ids: &[OpId], sink: Sink<'_>) {
         judge::<Reading>(read, ids[0], sink);
@@ -157,6 +161,7 @@ impl JudgedRow for Mixed {
 
 impl JudgedRow for Timely {
     const STEPS: &'static [usize] = &[0, 2];
+    const TIES: &'static [Tie] = &[Tie::Soft, Tie::Soft, Tie::None];
 
     fn judge((read, nop): Self::Outputs, ids: &[OpId], sink: Sink<'_>) {
         judge_timed::<Reading>(read, [ids[0], ids[1]], sink);
@@ -170,6 +175,7 @@ impl JudgedRow for Timely {
 
 impl JudgedRow for Long {
     const STEPS: &'static [usize] = &[0, 1, 2, 4];
+    const TIES: &'static [Tie] = &[Tie::Soft, Tie::Soft, Tie::Hard, Tie::Hard, Tie::None];
 
     fn judge((first, write, read, last): Self::Outputs, ids: &[OpId], sink: Sink<'_>) {
         judge::<Tagged>(first, ids[0], sink);

@@ -7,7 +7,7 @@ use annulus::link::Linked;
 use annulus::op::{Multishot, Read, RecvMulti, RecvPicked, SendZc, Write};
 use annulus::{ChainEnd, ChainTicket, EnterError, Next, Ring, Ticket, Unfinished};
 
-use super::ledger::OpId;
+use super::ledger::{OpId, Tie};
 use super::things::{File, Judged, Leases, Readable, Tagged, Watched, Word, keep};
 use super::world::World;
 
@@ -209,6 +209,8 @@ pub struct Row<L: Linked> {
 pub trait JudgedRow: Linked + 'static {
     /// Which of the operations are steps; the others are clocks.
     const STEPS: &'static [usize];
+    /// How each of the operations is tied to the next.
+    const TIES: &'static [Tie];
 
     /// Says what is wrong with the outputs of these operations.
     fn judge(outputs: Self::Outputs, ids: &[OpId], sink: Sink<'_>);

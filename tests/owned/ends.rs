@@ -17,8 +17,8 @@ use annulus_sys::flags::CqeFlags;
 use super::Profile;
 use super::group::Gift;
 use super::kernel::{Kernel, Posted};
-use super::ledger::{Broken, Ledger, Stage};
-use super::request::{Region, Request, Role, State, Tie};
+use super::ledger::{Broken, Ledger, Stage, Tie};
+use super::request::{Region, Request, Role, State};
 
 /// So many shots, and then an end.
 const MOST_SHOTS: u32 = 6;

@@ -120,11 +120,11 @@ fn a_word_goes_with_its_operation_also_when_that_panics() {
         let ticket = ticket.expect("room");
         ring.submit_and_wait(1).expect("it completes");
         ring.reap(|_| ()).expect("nothing to ask for");
-        assert!(catch_unwind(AssertUnwindSafe(|| match detaches {
+        let panicked = catch_unwind(AssertUnwindSafe(|| match detaches {
             Some(()) => ring.detach(ticket),
             None => drop(ring.try_take(ticket)),
-        }))
-        .is_err());
+        }));
+        assert!(panicked.is_err());
         assert_eq!(count.get(), 1, "it does not wait for the next operation in that slot");
     }
 }

@@ -1,7 +1,7 @@
 //! A kernel that completes what it likes, when it likes: its half of one ring.
 //!
 //! ```text
-//!   enter ─► look what was taken ─► touch all memory ─► refuse? ─► consume ─► complete some ─► wait
+//!   enter ─► look what was taken ─► touch memory ─► refuse? ─► consume ─► complete some ─► wait
 //! ```
 //!
 //! It refuses, consumes and waits as some Linux would: `EAGAIN`, `EBUSY`, `EINTR`, `ETIME`, a part
@@ -22,8 +22,8 @@ use annulus_sys::index::Index;
 use super::Profile;
 use super::chance::Chance;
 use super::group::Group;
-use super::ledger::{Broken, Fate, Ledger, OpId, Stage};
-use super::request::{Request, Role, State, Tie};
+use super::ledger::{Broken, Fate, Ledger, OpId, Stage, Tie};
+use super::request::{Request, Role, State};
 use crate::support::fake_kernel::{FakeKernel, words};
 use crate::support::memory::RingMemory;
 
@@ -344,8 +344,12 @@ impl Kernel {
         if let Some(id) = op {
             let note = ledger.op(id);
             note.stage = Stage::Held;
+            let tie = note.tie;
             request.stays = note.fate == Fate::Stays;
             self.slots.insert(slot_of(request.word), id);
+            if request.tie != tie {
+                ledger.fault(format!("{id} is tied {:?}, and not {tie:?}", request.tie));
+            }
         }
         request.chain = chain;
         if chain.is_some() {

@@ -5,11 +5,12 @@
 //!                    └──────── nobody may drop what it owns ───┘            by the ring
 //! ```
 //!
-//! | rule | is broken when |
+//! | is broken | when |
 //! |---|---|
-//! | OP1 | an owner is dropped between Made and Ended, or twice; or bytes change that the kernel has |
-//! | OP2 | two requests in flight have one word; an end is shown twice, or with another's result |
-//! | BR1 | a buffer is offered twice, or written while it is leased |
+//! | (OP1) | an owner is dropped between Made and Ended, or bytes change that the kernel has |
+//! | (OP2) | two requests in flight have one word; an end is shown twice, or with another's result |
+//! | (BR1) | a buffer is offered twice, is lost, or is written while it is leased |
+//! | (RG1) | an owner is dropped twice, or not at all, and the kernel is done with it |
 //!
 //! A broken rule is noted here, and told after the step: where it shows, a panic would be in the
 //! way. From then on the kernel touches no memory, since some of it may be gone.
@@ -49,6 +50,14 @@ pub enum Fate {
     Stays,
 }
 
+/// How an entry is tied to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tie {
+    None,
+    Soft,
+    Hard,
+}
+
 /// Whether the end of an operation was shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
@@ -65,6 +74,8 @@ pub struct OpNote {
     pub stage: Stage,
     pub claim: Claim,
     pub fate: Fate,
+    /// How its entry must be tied to the next.
+    pub tie: Tie,
     pub shown: Shown,
     /// What its completions said.
     pub result: i32,
@@ -141,6 +152,7 @@ impl Ledger {
             stage: Stage::Made,
             claim: Claim::Held,
             fate,
+            tie: Tie::None,
             shown: Shown::No,
             result: 0,
             flags: CqeFlags::empty(),

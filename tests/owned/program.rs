@@ -48,6 +48,8 @@ pub struct Program {
     #[expect(clippy::vec_box, reason = "so that rings have places to be moved to")]
     pub rigs: Vec<Box<Rig>>,
     pub leases: Leases,
+    /// Leases, by the number that stands in front, that were given to an operation.
+    pub given: Vec<(u64, OpId)>,
 }
 
 /// What a program may do next, and how often.
@@ -78,7 +80,8 @@ impl Program {
     pub fn new(seed: u64, profile: Profile) -> Self {
         let world = World::new(seed, profile);
         let (chance, leases) = (Chance::new(seed), RefCell::default());
-        let mut program = Self { world, chance, profile, rigs: Vec::new(), leases };
+        let (rigs, given) = (Vec::new(), Vec::new());
+        let mut program = Self { world, chance, profile, rigs, leases, given };
         for _ in 0..=program.chance.below(2) {
             program.new_ring();
         }
@@ -121,7 +124,9 @@ impl Program {
     /// Sees that everything is as it must be.
     pub fn check(&mut self) {
         let leased = self.leases.borrow();
-        let leased: Vec<u64> = leased.iter().map(|(_, bytes)| serial(bytes)).collect();
+        let mut leased: Vec<u64> = leased.iter().map(|(_, bytes)| serial(bytes)).collect();
+        self.given.retain(|&(_, id)| !self.world.is_over(id));
+        leased.extend(self.given.iter().map(|&(serial, _)| serial));
         for rig in &self.rigs {
             let (world, number) = (&self.world, rig.number);
             let slots = rig.ring.raw().cq_entries() as usize;
@@ -414,7 +419,7 @@ impl Program {
 }
 
 /// The number that stands in front of what the kernel has put into a buffer.
-fn serial(bytes: &[u8]) -> u64 {
+pub fn serial(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(u64::MAX, |front| u64::from_le_bytes(*front))
 }
 

@@ -21,7 +21,7 @@ use annulus_sys::flags::{RecvSendFlags, SqeFlags};
 use annulus_sys::opcode::Opcode;
 
 use super::chance::Chance;
-use super::ledger::OpId;
+use super::ledger::{OpId, Tie};
 
 /// A request.
 #[derive(Debug)]
@@ -68,14 +68,6 @@ pub enum State {
     Running,
     /// It is cancelled, and will complete so.
     Doomed,
-}
-
-/// How it is tied to the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tie {
-    None,
-    Soft,
-    Hard,
 }
 
 /// Memory of a request.

@@ -14,7 +14,7 @@ use annulus::{Scope, ScopedTicket, Unfinished};
 
 use super::Profile;
 use super::chance::Chance;
-use super::ledger::{Claim, Fate, Of, OpId, Stage};
+use super::ledger::{Claim, Fate, Of, OpId, Stage, Tie};
 use super::program::{Program, expected};
 use super::things::{Panics, Watched, Word};
 use super::world::{Armed, Bomb, OnPurpose, Token, World, risky};
@@ -199,6 +199,7 @@ impl<'scope, 'env: 'scope> Body<'_, 'scope, 'env, '_, '_> {
 
     fn chain(&mut self) {
         let (Some(a), Some(b)) = (self.reading(), self.reading()) else { return };
+        self.outside.world.tie(a.0, Tie::Soft);
         let Ok(tickets) = self.s.submit_chain([a.2, b.2]) else { return };
         self.pushed(a.0, Some(a.1));
         self.pushed(b.0, Some(b.1));

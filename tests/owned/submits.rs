@@ -1,5 +1,6 @@
 //! What a program submits: reads, writes, sends and the rest, of buffers of every kind.
 
+use annulus::lease::BufLease;
 use annulus::op::{Read, RecvMulti, RecvPicked, SendZc, Write};
 use annulus::{Rejected, Rejection};
 
@@ -7,7 +8,7 @@ use super::Profile;
 use super::chains::Maker;
 use super::claims::{One, Shooting};
 use super::ledger::{Fate, Of, OpId};
-use super::program::{Program, expected};
+use super::program::{Program, expected, serial};
 use super::things::{File, Panics, Tagged, Watched, Word};
 use super::world::{Bomb, OnPurpose, Token};
 
@@ -43,6 +44,12 @@ impl Program {
             return self.place(at, id, Tagged(token));
         }
         let (file, place) = (self.file(id), u64::from(id));
+        if let Some((lease, bytes)) = self.some_lease() {
+            // A lease is a buffer too, and goes back when the operation is done with it.
+            self.given.push((serial(&bytes), id));
+            let buf = self.watched(id, lease);
+            return self.place(at, id, Write::new(file, buf).at(place));
+        }
         let buffers = self.chance.place(self.rigs[at].buffers.len());
         let buffers = buffers.map(|it| self.rigs[at].buffers[it].clone());
         match (self.chance.below(9), buffers) {
@@ -76,6 +83,11 @@ impl Program {
                 self.place(at, id, SendZc::new(file, buf));
             }
         }
+    }
+
+    fn some_lease(&mut self) -> Option<(BufLease, Vec<u8>)> {
+        let place = self.chance.place(self.leases.borrow().len())?;
+        self.chance.one_in(4).then(|| self.leases.borrow_mut().swap_remove(place))
     }
 
     fn place<O: Shooting>(&mut self, at: usize, id: OpId, op: O) {

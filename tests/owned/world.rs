@@ -29,7 +29,7 @@ use super::Profile;
 use super::chance::Chance;
 use super::group::{Gift, Group};
 use super::kernel::{Ask, Bound, Kernel, Tally};
-use super::ledger::{Claim, Cut, Fate, Ledger, Of, OpId, Shown, Stage};
+use super::ledger::{Claim, Cut, Fate, Ledger, Of, OpId, Shown, Stage, Tie};
 use crate::support::memory::sane;
 
 /// Whether values that may panic when they are dropped do.
@@ -100,6 +100,11 @@ impl World {
         self.state().ledger.make(ring, fate)
     }
 
+    /// The operation's entry must be tied to the next like this.
+    pub fn tie(&self, id: OpId, tie: Tie) {
+        self.state().ledger.op(id).tie = tie;
+    }
+
     /// The operation was pushed, after all others of its ring.
     pub fn pushed(&self, id: OpId) {
         self.with_kernel_of(id, |kernel, ledger| kernel.pushed(id, ledger));
@@ -160,6 +165,17 @@ impl World {
 
     pub fn fate(&self, id: OpId) -> Fate {
         self.state().ledger.op(id).fate
+    }
+
+    /// Whether the ring has let go of all that the operation owned, or never had it.
+    pub fn is_over(&self, id: OpId) -> bool {
+        let mut state = self.state();
+        let note = state.ledger.op(id);
+        match note.claim {
+            Claim::Gone => true,
+            Claim::Detached => note.stage == Stage::Taken,
+            Claim::Held | Claim::Forgotten => note.stage == Stage::Made,
+        }
     }
 
     pub fn result(&self, id: OpId) -> i32 {

@@ -83,6 +83,16 @@ pub struct Envelope {
     attached: Vec<Box<dyn AsFd>>,
     descriptors: Vec<OwnedFd>,
     process: Option<OwnedFd>,
+    numbers: Numbers,
+}
+
+/// Whose word the numbers in the control data are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// Ours, or nobody's: none is to be taken for a descriptor that is free.
+    Ours,
+    /// The kernel's, since all of it was zero when the kernel got it (OP3).
+    Kernels,
 }
 
 /// One control message, other than those with descriptors, as the kernel wrote it.
@@ -106,6 +116,7 @@ impl Envelope {
             attached: Vec::new(),
             descriptors: Vec::new(),
             process: None,
+            numbers: Numbers::Ours,
         })
     }
 
@@ -161,6 +172,7 @@ impl Envelope {
 
     /// Empties it: the address, what is attached, and what came.
     pub fn clear(&mut self) {
+        self.numbers = Numbers::Ours;
         self.address = Storage::EMPTY;
         self.control.0.fill(0);
         self.attached.clear();
@@ -170,6 +182,7 @@ impl Envelope {
 
     /// Writes the numbers of what is attached, and returns how many bytes of control data that is.
     fn write_attached(&mut self) -> usize {
+        self.numbers = Numbers::Ours;
         let Self { control: ControlData(control), attached, .. } = self;
         control.fill(0);
         if attached.is_empty() {
@@ -188,6 +201,9 @@ impl Envelope {
 
     /// Takes every descriptor out of the control data, and leaves -1 in its place.
     fn take_numbers(&mut self) {
+        if std::mem::replace(&mut self.numbers, Numbers::Ours) == Numbers::Ours {
+            return;
+        }
         let Self { control: ControlData(control), descriptors, process, .. } = self;
         descriptors.clear();
         *process = None;
@@ -236,6 +252,7 @@ impl Cover for Box<Envelope> {
     }
 
     fn incoming(&mut self, table: &[IoVec]) -> u64 {
+        self.numbers = Numbers::Kernels;
         let Envelope { header, address, control, .. } = &mut **self;
         control.0.fill(0);
         let ((name, _), name_len) = (address.room(), address.capacity());
@@ -244,9 +261,14 @@ impl Cover for Box<Envelope> {
         Header { name, name_len, control, control_len, ..Header::of(table) }.put(header)
     }
 
+    fn arrived(&mut self) {
+        self.take_numbers();
+    }
+
     fn sent<B>(mut self, bufs: B, result: &io::Result<usize>) -> (B, Self) {
         self.control.0.fill(0);
-        if result.is_ok() {
+        // A message without bytes takes nothing along on a stream.
+        if matches!(result, Ok(1..)) {
             self.attached.clear();
         }
         (bufs, self)
@@ -257,7 +279,6 @@ impl Cover for Box<Envelope> {
         bufs: B,
         result: io::Result<usize>,
     ) -> ((B, Self), io::Result<Received>) {
-        self.take_numbers();
         let told = if result.is_ok() { self.header.name_len } else { 0 };
         self.address.set_len(told);
         let from = self.address.address();
@@ -338,6 +359,8 @@ mod tests {
     /// Completes a receive, of which the kernel says these lengths.
     fn received(mut envelope: Box<Envelope>, name_len: u32, control_len: u64) -> Box<Envelope> {
         (envelope.header.name_len, envelope.header.control_len) = (name_len, control_len);
+        envelope.numbers = Numbers::Kernels;
+        envelope.arrived();
         let (((), envelope), _) = envelope.received((), Ok(1));
         envelope
     }
@@ -414,5 +437,17 @@ mod tests {
         let mut envelope = envelope;
         envelope.incoming(&[]);
         assert_eq!(envelope.control.0, [0; CONTROL]);
+    }
+
+    #[test]
+    fn op3_numbers_that_we_wrote_are_taken_for_nobodys() {
+        let mut envelope = Envelope::new();
+        assert!(envelope.attach(null()).is_ok());
+        envelope.outgoing(&[]);
+        envelope.arrived();
+        let (((), mut envelope), _) = envelope.received((), Ok(0));
+        assert!(envelope.take_descriptors().is_empty());
+        let (((), envelope), _) = (envelope.sent((), &Ok(0)), ());
+        assert_eq!(envelope.attached(), 1, "nothing took it along");
     }
 }

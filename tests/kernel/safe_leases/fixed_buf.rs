@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
+use std::time::Duration;
 
 use annulus::lease::{FixedBuf, FixedPool, RegisterError};
 use annulus::op::{Read, ReadFixed, Write, WriteFixed};
 use annulus::{Ring, Setup};
 use libtest_mimic::{Failed, Trial};
 
-use super::{Random, in_a_forked_child, of_another_ring, patient, pipe, ring};
+use super::{Random, in_a_forked_child, is_mapped, of_another_ring, patient, pipe, ring};
 use crate::harness::{Need, child_succeeds, safe_ring, test};
 
 const LIMITED: [Need; 2] = [Need::User, Need::Other(memory_is_unlimited)];
@@ -24,6 +25,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_fixed_buffer_comes_back_from_a_failed_operation", &[], back_from_a_failure),
         test("a_fixed_buffer_comes_back_from_an_operation_given_up", &[], back_from_an_orphan),
         test("fixed_buffers_outlive_their_ring", &[], outlive_their_ring),
+        test("rg1_fixed_buffers_that_may_be_in_use_are_leaked", &[], leaked),
         test("fixed_buffers_are_refused_on_another_ring", &[], another_ring),
         test("a_ring_has_one_pool_at_a_time", &[], one_pool),
         test("a_pool_of_no_size_is_refused_in_words", &[], no_size),
@@ -225,17 +227,19 @@ fn outlive_their_ring() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Whether this process has something at `place`.
-fn is_mapped(place: usize) -> Result<bool, Failed> {
-    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
-        let (start, rest) = line.split_once('-').ok_or("a range")?;
-        let (end, _) = rest.split_once(' ').ok_or("a range")?;
-        let range = usize::from_str_radix(start, 16)?..usize::from_str_radix(end, 16)?;
-        if range.contains(&place) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// A ring that may not wait for its end does not know what the kernel still uses.
+fn leaked() -> Result<(), Failed> {
+    let mut ring = ring();
+    let pool = pool(&mut ring, 1, 4096);
+    let place = pool.get().ok_or("a free buffer")?.as_ptr().addr();
+    drop(pool);
+    let (from, _to) = pipe();
+    let pending = ring.submit(Read::new(from, [0; 1]))?;
+    ring.submit_all()?;
+    let drained = ring.shutdown(Duration::ZERO).is_ok();
+    assert_eq!(is_mapped(place)?, !drained);
+    drop(pending);
+    Ok(())
 }
 
 fn another_ring() -> Result<(), Failed> {

@@ -181,6 +181,7 @@ fn unbroken() -> Result<(), Failed> {
     assert_eq!(errno(chain.outputs.1), Some(libc::ECANCELED));
     let chain = ring.submit_chain((Timeout::new(SOON).unbroken(), Nop))?;
     let chain = ring.wait_chain(chain)?;
+    assert_eq!(chain.end, ChainEnd::Complete);
     assert_eq!(chain.outputs.0?, TimeoutEnd::Expired);
     chain.outputs.1?;
     Ok(())
