@@ -60,7 +60,7 @@ Sends back what it receives, until it is told to stop (Ctrl-C).
 
 /// So many leases of one client may wait to be sent.
 const QUEUE: usize = 16;
-/// How often we look for clients that take nothing, while something is to be sent.
+/// How often we look for clients that take nothing.
 const TICK: Duration = Duration::from_secs(1);
 /// How long clients may take to get what they sent, when we are told to stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -122,7 +122,6 @@ struct Server {
     room: usize,
     /// Who waits for a buffer, longest first.
     starved: VecDeque<u32>,
-    sends: usize,
     patience: Duration,
     looked: Instant,
     /// When to end at the latest, once we were told to stop.
@@ -187,7 +186,6 @@ impl Server {
             waiting: VecDeque::new(),
             room,
             starved: VecDeque::new(),
-            sends: 0,
             patience,
             looked: Instant::now(),
             until: None,
@@ -221,7 +219,10 @@ impl Server {
     /// How long to wait for something to happen; for ever while there is nothing to look for.
     fn limit(&self) -> Option<Duration> {
         let paused = matches!(self.accepting, Accepting::Paused(_));
-        (self.sends > 0 || paused || self.until.is_some()).then_some(TICK)
+        if !self.starved.is_empty() && self.buffers.leased() < self.buffers.count() {
+            return Some(Duration::ZERO); // There is a buffer for the next of them.
+        }
+        (paused || self.connections.len() > 0 || self.until.is_some()).then_some(TICK)
     }
 
     fn act_on(&mut self, what: Happened<Whose>) -> Result<(), Failure> {
@@ -362,7 +363,6 @@ impl Server {
         let send = Send::new(Rc::clone(&connection.stream), rest).flags(SendFlags::WAIT_ALL);
         let ticket = self.ring.submit_for(send, Whose::Sent(number))?;
         connection.sending = Some((ticket, Instant::now()));
-        self.sends += 1;
         Ok(())
     }
 
@@ -371,7 +371,6 @@ impl Server {
         let Some(connection) = self.connections.get(number) else { return Ok(()) };
         let Some((ticket, _)) = connection.sending.take() else { return Ok(()) };
         let Ok(outcome) = self.ring.try_take(ticket) else { return Ok(()) };
-        self.sends -= 1;
         match outcome.result {
             Ok(count) if count < outcome.buf.as_ref().len() => {
                 let start = outcome.buf.start() + count;

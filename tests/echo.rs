@@ -336,7 +336,7 @@ fn when_buffers_run_out_everybody_is_served_all_the_same() {
 /// A client that takes nothing, and has sent until nothing goes any more.
 fn hog(server: &Server) -> TcpStream {
     let mut hog = server.connect();
-    hog.set_write_timeout(Some(Duration::from_millis(300))).expect("it is not zero");
+    hog.set_write_timeout(Some(Duration::from_secs(2))).expect("it is not zero");
     while hog.write(&[7; 65536]).is_ok() {}
     hog
 }

@@ -31,12 +31,16 @@ mod fixed_file;
 #[path = "safe_leases/read_multi.rs"]
 mod read_multi;
 
-/// The parts that play in a child process.
+/// The parts that play in a child process. Where addresses are looked at, no other thread may map
+/// anything meanwhile.
 pub const PARTS: &[Part] = &[
     ("a forked child drops registered buffers", fixed_buf::forked_child_drops),
     ("a forked child drops picked buffers", buf_ring::forked_child_drops),
     ("a forked child drops registered files", fixed_file::forked_child_drops),
     ("registered files take no descriptors", direct::no_descriptors),
+    ("fixed buffers outlive their ring", || succeed(fixed_buf::outlive_their_ring)),
+    ("fixed buffers are leaked", || succeed(fixed_buf::leaked)),
+    ("picked buffers are leaked", || succeed(buf_ring::leaked)),
 ];
 
 /// The tests.
@@ -49,6 +53,10 @@ pub fn tests() -> Vec<Trial> {
         direct::tests(),
     ];
     modules.into_iter().flatten().collect()
+}
+
+fn succeed(test: fn() -> Result<(), Failed>) {
+    test().unwrap_or_else(|failed| panic!("{:?}", failed.message()));
 }
 
 /// A ring of 8 entries.

@@ -12,7 +12,7 @@ use annulus::{Ring, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use super::fixed_file::{FILES, all_are_back, table};
-use super::{of_another_ring, ring};
+use super::{of_another_ring, ring, succeed};
 use crate::capabilities::descriptors;
 use crate::harness::{child_succeeds, safe_ring, test};
 
@@ -282,7 +282,7 @@ pub fn no_descriptors() {
     assert_eq!(descriptors(), before);
     drop((inserted, held));
     for test in [path, socket, connection, connections, overflow, for_nobody, full, another_ring] {
-        test().unwrap_or_else(|failed| panic!("{:?}", failed.message()));
+        succeed(test);
     }
     all_are_back(&mut ring, &table);
     assert_eq!(descriptors(), before);
