@@ -15,7 +15,7 @@
 //! comparison tells a completion of ours from every other word, forged, repeated or late.
 //!
 //! The payloads are one allocation, never moved, as many as the ring has completion entries: what
-//! completes once can never overflow the ring. Between [`Slab::prep`] and the last completion no
+//! completes once can never overflow the ring. Between `Berth::prep` and the last completion no
 //! reference covers a payload.
 //!
 //! Keeps OP1, OP2, OP3 and RG1. Leaves to others: pushing entries, and what an operation is.

@@ -300,7 +300,7 @@ impl<U: Default> Ring<U> {
     }
 
     /// The ring underneath, for entries of one's own beside the operations. Their completions come
-    /// as [`Event::Raw`].
+    /// as [`Event::Raw`](crate::Event::Raw).
     ///
     /// # Safety
     ///

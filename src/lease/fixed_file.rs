@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The kernel finds such a file without touching the process's table, which many threads share; and
-//! a direct operation ([`AcceptDirect`](crate::op::AcceptDirect) and its like) opens one without
+//! a direct operation ([`Direct`](crate::op::Direct)) opens one without
 //! ever making a descriptor.
 //!
 //! Which places are free is the kernel's to know: it takes one when it completes an operation, and

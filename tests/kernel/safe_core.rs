@@ -122,7 +122,9 @@ fn forge(ring: &mut Ring, user_data: u64) {
     let nop = Sqe { opcode: Opcode::NOP, fd: -1, user_data, ..Sqe::ZERO };
     // SAFETY: a NOP points to nothing (OP1); its word is a forgery, which this test is about, and
     // names no operation in flight.
-    let pushed = unsafe { ring.raw_mut().push(nop) };
+    let raw = unsafe { ring.raw_mut() };
+    // SAFETY: a NOP points to nothing (OP1).
+    let pushed = unsafe { raw.push(nop) };
     pushed.expect("room");
 }
 
@@ -335,7 +337,7 @@ fn forgotten() -> Result<(), Failed> {
     let mut ring = small();
     let (reader, mut writer) = pipe()?;
     let ticket = ring.submit(Read::new(reader, Watched::new(&drops, Panics::Never)));
-    std::mem::forget(ticket.map_err(|r| r.why)?);
+    let _ = ticket.map_err(|r| r.why)?;
     writer.write_all(b"x")?;
     ring.submit_and_wait(1)?;
     ring.reap(|_| ())?;

@@ -64,7 +64,7 @@ fn pending(ring: &mut Ring, drops: &Rc<Cell<u32>>) -> std::io::PipeWriter {
     let read = Read::new(reader, Watched::new(drops, Panics::Never));
     let ticket = ring.submit(read).map_err(|r| r.why).expect("room");
     ring.submit_all().expect("submit");
-    std::mem::forget(ticket);
+    let _ = ticket;
     writer
 }
 
@@ -87,7 +87,7 @@ fn shuts_down() -> Result<(), Failed> {
     let _one = pending(&mut ring, &drops);
     let _two = pending(&mut ring, &drops);
     let nop = ring.submit(Nop)?;
-    std::mem::forget(nop);
+    let _ = nop;
     assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
     assert_eq!(drops.get(), 2);
     Ok(())
@@ -114,7 +114,7 @@ fn hard_chain() -> Result<(), Failed> {
     // Each begins when the one before is cancelled, and must be cancelled in turn.
     let chain = ring.submit_chain((read(), read(), read())).map_err(|r| r.why)?;
     ring.submit_all()?;
-    std::mem::forget(chain);
+    let _ = chain;
     drop(ring);
     assert_eq!(drops.get(), 3);
     Ok(())
@@ -125,7 +125,7 @@ fn behind_a_drain() -> Result<(), Failed> {
     let drops = Rc::new(Cell::new(0));
     let mut ring = small();
     let _writer = pending(&mut ring, &drops);
-    std::mem::forget(ring.submit(Nop.drained()).map_err(|r| r.why)?);
+    let _ = ring.submit(Nop.drained()).map_err(|r| r.why)?;
     ring.submit_all()?;
     assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
     let mut ring = small();
@@ -193,7 +193,7 @@ fn panics_at_the_end() -> Result<(), Failed> {
     ring.set_linger(Duration::from_secs(60));
     let (reader, writer) = pipe()?;
     let read = Read::new(reader, Watched::new(&drops, Panics::InDrop));
-    std::mem::forget(ring.submit(read).map_err(|r| r.why)?);
+    let _ = ring.submit(read).map_err(|r| r.why)?;
     assert!(quietly(|| drop(ring)).is_err());
     assert_eq!(drops.get(), 1);
     drop(writer);
@@ -289,7 +289,7 @@ fn direct_reads() -> Result<(), Failed> {
             let bytes = aside.borrow_mut().pop().unwrap_or_else(page_aligned);
             let buf = Kept { bytes: Some(bytes), aside: Rc::clone(&aside) };
             let read = Read::new(Rc::clone(&file), buf).at((index + round) % 8 * MIB as u64);
-            std::mem::forget(ring.submit(read).map_err(|r| r.why)?);
+            let _ = ring.submit(read).map_err(|r| r.why)?;
         }
         ring.submit_all()?;
         drop(ring);
