@@ -68,9 +68,10 @@ pub struct FileTable(pub(crate) Rc<Table>);
 /// A file in the ring's table. Clones are of one place; when the last is dropped, the file is
 /// closed. When the ring is gone, so is the file.
 ///
-/// Its place is free at once. The file itself is closed at once since Linux 6.13; before, when what
-/// is in flight then on registered files, whichever they are, has completed. So do not wait for the
-/// peer of a connection to see its end while such an operation waits for something else.
+/// Its place is free at once. The file itself is closed at once since Linux 6.13; before, about a
+/// second later, and not before all has completed that is in flight then on registered files,
+/// whichever they are. So do not wait for the peer of a connection to see its end while such an
+/// operation waits for something else.
 #[derive(Debug, Clone)]
 pub struct FixedFile(Rc<Held>);
 
