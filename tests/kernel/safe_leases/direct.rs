@@ -42,7 +42,7 @@ fn client(listener: &TcpListener) -> TcpStream {
 
 /// Sends a word over `file`, closes it, and finds the word at `peer`. Its end would come a second
 /// later before Linux 6.13.
-fn hello(ring: &mut Ring, file: FixedFile, peer: &mut TcpStream) {
+fn hello(ring: &mut Ring, file: FixedFile, mut peer: TcpStream) {
     let write = ring.submit(Write::new(file, "hello")).expect("submit");
     assert_eq!(ring.wait(write).expect("wait").result.expect("write"), 5);
     let mut text = [0; 5];
@@ -83,7 +83,7 @@ fn socket() -> Result<(), Failed> {
     let connected = ring.wait(connect)?;
     connected.result?;
     let (peer, _) = listener.accept()?;
-    hello(&mut ring, connected.fd, &mut peer);
+    hello(&mut ring, connected.fd, peer);
     let wrong = ring.submit(Socket::new(Domain(-1), Kind::STREAM).direct(&table))?;
     let failed = ring.wait(wrong)?.expect_err("there is no such family");
     assert_eq!(failed.raw_os_error(), Some(libc::EAFNOSUPPORT));
@@ -101,11 +101,11 @@ fn connection() -> Result<(), Failed> {
         let peer = client(&listener);
         let accept = ring.submit(Accept::new(registered.clone()).direct(&table))?;
         let accepted = ring.wait(accept)?.result?;
-        hello(&mut ring, accepted, &mut peer);
+        hello(&mut ring, accepted, peer);
         let peer = client(&listener);
         let accept = ring.submit(Accept::new(Rc::clone(&listener)).direct(&table))?;
         let accepted = ring.wait(accept)?.result?;
-        hello(&mut ring, accepted, &mut peer);
+        hello(&mut ring, accepted, peer);
     }
     drop(registered);
     all_are_back(&mut ring, &table);
@@ -124,13 +124,13 @@ fn connections() -> Result<(), Failed> {
     }
     assert_eq!(table.held(), 3);
     for (file, peer) in held {
-        hello(&mut ring, file, &mut peer);
+        hello(&mut ring, file, peer);
     }
     // Places that were given back are filled again.
     for _ in 0..5 {
         let peer = client(&listener);
         let file = ring.next(&accept)?.ok_or("a connection")??;
-        hello(&mut ring, file, &mut peer);
+        hello(&mut ring, file, peer);
     }
     ring.cancel(&accept)?;
     assert!(ring.next(&accept)?.is_none());
@@ -168,7 +168,7 @@ fn overflow() -> Result<(), Failed> {
     }
     assert!(stops > 0, "the ring of 4 completions never overflowed");
     for (file, peer) in files.into_iter().zip(peers) {
-        hello(&mut ring, file, &mut peer);
+        hello(&mut ring, file, peer);
     }
     all_are_back(&mut ring, &table);
     Ok(())
@@ -233,7 +233,7 @@ fn full() -> Result<(), Failed> {
     let failed = ring.wait(accept)?.result.expect_err("the table is full");
     assert_eq!(failed.raw_os_error(), Some(libc::ENFILE));
     assert_eq!(third.read(&mut [0])?, 0);
-    hello(&mut ring, file, &mut first);
+    hello(&mut ring, file, first);
     all_are_back(&mut ring, &table);
     Ok(())
 }
@@ -247,7 +247,7 @@ fn another_ring() -> Result<(), Failed> {
     let accept = of_another_ring(other.submit(accept));
     let accept = ring.submit(accept)?;
     let file = ring.wait(accept)?.result?;
-    hello(&mut ring, file, &mut peer);
+    hello(&mut ring, file, peer);
     // A listener of one ring, for a table of another.
     let registered = table.insert(&mut ring, &*listener)?;
     let others = self::table(&mut other, 2);
