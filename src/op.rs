@@ -20,7 +20,7 @@
 //! | [`fs`], [`close`] | [`OpenAt`], [`OpenAt2`], [`Close`] |
 //! | [`stat`] | [`Statx`] |
 //! | [`fixed`] | [`ReadFixed`], [`WriteFixed`] |
-//! | [`picked`] | [`ReadPicked`], [`ReadMulti`] |
+//! | [`picked`] | [`ReadMulti`] |
 //! | [`direct`] | [`Direct`], [`InsertFile`] |
 //! | [`net`] | [`Socket`], [`Bind`], [`Listen`], [`Accept`], [`Connect`], [`Shutdown`] |
 //! | [`stream`] | [`Send`], [`SendTo`], [`Recv`], [`RecvPicked`] |
@@ -84,7 +84,7 @@ pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::Nop;
-pub use picked::{ReadMulti, ReadPicked};
+pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
 pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
@@ -188,6 +188,8 @@ pub enum Brings {
     /// A descriptor of this process.
     Fd,
     /// A buffer, by its id in the completion's flags, of the group that is its [`Source`].
+    /// Whatever names one must have given it up, also when it failed: a `READ` with `BUFFER_SELECT`
+    /// need not have (Linux 6.16, 6.17).
     Buffer,
     /// A place in the table of files that is its [`Source`].
     File,

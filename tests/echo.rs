@@ -97,6 +97,16 @@ impl Server {
         assert!(killed.success());
     }
 
+    /// Keeps it from running, until it is sent `-CONT`.
+    fn pause(&self) {
+        self.signal("-STOP");
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|it| it.starts_with('T'));
+        while !stopped(fs::read_to_string(&stat).expect("the server runs")) {
+            thread::yield_now();
+        }
+    }
+
     /// Stops it, and returns what it said.
     fn stop(self, name: &str) -> Report {
         self.signal(name);
@@ -182,6 +192,15 @@ impl Client {
         let stream = server.connect();
         stream.set_nonblocking(true).expect("a socket can be that");
         Self { who, stream, sent: 0, back: 0, goal: 0 }
+    }
+
+    /// Sends `size` bytes, for which there is room.
+    fn send(&mut self, size: usize) {
+        let places = self.sent..self.sent + size;
+        let bytes: Vec<u8> = places.map(|place| byte(self.who, place)).collect();
+        self.stream.write_all(&bytes).expect("a socket takes a little");
+        self.sent += size;
+        self.goal += size;
     }
 
     /// Sends and takes what goes without waiting; returns how many bytes that was.
@@ -276,8 +295,15 @@ fn a_thousand_clients_get_every_byte_back_and_leave_nothing_behind() {
 #[test]
 fn under_load_the_kernel_is_entered_rarely() {
     let Some(server) = Server::start(&[]) else { return };
-    let rounds = 200;
-    load(&server, &vec![64; rounds]);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|who| Client::new(who, &server)).collect();
+    let (rounds, size) = (200, 64);
+    for _ in 0..rounds {
+        // The server finds a request of every client whenever it turns: load, on any machine.
+        server.pause();
+        clients.iter_mut().for_each(|client| client.send(size));
+        server.signal("-CONT");
+        exchange(&mut clients, 0);
+    }
     let report = server.stop("-INT");
     let (enters, requests) = (report.number("enters, "), (rounds * CLIENTS) as u64);
     assert_eq!(report.number("receives"), requests);

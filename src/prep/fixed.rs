@@ -26,7 +26,8 @@ pub fn write_fixed(fd: i32, addr: u64, len: u32, offset: u64, index: u16) -> Sqe
 
 /// `IORING_OP_READ` with `BUFFER_SELECT`: reads up to `len` bytes at `offset` into a buffer of
 /// `group` that the kernel picks; as much as that holds when `len` is 0. Since Linux 5.7, from a
-/// ring of buffers since Linux 5.19.
+/// ring of buffers since Linux 5.19. When it fails at once, Linux 6.16 and 6.17 may name a buffer
+/// that is still on offer: `PBUF_STATUS` tells.
 #[doc(alias = "IOSQE_BUFFER_SELECT")]
 #[inline]
 pub fn read_picked(fd: i32, len: u32, offset: u64, group: u16) -> Sqe {

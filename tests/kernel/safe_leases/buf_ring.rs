@@ -1,12 +1,13 @@
 //! Buffers that the kernel picks.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{PipeReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use annulus::lease::{BufLease, BufRing, RegisterError};
-use annulus::op::{Read, ReadMulti, ReadPicked, Write};
+use annulus::op::{Domain, Kind, Op as _, Read, RecvMulti, RecvPicked, Socket, Write};
 use annulus::sys::opcode::RegisterOp;
 use annulus::{Ring, Setup};
 use libtest_mimic::{Failed, Trial};
@@ -20,7 +21,7 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("picked_buffers_bring_data", &PICKED, bring_data),
         test("picked_buffers_come_back_from_failures", &PICKED, back_from_failures),
-        test("picked_buffers_come_back_from_cancelled_reads", &PICKED, back_from_cancelled),
+        test("picked_buffers_come_back_from_cancelled_receives", &PICKED, back_from_cancelled),
         test("picked_buffers_are_sent_on", &PICKED, sent_on),
         test("picked_buffers_outlive_their_ring", &PICKED, outlive_their_ring),
         test("picked_buffers_are_refused_on_another_ring", &PICKED, another_ring),
@@ -39,33 +40,37 @@ pub fn buffers(ring: &mut Ring, count: u32, size: u32) -> BufRing {
     patient(|| ring.buf_ring(count, size))
 }
 
-/// What one read of `from` brings: a buffer, or `None` at the end.
-pub fn read_one(ring: &mut Ring, from: &PipeReader, buffers: &BufRing) -> Option<BufLease> {
-    try_one(ring, from, buffers).expect("a read")
+pub fn sockets() -> (UnixStream, UnixStream) {
+    UnixStream::pair().expect("two sockets")
 }
 
-pub fn try_one(
+/// What one receive of `from` brings: a buffer, or `None` at the end.
+pub fn receive(ring: &mut Ring, from: &UnixStream, buffers: &BufRing) -> Option<BufLease> {
+    try_receive(ring, from, buffers).expect("a receive")
+}
+
+pub fn try_receive(
     ring: &mut Ring,
-    from: &PipeReader,
+    from: &UnixStream,
     buffers: &BufRing,
 ) -> std::io::Result<Option<BufLease>> {
     let from = from.try_clone().expect("a descriptor");
-    let read = ring.submit(ReadPicked::new(from, buffers)).expect("submit");
-    ring.wait(read).expect("wait").result
+    let receive = ring.submit(RecvPicked::new(from, buffers)).expect("submit");
+    ring.wait(receive).expect("wait").result
 }
 
 /// BR1: every buffer is on offer. Leases them all at once, each a different one, and finds that
 /// there are no more.
 pub fn all_are_back(ring: &mut Ring, buffers: &BufRing) {
     assert_eq!(buffers.leased(), 0, "BR1");
-    let (from, mut to) = pipe();
+    let (from, mut to) = sockets();
     let count = buffers.count();
     to.write_all(&vec![b'.'; (count + 1) * bytes(buffers)]).expect("write");
     let leases: Vec<BufLease> =
-        (0..count).map(|_| read_one(ring, &from, buffers).expect("data")).collect();
+        (0..count).map(|_| receive(ring, &from, buffers).expect("data")).collect();
     let places: BTreeSet<usize> = leases.iter().map(|lease| lease.as_ptr().addr()).collect();
     assert_eq!((places.len(), buffers.leased()), (count, count), "BR1");
-    let none = try_one(ring, &from, buffers).expect_err("BR1: one more than there are");
+    let none = try_receive(ring, &from, buffers).expect_err("BR1: one more than there are");
     assert_eq!(none.raw_os_error(), Some(libc::ENOBUFS));
 }
 
@@ -85,49 +90,48 @@ fn bring_data() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 4, 16);
     assert_eq!((buffers.count(), buffers.buffer_size(), buffers.leased()), (4, 16, 0));
-    let (from, mut to) = pipe();
+    let (from, mut to) = sockets();
     // Long enough to go round the ring of buffers, whose length is 4, many times.
     for lap in 0..1000_u16 {
         to.write_all(&lap.to_le_bytes())?;
-        let mut lease = read_one(&mut ring, &from, &buffers).ok_or("data")?;
+        let mut lease = receive(&mut ring, &from, &buffers).ok_or("data")?;
         assert_eq!(*lease, lap.to_le_bytes());
         lease[0] = 0; // It is ours to write.
         assert_eq!(buffers.leased(), 1);
     }
     to.write_all(&[7; 20])?;
-    let long = read_one(&mut ring, &from, &buffers).ok_or("data")?;
+    let long = receive(&mut ring, &from, &buffers).ok_or("data")?;
     assert_eq!(*long, [7; 16], "no more than a buffer holds");
-    let rest = read_one(&mut ring, &from, &buffers).ok_or("data")?;
+    let rest = receive(&mut ring, &from, &buffers).ok_or("data")?;
     assert_eq!(*rest, [7; 4]);
-    let mut file = tempfile();
-    file.write_all(b"0123456789")?;
-    let read = ring.submit(ReadPicked::new(file, &buffers).at(8))?;
-    assert_eq!(ring.wait(read)?.result?.as_deref(), Some(&b"89"[..]));
     drop((long, rest));
     all_are_back(&mut ring, &buffers);
     Ok(())
 }
 
-/// A new file that no folder names.
-fn tempfile() -> File {
-    let path = std::env::temp_dir().join(format!("annulus-picked-{}", std::process::id()));
-    let mut options = File::options();
-    let file = options.read(true).write(true).create(true).truncate(true).open(&path);
-    std::fs::remove_file(&path).expect("the file is there");
-    file.expect("a file")
+/// A socket that is connected to nothing.
+fn unconnected(ring: &mut Ring) -> OwnedFd {
+    let socket = ring.submit(Socket::new(Domain::V4, Kind::STREAM)).expect("submit");
+    ring.wait(socket).expect("wait").expect("a socket")
 }
 
 fn back_from_failures() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 2, 16);
-    let (_, to) = pipe();
+    let mut socket = unconnected(&mut ring);
     for _ in 0..5 {
-        let read = ring.submit(ReadPicked::new(File::open("/")?, &buffers))?;
-        let failed = ring.wait(read)?.result.expect_err("a folder is not read");
-        assert_eq!(failed.raw_os_error(), Some(libc::EISDIR));
-        let read = ring.submit(ReadPicked::new(to.try_clone()?, &buffers))?;
-        let failed = ring.wait(read)?.result.expect_err("it is for writing");
-        assert_eq!(failed.raw_os_error(), Some(libc::EBADF));
+        let receive = ring.submit(RecvPicked::new(socket, &buffers))?;
+        let failed = ring.wait(receive)?;
+        let error = failed.result.expect_err("it is connected to nothing");
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTCONN));
+        // On a thread of the kernel's, which picks a buffer first.
+        let receive = ring.submit(RecvPicked::new(failed.fd, &buffers).forced())?;
+        let failed = ring.wait(receive)?;
+        let error = failed.result.expect_err("it is connected to nothing");
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTCONN));
+        let many = ring.submit(RecvMulti::new(failed.fd, &buffers))?;
+        assert!(ring.next(&many)?.is_none());
+        socket = ring.wait(many)?.fd;
     }
     all_are_back(&mut ring, &buffers);
     Ok(())
@@ -137,12 +141,16 @@ fn back_from_cancelled() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 2, 16);
     for _ in 0..5 {
-        let (from, _to) = pipe();
-        let read = ring.submit(ReadPicked::new(from, &buffers))?;
+        let (from, _to) = sockets();
+        let receive = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
         ring.submit_all()?;
-        ring.cancel(&read)?;
-        let failed = ring.wait(read)?.result.expect_err("it was cancelled");
+        ring.cancel(&receive)?;
+        let failed = ring.wait(receive)?.result.expect_err("it was cancelled");
         assert_eq!(failed.raw_os_error(), Some(libc::ECANCELED));
+        let receive = ring.submit(RecvPicked::new(from, &buffers).forced())?;
+        ring.submit_all()?;
+        ring.cancel(&receive)?;
+        assert!(ring.wait(receive)?.result.is_err());
     }
     all_are_back(&mut ring, &buffers);
     Ok(())
@@ -151,9 +159,9 @@ fn back_from_cancelled() -> Result<(), Failed> {
 fn sent_on() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 2, 16);
-    let ((from, mut to), (mut end, on)) = (pipe(), pipe());
+    let ((from, mut to), (mut end, on)) = (sockets(), pipe());
     to.write_all(b"pass it on")?;
-    let lease = read_one(&mut ring, &from, &buffers).ok_or("data")?;
+    let lease = receive(&mut ring, &from, &buffers).ok_or("data")?;
     let write = ring.submit(Write::new(on, lease))?;
     assert_eq!(buffers.leased(), 1, "the operation has it");
     let (count, lease) = ring.wait(write)?.ok()?;
@@ -169,15 +177,15 @@ fn sent_on() -> Result<(), Failed> {
 fn outlive_their_ring() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 4, 16);
-    let (from, mut to) = pipe();
+    let (from, mut to) = sockets();
     to.write_all(b"still here")?;
-    let lease = read_one(&mut ring, &from, &buffers).ok_or("data")?;
+    let lease = receive(&mut ring, &from, &buffers).ok_or("data")?;
     // One in an output that nobody took, one in flight.
     to.write_all(b"unread")?;
-    let unread = ring.submit(ReadPicked::new(from.try_clone()?, &buffers))?;
+    let unread = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
     ring.submit_and_wait(1)?;
     ring.reap(|_| ())?;
-    let pending = ring.submit(ReadPicked::new(from, &buffers))?;
+    let pending = ring.submit(RecvPicked::new(from, &buffers))?;
     ring.submit_all()?;
     drop((unread, pending));
     drop(ring);
@@ -191,13 +199,13 @@ fn outlive_their_ring() -> Result<(), Failed> {
 fn another_ring() -> Result<(), Failed> {
     let (mut ring, mut other) = (ring(), safe_ring(Setup::new(4)));
     let buffers = buffers(&mut ring, 2, 16);
-    let (from, mut to) = pipe();
+    let (from, mut to) = sockets();
     to.write_all(b"mine")?;
-    let op = of_another_ring(other.submit(ReadPicked::new(from, &buffers)));
+    let op = of_another_ring(other.submit(RecvPicked::new(from, &buffers)));
     let read = ring.submit(op)?;
     let outcome = ring.wait(read)?;
     assert_eq!(outcome.result?.as_deref(), Some(&b"mine"[..]));
-    of_another_ring(other.submit(ReadMulti::new(outcome.fd, &buffers)));
+    of_another_ring(other.submit(RecvMulti::new(outcome.fd, &buffers)));
     all_are_back(&mut ring, &buffers);
     Ok(())
 }
@@ -205,10 +213,10 @@ fn another_ring() -> Result<(), Failed> {
 fn numbers() -> Result<(), Failed> {
     let mut ring = ring();
     let (small, large) = (buffers(&mut ring, 1, 1), buffers(&mut ring, 8, 32));
-    let (from, mut to) = pipe();
+    let (from, mut to) = sockets();
     to.write_all(b"abcdef")?;
-    let first = read_one(&mut ring, &from, &small).ok_or("data")?;
-    let rest = read_one(&mut ring, &from, &large).ok_or("data")?;
+    let first = receive(&mut ring, &from, &small).ok_or("data")?;
+    let rest = receive(&mut ring, &from, &large).ok_or("data")?;
     assert_eq!((&first[..], &rest[..]), (&b"a"[..], &b"bcdef"[..]));
     assert_eq!((small.group(), large.group()), (0, 1));
     drop(small);
@@ -218,7 +226,7 @@ fn numbers() -> Result<(), Failed> {
         assert_eq!(next.group(), number);
         for _ in 0..usize::from(number) % 8 {
             to.write_all(b"x")?;
-            assert_eq!(read_one(&mut ring, &from, &next).as_deref(), Some(&b"x"[..]));
+            assert_eq!(receive(&mut ring, &from, &next).as_deref(), Some(&b"x"[..]));
         }
         all_are_back(&mut ring, &next);
     }
@@ -232,9 +240,9 @@ fn numbers() -> Result<(), Failed> {
 pub fn leaked() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 4, 4096);
-    let (from, mut to) = pipe();
+    let (from, mut to) = sockets();
     to.write_all(b"data")?;
-    let lease = read_one(&mut ring, &from, &buffers).ok_or("data")?;
+    let lease = receive(&mut ring, &from, &buffers).ok_or("data")?;
     let place = lease.as_ptr().addr();
     drop((lease, buffers));
     let pending = ring.submit(Read::new(from, [0; 1]))?;
@@ -263,10 +271,10 @@ fn no_size() -> Result<(), Failed> {
 pub fn forked_child_drops() {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 4, 16);
-    let (from, mut to) = pipe();
+    let (from, mut to) = sockets();
     to.write_all(b"the parent's").expect("write");
-    let lease = read_one(&mut ring, &from, &buffers).expect("data");
-    let read = ring.submit(ReadPicked::new(from, &buffers)).expect("submit");
+    let lease = receive(&mut ring, &from, &buffers).expect("data");
+    let read = ring.submit(RecvPicked::new(from, &buffers)).expect("submit");
     ring.submit_all().expect("submit");
     let mut shared = Some((ring, buffers, lease));
     in_a_forked_child(|| {

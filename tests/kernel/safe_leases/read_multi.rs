@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 
 use annulus::lease::{BufLease, BufRing};
-use annulus::op::{Ending, ReadMulti, ReadPicked};
+use annulus::op::{Ending, Op as _, ReadMulti, RecvPicked};
 use annulus::sys::opcode::Opcode;
 use annulus::{Next, Ring, Setup, Ticket};
 use libtest_mimic::{Failed, Trial};
 
-use super::buf_ring::{PICKED, all_are_back, buffers, read_one, settle, try_one};
+use super::buf_ring::{PICKED, all_are_back, buffers, receive, settle, sockets, try_receive};
 use super::{Random, pipe, ring};
 use crate::harness::{Need, safe_ring, test};
 
@@ -33,14 +33,14 @@ fn back_from_orphans() -> Result<(), Failed> {
     let buffers = buffers(&mut ring, 4, 16);
     for _ in 0..5 {
         // Given up before it completes, after, and among many.
-        let (from, mut to) = pipe();
-        let read = ring.submit(ReadPicked::new(from.try_clone()?, &buffers))?;
+        let (from, mut to) = sockets();
+        let read = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
         ring.submit_all()?;
         ring.detach(read);
         to.write_all(b"early")?;
         settle(&mut ring);
         to.write_all(b"late")?;
-        let read = ring.submit(ReadPicked::new(from.try_clone()?, &buffers))?;
+        let read = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
         ring.submit_and_wait(1)?;
         ring.reap(|_| ())?;
         ring.detach(read);
@@ -68,11 +68,12 @@ fn end_of_file() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 2, 16);
     for _ in 0..5 {
-        let (from, to) = pipe();
+        let (from, to) = sockets();
         drop(to);
-        assert!(read_one(&mut ring, &from, &buffers).is_none());
-        let read = ring.submit(ReadPicked::new(File::open("/dev/null")?, &buffers))?;
-        assert!(ring.wait(read)?.result?.is_none());
+        assert!(receive(&mut ring, &from, &buffers).is_none());
+        // On a thread of the kernel's, which picks a buffer first.
+        let last = ring.submit(RecvPicked::new(from.try_clone()?, &buffers).forced())?;
+        assert!(ring.wait(last)?.result?.is_none());
         let many = ring.submit(ReadMulti::new(from, &buffers))?;
         assert!(ring.next(&many)?.is_none());
         assert!(matches!(ring.wait(many)?.how, Ending::Eof));
@@ -84,7 +85,7 @@ fn end_of_file() -> Result<(), Failed> {
 fn enobufs() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 2, 2);
-    let (from, mut to) = pipe();
+    let (from, mut to) = sockets();
     to.write_all(b"aabbccdd")?;
     let many = ring.submit(ReadMulti::new(from, &buffers))?;
     let mut held = Vec::new();
@@ -96,7 +97,7 @@ fn enobufs() -> Result<(), Failed> {
     assert!(matches!(ended.how, Ending::NoBuffers));
     assert!(!ended.how.wants_more());
 
-    let failed = try_one(&mut ring, &ended.fd, &buffers).expect_err("all are leased");
+    let failed = try_receive(&mut ring, &ended.fd, &buffers).expect_err("all are leased");
     assert_eq!(failed.raw_os_error(), Some(libc::ENOBUFS));
     held.clear();
     let again = ring.submit(ReadMulti::new(ended.fd, &buffers))?;
@@ -150,7 +151,7 @@ fn overflow() -> Result<(), Failed> {
 fn cancelled() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 2, 16);
-    let (from, mut to) = pipe();
+    let (from, mut to) = sockets();
     let many = ring.submit(ReadMulti::new(from, &buffers))?;
     to.write_all(b"before")?;
     ring.submit_and_wait(1)?;
@@ -161,7 +162,7 @@ fn cancelled() -> Result<(), Failed> {
     let ended = ring.wait(many)?;
     assert!(matches!(ended.how, Ending::Cancelled));
     to.write_all(b"after")?;
-    assert_eq!(read_one(&mut ring, &ended.fd, &buffers).as_deref(), Some(&b"after"[..]));
+    assert_eq!(receive(&mut ring, &ended.fd, &buffers).as_deref(), Some(&b"after"[..]));
     all_are_back(&mut ring, &buffers);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Messages of several buffers, with addresses, and with descriptors.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
@@ -14,6 +15,7 @@ use libtest_mimic::{Failed, Trial};
 
 use super::{V6, begin, cancelled, code, path, pattern, run, set_option, settle, small, tcp};
 use crate::harness::{Need, test};
+use crate::watched::{Panics, Watched, quietly};
 
 /// Receives that wait for all came with this.
 const ALL: [Need; 1] = [Need::Op(Opcode::SOCKET)];
@@ -38,6 +40,7 @@ pub fn tests() -> Vec<Trial> {
         test("no_more_descriptors_are_attached_than_go", &[], too_many),
         test("op3_descriptors_of_a_message_given_up_are_closed", &[], given_up),
         test("op3_descriptors_that_nobody_takes_are_closed", &[], not_taken),
+        test("op3_descriptors_are_closed_when_a_buffer_panics", &[], buffer_panics),
         test("op3_descriptors_of_a_receive_in_parts_all_come", &ALL, in_parts),
         test("descriptors_without_an_envelope_are_refused_and_told", &[], no_envelope),
         test("descriptors_that_were_peeked_at_are_copies", &[], peeked),
@@ -50,6 +53,25 @@ fn passes_no_pidfd() -> Option<String> {
     let (ours, _theirs) = UnixStream::pair().ok()?;
     let refused = set_option(&ours, SO_PASSPIDFD, 1).is_err();
     refused.then(|| "needs Linux 6.5: SO_PASSPIDFD".to_owned())
+}
+
+fn buffer_panics() -> Result<(), Failed> {
+    let mut ring = small();
+    let (ours, theirs) = UnixStream::pair()?;
+    let (mut reader, writer) = pipe()?;
+    let mut envelope = Envelope::new();
+    assert!(envelope.attach(writer).is_ok());
+    let sent = run(&mut ring, SendMsg::new(ours, ["a writer"]).with(envelope));
+    assert_eq!(sent.result?, 8); // Ours is dropped: the message has the last one.
+    drop(sent.buf);
+    let drops = Rc::new(Cell::new(0));
+    let recv = RecvMsg::new(theirs, [Watched::new(&drops, Panics::InFilled)]);
+    let ticket = ring.submit(recv.with(Envelope::new())).map_err(|r| r.why)?;
+    assert!(quietly(|| ring.wait(ticket).is_ok()).is_err());
+    assert_eq!(drops.get(), 1);
+    // Nobody can write any more, or this would wait for ever.
+    assert_eq!(reader.read(&mut [0; 1])?, 0);
+    Ok(())
 }
 
 fn several() -> Result<(), Failed> {
