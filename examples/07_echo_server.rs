@@ -169,8 +169,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let (stats, receives) = (server.ring.raw().stats(), server.counts.receives);
     if wants_stats {
         writeln!(page, "{}", support::stats_line(stats, receives, cpu))?;
-        let thousandths = stats.enters * 1000 / receives.max(1);
-        writeln!(page, "{}.{:03} enters per receive", thousandths / 1000, thousandths % 1000)?;
+        writeln!(page, "{}", serving::enters_per_receive(stats.enters, receives))?;
     }
     server.ring.shutdown(Duration::from_secs(1)).map_err(failed("an untidy end"))
 }
@@ -396,16 +395,18 @@ impl Server {
             return Ok(());
         };
         let Ok(ended) = self.ring.try_take(ticket) else { return Ok(()) };
+        self.counts.ran_out += u64::from(matches!(ended.how, Ending::NoBuffers));
+        let has_enough = connection.queue.len() >= QUEUE / 2;
         match ended.how {
-            Ending::Stopped => return self.receive(number),
+            Ending::Eof => {}
+            Ending::Stopped | Ending::Cancelled | Ending::NoBuffers if has_enough => {
+                connection.reading = Reading::Held;
+            }
+            Ending::Stopped | Ending::Cancelled => return self.receive(number),
             Ending::NoBuffers => {
-                self.counts.ran_out += 1;
                 connection.reading = Reading::Starved;
                 self.starved.push_back(number);
             }
-            Ending::Cancelled if connection.queue.len() < QUEUE / 2 => return self.receive(number),
-            Ending::Cancelled => connection.reading = Reading::Held,
-            Ending::Eof => {}
             _ => connection.give_up(),
         }
         drop(ended.fd);
@@ -493,7 +494,7 @@ impl Connection {
     }
 
     fn is_over(&self) -> bool {
-        let is_reading = !matches!(self.reading, Reading::Over);
-        !is_reading && self.sending.is_none() && self.queue.is_empty()
+        let is_read = matches!(self.reading, Reading::Over);
+        is_read && self.sending.is_none() && self.queue.is_empty()
     }
 }

@@ -101,6 +101,12 @@ impl fmt::Display for Counts {
     }
 }
 
+/// What `--stats` prints of a server.
+pub fn enters_per_receive(enters: u64, receives: u64) -> String {
+    let thousandths = enters * 1000 / receives.max(1);
+    format!("{}.{:03} enters per receive", thousandths / 1000, thousandths % 1000)
+}
+
 /// Things by number. A number is given out again once its thing is gone.
 #[derive(Debug)]
 pub struct Table<T> {

@@ -7,6 +7,7 @@ use std::io::{Write as _, pipe};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use annulus::buf::{IoBufMut, RegionMut};
@@ -352,14 +353,18 @@ fn word_after_close() {
     other.metadata().expect("it is open still");
 }
 
-extern "C" fn ignore(_: libc::c_int) {}
+static RAINED: AtomicU32 = AtomicU32::new(0);
 
-/// A timer fires every 200 µs while pipes are read and written.
+extern "C" fn count(_: libc::c_int) {
+    RAINED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A timer fires every few milliseconds while pipes are read and written, until it did 50 times.
 fn rain() {
-    // SAFETY: the handler does nothing, because its body is empty.
-    let old = unsafe { libc::signal(libc::SIGALRM, ignore as *const () as libc::sighandler_t) };
+    // SAFETY: the handler only counts, because an atomic is all that it touches.
+    let old = unsafe { libc::signal(libc::SIGALRM, count as *const () as libc::sighandler_t) };
     assert_ne!(old, libc::SIG_ERR);
-    let every = libc::timeval { tv_sec: 0, tv_usec: 200 };
+    let every = libc::timeval { tv_sec: 0, tv_usec: 3000 };
     let timer = libc::itimerval { it_interval: every, it_value: every };
     // SAFETY: one live timer, which the kernel copies, because `setitimer(2)` says so.
     let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
@@ -367,7 +372,9 @@ fn rain() {
     let mut ring = small();
     let (reader, writer) = pipe().expect("a pipe");
     let (reader, writer) = (Rc::new(reader), Rc::new(writer));
-    for round in 0..2000_u32 {
+    let mut round = 0_u32;
+    while RAINED.load(Ordering::Relaxed) < 50 {
+        round += 1;
         let word = round.to_le_bytes();
         let read = ring.submit(Read::new(Rc::clone(&reader), [0; 4])).map_err(|r| r.why);
         let read = read.expect("room");
