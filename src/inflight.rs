@@ -94,7 +94,6 @@ struct Slot<U> {
 pub(crate) struct Slab<U> {
     slots: Box<[Slot<U>]>,
     payloads: Payloads,
-    /// The first free slot.
     free: u32,
     in_flight: u32,
     stale: u64,

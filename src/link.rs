@@ -178,7 +178,7 @@ impl<O: Op> StepExt for O {}
 
 /// The claim to the output of a [`Within`].
 #[derive(Debug)]
-#[must_use = "redeem it with `wait_chain` or `wait_timed`"]
+#[must_use = "redeem it with its chain, by `wait_chain`"]
 pub struct TimedTicket<O> {
     op: Ticket<O>,
     clock: Ticket<Clock>,

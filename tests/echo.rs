@@ -61,7 +61,7 @@ impl Server {
             let stderr = String::from_utf8_lossy(&output.stderr);
             let is_known = ["need Linux 6.0", "there is no ring"];
             assert!(is_known.iter().any(|reason| stderr.contains(reason)), "{line}{stderr}");
-            eprintln!("skipped: {}", stderr.trim_end());
+            skip(&stderr);
             return None;
         };
         let address = address.parse().expect("an address");
@@ -150,6 +150,11 @@ impl Report {
         let number = before.trim_end().rsplit(' ').next().and_then(|word| word.parse().ok());
         number.unwrap_or_else(|| panic!("no number before {words}: {page}"))
     }
+}
+
+/// Says why a test is skipped, where it is seen: the output of a test that passes is not.
+fn skip(stderr: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {}", stderr.trim_end());
 }
 
 /// The program, which cargo puts beside the folder of this one.
@@ -481,7 +486,7 @@ fn what_it_cannot_do_it_says_in_one_line() {
         let output = Command::new(program()).args(arguments).output().expect("it starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
         if stderr.contains("need Linux 6.0") || stderr.contains("there is no ring") {
-            eprintln!("skipped: {}", stderr.trim_end());
+            skip(&stderr);
             return;
         }
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");

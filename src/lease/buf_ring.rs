@@ -112,8 +112,8 @@ impl<U: Default> Ring<U> {
             }
             known
         });
-        // No number twice: under an old number Linux 6.1 goes on in the new ring where it was in the
-        // old one, and picks what nobody offers (BR1). Linux 6.12 begins anew.
+        // No number twice: under an old number Linux 6.1 goes on in the new ring where it was in
+        // the old one, and picks what nobody offers (BR1). Linux 6.12 begins anew.
         let reason = "a ring makes at most 65536 rings of buffers in its life";
         let id = u16::try_from(self.fixed.groups).map_err(|_| RegisterError::Invalid { reason })?;
         let (base, mark) = (self.raw.base(), Rc::clone(&self.mark));

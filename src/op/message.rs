@@ -115,8 +115,7 @@ pub trait Cover: sealed::Sealed {
     #[doc(hidden)]
     fn incoming(&mut self, table: &[IoVec]) -> u64;
 
-    /// The kernel is done with a message that came in: takes what must not be lost, before any code
-    /// of the caller's runs.
+    /// A message came in: takes what must not be lost, before any code of the caller's runs.
     #[doc(hidden)]
     fn arrived(&mut self) {}
 
