@@ -16,8 +16,8 @@
 //! next: all of them are decided when the chain is submitted. The kernel keeps no order between
 //! operations that are not in one chain, nor between the completions of those that are.
 //!
-//! A step that the kernel refuses without running it (a descriptor opened for something else) breaks a
-//! chain on Linux 5.10 from its very start, hard ties and earlier steps included.
+//! A step that the kernel refuses without running it (a descriptor opened for something else)
+//! breaks a chain on Linux 5.10 from its very start, hard ties and earlier steps included.
 //!
 //! Links hold within one submission only, so all entries of a chain are set aside at once; when the
 //! room is not there, or an operation panics while it is asked for its entry, nothing is submitted.
