@@ -10,6 +10,9 @@
 //! Leaves to others: registered files, buffers and the rest, which own what they register.
 #![allow(unsafe_code, reason = "hands arguments to the kernel")]
 
+pub(crate) mod call;
+pub mod region;
+
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -19,6 +22,8 @@ use annulus_sys::errno::Errno;
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::rings::Base;
 use annulus_sys::syscall::{RingFd, RingRef};
+
+pub use region::{WaitRegion, WaitSlot, Whose};
 
 /// Lets the kernel choose the index.
 const ANY_INDEX: u32 = u32::MAX;
