@@ -51,6 +51,7 @@ pub mod msg;
 pub mod multi;
 pub mod net;
 pub mod nop;
+pub mod personal;
 pub mod picked;
 pub mod poll;
 pub mod stat;
@@ -69,6 +70,7 @@ use annulus_sys::flags::{CqeFlags, SqeFlags};
 
 use crate::event::result_of;
 use crate::lease::{Brought, BufLease, FixedFile, Source};
+use crate::register::Personality;
 
 pub use addr::{Address, Destination};
 pub use cancel::{Cancel, CancelFd, CancelOutcome, UpdateOutcome};
@@ -84,6 +86,7 @@ pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::Nop;
+pub use personal::Personal;
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
@@ -166,6 +169,11 @@ pub unsafe trait Op: Sized {
     /// other (both ends of a FIFO being opened) were seen to wait for ever while threads were idle.
     fn forced(self) -> Forced<Self> {
         Forced(self)
+    }
+
+    /// The same, with the credentials that are registered as `who` instead of this thread's.
+    fn as_personality(self, who: Personality) -> Personal<Self> {
+        Personal::new(self, who)
     }
 }
 

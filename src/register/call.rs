@@ -81,6 +81,12 @@ impl Call {
     }
 }
 
+/// How many `items` there are, as the kernel counts.
+pub(super) fn count_of<T>(items: &[T]) -> Result<u32, RegisterError> {
+    let reason = "the kernel counts to 2^32";
+    u32::try_from(items.len()).map_err(|_| RegisterError::Invalid { reason })
+}
+
 impl RegisterError {
     /// The same error, but for `errno`, if the kernel said just that.
     pub(crate) fn unless(self, errno: i32, instead: Self) -> Self {

@@ -6,10 +6,31 @@
 
 use libtest_mimic::Trial;
 
+#[path = "registrations/buffers.rs"]
+mod buffers;
+#[path = "registrations/busy.rs"]
+mod busy;
+#[path = "registrations/cancel.rs"]
+mod cancel;
+#[path = "registrations/files.rs"]
+mod files;
+#[path = "registrations/people.rs"]
+mod people;
 #[path = "registrations/region.rs"]
 mod region;
+#[path = "registrations/workers.rs"]
+mod workers;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    [region::tests()].into_iter().flatten().collect()
+    let topics = [
+        buffers::tests(),
+        busy::tests(),
+        cancel::tests(),
+        files::tests(),
+        people::tests(),
+        region::tests(),
+        workers::tests(),
+    ];
+    topics.into_iter().flatten().collect()
 }
