@@ -172,7 +172,7 @@ pub unsafe trait Op: Sized {
     }
 
     /// The same, with the credentials that are registered as `who` instead of this thread's.
-    fn as_personality(self, who: Personality) -> Personal<Self> {
+    fn on_behalf_of(self, who: Personality) -> Personal<Self> {
         Personal::new(self, who)
     }
 }

@@ -1,4 +1,4 @@
-//! Operations with the credentials of somebody else: made by [`Op::as_personality`].
+//! Operations with the credentials of somebody else: made by [`Op::on_behalf_of`].
 //!
 //! ```text
 //!   Personal { op, who } ── prep ──► the entry of op, with `personality` set

@@ -15,11 +15,13 @@
 use std::ptr;
 
 use annulus_sys::errno::Errno;
+use annulus_sys::kernel::Kernel;
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::rings::Base;
+use annulus_sys::syscall::RingRef;
 
-use super::{Asked, knows};
-use crate::lease::RegisterError;
+use super::{Asked, answers, knows};
+pub use crate::lease::RegisterError;
 
 /// A register call, with what `io_uring_register(2)` calls `nr_args`.
 #[derive(Debug, Clone, Copy)]
@@ -61,12 +63,40 @@ impl Call {
         unsafe { self.make::<u8>(base, ptr::null_mut()) }
     }
 
+    /// Makes the call for this task, with no ring named.
+    ///
+    /// # Safety
+    ///
+    /// As for [`make`](Self::make).
+    pub(crate) unsafe fn make_for_task<T>(self, arg: *mut T) -> Result<u32, RegisterError> {
+        let kernel = &Kernel::LINUX;
+        // SAFETY: as promised to `make_for_task`.
+        let answer = unsafe { kernel.register(RingRef::NONE, self.op, arg.cast(), self.count) };
+        answer.map_err(|errno| {
+            let known = || answers(kernel, RingRef::NONE, self.op, self.count);
+            match errno.raw() {
+                libc::EINVAL | libc::EBADF if !known() => self.unsupported(),
+                _ => self.name(errno),
+            }
+        })
+    }
+
     fn explain(self, base: &Base, errno: Errno) -> RegisterError {
+        match errno.raw() {
+            libc::EINVAL | libc::EOPNOTSUPP if !self.is_known(base) => self.unsupported(),
+            _ => self.name(errno),
+        }
+    }
+
+    fn unsupported(self) -> RegisterError {
+        let what = self.op.name().unwrap_or("this call");
+        RegisterError::Unsupported { what, since: self.op.since().unwrap_or("7.3") }
+    }
+
+    /// What `errno` says, of a kernel that has the call.
+    fn name(self, errno: Errno) -> RegisterError {
         let name = self.op.name().unwrap_or("this call");
         match errno.raw() {
-            libc::EINVAL | libc::EOPNOTSUPP if !self.is_known(base) => {
-                RegisterError::Unsupported { what: name, since: self.op.since().unwrap_or("7.3") }
-            }
             libc::EINVAL => RegisterError::Invalid { reason: self.wrong },
             libc::EACCES => RegisterError::Restricted { call: name },
             libc::EEXIST => RegisterError::NotHere,
@@ -94,5 +124,31 @@ impl RegisterError {
             Self::Other(said) if said.is(errno) => instead,
             error => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_has_its_cause() {
+        let call = Call::new(RegisterOp::PERSONALITY, 0, "it is wrong");
+        let said = |number| call.name(Errno::new(number)).to_string();
+        assert_eq!(said(libc::EINVAL), "no kernel can: it is wrong");
+        assert!(said(libc::EACCES).starts_with("PERSONALITY is not allowed"));
+        assert!(said(libc::EEXIST).starts_with("the ring belongs to another thread"));
+        assert!(said(libc::EBADFD).starts_with("the ring is enabled already"));
+        assert_eq!(call.name(Errno::new(libc::EIO)), RegisterError::Other(Errno::new(libc::EIO)));
+        assert_eq!(call.unsupported().to_string(), "PERSONALITY needs Linux 5.6");
+    }
+
+    #[test]
+    fn one_number_is_named_and_the_others_stay() {
+        let busy = RegisterError::Other(Errno::new(libc::EBUSY));
+        let taken = RegisterError::Taken { what: "table" };
+        assert_eq!(busy.unless(libc::EBUSY, taken), taken);
+        assert_eq!(busy.unless(libc::ENXIO, taken), busy);
+        assert_eq!(RegisterError::NotHere.unless(libc::EBUSY, taken), RegisterError::NotHere);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   as user A: register_personality ─► Personality 1 ──┐
-//!   as user B: OpenAt.as_personality(who) ─────────────┴─► the kernel opens it as A
+//!   as user B: OpenAt.on_behalf_of(who) ─────────────┴─► the kernel opens it as A
 //! ```
 //!
 //! A request runs with the credentials of who submits it, unless its entry names others: user and
@@ -31,7 +31,7 @@ use crate::ring::Ring;
 ///
 /// let mut ring = Setup::new(4).build()?;
 /// let myself = ring.register_personality()?;
-/// let nop = ring.submit(Nop.as_personality(myself))?;
+/// let nop = ring.submit(Nop.on_behalf_of(myself))?;
 /// ring.wait(nop)?;
 /// ring.raw().unregister_personality(myself)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -91,7 +91,7 @@ impl RawRing {
 
 impl<U: Default> Ring<U> {
     /// Keeps the credentials that this thread has now, for operations
-    /// [as that personality](crate::op::Op::as_personality). Since Linux 5.6.
+    /// [as that personality](crate::op::Op::on_behalf_of). Since Linux 5.6.
     ///
     /// # Errors
     ///

@@ -14,12 +14,26 @@ mod busy;
 mod cancel;
 #[path = "registrations/files.rs"]
 mod files;
+#[path = "registrations/filter.rs"]
+mod filter;
+#[path = "registrations/groups.rs"]
+mod groups;
+#[path = "registrations/message.rs"]
+mod message;
+#[path = "registrations/owner.rs"]
+mod owner;
 #[path = "registrations/people.rs"]
 mod people;
+#[path = "registrations/query.rs"]
+mod query;
 #[path = "registrations/region.rs"]
 mod region;
+#[path = "registrations/restrict.rs"]
+mod restrict;
 #[path = "registrations/workers.rs"]
 mod workers;
+#[path = "registrations/zcrx.rs"]
+mod zcrx;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -28,9 +42,16 @@ pub fn tests() -> Vec<Trial> {
         busy::tests(),
         cancel::tests(),
         files::tests(),
+        filter::tests(),
+        groups::tests(),
+        message::tests(),
+        owner::tests(),
         people::tests(),
+        query::tests(),
         region::tests(),
+        restrict::tests(),
         workers::tests(),
+        zcrx::tests(),
     ];
     topics.into_iter().flatten().collect()
 }

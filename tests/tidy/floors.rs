@@ -53,7 +53,7 @@ const FLOORS: &[Floor] = &[
     floor("F0", "sys", &["index", "errno", "abi*", "flags*", "opcode"]).values_only(),
     floor("F1", "sys", &["syscall", "map", "kernel"]),
     floor("F2", "sys", &["shared"]),
-    floor("F3", "sys", &["sq", "reservation", "cq", "buf_ring"]),
+    floor("F3", "sys", &["sq", "reservation", "cq", "buf_ring", "refill"]),
     floor("F3+", "sys", &["layout", "rings", "groups"]),
     floor("sim", "src", &["sim", "sim/*"]),
     floor("F4", "src", &["prep", "prep/*"]).values_only(),

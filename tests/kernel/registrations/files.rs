@@ -136,8 +136,11 @@ fn insert(ring: &mut RawRing, file: &PipeReader) -> i32 {
     push(ring, Sqe { opcode: Opcode::FILES_UPDATE, fd: -1, off, addr, len: 1, ..Sqe::ZERO });
     ring.submit_and_wait(1).expect("submit");
     let result = ring.pop().expect("its completion").res;
+    if result < 0 {
+        return result;
+    }
     // SAFETY: leaked, and the kernel is done with it, because its completion came.
-    if result < 0 { result } else { unsafe { std::ptr::from_mut(number).read_volatile() } }
+    unsafe { std::ptr::from_mut(number).read_volatile() }
 }
 
 fn range() -> Result<(), Failed> {
