@@ -20,7 +20,7 @@
 //! | 3 | `UNREGISTER_FILES` | 5.1 | [`RawRing::unregister_files`](crate::RawRing::unregister_files) | `a_registered_file_is_read_when_its_descriptor_is_closed` |
 //! | 4 | `EVENTFD` | 5.2 | [`RawRing::register_eventfd`](crate::RawRing::register_eventfd) | `completions_signal_the_eventfd` |
 //! | 5 | `UNREGISTER_EVENTFD` | 5.2 | [`RawRing::unregister_eventfd`](crate::RawRing::unregister_eventfd) | `one_eventfd_a_ring` |
-//! | 6 | `FILES_UPDATE` | 5.5 | [`RawRing::update_files`](crate::RawRing::update_files) | `places_of_files_are_changed_emptied_and_kept` |
+//! | 6 | `FILES_UPDATE` | 5.5 | [`RawRing::update_files`](crate::RawRing::update_files) | `places_of_files_are_changed_and_emptied` |
 //! | 7 | `EVENTFD_ASYNC` | 5.6 | [`RawRing::register_eventfd_async`](crate::RawRing::register_eventfd_async) | `only_a_workers_completions_signal_the_async_eventfd` |
 //! | 8 | `PROBE` | 5.6 | [`Capabilities::detect`](crate::Capabilities::detect) | `operations_are_known_or_not_as_said` |
 //! | 9 | `PERSONALITY` | 5.6 | [`RawRing::register_personality`](crate::RawRing::register_personality) | `a_request_as_nobody_opens_no_file_of_roots` |

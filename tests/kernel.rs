@@ -66,6 +66,7 @@ fn main() {
             denied::PARTS,
             notify::PARTS,
             processes::PARTS,
+            registrations::PARTS,
             safe_end::PARTS,
             safe_leases::PARTS,
             safe_sender::PARTS,

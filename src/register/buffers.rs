@@ -9,7 +9,8 @@
 //! The kernel holds pages, not addresses; what it does to them, requests tell it, whose memory is
 //! their pusher's to vouch for (OP1). So nothing here ends the use of a buffer: a buffer that is
 //! taken out stays pinned until the last request that uses it has completed. With a tag, a
-//! completion then says so, whose `user_data` is the tag and whose result is 0.
+//! completion then says so, whose `user_data` is the tag and whose result is 0. Before Linux 6.13
+//! only an update takes a buffer out in this sense, and not the end of the whole table.
 //!
 //! | call | since |
 //! |---|---|

@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | [`CancelNow::word`] | `user_data` | Linux 6.0 |
 //! | [`CancelNow::fd`], [`CancelNow::fixed`] | file | Linux 6.0 |
-//! | [`CancelNow::any`] | nothing | Linux 6.0 |
+//! | [`CancelNow::any`] | nothing: all of them | Linux 6.0 |
 //! | [`CancelNow::opcode`] | what it does | Linux 6.6 |
 //!
 //! Leaves to others: cancelling by an entry ([`Cancel`](crate::op::Cancel)).
@@ -100,10 +100,10 @@ impl<'f> CancelNow<'f> {
         Self { reg: SyncCancelReg { opcode, ..new.reg }, ..new }
     }
 
-    /// The first that is found at all.
+    /// All that there are.
     #[doc(alias = "IORING_ASYNC_CANCEL_ANY")]
     pub const fn any() -> Self {
-        Self::new(CancelFlags::ANY)
+        Self::new(CancelFlags::ANY.union(CancelFlags::ALL))
     }
 
     /// Not only the first: all that are found so.

@@ -8,7 +8,8 @@
 //!
 //! The kernel holds the files themselves, so their descriptors may be closed. A file that is taken
 //! out stays open until the last request that uses it has completed; with a tag, a completion then
-//! says so, whose `user_data` is the tag and whose result is 0.
+//! says so, whose `user_data` is the tag and whose result is 0. Before Linux 6.13 only an update
+//! takes a file out in this sense, and not the end of the whole table.
 //!
 //! | call | since |
 //! |---|---|

@@ -101,8 +101,11 @@ impl RawRing {
         let missing = RegisterError::Missing { what: "group of that number" };
         let call = Call::new(RegisterOp::PBUF_STATUS, 1, "the group has no ring");
         // SAFETY: a live `struct io_uring_buf_status`, which the kernel writes, because it says so.
-        unsafe { call.make(self.base(), &raw mut status) }
-            .map_err(|error| error.unless(libc::ENOENT, missing))?;
+        unsafe { call.make(self.base(), &raw mut status) }.map_err(|error| match error {
+            // A kernel may keep a list for the number, without a ring.
+            RegisterError::Invalid { .. } => missing,
+            error => error.unless(libc::ENOENT, missing),
+        })?;
         let [a, b, ..] = status.head.to_le_bytes();
         Ok(u16::from_le_bytes([a, b]))
     }

@@ -6,6 +6,8 @@
 
 use libtest_mimic::Trial;
 
+use crate::harness::Part;
+
 #[path = "registrations/buffers.rs"]
 mod buffers;
 #[path = "registrations/busy.rs"]
@@ -34,6 +36,9 @@ mod restrict;
 mod workers;
 #[path = "registrations/zcrx.rs"]
 mod zcrx;
+
+/// Parts that play in a child process.
+pub const PARTS: &[Part] = workers::PARTS;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {

@@ -16,6 +16,8 @@ use libtest_mimic::{Failed, Trial};
 use crate::harness::{Need, drain, here, push, ring, test};
 
 const TAGS: [Need; 1] = [Need::Register(RegisterOp::BUFFERS2)];
+/// From 6.13 on each buffer is counted by itself.
+const NODES: [Need; 1] = [Need::Register(RegisterOp::MEM_REGION)];
 const SPARSE: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)]; // Both came with 5.19.
 const CLONE: [Need; 1] = [Need::Register(RegisterOp::CLONE_BUFFERS)];
 const RANGES: [Need; 2] = [CLONE[0], Need::Other(clones_no_range)];
@@ -27,6 +29,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_registered_buffer_is_read_into_by_number", &[], read),
         test("buffers_are_put_into_an_empty_table_and_changed", &SPARSE, change),
         test("a_tag_comes_when_its_buffer_is_let_go_of", &TAGS, tags),
+        test("tags_come_when_the_table_of_buffers_is_let_go_of", &NODES, end_of_all),
         test("buffers_are_shared_with_another_ring", &CLONE, share),
         test("a_ring_without_descriptor_shares_its_buffers", &NAMELESS, share_nameless),
         test("some_buffers_are_shared_in_place_of_others", &RANGES, share_some),
@@ -140,14 +143,29 @@ fn tags() -> Result<(), Failed> {
     ring.wait(1)?;
     let first: Vec<_> = drain(&mut ring).iter().map(|cqe| (cqe.user_data, cqe.res)).collect();
     assert_eq!(first, [(21, 0)]);
-    ring.unregister_buffers()?;
+    assert_eq!(update(&mut ring, 0, &[NONE, NONE], None)?, 2);
+    assert_eq!(words(&mut ring, 2), [22, 23]);
+    Ok(())
+}
+
+/// The words of the next `count` completions, sorted.
+fn words(ring: &mut RawRing, count: usize) -> Vec<u64> {
     let mut words = Vec::new();
-    while words.len() < 2 {
-        ring.wait(1)?;
-        words.extend(drain(&mut ring).iter().map(|cqe| cqe.user_data));
+    while words.len() < count {
+        ring.wait(1).expect("a wait");
+        words.extend(drain(ring).iter().map(|cqe| cqe.user_data));
     }
     words.sort_unstable();
-    assert_eq!(words, [22, 23]);
+    words
+}
+
+fn end_of_all() -> Result<(), Failed> {
+    let mut ring = ring(Setup::plain(4));
+    let iovecs = [iovec(buffer()), iovec(buffer())];
+    // SAFETY: buffers that live for ever, because they are leaked (OP1).
+    unsafe { ring.register_buffers_tagged(&iovecs, &[4, 5]) }?;
+    ring.unregister_buffers()?;
+    assert_eq!(words(&mut ring, 2), [4, 5]);
     Ok(())
 }
 

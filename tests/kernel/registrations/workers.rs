@@ -13,14 +13,16 @@ use annulus::sys::opcode::RegisterOp;
 use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, nop, push, ring, test};
+use crate::harness::{Need, Part, child_succeeds, nop, push, ring, test};
 
 const CPUS: [Need; 1] = [Need::Register(RegisterOp::IOWQ_AFF)];
 const LIMITS: [Need; 1] = [Need::Register(RegisterOp::IOWQ_MAX_WORKERS)];
 
+pub const PARTS: &[Part] = &[("workers", where_told)];
+
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("a_worker_runs_where_it_is_told_to", &CPUS, where_told),
+        test("a_worker_runs_where_it_is_told_to", &CPUS, || child_succeeds("workers")),
         test("wrong_processors_for_workers_are_refused_in_words", &CPUS, wrong_cpus),
         test("the_limits_of_workers_are_what_was_set", &LIMITS, limits),
         test("a_wrong_limit_of_workers_is_refused_in_words", &LIMITS, wrong_limit),
@@ -33,18 +35,14 @@ fn alone<T: Send + 'static>(body: impl FnOnce(RawRing) -> T + Send + 'static) ->
     thread.join().expect("no panic")
 }
 
-/// What `/proc` says under `key` of each worker of this thread.
+/// What `/proc` says under `key` of each worker of this process.
 fn of_workers(key: &str) -> BTreeSet<String> {
-    // The link names the number of this thread.
-    let link = fs::read_link("/proc/thread-self").expect("/proc is mounted");
-    let tid = link.file_name().expect("a number").to_str().expect("digits").to_owned();
-    let name = format!("Name:\tiou-wrk-{tid}");
     let mut found = BTreeSet::new();
     for task in fs::read_dir("/proc/self/task").expect("/proc is mounted") {
         let status = task.expect("an entry").path().join("status");
         // A thread may end meanwhile.
         let Ok(status) = fs::read_to_string(status) else { continue };
-        if status.lines().any(|line| line == name) {
+        if status.lines().any(|line| line.starts_with("Name:\tiou-wrk-")) {
             let value = status.lines().find_map(|line| line.strip_prefix(key));
             found.insert(value.expect("the key").trim_matches([':', '\t']).to_owned());
         }
@@ -67,18 +65,15 @@ fn make_a_worker(ring: &mut RawRing) {
     assert_eq!(ring.pop().map(|cqe| cqe.res), Some(0));
 }
 
-fn where_told() -> Result<(), Failed> {
+/// In a process of its own, whose workers are all of one thread.
+fn where_told() {
     let cpu = first_cpu();
-    let (bound, free) = alone(move |mut ring| {
-        ring.set_worker_cpus([cpu]).expect("a processor");
-        make_a_worker(&mut ring);
-        let bound = of_workers("Cpus_allowed_list");
-        ring.reset_worker_cpus().expect("back");
-        (bound, of_workers("Cpus_allowed_list").len())
-    });
-    assert_eq!(bound, BTreeSet::from([cpu.to_string()]));
-    assert_eq!(free, 1, "there is still a worker");
-    Ok(())
+    let mut ring = ring(Setup::plain(4));
+    ring.set_worker_cpus([cpu]).expect("a processor");
+    make_a_worker(&mut ring);
+    assert_eq!(of_workers("Cpus_allowed_list"), BTreeSet::from([cpu.to_string()]));
+    ring.reset_worker_cpus().expect("back");
+    assert_eq!(of_workers("Cpus_allowed_list").len(), 1, "there is still a worker");
 }
 
 fn wrong_cpus() -> Result<(), Failed> {

@@ -64,10 +64,10 @@ fn no_card() -> Result<(), Failed> {
 fn small_completions() -> Result<(), Failed> {
     let error = queue(&mut ring(Setup::plain(4).with(DEFERRING)), 64);
     let invalid = matches!(error, RegisterError::Invalid { .. });
-    // Kernels differ in what they look at first.
-    let first =
-        matches!(error, RegisterError::Unsupported { .. } | RegisterError::Privilege { .. });
-    assert!(invalid || first && !is_root() || error.to_string().contains("6.15"), "{error}");
+    // Kernels differ in what they look at first, and may be built without it.
+    let privilege = matches!(error, RegisterError::Privilege { .. }) && !is_root();
+    let unsupported = matches!(error, RegisterError::Unsupported { .. });
+    assert!(invalid || privilege || unsupported, "{error}");
     Ok(())
 }
 
