@@ -27,9 +27,11 @@ use std::ops::Range;
 use annulus_sys::abi_register::{CloneBuffers, RsrcRegister, RsrcUpdate2};
 use annulus_sys::flags_register::{CloneBuffersFlags, RsrcRegisterFlags};
 use annulus_sys::opcode::RegisterOp;
+use annulus_sys::rings::Base;
 
 use super::call::{Call, count_of};
 use super::files::check_tags;
+use crate::disabled::DisabledRing;
 use crate::lease::RegisterError;
 use crate::raw::RawRing;
 
@@ -83,12 +85,8 @@ impl RawRing {
         &mut self,
         buffers: &[libc::iovec],
     ) -> Result<(), RegisterError> {
-        let call = Call::new(RegisterOp::BUFFERS, count_of(buffers)?, BUFFER);
-        let arg = buffers.as_ptr().cast_mut();
-        // SAFETY: so many live iovecs, which the kernel copies; their memory is as promised to
-        // `register_buffers`.
-        let made = unsafe { call.make(self.base(), arg) };
-        made.map(drop).map_err(|error| explain(error, buffers))
+        // SAFETY: as promised to `register_buffers`.
+        unsafe { table(self.base(), buffers) }
     }
 
     /// Makes a table of `buffers` with a tag each. When a buffer with a tag other than 0 is out of
@@ -247,6 +245,38 @@ impl RawRing {
                 .unless(libc::EOVERFLOW, RegisterError::Invalid { reason })
         })
     }
+}
+
+impl DisabledRing {
+    /// Makes a table of `buffers`, as [`RawRing::register_buffers`] does: before the ring is
+    /// restricted, and enabled. For the raw face: a [`Ring`](crate::Ring) has its buffers by
+    /// [`fixed_pool`](crate::Ring::fixed_pool), of which there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawRing::register_buffers`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`RawRing::register_buffers`].
+    pub unsafe fn register_buffers(
+        &mut self,
+        buffers: &[libc::iovec],
+    ) -> Result<(), RegisterError> {
+        // SAFETY: as promised to `register_buffers`.
+        unsafe { table(self.rings().base(), buffers) }
+    }
+}
+
+/// # Safety
+///
+/// As for [`RawRing::register_buffers`].
+unsafe fn table(base: &Base, buffers: &[libc::iovec]) -> Result<(), RegisterError> {
+    let call = Call::new(RegisterOp::BUFFERS, count_of(buffers)?, BUFFER);
+    let arg = buffers.as_ptr().cast_mut();
+    // SAFETY: so many live iovecs, which the kernel copies; their memory is as promised to `table`.
+    let made = unsafe { call.make(base, arg) };
+    made.map(drop).map_err(|error| explain(error, buffers))
 }
 
 fn explain(error: RegisterError, buffers: &[libc::iovec]) -> RegisterError {

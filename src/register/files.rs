@@ -29,8 +29,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use annulus_sys::abi_register::{FileIndexRange, FilesUpdate, RsrcRegister, RsrcUpdate2};
 use annulus_sys::flags_register::{REGISTER_FILES_SKIP, RsrcRegisterFlags};
 use annulus_sys::opcode::RegisterOp;
+use annulus_sys::rings::Base;
 
 use super::call::{Call, count_of};
+use crate::disabled::DisabledRing;
 use crate::lease::RegisterError;
 use crate::raw::RawRing;
 
@@ -77,12 +79,7 @@ impl RawRing {
         &mut self,
         files: &[Option<BorrowedFd<'_>>],
     ) -> Result<(), RegisterError> {
-        let mut numbers = numbers(files);
-        let count = count_of(files)?;
-        let call = Call::new(RegisterOp::FILES, count, "a table has 1 to 1048576 places");
-        // SAFETY: `count` live numbers, which the kernel copies, because it keeps the files.
-        let made = unsafe { call.make(self.base(), numbers.as_mut_ptr()) };
-        made.map(drop).map_err(|error| explain(error, count))
+        table(self.base(), files)
     }
 
     /// Makes a table of `files` with a tag each. When a file with a tag other than 0 is out of the
@@ -227,6 +224,31 @@ impl RawRing {
         made.map(drop)
             .map_err(|error| error.unless(libc::EOVERFLOW, RegisterError::Invalid { reason }))
     }
+}
+
+impl DisabledRing {
+    /// Makes a table of `files`, as [`RawRing::register_files`] does: before the ring is restricted
+    /// to them, and enabled. For the raw face: a [`Ring`](crate::Ring) has its files by
+    /// [`file_table`](crate::Ring::file_table), of which there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawRing::register_files`].
+    pub fn register_files(
+        &mut self,
+        files: &[Option<BorrowedFd<'_>>],
+    ) -> Result<(), RegisterError> {
+        table(self.rings().base(), files)
+    }
+}
+
+fn table(base: &Base, files: &[Option<BorrowedFd<'_>>]) -> Result<(), RegisterError> {
+    let mut numbers = numbers(files);
+    let count = count_of(files)?;
+    let call = Call::new(RegisterOp::FILES, count, "a table has 1 to 1048576 places");
+    // SAFETY: `count` live numbers, which the kernel copies, because it keeps the files.
+    let made = unsafe { call.make(base, numbers.as_mut_ptr()) };
+    made.map(drop).map_err(|error| explain(error, count))
 }
 
 fn numbers(files: &[Option<BorrowedFd<'_>>]) -> Vec<i32> {

@@ -16,8 +16,10 @@
 use std::num::NonZeroU16;
 
 use annulus_sys::opcode::RegisterOp;
+use annulus_sys::rings::Base;
 
 use super::call::Call;
+use crate::disabled::DisabledRing;
 use crate::lease::RegisterError;
 use crate::op::RingId;
 use crate::raw::RawRing;
@@ -64,11 +66,7 @@ impl RawRing {
     #[doc(alias = "IORING_REGISTER_PERSONALITY")]
     #[doc(alias = "io_uring_register_personality")]
     pub fn register_personality(&self) -> Result<Personality, RegisterError> {
-        let call = Call::new(RegisterOp::PERSONALITY, 0, "it takes no argument");
-        let number = call.bare(self.base())?;
-        let id = u16::try_from(number).ok().and_then(NonZeroU16::new);
-        let id = id.expect("the kernel numbers credentials from 1 to 65535");
-        Ok(Personality { id, ring: None })
+        keep(self.base())
     }
 
     /// Forgets credentials. Requests that have begun keep them; one that begins later fails with
@@ -87,6 +85,27 @@ impl RawRing {
             error => error,
         })
     }
+}
+
+impl DisabledRing {
+    /// Keeps the credentials that this thread has now, as [`RawRing::register_personality`] does:
+    /// before the ring is restricted, enabled, or moved to a thread that has others. For the raw
+    /// face.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn register_personality(&mut self) -> Result<Personality, RegisterError> {
+        keep(self.rings().base())
+    }
+}
+
+fn keep(base: &Base) -> Result<Personality, RegisterError> {
+    let call = Call::new(RegisterOp::PERSONALITY, 0, "it takes no argument");
+    let number = call.bare(base)?;
+    let id = u16::try_from(number).ok().and_then(NonZeroU16::new);
+    let id = id.expect("the kernel numbers credentials from 1 to 65535");
+    Ok(Personality { id, ring: None })
 }
 
 impl<U: Default> Ring<U> {

@@ -1,13 +1,14 @@
 //! Restrictions hold, in both classes, on every kernel.
-#![allow(unsafe_code, reason = "gives up privileges of one thread")]
+#![allow(unsafe_code, reason = "gives up privileges of one thread, and lends memory")]
 
-use std::io::pipe;
+use std::io::{Write, pipe};
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
 use annulus::lease::RegisterError;
 use annulus::op::{Nop, Op, Read};
-use annulus::register::{Restrictions, restrict_task};
+use annulus::register::{FileSlot, Restrictions, restrict_task};
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::SqeFlags;
 use annulus::sys::opcode::{Opcode, RegisterOp};
@@ -27,6 +28,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_restricted_ring_may_do_what_is_allowed_of_both", &[], both),
         test("flags_are_allowed_and_demanded", &[], flags),
         test("a_restricted_ring_cancels_and_ends", &[], ends),
+        test("a_sandboxed_ring_uses_what_was_registered_before", &[], by_places),
         test("a_ring_is_restricted_once", &[], once),
         test("what_the_kernel_does_not_have_is_not_allowed", &[], unknown),
         test("a_restricted_task_makes_restricted_rings", &TASKS, task),
@@ -130,6 +132,29 @@ fn ends() -> Result<(), Failed> {
     let _in_flight = ring.submit(Read::new(reader, [0; 4]))?;
     ring.submit_all()?;
     assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
+    Ok(())
+}
+
+/// What a sandbox is made of: files by their places, and no way to others.
+fn by_places() -> Result<(), Failed> {
+    let (reader, mut writer) = pipe()?;
+    writer.write_all(b"ab")?;
+    let mut disabled = disabled();
+    let mut memory = [0_u8; 8];
+    let iov_base = memory.as_mut_ptr().cast();
+    disabled.register_files(&[Some(reader.as_fd())])?;
+    // SAFETY: no request names it, because none does what takes a registered buffer (OP1).
+    unsafe { disabled.register_buffers(&[libc::iovec { iov_base, iov_len: 8 }]) }?;
+    let who = disabled.register_personality()?;
+    let reads = Restrictions::new().allow(Opcode::READ).require_flags(SqeFlags::FIXED_FILE);
+    disabled.restrict(&reads)?;
+    let mut ring = disabled.enable_raw().expect("that is allowed");
+    let by_place = Sqe { fd: 0, flags: SqeFlags::FIXED_FILE, ..read_byte(&reader, 1) };
+    assert_eq!(result(&mut ring, by_place), 1);
+    assert_eq!(result(&mut ring, Sqe { personality: who.id(), ..by_place }), 1);
+    assert_eq!(result(&mut ring, read_byte(&reader, 1)), -libc::EACCES);
+    let refused = ring.update_files(0, &[FileSlot::Empty]);
+    assert_eq!(refused, Err(RegisterError::Restricted { call: "FILES_UPDATE" }));
     Ok(())
 }
 
