@@ -62,6 +62,7 @@ pub mod zerocopy;
 
 use std::fmt;
 use std::io;
+use std::num::NonZero;
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::errno::Errno;
@@ -95,7 +96,7 @@ pub use zerocopy::{SendMsgZc, SendZc, Sent};
 
 /// Names a ring, within this process and for ever: numbers are not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RingId(pub(crate) u32);
+pub struct RingId(pub(crate) NonZero<u32>);
 
 /// An operation: what the kernel is to do, and everything that it is to use.
 ///

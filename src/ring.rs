@@ -50,6 +50,7 @@
 mod reaping;
 mod waiting;
 
+use std::num::NonZero;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -340,5 +341,5 @@ fn next_id() -> RingId {
     static LAST: Mutex<u32> = Mutex::new(0);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     *last = last.checked_add(1).expect("OP2: 2^32 rings were made, and their numbers are used up");
-    RingId(*last)
+    RingId(NonZero::new(*last).expect("at least 1"))
 }

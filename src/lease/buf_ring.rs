@@ -317,6 +317,8 @@ impl Drop for BufLease {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZero;
+
     use annulus_sys::flags::{CQE_BUFFER_SHIFT, CqeFlags};
 
     use super::*;
@@ -325,7 +327,7 @@ mod tests {
     fn pool(count: u32) -> Rc<Pool> {
         let memory = MmapOptions::new().len(count as usize * 8).map_anon().expect("memory");
         let mark = Rc::new(Mark::new().expect("a page"));
-        Rc::new(Pool::over(memory, RingId(1), 0, count, 8, mark))
+        Rc::new(Pool::over(memory, RingId(NonZero::<u32>::MIN), 0, count, 8, mark))
     }
 
     /// A completion with `result` that names buffer `bid`.

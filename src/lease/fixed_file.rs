@@ -282,13 +282,15 @@ impl fmt::Debug for Held {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZero;
+
     use super::*;
 
     /// A table whose ring is gone, so that nothing is asked of the kernel.
     fn table(count: usize) -> Rc<Table> {
         let mark = Rc::new(Mark::new().expect("a page"));
         let places = vec![Cell::new(Place::Kernel); count].into();
-        Rc::new(Table { ring: RingId(1), base: RefCell::new(None), places, mark })
+        Rc::new(Table { ring: RingId(NonZero::<u32>::MIN), base: RefCell::new(None), places, mark })
     }
 
     #[test]
@@ -298,7 +300,7 @@ mod tests {
             assert!(Table::adopt(&table, index).is_none(), "{index}");
         }
         let file = Table::adopt(&table, 3).expect("the last place");
-        assert_eq!((file.index(), file.ring()), (3, RingId(1)));
+        assert_eq!((file.index(), file.ring()), (3, RingId(NonZero::<u32>::MIN)));
     }
 
     #[test]
