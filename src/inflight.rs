@@ -100,6 +100,8 @@ pub(crate) struct Slab<U> {
     payloads: Payloads,
     free: u32,
     in_flight: u32,
+    /// Of those, how many nobody wants.
+    orphans: u32,
     stale: u64,
 }
 
@@ -169,7 +171,7 @@ impl<U: Default> Slab<U> {
         };
         let slots = (0..count).map(slot).collect();
         let payloads = Payloads::new(count);
-        Self { slots, last: count - 1, payloads, free: 0, in_flight: 0, stale: 0 }
+        Self { slots, last: count - 1, payloads, free: 0, in_flight: 0, orphans: 0, stale: 0 }
     }
 
     /// Takes note of a completion that is the only one of an operation in flight: of what nearly
@@ -250,6 +252,7 @@ impl<U: Default> Slab<U> {
             let slot = &mut self.slots[index as usize];
             slot.key = slot.key & !SPECIAL | DONE;
             self.in_flight -= 1;
+            self.orphans -= u32::from(!wanted);
         }
         match (more, wanted, shot) {
             (true, _, None) => Settled::Nothing,
@@ -301,6 +304,7 @@ impl<U: Default> Slab<U> {
         let slot = &mut self.slots[ticket.slot() as usize];
         if slot.is_flying(&ticket) {
             slot.marks |= mark::ORPHAN;
+            self.orphans += 1;
             slot.key |= SPECIAL;
         } else {
             assert!(self.is_done(&ticket), "OP2: a ticket's slot was given away");
@@ -341,6 +345,7 @@ impl<U: Default> Slab<U> {
         assert!(slot.key & DONE == 0, "OP1: an operation that is not in flight");
         slot.key = slot.key & !SPECIAL | DONE;
         (slot.result, slot.flags) = (-libc::ECANCELED, CqeFlags::empty());
+        self.orphans -= u32::from(slot.marks & mark::ORPHAN != 0);
         self.in_flight -= 1;
         self.bury(index);
     }
@@ -410,6 +415,12 @@ impl<U> Slab<U> {
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight
+    }
+
+    /// Whether something in flight will end without an event, since nobody wants it.
+    #[inline]
+    pub(crate) fn has_orphans(&self) -> bool {
+        self.orphans > 0
     }
 
     /// Completions that named no operation in flight: 0, unless someone forges them.

@@ -463,7 +463,7 @@ impl<T: Copy> Iterator for Run<'_, T> {
         }
         // SAFETY: valid, since a run ends where the ring does (0), and this is not its end.
         let slot = unsafe { self.next.as_ref() };
-        // SAFETY: at most just behind the last slot (0).
+        // SAFETY: at most just behind the last slot, because one was left (0).
         self.next = unsafe { self.next.add(1) };
         self.left -= 1;
         // SAFETY: ours, as promised to `Slots::run`; any bytes are a `T`, as promised to `new`.

@@ -66,6 +66,7 @@ impl<U> Slab<U> {
     pub(crate) fn orphan_scope(&mut self) -> Vec<u64> {
         let flying = |slot: &&mut Slot<U>| slot.key & DONE == 0 && slot.life == Life::Scoped;
         let orphans = self.slots.iter_mut().filter(flying).map(|slot| {
+            self.orphans += u32::from(slot.marks & mark::ORPHAN == 0);
             slot.marks |= mark::ORPHAN;
             slot.key |= SPECIAL;
             slot.key & !SPECIAL

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use annulus::buf::{IoBufMut, RegionMut};
 use annulus::op::{Close, Nop, Read, Write};
+use annulus::sys::flags::Features;
 use annulus::sys::opcode::RegisterOp;
-use annulus::{Ring, Setup, Undrained};
+use annulus::{Ring, Setup, Undrained, Woken};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, Part, child_succeeds, safe_ring, test};
@@ -26,6 +27,7 @@ pub const PARTS: &[Part] = &[
     ("a word panics after a close", word_after_close),
 ];
 
+const EXT_ARG: Need = Need::Feature(Features::EXT_ARG);
 const SYNC: [Need; 1] = [Need::Register(RegisterOp::SYNC_CANCEL)];
 
 /// The tests.
@@ -39,6 +41,8 @@ pub fn tests() -> Vec<Trial> {
         test("a_bounded_wait_ends_under_a_flood_of_messages", &[], flooded),
         test("op3_a_word_that_panics_leaves_no_step_of_a_chain_behind", &[], chain_of_bombs),
         test("a_panic_in_a_drop_does_not_stop_the_rings_end", &[], panics_at_the_end),
+        test("a_panic_of_what_was_given_up_loses_no_other_output", &[], orphan_panics_at_the_end),
+        test("what_was_given_up_ends_no_wait_for_events", &[EXT_ARG], orphan_wakes_nobody),
         test("a_ring_is_dropped_while_panicking", &[], while_panicking),
         test("a_forgotten_ring_leaks_and_nothing_dangles", &[], forgotten),
         test("a_ring_ends_with_its_thread", &[], with_its_thread),
@@ -198,6 +202,42 @@ fn panics_at_the_end() -> Result<(), Failed> {
     assert!(quietly(|| drop(ring)).is_err());
     assert_eq!(drops.get(), 1);
     drop(writer);
+    Ok(())
+}
+
+fn orphan_panics_at_the_end() -> Result<(), Failed> {
+    let drops = Rc::new(Cell::new(0));
+    let mut ring = small();
+    ring.set_linger(Duration::from_secs(60));
+    let (reader, mut writer) = pipe()?;
+    writer.write_all(b"12345678")?;
+    let ended = Read::new(reader.try_clone()?, Watched::new(&drops, Panics::Never));
+    let _ = ring.submit(ended).map_err(|r| r.why)?;
+    ring.submit_and_wait(1)?;
+    ring.reap(|_| ())?;
+    for _ in 0..2 {
+        let given_up = Read::new(reader.try_clone()?, Watched::new(&drops, Panics::InDrop));
+        let ticket = ring.submit(given_up).map_err(|r| r.why)?;
+        ring.detach(ticket);
+    }
+    assert!(quietly(|| drop(ring)).is_err());
+    assert_eq!(drops.get(), 3);
+    Ok(())
+}
+
+fn orphan_wakes_nobody() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, mut writer) = pipe()?;
+    let (other, _writer) = pipe()?;
+    let given_up = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
+    let waited_for = ring.submit(Read::new(other, [0; 4])).map_err(|r| r.why)?;
+    ring.detach(given_up);
+    ring.submit_all()?;
+    writer.write_all(b"data")?;
+    let (_, woken) = ring.submit_and_wait_timeout(1, Duration::from_millis(20))?;
+    assert_eq!((woken, ring.in_flight()), (Woken::TimedOut, 1));
+    ring.cancel(&waited_for)?;
+    assert!(ring.wait(waited_for)?.result.is_err());
     Ok(())
 }
 
