@@ -110,7 +110,10 @@ impl Folder {
     fn ordinary(&self, name: &str) -> Command {
         // Nobody may have no way to the folder where cargo built it.
         let copy = self.0.join(name);
-        fs::copy(program(name), &copy).expect("room for a copy");
+        // By a process of its own: a child that another test starts meanwhile would inherit our
+        // descriptor, and what somebody can still write does not start (ETXTBSY).
+        let copied = Command::new("cp").arg(program(name)).arg(&copy).status();
+        assert!(copied.expect("cp starts").success(), "room for a copy");
         let mut command = Command::new(copy);
         if is_root() {
             command.uid(NOBODY).gid(NOBODY);
