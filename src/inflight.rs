@@ -417,10 +417,9 @@ impl<U> Slab<U> {
         self.in_flight
     }
 
-    /// Whether something in flight will end without an event, since nobody wants it.
-    #[inline]
-    pub(crate) fn has_orphans(&self) -> bool {
-        self.orphans > 0
+    /// How many operations in flight will end without an event, since nobody wants them.
+    pub(crate) fn orphans(&self) -> u32 {
+        self.orphans
     }
 
     /// Completions that named no operation in flight: 0, unless someone forges them.

@@ -27,7 +27,7 @@
 //! # Example
 //!
 //! ```
-//! use annulus::{ChainEnd, Setup, Step};
+//! use annulus::{ChainEnd, Setup, StepExt as _};
 //! use annulus::op::{Nop, Read};
 //! use std::time::Duration;
 //!
@@ -282,8 +282,11 @@ impl<O: Op> Step for Within<O> {
     }
 
     fn raw<U: Default>(ring: &Ring<U>, ticket: &TimedTicket<O>) -> Option<i32> {
-        <Clock as Step>::raw(ring, &ticket.clock)?;
-        <O as Step>::raw(ring, &ticket.op)
+        let clock = <Clock as Step>::raw(ring, &ticket.clock)?;
+        let result = <O as Step>::raw(ring, &ticket.op)?;
+        // Cancelled by its own clock, it ran, unlike a step whose turn never came.
+        let ran_out = result == -libc::ECANCELED && clock == -libc::ETIME;
+        Some(if ran_out { clock } else { result })
     }
 
     fn take<U: Default>(

@@ -30,7 +30,8 @@ pub enum Next<T> {
 }
 
 impl<U: Default> Ring<U> {
-    /// Hands everything over, and waits until at least `want` events can be reaped.
+    /// Hands everything over, and waits until at least `want` events can be reaped. The end of an
+    /// operation that was [given up](Self::detach) counts too, though it shows none.
     ///
     /// # Errors
     ///
@@ -60,10 +61,10 @@ impl<U: Default> Ring<U> {
         self.wait_for_events(want, Some(timeout))
     }
 
-    /// Whether every completion to come is an event that can be reaped.
+    /// Whether nothing is kept, and every completion to come is of an operation.
     #[inline]
     fn is_plain(&self) -> bool {
-        self.backlog.is_empty() && self.own.is_quiet() && !self.slab.has_orphans()
+        self.backlog.is_empty() && self.own.is_quiet()
     }
 
     /// Where some completions are none of the caller's: waits for one at a time, and keeps them.
@@ -73,10 +74,12 @@ impl<U: Default> Ring<U> {
         timeout: Option<Duration>,
     ) -> Result<(u32, Woken), EnterError> {
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let given_up = self.slab.orphans();
         let mut submitted = self.submit_all()?;
         loop {
             self.pull(None)?;
-            if self.backlog.count(&self.slab) >= want as usize {
+            let ended = given_up - self.slab.orphans();
+            if self.backlog.count(&self.slab) + ended as usize >= want as usize {
                 return Ok((submitted, Woken::Ready));
             }
             self.serve();

@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use annulus::buf::{IoBufMut, RegionMut};
 use annulus::op::{Close, Nop, Read, Write};
-use annulus::sys::flags::Features;
 use annulus::sys::opcode::RegisterOp;
-use annulus::{Ring, Setup, Undrained, Woken};
+use annulus::{Ring, Setup, Undrained};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, Part, child_succeeds, safe_ring, test};
@@ -27,7 +26,6 @@ pub const PARTS: &[Part] = &[
     ("a word panics after a close", word_after_close),
 ];
 
-const EXT_ARG: Need = Need::Feature(Features::EXT_ARG);
 const SYNC: [Need; 1] = [Need::Register(RegisterOp::SYNC_CANCEL)];
 
 /// The tests.
@@ -42,7 +40,7 @@ pub fn tests() -> Vec<Trial> {
         test("op3_a_word_that_panics_leaves_no_step_of_a_chain_behind", &[], chain_of_bombs),
         test("a_panic_in_a_drop_does_not_stop_the_rings_end", &[], panics_at_the_end),
         test("a_panic_of_what_was_given_up_loses_no_other_output", &[], orphan_panics_at_the_end),
-        test("what_was_given_up_ends_no_wait_for_events", &[EXT_ARG], orphan_wakes_nobody),
+        test("the_end_of_what_was_given_up_ends_a_wait_for_events", &[], orphan_ends_a_wait),
         test("a_ring_is_dropped_while_panicking", &[], while_panicking),
         test("a_forgotten_ring_leaks_and_nothing_dangles", &[], forgotten),
         test("a_ring_ends_with_its_thread", &[], with_its_thread),
@@ -225,20 +223,34 @@ fn orphan_panics_at_the_end() -> Result<(), Failed> {
     Ok(())
 }
 
-fn orphan_wakes_nobody() -> Result<(), Failed> {
+fn orphan_ends_a_wait() -> Result<(), Failed> {
     let mut ring = small();
-    let (reader, mut writer) = pipe()?;
-    let (other, _writer) = pipe()?;
-    let given_up = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
-    let waited_for = ring.submit(Read::new(other, [0; 4])).map_err(|r| r.why)?;
-    ring.detach(given_up);
-    ring.submit_all()?;
-    writer.write_all(b"data")?;
-    let (_, woken) = ring.submit_and_wait_timeout(1, Duration::from_millis(20))?;
-    assert_eq!((woken, ring.in_flight()), (Woken::TimedOut, 1));
-    ring.cancel(&waited_for)?;
-    assert!(ring.wait(waited_for)?.result.is_err());
+    for kept in [false, true] {
+        let (reader, mut writer) = pipe()?;
+        let (other, _writer) = pipe()?;
+        let given_up = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
+        let waiting = ring.submit(Read::new(other, [0; 4])).map_err(|r| r.why)?;
+        ring.detach(given_up);
+        ring.submit_all()?;
+        // Where something is kept to be shown, the wait goes another way.
+        let shown = if kept { keep_one(&mut ring)? } else { 0 };
+        writer.write_all(b"data")?;
+        ring.submit_and_wait(1 + shown)?;
+        let mut events = 0;
+        ring.reap(|_| events += 1)?;
+        assert_eq!((events, ring.in_flight()), (shown, 1));
+        ring.cancel(&waiting)?;
+        assert!(ring.wait(waiting)?.result.is_err());
+    }
     Ok(())
+}
+
+/// Has the ring keep the end of a NOP, and says that it is one.
+fn keep_one(ring: &mut Ring) -> Result<u32, Failed> {
+    let _ = ring.submit(Nop).map_err(|r| r.why)?;
+    let last = ring.submit(Nop).map_err(|r| r.why)?;
+    ring.wait(last)??;
+    Ok(1)
 }
 
 fn while_panicking() -> Result<(), Failed> {
