@@ -1,5 +1,5 @@
-//! What the kernel that runs this can do: each operation, register call, set-up flag, enter flag and
-//! feature that Linux 7.3 has.
+//! What the kernel that runs this can do: each operation, register call, set-up flag, enter flag
+//! and feature that Linux 7.3 has.
 //!
 //! ```text
 //!   READ  yes                 it is here
