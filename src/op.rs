@@ -18,6 +18,7 @@
 //! | [`vectored`] | [`ReadV`], [`WriteV`] |
 //! | [`durable`] | [`Fsync`], [`Fallocate`], [`Ftruncate`] |
 //! | [`fs`], [`close`] | [`OpenAt`], [`OpenAt2`], [`Close`] |
+//! | [`path`] | [`RenameAt`], [`UnlinkAt`], [`MkdirAt`], [`SymlinkAt`], [`LinkAt`] |
 //! | [`stat`] | [`Statx`] |
 //! | [`fixed`] | [`ReadFixed`], [`WriteFixed`] |
 //! | [`picked`] | [`ReadMulti`] |
@@ -51,6 +52,7 @@ pub mod msg;
 pub mod multi;
 pub mod net;
 pub mod nop;
+pub mod path;
 pub mod picked;
 pub mod poll;
 pub mod stat;
@@ -84,6 +86,7 @@ pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::Nop;
+pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};

@@ -15,6 +15,7 @@ mod file;
 mod fixed;
 mod fs;
 mod net;
+mod path;
 mod ring;
 
 use annulus_sys::abi::Sqe;
@@ -27,6 +28,7 @@ pub use net::{
     accept, bind, connect, listen, recv, recv_picked, recvmsg, send, send_to, send_zc, sendmsg,
     sendmsg_zc, shutdown, socket,
 };
+pub use path::{linkat, mkdirat, renameat, symlinkat, unlinkat};
 pub use ring::{
     cancel, cancel_fd, cancel_opcode, cancel_word, link_timeout, msg_ring, poll_add,
     poll_multishot, poll_remove, poll_update, timeout, timeout_remove, timeout_update,

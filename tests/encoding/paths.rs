@@ -1,0 +1,61 @@
+//! Cases of the families that deal in paths and bytes: names, attributes, splices, advice, pipes,
+//! files opened in the ring's table, registered buffers in parts, and protection of reads and
+//! writes.
+
+use annulus::prep;
+
+use super::Case;
+
+/// Rows for functions that the table has none for: by the source of liburing, or, where that has no
+/// such function either, by the field that the kernel reads.
+pub const MORE: &str = "
+io_uring_prep_renameat\tolddfd=0x3110 oldpath=0x7f0080204000 newdfd=0x3330 \
+    newpath=0x7f0100408000 flags=0x3550\tRENAMEAT\t\
+    fd=olddfd off=newpath addr=oldpath len=newdfd op_flags=flags
+io_uring_prep_linkat\tolddfd=0x3110 oldpath=0x7f0080204000 newdfd=0x3330 \
+    newpath=0x7f0100408000 flags=0x3550\tLINKAT\t\
+    fd=olddfd off=newpath addr=oldpath len=newdfd op_flags=flags
+io_uring_prep_symlinkat\ttarget=0x7f0040102000 newdirfd=0x3220 linkpath=0x7f00c0306000\t\
+    SYMLINKAT\tfd=newdirfd off=linkpath addr=target
+io_uring_prep_unlink\tpath=0x7f0040102000 flags=0x3220\tUNLINKAT\t\
+    fd=AT_FDCWD addr=path op_flags=flags
+io_uring_prep_mkdir\tpath=0x7f0040102000 mode=0x3220\tMKDIRAT\tfd=AT_FDCWD addr=path len=mode
+";
+
+/// The calls.
+pub const CASES: &[Case] = &[
+    ("io_uring_prep_renameat", "renameat", |a| {
+        let (from, to) = (a.word("oldpath"), a.word("newpath"));
+        prep::renameat(a.fd("olddfd"), from, a.fd("newdfd"), to, a.len("flags"))
+    }),
+    ("io_uring_prep_rename", "renameat", |a| {
+        let (from, to) = (a.word("oldpath"), a.word("newpath"));
+        prep::renameat(libc::AT_FDCWD, from, libc::AT_FDCWD, to, 0)
+    }),
+    ("io_uring_prep_unlinkat", "unlinkat", |a| {
+        prep::unlinkat(a.fd("dfd"), a.word("path"), a.len("flags"))
+    }),
+    ("io_uring_prep_unlink", "unlinkat", |a| {
+        prep::unlinkat(libc::AT_FDCWD, a.word("path"), a.len("flags"))
+    }),
+    ("io_uring_prep_mkdirat", "mkdirat", |a| {
+        prep::mkdirat(a.fd("dfd"), a.word("path"), a.len("mode"))
+    }),
+    ("io_uring_prep_mkdir", "mkdirat", |a| {
+        prep::mkdirat(libc::AT_FDCWD, a.word("path"), a.len("mode"))
+    }),
+    ("io_uring_prep_symlinkat", "symlinkat", |a| {
+        prep::symlinkat(a.word("target"), a.fd("newdirfd"), a.word("linkpath"))
+    }),
+    ("io_uring_prep_symlink", "symlinkat", |a| {
+        prep::symlinkat(a.word("target"), libc::AT_FDCWD, a.word("linkpath"))
+    }),
+    ("io_uring_prep_linkat", "linkat", |a| {
+        let (from, to) = (a.word("oldpath"), a.word("newpath"));
+        prep::linkat(a.fd("olddfd"), from, a.fd("newdfd"), to, a.len("flags"))
+    }),
+    ("io_uring_prep_link", "linkat", |a| {
+        let (from, to) = (a.word("oldpath"), a.word("newpath"));
+        prep::linkat(libc::AT_FDCWD, from, libc::AT_FDCWD, to, a.len("flags"))
+    }),
+];
