@@ -20,6 +20,7 @@
 //! | [`fs`], [`close`] | [`OpenAt`], [`OpenAt2`], [`Close`] |
 //! | [`path`] | [`RenameAt`], [`UnlinkAt`], [`MkdirAt`], [`SymlinkAt`], [`LinkAt`] |
 //! | [`stat`] | [`Statx`] |
+//! | [`xattr`] | [`Getxattr`], [`Fgetxattr`], [`Setxattr`], [`Fsetxattr`] |
 //! | [`fixed`] | [`ReadFixed`], [`WriteFixed`] |
 //! | [`picked`] | [`ReadMulti`] |
 //! | [`direct`] | [`Direct`], [`InsertFile`] |
@@ -60,6 +61,7 @@ pub mod stream;
 mod target;
 pub mod time;
 pub mod vectored;
+pub mod xattr;
 pub mod zerocopy;
 
 use std::fmt;
@@ -94,6 +96,7 @@ pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;
 pub use time::{Clock, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate};
 pub use vectored::{Gather, ReadV, Scatter, WriteV};
+pub use xattr::{Fgetxattr, Fsetxattr, Getxattr, Presence, Setxattr};
 pub use zerocopy::{SendMsgZc, SendZc, Sent};
 
 /// Names a ring, within this process and for ever: numbers are not used again.

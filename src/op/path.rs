@@ -290,8 +290,8 @@ impl<D, P, E, Q> LinkAt<D, P, E, Q> {
 impl<F, E, Q> LinkAt<F, &'static CStr, E, Q> {
     /// Gives the open file itself the name `to`, seen from `to_dir`: also one that has none.
     ///
-    /// `ENOENT` for who may not: whoever has `CAP_DAC_READ_SEARCH` may, and since Linux 6.10 the one
-    /// who opened the file, with the credentials of then.
+    /// `ENOENT` for who may not: whoever has `CAP_DAC_READ_SEARCH` may, and since Linux 6.10 the
+    /// one who opened the file, with the credentials of then.
     #[doc(alias = "AT_EMPTY_PATH")]
     pub fn open_file(file: F, to_dir: E, to: Q) -> Self {
         Self { from: (file, c""), to: (to_dir, to), flags: libc::AT_EMPTY_PATH }

@@ -20,10 +20,14 @@ io_uring_prep_symlinkat\ttarget=0x7f0040102000 newdirfd=0x3220 linkpath=0x7f00c0
 io_uring_prep_unlink\tpath=0x7f0040102000 flags=0x3220\tUNLINKAT\t\
     fd=AT_FDCWD addr=path op_flags=flags
 io_uring_prep_mkdir\tpath=0x7f0040102000 mode=0x3220\tMKDIRAT\tfd=AT_FDCWD addr=path len=mode
+io_uring_prep_fsetxattr\tfd=0x3110 name=0x7f0080204000 value=0x7f00c0306000 flags=0x3440 \
+    len=0x3550\tFSETXATTR\tfd=fd off=value addr=name len=len op_flags=flags
 ";
 
 /// The calls.
-pub const CASES: &[Case] = &[
+pub const CASES: &[&[Case]] = &[NAMES, ATTRIBUTES];
+
+const NAMES: &[Case] = &[
     ("io_uring_prep_renameat", "renameat", |a| {
         let (from, to) = (a.word("oldpath"), a.word("newpath"));
         prep::renameat(a.fd("olddfd"), from, a.fd("newdfd"), to, a.len("flags"))
@@ -57,5 +61,22 @@ pub const CASES: &[Case] = &[
     ("io_uring_prep_link", "linkat", |a| {
         let (from, to) = (a.word("oldpath"), a.word("newpath"));
         prep::linkat(libc::AT_FDCWD, from, libc::AT_FDCWD, to, a.len("flags"))
+    }),
+];
+
+const ATTRIBUTES: &[Case] = &[
+    ("io_uring_prep_setxattr", "setxattr", |a| {
+        let (path, name, value) = (a.word("path"), a.word("name"), a.word("value"));
+        prep::setxattr(path, name, value, a.len("len"), a.len("flags"))
+    }),
+    ("io_uring_prep_fsetxattr", "fsetxattr", |a| {
+        let (name, value) = (a.word("name"), a.word("value"));
+        prep::fsetxattr(a.fd("fd"), name, value, a.len("len"), a.len("flags"))
+    }),
+    ("io_uring_prep_getxattr", "getxattr", |a| {
+        prep::getxattr(a.word("path"), a.word("name"), a.word("value"), a.len("len"))
+    }),
+    ("io_uring_prep_fgetxattr", "fgetxattr", |a| {
+        prep::fgetxattr(a.fd("fd"), a.word("name"), a.word("value"), a.len("len"))
     }),
 ];

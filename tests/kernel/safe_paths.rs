@@ -3,8 +3,11 @@
 //!
 //! | module | operations |
 //! |---|---|
+//! | `attributes` | `Getxattr`, `Fgetxattr`, `Setxattr`, `Fsetxattr` |
 //! | `names` | `RenameAt`, `UnlinkAt`, `MkdirAt`, `SymlinkAt`, `LinkAt` |
 
+#[path = "safe_paths/attributes.rs"]
+mod attributes;
 #[path = "safe_paths/names.rs"]
 mod names;
 
@@ -12,5 +15,5 @@ use libtest_mimic::Trial;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    [names::tests()].into_iter().flatten().collect()
+    [attributes::tests(), names::tests()].into_iter().flatten().collect()
 }
