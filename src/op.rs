@@ -16,6 +16,7 @@
 //! | [`nop`] | [`Nop`] |
 //! | [`file`](mod@file) | [`Read`], [`Write`] |
 //! | [`vectored`] | [`ReadV`], [`WriteV`] |
+//! | [`splice`] | [`Splice`], [`Tee`] |
 //! | [`durable`] | [`Fsync`], [`Fallocate`], [`Ftruncate`] |
 //! | [`fs`], [`close`] | [`OpenAt`], [`OpenAt2`], [`Close`] |
 //! | [`path`] | [`RenameAt`], [`UnlinkAt`], [`MkdirAt`], [`SymlinkAt`], [`LinkAt`] |
@@ -56,6 +57,7 @@ pub mod nop;
 pub mod path;
 pub mod picked;
 pub mod poll;
+pub mod splice;
 pub mod stat;
 pub mod stream;
 mod target;
@@ -91,6 +93,7 @@ pub use nop::Nop;
 pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
+pub use splice::{Splice, Tee};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
 pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;

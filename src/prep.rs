@@ -17,6 +17,7 @@ mod fs;
 mod net;
 mod path;
 mod ring;
+mod splice;
 mod xattr;
 
 use annulus_sys::abi::Sqe;
@@ -34,6 +35,7 @@ pub use ring::{
     cancel, cancel_fd, cancel_opcode, cancel_word, link_timeout, msg_ring, poll_add,
     poll_multishot, poll_remove, poll_update, timeout, timeout_remove, timeout_update,
 };
+pub use splice::{splice, tee};
 pub use xattr::{fgetxattr, fsetxattr, getxattr, setxattr};
 
 /// `IORING_OP_NOP`: does nothing. Since Linux 5.1.

@@ -95,7 +95,6 @@ const AWAITED: &[&str] = &[
     "io_uring_prep_send_zc_fixed",
     "io_uring_prep_sendmsg_zc_fixed",
     "io_uring_prep_sync_file_range",
-    "io_uring_prep_tee",
     "io_uring_prep_uring_cmd",
     "io_uring_prep_waitid",
     "io_uring_prep_writev_fixed",

@@ -98,7 +98,7 @@ unsafe fn take(value: &mut impl IoBufMut, done: &Done, offered: u32) -> io::Resu
 }
 
 /// Gets an attribute of an open file. Since Linux 5.19; of a
-/// [`FixedFile`](crate::lease::FixedFile) since Linux 6.12 (and fixed in some before), else `EBADF`.
+/// [`FixedFile`](crate::lease::FixedFile) since Linux 6.12 and in some before, `EBADF` in others.
 ///
 /// With a buffer that has no room (`Vec::new()`) it asks how long the value is, and nothing is
 /// written.
@@ -234,7 +234,7 @@ unsafe impl<P: AsRef<CStr>, N: AsRef<CStr>, B: IoBuf> Op for Setxattr<P, N, B> {
 }
 
 /// Sets an attribute of an open file. Since Linux 5.19; of a
-/// [`FixedFile`](crate::lease::FixedFile) since Linux 6.12 (and fixed in some before), else `EBADF`.
+/// [`FixedFile`](crate::lease::FixedFile) since Linux 6.12 and in some before, `EBADF` in others.
 ///
 /// # Completion
 ///

@@ -22,10 +22,13 @@ io_uring_prep_unlink\tpath=0x7f0040102000 flags=0x3220\tUNLINKAT\t\
 io_uring_prep_mkdir\tpath=0x7f0040102000 mode=0x3220\tMKDIRAT\tfd=AT_FDCWD addr=path len=mode
 io_uring_prep_fsetxattr\tfd=0x3110 name=0x7f0080204000 value=0x7f00c0306000 flags=0x3440 \
     len=0x3550\tFSETXATTR\tfd=fd off=value addr=name len=len op_flags=flags
+io_uring_prep_splice\tfd_in=0x3110 off_in=0x102030400002220 fd_out=0x3330 \
+    off_out=0x102030400002440 nbytes=0x3550 splice_flags=0x3660\tSPLICE\t\
+    fd=fd_out off=off_out addr=off_in len=nbytes op_flags=splice_flags file_index=fd_in
 ";
 
 /// The calls.
-pub const CASES: &[&[Case]] = &[NAMES, ATTRIBUTES];
+pub const CASES: &[&[Case]] = &[NAMES, ATTRIBUTES, SPLICES];
 
 const NAMES: &[Case] = &[
     ("io_uring_prep_renameat", "renameat", |a| {
@@ -78,5 +81,16 @@ const ATTRIBUTES: &[Case] = &[
     }),
     ("io_uring_prep_fgetxattr", "fgetxattr", |a| {
         prep::fgetxattr(a.fd("fd"), a.word("name"), a.word("value"), a.len("len"))
+    }),
+];
+
+const SPLICES: &[Case] = &[
+    ("io_uring_prep_splice", "splice", |a| {
+        let (from, to) = (a.word("off_in"), a.word("off_out"));
+        let (len, flags) = (a.len("nbytes"), a.len("splice_flags"));
+        prep::splice(a.fd("fd_in"), from, a.fd("fd_out"), to, len, flags)
+    }),
+    ("io_uring_prep_tee", "tee", |a| {
+        prep::tee(a.fd("fd_in"), a.fd("fd_out"), a.len("nbytes"), a.len("splice_flags"))
     }),
 ];
