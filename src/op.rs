@@ -17,6 +17,7 @@
 //! | [`file`](mod@file) | [`Read`], [`Write`] |
 //! | [`vectored`] | [`ReadV`], [`WriteV`] |
 //! | [`splice`] | [`Splice`], [`Tee`] |
+//! | [`advice`], [`memory`] | [`Fadvise`], [`SyncFileRange`], [`Madvise`] |
 //! | [`durable`] | [`Fsync`], [`Fallocate`], [`Ftruncate`] |
 //! | [`fs`], [`close`] | [`OpenAt`], [`OpenAt2`], [`Close`] |
 //! | [`path`] | [`RenameAt`], [`UnlinkAt`], [`MkdirAt`], [`SymlinkAt`], [`LinkAt`] |
@@ -40,6 +41,7 @@
 #![allow(unsafe_code, reason = "defines the contract of those who write entries")]
 
 pub mod addr;
+pub mod advice;
 pub mod cancel;
 pub mod close;
 pub mod direct;
@@ -49,6 +51,7 @@ mod exact;
 pub mod file;
 pub mod fixed;
 pub mod fs;
+pub mod memory;
 pub mod message;
 pub mod msg;
 pub mod multi;
@@ -77,6 +80,7 @@ use crate::event::result_of;
 use crate::lease::{Brought, BufLease, FixedFile, Source};
 
 pub use addr::{Address, Destination};
+pub use advice::{Fadvise, FileAdvice, SyncFileRange, WriteBack};
 pub use cancel::{Cancel, CancelFd, CancelOutcome, UpdateOutcome};
 pub use close::Close;
 pub use direct::{Direct, InsertFile};
@@ -85,6 +89,7 @@ pub use ending::{Ended, Ending};
 pub use file::{Offset, Read, RwFlags, Write};
 pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
+pub use memory::{Madvise, MapChange, MemoryAdvice, Pages, PagesMut};
 pub use message::{Envelope, Received, RecvMsg, SendMsg};
 pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};

@@ -25,10 +25,12 @@ io_uring_prep_fsetxattr\tfd=0x3110 name=0x7f0080204000 value=0x7f00c0306000 flag
 io_uring_prep_splice\tfd_in=0x3110 off_in=0x102030400002220 fd_out=0x3330 \
     off_out=0x102030400002440 nbytes=0x3550 splice_flags=0x3660\tSPLICE\t\
     fd=fd_out off=off_out addr=off_in len=nbytes op_flags=splice_flags file_index=fd_in
+io_uring_prep_fadvise64\tfd=0x3110 offset=0x102030400002220 len=0x102030400003330 \
+    advice=0x3440\tFADVISE\tfd=fd off=offset addr=len op_flags=advice
 ";
 
 /// The calls.
-pub const CASES: &[&[Case]] = &[NAMES, ATTRIBUTES, SPLICES];
+pub const CASES: &[&[Case]] = &[NAMES, ATTRIBUTES, SPLICES, ADVICE];
 
 const NAMES: &[Case] = &[
     ("io_uring_prep_renameat", "renameat", |a| {
@@ -92,5 +94,23 @@ const SPLICES: &[Case] = &[
     }),
     ("io_uring_prep_tee", "tee", |a| {
         prep::tee(a.fd("fd_in"), a.fd("fd_out"), a.len("nbytes"), a.len("splice_flags"))
+    }),
+];
+
+const ADVICE: &[Case] = &[
+    ("io_uring_prep_fadvise", "fadvise", |a| {
+        prep::fadvise(a.fd("fd"), a.word("offset"), a.len("len"), a.len("advice"))
+    }),
+    ("io_uring_prep_fadvise64", "fadvise64", |a| {
+        prep::fadvise64(a.fd("fd"), a.word("offset"), a.word("len"), a.len("advice"))
+    }),
+    ("io_uring_prep_madvise", "madvise", |a| {
+        prep::madvise(a.word("addr"), a.len("length"), a.len("advice"))
+    }),
+    ("io_uring_prep_madvise64", "madvise64", |a| {
+        prep::madvise64(a.word("addr"), a.word("length"), a.len("advice"))
+    }),
+    ("io_uring_prep_sync_file_range", "sync_file_range", |a| {
+        prep::sync_file_range(a.fd("fd"), a.len("len"), a.word("offset"), a.len("flags"))
     }),
 ];

@@ -2,6 +2,7 @@
 //!
 //! Which attributes a user may set depends on the file system and its age, so the tests take the
 //! first name that works in the directory for temporary files.
+#![allow(unsafe_code, reason = "asks the C library what the standard library does not")]
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -38,7 +39,6 @@ pub fn tests() -> Vec<Trial> {
 const NAMES: [&CStr; 2] = [c"user.annulus", c"trusted.annulus"];
 
 /// Sets an attribute by the call that everybody has.
-#[allow(unsafe_code, reason = "asks the C library what the standard library does not")]
 fn set(file: &File, name: &CStr, value: &[u8]) -> bool {
     let (start, len) = (value.as_ptr().cast(), value.len());
     // SAFETY: a live name and a live value, which the kernel reads, because `fsetxattr(2)` says so.
