@@ -16,9 +16,13 @@
 //! | [`nop`] | [`Nop`] |
 //! | [`file`](mod@file) | [`Read`], [`Write`] |
 //! | [`vectored`] | [`ReadV`], [`WriteV`] |
+//! | [`splice`] | [`Splice`], [`Tee`] |
+//! | [`advice`], [`memory`] | [`Fadvise`], [`SyncFileRange`], [`Madvise`] |
 //! | [`durable`] | [`Fsync`], [`Fallocate`], [`Ftruncate`] |
 //! | [`fs`], [`close`] | [`OpenAt`], [`OpenAt2`], [`Close`] |
+//! | [`path`] | [`RenameAt`], [`UnlinkAt`], [`MkdirAt`], [`SymlinkAt`], [`LinkAt`] |
 //! | [`stat`] | [`Statx`] |
+//! | [`xattr`] | [`Getxattr`], [`Fgetxattr`], [`Setxattr`], [`Fsetxattr`] |
 //! | [`fixed`] | [`ReadFixed`], [`WriteFixed`] |
 //! | [`picked`] | [`ReadMulti`] |
 //! | [`direct`] | [`Direct`], [`InsertFile`] |
@@ -37,6 +41,7 @@
 #![allow(unsafe_code, reason = "defines the contract of those who write entries")]
 
 pub mod addr;
+pub mod advice;
 pub mod cancel;
 pub mod close;
 pub mod direct;
@@ -46,18 +51,22 @@ mod exact;
 pub mod file;
 pub mod fixed;
 pub mod fs;
+pub mod memory;
 pub mod message;
 pub mod msg;
 pub mod multi;
 pub mod net;
 pub mod nop;
+pub mod path;
 pub mod picked;
 pub mod poll;
+pub mod splice;
 pub mod stat;
 pub mod stream;
 mod target;
 pub mod time;
 pub mod vectored;
+pub mod xattr;
 pub mod zerocopy;
 
 use std::fmt;
@@ -72,6 +81,7 @@ use crate::event::result_of;
 use crate::lease::{Brought, BufLease, FixedFile, Source};
 
 pub use addr::{Address, Destination};
+pub use advice::{Fadvise, FileAdvice, SyncFileRange, WriteBack};
 pub use cancel::{Cancel, CancelFd, CancelOutcome, UpdateOutcome};
 pub use close::Close;
 pub use direct::{Direct, InsertFile};
@@ -80,18 +90,22 @@ pub use ending::{Ended, Ending};
 pub use file::{Offset, Read, RwFlags, Write};
 pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
+pub use memory::{Madvise, MapChange, MemoryAdvice, Pages, PagesMut};
 pub use message::{Envelope, Received, RecvMsg, SendMsg};
 pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::Nop;
+pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
+pub use splice::{Splice, Tee};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
 pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;
 pub use time::{Clock, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate};
 pub use vectored::{Gather, ReadV, Scatter, WriteV};
+pub use xattr::{Fgetxattr, Fsetxattr, Getxattr, Presence, Setxattr};
 pub use zerocopy::{SendMsgZc, SendZc, Sent};
 
 /// Names a ring, within this process and for ever: numbers are not used again.

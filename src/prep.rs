@@ -11,15 +11,20 @@
 //!
 //! Held against `tests/data`'s encodings, byte by byte. Leaves to others: `user_data`, links.
 
+mod advice;
 mod file;
 mod fixed;
 mod fs;
 mod net;
+mod path;
 mod ring;
+mod splice;
+mod xattr;
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::opcode::Opcode;
 
+pub use advice::{fadvise, fadvise64, madvise, madvise64, sync_file_range};
 pub use file::{fallocate, fsync, ftruncate, read, readv, write, writev};
 pub use fixed::{files_update, read_fixed, read_multishot, read_picked, write_fixed};
 pub use fs::{close, openat, openat2, statx};
@@ -27,10 +32,13 @@ pub use net::{
     accept, bind, connect, listen, recv, recv_picked, recvmsg, send, send_to, send_zc, sendmsg,
     sendmsg_zc, shutdown, socket,
 };
+pub use path::{linkat, mkdirat, renameat, symlinkat, unlinkat};
 pub use ring::{
     cancel, cancel_fd, cancel_opcode, cancel_word, link_timeout, msg_ring, poll_add,
     poll_multishot, poll_remove, poll_update, timeout, timeout_remove, timeout_update,
 };
+pub use splice::{splice, tee};
+pub use xattr::{fgetxattr, fsetxattr, getxattr, setxattr};
 
 /// `IORING_OP_NOP`: does nothing. Since Linux 5.1.
 #[doc(alias = "io_uring_prep_nop")]

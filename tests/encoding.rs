@@ -25,6 +25,8 @@ use annulus_sys::flags::{
 };
 use annulus_sys::opcode::Opcode;
 
+#[path = "encoding/paths.rs"]
+mod paths;
 #[path = "encoding/rows.rs"]
 mod rows;
 
@@ -74,14 +76,7 @@ const AWAITED: &[&str] = &[
     "io_uring_prep_cmd_sock",
     "io_uring_prep_epoll_ctl",
     "io_uring_prep_epoll_wait",
-    "io_uring_prep_fadvise",
-    "io_uring_prep_fgetxattr",
     "io_uring_prep_futex_wake",
-    "io_uring_prep_getxattr",
-    "io_uring_prep_link",
-    "io_uring_prep_madvise",
-    "io_uring_prep_madvise64",
-    "io_uring_prep_mkdirat",
     "io_uring_prep_msg_ring_cqe_flags",
     "io_uring_prep_msg_ring_fd_alloc",
     "io_uring_prep_multishot_accept_direct",
@@ -94,14 +89,8 @@ const AWAITED: &[&str] = &[
     "io_uring_prep_provide_buffers",
     "io_uring_prep_readv_fixed",
     "io_uring_prep_remove_buffers",
-    "io_uring_prep_rename",
     "io_uring_prep_send_zc_fixed",
     "io_uring_prep_sendmsg_zc_fixed",
-    "io_uring_prep_setxattr",
-    "io_uring_prep_symlink",
-    "io_uring_prep_sync_file_range",
-    "io_uring_prep_tee",
-    "io_uring_prep_unlinkat",
     "io_uring_prep_uring_cmd",
     "io_uring_prep_waitid",
     "io_uring_prep_writev_fixed",
@@ -288,12 +277,12 @@ fn recv(a: &Arguments, flags: RecvSendFlags) -> Sqe {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [FILES, REGISTERED, SOCKETS, REQUESTS].into_iter().flatten()
+    [FILES, REGISTERED, SOCKETS, REQUESTS].iter().chain(paths::CASES).copied().flatten()
 }
 
 /// All rows, by their names.
 fn all_rows() -> BTreeMap<&'static str, Row> {
-    let rows: Vec<Row> = table(GOLDEN).chain(table(MORE)).collect();
+    let rows: Vec<Row> = [GOLDEN, MORE, paths::MORE].into_iter().flat_map(table).collect();
     let count = rows.len();
     let by_name: BTreeMap<_, _> = rows.into_iter().map(|row| (row.name, row)).collect();
     assert_eq!(by_name.len(), count, "two rows have one name");
