@@ -25,6 +25,8 @@ use annulus_sys::flags::{
 };
 use annulus_sys::opcode::Opcode;
 
+#[path = "encoding/network.rs"]
+mod network;
 #[path = "encoding/rows.rs"]
 mod rows;
 
@@ -69,9 +71,6 @@ a cancel by word alone\tword=0x102030400002110\tASYNC_CANCEL\tfd=-1 addr=word
 const AWAITED: &[&str] = &[
     "io_uring_prep_accept_direct",
     "io_uring_prep_close_direct",
-    "io_uring_prep_cmd_discard",
-    "io_uring_prep_cmd_getsockname",
-    "io_uring_prep_cmd_sock",
     "io_uring_prep_epoll_ctl",
     "io_uring_prep_epoll_wait",
     "io_uring_prep_fadvise",
@@ -91,18 +90,13 @@ const AWAITED: &[&str] = &[
     "io_uring_prep_openat_direct",
     "io_uring_prep_pipe",
     "io_uring_prep_pipe_direct",
-    "io_uring_prep_provide_buffers",
     "io_uring_prep_readv_fixed",
-    "io_uring_prep_remove_buffers",
     "io_uring_prep_rename",
-    "io_uring_prep_send_zc_fixed",
-    "io_uring_prep_sendmsg_zc_fixed",
     "io_uring_prep_setxattr",
     "io_uring_prep_symlink",
     "io_uring_prep_sync_file_range",
     "io_uring_prep_tee",
     "io_uring_prep_unlinkat",
-    "io_uring_prep_uring_cmd",
     "io_uring_prep_waitid",
     "io_uring_prep_writev_fixed",
 ];
@@ -288,12 +282,12 @@ fn recv(a: &Arguments, flags: RecvSendFlags) -> Sqe {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [FILES, REGISTERED, SOCKETS, REQUESTS].into_iter().flatten()
+    [FILES, REGISTERED, SOCKETS, REQUESTS, network::CASES].into_iter().flatten()
 }
 
 /// All rows, by their names.
 fn all_rows() -> BTreeMap<&'static str, Row> {
-    let rows: Vec<Row> = table(GOLDEN).chain(table(MORE)).collect();
+    let rows: Vec<Row> = table(GOLDEN).chain(table(MORE)).chain(table(network::MORE)).collect();
     let count = rows.len();
     let by_name: BTreeMap<_, _> = rows.into_iter().map(|row| (row.name, row)).collect();
     assert_eq!(by_name.len(), count, "two rows have one name");
