@@ -27,6 +27,7 @@
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
 //! | [`multi`] | [`AcceptMulti`], [`RecvMulti`] |
 //! | [`zerocopy`] | [`SendZc`], [`SendMsgZc`] |
+//! | [`command`] | [`Unread`], [`Unsent`], [`GetOption`], [`SetOption`], [`GetName`] |
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
 //! | [`cancel`] | [`Cancel`], [`CancelFd`] |
@@ -39,6 +40,7 @@
 pub mod addr;
 pub mod cancel;
 pub mod close;
+pub mod command;
 pub mod direct;
 pub mod durable;
 pub mod ending;
@@ -51,6 +53,7 @@ pub mod msg;
 pub mod multi;
 pub mod net;
 pub mod nop;
+pub mod option;
 pub mod picked;
 pub mod poll;
 pub mod stat;
@@ -73,6 +76,7 @@ use crate::lease::{Brought, BufLease, FixedFile, Source};
 pub use addr::{Address, Destination};
 pub use cancel::{Cancel, CancelFd, CancelOutcome, UpdateOutcome};
 pub use close::Close;
+pub use command::{GetName, GetOption, SetOption, Unread, Unsent};
 pub use direct::{Direct, InsertFile};
 pub use durable::{Fallocate, Fsync, Ftruncate, Room};
 pub use ending::{Ended, Ending};
@@ -84,6 +88,7 @@ pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::Nop;
+pub use option::{Linger, OptionValue, Peer, SocketOption, Switch};
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
