@@ -23,10 +23,10 @@
 //! | [`picked`] | [`ReadMulti`] |
 //! | [`direct`] | [`Direct`], [`InsertFile`] |
 //! | [`net`] | [`Socket`], [`Bind`], [`Listen`], [`Accept`], [`Connect`], [`Shutdown`] |
-//! | [`stream`] | [`Send`], [`SendTo`], [`Recv`], [`RecvPicked`] |
+//! | [`stream`], [`gather`] | [`Send`], [`SendTo`], [`SendV`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
 //! | [`multi`] | [`AcceptMulti`], [`RecvMulti`] |
-//! | [`zerocopy`] | [`SendZc`], [`SendMsgZc`] |
+//! | [`zerocopy`], [`zc_fixed`] | [`SendZc`], [`SendMsgZc`], [`SendZcFixed`], [`SendMsgZcFixed`] |
 //! | [`command`] | [`Unread`], [`Unsent`], [`GetOption`], [`SetOption`], [`GetName`] |
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
@@ -48,6 +48,7 @@ mod exact;
 pub mod file;
 pub mod fixed;
 pub mod fs;
+pub mod gather;
 pub mod message;
 pub mod msg;
 pub mod multi;
@@ -61,6 +62,7 @@ pub mod stream;
 mod target;
 pub mod time;
 pub mod vectored;
+pub mod zc_fixed;
 pub mod zerocopy;
 
 use std::fmt;
@@ -83,6 +85,7 @@ pub use ending::{Ended, Ending};
 pub use file::{Offset, Read, RwFlags, Write};
 pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
+pub use gather::SendV;
 pub use message::{Envelope, Received, RecvMsg, SendMsg};
 pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
@@ -96,6 +99,7 @@ pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;
 pub use time::{Clock, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate};
 pub use vectored::{Gather, ReadV, Scatter, WriteV};
+pub use zc_fixed::{SendMsgZcFixed, SendZcFixed};
 pub use zerocopy::{SendMsgZc, SendZc, Sent};
 
 /// Names a ring, within this process and for ever: numbers are not used again.
