@@ -27,10 +27,11 @@
 //! | [`picked`] | [`ReadMulti`] |
 //! | [`direct`] | [`Direct`], [`InsertFile`] |
 //! | [`net`] | [`Socket`], [`Bind`], [`Listen`], [`Accept`], [`Connect`], [`Shutdown`] |
-//! | [`stream`] | [`Send`], [`SendTo`], [`Recv`], [`RecvPicked`] |
+//! | [`stream`], [`gather`] | [`Send`], [`SendTo`], [`SendV`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
 //! | [`multi`] | [`AcceptMulti`], [`RecvMulti`] |
-//! | [`zerocopy`] | [`SendZc`], [`SendMsgZc`] |
+//! | [`zerocopy`], [`zc_fixed`] | [`SendZc`], [`SendMsgZc`], [`SendZcFixed`], [`SendMsgZcFixed`] |
+//! | [`command`] | [`Unread`], [`Unsent`], [`GetOption`], [`SetOption`], [`GetName`] |
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
 //! | [`cancel`] | [`Cancel`], [`CancelFd`] |
@@ -44,6 +45,7 @@ pub mod addr;
 pub mod advice;
 pub mod cancel;
 pub mod close;
+pub mod command;
 pub mod direct;
 pub mod durable;
 pub mod ending;
@@ -51,12 +53,14 @@ mod exact;
 pub mod file;
 pub mod fixed;
 pub mod fs;
+pub mod gather;
 pub mod memory;
 pub mod message;
 pub mod msg;
 pub mod multi;
 pub mod net;
 pub mod nop;
+pub mod option;
 pub mod path;
 pub mod picked;
 pub mod poll;
@@ -67,6 +71,7 @@ mod target;
 pub mod time;
 pub mod vectored;
 pub mod xattr;
+pub mod zc_fixed;
 pub mod zerocopy;
 
 use std::fmt;
@@ -84,18 +89,21 @@ pub use addr::{Address, Destination};
 pub use advice::{Fadvise, FileAdvice, SyncFileRange, WriteBack};
 pub use cancel::{Cancel, CancelFd, CancelOutcome, UpdateOutcome};
 pub use close::Close;
+pub use command::{GetName, GetOption, SetOption, Unread, Unsent};
 pub use direct::{Direct, InsertFile};
 pub use durable::{Fallocate, Fsync, Ftruncate, Room};
 pub use ending::{Ended, Ending};
 pub use file::{Offset, Read, RwFlags, Write};
 pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
+pub use gather::SendV;
 pub use memory::{Madvise, MapChange, MemoryAdvice, Pages, PagesMut};
 pub use message::{Envelope, Received, RecvMsg, SendMsg};
 pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::Nop;
+pub use option::{Linger, OptionValue, Peer, SocketOption, Switch};
 pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
@@ -106,6 +114,7 @@ pub use target::Target;
 pub use time::{Clock, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate};
 pub use vectored::{Gather, ReadV, Scatter, WriteV};
 pub use xattr::{Fgetxattr, Fsetxattr, Getxattr, Presence, Setxattr};
+pub use zc_fixed::{SendMsgZcFixed, SendZcFixed};
 pub use zerocopy::{SendMsgZc, SendZc, Sent};
 
 /// Names a ring, within this process and for ever: numbers are not used again.

@@ -25,6 +25,8 @@ use annulus_sys::flags::{
 };
 use annulus_sys::opcode::Opcode;
 
+#[path = "encoding/network.rs"]
+mod network;
 #[path = "encoding/paths.rs"]
 mod paths;
 #[path = "encoding/rows.rs"]
@@ -71,9 +73,6 @@ a cancel by word alone\tword=0x102030400002110\tASYNC_CANCEL\tfd=-1 addr=word
 const AWAITED: &[&str] = &[
     "io_uring_prep_accept_direct",
     "io_uring_prep_close_direct",
-    "io_uring_prep_cmd_discard",
-    "io_uring_prep_cmd_getsockname",
-    "io_uring_prep_cmd_sock",
     "io_uring_prep_epoll_ctl",
     "io_uring_prep_epoll_wait",
     "io_uring_prep_futex_wake",
@@ -86,12 +85,7 @@ const AWAITED: &[&str] = &[
     "io_uring_prep_openat_direct",
     "io_uring_prep_pipe",
     "io_uring_prep_pipe_direct",
-    "io_uring_prep_provide_buffers",
     "io_uring_prep_readv_fixed",
-    "io_uring_prep_remove_buffers",
-    "io_uring_prep_send_zc_fixed",
-    "io_uring_prep_sendmsg_zc_fixed",
-    "io_uring_prep_uring_cmd",
     "io_uring_prep_waitid",
     "io_uring_prep_writev_fixed",
 ];
@@ -277,12 +271,14 @@ fn recv(a: &Arguments, flags: RecvSendFlags) -> Sqe {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [FILES, REGISTERED, SOCKETS, REQUESTS].iter().chain(paths::CASES).copied().flatten()
+    let own = [FILES, REGISTERED, SOCKETS, REQUESTS, network::CASES];
+    own.into_iter().chain(paths::CASES.iter().copied()).flatten()
 }
 
 /// All rows, by their names.
 fn all_rows() -> BTreeMap<&'static str, Row> {
-    let rows: Vec<Row> = [GOLDEN, MORE, paths::MORE].into_iter().flat_map(table).collect();
+    let tables = [GOLDEN, MORE, paths::MORE, network::MORE];
+    let rows: Vec<Row> = tables.into_iter().flat_map(table).collect();
     let count = rows.len();
     let by_name: BTreeMap<_, _> = rows.into_iter().map(|row| (row.name, row)).collect();
     assert_eq!(by_name.len(), count, "two rows have one name");

@@ -38,6 +38,8 @@ mod safe_end;
 mod safe_files;
 #[path = "kernel/safe_leases.rs"]
 mod safe_leases;
+#[path = "kernel/safe_network.rs"]
+mod safe_network;
 #[path = "kernel/safe_paths.rs"]
 mod safe_paths;
 #[path = "kernel/safe_scope.rs"]
@@ -91,6 +93,7 @@ fn conclude() -> Conclusion {
         safe_files::tests(),
         safe_leases::tests(),
         safe_paths::tests(),
+        safe_network::tests(),
         safe_scope::tests(),
         safe_sender::tests(),
         safe_sockets::tests(),
