@@ -25,6 +25,8 @@ use annulus_sys::flags::{
 };
 use annulus_sys::opcode::Opcode;
 
+#[path = "encoding/processes.rs"]
+mod processes;
 #[path = "encoding/rows.rs"]
 mod rows;
 
@@ -39,7 +41,6 @@ const PREP: &str = include_str!("../src/prep.rs");
 /// Rows for functions that the table has none for: by the source of liburing, or, where that has no
 /// such function either, by the field that the kernel reads.
 const MORE: &str = "
-io_uring_prep_nop\t\tNOP\tfd=-1
 io_uring_prep_writev2\tfd=0x3110 iovecs=0x7f0080204000 nr_vecs=0x3330 offset=0x102030400002440 \
     flags=0x3550\tWRITEV\tfd=fd off=offset addr=iovecs len=nr_vecs op_flags=flags
 io_uring_prep_statx\tdfd=0x3110 path=0x7f0080204000 flags=0x3330 mask=0x3440 \
@@ -72,20 +73,14 @@ const AWAITED: &[&str] = &[
     "io_uring_prep_cmd_discard",
     "io_uring_prep_cmd_getsockname",
     "io_uring_prep_cmd_sock",
-    "io_uring_prep_epoll_ctl",
-    "io_uring_prep_epoll_wait",
     "io_uring_prep_fadvise",
     "io_uring_prep_fgetxattr",
-    "io_uring_prep_futex_wake",
     "io_uring_prep_getxattr",
     "io_uring_prep_link",
     "io_uring_prep_madvise",
     "io_uring_prep_madvise64",
     "io_uring_prep_mkdirat",
-    "io_uring_prep_msg_ring_cqe_flags",
-    "io_uring_prep_msg_ring_fd_alloc",
     "io_uring_prep_multishot_accept_direct",
-    "io_uring_prep_nop128",
     "io_uring_prep_open_direct",
     "io_uring_prep_openat2_direct",
     "io_uring_prep_openat_direct",
@@ -103,7 +98,6 @@ const AWAITED: &[&str] = &[
     "io_uring_prep_tee",
     "io_uring_prep_unlinkat",
     "io_uring_prep_uring_cmd",
-    "io_uring_prep_waitid",
     "io_uring_prep_writev_fixed",
 ];
 
@@ -114,7 +108,6 @@ type Build = fn(&Arguments) -> Sqe;
 type Case = (&'static str, &'static str, Build);
 
 const FILES: &[Case] = &[
-    ("io_uring_prep_nop", "nop", |_| prep::nop()),
     ("io_uring_prep_read", "read", |a| {
         prep::read(a.fd("fd"), a.word("buf"), a.len("nbytes"), a.word("offset"))
     }),
@@ -288,12 +281,12 @@ fn recv(a: &Arguments, flags: RecvSendFlags) -> Sqe {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [FILES, REGISTERED, SOCKETS, REQUESTS].into_iter().flatten()
+    [FILES, REGISTERED, SOCKETS, REQUESTS, processes::CASES].into_iter().flatten()
 }
 
 /// All rows, by their names.
 fn all_rows() -> BTreeMap<&'static str, Row> {
-    let rows: Vec<Row> = table(GOLDEN).chain(table(MORE)).collect();
+    let rows: Vec<Row> = table(GOLDEN).chain(table(MORE)).chain(table(processes::ROWS)).collect();
     let count = rows.len();
     let by_name: BTreeMap<_, _> = rows.into_iter().map(|row| (row.name, row)).collect();
     assert_eq!(by_name.len(), count, "two rows have one name");
