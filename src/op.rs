@@ -31,6 +31,9 @@
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
 //! | [`cancel`] | [`Cancel`], [`CancelFd`] |
 //! | [`msg`] | [`Message`] |
+//! | [`epoll`] | [`EpollCtl`], [`EpollWait`] |
+//! | [`waitid`] | [`WaitId`] |
+//! | [`futex`] | [`FutexWait`], [`FutexWake`], [`FutexWaitV`] |
 //!
 //! Keeps OP1 on the operation's side. Leaves to others: the slot, the entry's `user_data`, and when
 //! the last completion has come.
@@ -42,10 +45,12 @@ pub mod close;
 pub mod direct;
 pub mod durable;
 pub mod ending;
+pub mod epoll;
 mod exact;
 pub mod file;
 pub mod fixed;
 pub mod fs;
+pub mod futex;
 pub mod message;
 pub mod msg;
 pub mod multi;
@@ -58,6 +63,7 @@ pub mod stream;
 mod target;
 pub mod time;
 pub mod vectored;
+pub mod waitid;
 pub mod zerocopy;
 
 use std::fmt;
@@ -76,9 +82,11 @@ pub use close::Close;
 pub use direct::{Direct, InsertFile};
 pub use durable::{Fallocate, Fsync, Ftruncate, Room};
 pub use ending::{Ended, Ending};
+pub use epoll::{EpollCtl, EpollEvent, EpollWait};
 pub use file::{Offset, Read, RwFlags, Write};
 pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
+pub use futex::{FutexSet, FutexWait, FutexWaitV, FutexWake, FutexWord};
 pub use message::{Envelope, Received, RecvMsg, SendMsg};
 pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
@@ -91,6 +99,7 @@ pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;
 pub use time::{Clock, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate};
 pub use vectored::{Gather, ReadV, Scatter, WriteV};
+pub use waitid::{AnyChild, ChildChange, ChildEvents, ChildStatus, Group, Process, WaitId, Whose};
 pub use zerocopy::{SendMsgZc, SendZc, Sent};
 
 /// Names a ring, within this process and for ever: numbers are not used again.

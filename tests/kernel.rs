@@ -38,6 +38,8 @@ mod safe_end;
 mod safe_files;
 #[path = "kernel/safe_leases.rs"]
 mod safe_leases;
+#[path = "kernel/safe_processes.rs"]
+mod safe_processes;
 #[path = "kernel/safe_scope.rs"]
 mod safe_scope;
 #[path = "kernel/safe_sender.rs"]
@@ -66,6 +68,7 @@ fn main() {
             processes::PARTS,
             safe_end::PARTS,
             safe_leases::PARTS,
+            safe_processes::PARTS,
             safe_sender::PARTS,
         ];
         harness::play(&part, &parts.concat());
@@ -88,6 +91,7 @@ fn conclude() -> Conclusion {
         safe_end::tests(),
         safe_files::tests(),
         safe_leases::tests(),
+        safe_processes::tests(),
         safe_scope::tests(),
         safe_sender::tests(),
         safe_sockets::tests(),

@@ -3,9 +3,9 @@
 use annulus_sys::abi::Sqe;
 use annulus_sys::opcode::Opcode;
 
-/// `IORING_OP_EPOLL_CTL`: changes what the epoll `epoll` knows of `fd`, as `epoll_ctl(2)` does: `op`
-/// is an `EPOLL_CTL_*`, and the `struct epoll_event` lies at `event`. Both are descriptors, whatever
-/// the entry's flags say: the kernel overlooks `FIXED_FILE` here. Since Linux 5.6.
+/// `IORING_OP_EPOLL_CTL`: changes what the epoll `epoll` knows of `fd`, as `epoll_ctl(2)` does:
+/// `op` is an `EPOLL_CTL_*`, and the `struct epoll_event` lies at `event`. Both are descriptors,
+/// whatever the entry's flags say: the kernel overlooks `FIXED_FILE` here. Since Linux 5.6.
 #[doc(alias = "io_uring_prep_epoll_ctl")]
 #[inline]
 pub fn epoll_ctl(epoll: i32, fd: i32, op: u32, event: u64) -> Sqe {

@@ -143,8 +143,8 @@ pub fn msg_ring(fd: i32, result: u32, word: u64) -> Sqe {
     Sqe { opcode: Opcode::MSG_RING, fd, len: result, off: word, ..Sqe::ZERO }
 }
 
-/// `IORING_OP_MSG_RING` with `FLAGS_PASS`: posts a completion of `word`, `result` and `cqe_flags` to
-/// the ring `fd`. Since Linux 6.3.
+/// `IORING_OP_MSG_RING` with `FLAGS_PASS`: posts a completion of `word`, `result` and `cqe_flags`
+/// to the ring `fd`. Since Linux 6.3.
 #[doc(alias = "io_uring_prep_msg_ring_cqe_flags")]
 #[inline]
 pub fn msg_ring_flags(
