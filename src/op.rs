@@ -13,7 +13,7 @@
 //!
 //! | family | operations |
 //! |---|---|
-//! | [`nop`] | [`Nop`] |
+//! | [`nop`] | [`Nop`], [`NopAnswer`], [`NopFile`], [`NopBuf`] |
 //! | [`file`](mod@file) | [`Read`], [`Write`] |
 //! | [`vectored`] | [`ReadV`], [`WriteV`] |
 //! | [`durable`] | [`Fsync`], [`Fallocate`], [`Ftruncate`] |
@@ -91,7 +91,7 @@ pub use message::{Envelope, Received, RecvMsg, SendMsg};
 pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
-pub use nop::Nop;
+pub use nop::{Nop, NopAnswer, NopBuf, NopFile};
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};

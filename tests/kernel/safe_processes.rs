@@ -5,6 +5,7 @@
 //! | `epoll` | `EpollCtl`, `EpollWait` |
 //! | `children` | `WaitId` |
 //! | `futexes` | `FutexWait`, `FutexWake`, `FutexWaitV` |
+//! | `nops` | `Nop` and its sisters; messages of every form, raw face |
 //!
 //! That something does not happen is seen when what was submitted after it has completed.
 
@@ -22,13 +23,18 @@ mod children;
 mod epoll;
 #[path = "safe_processes/futexes.rs"]
 mod futexes;
+#[path = "safe_processes/nops.rs"]
+mod nops;
 
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = children::PARTS;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    [children::tests(), epoll::tests(), futexes::tests()].into_iter().flatten().collect()
+    [children::tests(), epoll::tests(), futexes::tests(), nops::tests()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn small() -> Ring {

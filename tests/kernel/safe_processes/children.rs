@@ -1,5 +1,6 @@
 //! Children: each end of a process, and each other change, as `waitid(2)` tells it.
 #![allow(unsafe_code, reason = "sends signals, and opens processes")]
+#![allow(clippy::zombie_processes, reason = "it is the ring that waits for them")]
 
 use std::io::{Read as _, Write as _, pipe};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
