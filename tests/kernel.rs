@@ -68,7 +68,8 @@ fn main() {
             processes::PARTS,
             safe_end::PARTS,
             safe_leases::PARTS,
-            safe_processes::PARTS,
+            safe_processes::CHILDREN,
+            safe_processes::MANNERS,
             safe_sender::PARTS,
         ];
         harness::play(&part, &parts.concat());
