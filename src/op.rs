@@ -13,7 +13,7 @@
 //!
 //! | family | operations |
 //! |---|---|
-//! | [`nop`] | [`Nop`] |
+//! | [`nop`] | [`Nop`], [`NopAnswer`], [`NopFile`], [`NopBuf`] |
 //! | [`file`](mod@file) | [`Read`], [`Write`] |
 //! | [`vectored`] | [`ReadV`], [`WriteV`] |
 //! | [`splice`] | [`Splice`], [`Tee`] |
@@ -36,6 +36,10 @@
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
 //! | [`cancel`] | [`Cancel`], [`CancelFd`] |
 //! | [`msg`] | [`Message`] |
+//! | [`priority`], around others | [`Prioritized`], [`ActingAs`] |
+//! | [`epoll`] | [`EpollCtl`], [`EpollWait`] |
+//! | [`waitid`] | [`WaitId`] |
+//! | [`futex`] | [`FutexWait`], [`FutexWake`], [`FutexWaitV`] |
 //!
 //! Keeps OP1 on the operation's side. Leaves to others: the slot, the entry's `user_data`, and when
 //! the last completion has come.
@@ -49,10 +53,12 @@ pub mod command;
 pub mod direct;
 pub mod durable;
 pub mod ending;
+pub mod epoll;
 mod exact;
 pub mod file;
 pub mod fixed;
 pub mod fs;
+pub mod futex;
 pub mod gather;
 pub mod memory;
 pub mod message;
@@ -64,12 +70,14 @@ pub mod option;
 pub mod path;
 pub mod picked;
 pub mod poll;
+pub mod priority;
 pub mod splice;
 pub mod stat;
 pub mod stream;
 mod target;
 pub mod time;
 pub mod vectored;
+pub mod waitid;
 pub mod xattr;
 pub mod zc_fixed;
 pub mod zerocopy;
@@ -93,26 +101,30 @@ pub use command::{GetName, GetOption, SetOption, Unread, Unsent};
 pub use direct::{Direct, InsertFile};
 pub use durable::{Fallocate, Fsync, Ftruncate, Room};
 pub use ending::{Ended, Ending};
+pub use epoll::{EpollCtl, EpollEvent, EpollWait};
 pub use file::{Offset, Read, RwFlags, Write};
 pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
+pub use futex::{FutexSet, FutexWait, FutexWaitV, FutexWake, FutexWord};
 pub use gather::SendV;
 pub use memory::{Madvise, MapChange, MemoryAdvice, Pages, PagesMut};
 pub use message::{Envelope, Received, RecvMsg, SendMsg};
 pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
-pub use nop::Nop;
+pub use nop::{Nop, NopAnswer, NopBuf, NopFile};
 pub use option::{Linger, OptionValue, Peer, SocketOption, Switch};
 pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
+pub use priority::{ActingAs, IoPriority, Personality, Prioritized, Transfer};
 pub use splice::{Splice, Tee};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
 pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;
 pub use time::{Clock, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate};
 pub use vectored::{Gather, ReadV, Scatter, WriteV};
+pub use waitid::{AnyChild, ChildChange, ChildEvents, ChildStatus, Group, Process, WaitId, Whose};
 pub use xattr::{Fgetxattr, Fsetxattr, Getxattr, Presence, Setxattr};
 pub use zc_fixed::{SendMsgZcFixed, SendZcFixed};
 pub use zerocopy::{SendMsgZc, SendZc, Sent};
@@ -190,6 +202,12 @@ pub unsafe trait Op: Sized {
     /// other (both ends of a FIFO being opened) were seen to wait for ever while threads were idle.
     fn forced(self) -> Forced<Self> {
         Forced(self)
+    }
+
+    /// The same, with the credentials that `who` names, not with those of the thread that submits.
+    /// Since Linux 5.6. Messages to other rings have no use for that, and end with `EINVAL`.
+    fn acting_as(self, who: Personality) -> ActingAs<Self> {
+        ActingAs::new(self, who)
     }
 }
 

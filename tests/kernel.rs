@@ -42,6 +42,8 @@ mod safe_leases;
 mod safe_network;
 #[path = "kernel/safe_paths.rs"]
 mod safe_paths;
+#[path = "kernel/safe_processes.rs"]
+mod safe_processes;
 #[path = "kernel/safe_scope.rs"]
 mod safe_scope;
 #[path = "kernel/safe_sender.rs"]
@@ -70,6 +72,8 @@ fn main() {
             processes::PARTS,
             safe_end::PARTS,
             safe_leases::PARTS,
+            safe_processes::CHILDREN,
+            safe_processes::MANNERS,
             safe_sender::PARTS,
         ];
         harness::play(&part, &parts.concat());
@@ -94,6 +98,7 @@ fn conclude() -> Conclusion {
         safe_leases::tests(),
         safe_paths::tests(),
         safe_network::tests(),
+        safe_processes::tests(),
         safe_scope::tests(),
         safe_sender::tests(),
         safe_sockets::tests(),
