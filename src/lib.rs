@@ -74,7 +74,7 @@ mod own;
 pub mod prep;
 pub mod raw;
 mod reap;
-mod register;
+pub mod register;
 pub mod ring;
 pub mod scope;
 pub mod sender;

@@ -92,6 +92,7 @@ use annulus_sys::flags::{CqeFlags, SqeFlags};
 
 use crate::event::result_of;
 use crate::lease::{Brought, BufLease, FixedFile, Source};
+use crate::register::Personality;
 
 pub use addr::{Address, Destination};
 pub use advice::{Fadvise, FileAdvice, SyncFileRange, WriteBack};
@@ -117,7 +118,7 @@ pub use option::{Linger, OptionValue, Peer, SocketOption, Switch};
 pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
-pub use priority::{ActingAs, IoPriority, Personality, Prioritized, Transfer};
+pub use priority::{ActingAs, IoPriority, Prioritized, Transfer};
 pub use splice::{Splice, Tee};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
 pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};

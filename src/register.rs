@@ -10,6 +10,15 @@
 //! Leaves to others: registered files, buffers and the rest, which own what they register.
 #![allow(unsafe_code, reason = "hands arguments to the kernel")]
 
+pub mod buffers;
+pub mod busy;
+pub(crate) mod call;
+pub mod cancel;
+pub mod files;
+pub mod personality;
+pub mod region;
+pub mod workers;
+
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -19,6 +28,16 @@ use annulus_sys::errno::Errno;
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::rings::Base;
 use annulus_sys::syscall::{RingFd, RingRef};
+
+pub use buffers::ClonePart;
+pub use busy::{BusyPoll, Prefer, Tracking, WaitClock};
+pub use cancel::{CancelNow, EndedNow};
+pub use files::FileSlot;
+pub use personality::Personality;
+pub use region::{WaitRegion, WaitSlot, Whose};
+pub use workers::{WorkerLimits, Workers};
+
+pub use crate::lease::RegisterError;
 
 /// Lets the kernel choose the index.
 const ANY_INDEX: u32 = u32::MAX;

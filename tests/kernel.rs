@@ -28,6 +28,8 @@ mod layouts;
 mod notify;
 #[path = "kernel/processes.rs"]
 mod processes;
+#[path = "kernel/registrations.rs"]
+mod registrations;
 #[path = "kernel/resize.rs"]
 mod resize;
 #[path = "kernel/safe_core.rs"]
@@ -91,6 +93,7 @@ fn conclude() -> Conclusion {
         layouts::tests(),
         notify::tests(),
         processes::tests(),
+        registrations::tests(),
         resize::tests(),
         safe_core::tests(),
         safe_end::tests(),

@@ -7,7 +7,8 @@
 //!
 //! Both stand around an operation, so that one without them pays nothing.
 //!
-//! Leaves to others: registering credentials.
+//! Leaves to others: registering credentials
+//! ([`Ring::register_personality`](crate::Ring::register_personality)).
 #![allow(unsafe_code, reason = "hands on the entries of operations")]
 
 use annulus_sys::abi::Sqe;
@@ -15,14 +16,14 @@ use annulus_sys::abi::Sqe;
 use super::{Brings, Done, Multishot, Op, Read, ReadV, RingId, Shot, Shots, Write, WriteV};
 use super::{ReadFixed, WriteFixed};
 use crate::lease::Source;
-use crate::ring::Ring;
+use crate::register::Personality;
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// The priority of a read or a write at its device, as in `ioprio_set(2)`. Schedulers of devices may
-/// heed it. Since Linux 5.1.
+/// The priority of a read or a write at its device, as in `ioprio_set(2)`. Schedulers of devices
+/// may heed it. Since Linux 5.1.
 #[doc(alias = "IOPRIO_PRIO_VALUE")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IoPriority(u16);
@@ -86,6 +87,14 @@ impl<F> sealed::Sealed for WriteFixed<F> {}
 impl<O: Op + sealed::Sealed> Transfer for O {}
 
 /// A read or a write with a priority: made by [`Transfer::priority`].
+///
+/// # Completion
+///
+/// As the operation inside.
+///
+/// # Cancellation
+///
+/// As the operation inside.
 #[derive(Debug)]
 pub struct Prioritized<O> {
     op: O,
@@ -116,28 +125,16 @@ unsafe impl<O: Transfer> Op for Prioritized<O> {
     }
 }
 
-/// Credentials that are registered with a ring, for operations that are to run with them.
-#[doc(alias = "IORING_REGISTER_PERSONALITY")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Personality {
-    ring: RingId,
-    id: u16,
-}
-
-impl Personality {
-    /// What was registered with `ring` under the number `id`, by hand. With a number under which
-    /// nothing is registered an operation ends with `EINVAL`; 0 means the submitter's own.
-    pub fn registered<U: Default>(ring: &Ring<U>, id: u16) -> Self {
-        Self { ring: ring.id, id }
-    }
-
-    /// The number.
-    pub fn id(self) -> u16 {
-        self.id
-    }
-}
-
-/// An operation that runs with other credentials: made by [`Op::acting_as`].
+/// An operation that runs with other credentials: made by [`Op::acting_as`]. It is accepted on the
+/// ring only that they are registered with. Since Linux 5.6.
+///
+/// # Completion
+///
+/// As the operation inside; with `EINVAL` when the credentials were unregistered.
+///
+/// # Cancellation
+///
+/// As the operation inside.
 #[derive(Debug)]
 pub struct ActingAs<O> {
     op: O,
@@ -158,11 +155,11 @@ unsafe impl<O: Op> Op for ActingAs<O> {
     const BRINGS: Brings = O::BRINGS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
-        self.who.ring == ring && self.op.belongs_to(ring)
+        self.who.is_of(ring) && self.op.belongs_to(ring)
     }
 
     fn prep(&mut self) -> Sqe {
-        Sqe { personality: self.who.id, ..self.op.prep() }
+        Sqe { personality: self.who.id(), ..self.op.prep() }
     }
 
     fn finish(self, done: Done) -> Self::Output {

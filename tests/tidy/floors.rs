@@ -31,6 +31,7 @@ const F6: &[&str] = &[
     "op/*",
     "lease",
     "lease/*",
+    "register/*",
     "inflight",
     "inflight/*",
     "ticket",
@@ -56,7 +57,7 @@ const FLOORS: &[Floor] = &[
     floor("F3+", "sys", &["layout", "rings", "groups"]),
     floor("sim", "src", &["sim", "sim/*"]),
     floor("F4", "src", &["prep", "prep/*"]).values_only(),
-    floor("F5", "src", &["error", "denied", "register", "register/*", "setup", "capabilities"]),
+    floor("F5", "src", &["error", "denied", "register", "setup", "capabilities"]),
     floor("F6", "src", F6),
 ];
 

@@ -5,11 +5,9 @@ use std::fs::{self, File, Permissions};
 use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
 
-use annulus::op::{
-    Cwd, How, IoPriority, Nop, Op, OpenAt, Personality, Read, ReadV, Transfer, Write,
-};
+use annulus::Rejection;
+use annulus::op::{Cwd, How, IoPriority, Nop, Op, OpenAt, Read, ReadV, Transfer, Write};
 use annulus::sys::opcode::{Opcode, RegisterOp};
-use annulus::{Rejection, Ring};
 use libtest_mimic::{Failed, Trial};
 
 use super::{errno, run, small};
@@ -75,15 +73,6 @@ fn real_time() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Registers the credentials of this thread.
-fn register(ring: &Ring) -> Personality {
-    let base = ring.raw().base();
-    // SAFETY: takes no argument, because `io_uring_register(2)` says so.
-    let id = unsafe { base.register(RegisterOp::PERSONALITY, std::ptr::null_mut(), 0) };
-    let id = id.expect("there are not many");
-    Personality::registered(ring, u16::try_from(id).expect("16 bits"))
-}
-
 /// Root registers its credentials, becomes nobody, and opens what only root may.
 fn lent() {
     assert!(is_root());
@@ -92,7 +81,7 @@ fn lent() {
     fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
     let name = std::ffi::CString::new(path.to_str().expect("plain")).expect("no zero");
     let mut ring = small();
-    let root = register(&ring);
+    let root = ring.register_personality().expect("there are not many");
     // Of this thread alone, as the kernel does it: the C library would do it for all.
     // SAFETY: takes numbers only, because that is what `setresuid(2)` is.
     let gone = unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 0) };
@@ -113,19 +102,17 @@ fn lent() {
 
 fn no_credentials() -> Result<(), Failed> {
     let mut ring = small();
-    let unknown = Personality::registered(&ring, 77);
-    let ended = run(&mut ring, Nop.acting_as(unknown));
-    assert_eq!(ended.err().and_then(|error| error.raw_os_error()), Some(libc::EINVAL));
-    let own = Personality::registered(&ring, 0);
-    assert_eq!(run(&mut ring, Nop.acting_as(own))?, 0);
-    let ours = register(&ring);
+    let ours = ring.register_personality()?;
     assert_eq!(run(&mut ring, Nop.acting_as(ours))?, 0);
+    ring.raw().unregister_personality(ours)?;
+    let ended = run(&mut ring, Nop.acting_as(ours));
+    assert_eq!(ended.err().and_then(|error| error.raw_os_error()), Some(libc::EINVAL));
     Ok(())
 }
 
 fn of_one_ring() -> Result<(), Failed> {
-    let (mut ring, other) = (small(), small());
-    let theirs = register(&other);
+    let (mut ring, mut other) = (small(), small());
+    let theirs = other.register_personality()?;
     let rejected = ring.submit(Nop.acting_as(theirs)).expect_err("it is of another ring");
     assert_eq!(rejected.why, Rejection::OtherRing);
     Ok(())
