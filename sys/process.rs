@@ -9,14 +9,16 @@
 //! the word for a child, which then takes the next number. A process id would not do: in a new
 //! namespace they start again.
 //!
-//! The word orders nothing, so that `Relaxed` will do; it has nothing of the ring's.
+//! The word orders nothing, so that `Relaxed` will do; it has nothing of the ring's. Where it lies
+//! is published once.
 //!
 //! Keeps RG1's other half: a child gives nothing back that is its parent's.
 #![allow(unsafe_code, reason = "keeps a word in a page that fork changes")]
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicU64};
+use core::{mem, ptr};
 use std::alloc::{Layout, handle_alloc_error};
-use std::sync::OnceLock;
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -58,20 +60,35 @@ impl Process {
 /// This process's number; 0 while it has none.
 #[inline]
 fn word() -> &'static AtomicU64 {
-    static PAGE: OnceLock<Option<MmapRaw>> = OnceLock::new();
-    /// Where nobody forks, and nothing can be mapped.
-    static ALONE: AtomicU64 = AtomicU64::new(0);
-    let Some(page) = PAGE.get_or_init(page) else { return &ALONE };
-    // SAFETY: mapped for good and aligned to a page, because the page is never dropped; and only
-    // ever used as this word.
-    unsafe { AtomicU64::from_ptr(page.as_mut_ptr().cast()) }
+    static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+    let word = PAGE.load(Acquire);
+    let word = if word.is_null() { first(&PAGE) } else { word };
+    // SAFETY: valid for good, because what `first` stores is never unmapped; and only ever used as
+    // this word.
+    unsafe { &*word }
 }
 
-/// A page that is wiped for a child. None under Miri, which has no fork.
-fn page() -> Option<MmapRaw> {
-    if cfg!(miri) {
-        return None;
+/// Makes the page, unless another thread was first, and returns where it is.
+#[cold]
+fn first(place: &AtomicPtr<AtomicU64>) -> *mut AtomicU64 {
+    /// Where nobody forks, and nothing can be mapped.
+    static ALONE: AtomicU64 = AtomicU64::new(0);
+    let page = if cfg!(miri) { None } else { Some(page()) };
+    let word = match &page {
+        Some(page) => page.as_mut_ptr().cast(),
+        None => (&raw const ALONE).cast_mut(),
+    };
+    match place.compare_exchange(ptr::null_mut(), word, AcqRel, Acquire) {
+        Ok(_) => {
+            mem::forget(page); // For good.
+            word
+        }
+        Err(other) => other,
     }
+}
+
+/// A page that is wiped for a child.
+fn page() -> MmapRaw {
     let page = MmapOptions::new().len(page_size()).map_anon().map(MmapRaw::from);
     let wiped = page.and_then(|page| {
         let (start, len) = (page.as_mut_ptr().cast(), page.len());
@@ -83,7 +100,7 @@ fn page() -> Option<MmapRaw> {
         Ok(page)
     });
     // `MADV_WIPEONFORK` is older than io_uring, so that memory is all that can be missing.
-    Some(wiped.unwrap_or_else(|_| handle_alloc_error(Layout::new::<[u8; 4096]>())))
+    wiped.unwrap_or_else(|_| handle_alloc_error(Layout::new::<[u8; 4096]>()))
 }
 
 #[cfg(test)]
