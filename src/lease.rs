@@ -18,7 +18,6 @@ pub(crate) mod buf_ring;
 mod error;
 pub(crate) mod fixed_buf;
 pub(crate) mod fixed_file;
-pub(crate) mod fork;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;

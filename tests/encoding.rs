@@ -25,6 +25,12 @@ use annulus_sys::flags::{
 };
 use annulus_sys::opcode::Opcode;
 
+#[path = "encoding/network.rs"]
+mod network;
+#[path = "encoding/paths.rs"]
+mod paths;
+#[path = "encoding/processes.rs"]
+mod processes;
 #[path = "encoding/rows.rs"]
 mod rows;
 
@@ -39,7 +45,6 @@ const PREP: &str = include_str!("../src/prep.rs");
 /// Rows for functions that the table has none for: by the source of liburing, or, where that has no
 /// such function either, by the field that the kernel reads.
 const MORE: &str = "
-io_uring_prep_nop\t\tNOP\tfd=-1
 io_uring_prep_writev2\tfd=0x3110 iovecs=0x7f0080204000 nr_vecs=0x3330 offset=0x102030400002440 \
     flags=0x3550\tWRITEV\tfd=fd off=offset addr=iovecs len=nr_vecs op_flags=flags
 io_uring_prep_statx\tdfd=0x3110 path=0x7f0080204000 flags=0x3330 mask=0x3440 \
@@ -69,41 +74,13 @@ a cancel by word alone\tword=0x102030400002110\tASYNC_CANCEL\tfd=-1 addr=word
 const AWAITED: &[&str] = &[
     "io_uring_prep_accept_direct",
     "io_uring_prep_close_direct",
-    "io_uring_prep_cmd_discard",
-    "io_uring_prep_cmd_getsockname",
-    "io_uring_prep_cmd_sock",
-    "io_uring_prep_epoll_ctl",
-    "io_uring_prep_epoll_wait",
-    "io_uring_prep_fadvise",
-    "io_uring_prep_fgetxattr",
-    "io_uring_prep_futex_wake",
-    "io_uring_prep_getxattr",
-    "io_uring_prep_link",
-    "io_uring_prep_madvise",
-    "io_uring_prep_madvise64",
-    "io_uring_prep_mkdirat",
-    "io_uring_prep_msg_ring_cqe_flags",
-    "io_uring_prep_msg_ring_fd_alloc",
     "io_uring_prep_multishot_accept_direct",
-    "io_uring_prep_nop128",
     "io_uring_prep_open_direct",
     "io_uring_prep_openat2_direct",
     "io_uring_prep_openat_direct",
     "io_uring_prep_pipe",
     "io_uring_prep_pipe_direct",
-    "io_uring_prep_provide_buffers",
     "io_uring_prep_readv_fixed",
-    "io_uring_prep_remove_buffers",
-    "io_uring_prep_rename",
-    "io_uring_prep_send_zc_fixed",
-    "io_uring_prep_sendmsg_zc_fixed",
-    "io_uring_prep_setxattr",
-    "io_uring_prep_symlink",
-    "io_uring_prep_sync_file_range",
-    "io_uring_prep_tee",
-    "io_uring_prep_unlinkat",
-    "io_uring_prep_uring_cmd",
-    "io_uring_prep_waitid",
     "io_uring_prep_writev_fixed",
 ];
 
@@ -114,7 +91,6 @@ type Build = fn(&Arguments) -> Sqe;
 type Case = (&'static str, &'static str, Build);
 
 const FILES: &[Case] = &[
-    ("io_uring_prep_nop", "nop", |_| prep::nop()),
     ("io_uring_prep_read", "read", |a| {
         prep::read(a.fd("fd"), a.word("buf"), a.len("nbytes"), a.word("offset"))
     }),
@@ -288,12 +264,14 @@ fn recv(a: &Arguments, flags: RecvSendFlags) -> Sqe {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [FILES, REGISTERED, SOCKETS, REQUESTS].into_iter().flatten()
+    let own = [FILES, REGISTERED, SOCKETS, REQUESTS, network::CASES, processes::CASES];
+    own.into_iter().chain(paths::CASES.iter().copied()).flatten()
 }
 
 /// All rows, by their names.
 fn all_rows() -> BTreeMap<&'static str, Row> {
-    let rows: Vec<Row> = table(GOLDEN).chain(table(MORE)).collect();
+    let tables = [GOLDEN, MORE, paths::MORE, network::MORE, processes::ROWS];
+    let rows: Vec<Row> = tables.into_iter().flat_map(table).collect();
     let count = rows.len();
     let by_name: BTreeMap<_, _> = rows.into_iter().map(|row| (row.name, row)).collect();
     assert_eq!(by_name.len(), count, "two rows have one name");

@@ -40,6 +40,12 @@ mod safe_end;
 mod safe_files;
 #[path = "kernel/safe_leases.rs"]
 mod safe_leases;
+#[path = "kernel/safe_network.rs"]
+mod safe_network;
+#[path = "kernel/safe_paths.rs"]
+mod safe_paths;
+#[path = "kernel/safe_processes.rs"]
+mod safe_processes;
 #[path = "kernel/safe_scope.rs"]
 mod safe_scope;
 #[path = "kernel/safe_sender.rs"]
@@ -69,6 +75,8 @@ fn main() {
             registrations::PARTS,
             safe_end::PARTS,
             safe_leases::PARTS,
+            safe_processes::CHILDREN,
+            safe_processes::MANNERS,
             safe_sender::PARTS,
         ];
         harness::play(&part, &parts.concat());
@@ -92,6 +100,9 @@ fn conclude() -> Conclusion {
         safe_end::tests(),
         safe_files::tests(),
         safe_leases::tests(),
+        safe_paths::tests(),
+        safe_network::tests(),
+        safe_processes::tests(),
         safe_scope::tests(),
         safe_sender::tests(),
         safe_sockets::tests(),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   as user A: register_personality ─► Personality 1 ──┐
-//!   as user B: OpenAt.on_behalf_of(who) ─────────────┴─► the kernel opens it as A
+//!   as user B: OpenAt.acting_as(who) ─────────────┴─► the kernel opens it as A
 //! ```
 //!
 //! A request runs with the credentials of who submits it, unless its entry names others: user and
@@ -33,7 +33,7 @@ use crate::ring::Ring;
 ///
 /// let mut ring = Setup::new(4).build()?;
 /// let myself = ring.register_personality()?;
-/// let nop = ring.submit(Nop.on_behalf_of(myself))?;
+/// let nop = ring.submit(Nop.acting_as(myself))?;
 /// ring.wait(nop)?;
 /// ring.raw().unregister_personality(myself)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -110,7 +110,7 @@ fn keep(base: &Base) -> Result<Personality, RegisterError> {
 
 impl<U: Default> Ring<U> {
     /// Keeps the credentials that this thread has now, for operations
-    /// [as that personality](crate::op::Op::on_behalf_of). Since Linux 5.6.
+    /// [as that personality](crate::op::Op::acting_as). Since Linux 5.6.
     ///
     /// # Errors
     ///

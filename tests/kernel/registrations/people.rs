@@ -44,13 +44,12 @@ fn as_nobody() -> Result<(), Failed> {
         become_user(65534);
         let nobody = ring.register_personality().expect("nobody");
         // Neither the thread's credentials nor those of the ring's maker count, but the named.
-        let open = ring
-            .submit(OpenAt::new(Cwd, name.clone(), How::read()).on_behalf_of(root))
-            .expect("room");
+        let open =
+            ring.submit(OpenAt::new(Cwd, name.clone(), How::read()).acting_as(root)).expect("room");
         let as_root = ring.wait(open).expect("a wait").result.map(drop);
         become_user(0);
         let open =
-            ring.submit(OpenAt::new(Cwd, name, How::read()).on_behalf_of(nobody)).expect("room");
+            ring.submit(OpenAt::new(Cwd, name, How::read()).acting_as(nobody)).expect("room");
         let as_nobody = ring.wait(open).expect("a wait").result.map(drop);
         (as_root.map_err(|error| error.raw_os_error()), as_nobody.unwrap_err().raw_os_error())
     });
@@ -63,10 +62,10 @@ fn as_nobody() -> Result<(), Failed> {
 fn as_oneself() -> Result<(), Failed> {
     let mut ring = safe_ring(Setup::new(4));
     let myself = ring.register_personality()?;
-    let open = ring.submit(OpenAt::new(Cwd, c"/dev/null", How::read()).on_behalf_of(myself))?;
+    let open = ring.submit(OpenAt::new(Cwd, c"/dev/null", How::read()).acting_as(myself))?;
     assert!(ring.wait(open)?.result?.as_raw_fd() >= 0);
     ring.raw().unregister_personality(myself)?;
-    let nop = ring.submit(Nop.on_behalf_of(myself))?;
+    let nop = ring.submit(Nop.acting_as(myself))?;
     let gone = ring.wait(nop)?.unwrap_err();
     assert_eq!(gone.raw_os_error(), Some(libc::EINVAL));
     Ok(())
@@ -88,7 +87,7 @@ fn of_another() -> Result<(), Failed> {
     let (mut ring, mut other) = (safe_ring(Setup::new(4)), safe_ring(Setup::new(4)));
     let _ours = ring.register_personality()?;
     for stranger in [other.register_personality()?, ring.raw().register_personality()?] {
-        let rejected = ring.submit(Nop.on_behalf_of(stranger)).expect_err("a stranger");
+        let rejected = ring.submit(Nop.acting_as(stranger)).expect_err("a stranger");
         assert!(matches!(rejected.why, Rejection::OtherRing), "{:?}", rejected.why);
     }
     Ok(())

@@ -1,0 +1,116 @@
+//! Cases of the families that deal in paths and bytes: names, attributes, splices, advice, pipes,
+//! files opened in the ring's table, registered buffers in parts, and protection of reads and
+//! writes.
+
+use annulus::prep;
+
+use super::Case;
+
+/// Rows for functions that the table has none for: by the source of liburing, or, where that has no
+/// such function either, by the field that the kernel reads.
+pub const MORE: &str = "
+io_uring_prep_renameat\tolddfd=0x3110 oldpath=0x7f0080204000 newdfd=0x3330 \
+    newpath=0x7f0100408000 flags=0x3550\tRENAMEAT\t\
+    fd=olddfd off=newpath addr=oldpath len=newdfd op_flags=flags
+io_uring_prep_linkat\tolddfd=0x3110 oldpath=0x7f0080204000 newdfd=0x3330 \
+    newpath=0x7f0100408000 flags=0x3550\tLINKAT\t\
+    fd=olddfd off=newpath addr=oldpath len=newdfd op_flags=flags
+io_uring_prep_symlinkat\ttarget=0x7f0040102000 newdirfd=0x3220 linkpath=0x7f00c0306000\t\
+    SYMLINKAT\tfd=newdirfd off=linkpath addr=target
+io_uring_prep_unlink\tpath=0x7f0040102000 flags=0x3220\tUNLINKAT\t\
+    fd=AT_FDCWD addr=path op_flags=flags
+io_uring_prep_mkdir\tpath=0x7f0040102000 mode=0x3220\tMKDIRAT\tfd=AT_FDCWD addr=path len=mode
+io_uring_prep_fsetxattr\tfd=0x3110 name=0x7f0080204000 value=0x7f00c0306000 flags=0x3440 \
+    len=0x3550\tFSETXATTR\tfd=fd off=value addr=name len=len op_flags=flags
+io_uring_prep_splice\tfd_in=0x3110 off_in=0x102030400002220 fd_out=0x3330 \
+    off_out=0x102030400002440 nbytes=0x3550 splice_flags=0x3660\tSPLICE\t\
+    fd=fd_out off=off_out addr=off_in len=nbytes op_flags=splice_flags file_index=fd_in
+io_uring_prep_fadvise64\tfd=0x3110 offset=0x102030400002220 len=0x102030400003330 \
+    advice=0x3440\tFADVISE\tfd=fd off=offset addr=len op_flags=advice
+";
+
+/// The calls.
+pub const CASES: &[&[Case]] = &[NAMES, ATTRIBUTES, SPLICES, ADVICE];
+
+const NAMES: &[Case] = &[
+    ("io_uring_prep_renameat", "renameat", |a| {
+        let (from, to) = (a.word("oldpath"), a.word("newpath"));
+        prep::renameat(a.fd("olddfd"), from, a.fd("newdfd"), to, a.len("flags"))
+    }),
+    ("io_uring_prep_rename", "renameat", |a| {
+        let (from, to) = (a.word("oldpath"), a.word("newpath"));
+        prep::renameat(libc::AT_FDCWD, from, libc::AT_FDCWD, to, 0)
+    }),
+    ("io_uring_prep_unlinkat", "unlinkat", |a| {
+        prep::unlinkat(a.fd("dfd"), a.word("path"), a.len("flags"))
+    }),
+    ("io_uring_prep_unlink", "unlinkat", |a| {
+        prep::unlinkat(libc::AT_FDCWD, a.word("path"), a.len("flags"))
+    }),
+    ("io_uring_prep_mkdirat", "mkdirat", |a| {
+        prep::mkdirat(a.fd("dfd"), a.word("path"), a.len("mode"))
+    }),
+    ("io_uring_prep_mkdir", "mkdirat", |a| {
+        prep::mkdirat(libc::AT_FDCWD, a.word("path"), a.len("mode"))
+    }),
+    ("io_uring_prep_symlinkat", "symlinkat", |a| {
+        prep::symlinkat(a.word("target"), a.fd("newdirfd"), a.word("linkpath"))
+    }),
+    ("io_uring_prep_symlink", "symlinkat", |a| {
+        prep::symlinkat(a.word("target"), libc::AT_FDCWD, a.word("linkpath"))
+    }),
+    ("io_uring_prep_linkat", "linkat", |a| {
+        let (from, to) = (a.word("oldpath"), a.word("newpath"));
+        prep::linkat(a.fd("olddfd"), from, a.fd("newdfd"), to, a.len("flags"))
+    }),
+    ("io_uring_prep_link", "linkat", |a| {
+        let (from, to) = (a.word("oldpath"), a.word("newpath"));
+        prep::linkat(libc::AT_FDCWD, from, libc::AT_FDCWD, to, a.len("flags"))
+    }),
+];
+
+const ATTRIBUTES: &[Case] = &[
+    ("io_uring_prep_setxattr", "setxattr", |a| {
+        let (path, name, value) = (a.word("path"), a.word("name"), a.word("value"));
+        prep::setxattr(path, name, value, a.len("len"), a.len("flags"))
+    }),
+    ("io_uring_prep_fsetxattr", "fsetxattr", |a| {
+        let (name, value) = (a.word("name"), a.word("value"));
+        prep::fsetxattr(a.fd("fd"), name, value, a.len("len"), a.len("flags"))
+    }),
+    ("io_uring_prep_getxattr", "getxattr", |a| {
+        prep::getxattr(a.word("path"), a.word("name"), a.word("value"), a.len("len"))
+    }),
+    ("io_uring_prep_fgetxattr", "fgetxattr", |a| {
+        prep::fgetxattr(a.fd("fd"), a.word("name"), a.word("value"), a.len("len"))
+    }),
+];
+
+const SPLICES: &[Case] = &[
+    ("io_uring_prep_splice", "splice", |a| {
+        let (from, to) = (a.word("off_in"), a.word("off_out"));
+        let (len, flags) = (a.len("nbytes"), a.len("splice_flags"));
+        prep::splice(a.fd("fd_in"), from, a.fd("fd_out"), to, len, flags)
+    }),
+    ("io_uring_prep_tee", "tee", |a| {
+        prep::tee(a.fd("fd_in"), a.fd("fd_out"), a.len("nbytes"), a.len("splice_flags"))
+    }),
+];
+
+const ADVICE: &[Case] = &[
+    ("io_uring_prep_fadvise", "fadvise", |a| {
+        prep::fadvise(a.fd("fd"), a.word("offset"), a.len("len"), a.len("advice"))
+    }),
+    ("io_uring_prep_fadvise64", "fadvise64", |a| {
+        prep::fadvise64(a.fd("fd"), a.word("offset"), a.word("len"), a.len("advice"))
+    }),
+    ("io_uring_prep_madvise", "madvise", |a| {
+        prep::madvise(a.word("addr"), a.len("length"), a.len("advice"))
+    }),
+    ("io_uring_prep_madvise64", "madvise64", |a| {
+        prep::madvise64(a.word("addr"), a.word("length"), a.len("advice"))
+    }),
+    ("io_uring_prep_sync_file_range", "sync_file_range", |a| {
+        prep::sync_file_range(a.fd("fd"), a.len("len"), a.word("offset"), a.len("flags"))
+    }),
+];
