@@ -31,7 +31,7 @@
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
 //! | [`cancel`] | [`Cancel`], [`CancelFd`] |
 //! | [`msg`] | [`Message`] |
-//! | [`priority`], around others | [`Prioritized`], [`ActingAs`] |
+//! | [`priority`], around others | [`Prioritized`] |
 //! | [`epoll`] | [`EpollCtl`], [`EpollWait`] |
 //! | [`waitid`] | [`WaitId`] |
 //! | [`futex`] | [`FutexWait`], [`FutexWake`], [`FutexWaitV`] |
@@ -96,7 +96,7 @@ pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown,
 pub use nop::{Nop, NopAnswer, NopBuf, NopFile};
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
-pub use priority::{ActingAs, IoPriority, Personality, Prioritized, Transfer};
+pub use priority::{IoPriority, Prioritized, Transfer};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
 pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;
@@ -178,12 +178,6 @@ pub unsafe trait Op: Sized {
     /// other (both ends of a FIFO being opened) were seen to wait for ever while threads were idle.
     fn forced(self) -> Forced<Self> {
         Forced(self)
-    }
-
-    /// The same, with the credentials that `who` names, not with those of the thread that submits.
-    /// Since Linux 5.6. Messages to other rings have no use for that, and end with `EINVAL`.
-    fn acting_as(self, who: Personality) -> ActingAs<Self> {
-        ActingAs::new(self, who)
     }
 }
 

@@ -26,6 +26,8 @@ mod denied;
 mod layouts;
 #[path = "kernel/notify.rs"]
 mod notify;
+#[path = "kernel/patience.rs"]
+mod patience;
 #[path = "kernel/processes.rs"]
 mod processes;
 #[path = "kernel/resize.rs"]
@@ -68,8 +70,7 @@ fn main() {
             processes::PARTS,
             safe_end::PARTS,
             safe_leases::PARTS,
-            safe_processes::CHILDREN,
-            safe_processes::MANNERS,
+            safe_processes::PARTS,
             safe_sender::PARTS,
         ];
         harness::play(&part, &parts.concat());
@@ -86,6 +87,7 @@ fn conclude() -> Conclusion {
         denied::tests(),
         layouts::tests(),
         notify::tests(),
+        patience::tests(),
         processes::tests(),
         resize::tests(),
         safe_core::tests(),

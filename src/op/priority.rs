@@ -1,28 +1,25 @@
-//! How one operation differs from others of its kind: its priority, and in whose name it runs.
+//! How a read or a write differs from others: its priority at the device.
 //!
-//! | made by | for | the entry's |
-//! |---|---|---|
-//! | [`Transfer::priority`] | reads and writes | `ioprio` |
-//! | [`Op::acting_as`] | any operation | `personality` |
+//! ```text
+//!   Read::new(file, buf).priority(IoPriority::IDLE) ──► the entry of the read, with `ioprio` set
+//! ```
 //!
-//! Both stand around an operation, so that one without them pays nothing.
+//! It stands around an operation, so that one without pays nothing.
 //!
-//! Leaves to others: registering credentials.
+//! Leaves to others: what the operation does.
 #![allow(unsafe_code, reason = "hands on the entries of operations")]
 
 use annulus_sys::abi::Sqe;
 
-use super::{Brings, Done, Multishot, Op, Read, ReadV, RingId, Shot, Shots, Write, WriteV};
-use super::{ReadFixed, WriteFixed};
+use super::{Brings, Done, Op, Read, ReadFixed, ReadV, RingId, Shots, Write, WriteFixed, WriteV};
 use crate::lease::Source;
-use crate::ring::Ring;
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// The priority of a read or a write at its device, as in `ioprio_set(2)`. Schedulers of devices may
-/// heed it. Since Linux 5.1.
+/// The priority of a read or a write at its device, as in `ioprio_set(2)`. Schedulers of devices
+/// may heed it. Since Linux 5.1.
 #[doc(alias = "IOPRIO_PRIO_VALUE")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IoPriority(u16);
@@ -85,7 +82,19 @@ impl<F> sealed::Sealed for WriteFixed<F> {}
 
 impl<O: Op + sealed::Sealed> Transfer for O {}
 
-/// A read or a write with a priority: made by [`Transfer::priority`].
+/// A read or a write with a priority: made by [`Transfer::priority`]. Since Linux 5.1.
+///
+/// # Completion
+///
+/// As the operation inside.
+///
+/// # Cancellation
+///
+/// As the operation inside.
+///
+/// # Errors
+///
+/// `EPERM` for a priority that the process may not have, and `EINVAL` for one that there is not.
 #[derive(Debug)]
 pub struct Prioritized<O> {
     op: O,
@@ -113,76 +122,6 @@ unsafe impl<O: Transfer> Op for Prioritized<O> {
 
     fn source(&self) -> Option<Source> {
         self.op.source()
-    }
-}
-
-/// Credentials that are registered with a ring, for operations that are to run with them.
-#[doc(alias = "IORING_REGISTER_PERSONALITY")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Personality {
-    ring: RingId,
-    id: u16,
-}
-
-impl Personality {
-    /// What was registered with `ring` under the number `id`, by hand. With a number under which
-    /// nothing is registered an operation ends with `EINVAL`; 0 means the submitter's own.
-    pub fn registered<U: Default>(ring: &Ring<U>, id: u16) -> Self {
-        Self { ring: ring.id, id }
-    }
-
-    /// The number.
-    pub fn id(self) -> u16 {
-        self.id
-    }
-}
-
-/// An operation that runs with other credentials: made by [`Op::acting_as`].
-#[derive(Debug)]
-pub struct ActingAs<O> {
-    op: O,
-    who: Personality,
-}
-
-impl<O> ActingAs<O> {
-    pub(super) fn new(op: O, who: Personality) -> Self {
-        Self { op, who }
-    }
-}
-
-// SAFETY: OP1 to OP3 as the operation inside keeps them; the field only says with whose rights it
-// runs, and its number is of the ring that `belongs_to` compares.
-unsafe impl<O: Op> Op for ActingAs<O> {
-    type Output = O::Output;
-    const SHOTS: Shots = O::SHOTS;
-    const BRINGS: Brings = O::BRINGS;
-
-    fn belongs_to(&self, ring: RingId) -> bool {
-        self.who.ring == ring && self.op.belongs_to(ring)
-    }
-
-    fn prep(&mut self) -> Sqe {
-        Sqe { personality: self.who.id, ..self.op.prep() }
-    }
-
-    fn finish(self, done: Done) -> Self::Output {
-        self.op.finish(done)
-    }
-
-    fn source(&self) -> Option<Source> {
-        self.op.source()
-    }
-
-    fn last_is_shot(result: i32) -> bool {
-        O::last_is_shot(result)
-    }
-}
-
-impl<O: Multishot> Multishot for ActingAs<O> {
-    type Item = O::Item;
-
-    fn item(shot: Shot) -> Self::Item {
-        O::item(shot)
     }
 }
 

@@ -5,8 +5,8 @@
 //! | `epoll` | `EpollCtl`, `EpollWait` |
 //! | `children` | `WaitId` |
 //! | `futexes` | `FutexWait`, `FutexWake`, `FutexWaitV` |
-//! | `manners` | any, with a priority or with other credentials |
 //! | `nops` | `Nop` and its sisters; messages of every form, raw face |
+//! | `priorities` | reads and writes with a priority |
 //!
 //! That something does not happen is seen when what was submitted after it has completed.
 
@@ -24,18 +24,17 @@ mod children;
 mod epoll;
 #[path = "safe_processes/futexes.rs"]
 mod futexes;
-#[path = "safe_processes/manners.rs"]
-mod manners;
 #[path = "safe_processes/nops.rs"]
 mod nops;
+#[path = "safe_processes/priorities.rs"]
+mod priorities;
 
 /// The parts that play in a child process.
-pub const CHILDREN: &[Part] = children::PARTS;
-pub const MANNERS: &[Part] = manners::PARTS;
+pub const PARTS: &[Part] = children::PARTS;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    [children::tests(), epoll::tests(), futexes::tests(), manners::tests(), nops::tests()]
+    [children::tests(), epoll::tests(), futexes::tests(), nops::tests(), priorities::tests()]
         .into_iter()
         .flatten()
         .collect()
