@@ -28,6 +28,8 @@ mod layouts;
 mod notify;
 #[path = "kernel/patience.rs"]
 mod patience;
+#[path = "kernel/peer_bugs.rs"]
+mod peer_bugs;
 #[path = "kernel/processes.rs"]
 mod processes;
 #[path = "kernel/resize.rs"]
@@ -88,6 +90,7 @@ fn conclude() -> Conclusion {
         layouts::tests(),
         notify::tests(),
         patience::tests(),
+        peer_bugs::tests(),
         processes::tests(),
         resize::tests(),
         safe_core::tests(),
