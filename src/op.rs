@@ -30,7 +30,7 @@
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
 //! | [`cancel`] | [`Cancel`], [`CancelFd`] |
-//! | [`msg`] | [`Message`] |
+//! | [`msg`], [`pass`] | [`Message`], [`PassFile`] |
 //! | [`priority`], around others | [`Prioritized`] |
 //! | [`epoll`] | [`EpollCtl`], [`EpollWait`] |
 //! | [`waitid`] | [`WaitId`] |
@@ -57,6 +57,7 @@ pub mod msg;
 pub mod multi;
 pub mod net;
 pub mod nop;
+pub mod pass;
 pub mod picked;
 pub mod poll;
 pub mod priority;
@@ -94,6 +95,7 @@ pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::{Nop, NopAnswer, NopBuf, NopFile};
+pub use pass::PassFile;
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
 pub use priority::{IoPriority, Prioritized, Transfer};

@@ -6,6 +6,7 @@
 //! | `children` | `WaitId` |
 //! | `futexes` | `FutexWait`, `FutexWake`, `FutexWaitV` |
 //! | `nops` | `Nop` and its sisters; messages of every form, raw face |
+//! | `passing` | `PassFile` |
 //! | `priorities` | reads and writes with a priority |
 //!
 //! That something does not happen is seen when what was submitted after it has completed.
@@ -26,6 +27,8 @@ mod epoll;
 mod futexes;
 #[path = "safe_processes/nops.rs"]
 mod nops;
+#[path = "safe_processes/passing.rs"]
+mod passing;
 #[path = "safe_processes/priorities.rs"]
 mod priorities;
 
@@ -34,10 +37,17 @@ pub const PARTS: &[Part] = children::PARTS;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    [children::tests(), epoll::tests(), futexes::tests(), nops::tests(), priorities::tests()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        children::tests(),
+        epoll::tests(),
+        futexes::tests(),
+        nops::tests(),
+        passing::tests(),
+        priorities::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn small() -> Ring {
