@@ -8,6 +8,7 @@
 //! | `nops` | `Nop` and its sisters; messages of every form, raw face |
 //! | `passing` | `PassFile` |
 //! | `priorities` | reads and writes with a priority |
+//! | `raw` | what cannot be said in the safe face |
 //!
 //! That something does not happen is seen when what was submitted after it has completed.
 
@@ -31,23 +32,24 @@ mod nops;
 mod passing;
 #[path = "safe_processes/priorities.rs"]
 mod priorities;
+#[path = "safe_processes/raw.rs"]
+mod raw;
 
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = children::PARTS;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    [
+    let all = [
         children::tests(),
         epoll::tests(),
         futexes::tests(),
         nops::tests(),
         passing::tests(),
         priorities::tests(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+        raw::tests(),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 fn small() -> Ring {
