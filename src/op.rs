@@ -35,8 +35,8 @@
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
 //! | [`cancel`] | [`Cancel`], [`CancelFd`] |
-//! | [`msg`] | [`Message`] |
-//! | [`priority`], around others | [`Prioritized`], [`ActingAs`] |
+//! | [`msg`], [`pass`] | [`Message`], [`PassFile`] |
+//! | [`priority`], around others | [`Prioritized`] |
 //! | [`epoll`] | [`EpollCtl`], [`EpollWait`] |
 //! | [`waitid`] | [`WaitId`] |
 //! | [`futex`] | [`FutexWait`], [`FutexWake`], [`FutexWaitV`] |
@@ -67,6 +67,7 @@ pub mod multi;
 pub mod net;
 pub mod nop;
 pub mod option;
+pub mod pass;
 pub mod path;
 pub mod picked;
 pub mod poll;
@@ -115,6 +116,7 @@ pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::{Nop, NopAnswer, NopBuf, NopFile};
 pub use option::{Linger, OptionValue, Peer, SocketOption, Switch};
+pub use pass::PassFile;
 pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
@@ -196,6 +198,12 @@ pub unsafe trait Op: Sized {
         Drained(self)
     }
 
+    /// The same, with the credentials that `who` names, not with those of the thread that submits.
+    /// Since Linux 5.6. Messages to other rings have no use for that, and end with `EINVAL`.
+    fn acting_as(self, who: Personality) -> ActingAs<Self> {
+        ActingAs::new(self, who)
+    }
+
     /// The same, handed to a worker thread of the kernel at once (`IOSQE_ASYNC`): for work that is
     /// known to block. It costs a switch of threads.
     ///
@@ -203,12 +211,6 @@ pub unsafe trait Op: Sized {
     /// other (both ends of a FIFO being opened) were seen to wait for ever while threads were idle.
     fn forced(self) -> Forced<Self> {
         Forced(self)
-    }
-
-    /// The same, with the credentials that `who` names, not with those of the thread that submits.
-    /// Since Linux 5.6. Messages to other rings have no use for that, and end with `EINVAL`.
-    fn acting_as(self, who: Personality) -> ActingAs<Self> {
-        ActingAs::new(self, who)
     }
 }
 
