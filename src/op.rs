@@ -25,7 +25,8 @@
 //! | [`xattr`] | [`Getxattr`], [`Fgetxattr`], [`Setxattr`], [`Fsetxattr`] |
 //! | [`fixed`] | [`ReadFixed`], [`WriteFixed`] |
 //! | [`picked`] | [`ReadMulti`] |
-//! | [`direct`] | [`Direct`], [`InsertFile`] |
+//! | [`direct`], [`install`] | [`Direct`], [`InsertFile`], [`InstallFd`] |
+//! | [`pipe`] | [`Pipe`], [`PipeDirect`] |
 //! | [`net`] | [`Socket`], [`Bind`], [`Listen`], [`Accept`], [`Connect`], [`Shutdown`] |
 //! | [`stream`] | [`Send`], [`SendTo`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
@@ -51,6 +52,7 @@ mod exact;
 pub mod file;
 pub mod fixed;
 pub mod fs;
+pub mod install;
 pub mod memory;
 pub mod message;
 pub mod msg;
@@ -59,6 +61,7 @@ pub mod net;
 pub mod nop;
 pub mod path;
 pub mod picked;
+pub mod pipe;
 pub mod poll;
 pub mod splice;
 pub mod stat;
@@ -89,6 +92,7 @@ pub use ending::{Ended, Ending};
 pub use file::{Offset, Read, RwFlags, Write};
 pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
+pub use install::InstallFd;
 pub use memory::{Madvise, MapChange, MemoryAdvice, Pages, PagesMut};
 pub use message::{Envelope, Received, RecvMsg, SendMsg};
 pub use msg::Message;
@@ -97,6 +101,7 @@ pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown,
 pub use nop::Nop;
 pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
+pub use pipe::{Pipe, PipeDirect};
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
 pub use splice::{Splice, Tee};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};

@@ -12,6 +12,7 @@
 //! Held against `tests/data`'s encodings, byte by byte. Leaves to others: `user_data`, links.
 
 mod advice;
+mod direct;
 mod file;
 mod fixed;
 mod fs;
@@ -25,6 +26,7 @@ use annulus_sys::abi::Sqe;
 use annulus_sys::opcode::Opcode;
 
 pub use advice::{fadvise, fadvise64, madvise, madvise64, sync_file_range};
+pub use direct::{close_direct, direct, direct_alloc, fixed_fd_install, pipe};
 pub use file::{fallocate, fsync, ftruncate, read, readv, write, writev};
 pub use fixed::{files_update, read_fixed, read_multishot, read_picked, write_fixed};
 pub use fs::{close, openat, openat2, statx};

@@ -69,8 +69,6 @@ a cancel by word alone\tword=0x102030400002110\tASYNC_CANCEL\tfd=-1 addr=word
 /// Rows of functions that we do not have (yet): legacy buffers, which rings of buffers replace;
 /// files opened in the ring's table; advice, namespaces, attributes, futexes, and commands.
 const AWAITED: &[&str] = &[
-    "io_uring_prep_accept_direct",
-    "io_uring_prep_close_direct",
     "io_uring_prep_cmd_discard",
     "io_uring_prep_cmd_getsockname",
     "io_uring_prep_cmd_sock",
@@ -79,13 +77,7 @@ const AWAITED: &[&str] = &[
     "io_uring_prep_futex_wake",
     "io_uring_prep_msg_ring_cqe_flags",
     "io_uring_prep_msg_ring_fd_alloc",
-    "io_uring_prep_multishot_accept_direct",
     "io_uring_prep_nop128",
-    "io_uring_prep_open_direct",
-    "io_uring_prep_openat2_direct",
-    "io_uring_prep_openat_direct",
-    "io_uring_prep_pipe",
-    "io_uring_prep_pipe_direct",
     "io_uring_prep_provide_buffers",
     "io_uring_prep_readv_fixed",
     "io_uring_prep_remove_buffers",

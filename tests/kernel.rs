@@ -68,6 +68,7 @@ fn main() {
             processes::PARTS,
             safe_end::PARTS,
             safe_leases::PARTS,
+            safe_paths::PARTS,
             safe_sender::PARTS,
         ];
         harness::play(&part, &parts.concat());
