@@ -23,7 +23,7 @@
 //! | [`path`] | [`RenameAt`], [`UnlinkAt`], [`MkdirAt`], [`SymlinkAt`], [`LinkAt`] |
 //! | [`stat`] | [`Statx`] |
 //! | [`xattr`] | [`Getxattr`], [`Fgetxattr`], [`Setxattr`], [`Fsetxattr`] |
-//! | [`fixed`] | [`ReadFixed`], [`WriteFixed`] |
+//! | [`fixed`], [`parts`] | [`ReadFixed`], [`WriteFixed`], [`ReadVFixed`], [`WriteVFixed`] |
 //! | [`picked`] | [`ReadMulti`] |
 //! | [`direct`], [`install`] | [`Direct`], [`InsertFile`], [`InstallFd`] |
 //! | [`pipe`] | [`Pipe`], [`PipeDirect`] |
@@ -59,6 +59,7 @@ pub mod msg;
 pub mod multi;
 pub mod net;
 pub mod nop;
+pub mod parts;
 pub mod path;
 pub mod picked;
 pub mod pipe;
@@ -99,6 +100,7 @@ pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::Nop;
+pub use parts::{ReadVFixed, WriteVFixed};
 pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
 pub use pipe::{Pipe, PipeDirect};

@@ -27,8 +27,10 @@ use annulus_sys::opcode::Opcode;
 
 pub use advice::{fadvise, fadvise64, madvise, madvise64, sync_file_range};
 pub use direct::{close_direct, direct, direct_alloc, fixed_fd_install, pipe};
-pub use file::{fallocate, fsync, ftruncate, read, readv, write, writev};
-pub use fixed::{files_update, read_fixed, read_multishot, read_picked, write_fixed};
+pub use file::{fallocate, fsync, ftruncate, read, readv, with_attributes, write, writev};
+pub use fixed::{
+    files_update, read_fixed, read_multishot, read_picked, readv_fixed, write_fixed, writev_fixed,
+};
 pub use fs::{close, openat, openat2, statx};
 pub use net::{
     accept, bind, connect, listen, recv, recv_picked, recvmsg, send, send_to, send_zc, sendmsg,

@@ -79,13 +79,11 @@ const AWAITED: &[&str] = &[
     "io_uring_prep_msg_ring_fd_alloc",
     "io_uring_prep_nop128",
     "io_uring_prep_provide_buffers",
-    "io_uring_prep_readv_fixed",
     "io_uring_prep_remove_buffers",
     "io_uring_prep_send_zc_fixed",
     "io_uring_prep_sendmsg_zc_fixed",
     "io_uring_prep_uring_cmd",
     "io_uring_prep_waitid",
-    "io_uring_prep_writev_fixed",
 ];
 
 /// One call of a function, with a row's arguments.

@@ -4,7 +4,7 @@
 
 use annulus::prep;
 use annulus_sys::abi::Sqe;
-use annulus_sys::flags::{AcceptFlags, FixedFdFlags};
+use annulus_sys::flags::{AcceptFlags, FixedFdFlags, RwAttrFlags};
 
 use super::Case;
 use super::rows::Arguments;
@@ -38,10 +38,13 @@ a place beyond any table\tfile_index=0xfffffffe\tCLOSE\tfile_index=0xfffffffe
 no place at all\tfile_index=0xffffffff\tCLOSE\tfile_index=0xfffffffe
 io_uring_prep_fixed_fd_install\tfd=0x3110 flags=0x3220\tFIXED_FD_INSTALL\t\
     flags=0x1 fd=fd op_flags=flags
+a read with protection information\tfd=0x3110 buf=0x7f0080204000 nbytes=0x3330 \
+    offset=0x102030400002440 attributes=0x7f0140507000 kinds=0x1\tREAD\t\
+    fd=fd off=offset addr=buf len=nbytes addr3=attributes pad2=kinds
 ";
 
 /// The calls.
-pub const CASES: &[&[Case]] = &[NAMES, ATTRIBUTES, SPLICES, ADVICE, DIRECT];
+pub const CASES: &[&[Case]] = &[NAMES, ATTRIBUTES, SPLICES, ADVICE, DIRECT, PARTS];
 
 const NAMES: &[Case] = &[
     ("io_uring_prep_renameat", "renameat", |a| {
@@ -156,6 +159,25 @@ const DIRECT: &[Case] = &[
     }),
     ("io_uring_prep_fixed_fd_install", "fixed_fd_install", |a| {
         prep::fixed_fd_install(a.fd("fd"), FixedFdFlags::from_bits_retain(a.len("flags")))
+    }),
+];
+
+const PARTS: &[Case] = &[
+    ("io_uring_prep_readv_fixed", "readv_fixed", |a| {
+        let (table, count, index) = (a.word("iovecs"), a.len("nr_vecs"), a.index("buf_index"));
+        let (offset, flags) = (a.word("offset"), a.len("flags"));
+        prep::readv_fixed(a.fd("fd"), table, count, offset, flags, index)
+    }),
+    ("io_uring_prep_writev_fixed", "writev_fixed", |a| {
+        let (table, count, index) = (a.word("iovecs"), a.len("nr_vecs"), a.index("buf_index"));
+        let (offset, flags) = (a.word("offset"), a.len("flags"));
+        prep::writev_fixed(a.fd("fd"), table, count, offset, flags, index)
+    }),
+    ("a read with protection information", "with_attributes", |a| {
+        let read = prep::read(a.fd("fd"), a.word("buf"), a.len("nbytes"), a.word("offset"));
+        let kinds = RwAttrFlags::from_bits_retain(a.word("kinds"));
+        assert_eq!(kinds, RwAttrFlags::PI);
+        prep::with_attributes(read, kinds, a.word("attributes"))
     }),
 ];
 

@@ -8,6 +8,7 @@
 //! | `direct` | entries of the raw face: files in the ring's table, by place |
 //! | `memory` | `Madvise` |
 //! | `names` | `RenameAt`, `UnlinkAt`, `MkdirAt`, `SymlinkAt`, `LinkAt` |
+//! | `parts` | `ReadVFixed`, `WriteVFixed`; attributes, raw face |
 //! | `pipes` | `Pipe`, `PipeDirect`, `InstallFd`, `OpenAt2` in the table |
 //! | `splices` | `Splice`, `Tee` |
 
@@ -21,6 +22,8 @@ mod direct;
 mod memory;
 #[path = "safe_paths/names.rs"]
 mod names;
+#[path = "safe_paths/parts.rs"]
+mod parts;
 #[path = "safe_paths/pipes.rs"]
 mod pipes;
 #[path = "safe_paths/splices.rs"]
@@ -44,6 +47,7 @@ pub fn tests() -> Vec<Trial> {
         direct::tests(),
         memory::tests(),
         names::tests(),
+        parts::tests(),
         pipes::tests(),
         splices::tests(),
     ];
