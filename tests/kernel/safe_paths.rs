@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `advice` | `Fadvise`, `SyncFileRange` |
 //! | `attributes` | `Getxattr`, `Fgetxattr`, `Setxattr`, `Fsetxattr` |
+//! | `chains` | which of them break a chain when they fail |
 //! | `direct` | entries of the raw face: files in the ring's table, by place |
 //! | `memory` | `Madvise` |
 //! | `names` | `RenameAt`, `UnlinkAt`, `MkdirAt`, `SymlinkAt`, `LinkAt` |
@@ -16,6 +17,8 @@
 mod advice;
 #[path = "safe_paths/attributes.rs"]
 mod attributes;
+#[path = "safe_paths/chains.rs"]
+mod chains;
 #[path = "safe_paths/direct.rs"]
 mod direct;
 #[path = "safe_paths/memory.rs"]
@@ -44,6 +47,7 @@ pub fn tests() -> Vec<Trial> {
     let modules = [
         advice::tests(),
         attributes::tests(),
+        chains::tests(),
         direct::tests(),
         memory::tests(),
         names::tests(),
