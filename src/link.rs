@@ -32,7 +32,7 @@
 //! # Example
 //!
 //! ```
-//! use annulus::{ChainEnd, Setup, Step};
+//! use annulus::{ChainEnd, Setup, StepExt};
 //! use annulus::op::{Nop, Read};
 //! use std::time::Duration;
 //!

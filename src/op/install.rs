@@ -47,7 +47,8 @@ use crate::prep;
 /// let Ok(table) = ring.file_table(4) else { return Ok(()) }; // Linux 5.19
 /// let open = OpenAt::new(Cwd, c"/proc/self/comm", How::read()).direct(&table);
 /// let open = ring.submit(open)?;
-/// let install = ring.submit(InstallFd::new(ring.wait(open)?.result?))?;
+/// let file = ring.wait(open)?.result?;
+/// let install = ring.submit(InstallFd::new(file))?;
 /// let Ok(fd) = ring.wait(install)?.result else { return Ok(()) }; // Linux 6.8
 /// let mut name = String::new();
 /// std::fs::File::from(fd).read_to_string(&mut name)?;
