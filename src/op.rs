@@ -23,9 +23,10 @@
 //! | [`path`] | [`RenameAt`], [`UnlinkAt`], [`MkdirAt`], [`SymlinkAt`], [`LinkAt`] |
 //! | [`stat`] | [`Statx`] |
 //! | [`xattr`] | [`Getxattr`], [`Fgetxattr`], [`Setxattr`], [`Fsetxattr`] |
-//! | [`fixed`] | [`ReadFixed`], [`WriteFixed`] |
+//! | [`fixed`], [`parts`] | [`ReadFixed`], [`WriteFixed`], [`ReadVFixed`], [`WriteVFixed`] |
 //! | [`picked`] | [`ReadMulti`] |
-//! | [`direct`] | [`Direct`], [`InsertFile`] |
+//! | [`direct`], [`install`] | [`Direct`], [`InsertFile`], [`InstallFd`] |
+//! | [`pipe`] | [`Pipe`], [`PipeDirect`] |
 //! | [`net`] | [`Socket`], [`Bind`], [`Listen`], [`Accept`], [`Connect`], [`Shutdown`] |
 //! | [`stream`], [`gather`] | [`Send`], [`SendTo`], [`SendV`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
@@ -60,6 +61,7 @@ pub mod fixed;
 pub mod fs;
 pub mod futex;
 pub mod gather;
+pub mod install;
 pub mod memory;
 pub mod message;
 pub mod msg;
@@ -67,9 +69,11 @@ pub mod multi;
 pub mod net;
 pub mod nop;
 pub mod option;
+pub mod parts;
 pub mod pass;
 pub mod path;
 pub mod picked;
+pub mod pipe;
 pub mod poll;
 pub mod priority;
 pub mod splice;
@@ -109,6 +113,7 @@ pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
 pub use futex::{FutexSet, FutexWait, FutexWaitV, FutexWake, FutexWord};
 pub use gather::SendV;
+pub use install::InstallFd;
 pub use memory::{Madvise, MapChange, MemoryAdvice, Pages, PagesMut};
 pub use message::{Envelope, Received, RecvMsg, SendMsg};
 pub use msg::Message;
@@ -116,9 +121,11 @@ pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::{Nop, NopAnswer, NopBuf, NopFile};
 pub use option::{Linger, OptionValue, Peer, SocketOption, Switch};
+pub use parts::{ReadVFixed, WriteVFixed};
 pub use pass::PassFile;
 pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
+pub use pipe::{Pipe, PipeDirect};
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
 pub use priority::{ActingAs, IoPriority, Prioritized, Transfer};
 pub use splice::{Splice, Tee};

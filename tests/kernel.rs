@@ -80,6 +80,7 @@ fn main() {
             safe_end::PARTS,
             safe_leases::PARTS,
             safe_processes::PARTS,
+            safe_paths::PARTS,
             safe_sender::PARTS,
         ];
         harness::play(&part, &parts.concat());
