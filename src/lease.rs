@@ -25,13 +25,13 @@ use std::rc::Rc;
 
 use annulus_sys::abi::Cqe;
 
-pub use buf_ring::{BufLease, BufRing};
+pub use buf_ring::{BufLease, BufRing, Bundle};
 pub use error::RegisterError;
 pub use fixed_buf::{FixedBuf, FixedPool};
 pub(crate) use fixed_file::Table;
 pub use fixed_file::{FileTable, FixedFile};
 
-use crate::op::RingId;
+use crate::op::{Brings, RingId};
 
 /// Where the buffers or files that completions name come from.
 #[derive(Debug, Clone)]
@@ -60,13 +60,16 @@ impl Source {
         }
     }
 
-    /// What `cqe` names (OP3).
-    pub(crate) fn bring(&self, cqe: Cqe) -> Brought {
-        match &self.0 {
-            Kind::Buffers(pool) => {
+    /// What `cqe` names, which is of the kind that `brings` says (OP3).
+    pub(crate) fn bring(&self, brings: Brings, cqe: Cqe) -> Brought {
+        match (&self.0, brings) {
+            (Kind::Buffers(pool), Brings::Bundle) => {
+                buf_ring::Pool::bundle(pool, cqe).map_or(Brought::Nothing, Brought::Bundle)
+            }
+            (Kind::Buffers(pool), _) => {
                 buf_ring::Pool::lease(pool, cqe).map_or(Brought::Nothing, Brought::Buffer)
             }
-            Kind::Files(table) => {
+            (Kind::Files(table), _) => {
                 fixed_file::Table::adopt(table, cqe.res).map_or(Brought::Nothing, Brought::File)
             }
         }
@@ -103,6 +106,8 @@ pub enum Brought {
     Nothing,
     /// A buffer that the kernel picked and filled.
     Buffer(BufLease),
+    /// Buffers that the kernel picked and filled, one after the other.
+    Bundle(Bundle),
     /// A new descriptor.
     Fd(OwnedFd),
     /// A new place in the table of files.

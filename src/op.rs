@@ -26,6 +26,7 @@
 //! | [`stream`], [`gather`] | [`Send`], [`SendTo`], [`SendV`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
 //! | [`multi`] | [`AcceptMulti`], [`RecvMulti`] |
+//! | [`mod@bundle`] | [`RecvBundle`], [`RecvBundleMulti`] |
 //! | [`zerocopy`], [`zc_fixed`] | [`SendZc`], [`SendMsgZc`], [`SendZcFixed`], [`SendMsgZcFixed`] |
 //! | [`command`] | [`Unread`], [`Unsent`], [`GetOption`], [`SetOption`], [`GetName`] |
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
@@ -38,6 +39,7 @@
 #![allow(unsafe_code, reason = "defines the contract of those who write entries")]
 
 pub mod addr;
+pub mod bundle;
 pub mod cancel;
 pub mod close;
 pub mod command;
@@ -73,9 +75,10 @@ use annulus_sys::errno::Errno;
 use annulus_sys::flags::{CqeFlags, SqeFlags};
 
 use crate::event::result_of;
-use crate::lease::{Brought, BufLease, FixedFile, Source};
+use crate::lease::{Brought, BufLease, Bundle, FixedFile, Source};
 
 pub use addr::{Address, Destination};
+pub use bundle::{RecvBundle, RecvBundleMulti};
 pub use cancel::{Cancel, CancelFd, CancelOutcome, UpdateOutcome};
 pub use close::Close;
 pub use command::{GetName, GetOption, SetOption, Unread, Unsent};
@@ -148,7 +151,7 @@ pub unsafe trait Op: Sized {
     fn finish(self, done: Done) -> Self::Output;
 
     /// Whether completions name buffers or files of a [`Source`].
-    const HAS_SOURCE: bool = matches!(Self::BRINGS, Brings::Buffer | Brings::File);
+    const HAS_SOURCE: bool = matches!(Self::BRINGS, Brings::Buffer | Brings::Bundle | Brings::File);
 
     /// Where the buffers or files that completions name come from. Asked for once, before
     /// [`prep`](Self::prep), if there is such a thing.
@@ -200,6 +203,9 @@ pub enum Brings {
     /// Whatever names one must have given it up, also when it failed: a `READ` with `BUFFER_SELECT`
     /// need not have (Linux 6.16, 6.17).
     Buffer,
+    /// Buffers of the group that is its [`Source`], each full but the last: the first by its id,
+    /// and those that were offered after it, as many as hold the result's bytes.
+    Bundle,
     /// A place in the table of files that is its [`Source`].
     File,
 }
@@ -267,6 +273,14 @@ impl Done {
     pub fn lease(&mut self) -> Option<BufLease> {
         match self.take_brought() {
             Brought::Buffer(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// The buffers that the completion brought, if it did.
+    pub fn bundle(&mut self) -> Option<Bundle> {
+        match self.take_brought() {
+            Brought::Bundle(bundle) => Some(bundle),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 //! back when it fails.
 //!
 //! ```text
+//!   bundles.rs      many buffers from one completion
 //!   commands.rs     sockets: how much waits, options, addresses
 //!   drivers.rs      raw: commands to drivers, discard, times of sending, zero-copy receive
 //!   sends.rs        several buffers, registered buffers
@@ -11,6 +12,8 @@
 
 use libtest_mimic::Trial;
 
+#[path = "safe_network/bundles.rs"]
+mod bundles;
 #[path = "safe_network/commands.rs"]
 mod commands;
 #[path = "safe_network/drivers.rs"]
@@ -20,6 +23,6 @@ mod sends;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let modules = [commands::tests(), drivers::tests(), sends::tests()];
+    let modules = [bundles::tests(), commands::tests(), drivers::tests(), sends::tests()];
     modules.into_iter().flatten().collect()
 }
