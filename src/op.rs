@@ -25,7 +25,7 @@
 //! | [`net`] | [`Socket`], [`Bind`], [`Listen`], [`Accept`], [`Connect`], [`Shutdown`] |
 //! | [`stream`], [`gather`] | [`Send`], [`SendTo`], [`SendV`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
-//! | [`multi`] | [`AcceptMulti`], [`RecvMulti`] |
+//! | [`multi`], [`messages`] | [`AcceptMulti`], [`RecvMulti`], [`RecvMsgMulti`] |
 //! | [`mod@bundle`] | [`RecvBundle`], [`RecvBundleMulti`] |
 //! | [`zerocopy`], [`zc_fixed`] | [`SendZc`], [`SendMsgZc`], [`SendZcFixed`], [`SendMsgZcFixed`] |
 //! | [`command`] | [`Unread`], [`Unsent`], [`GetOption`], [`SetOption`], [`GetName`] |
@@ -52,6 +52,7 @@ pub mod fixed;
 pub mod fs;
 pub mod gather;
 pub mod message;
+pub mod messages;
 pub mod msg;
 pub mod multi;
 pub mod net;
@@ -89,7 +90,8 @@ pub use file::{Offset, Read, RwFlags, Write};
 pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
 pub use gather::SendV;
-pub use message::{Envelope, Received, RecvMsg, SendMsg};
+pub use message::{Control, Envelope, Received, RecvMsg, SendMsg};
+pub use messages::RecvMsgMulti;
 pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};

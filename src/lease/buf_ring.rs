@@ -355,6 +355,18 @@ impl Drop for BufLease {
     }
 }
 
+/// A lease of a buffer of `size` bytes that no kernel knows, of which a completion said `result`.
+#[cfg(test)]
+pub(super) fn lone_lease(size: u32, result: i32) -> BufLease {
+    use annulus_sys::flags::CqeFlags;
+
+    let memory = MmapOptions::new().len(size as usize).map_anon().expect("memory");
+    let mark = Rc::new(Mark::new().expect("a page"));
+    let pool = Rc::new(Pool::over(memory, RingId(1), 0, 1, size, mark));
+    let cqe = Cqe { user_data: 0, res: result, flags: CqeFlags::BUFFER };
+    Pool::lease(&pool, cqe).expect("the only one")
+}
+
 #[cfg(test)]
 mod tests {
     use annulus_sys::flags::{CQE_BUFFER_SHIFT, CqeFlags};

@@ -4,6 +4,7 @@
 //! ```text
 //!   bundles.rs      many buffers from one completion
 //!   commands.rs     sockets: how much waits, options, addresses
+//!   datagrams.rs    messages without end
 //!   drivers.rs      raw: commands to drivers, discard, times of sending, zero-copy receive
 //!   sends.rs        several buffers, registered buffers
 //! ```
@@ -16,6 +17,8 @@ use libtest_mimic::Trial;
 mod bundles;
 #[path = "safe_network/commands.rs"]
 mod commands;
+#[path = "safe_network/datagrams.rs"]
+mod datagrams;
 #[path = "safe_network/drivers.rs"]
 mod drivers;
 #[path = "safe_network/sends.rs"]
@@ -23,6 +26,7 @@ mod sends;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let modules = [bundles::tests(), commands::tests(), drivers::tests(), sends::tests()];
+    let modules =
+        [bundles::tests(), commands::tests(), datagrams::tests(), drivers::tests(), sends::tests()];
     modules.into_iter().flatten().collect()
 }
