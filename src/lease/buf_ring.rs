@@ -34,6 +34,8 @@
 //! ```
 #![allow(unsafe_code, reason = "owns buffers that the kernel fills")]
 
+mod bundle;
+
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -57,6 +59,8 @@ use crate::buf::{IoBuf, Region};
 use crate::op::RingId;
 use crate::ring::Ring;
 
+pub use bundle::Bundle;
+
 /// A ring of buffers that the kernel picks from. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BufRing(pub(crate) Rc<Pool>);
@@ -76,6 +80,33 @@ enum Place {
     Lease,
 }
 
+/// In which order buffers were offered, which is that of the ring, and so the one in which the
+/// kernel picks.
+#[derive(Debug)]
+struct Order {
+    /// What was offered after each, last time that it was.
+    next: Box<[u16]>,
+    last: u16,
+}
+
+impl Order {
+    /// No buffer: a ring has at most 32768 of them.
+    const NONE: u16 = u16::MAX;
+
+    fn of(count: u32) -> Self {
+        Self { next: vec![Self::NONE; count as usize].into(), last: Self::NONE }
+    }
+
+    /// `bid` is offered, behind all others.
+    fn push(&mut self, bid: u16) {
+        if let Some(next) = self.next.get_mut(usize::from(self.last)) {
+            *next = bid;
+        }
+        self.next[usize::from(bid)] = Self::NONE;
+        self.last = bid;
+    }
+}
+
 /// The buffers, and the ring that offers them.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -83,6 +114,7 @@ pub(crate) struct Pool {
     /// `None` once the ring is gone.
     group: RefCell<Option<Group>>,
     places: RefCell<Box<[Place]>>,
+    order: RefCell<Order>,
     /// Unmapped only if it is idle (RG1).
     memory: ManuallyDrop<MmapRaw>,
     start: NonNull<u8>,
@@ -160,8 +192,9 @@ impl Pool {
         let memory = ManuallyDrop::new(MmapRaw::from(memory));
         let start = NonNull::new(memory.as_mut_ptr()).expect("mmap maps nothing at 0");
         let places = RefCell::new(vec![Place::Kernel; count as usize].into());
+        let order = RefCell::new(Order::of(count));
         let (group, idle) = (RefCell::default(), Cell::new(true));
-        Self { ring, group, places, memory, start, each, id, process, idle }
+        Self { ring, group, places, order, memory, start, each, id, process, idle }
     }
 
     pub(crate) fn ring(&self) -> RingId {
@@ -189,6 +222,18 @@ impl Pool {
         let offered = unsafe { ring.push(addr, self.each, bid) };
         assert!(offered.is_ok(), "BR1: more buffers than there are");
         ring.flush();
+        self.order.borrow_mut().push(bid);
+    }
+
+    /// Takes note that completions have brought `count` buffers back, each once, since they were
+    /// with the kernel.
+    fn taken(&self, count: u32) {
+        if let Some(group) = self.group.borrow_mut().as_mut() {
+            // SAFETY: it does not leave this block, and the group does (BR2).
+            let ring = unsafe { group.ring() };
+            // SAFETY: as the caller has seen, by their places (BR1).
+            unsafe { ring.taken(count) };
+        }
     }
 
     /// The buffer that a completion names, whether it succeeded or failed.
@@ -199,12 +244,7 @@ impl Pool {
         let place = places.get_mut(usize::from(bid)).filter(|place| **place == Place::Kernel)?;
         *place = Place::Lease;
         drop(places);
-        if let Some(group) = pool.group.borrow_mut().as_mut() {
-            // SAFETY: it does not leave this block, and the group does (BR2).
-            let ring = unsafe { group.ring() };
-            // SAFETY: a completion has brought it back, once, since it was with the kernel (BR1).
-            unsafe { ring.taken(1) };
-        }
+        pool.taken(1);
         let len = u32::try_from(cqe.res).unwrap_or(0).min(pool.each);
         Some(BufLease { pool: Rc::clone(pool), bid, len })
     }
@@ -320,6 +360,24 @@ impl Drop for BufLease {
             self.pool.offer(self.bid);
         }
     }
+}
+
+/// A lease of a buffer of `size` bytes that no kernel knows, of which a completion said `result`.
+#[cfg(test)]
+pub(super) fn lone_lease(size: u32, result: i32) -> BufLease {
+    use annulus_sys::flags::CqeFlags;
+
+    let memory = MmapOptions::new().len(size as usize).map_anon().expect("memory");
+    let pool = Rc::new(Pool::over(
+        memory,
+        RingId(std::num::NonZero::<u32>::MIN),
+        0,
+        1,
+        size,
+        Process::this(),
+    ));
+    let cqe = Cqe { user_data: 0, res: result, flags: CqeFlags::BUFFER };
+    Pool::lease(&pool, cqe).expect("the only one")
 }
 
 #[cfg(test)]
