@@ -1,56 +1,75 @@
-//! `docs/KERNELS.md` says of each flag what the code says: none missing, none wrong, none made up;
+//! `docs/KERNELS.md` says of each thing what the code says: none missing, none wrong, none made up;
 //! and `src/register.rs` of each register call.
+//!
+//! The first one's tables are the code's own constants, written down: `ANNULUS_WRITE=1 cargo test --test docs
+//! -- --test-threads=1` writes them anew.
 
 use std::fs;
 use std::path::Path;
 
 use annulus_sys::flags::{EnterFlags, Features, SetupFlags};
-use annulus_sys::opcode::RegisterOp;
+use annulus_sys::opcode::{Opcode, RegisterOp};
 
-const KERNELS: &str = include_str!("../docs/KERNELS.md");
-
-/// The rows of the table under `heading`: the name in back quotes, and the release beside it.
-fn rows(heading: &str) -> Vec<(String, String)> {
-    let (_, section) = KERNELS.split_once(&format!("\n### {heading}\n")).expect("a heading");
-    let section = section.split("\n#").next().expect("a section");
-    let row = |line: &str| {
-        let mut cells = line.split('|').map(str::trim).skip(1);
-        let name = cells.next()?.strip_prefix('`')?.strip_suffix('`')?.to_owned();
-        Some((name, cells.next()?.to_owned()))
-    };
-    section.lines().filter_map(row).collect()
+/// The file.
+fn path() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/KERNELS.md")
 }
 
-/// What the code says: each name, and since when.
-fn facts<'a>(flags: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Vec<(String, String)> {
-    flags.map(|(name, since)| (name.to_owned(), since.expect("a release").to_owned())).collect()
+/// The table of names and releases, as it stands under a heading.
+fn table<'a>(head: &str, facts: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> String {
+    let row = |(name, since): (&str, Option<&str>)| {
+        format!("| `{name}` | {} |\n", since.expect("a release"))
+    };
+    format!("| {head} | Linux |\n|---|---|\n{}", facts.map(row).collect::<String>())
+}
+
+/// Demands that `table` is the one under `heading`; or puts it there, if that is asked for.
+fn stands_under(heading: &str, table: &str) {
+    let text = fs::read_to_string(path()).expect("the file is there");
+    let (before, section) = text.split_once(&format!("\n### {heading}\n")).expect("a heading");
+    let start = section.find("\n|").expect("a table") + 1;
+    let rows = section[start..].split_inclusive('\n').take_while(|line| line.starts_with('|'));
+    let end = start + rows.map(str::len).sum::<usize>();
+    if std::env::var_os("ANNULUS_WRITE").is_some() {
+        let (prose, rest) = (&section[..start], &section[end..]);
+        let text = format!("{before}\n### {heading}\n{prose}{table}{rest}");
+        fs::write(path(), text).expect("it can be written");
+        return;
+    }
+    assert_eq!(&section[start..end], table, "see the head of tests/docs.rs");
+}
+
+#[test]
+fn each_operation_stands_in_the_table_with_its_release() {
+    let facts = Opcode::ALL.iter().filter_map(|op| Some((op.name()?, op.since())));
+    stands_under("Operations", &table("operation", facts));
+}
+
+#[test]
+fn each_register_call_stands_in_the_table_with_its_release() {
+    let facts = RegisterOp::ALL.iter().filter_map(|op| Some((op.name()?, op.since())));
+    stands_under("Register calls", &table("call", facts));
 }
 
 #[test]
 fn each_setup_flag_stands_in_the_table_with_its_release() {
     let flags = SetupFlags::all();
-    assert_eq!(
-        rows("Set-up flags"),
-        facts(flags.iter_names().map(|(name, flag)| (name, flag.since())))
-    );
+    let facts = flags.iter_names().map(|(name, flag)| (name, flag.since()));
+    stands_under("Set-up flags", &table("flag", facts));
 }
 
 #[test]
 fn each_feature_stands_in_the_table_with_its_release() {
     let flags = Features::all();
-    assert_eq!(
-        rows("Features"),
-        facts(flags.iter_names().map(|(name, flag)| (name, flag.since())))
-    );
+    let facts = flags.iter_names().map(|(name, flag)| (name, flag.since()));
+    stands_under("Features", &table("feature", facts));
 }
 
 #[test]
 fn each_enter_flag_stands_in_the_table_with_its_release() {
     let flags = EnterFlags::all();
-    assert_eq!(
-        rows("Enter flags"),
-        facts(flags.iter_names().map(|(name, flag)| (name, flag.since())))
-    );
+    let facts = flags.iter_names().map(|(name, flag)| (name, flag.since()));
+    stands_under("Enter flags", &table("flag", facts));
 }
 
 /// The rows of the table of register calls, each as its cells.
@@ -63,7 +82,7 @@ fn register_rows() -> Vec<Vec<&'static str>> {
 }
 
 #[test]
-fn each_register_call_stands_in_the_table_with_its_release() {
+fn each_register_call_stands_at_the_head_of_its_file() {
     let said: Vec<_> = register_rows().iter().map(|row| (row[0], row[1], row[2])).collect();
     let names: Vec<_> = RegisterOp::ALL
         .iter()

@@ -62,6 +62,8 @@ mod safe_time;
 mod sqpoll;
 #[path = "kernel/submission.rs"]
 mod submission;
+#[path = "kernel/tally.rs"]
+mod tally;
 #[path = "kernel/threads.rs"]
 mod threads;
 #[path = "kernel/waiting.rs"]
@@ -118,5 +120,10 @@ fn conclude() -> Conclusion {
         threads::tests(),
         waiting::tests(),
     ];
-    libtest_mimic::run(&arguments, modules.into_iter().flatten().collect())
+    // Of all the others, and where no ring can be made, of none.
+    let last = if harness::has_rings() { tally::tests() } else { Vec::new() };
+    let conclusion =
+        libtest_mimic::run(&arguments, modules.into_iter().flatten().chain(last).collect());
+    tally::print();
+    conclusion
 }

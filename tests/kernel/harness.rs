@@ -8,10 +8,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use annulus::sys::abi::{Cqe, Sqe};
-use annulus::sys::flags::{Features, SetupFlags};
+use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::{Capabilities, RawRing, Ring, Setup, SetupError};
 use libtest_mimic::{Failed, Trial};
+
+use crate::tally;
 
 /// What a test needs of the kernel or of the user who runs it.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,8 @@ pub enum Need {
     Op(Opcode),
     /// A register call.
     Register(RegisterOp),
+    /// An enter flag.
+    Enter(EnterFlags),
     /// To be root.
     Root,
     /// Not to be root.
@@ -43,6 +47,11 @@ pub fn here() -> &'static Capabilities {
 fn detected() -> &'static Result<Capabilities, SetupError> {
     static HERE: OnceLock<Result<Capabilities, SetupError>> = OnceLock::new();
     HERE.get_or_init(|| patient(Capabilities::detect))
+}
+
+/// Whether a ring can be made here at all.
+pub fn has_rings() -> bool {
+    detected().is_ok()
 }
 
 /// The value of `kernel.io_uring_disabled`; 0 where there is no such thing.
@@ -86,6 +95,9 @@ pub fn test(
         Err(error) if !about_that => Some(format!("needs a ring: {error}")),
         _ => needs.iter().find_map(|need| need.missing()),
     };
+    if detected().is_ok() {
+        tally::note(needs);
+    }
     let trial = Trial::test(name, body);
     match missing {
         Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
@@ -95,7 +107,7 @@ pub fn test(
 
 impl Need {
     /// What is missing, if anything is.
-    fn missing(self) -> Option<String> {
+    pub fn missing(self) -> Option<String> {
         let needs = |met: bool, since: Option<&str>, what: String| {
             (!met).then(|| format!("needs Linux {}: {what}", since.unwrap_or("(unknown)")))
         };
@@ -108,6 +120,11 @@ impl Need {
             Self::Feature(feature) => {
                 let met = here().features().contains(feature);
                 needs(met, feature.since(), format!("{feature:?}"))
+            }
+            Self::Enter(flags) => {
+                let lacking = flags - here().enter_flags();
+                let (name, flag) = lacking.iter_names().next()?;
+                needs(false, flag.since(), name.to_owned())
             }
             Self::Op(op) => needs(here().has_op(op), op.since(), format!("{op:?}")),
             Self::Register(op) => needs(here().has_register(op), op.since(), format!("{op:?}")),
