@@ -32,7 +32,7 @@
 //! # Example
 //!
 //! ```
-//! use annulus::{ChainEnd, Setup, StepExt};
+//! use annulus::{ChainEnd, Setup, StepExt as _};
 //! use annulus::op::{Nop, Read};
 //! use std::time::Duration;
 //!
