@@ -123,9 +123,6 @@ pub trait Step: Sized + sealed::Step {
     fn raw<U: Default>(ring: &Ring<U>, ticket: &Self::Ticket) -> Option<i32>;
 
     #[doc(hidden)]
-    fn slot(ticket: &Self::Ticket) -> u32;
-
-    #[doc(hidden)]
     fn take<U: Default>(
         ring: &mut Ring<U>,
         ticket: Self::Ticket,
@@ -231,10 +228,6 @@ impl<O: Op> Step for O {
         ring.slab.is_done(ticket).then(|| ring.slab.result(ticket.slot()))
     }
 
-    fn slot(ticket: &Ticket<O>) -> u32 {
-        ticket.slot()
-    }
-
     fn take<U: Default>(ring: &mut Ring<U>, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
         ring.try_take(ticket)
     }
@@ -261,10 +254,6 @@ impl<S: Step> Step for Hard<S> {
 
     fn raw<U: Default>(ring: &Ring<U>, ticket: &S::Ticket) -> Option<i32> {
         S::raw(ring, ticket)
-    }
-
-    fn slot(ticket: &S::Ticket) -> u32 {
-        S::slot(ticket)
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) -> Result<S::Output, S::Ticket> {
@@ -298,12 +287,11 @@ impl<O: Op> Step for Within<O> {
     }
 
     fn raw<U: Default>(ring: &Ring<U>, ticket: &TimedTicket<O>) -> Option<i32> {
-        <Clock as Step>::raw(ring, &ticket.clock)?;
-        <O as Step>::raw(ring, &ticket.op)
-    }
-
-    fn slot(ticket: &TimedTicket<O>) -> u32 {
-        ticket.op.slot()
+        let clock = <Clock as Step>::raw(ring, &ticket.clock)?;
+        let result = <O as Step>::raw(ring, &ticket.op)?;
+        // Cancelled by its own clock, it ran, unlike a step whose turn never came.
+        let ran_out = result == -libc::ECANCELED && clock == -libc::ETIME;
+        Some(if ran_out { clock } else { result })
     }
 
     fn take<U: Default>(
@@ -416,9 +404,9 @@ pub trait Linked: Sized + sealed::Linked {
     #[doc(hidden)]
     unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets;
 
-    /// A slot that is still awaited; or where the chain ended.
+    /// Where the chain ended, if it has.
     #[doc(hidden)]
-    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32>;
+    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd>;
 
     #[doc(hidden)]
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs;

@@ -26,8 +26,14 @@ mod denied;
 mod layouts;
 #[path = "kernel/notify.rs"]
 mod notify;
+#[path = "kernel/patience.rs"]
+mod patience;
+#[path = "kernel/peer_bugs.rs"]
+mod peer_bugs;
 #[path = "kernel/processes.rs"]
 mod processes;
+#[path = "kernel/registrations.rs"]
+mod registrations;
 #[path = "kernel/resize.rs"]
 mod resize;
 #[path = "kernel/safe_core.rs"]
@@ -38,8 +44,12 @@ mod safe_end;
 mod safe_files;
 #[path = "kernel/safe_leases.rs"]
 mod safe_leases;
+#[path = "kernel/safe_network.rs"]
+mod safe_network;
 #[path = "kernel/safe_paths.rs"]
 mod safe_paths;
+#[path = "kernel/safe_processes.rs"]
+mod safe_processes;
 #[path = "kernel/safe_scope.rs"]
 mod safe_scope;
 #[path = "kernel/safe_sender.rs"]
@@ -66,9 +76,11 @@ fn main() {
             denied::PARTS,
             notify::PARTS,
             processes::PARTS,
+            registrations::PARTS,
             safe_end::PARTS,
             safe_leases::PARTS,
             safe_paths::PARTS,
+            safe_processes::PARTS,
             safe_sender::PARTS,
         ];
         harness::play(&part, &parts.concat());
@@ -85,13 +97,18 @@ fn conclude() -> Conclusion {
         denied::tests(),
         layouts::tests(),
         notify::tests(),
+        patience::tests(),
+        peer_bugs::tests(),
         processes::tests(),
+        registrations::tests(),
         resize::tests(),
         safe_core::tests(),
         safe_end::tests(),
         safe_files::tests(),
         safe_leases::tests(),
         safe_paths::tests(),
+        safe_network::tests(),
+        safe_processes::tests(),
         safe_scope::tests(),
         safe_sender::tests(),
         safe_sockets::tests(),

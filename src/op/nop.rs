@@ -1,11 +1,29 @@
 //! Nothing, done by the kernel: for tests, for measuring, and for waking a ring.
-#![allow(unsafe_code, reason = "writes an entry")]
+//!
+//! | operation | does nothing, but | since |
+//! |---|---|---|
+//! | [`Nop`] | completes | Linux 5.1 |
+//! | [`NopAnswer`]: [`Nop::answering`] | with the result that it is told | Linux 6.10 |
+//! | [`NopFile`] | looks up a file | Linux 6.13 |
+//! | [`NopBuf`] | looks up a registered buffer | Linux 6.13 |
+//!
+//! With these a program rehearses what it does when an operation fails, and measures what a look-up
+//! costs. They keep to the results that other operations can have, and the kernel does with them
+//! what it does with others: a failure breaks a chain.
+//!
+//! Not here, but among the [entries](crate::prep): a nop that completes with 32 bytes, since no
+//! operation has a use for the others, and the one of 128 bytes.
+#![allow(unsafe_code, reason = "writes entries")]
 
 use std::io;
 
 use annulus_sys::abi::Sqe;
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::{NopFlags, SqeFlags};
 
-use super::{Done, Op};
+use super::target::Target;
+use super::{Done, Op, Outcome, RingId};
+use crate::lease::FixedBuf;
 use crate::prep;
 
 /// Does nothing. Since Linux 5.1.
@@ -22,6 +40,18 @@ use crate::prep;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Nop;
 
+impl Nop {
+    /// Nothing, with this result: a number of at most `i32::MAX`, or an error.
+    pub fn answering(self, result: Result<u32, Errno>) -> NopAnswer {
+        let result = match result {
+            Ok(number) => i32::try_from(number).unwrap_or(i32::MAX),
+            // The kernel's errors have at most four digits.
+            Err(errno) => -errno.raw().clamp(1, 4095),
+        };
+        NopAnswer { result, flags: NopFlags::INJECT_RESULT }
+    }
+}
+
 // SAFETY: OP1 to OP3: it points to nothing, completes once, and brings nothing.
 unsafe impl Op for Nop {
     type Output = io::Result<u32>;
@@ -34,5 +64,161 @@ unsafe impl Op for Nop {
     #[inline]
     fn finish(self, done: Done) -> Self::Output {
         done.result()
+    }
+}
+
+/// Does nothing, with a result that it was told: made by [`Nop::answering`]. Since Linux 6.10.
+///
+/// # Completion
+///
+/// With that result, at once, or as soon as the ring does what was [deferred](Self::deferred).
+///
+/// # Cancellation
+///
+/// Never: it has completed before a cancel can find it.
+///
+/// # Errors
+///
+/// The one that it was told; `EINVAL` before Linux 6.10, and for a deferred one before Linux 6.16.
+///
+/// # Example
+///
+/// ```
+/// use annulus::op::Nop;
+/// use annulus::sys::errno::Errno;
+/// use annulus::Setup;
+///
+/// # if !annulus::Capabilities::detect()?.has_op(annulus::sys::opcode::Opcode::BIND) {
+/// #     return Ok(());
+/// # }
+/// let mut ring = Setup::new(4).build()?;
+/// let broken = ring.submit(Nop.answering(Err(Errno::new(libc::EIO))))?;
+/// let error = ring.wait(broken)?.expect_err("it was told to fail");
+/// assert_eq!(error.raw_os_error(), Some(libc::EIO));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "IORING_NOP_INJECT_RESULT")]
+#[derive(Debug, Clone, Copy)]
+pub struct NopAnswer {
+    result: i32,
+    flags: NopFlags,
+}
+
+impl NopAnswer {
+    /// Completes as what had to wait does: the ring is told that there is something to be done, and
+    /// does it when it is entered. Since Linux 6.16.
+    #[doc(alias = "IORING_NOP_TW")]
+    pub fn deferred(self) -> Self {
+        Self { flags: self.flags | NopFlags::TW, ..self }
+    }
+}
+
+// SAFETY: OP1 to OP3: it points to nothing, completes once, and its result names nothing.
+unsafe impl Op for NopAnswer {
+    type Output = io::Result<u32>;
+
+    fn prep(&mut self) -> Sqe {
+        prep::nop_with(self.flags, self.result, -1, 0)
+    }
+
+    fn finish(self, done: Done) -> Self::Output {
+        done.result()
+    }
+}
+
+/// Looks up a file, and does nothing with it. Since Linux 6.13.
+///
+/// # Completion
+///
+/// At once, with nothing.
+///
+/// # Cancellation
+///
+/// Never: it has completed before a cancel can find it.
+#[doc(alias("IORING_NOP_FILE", "IORING_NOP_FIXED_FILE"))]
+#[derive(Debug)]
+pub struct NopFile<F> {
+    fd: F,
+}
+
+impl<F: Target> NopFile<F> {
+    /// Looks up `fd`.
+    pub fn new(fd: F) -> Self {
+        Self { fd }
+    }
+}
+
+// SAFETY: OP1: the descriptor is of `fd`. It completes once, and brings nothing.
+unsafe impl<F: Target> Op for NopFile<F> {
+    type Output = Outcome<(), F>;
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.fd.belongs_to(ring)
+    }
+
+    fn prep(&mut self) -> Sqe {
+        let sqe = self.fd.aim(prep::nop_with(NopFlags::FILE, 0, -1, 0));
+        // A nop has a flag of its own for that, and overlooks the one of other operations.
+        let fixed = sqe.flags.contains(SqeFlags::FIXED_FILE);
+        let more = if fixed { NopFlags::FIXED_FILE } else { NopFlags::empty() };
+        Sqe { op_flags: sqe.op_flags | more.bits(), ..sqe }
+    }
+
+    fn finish(self, done: Done) -> Self::Output {
+        Outcome { result: done.result().map(drop), fd: self.fd, buf: () }
+    }
+}
+
+/// Looks up a registered buffer, and does nothing with it. Since Linux 6.13.
+///
+/// # Completion
+///
+/// At once, with nothing.
+///
+/// # Cancellation
+///
+/// Never: it has completed before a cancel can find it.
+#[doc(alias = "IORING_NOP_FIXED_BUFFER")]
+#[derive(Debug)]
+pub struct NopBuf {
+    buf: FixedBuf,
+}
+
+impl NopBuf {
+    /// Looks up `buf`.
+    pub fn new(buf: FixedBuf) -> Self {
+        Self { buf }
+    }
+}
+
+// SAFETY: OP1: the number of the buffer is of the ring that `belongs_to` compares, and nothing is
+// read or written. It completes once, and brings nothing.
+unsafe impl Op for NopBuf {
+    type Output = Outcome<(), (), FixedBuf>;
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.buf.ring() == ring
+    }
+
+    fn prep(&mut self) -> Sqe {
+        prep::nop_with(NopFlags::FIXED_BUFFER, 0, -1, self.buf.index())
+    }
+
+    fn finish(self, done: Done) -> Self::Output {
+        Outcome { result: done.result().map(drop), fd: (), buf: self.buf }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_one_that_the_kernel_could_give() {
+        let answer = |result| Nop.answering(result).result;
+        assert_eq!(answer(Ok(u32::MAX)), i32::MAX);
+        for (errno, number) in [(0, -1), (5, -5), (-5, -1), (i32::MAX, -4095), (i32::MIN, -1)] {
+            assert_eq!(answer(Err(Errno::new(errno))), number);
+        }
     }
 }

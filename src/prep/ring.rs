@@ -10,14 +10,17 @@
 //! | [`poll_remove`], [`poll_update`] | –1 | whose | its new word | how | events |
 //! | [`cancel`], [`cancel_opcode`] | –1 | whose | 0 | an opcode | how |
 //! | [`cancel_fd`] | whose | 0 | 0 | 0 | how |
-//! | [`msg_ring`] | the ring | 0 | the word | the result | 0 |
+//! | [`msg_ring`], [`msg_ring_flags`] | the ring | 0 | the word | the result | how |
+//! | [`msg_ring_fd`], [`msg_ring_fd_alloc`] | the ring | 1 | the word | 0 | how |
 //!
 //! Where a request is named, it is by its `user_data`; the kernel takes the first that has it.
 //!
 //! Leaves to others: whose a word is.
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::flags::{CancelFlags, PollFlags, TimeoutFlags};
+use annulus_sys::flags::{
+    CancelFlags, CqeFlags, FILE_INDEX_ALLOC, MsgRingCmd, MsgRingFlags, PollFlags, TimeoutFlags,
+};
 use annulus_sys::opcode::Opcode;
 
 /// `IORING_OP_TIMEOUT`: completes with `ETIME` when the time of the `Timespec` at `addr` has come,
@@ -138,6 +141,49 @@ pub fn cancel_opcode(opcode: Opcode, word: u64, flags: CancelFlags) -> Sqe {
 #[inline]
 pub fn msg_ring(fd: i32, result: u32, word: u64) -> Sqe {
     Sqe { opcode: Opcode::MSG_RING, fd, len: result, off: word, ..Sqe::ZERO }
+}
+
+/// `IORING_OP_MSG_RING` with `FLAGS_PASS`: posts a completion of `word`, `result` and `cqe_flags`
+/// to the ring `fd`. Since Linux 6.3.
+#[doc(alias = "io_uring_prep_msg_ring_cqe_flags")]
+#[inline]
+pub fn msg_ring_flags(
+    fd: i32,
+    result: u32,
+    word: u64,
+    flags: MsgRingFlags,
+    cqe_flags: CqeFlags,
+) -> Sqe {
+    Sqe {
+        op_flags: flags.union(MsgRingFlags::FLAGS_PASS).bits(),
+        file_index: cqe_flags.bits(),
+        ..msg_ring(fd, result, word)
+    }
+}
+
+/// `IORING_OP_MSG_RING` with `SEND_FD`: puts the registered file `source` of this ring into the
+/// place `target` of the table of the ring `fd`, and unless `flags` have `CQE_SKIP` posts a
+/// completion of `word` and 0 there. `EOVERFLOW` says that the file is there and the completion is
+/// not. Since Linux 6.0.
+#[doc(alias = "io_uring_prep_msg_ring_fd")]
+#[inline]
+pub fn msg_ring_fd(fd: i32, source: u32, target: u32, word: u64, flags: MsgRingFlags) -> Sqe {
+    // The kernel counts places from 1 here, and takes 0 for none.
+    Sqe { file_index: target.wrapping_add(1), ..msg_ring_fd_alloc(fd, source, word, flags) }
+}
+
+/// The same, into a place of the table that the kernel chooses: both results are its number. Since
+/// Linux 6.0.
+#[doc(alias = "io_uring_prep_msg_ring_fd_alloc")]
+#[inline]
+pub fn msg_ring_fd_alloc(fd: i32, source: u32, word: u64, flags: MsgRingFlags) -> Sqe {
+    Sqe {
+        addr: MsgRingCmd::SEND_FD.0,
+        op_flags: flags.bits(),
+        file_index: FILE_INDEX_ALLOC,
+        addr3: source.into(),
+        ..msg_ring(fd, 0, word)
+    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 //! | one operation's end | [`Ring::wait`], [`Ring::wait_timeout`] | does not |
 //! | the next that an operation brings | [`Ring::next`] | does not |
 //!
-//! Each hands over first what was submitted. A wait for one operation takes whatever else
-//! completes, and keeps it (`backlog`).
+//! Each hands over first what was submitted. What else may bound a wait, see `patience`. A wait for
+//! one operation takes whatever else completes, and keeps it (`backlog`).
 //!
 //! Leaves to others: what it means that the kernel came back (`wait`).
 
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::op::{Multishot, Op};
+use crate::patience::Patience;
 use crate::ring::Ring;
 use crate::ticket::{Ticket, Unfinished};
 
@@ -30,7 +31,8 @@ pub enum Next<T> {
 }
 
 impl<U: Default> Ring<U> {
-    /// Hands everything over, and waits until at least `want` events can be reaped.
+    /// Hands everything over, and waits until at least `want` events can be reaped. The end of an
+    /// operation that was [given up](Self::detach) counts too, though it shows none.
     ///
     /// # Errors
     ///
@@ -38,10 +40,10 @@ impl<U: Default> Ring<U> {
     /// [`EnterCause::Interrupted`] when a signal ended the wait.
     #[inline]
     pub fn submit_and_wait(&mut self, want: u32) -> Result<u32, EnterError> {
-        if self.backlog.is_empty() && self.own.is_quiet() {
+        if self.is_plain() {
             return self.raw.submit_and_wait(want);
         }
-        self.wait_for_events(want, None).map(|(submitted, _)| submitted)
+        self.wait_for_events(want, &Patience::FOREVER).map(|(submitted, _)| submitted)
     }
 
     /// As [`submit_and_wait`](Self::submit_and_wait), for at most `timeout`.
@@ -54,35 +56,13 @@ impl<U: Default> Ring<U> {
         want: u32,
         timeout: Duration,
     ) -> Result<(u32, Woken), EnterError> {
-        if self.backlog.is_empty() && self.own.is_quiet() {
-            return self.raw.submit_and_wait_timeout(want, timeout);
-        }
-        self.wait_for_events(want, Some(timeout))
+        self.submit_and_wait_with(want, &Patience::at_most(timeout))
     }
 
-    /// Where some completions are none of the caller's: waits for one at a time, and keeps them.
-    fn wait_for_events(
-        &mut self,
-        want: u32,
-        timeout: Option<Duration>,
-    ) -> Result<(u32, Woken), EnterError> {
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut submitted = self.submit_all()?;
-        loop {
-            self.pull(None)?;
-            if self.backlog.count(&self.slab) >= want as usize {
-                return Ok((submitted, Woken::Ready));
-            }
-            self.serve();
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Ok((submitted, Woken::TimedOut));
-            }
-            submitted += match left {
-                None => self.raw.submit_and_wait(1)?,
-                Some(left) => self.raw.submit_and_wait_timeout(1, left)?.0,
-            };
-        }
+    /// Whether nothing is kept, and every completion to come is of an operation.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.backlog.is_empty() && self.own.is_quiet()
     }
 
     /// Waits until the operation has completed, however long, and returns its output. What else
@@ -128,7 +108,7 @@ impl<U: Default> Ring<U> {
                 Ok(output) => return Ok(output),
                 Err(ticket) => ticket,
             };
-            if let Err(why) = self.turn(ticket.slot(), until) {
+            if let Err(why) = self.turn(Some(ticket.slot()), until) {
                 return match self.try_take(ticket) {
                     Ok(output) => Ok(output),
                     Err(ticket) => Err(Unfinished { ticket, why }),
@@ -144,8 +124,13 @@ impl<U: Default> Ring<U> {
         }
     }
 
-    /// One turn of a wait: enters if nothing is ready, then takes what is.
-    pub(crate) fn turn(&mut self, slot: u32, until: Option<Instant>) -> Result<(), EnterError> {
+    /// One turn of a wait: enters if nothing is ready, then takes what is. The end of the operation
+    /// in slot `quiet` is not kept, since its ticket is about to be redeemed.
+    pub(crate) fn turn(
+        &mut self,
+        quiet: Option<u32>,
+        until: Option<Instant>,
+    ) -> Result<(), EnterError> {
         self.serve();
         if self.raw.ready() == 0 {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -156,7 +141,7 @@ impl<U: Default> Ring<U> {
             match entered {
                 Ok(Woken::Ready) => {}
                 Ok(Woken::TimedOut) => {
-                    self.pull(Some(slot))?;
+                    self.pull(quiet)?;
                     return Err(EnterError::new(0, EnterCause::TimedOut));
                 }
                 Err(error) => self.bear(error)?,
@@ -164,7 +149,7 @@ impl<U: Default> Ring<U> {
         } else if let Err(error) = self.raw.submit() {
             self.bear(error)?; // Not only what is ready already is to go on.
         }
-        self.pull(Some(slot))
+        self.pull(quiet)
     }
 
     /// Goes on after an error where entering again can help.
@@ -201,7 +186,7 @@ impl<U: Default> Ring<U> {
             match self.try_next(ticket)? {
                 Next::Item(item) => return Ok(Some(item)),
                 Next::Ended => return Ok(None),
-                Next::Pending => self.turn(ticket.slot(), None)?,
+                Next::Pending => self.turn(Some(ticket.slot()), None)?,
             }
         }
     }

@@ -1,0 +1,89 @@
+//! Processes, waiting, and the odd ones, safe face.
+//!
+//! | module | operations |
+//! |---|---|
+//! | `epoll` | `EpollCtl`, `EpollWait` |
+//! | `children` | `WaitId` |
+//! | `futexes` | `FutexWait`, `FutexWake`, `FutexWaitV` |
+//! | `nops` | `Nop` and its sisters; messages of every form, raw face |
+//! | `passing` | `PassFile` |
+//! | `priorities` | reads and writes with a priority |
+//! | `raw` | what cannot be said in the safe face |
+//!
+//! That something does not happen is seen when what was submitted after it has completed.
+
+use std::ffi::c_int;
+
+use annulus::op::{Nop, Op, Outcome};
+use annulus::{Ring, Setup, Ticket};
+use libtest_mimic::Trial;
+
+use crate::harness::{Part, safe_ring};
+
+#[path = "safe_processes/children.rs"]
+mod children;
+#[path = "safe_processes/epoll.rs"]
+mod epoll;
+#[path = "safe_processes/futexes.rs"]
+mod futexes;
+#[path = "safe_processes/nops.rs"]
+mod nops;
+#[path = "safe_processes/passing.rs"]
+mod passing;
+#[path = "safe_processes/priorities.rs"]
+mod priorities;
+#[path = "safe_processes/raw.rs"]
+mod raw;
+
+/// The parts that play in a child process.
+pub const PARTS: &[Part] = children::PARTS;
+
+/// The tests.
+pub fn tests() -> Vec<Trial> {
+    let all = [
+        children::tests(),
+        epoll::tests(),
+        futexes::tests(),
+        nops::tests(),
+        passing::tests(),
+        priorities::tests(),
+        raw::tests(),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn small() -> Ring {
+    safe_ring(Setup::new(8))
+}
+
+/// Waits for the output of `op`.
+fn run<O: Op + 'static>(ring: &mut Ring, op: O) -> O::Output {
+    let ticket = begin(ring, op);
+    ring.wait(ticket).expect("it completes")
+}
+
+/// Submits `op`, which may go on.
+fn begin<O: Op + 'static>(ring: &mut Ring, op: O) -> Ticket<O> {
+    let ticket = ring.submit(op).map_err(|rejected| rejected.why).expect("room");
+    ring.submit_all().expect("submit");
+    ticket
+}
+
+/// That `ticket` is not redeemed, when what was submitted after it has completed.
+fn goes_on<O: Op>(ring: &mut Ring, ticket: Ticket<O>) -> Ticket<O> {
+    run(ring, Nop).expect("a NOP succeeds");
+    let Err(ticket) = ring.try_take(ticket) else { panic!("it ended") };
+    ticket
+}
+
+/// Cancels what goes on, and returns what it ended with.
+fn cancelled<O: Op>(ring: &mut Ring, ticket: Ticket<O>) -> O::Output {
+    let ticket = goes_on(ring, ticket);
+    ring.cancel(&ticket).expect("room for a cancel");
+    ring.wait(ticket).expect("it completes")
+}
+
+/// What an operation failed with.
+fn errno<T, F, B>(outcome: &Outcome<T, F, B>) -> Option<c_int> {
+    outcome.result.as_ref().err()?.raw_os_error()
+}

@@ -1,0 +1,241 @@
+//! Futexes: who is woken, by whom, and who is not.
+#![allow(unsafe_code, reason = "waits at a futex as threads do")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use annulus::op::{FutexSet, FutexWait, FutexWaitV, FutexWake, FutexWord};
+use annulus::sys::flags_futex::FUTEX_WAITV_MAX;
+use annulus::sys::opcode::Opcode;
+use libtest_mimic::{Failed, Trial};
+
+use super::{begin, cancelled, errno, goes_on, run, small};
+use crate::harness::{Need, test};
+
+const FUTEX: Need = Need::Op(Opcode::FUTEX_WAIT);
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("a_futex_wakes_as_many_as_it_is_told_to", &[FUTEX], wakes),
+        test("a_word_that_has_changed_is_not_waited_at", &[FUTEX], changed),
+        test("a_wake_reaches_those_whose_mask_it_meets", &[FUTEX], masks),
+        test("a_private_futex_is_none_of_a_shared_one", &[FUTEX], shared),
+        test("a_thread_wakes_a_ring_and_a_ring_a_thread", &[FUTEX], threads),
+        test("a_wait_at_a_futex_is_cancelled", &[FUTEX], wait_cancelled),
+        test("op1_a_word_lives_while_it_is_waited_at", &[FUTEX], lives),
+        test("a_borrowed_word_is_waited_at_in_a_scope", &[FUTEX], borrowed),
+        test("the_word_that_was_woken_is_told", &[FUTEX], first_of_many),
+        test("a_set_with_a_word_that_has_changed_is_not_waited_at", &[FUTEX], many_changed),
+        test("a_set_of_none_or_too_many_is_refused", &[FUTEX], many_refused),
+        test("a_wait_at_many_is_cancelled", &[FUTEX], many_cancelled),
+    ]
+}
+
+fn word(value: u32) -> Arc<AtomicU32> {
+    Arc::new(AtomicU32::new(value))
+}
+
+/// `futex(2)`.
+fn futex(word: &AtomicU32, op: i32, value: u32) -> i64 {
+    let none = std::ptr::null::<libc::timespec>();
+    // SAFETY: a live word, because it is borrowed; no time is given.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, value, none) }
+}
+
+fn wakes() -> Result<(), Failed> {
+    let mut ring = small();
+    let word = word(5);
+    let waits: Vec<_> =
+        (0..3).map(|_| begin(&mut ring, FutexWait::new(Arc::clone(&word), 5))).collect();
+    let wake = |count| FutexWake::new(Arc::clone(&word), count);
+    assert_eq!(run(&mut ring, wake(0)).result?, 0, "none");
+    assert_eq!(run(&mut ring, wake(1)).result?, 1);
+    assert_eq!(run(&mut ring, wake(u32::MAX)).result?, 2, "the others");
+    for wait in waits {
+        let woken = ring.wait(wait)?;
+        woken.result?;
+        assert!(Arc::ptr_eq(&woken.buf, &word));
+    }
+    assert_eq!(run(&mut ring, wake(1)).result?, 0, "nobody waits");
+    assert_eq!(word.load(Ordering::Relaxed), 5, "the kernel writes nothing");
+    Ok(())
+}
+
+fn changed() -> Result<(), Failed> {
+    let mut ring = small();
+    let word = word(1);
+    let ended = run(&mut ring, FutexWait::new(word, 0));
+    assert_eq!(errno(&ended), Some(libc::EAGAIN));
+    let ended = run(&mut ring, FutexWait::new(ended.buf, 1).mask(0));
+    assert_eq!(errno(&ended), Some(libc::EINVAL));
+    let ended = run(&mut ring, FutexWake::new(ended.buf, 1).mask(0));
+    assert_eq!(errno(&ended), Some(libc::EINVAL));
+    assert_eq!(Arc::strong_count(&ended.buf), 1);
+    Ok(())
+}
+
+fn masks() -> Result<(), Failed> {
+    let mut ring = small();
+    let word = word(0);
+    let low = begin(&mut ring, FutexWait::new(Arc::clone(&word), 0).mask(1));
+    let high = begin(&mut ring, FutexWait::new(Arc::clone(&word), 0).mask(1 << 31));
+    let wake = |mask| FutexWake::new(Arc::clone(&word), 9).mask(mask);
+    assert_eq!(run(&mut ring, wake(2)).result?, 0);
+    assert_eq!(run(&mut ring, wake(1 << 31)).result?, 1);
+    ring.wait(high)?.result?;
+    let low = goes_on(&mut ring, low);
+    assert_eq!(run(&mut ring, wake(3)).result?, 1);
+    ring.wait(low)?.result?;
+    Ok(())
+}
+
+fn shared() -> Result<(), Failed> {
+    let mut ring = small();
+    let word = word(0);
+    let private = begin(&mut ring, FutexWait::new(Arc::clone(&word), 0));
+    let both = begin(&mut ring, FutexWait::new(Arc::clone(&word), 0).shared());
+    let wake = || FutexWake::new(Arc::clone(&word), 9);
+    assert_eq!(run(&mut ring, wake().shared()).result?, 1);
+    ring.wait(both)?.result?;
+    let private = goes_on(&mut ring, private);
+    assert_eq!(run(&mut ring, wake()).result?, 1);
+    ring.wait(private)?.result?;
+    Ok(())
+}
+
+fn threads() -> Result<(), Failed> {
+    let mut ring = small();
+    let word = word(0);
+    let wait = begin(&mut ring, FutexWait::new(Arc::clone(&word), 0));
+    let theirs = Arc::clone(&word);
+    let thread = thread::spawn(move || {
+        theirs.store(1, Ordering::Release);
+        let woken = futex(&theirs, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
+        // And now the other way round: waits as long as it must.
+        while theirs.load(Ordering::Acquire) == 1 {
+            futex(&theirs, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 1);
+        }
+        woken
+    });
+    ring.wait(wait)?.result?;
+    word.store(2, Ordering::Release);
+    run(&mut ring, FutexWake::new(word, 1)).result?;
+    assert_eq!(thread.join().expect("no panic"), 1);
+    Ok(())
+}
+
+fn wait_cancelled() -> Result<(), Failed> {
+    let mut ring = small();
+    let wait = begin(&mut ring, FutexWait::new(word(0), 0));
+    let ended = cancelled(&mut ring, wait);
+    assert_eq!((errno(&ended), Arc::strong_count(&ended.buf)), (Some(libc::ECANCELED), 1));
+    assert_eq!(run(&mut ring, FutexWake::new(ended.buf, 1)).result?, 0);
+    Ok(())
+}
+
+fn lives() -> Result<(), Failed> {
+    let mut ring = small();
+    let word = word(0);
+    let weak = Arc::downgrade(&word);
+    let wait = begin(&mut ring, FutexWait::new(word, 0));
+    let set = FutexSet::new().with(weak.upgrade().ok_or("it lives")?, 0);
+    let many = begin(&mut ring, FutexWaitV::new(set));
+    ring.detach(wait);
+    ring.detach(many);
+    assert_eq!(weak.strong_count(), 2, "each has it");
+    drop(ring);
+    assert_eq!(weak.strong_count(), 0, "both have ended");
+    Ok(())
+}
+
+/// A word among others.
+struct Gate {
+    before: AtomicU32,
+    word: AtomicU32,
+}
+
+impl FutexWord for Gate {
+    fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+}
+
+fn borrowed() -> Result<(), Failed> {
+    static FOREVER: AtomicU32 = AtomicU32::new(0);
+    let mut ring = small();
+    let wait = begin(&mut ring, FutexWait::new(&FOREVER, 0));
+    assert_eq!(run(&mut ring, FutexWake::new(&FOREVER, 1)).result?, 1);
+    ring.wait(wait)?.result?;
+    let gate = Gate { before: AtomicU32::new(1), word: AtomicU32::new(0) };
+    let woken = ring.scope(|scope| {
+        let wait = scope.submit(FutexWait::new(&gate, 0)).map_err(|full| full.why)?;
+        let wake = scope.submit(FutexWake::new(&gate.word, 1)).map_err(|full| full.why)?;
+        let miss = scope.submit(FutexWait::new(&gate.before, 0)).map_err(|full| full.why)?;
+        assert_eq!(errno(&scope.wait(miss)?), Some(libc::EAGAIN));
+        scope.wait(wait)?.result?;
+        Ok::<_, Failed>(scope.wait(wake)?.result?)
+    })?;
+    assert_eq!(woken, 1);
+    Ok(())
+}
+
+fn first_of_many() -> Result<(), Failed> {
+    let mut ring = small();
+    let words: Vec<_> = (0..3).map(word).collect();
+    let mut set = FutexSet::new();
+    for (word, value) in words.iter().zip(0..) {
+        set = set.with(Arc::clone(word), value);
+    }
+    for (index, word) in words.iter().enumerate() {
+        let wait = begin(&mut ring, FutexWaitV::new(set));
+        let wait = goes_on(&mut ring, wait);
+        assert_eq!(run(&mut ring, FutexWake::new(Arc::clone(word), 9)).result?, 1);
+        let woken = ring.wait(wait)?;
+        assert_eq!(woken.result?, index);
+        set = woken.buf;
+    }
+    assert!(Arc::ptr_eq(&set.words()[2], &words[2]));
+    Ok(())
+}
+
+fn many_changed() -> Result<(), Failed> {
+    let mut ring = small();
+    let words = [word(1), word(2)];
+    let set = FutexSet::new().with(Arc::clone(&words[0]), 1).with_shared(Arc::clone(&words[1]), 3);
+    let mut ended = run(&mut ring, FutexWaitV::new(set));
+    assert_eq!((errno(&ended), ended.buf.words().len()), (Some(libc::EAGAIN), 2));
+    ended.buf.expect(1, 2);
+    let wait = begin(&mut ring, FutexWaitV::new(ended.buf));
+    assert_eq!(run(&mut ring, FutexWake::new(Arc::clone(&words[1]), 1).shared()).result?, 1);
+    assert_eq!(ring.wait(wait)?.result?, 1);
+    Ok(())
+}
+
+fn many_refused() -> Result<(), Failed> {
+    let mut ring = small();
+    let ended = run(&mut ring, FutexWaitV::new(FutexSet::<Arc<AtomicU32>>::new()));
+    assert_eq!(errno(&ended), Some(libc::EINVAL));
+    let word = word(0);
+    let mut set = FutexSet::new();
+    for _ in 0..FUTEX_WAITV_MAX {
+        set = set.with(Arc::clone(&word), 0);
+    }
+    // As many as can be go on.
+    let wait = begin(&mut ring, FutexWaitV::new(set));
+    let most = cancelled(&mut ring, wait);
+    assert_eq!(errno(&most), Some(libc::ECANCELED));
+    let ended = run(&mut ring, FutexWaitV::new(most.buf.with(Arc::clone(&word), 0)));
+    assert_eq!(errno(&ended), Some(libc::EINVAL), "one too many");
+    assert_eq!(Arc::strong_count(&word), 1 + ended.buf.words().len());
+    Ok(())
+}
+
+fn many_cancelled() -> Result<(), Failed> {
+    let mut ring = small();
+    let set = FutexSet::new().with(word(0), 0).with(word(0), 0);
+    let wait = begin(&mut ring, FutexWaitV::new(set));
+    let ended = cancelled(&mut ring, wait);
+    assert_eq!((errno(&ended), ended.buf.words().len()), (Some(libc::ECANCELED), 2));
+    Ok(())
+}
