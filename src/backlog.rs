@@ -45,7 +45,7 @@ impl Backlog {
     }
 
     /// Drops what is of operations that were redeemed, or given up.
-    fn drop_redeemed<U: Default>(&mut self, slab: &Slab<U>) {
+    pub(crate) fn drop_redeemed<U: Default>(&mut self, slab: &Slab<U>) {
         self.queue.retain(|kept| match slot_of(&kept.settled) {
             Some(slot) => slab.is_tenant(slot, kept.tenant) && !slab.is_orphan(slot),
             None => true,

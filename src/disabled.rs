@@ -19,7 +19,6 @@ use annulus_sys::flags::SetupFlags;
 use annulus_sys::rings::Rings;
 
 use crate::denied::SetupError;
-use crate::lease::fork::Mark;
 use crate::raw::RawRing;
 use crate::register;
 use crate::ring::Ring;
@@ -50,8 +49,7 @@ impl Setup<'_> {
     ///
     /// [`SetupError`] names the cause and the cure.
     pub fn build_for<U: Default>(&self) -> Result<Ring<U>, SetupError> {
-        let mark = Mark::new().map_err(SetupError::Map)?;
-        Ok(Ring::over(self.build_raw()?, mark))
+        self.build_raw().map(Ring::over)
     }
 
     /// Makes the ring disabled (`R_DISABLED`): nothing can be submitted until it is enabled, on the
@@ -107,11 +105,7 @@ impl DisabledRing {
     /// The kernel's, with the ring.
     #[expect(clippy::result_large_err, reason = "the error is the ring, given back")]
     pub fn enable_for<U: Default>(self) -> Result<Ring<U>, (Self, Errno)> {
-        let mark = match Mark::new() {
-            Ok(mark) => mark,
-            Err(errno) => return Err((self, errno)),
-        };
-        self.enable_raw().map(|raw| Ring::over(raw, mark))
+        self.enable_raw().map(Ring::over)
     }
 
     /// Enables the ring, raw face.

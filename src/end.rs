@@ -12,6 +12,7 @@
 //!
 //! Keeps RG1.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use annulus_sys::flags::Features;
@@ -153,11 +154,21 @@ impl<U: Default> Drop for Ring<U> {
     /// Cancels what is in flight, waits for it up to [a second](Ring::set_linger), and leaks what
     /// did not complete by then. In a forked child it does nothing, and leaks.
     fn drop(&mut self) {
-        if !self.mark.is_ours() {
+        if !self.process.is_this() {
             self.slab.leak();
             return;
         }
-        let idle = if self.wind_up() == 0 { Idle::Yes } else { Idle::No };
+        // What is given up may panic when it is dropped; the others are waited for all the same, as
+        // long as there are fewer each time.
+        let (mut panic, mut in_flight) = (None, u32::MAX);
+        while self.slab.in_flight() < in_flight {
+            in_flight = self.slab.in_flight();
+            match catch_unwind(AssertUnwindSafe(|| self.wind_up())) {
+                Ok(_) => break,
+                Err(payload) => panic = panic.or(Some(payload)),
+            }
+        }
+        let idle = if self.slab.in_flight() == 0 { Idle::Yes } else { Idle::No };
         if idle == Idle::No {
             self.slab.leak();
         }
@@ -166,6 +177,9 @@ impl<U: Default> Drop for Ring<U> {
         }
         self.fixed.retire(idle);
         // Last, since it runs code of the user's.
-        self.slab.clear();
+        let cleared = catch_unwind(AssertUnwindSafe(|| self.slab.clear()));
+        if let Some(payload) = panic.or(cleared.err()) {
+            resume_unwind(payload);
+        }
     }
 }

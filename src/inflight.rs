@@ -27,10 +27,10 @@
 
 mod berth;
 mod payload;
+mod walk;
 mod word;
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
 use annulus_sys::abi::Cqe;
@@ -44,7 +44,7 @@ use crate::ticket::Ticket;
 pub(crate) use payload::PAYLOAD;
 use payload::{Kind, NOTHING, Payloads};
 pub(crate) use word::{DONE, kind, low};
-use word::{FREE, LAP, NONE, SPECIAL, STATE};
+use word::{LAP, NONE, SPECIAL, STATE};
 
 /// Something about an operation in flight that its last completion must look at.
 mod mark {
@@ -65,6 +65,8 @@ const CONTINUES: CqeFlags = CqeFlags::MORE.union(CqeFlags::NOTIF);
 pub(crate) enum Life {
     Static,
     Scoped,
+    /// There is none: a mark for walks over the slots. See [`Slab::mark_free`].
+    Over,
 }
 
 /// Our side of a slot.
@@ -93,9 +95,13 @@ struct Slot<U> {
 #[derive(Debug)]
 pub(crate) struct Slab<U> {
     slots: Box<[Slot<U>]>,
+    /// The number of the last slot: all ones, since there are as many as a power of two.
+    last: u32,
     payloads: Payloads,
     free: u32,
     in_flight: u32,
+    /// Of those, how many nobody wants.
+    orphans: u32,
     stale: u64,
 }
 
@@ -130,19 +136,10 @@ impl<U: Default> Slot<U> {
     /// code of the user's: the word stays, to be dropped when the operation is finished.
     #[inline]
     fn release(&mut self, index: u32, free: &mut u32) {
-        // The next generation, and from done to free.
-        self.key += LAP + FREE - DONE;
-        if self.key & kind::OWN != 0 {
-            self.start_over(index);
-        }
+        // The next generation; after 2^30 of them, the first again.
+        self.key = (self.key + LAP) & !kind::MASK;
         self.link = *free;
         *free = index;
-    }
-
-    /// After 2^30 generations, the first again.
-    #[cold]
-    fn start_over(&mut self, index: u32) {
-        self.key = u64::from(index) | FREE;
     }
 }
 
@@ -157,9 +154,9 @@ impl<U: Default> Slab<U> {
     /// `count` free slots.
     pub(crate) fn new(count: u32) -> Self {
         // So that no slot's number has the bits that say what state it is in.
-        assert!(count <= 1 << 20, "OP2: {count} slots");
+        assert!(count <= 1 << 20 && count.is_power_of_two(), "OP2: {count} slots");
         let slot = |index: u32| Slot {
-            key: u64::from(index) | FREE,
+            key: u64::from(index) | DONE,
             kind: NOTHING,
             source: None,
             result: 0,
@@ -173,7 +170,8 @@ impl<U: Default> Slab<U> {
             user: U::default(),
         };
         let slots = (0..count).map(slot).collect();
-        Self { slots, payloads: Payloads::new(count), free: 0, in_flight: 0, stale: 0 }
+        let payloads = Payloads::new(count);
+        Self { slots, last: count - 1, payloads, free: 0, in_flight: 0, orphans: 0, stale: 0 }
     }
 
     /// Takes note of a completion that is the only one of an operation in flight: of what nearly
@@ -254,6 +252,7 @@ impl<U: Default> Slab<U> {
             let slot = &mut self.slots[index as usize];
             slot.key = slot.key & !SPECIAL | DONE;
             self.in_flight -= 1;
+            self.orphans -= u32::from(!wanted);
         }
         match (more, wanted, shot) {
             (true, _, None) => Settled::Nothing,
@@ -270,22 +269,21 @@ impl<U: Default> Slab<U> {
     /// The output of the operation, if it has ended.
     #[inline]
     pub(crate) fn take<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
-        let index = ticket.slot();
-        let slot = &mut self.slots[index as usize];
+        let index = low(ticket.done()) & self.last;
+        // SAFETY: a number up to the last slot's, because of the mask.
+        let slot = unsafe { self.slots.get_unchecked_mut(index as usize) };
         if slot.key != ticket.done() {
             assert!(slot.is_flying(&ticket), "OP2: a ticket's slot was given away");
             return Err(ticket);
         }
         let notified = O::SHOTS == Shots::Notified && slot.marks & mark::NOTIFIED != 0;
-        let cqe = Cqe { user_data: 0, res: slot.result, flags: slot.flags };
-        let done = Done {
-            result: slot.result,
-            flags: slot.flags,
-            notified: notified.then_some(slot.notified),
-            brought: match (O::BRINGS, O::SHOTS) {
-                (Brings::Number, _) | (_, Shots::Many) => Brought::Nothing,
-                (brings, _) => bring(brings, slot.source.as_ref(), cqe),
-            },
+        let (result, flags) = (slot.result, slot.flags);
+        let notified = notified.then_some(slot.notified);
+        let brought = match (O::BRINGS, O::SHOTS) {
+            (Brings::Number, _) | (_, Shots::Many) => Brought::Nothing,
+            (brings, _) => {
+                bring(brings, slot.source.as_ref(), Cqe { user_data: 0, res: result, flags })
+            }
         };
         let source = if O::HAS_SOURCE { slot.source.take() } else { None };
         // SAFETY: ended, so the kernel is done with it (OP1), and of this type, because only
@@ -295,7 +293,7 @@ impl<U: Default> Slab<U> {
         // The word goes last, since that may panic: an operation whose effect has come about must
         // not be dropped as if it had not (OP3). And it goes also if finishing panics.
         let word = Word(&mut slot.user);
-        let output = op.finish(done);
+        let output = op.finish(Done { result, flags, notified, brought });
         drop(word);
         drop(source);
         Ok(output)
@@ -306,6 +304,7 @@ impl<U: Default> Slab<U> {
         let slot = &mut self.slots[ticket.slot() as usize];
         if slot.is_flying(&ticket) {
             slot.marks |= mark::ORPHAN;
+            self.orphans += 1;
             slot.key |= SPECIAL;
         } else {
             assert!(self.is_done(&ticket), "OP2: a ticket's slot was given away");
@@ -343,37 +342,12 @@ impl<U: Default> Slab<U> {
     /// The kernel must not have it, nor get it.
     pub(crate) unsafe fn scuttle(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        assert!(slot.key & (FREE | DONE) == 0, "OP1: an operation that is not in flight");
+        assert!(slot.key & DONE == 0, "OP1: an operation that is not in flight");
         slot.key = slot.key & !SPECIAL | DONE;
         (slot.result, slot.flags) = (-libc::ECANCELED, CqeFlags::empty());
+        self.orphans -= u32::from(slot.marks & mark::ORPHAN != 0);
         self.in_flight -= 1;
         self.bury(index);
-    }
-
-    /// Drops the outputs of all operations that have ended, and says whether any is in flight.
-    pub(crate) fn clear(&mut self) -> bool {
-        let mut panic = None;
-        for index in 0..self.count() {
-            if self.slots[index as usize].key & DONE != 0 {
-                // A panic does not keep the others from being dropped.
-                let buried = catch_unwind(AssertUnwindSafe(|| self.bury(index)));
-                panic = panic.or(buried.err());
-            }
-        }
-        if let Some(panic) = panic {
-            resume_unwind(panic);
-        }
-        self.in_flight > 0
-    }
-
-    /// Drops the outputs of all operations of a scope that have ended.
-    pub(crate) fn clear_scope(&mut self) {
-        for index in 0..self.count() {
-            let slot = &self.slots[index as usize];
-            if slot.key & DONE != 0 && slot.life == Life::Scoped {
-                self.bury(index);
-            }
-        }
     }
 }
 
@@ -397,8 +371,7 @@ impl<U> Slab<U> {
 
     /// Whether the slot's tenant is still the same, and has not been released.
     pub(crate) fn is_tenant(&self, slot: u32, tenant: u64) -> bool {
-        let key = self.slots[slot as usize].key;
-        key & FREE == 0 && key & !STATE == tenant
+        self.slots[slot as usize].key & !STATE == tenant
     }
 
     /// Whether at least `count` slots are free.
@@ -444,48 +417,19 @@ impl<U> Slab<U> {
         self.in_flight
     }
 
+    /// How many operations in flight will end without an event, since nobody wants them.
+    pub(crate) fn orphans(&self) -> u32 {
+        self.orphans
+    }
+
     /// Completions that named no operation in flight: 0, unless someone forges them.
     pub(crate) fn stale(&self) -> u64 {
         self.stale
     }
 
-    /// Marks every operation in flight of a scope as wanted by nobody, and returns their words.
-    pub(crate) fn orphan_scope(&mut self) -> Vec<u64> {
-        let flying =
-            |slot: &&mut Slot<U>| slot.key & (FREE | DONE) == 0 && slot.life == Life::Scoped;
-        let orphans = self.slots.iter_mut().filter(flying).map(|slot| {
-            slot.marks |= mark::ORPHAN;
-            slot.key |= SPECIAL;
-            slot.key & !SPECIAL
-        });
-        orphans.collect()
-    }
-
-    /// The words of all operations in flight.
-    pub(crate) fn flying_words(&self) -> Vec<u64> {
-        let words = self.slots.iter().map(|slot| slot.key);
-        words.filter(|key| key & (FREE | DONE) == 0).map(|key| key & !SPECIAL).collect()
-    }
-
     /// Whether what is in the slot is of a scope.
     pub(crate) fn is_scoped(&self, slot: u32) -> bool {
         self.slots[slot as usize].life == Life::Scoped
-    }
-
-    /// Leaks what the kernel may still use (RG1).
-    pub(crate) fn leak(&mut self) {
-        self.payloads.leaked = true;
-        for slot in &mut self.slots {
-            mem::forget(slot.source.take());
-        }
-    }
-}
-
-impl<U> Drop for Slab<U> {
-    fn drop(&mut self) {
-        if self.in_flight > 0 {
-            self.leak(); // RG1, also when something panicked on the way here.
-        }
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) mod buf_ring;
 mod error;
 pub(crate) mod fixed_buf;
 pub(crate) mod fixed_file;
-pub(crate) mod fork;
+
 pub(crate) mod passed;
 
 use std::os::fd::{FromRawFd, OwnedFd};

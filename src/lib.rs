@@ -75,7 +75,7 @@ pub mod patience;
 pub mod prep;
 pub mod raw;
 mod reap;
-mod register;
+pub mod register;
 pub mod ring;
 pub mod scope;
 pub mod sender;

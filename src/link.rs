@@ -8,7 +8,7 @@
 //!
 //! | step | the next begins when this one has | |
 //! |---|---|---|
-//! | an operation | done all that was asked | `IOSQE_IO_LINK` |
+//! | an operation | done all that was asked (but see below) | `IOSQE_IO_LINK` |
 //! | [`Hard`], by [`Step::hard`] | ended, however | `IOSQE_IO_HARDLINK` |
 //! | [`Within`], by [`StepExt::within`] | done all that was asked, in time | and `LINK_TIMEOUT` |
 //!
@@ -19,6 +19,11 @@
 //! A step that the kernel refuses without running it (a descriptor opened for something else)
 //! breaks a chain on Linux 5.10 from its very start, hard ties and earlier steps included.
 //!
+//! Since Linux 6.0 the kernel does not hear of some errors: of syncing, of changing names and
+//! attributes, of what is about memory. What is behind such a step runs all the same, also behind
+//! an [`Fsync`](crate::op::Fsync) that failed: so look at it before you rely on that. Each such
+//! operation says so.
+//!
 //! Links hold within one submission only, so all entries of a chain are set aside at once; when the
 //! room is not there, or an operation panics while it is asked for its entry, nothing is submitted.
 //!
@@ -27,7 +32,7 @@
 //! # Example
 //!
 //! ```
-//! use annulus::{ChainEnd, Setup, Step};
+//! use annulus::{ChainEnd, Setup, StepExt as _};
 //! use annulus::op::{Nop, Read};
 //! use std::time::Duration;
 //!
@@ -116,9 +121,6 @@ pub trait Step: Sized + sealed::Step {
     /// The kernel's result, once it is done.
     #[doc(hidden)]
     fn raw<U: Default>(ring: &Ring<U>, ticket: &Self::Ticket) -> Option<i32>;
-
-    #[doc(hidden)]
-    fn slot(ticket: &Self::Ticket) -> u32;
 
     #[doc(hidden)]
     fn take<U: Default>(
@@ -226,10 +228,6 @@ impl<O: Op> Step for O {
         ring.slab.is_done(ticket).then(|| ring.slab.result(ticket.slot()))
     }
 
-    fn slot(ticket: &Ticket<O>) -> u32 {
-        ticket.slot()
-    }
-
     fn take<U: Default>(ring: &mut Ring<U>, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
         ring.try_take(ticket)
     }
@@ -256,10 +254,6 @@ impl<S: Step> Step for Hard<S> {
 
     fn raw<U: Default>(ring: &Ring<U>, ticket: &S::Ticket) -> Option<i32> {
         S::raw(ring, ticket)
-    }
-
-    fn slot(ticket: &S::Ticket) -> u32 {
-        S::slot(ticket)
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) -> Result<S::Output, S::Ticket> {
@@ -293,12 +287,11 @@ impl<O: Op> Step for Within<O> {
     }
 
     fn raw<U: Default>(ring: &Ring<U>, ticket: &TimedTicket<O>) -> Option<i32> {
-        <Clock as Step>::raw(ring, &ticket.clock)?;
-        <O as Step>::raw(ring, &ticket.op)
-    }
-
-    fn slot(ticket: &TimedTicket<O>) -> u32 {
-        ticket.op.slot()
+        let clock = <Clock as Step>::raw(ring, &ticket.clock)?;
+        let result = <O as Step>::raw(ring, &ticket.op)?;
+        // Cancelled by its own clock, it ran, unlike a step whose turn never came.
+        let ran_out = result == -libc::ECANCELED && clock == -libc::ETIME;
+        Some(if ran_out { clock } else { result })
     }
 
     fn take<U: Default>(
@@ -411,9 +404,9 @@ pub trait Linked: Sized + sealed::Linked {
     #[doc(hidden)]
     unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets;
 
-    /// A slot that is still awaited; or where the chain ended.
+    /// Where the chain ended, if it has.
     #[doc(hidden)]
-    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32>;
+    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd>;
 
     #[doc(hidden)]
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs;

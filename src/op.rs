@@ -16,17 +16,23 @@
 //! | [`nop`] | [`Nop`], [`NopAnswer`], [`NopFile`], [`NopBuf`] |
 //! | [`file`](mod@file) | [`Read`], [`Write`] |
 //! | [`vectored`] | [`ReadV`], [`WriteV`] |
+//! | [`splice`] | [`Splice`], [`Tee`] |
+//! | [`advice`], [`memory`] | [`Fadvise`], [`SyncFileRange`], [`Madvise`] |
 //! | [`durable`] | [`Fsync`], [`Fallocate`], [`Ftruncate`] |
 //! | [`fs`], [`close`] | [`OpenAt`], [`OpenAt2`], [`Close`] |
+//! | [`path`] | [`RenameAt`], [`UnlinkAt`], [`MkdirAt`], [`SymlinkAt`], [`LinkAt`] |
 //! | [`stat`] | [`Statx`] |
-//! | [`fixed`] | [`ReadFixed`], [`WriteFixed`] |
+//! | [`xattr`] | [`Getxattr`], [`Fgetxattr`], [`Setxattr`], [`Fsetxattr`] |
+//! | [`fixed`], [`parts`] | [`ReadFixed`], [`WriteFixed`], [`ReadVFixed`], [`WriteVFixed`] |
 //! | [`picked`] | [`ReadMulti`] |
-//! | [`direct`] | [`Direct`], [`InsertFile`] |
+//! | [`direct`], [`install`] | [`Direct`], [`InsertFile`], [`InstallFd`] |
+//! | [`pipe`] | [`Pipe`], [`PipeDirect`] |
 //! | [`net`] | [`Socket`], [`Bind`], [`Listen`], [`Accept`], [`Connect`], [`Shutdown`] |
-//! | [`stream`] | [`Send`], [`SendTo`], [`Recv`], [`RecvPicked`] |
+//! | [`stream`], [`gather`] | [`Send`], [`SendTo`], [`SendV`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
 //! | [`multi`] | [`AcceptMulti`], [`RecvMulti`] |
-//! | [`zerocopy`] | [`SendZc`], [`SendMsgZc`] |
+//! | [`zerocopy`], [`zc_fixed`] | [`SendZc`], [`SendMsgZc`], [`SendZcFixed`], [`SendMsgZcFixed`] |
+//! | [`command`] | [`Unread`], [`Unsent`], [`GetOption`], [`SetOption`], [`GetName`] |
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
 //! | [`cancel`] | [`Cancel`], [`CancelFd`] |
@@ -41,8 +47,10 @@
 #![allow(unsafe_code, reason = "defines the contract of those who write entries")]
 
 pub mod addr;
+pub mod advice;
 pub mod cancel;
 pub mod close;
+pub mod command;
 pub mod direct;
 pub mod durable;
 pub mod ending;
@@ -52,25 +60,36 @@ pub mod file;
 pub mod fixed;
 pub mod fs;
 pub mod futex;
+pub mod gather;
+pub mod install;
+pub mod memory;
 pub mod message;
 pub mod msg;
 pub mod multi;
 pub mod net;
 pub mod nop;
+pub mod option;
+pub mod parts;
 pub mod pass;
+pub mod path;
 pub mod picked;
+pub mod pipe;
 pub mod poll;
 pub mod priority;
+pub mod splice;
 pub mod stat;
 pub mod stream;
 mod target;
 pub mod time;
 pub mod vectored;
 pub mod waitid;
+pub mod xattr;
+pub mod zc_fixed;
 pub mod zerocopy;
 
 use std::fmt;
 use std::io;
+use std::num::NonZero;
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::errno::Errno;
@@ -78,10 +97,13 @@ use annulus_sys::flags::{CqeFlags, SqeFlags};
 
 use crate::event::result_of;
 use crate::lease::{Brought, BufLease, FixedFile, Source};
+use crate::register::Personality;
 
 pub use addr::{Address, Destination};
+pub use advice::{Fadvise, FileAdvice, SyncFileRange, WriteBack};
 pub use cancel::{Cancel, CancelFd, CancelOutcome, UpdateOutcome};
 pub use close::Close;
+pub use command::{GetName, GetOption, SetOption, Unread, Unsent};
 pub use direct::{Direct, InsertFile};
 pub use durable::{Fallocate, Fsync, Ftruncate, Room};
 pub use ending::{Ended, Ending};
@@ -90,26 +112,36 @@ pub use file::{Offset, Read, RwFlags, Write};
 pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
 pub use futex::{FutexSet, FutexWait, FutexWaitV, FutexWake, FutexWord};
+pub use gather::SendV;
+pub use install::InstallFd;
+pub use memory::{Madvise, MapChange, MemoryAdvice, Pages, PagesMut};
 pub use message::{Envelope, Received, RecvMsg, SendMsg};
 pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::{Nop, NopAnswer, NopBuf, NopFile};
+pub use option::{Linger, OptionValue, Peer, SocketOption, Switch};
+pub use parts::{ReadVFixed, WriteVFixed};
 pub use pass::PassFile;
+pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
+pub use pipe::{Pipe, PipeDirect};
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
-pub use priority::{IoPriority, Prioritized, Transfer};
+pub use priority::{ActingAs, IoPriority, Prioritized, Transfer};
+pub use splice::{Splice, Tee};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
 pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;
 pub use time::{Clock, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate};
 pub use vectored::{Gather, ReadV, Scatter, WriteV};
 pub use waitid::{AnyChild, ChildChange, ChildEvents, ChildStatus, Group, Process, WaitId, Whose};
+pub use xattr::{Fgetxattr, Fsetxattr, Getxattr, Presence, Setxattr};
+pub use zc_fixed::{SendMsgZcFixed, SendZcFixed};
 pub use zerocopy::{SendMsgZc, SendZc, Sent};
 
 /// Names a ring, within this process and for ever: numbers are not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RingId(pub(crate) u32);
+pub struct RingId(pub(crate) NonZero<u32>);
 
 /// An operation: what the kernel is to do, and everything that it is to use.
 ///
@@ -171,6 +203,12 @@ pub unsafe trait Op: Sized {
     /// behind it too, so that before Linux 6.0 a scope's end may wait for what comes before it.
     fn drained(self) -> Drained<Self> {
         Drained(self)
+    }
+
+    /// The same, with the credentials that `who` names, not with those of the thread that submits.
+    /// Since Linux 5.6. Messages to other rings have no use for that, and end with `EINVAL`.
+    fn acting_as(self, who: Personality) -> ActingAs<Self> {
+        ActingAs::new(self, who)
     }
 
     /// The same, handed to a worker thread of the kernel at once (`IOSQE_ASYNC`): for work that is

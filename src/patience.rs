@@ -272,7 +272,7 @@ impl<U: Default> Ring<U> {
         want: u32,
         patience: &Patience,
     ) -> Result<(u32, Woken), EnterError> {
-        if self.backlog.is_empty() && self.own.is_quiet() {
+        if self.is_plain() {
             return self.raw.submit_and_wait_with(want, patience);
         }
         self.wait_for_events(want, patience)
@@ -285,11 +285,14 @@ impl<U: Default> Ring<U> {
         patience: &Patience,
     ) -> Result<(u32, Woken), EnterError> {
         let (started, mut woken) = (Instant::now(), Woken::Ready);
+        let given_up = self.slab.orphans();
         let mut submitted = self.submit_all()?;
         loop {
             self.pull(None)?;
             let since = started.elapsed();
-            if self.backlog.count(&self.slab) >= patience.enough(want, since) as usize {
+            let ended = given_up - self.slab.orphans();
+            let come = self.backlog.count(&self.slab) + ended as usize;
+            if come >= patience.enough(want, since) as usize {
                 return Ok((submitted, Woken::Ready));
             }
             self.serve();

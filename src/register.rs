@@ -1,14 +1,86 @@
-//! Calls to `io_uring_register(2)` for a ring's own life: enable it, name it, be notified by it.
+//! Calls to `io_uring_register(2)`: all that a ring is told, beside its requests.
 //!
-//! | call | register op | since |
+//! ```text
+//!   RawRing, DisabledRing ─► Call { op, count } ─► io_uring_register(ring, op, arg, count)
+//!                                                    └─ errno ─► RegisterError: cause, cure
+//! ```
+//!
+//! Those that take `&RawRing` change nothing that a [`Ring`](crate::Ring) relies on: there they are
+//! called by way of [`Ring::raw`](crate::Ring::raw). Those that take it `&mut` are the raw face's
+//! alone, and what the safe face has in their stead is in [`lease`](crate::lease).
+//!
+//! Memory that is registered is used by requests, and until the last of them has ended. So a
+//! function that is told of memory is `unsafe`, and one that lets go of it is not.
+//!
+//! | | call | since Linux | function | test |
+//! |---|---|---|---|---|
+//! | 0 | `BUFFERS` | 5.1 | [`RawRing::register_buffers`](crate::RawRing::register_buffers) | `a_registered_buffer_is_read_into_by_number` |
+//! | 1 | `UNREGISTER_BUFFERS` | 5.1 | [`RawRing::unregister_buffers`](crate::RawRing::unregister_buffers) | `a_registered_buffer_is_read_into_by_number` |
+//! | 2 | `FILES` | 5.1 | [`RawRing::register_files`](crate::RawRing::register_files) | `a_registered_file_is_read_when_its_descriptor_is_closed` |
+//! | 3 | `UNREGISTER_FILES` | 5.1 | [`RawRing::unregister_files`](crate::RawRing::unregister_files) | `a_registered_file_is_read_when_its_descriptor_is_closed` |
+//! | 4 | `EVENTFD` | 5.2 | [`RawRing::register_eventfd`](crate::RawRing::register_eventfd) | `completions_signal_the_eventfd` |
+//! | 5 | `UNREGISTER_EVENTFD` | 5.2 | [`RawRing::unregister_eventfd`](crate::RawRing::unregister_eventfd) | `one_eventfd_a_ring` |
+//! | 6 | `FILES_UPDATE` | 5.5 | [`RawRing::update_files`](crate::RawRing::update_files) | `places_of_files_are_changed_and_emptied` |
+//! | 7 | `EVENTFD_ASYNC` | 5.6 | [`RawRing::register_eventfd_async`](crate::RawRing::register_eventfd_async) | `only_a_workers_completions_signal_the_async_eventfd` |
+//! | 8 | `PROBE` | 5.6 | [`Capabilities::detect`](crate::Capabilities::detect) | `operations_are_known_or_not_as_said` |
+//! | 9 | `PERSONALITY` | 5.6 | [`RawRing::register_personality`](crate::RawRing::register_personality) | `a_request_as_nobody_opens_no_file_of_roots` |
+//! | 10 | `UNREGISTER_PERSONALITY` | 5.6 | [`RawRing::unregister_personality`](crate::RawRing::unregister_personality) | `a_request_runs_as_oneself` |
+//! | 11 | `RESTRICTIONS` | 5.10 | [`DisabledRing::restrict`](crate::DisabledRing::restrict) | `a_ring_restricted_to_operations_registers_nothing` |
+//! | 12 | `ENABLE_RINGS` | 5.10 | [`DisabledRing::enable`](crate::DisabledRing::enable) | `a_disabled_ring_is_enabled_where_it_will_live` |
+//! | 13 | `FILES2` | 5.13 | [`RawRing::register_files_tagged`](crate::RawRing::register_files_tagged) | `a_tag_comes_when_its_file_is_let_go_of` |
+//! | 14 | `FILES_UPDATE2` | 5.13 | [`RawRing::update_files_tagged`](crate::RawRing::update_files_tagged) | `a_tagged_update_tags_the_new_file` |
+//! | 15 | `BUFFERS2` | 5.13 | [`RawRing::register_buffers_tagged`](crate::RawRing::register_buffers_tagged) | `a_tag_comes_when_its_buffer_is_let_go_of` |
+//! | 16 | `BUFFERS_UPDATE` | 5.13 | [`RawRing::update_buffers`](crate::RawRing::update_buffers) | `buffers_are_put_into_an_empty_table_and_changed` |
+//! | 17 | `IOWQ_AFF` | 5.14 | [`RawRing::set_worker_cpus`](crate::RawRing::set_worker_cpus) | `a_worker_runs_where_it_is_told_to` |
+//! | 18 | `UNREGISTER_IOWQ_AFF` | 5.14 | [`RawRing::reset_worker_cpus`](crate::RawRing::reset_worker_cpus) | `a_worker_runs_where_it_is_told_to` |
+//! | 19 | `IOWQ_MAX_WORKERS` | 5.15 | [`RawRing::set_max_workers`](crate::RawRing::set_max_workers) | `the_limits_of_workers_are_what_was_set` |
+//! | 20 | `RING_FDS` | 5.18 | [`RawRing::register_ring_fd`](crate::RawRing::register_ring_fd) | `a_registered_ring_is_entered_by_its_index` |
+//! | 21 | `UNREGISTER_RING_FDS` | 5.18 | [`RawRing::unregister_ring_fd`](crate::RawRing::unregister_ring_fd) | `a_dropped_ring_gives_its_index_back` |
+//! | 22 | `PBUF_RING` | 5.19 | [`RawRing::buffer_group`](crate::RawRing::buffer_group) | `buffers_are_picked_in_order` |
+//! | 23 | `UNREGISTER_PBUF_RING` | 5.19 | [`BufferGroup::unregister`](BufferGroup::unregister) | `a_group_that_there_is_not_has_no_head` |
+//! | 24 | `SYNC_CANCEL` | 6.0 | [`RawRing::cancel_now`](crate::RawRing::cancel_now) | `one_is_cancelled_at_once_by_its_word` |
+//! | 25 | `FILE_ALLOC_RANGE` | 6.0 | [`RawRing::set_file_alloc_range`](crate::RawRing::set_file_alloc_range) | `the_kernel_chooses_places_within_the_range` |
+//! | 26 | `PBUF_STATUS` | 6.8 | [`RawRing::buffer_group_head`](crate::RawRing::buffer_group_head) | `the_head_of_a_group_counts_what_was_picked` |
+//! | 27 | `NAPI` | 6.9 | [`RawRing::set_busy_poll`](crate::RawRing::set_busy_poll) | `the_kernel_tells_how_it_polled_before` |
+//! | 28 | `UNREGISTER_NAPI` | 6.9 | [`RawRing::end_busy_poll`](crate::RawRing::end_busy_poll) | `the_kernel_tells_how_it_polled_before` |
+//! | 29 | `CLOCK` | 6.12 | [`RawRing::set_wait_clock`](crate::RawRing::set_wait_clock) | `a_wait_goes_by_either_clock` |
+//! | 30 | `CLONE_BUFFERS` | 6.12 | [`RawRing::clone_buffers`](crate::RawRing::clone_buffers) | `buffers_are_shared_with_another_ring` |
+//! | 31 | `SEND_MSG_RING` | 6.13 | [`send_message`] | `a_message_without_a_ring_is_a_completion` |
+//! | 32 | `ZCRX_IFQ` | 6.15 | [`RawRing::receive_queue`](crate::RawRing::receive_queue) | `a_queue_of_no_card_is_refused_in_words` |
+//! | 33 | `RESIZE_RINGS` | 6.13 | [`RawRing::resize`](crate::RawRing::resize) | `a_ring_grows_and_shrinks_in_use` |
+//! | 34 | `MEM_REGION` | 6.13 | [`DisabledRing::register_wait_region`](crate::DisabledRing::register_wait_region) | `a_slot_of_a_region_bounds_a_wait` |
+//! | 35 | `QUERY` | 6.18 | [`query`](query()) | `the_kernel_says_what_it_can_do` |
+//! | 36 | `ZCRX_CTRL` | 6.19 | [`RawRing::zcrx_ctrl`](crate::RawRing::zcrx_ctrl) | `a_command_to_no_queue_is_refused_in_words` |
+//! | 37 | `BPF_FILTER` | 7.0 | [`RawRing::add_filter`](crate::RawRing::add_filter) | `a_filter_refuses_by_the_word_of_a_request` |
+//!
+//! | forms of them | since Linux | function |
 //! |---|---|---|
-//! | [`enable`] | `ENABLE_RINGS` | Linux 5.10 |
-//! | [`cancel_now`] | `SYNC_CANCEL` | Linux 6.0 |
-//! | [`name_ring`] and [`forget_ring`] | `RING_FDS`, `UNREGISTER_RING_FDS` | Linux 5.18 |
-//! | [`notify`] and [`silence`] | `EVENTFD`, `EVENTFD_ASYNC`, `UNREGISTER_EVENTFD` | Linux 5.2, 5.6 |
+//! | `FILES2`, `BUFFERS2` with `SPARSE` | 5.19 | [`register_files_sparse`](crate::RawRing::register_files_sparse), [`register_buffers_sparse`](crate::RawRing::register_buffers_sparse) |
+//! | `RESTRICTIONS`, `BPF_FILTER` of a task | 7.0 | [`restrict_task`], [`add_task_filter`] |
+//! | `SYNC_CANCEL` of a ticket | 6.0 | [`Ring::cancel_now`](crate::Ring::cancel_now) |
+//! | `SEND_MSG_RING` that ends nothing | 6.13 | [`RingSender::send`](crate::RingSender::send) |
+//! | `NAPI`, one queue more or less | 6.13 | [`add_napi_id`](crate::RawRing::add_napi_id), [`remove_napi_id`](crate::RawRing::remove_napi_id) |
+//! | `ZCRX_IFQ`, from another ring | 6.19 | [`import_receive_queue`](crate::RawRing::import_receive_queue) |
 //!
-//! Leaves to others: registered files, buffers and the rest, which own what they register.
+//! A safe ring is not resized: it has as many slots as its completion ring has entries, for life.
+//!
+//! Leaves to others: buffers and files that are owned ([`lease`](crate::lease)).
 #![allow(unsafe_code, reason = "hands arguments to the kernel")]
+
+pub mod buffers;
+pub mod busy;
+pub(crate) mod call;
+pub mod cancel;
+pub mod files;
+pub mod filter;
+pub mod groups;
+pub mod message;
+pub mod personality;
+pub mod query;
+pub mod region;
+pub mod restrict;
+pub mod workers;
+pub mod zcrx;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
@@ -16,9 +88,25 @@ use std::ptr;
 use annulus_sys::abi::Timespec;
 use annulus_sys::abi_register::{RsrcUpdate, SyncCancelReg};
 use annulus_sys::errno::Errno;
+use annulus_sys::kernel::Kernel;
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::rings::Base;
 use annulus_sys::syscall::{RingFd, RingRef};
+
+pub use buffers::ClonePart;
+pub use busy::{BusyPoll, Prefer, Tracking, WaitClock};
+pub use call::RegisterError;
+pub use cancel::{CancelNow, EndedNow};
+pub use files::FileSlot;
+pub use filter::{Filter, add_task_filter};
+pub use groups::{BufferGroup, Used};
+pub use message::send_message;
+pub use personality::Personality;
+pub use query::{Answers, query};
+pub use region::{WaitRegion, WaitSlot, Whose};
+pub use restrict::{Restrictions, restrict_task};
+pub use workers::{WorkerLimits, Workers};
+pub use zcrx::{Feed, ReceiveQueue};
 
 /// Lets the kernel choose the index.
 const ANY_INDEX: u32 = u32::MAX;
@@ -95,14 +183,17 @@ pub(crate) fn cancel_now(base: &Base, word: u64) {
 /// Asks whether the kernel knows `op`, by a call that names no memory it could use: any answer but
 /// `EINVAL` and `EOPNOTSUPP` is yes. `count` is what `op` wants there.
 pub(crate) fn knows(base: &Base, ring: Asked, op: RegisterOp, count: u32) -> bool {
+    match ring {
+        Asked::RawRing => answers(base.kernel(), base.fd().by_ref(), op, count),
+        Asked::Task => answers(base.kernel(), RingRef::NONE, op, count),
+    }
+}
+
+fn answers(kernel: &Kernel, ring: RingRef<'_>, op: RegisterOp, count: u32) -> bool {
     // An address that belongs to the kernel, so copying from it fails, whatever is mapped here.
     let nowhere = ptr::without_provenance_mut(1 << 63);
-    let ring = match ring {
-        Asked::RawRing => base.fd().by_ref(),
-        Asked::Task => RingRef::NONE,
-    };
     // SAFETY: the kernel can neither read nor write at the address, so the call changes nothing.
-    let answer = unsafe { base.kernel().register(ring, op, nowhere, count) };
+    let answer = unsafe { kernel.register(ring, op, nowhere, count) };
     !answer.is_err_and(|errno| {
         [libc::EINVAL, libc::EOPNOTSUPP, libc::EBADF].iter().any(|&number| errno.is(number))
     })

@@ -50,17 +50,18 @@
 mod reaping;
 mod waiting;
 
+use std::num::NonZero;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use annulus_sys::abi::Sqe;
+use annulus_sys::process::Process;
 use annulus_sys::sq::Full;
 
 use crate::backlog::Backlog;
 use crate::error::{EnterCause, EnterError};
 use crate::inflight::{Life, Slab};
-use crate::lease::fork::Mark;
 use crate::lease::{Registered, buf_ring};
 use crate::op::{Op, RingId, Shots};
 use crate::own::Own;
@@ -84,12 +85,12 @@ pub struct Ring<U: Default = ()> {
     pub(crate) linger: Duration,
     pub(crate) pools: Vec<Rc<buf_ring::Pool>>,
     pub(crate) fixed: Registered,
-    pub(crate) mark: Rc<Mark>,
+    pub(crate) process: Process,
 }
 
 impl<U: Default> Ring<U> {
     /// A ring over `raw`, which must be new.
-    pub(crate) fn over(raw: RawRing, mark: Mark) -> Self {
+    pub(crate) fn over(raw: RawRing) -> Self {
         // At most as many operations as the completion ring holds: what completes once can never
         // overflow it.
         let slots = raw.cq_entries();
@@ -101,7 +102,7 @@ impl<U: Default> Ring<U> {
             linger: LINGER,
             pools: Vec::new(),
             fixed: Registered::default(),
-            mark: Rc::new(mark),
+            process: Process::this(),
             raw,
         }
     }
@@ -340,5 +341,5 @@ fn next_id() -> RingId {
     static LAST: Mutex<u32> = Mutex::new(0);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     *last = last.checked_add(1).expect("OP2: 2^32 rings were made, and their numbers are used up");
-    RingId(*last)
+    RingId(NonZero::new(*last).expect("at least 1"))
 }

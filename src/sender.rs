@@ -49,11 +49,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::SetupFlags;
 use annulus_sys::opcode::RegisterOp;
+use annulus_sys::process::Process;
 use annulus_sys::rings::Base;
 use annulus_sys::syscall::{RingFd, RingRef};
 
 use crate::inflight::kind;
-use crate::lease::fork::Mark;
 use crate::prep;
 use crate::register::{self, Asked};
 use crate::ring::Ring;
@@ -98,7 +98,7 @@ impl From<SendError> for io::Error {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     way: Way,
-    mark: Mark,
+    process: Process,
 }
 
 /// How messages get to the ring.
@@ -176,7 +176,7 @@ impl Mailbox {
             }
             named => Way::Queue(Queue::new()?, named),
         };
-        Ok(Self { way, mark: Mark::new()? })
+        Ok(Self { way, process: Process::this() })
     }
 
     /// The eventfd that is readable while there are messages to be [moved](Self::empty_into);
@@ -237,7 +237,7 @@ impl RingSender {
         if message > MAX_MESSAGE {
             return Err(SendError::TooWide(message));
         }
-        let mailbox = self.0.upgrade().filter(|mailbox| mailbox.mark.is_ours());
+        let mailbox = self.0.upgrade().filter(|mailbox| mailbox.process.is_this());
         mailbox.ok_or(SendError::Closed)
     }
 

@@ -29,7 +29,7 @@ pub struct Ticket<O> {
     operation: PhantomData<fn(O) -> O>,
 }
 
-const _: () = assert!(size_of::<Ticket<Vec<u8>>>() == 16);
+const _: () = assert!(size_of::<Option<Ticket<Vec<u8>>>>() == 16);
 
 impl<O> Ticket<O> {
     #[inline]

@@ -68,8 +68,7 @@ pub struct CompletionRing {
     overflow: Counter,
     /// The kernel's flags, which it keeps beside the submission words.
     hints: ObservedFlags,
-    /// Slots popped that ended no request: fillers, second halves, completions with F_MORE.
-    endless: u32,
+    endless: Endless,
     /// Completions popped, or known and yet to be popped, except on a mixed ring; see `popped`.
     seen: u64,
     /// What the words and slots lie in stays mapped as long as we do.
@@ -116,7 +115,7 @@ impl CompletionRing {
             flags,
             overflow,
             hints,
-            endless: 0,
+            endless: Endless(0),
             seen: 0,
             memory,
         };
@@ -192,11 +191,27 @@ impl CompletionRing {
     /// When the peer broke CQ2.
     #[inline]
     pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> u32 {
+        self.drain_counting(|cqe, endless| {
+            endless.note(cqe.flags);
+            each(cqe);
+        })
+    }
+
+    /// [`drain`](Self::drain), for who looks at the flags anyway: `each` must note those of every
+    /// completion in which `MORE` is set, or [`ended`](Self::ended) counts it as the last of its
+    /// request.
+    ///
+    /// # Panics
+    ///
+    /// When the peer broke CQ2.
+    #[inline]
+    pub fn drain_counting(&mut self, mut each: impl FnMut(Cqe, &mut Endless)) -> u32 {
         if !self.look_for_more() {
             return 0;
         }
         if self.shape != CqeShape::Single {
-            return self.drain_wide(|wide| each(wide.first));
+            // Counted where they are taken.
+            return self.drain_wide(|wide| each(wide.first, &mut Endless(0)));
         }
         let Self { head, next, known, slots, endless, .. } = self;
         let count = known.distance_from(*next);
@@ -207,10 +222,7 @@ impl CompletionRing {
             let run = unsafe { slots.run(*next, ready) };
             let mut taken = Taken { head, next, of: run.left(), run };
             for cqe in taken.run.by_ref() {
-                if cqe.flags.contains(CqeFlags::MORE) {
-                    *endless = endless.wrapping_add(1);
-                }
-                each(cqe);
+                each(cqe, endless);
             }
         }
         count
@@ -288,7 +300,7 @@ impl CompletionRing {
     /// How many popped completions were the last of their request, modulo 2³².
     #[inline]
     pub fn ended(&self) -> u32 {
-        self.next.to_raw().wrapping_sub(self.endless)
+        self.next.to_raw().wrapping_sub(self.endless.0)
     }
 
     /// How many completions were popped.
@@ -364,9 +376,7 @@ impl CompletionRing {
     #[inline]
     fn step(&mut self, cqe: Cqe) -> Cqe {
         self.next = self.next.advance(1);
-        if cqe.flags.contains(CqeFlags::MORE) {
-            self.endless = self.endless.wrapping_add(1);
-        }
+        self.endless.note(cqe.flags);
         cqe
     }
 
@@ -404,13 +414,33 @@ impl CompletionRing {
             self.next = self.next.advance(if wide { 2 } else { 1 });
             let ends = !filler && !first.flags.contains(CqeFlags::MORE);
             let slots = 1 + u32::from(wide);
-            self.endless = self.endless.wrapping_add(slots - u32::from(ends));
+            self.endless.add(slots - u32::from(ends));
             if !filler {
                 self.seen += 1;
                 return Some(Cqe32 { first, big });
             }
         }
         None
+    }
+}
+
+/// How many slots were popped that ended no request, modulo 2³²: fillers, second halves, and
+/// completions that more follow.
+#[derive(Debug, Clone, Copy)]
+pub struct Endless(u32);
+
+impl Endless {
+    /// Takes note of a completion, by its flags.
+    #[inline]
+    pub fn note(&mut self, flags: CqeFlags) {
+        if flags.contains(CqeFlags::MORE) {
+            self.add(1);
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, slots: u32) {
+        self.0 = self.0.wrapping_add(slots);
     }
 }
 

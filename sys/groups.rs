@@ -64,11 +64,30 @@ impl Group {
         whose: Whose,
         flags: PbufRingFlags,
     ) -> Result<Self, Errno> {
+        Self::register_leaving(base, id, entries, whose, flags, 0)
+    }
+
+    /// As [`register`](Self::register), where of a buffer that is used in parts
+    /// (`IOU_PBUF_RING_INC`) the rest is not used once it has fewer than `min_left` bytes; 0 uses
+    /// all of it. Since Linux 7.1.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register); `EINVAL` before Linux 7.1 unless `min_left` is 0.
+    pub fn register_leaving(
+        base: &Arc<Base>,
+        id: u16,
+        entries: Entries,
+        whose: Whose,
+        flags: PbufRingFlags,
+        min_left: u32,
+    ) -> Result<Self, Errno> {
         if entries.count() > BufferRing::MAX_ENTRIES {
             return Err(Errno::new(libc::EINVAL));
         }
         let len = entries.count() as usize * size_of::<Buf>();
         let mut reg = BufReg { ring_entries: entries.count(), bgid: id, ..BufReg::default() };
+        reg.min_left = min_left;
         reg.flags = flags - PbufRingFlags::MMAP;
         let map = match whose {
             Whose::Ours => {

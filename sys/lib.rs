@@ -37,9 +37,9 @@
 //! | floor | files | idea |
 //! |---|---|---|
 //! | F0 | [`index`] [`errno`] [`abi`] (and `abi_*`) [`flags`] (and `flags_*`) [`opcode`] | values only, no unsafe |
-//! | F1 | [`syscall`] [`map`] [`kernel`] | three syscalls, mappings, and the four doors over them |
+//! | F1 | [`syscall`] [`map`] [`process`] [`kernel`] | three syscalls, mappings, and the four doors over them |
 //! | F2 | [`shared`] | every memory ordering and every dereference of ring memory |
-//! | F3 | [`sq`] [`reservation`] [`cq`] [`buf_ring`] | the protocol: no ordering, no pointer, no index arithmetic |
+//! | F3 | [`sq`] [`reservation`] [`cq`] [`buf_ring`] [`refill`] | the protocol: no ordering, no pointer, no index arithmetic |
 //! | F3+ | `layout` [`rings`] [`groups`] | a request becomes mapped, checked rings |
 //!
 //! # Example
@@ -90,6 +90,8 @@ pub mod kernel;
 mod layout;
 pub mod map;
 pub mod opcode;
+pub mod process;
+pub mod refill;
 pub mod reservation;
 pub mod rings;
 pub mod shared;

@@ -20,12 +20,12 @@
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::process;
 use std::sync::OnceLock;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::errno::Errno;
+use crate::process::Process;
 
 /// The size of the pages that own memory is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Map {
     len: usize,
     backing: Backing,
     /// The process that has it mapped: a forked child does not, and may have something else there.
-    process: u32,
+    process: Process,
 }
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Map {
         map.advise(Advice::DontFork).map_err(|error| Errno::of(&error))?;
         let base = NonNull::new(map.as_mut_ptr()).expect("mmap maps nothing at 0");
         let backing = Backing::Ring(ManuallyDrop::new(map));
-        Ok(Self { base, len, backing, process: process::id() })
+        Ok(Self { base, len, backing, process: Process::this() })
     }
 
     /// Makes `len` zeroed bytes of our own for the kernel to use, rounded up to whole pages.
@@ -108,7 +108,7 @@ impl Map {
         map.advise(Advice::DontFork).map_err(|error| Errno::of(&error))?;
         let base = NonNull::new(map.as_mut_ptr()).expect("mmap maps nothing at 0");
         let backing = Backing::Own(ManuallyDrop::new(map), OnceLock::new());
-        Ok(Self { base, len, backing, process: process::id() })
+        Ok(Self { base, len, backing, process: Process::this() })
     }
 
     /// Wraps memory that `keeper` keeps alive, for a kernel that is not Linux.
@@ -122,7 +122,7 @@ impl Map {
         len: usize,
         keeper: Box<dyn core::any::Any + Send + Sync>,
     ) -> Self {
-        Self { base, len, backing: Backing::Foreign(keeper), process: process::id() }
+        Self { base, len, backing: Backing::Foreign(keeper), process: Process::this() }
     }
 
     /// Where the mapping starts, as the kernel wants to be told.
@@ -169,7 +169,7 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        if self.process != process::id() {
+        if !self.process.is_this() {
             return; // Not inherited over fork: what lies at these addresses now is not ours.
         }
         match &mut self.backing {

@@ -28,6 +28,7 @@
 //! that made it, and none is ever made to a slot that the peer writes.
 #![allow(unsafe_code, reason = "the one file that dereferences shared memory")]
 
+use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 
@@ -389,10 +390,9 @@ impl<T: Copy> Slots<T> {
     /// As for [`read_single`](Self::read_single), for each of the slots, until the run is gone.
     #[inline]
     pub unsafe fn run(&self, from: Index, count: u32) -> Run<'_, T> {
-        let len = from.run(count, self.entries) as usize;
-        let first = self.pointer(from.slot(self.entries));
-        // SAFETY: valid, since a run ends where the ring does (0); each `Slot` is a cell.
-        Run(unsafe { NonNull::slice_from_raw_parts(first, len).as_ref() }.iter())
+        let left = from.run(count, self.entries);
+        let next = self.pointer(from.slot(self.entries));
+        Run { next, left, of: PhantomData }
     }
 
     /// Copies out the second unit of the slot that `index` occupies.
@@ -439,13 +439,17 @@ impl<T: Copy> Slots<T> {
 
 /// Slots that lie side by side, copied out one at a time: see [`Slots::run`].
 #[derive(Debug)]
-pub struct Run<'a, T>(core::slice::Iter<'a, Slot<T>>);
+pub struct Run<'a, T> {
+    next: NonNull<Slot<T>>,
+    left: u32,
+    of: PhantomData<&'a Slot<T>>,
+}
 
 impl<T: Copy> Run<'_, T> {
     /// How many are left.
     #[inline]
     pub fn left(&self) -> u32 {
-        u32::try_from(self.0.len()).expect("at most `entries`, a u32")
+        self.left
     }
 }
 
@@ -454,9 +458,16 @@ impl<T: Copy> Iterator for Run<'_, T> {
 
     #[inline]
     fn next(&mut self) -> Option<T> {
-        // SAFETY: ours, as promised to `Slots::run`; any bytes are a `T`, as promised to
-        // `Slots::new`.
-        self.0.next().map(|slot| slot.with(|unit| unsafe { unit.read() }))
+        if self.left == 0 {
+            return None;
+        }
+        // SAFETY: valid, since a run ends where the ring does (0), and this is not its end.
+        let slot = unsafe { self.next.as_ref() };
+        // SAFETY: at most just behind the last slot, because one was left (0).
+        self.next = unsafe { self.next.add(1) };
+        self.left -= 1;
+        // SAFETY: ours, as promised to `Slots::run`; any bytes are a `T`, as promised to `new`.
+        Some(slot.with(|unit| unsafe { unit.read() }))
     }
 }
 

@@ -26,6 +26,7 @@ use crate::abi::{GeteventsArg, Params, RegWait, Timespec};
 use crate::errno::Errno;
 use crate::flags::{EnterFlags, SetupFlags};
 use crate::opcode::RegisterOp;
+use crate::process::Process;
 
 /// How a system call names a ring.
 #[derive(Debug, Clone, Copy)]
@@ -242,9 +243,7 @@ pub unsafe fn register(
 /// A thread of this process: of all that there ever are, and not of a forked child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thread {
-    /// The kernel's number, which a child does not inherit. Used again when a thread has ended.
-    task: i32,
-    /// Ours, which is not.
+    process: Process,
     number: u64,
 }
 
@@ -260,9 +259,7 @@ pub fn this_thread() -> Thread {
         *last += 1;
         NUMBER.set(*last);
     }
-    // SAFETY: `gettid` has no preconditions, because it only looks a number up.
-    let task = unsafe { libc::gettid() };
-    Thread { task, number: NUMBER.get() }
+    Thread { process: Process::this(), number: NUMBER.get() }
 }
 
 /// `duration` in microseconds, rounded up so that a short wait is not none.

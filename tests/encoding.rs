@@ -25,6 +25,10 @@ use annulus_sys::flags::{
 };
 use annulus_sys::opcode::Opcode;
 
+#[path = "encoding/network.rs"]
+mod network;
+#[path = "encoding/paths.rs"]
+mod paths;
 #[path = "encoding/processes.rs"]
 mod processes;
 #[path = "encoding/rows.rs"]
@@ -67,39 +71,7 @@ a cancel by word alone\tword=0x102030400002110\tASYNC_CANCEL\tfd=-1 addr=word
 
 /// Rows of functions that we do not have (yet): legacy buffers, which rings of buffers replace;
 /// files opened in the ring's table; advice, namespaces, attributes, futexes, and commands.
-const AWAITED: &[&str] = &[
-    "io_uring_prep_accept_direct",
-    "io_uring_prep_close_direct",
-    "io_uring_prep_cmd_discard",
-    "io_uring_prep_cmd_getsockname",
-    "io_uring_prep_cmd_sock",
-    "io_uring_prep_fadvise",
-    "io_uring_prep_fgetxattr",
-    "io_uring_prep_getxattr",
-    "io_uring_prep_link",
-    "io_uring_prep_madvise",
-    "io_uring_prep_madvise64",
-    "io_uring_prep_mkdirat",
-    "io_uring_prep_multishot_accept_direct",
-    "io_uring_prep_open_direct",
-    "io_uring_prep_openat2_direct",
-    "io_uring_prep_openat_direct",
-    "io_uring_prep_pipe",
-    "io_uring_prep_pipe_direct",
-    "io_uring_prep_provide_buffers",
-    "io_uring_prep_readv_fixed",
-    "io_uring_prep_remove_buffers",
-    "io_uring_prep_rename",
-    "io_uring_prep_send_zc_fixed",
-    "io_uring_prep_sendmsg_zc_fixed",
-    "io_uring_prep_setxattr",
-    "io_uring_prep_symlink",
-    "io_uring_prep_sync_file_range",
-    "io_uring_prep_tee",
-    "io_uring_prep_unlinkat",
-    "io_uring_prep_uring_cmd",
-    "io_uring_prep_writev_fixed",
-];
+const AWAITED: &[&str] = &[];
 
 /// One call of a function, with a row's arguments.
 type Build = fn(&Arguments) -> Sqe;
@@ -281,12 +253,14 @@ fn recv(a: &Arguments, flags: RecvSendFlags) -> Sqe {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [FILES, REGISTERED, SOCKETS, REQUESTS, processes::CASES].into_iter().flatten()
+    let own = [FILES, REGISTERED, SOCKETS, REQUESTS, network::CASES, processes::CASES];
+    own.into_iter().chain(paths::CASES.iter().copied()).flatten()
 }
 
 /// All rows, by their names.
 fn all_rows() -> BTreeMap<&'static str, Row> {
-    let rows: Vec<Row> = table(GOLDEN).chain(table(MORE)).chain(table(processes::ROWS)).collect();
+    let tables = [GOLDEN, MORE, paths::MORE, network::MORE, processes::ROWS];
+    let rows: Vec<Row> = tables.into_iter().flat_map(table).collect();
     let count = rows.len();
     let by_name: BTreeMap<_, _> = rows.into_iter().map(|row| (row.name, row)).collect();
     assert_eq!(by_name.len(), count, "two rows have one name");

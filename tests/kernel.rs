@@ -32,6 +32,8 @@ mod patience;
 mod peer_bugs;
 #[path = "kernel/processes.rs"]
 mod processes;
+#[path = "kernel/registrations.rs"]
+mod registrations;
 #[path = "kernel/resize.rs"]
 mod resize;
 #[path = "kernel/safe_core.rs"]
@@ -42,6 +44,10 @@ mod safe_end;
 mod safe_files;
 #[path = "kernel/safe_leases.rs"]
 mod safe_leases;
+#[path = "kernel/safe_network.rs"]
+mod safe_network;
+#[path = "kernel/safe_paths.rs"]
+mod safe_paths;
 #[path = "kernel/safe_processes.rs"]
 mod safe_processes;
 #[path = "kernel/safe_scope.rs"]
@@ -70,9 +76,11 @@ fn main() {
             denied::PARTS,
             notify::PARTS,
             processes::PARTS,
+            registrations::PARTS,
             safe_end::PARTS,
             safe_leases::PARTS,
             safe_processes::PARTS,
+            safe_paths::PARTS,
             safe_sender::PARTS,
         ];
         harness::play(&part, &parts.concat());
@@ -92,11 +100,14 @@ fn conclude() -> Conclusion {
         patience::tests(),
         peer_bugs::tests(),
         processes::tests(),
+        registrations::tests(),
         resize::tests(),
         safe_core::tests(),
         safe_end::tests(),
         safe_files::tests(),
         safe_leases::tests(),
+        safe_paths::tests(),
+        safe_network::tests(),
         safe_processes::tests(),
         safe_scope::tests(),
         safe_sender::tests(),

@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use annulus_sys::abi::Sqe;
 
 use super::payload::{Kind, PAYLOAD, Payload};
-use super::word::{DONE, FREE, SPECIAL};
+use super::word::{DONE, SPECIAL};
 use super::{Life, Slab, Slot, mark};
 use crate::op::{Op, RingId, Shots};
 use crate::ticket::Ticket;
@@ -24,8 +24,8 @@ use crate::ticket::Ticket;
 /// takes the operation out again, and drops it.
 pub(crate) struct Berth<'a, O: Op, U> {
     slot: &'a mut Slot<U>,
-    /// The slot's key once it is in flight.
-    word: u64,
+    /// The slot's key, which it has again once the operation is done.
+    done: u64,
     free: &'a mut u32,
     in_flight: &'a mut u32,
     payload: NonNull<O>,
@@ -55,8 +55,8 @@ impl<U: Default> Slab<U> {
         let payload = payloads.at(*free).cast::<O>();
         // SAFETY: a free slot's payload is ours, and large enough, because that was just checked.
         unsafe { payload.write(op) };
-        let word = slot.key ^ FREE;
-        Ok(Berth { slot, word, free, in_flight, payload })
+        let done = slot.key;
+        Ok(Berth { slot, done, free, in_flight, payload })
     }
 }
 
@@ -67,7 +67,7 @@ impl<O: Op, U: Default> Berth<'_, O, U> {
         // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
         let op = unsafe { self.payload.as_mut() };
         let sqe = op.prep();
-        Sqe { user_data: self.word, ..sqe }
+        Sqe { user_data: self.done ^ DONE, ..sqe }
     }
 
     /// Whether all that the operation names by number is of `ring`.
@@ -98,8 +98,9 @@ impl<O: Op, U: Default> Berth<'_, O, U> {
     #[inline]
     pub(crate) fn sail(self, user: U, life: Life, ring: RingId) -> (Ticket<O>, U) {
         let mut berth = ManuallyDrop::new(self);
-        let Berth { slot, word, free, in_flight, .. } = &mut *berth;
-        slot.key = if matches!(O::SHOTS, Shots::One) { *word } else { *word | SPECIAL };
+        let Berth { slot, done, free, in_flight, .. } = &mut *berth;
+        let word = *done ^ DONE;
+        slot.key = if matches!(O::SHOTS, Shots::One) { word } else { word | SPECIAL };
         **free = slot.link;
         slot.kind = Kind::of::<O>();
         slot.marks = if matches!(O::SHOTS, Shots::One) { 0 } else { mark::MANY };
@@ -107,7 +108,7 @@ impl<O: Op, U: Default> Berth<'_, O, U> {
         slot.pad = [0; 2];
         slot.waiting = 0;
         **in_flight += 1;
-        let ticket = Ticket::new(*word | DONE, ring);
+        let ticket = Ticket::new(*done, ring);
         (ticket, mem::replace(&mut slot.user, user))
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! ```text
 //!   user_data   kind:2 │ generation:30 │ slot:32
-//!   key                │ generation    │ slot, and FREE, DONE or SPECIAL
+//!   key                │ generation    │ slot, and DONE or SPECIAL
 //! ```
 //!
-//! No completion reaches a slot by a word with one of the three bits, since that number lies beyond
+//! No completion reaches a slot by a word with one of the two bits, since that number lies beyond
 //! the last slot. So a key equals a word if and only if that very operation is in flight, and needs
 //! no closer look (OP2).
+//!
+//! A free slot is done with an operation of its next generation, which nobody has submitted: no
+//! ticket asks for it. So a slot that is taken has the ticket's key already, and what is free need
+//! be told from what is done only where slots are walked.
 
 /// Whose a `user_data` word is: its upper two bits.
 pub(crate) mod kind {
@@ -26,9 +30,7 @@ pub(super) const LAP: u64 = 1 << 32;
 /// No slot, at the end of the free list.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// The slot is not taken.
-pub(super) const FREE: u64 = 1 << 30;
-/// Its operation has ended, and is to be redeemed.
+/// Its operation has ended, and is to be redeemed; or it is free.
 pub(crate) const DONE: u64 = 1 << 29;
 /// In flight, and its completions need a closer look. They name the slot without this bit.
 pub(super) const SPECIAL: u64 = 1 << 28;
@@ -40,4 +42,4 @@ pub(crate) fn low(word: u64) -> u32 {
 }
 
 /// All that says what state a slot is in.
-pub(super) const STATE: u64 = FREE | DONE | SPECIAL;
+pub(super) const STATE: u64 = DONE | SPECIAL;

@@ -48,11 +48,11 @@ use annulus_sys::errno::Errno;
 use annulus_sys::flags_register::PbufRingFlags;
 use annulus_sys::groups::{Group, Whose};
 use annulus_sys::index::Entries;
+use annulus_sys::process::Process;
 use annulus_sys::rings::Base;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use super::error::RegisterError;
-use super::fork::Mark;
 use crate::buf::{IoBuf, Region};
 use crate::op::RingId;
 use crate::ring::Ring;
@@ -88,7 +88,7 @@ pub(crate) struct Pool {
     start: NonNull<u8>,
     each: u32,
     id: u16,
-    mark: Rc<Mark>,
+    process: Process,
     /// The kernel is known to be done with the buffers.
     idle: Cell<bool>,
 }
@@ -116,8 +116,8 @@ impl<U: Default> Ring<U> {
         // the old one, and picks what nobody offers (BR1). Linux 6.12 begins anew.
         let reason = "a ring makes at most 65536 rings of buffers in its life";
         let id = u16::try_from(self.fixed.groups).map_err(|_| RegisterError::Invalid { reason })?;
-        let (base, mark) = (self.raw.base(), Rc::clone(&self.mark));
-        let pool = Pool::register(base, self.id, id, count, size, mark)?;
+        let (base, process) = (self.raw.base(), self.process);
+        let pool = Pool::register(base, self.id, id, count, size, process)?;
         self.fixed.groups += 1;
         self.pools.push(Rc::clone(&pool));
         Ok(BufRing(pool))
@@ -132,7 +132,7 @@ impl Pool {
         id: u16,
         count: u32,
         each: u32,
-        mark: Rc<Mark>,
+        process: Process,
     ) -> Result<Rc<Self>, RegisterError> {
         let entries = Entries::new(count).filter(|_| count <= BufferRing::MAX_ENTRIES && each > 0);
         let reason = "a ring of buffers has 1, 2, 4, and so on, at most 32768, and none is empty";
@@ -140,7 +140,7 @@ impl Pool {
         let bytes = each as usize * count as usize;
         let exhausted = RegisterError::OutOfMemory { needed: bytes as u64 };
         let memory = MmapOptions::new().len(bytes).map_anon().map_err(|_| exhausted)?;
-        let pool = Self::over(memory, ring, id, count, each, mark);
+        let pool = Self::over(memory, ring, id, count, each, process);
         let group = Group::register(base, id, entries, Whose::Ours, PbufRingFlags::empty());
         pool.group.replace(Some(group.map_err(|errno| explain(errno, count))?));
         pool.idle.set(false);
@@ -149,12 +149,19 @@ impl Pool {
     }
 
     /// Over `memory`, which holds `count` buffers of `each` bytes, and which no kernel knows yet.
-    fn over(memory: MmapMut, ring: RingId, id: u16, count: u32, each: u32, mark: Rc<Mark>) -> Self {
+    fn over(
+        memory: MmapMut,
+        ring: RingId,
+        id: u16,
+        count: u32,
+        each: u32,
+        process: Process,
+    ) -> Self {
         let memory = ManuallyDrop::new(MmapRaw::from(memory));
         let start = NonNull::new(memory.as_mut_ptr()).expect("mmap maps nothing at 0");
         let places = RefCell::new(vec![Place::Kernel; count as usize].into());
         let (group, idle) = (RefCell::default(), Cell::new(true));
-        Self { ring, group, places, memory, start, each, id, mark, idle }
+        Self { ring, group, places, memory, start, each, id, process, idle }
     }
 
     pub(crate) fn ring(&self) -> RingId {
@@ -308,7 +315,7 @@ impl IoBuf for BufLease {
 
 impl Drop for BufLease {
     fn drop(&mut self) {
-        if self.pool.mark.is_ours() {
+        if self.pool.process.is_this() {
             self.pool.places.borrow_mut()[usize::from(self.bid)] = Place::Kernel;
             self.pool.offer(self.bid);
         }
@@ -317,6 +324,8 @@ impl Drop for BufLease {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZero;
+
     use annulus_sys::flags::{CQE_BUFFER_SHIFT, CqeFlags};
 
     use super::*;
@@ -324,8 +333,7 @@ mod tests {
     /// `count` buffers of 8 bytes that no kernel knows.
     fn pool(count: u32) -> Rc<Pool> {
         let memory = MmapOptions::new().len(count as usize * 8).map_anon().expect("memory");
-        let mark = Rc::new(Mark::new().expect("a page"));
-        Rc::new(Pool::over(memory, RingId(1), 0, count, 8, mark))
+        Rc::new(Pool::over(memory, RingId(NonZero::<u32>::MIN), 0, count, 8, Process::this()))
     }
 
     /// A completion with `result` that names buffer `bid`.

@@ -6,12 +6,20 @@
 //! | `ENOMEM` | `RLIMIT_MEMLOCK`: registered buffers count, for all but root | [`LockedMemory`] |
 //! | `EMFILE` | `RLIMIT_NOFILE`: a table of files is no longer than that | [`TooManyFiles`] |
 //! | `EINVAL` | the kernel is too old, or the size is beyond it | [`Unsupported`], [`Invalid`] |
+//! | `EEXIST` | a ring with `SINGLE_ISSUER` listens to one thread | [`NotHere`] |
+//! | `EBADFD` | the ring is not disabled any more | [`Enabled`] |
+//! | `EACCES` | the ring or the task is restricted | [`Restricted`] |
+//! | `ENXIO` | there is nothing registered | [`Missing`] |
 //!
 //! [`Taken`]: RegisterError::Taken
 //! [`LockedMemory`]: RegisterError::LockedMemory
 //! [`TooManyFiles`]: RegisterError::TooManyFiles
 //! [`Unsupported`]: RegisterError::Unsupported
 //! [`Invalid`]: RegisterError::Invalid
+//! [`NotHere`]: RegisterError::NotHere
+//! [`Enabled`]: RegisterError::Enabled
+//! [`Restricted`]: RegisterError::Restricted
+//! [`Missing`]: RegisterError::Missing
 
 use std::io;
 
@@ -20,7 +28,7 @@ use thiserror::Error;
 
 use crate::denied::limit_of;
 
-/// Why buffers or files were not registered with the ring.
+/// Why the kernel did not register something, or did not undo it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegisterError {
@@ -67,6 +75,30 @@ pub enum RegisterError {
         /// The first release that can.
         since: &'static str,
     },
+    /// The ring was made for, or enabled on, another thread (`SINGLE_ISSUER`).
+    #[error("the ring belongs to another thread, or this is a forked child: make the call there")]
+    NotHere,
+    /// The ring was enabled already.
+    #[error("the ring is enabled already, and this is for a disabled one: see `build_disabled`")]
+    Enabled,
+    /// The ring's, or this task's, restrictions do not allow it.
+    #[error("{call} is not allowed: allow it when the ring or the task is restricted")]
+    Restricted {
+        /// The register call, without `IORING_`.
+        call: &'static str,
+    },
+    /// It takes a privilege.
+    #[error("it takes a privilege: {cure}")]
+    Privilege {
+        /// Which, and what does instead, if anything.
+        cure: &'static str,
+    },
+    /// There is nothing to undo, to change or to ask about.
+    #[error("there is no {what}: it was not registered, or is gone")]
+    Missing {
+        /// What there is none of.
+        what: &'static str,
+    },
     /// No kernel can do it.
     #[error("no kernel can: {reason}")]
     Invalid {
@@ -106,7 +138,13 @@ impl From<RegisterError> for io::Error {
             }
             RegisterError::Unsupported { .. } => io::ErrorKind::Unsupported,
             RegisterError::Invalid { .. } => io::ErrorKind::InvalidInput,
-            RegisterError::TooManyFiles { .. } => io::ErrorKind::Other,
+            RegisterError::Restricted { .. } | RegisterError::Privilege { .. } => {
+                io::ErrorKind::PermissionDenied
+            }
+            RegisterError::Missing { .. } => io::ErrorKind::NotFound,
+            RegisterError::NotHere
+            | RegisterError::Enabled
+            | RegisterError::TooManyFiles { .. } => io::ErrorKind::Other,
             RegisterError::Other(errno) => io::Error::from(errno).kind(),
         };
         Self::new(kind, error)

@@ -47,11 +47,12 @@ use annulus_sys::abi_register::{FilesUpdate, RsrcRegister};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags_register::RsrcRegisterFlags;
 use annulus_sys::opcode::RegisterOp;
+use annulus_sys::process::Process;
 use annulus_sys::rings::Base;
 
 use super::buf_ring::Idle;
 use super::error::RegisterError;
-use super::fork::Mark;
+
 use super::passed::{Door, Inbox};
 use crate::op::{InsertFile, RingId};
 use crate::ring::Ring;
@@ -101,7 +102,7 @@ pub(crate) struct Table {
     /// `None` once the ring is gone.
     base: RefCell<Option<Arc<Base>>>,
     places: Box<[Cell<Place>]>,
-    mark: Rc<Mark>,
+    process: Process,
     door: Door,
 }
 
@@ -126,8 +127,7 @@ impl<U: Default> Ring<U> {
         if self.fixed.files.is_some() {
             return Err(RegisterError::Taken { what: "table of registered files" });
         }
-        let mark = Rc::clone(&self.mark);
-        let table = Table::register(self.raw.base(), self.id, count, mark)?;
+        let table = Table::register(self.raw.base(), self.id, count, self.process)?;
         self.fixed.files = Some(Rc::clone(&table));
         Ok(FileTable(table))
     }
@@ -138,7 +138,7 @@ impl Table {
         base: &Arc<Base>,
         ring: RingId,
         count: u32,
-        mark: Rc<Mark>,
+        process: Process,
     ) -> Result<Rc<Self>, RegisterError> {
         if count == 0 || count > LONGEST {
             let reason = "a table has 1 to 1048576 places";
@@ -162,7 +162,7 @@ impl Table {
         )?;
         let places = (0..count).map(|_| Cell::new(Place::Kernel)).collect();
         let base = RefCell::new(Some(Arc::clone(base)));
-        Ok(Rc::new(Self { ring, base, places, mark, door: Door::default() }))
+        Ok(Rc::new(Self { ring, base, places, process, door: Door::default() }))
     }
 
     pub(crate) fn ring(&self) -> RingId {
@@ -196,7 +196,7 @@ impl Table {
 
     /// Closes the file at `index`, which nobody uses any more.
     fn close(&self, index: i32) {
-        if !self.mark.is_ours() {
+        if !self.process.is_this() {
             return; // The parent's.
         }
         let Some(place) = usize::try_from(index).ok().and_then(|at| self.places.get(at)) else {
@@ -310,14 +310,21 @@ impl fmt::Debug for Held {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZero;
+
     use super::*;
 
     /// A table whose ring is gone, so that nothing is asked of the kernel.
     fn table(count: usize) -> Rc<Table> {
-        let mark = Rc::new(Mark::new().expect("a page"));
+        let process = Process::this();
         let places = vec![Cell::new(Place::Kernel); count].into();
-        let door = Door::default();
-        Rc::new(Table { ring: RingId(1), base: RefCell::new(None), places, mark, door })
+        Rc::new(Table {
+            ring: RingId(NonZero::<u32>::MIN),
+            base: RefCell::new(None),
+            places,
+            process,
+            door: Door::default(),
+        })
     }
 
     #[test]
@@ -327,7 +334,7 @@ mod tests {
             assert!(Table::adopt(&table, index).is_none(), "{index}");
         }
         let file = Table::adopt(&table, 3).expect("the last place");
-        assert_eq!((file.index(), file.ring()), (3, RingId(1)));
+        assert_eq!((file.index(), file.ring()), (3, RingId(NonZero::<u32>::MIN)));
     }
 
     #[test]

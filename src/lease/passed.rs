@@ -18,11 +18,11 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use annulus_sys::process::Process;
 use annulus_sys::rings::Base;
 use annulus_sys::syscall::RingFd;
 
 use super::fixed_file::{FileTable, FixedFile, Table};
-use super::fork::Mark;
 use crate::sender::SendError;
 
 /// Leads files into a table, from any ring and thread. Cheap to clone; keeps neither the table nor
@@ -43,7 +43,7 @@ pub struct PassedFile {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     state: Mutex<State>,
-    mark: Mark,
+    process: Process,
 }
 
 #[derive(Debug)]
@@ -64,9 +64,9 @@ impl Inbox {
         let RingFd::Owned(_) = base.fd() else {
             return Err(io::Error::other(SendError::Nameless));
         };
-        let (base, mark) = (Some(Arc::clone(base)), Mark::new()?);
+        let (base, process) = (Some(Arc::clone(base)), Process::this());
         let state = Mutex::new(State { base, under_way: 0, unwanted: Vec::new() });
-        Ok(Arc::new(Self { state, mark }))
+        Ok(Arc::new(Self { state, process }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -127,7 +127,7 @@ impl Drop for Passage {
 impl FileSender {
     /// The right to put one file into the table.
     pub(crate) fn passage(&self) -> Result<Passage, SendError> {
-        let inbox = self.0.upgrade().filter(|inbox| inbox.mark.is_ours());
+        let inbox = self.0.upgrade().filter(|inbox| inbox.process.is_this());
         let inbox = inbox.ok_or(SendError::Closed)?;
         let mut state = inbox.state();
         let base = state.base.clone().ok_or(SendError::Closed)?;
@@ -138,7 +138,7 @@ impl FileSender {
 
 impl PassedFile {
     fn inbox(&self) -> Option<Arc<Inbox>> {
-        self.inbox.upgrade().filter(|inbox| inbox.mark.is_ours())
+        self.inbox.upgrade().filter(|inbox| inbox.process.is_this())
     }
 }
 

@@ -20,18 +20,14 @@ use crate::ring::Ring;
 const SOFT: SqeFlags = SqeFlags::IO_LINK;
 
 /// Where a chain with these results ended.
-fn end_of<const N: usize>(results: [(Option<i32>, u32); N]) -> Result<ChainEnd, u32> {
+fn end_of<const N: usize>(results: [Option<i32>; N]) -> Option<ChainEnd> {
     let mut ran = 0;
-    for (at, (result, slot)) in results.into_iter().enumerate() {
-        if result.ok_or(slot)? != -libc::ECANCELED {
+    for (at, result) in results.into_iter().enumerate() {
+        if result? != -libc::ECANCELED {
             ran = at + 1;
         }
     }
-    Ok(if ran == N { ChainEnd::Complete } else { ChainEnd::Broken { at: ran.saturating_sub(1) } })
-}
-
-fn look<S: Step, U: Default>(ring: &Ring<U>, ticket: &S::Ticket) -> (Option<i32>, u32) {
-    (S::raw(ring, ticket), S::slot(ticket))
+    Some(if ran == N { ChainEnd::Complete } else { ChainEnd::Broken { at: ran.saturating_sub(1) } })
 }
 
 /// The output of a step that is done; or how its owner's code panicked, to be gone on with when the
@@ -66,8 +62,8 @@ impl<A: Step> Linked for (A,) {
         (a,)
     }
 
-    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
-        end_of([look::<A, U>(ring, &tickets.0)])
+    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd> {
+        end_of([A::raw(ring, &tickets.0)])
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
@@ -93,8 +89,8 @@ impl<A: Step, B: Step> Linked for (A, B) {
         (a, b)
     }
 
-    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
-        end_of([look::<A, U>(ring, &tickets.0), look::<B, U>(ring, &tickets.1)])
+    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd> {
+        end_of([A::raw(ring, &tickets.0), B::raw(ring, &tickets.1)])
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
@@ -123,12 +119,8 @@ impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
         (a, b, c)
     }
 
-    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
-        end_of([
-            look::<A, U>(ring, &tickets.0),
-            look::<B, U>(ring, &tickets.1),
-            look::<C, U>(ring, &tickets.2),
-        ])
+    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd> {
+        end_of([A::raw(ring, &tickets.0), B::raw(ring, &tickets.1), C::raw(ring, &tickets.2)])
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
@@ -163,12 +155,12 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
         (a, b, c, d)
     }
 
-    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
+    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd> {
         end_of([
-            look::<A, U>(ring, &tickets.0),
-            look::<B, U>(ring, &tickets.1),
-            look::<C, U>(ring, &tickets.2),
-            look::<D, U>(ring, &tickets.3),
+            A::raw(ring, &tickets.0),
+            B::raw(ring, &tickets.1),
+            C::raw(ring, &tickets.2),
+            D::raw(ring, &tickets.3),
         ])
     }
 
@@ -200,8 +192,8 @@ impl<S: Step, const N: usize> Linked for [S; N] {
         })
     }
 
-    fn state<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Result<ChainEnd, u32> {
-        end_of(tickets.each_ref().map(|ticket| look::<S, U>(ring, ticket)))
+    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd> {
+        end_of(tickets.each_ref().map(|ticket| S::raw(ring, ticket)))
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
@@ -226,12 +218,12 @@ mod tests {
 
     #[test]
     fn a_chain_is_broken_where_the_last_step_ran_before_those_that_were_cancelled() {
-        let end = |results: [Option<i32>; 3]| end_of(results.map(|result| (result, 7)));
-        assert_eq!(end([OK, OK, OK]), Ok(ChainEnd::Complete));
-        assert_eq!(end([OK, OK, Some(-libc::EIO)]), Ok(ChainEnd::Complete));
-        assert_eq!(end([OK, Some(3), CANCELED]), Ok(ChainEnd::Broken { at: 1 }));
-        assert_eq!(end([Some(-libc::EIO), CANCELED, CANCELED]), Ok(ChainEnd::Broken { at: 0 }));
-        assert_eq!(end([CANCELED, CANCELED, CANCELED]), Ok(ChainEnd::Broken { at: 0 }));
-        assert_eq!(end([OK, None, CANCELED]), Err(7));
+        let end = end_of::<3>;
+        assert_eq!(end([OK, OK, OK]), Some(ChainEnd::Complete));
+        assert_eq!(end([OK, OK, Some(-libc::EIO)]), Some(ChainEnd::Complete));
+        assert_eq!(end([OK, Some(3), CANCELED]), Some(ChainEnd::Broken { at: 1 }));
+        assert_eq!(end([Some(-libc::EIO), CANCELED, CANCELED]), Some(ChainEnd::Broken { at: 0 }));
+        assert_eq!(end([CANCELED, CANCELED, CANCELED]), Some(ChainEnd::Broken { at: 0 }));
+        assert_eq!(end([OK, None, CANCELED]), None);
     }
 }

@@ -77,13 +77,14 @@ impl<U: Default> Ring<U> {
         tickets: ChainTicket<L>,
     ) -> Result<ChainOutcome<L::Outputs>, Unfinished<ChainTicket<L>>> {
         loop {
-            match L::state(self, &tickets.0) {
-                Ok(end) => return Ok(ChainOutcome { outputs: L::take(self, tickets.0), end }),
-                Err(slot) => {
-                    if let Err(why) = self.turn(slot, None) {
-                        return Err(Unfinished { ticket: tickets, why });
-                    }
-                }
+            if let Some(end) = L::end(self, &tickets.0) {
+                let outputs = L::take(self, tickets.0);
+                self.backlog.drop_redeemed(&self.slab);
+                return Ok(ChainOutcome { outputs, end });
+            }
+            // Each step's end is kept: if the wait fails, it is still to be shown.
+            if let Err(why) = self.turn(None, None) {
+                return Err(Unfinished { ticket: tickets, why });
             }
         }
     }

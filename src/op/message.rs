@@ -322,7 +322,7 @@ impl<F, B: IoBufs, C> SendMsg<F, B, C> {
 impl<F: Target, B: IoBufs, C: Cover> SendMsg<F, B, C> {
     /// The entry of a message, by one of the two operations that send one.
     #[inline]
-    pub(crate) fn entry(&mut self, make: fn(i32, u64, u32, RecvSendFlags) -> Sqe) -> Sqe {
+    pub(crate) fn entry(&mut self, make: impl FnOnce(i32, u64, u32, RecvSendFlags) -> Sqe) -> Sqe {
         self.table = self.bufs.table();
         let header = self.cover.outgoing(self.table.as_ref());
         self.fd.aim(make(-1, header, self.flags.bits(), self.order))

@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn op2_an_update_changes_events_and_no_word() {
-        let ticket = Ticket::<PollMulti<()>>::new(7, RingId(1));
+        let ticket = Ticket::<PollMulti<()>>::new(7, RingId(std::num::NonZero::<u32>::MIN));
         let sqe = PollUpdate::new(&ticket, PollEvents::OUT).prep();
         let flags = PollFlags::from_bits_retain(sqe.len);
         assert_eq!((sqe.addr, sqe.off, sqe.op_flags), (ticket.word(), 0, 4));

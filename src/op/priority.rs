@@ -1,18 +1,22 @@
-//! How a read or a write differs from others: its priority at the device.
+//! How one operation differs from others of its kind: its priority, and in whose name it runs.
 //!
-//! ```text
-//!   Read::new(file, buf).priority(IoPriority::IDLE) ──► the entry of the read, with `ioprio` set
-//! ```
+//! | made by | for | the entry's |
+//! |---|---|---|
+//! | [`Transfer::priority`] | reads and writes | `ioprio` |
+//! | [`Op::acting_as`] | any operation | `personality` |
 //!
-//! It stands around an operation, so that one without pays nothing.
+//! Both stand around an operation, so that one without them pays nothing.
 //!
-//! Leaves to others: what the operation does.
+//! Leaves to others: registering credentials
+//! ([`Ring::register_personality`](crate::Ring::register_personality)).
 #![allow(unsafe_code, reason = "hands on the entries of operations")]
 
 use annulus_sys::abi::Sqe;
 
-use super::{Brings, Done, Op, Read, ReadFixed, ReadV, RingId, Shots, Write, WriteFixed, WriteV};
+use super::{Brings, Done, Multishot, Op, Read, ReadV, RingId, Shot, Shots, Write, WriteV};
+use super::{ReadFixed, WriteFixed};
 use crate::lease::Source;
+use crate::register::Personality;
 
 mod sealed {
     pub trait Sealed {}
@@ -122,6 +126,64 @@ unsafe impl<O: Transfer> Op for Prioritized<O> {
 
     fn source(&self) -> Option<Source> {
         self.op.source()
+    }
+}
+
+/// An operation that runs with other credentials: made by [`Op::acting_as`]. It is accepted on the
+/// ring only that they are registered with. Since Linux 5.6.
+///
+/// # Completion
+///
+/// As the operation inside; with `EINVAL` when the credentials were unregistered.
+///
+/// # Cancellation
+///
+/// As the operation inside.
+#[derive(Debug)]
+pub struct ActingAs<O> {
+    op: O,
+    who: Personality,
+}
+
+impl<O> ActingAs<O> {
+    pub(super) fn new(op: O, who: Personality) -> Self {
+        Self { op, who }
+    }
+}
+
+// SAFETY: OP1 to OP3 as the operation inside keeps them; the field only says with whose rights it
+// runs, and its number is of the ring that `belongs_to` compares.
+unsafe impl<O: Op> Op for ActingAs<O> {
+    type Output = O::Output;
+    const SHOTS: Shots = O::SHOTS;
+    const BRINGS: Brings = O::BRINGS;
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.who.is_of(ring) && self.op.belongs_to(ring)
+    }
+
+    fn prep(&mut self) -> Sqe {
+        Sqe { personality: self.who.id(), ..self.op.prep() }
+    }
+
+    fn finish(self, done: Done) -> Self::Output {
+        self.op.finish(done)
+    }
+
+    fn source(&self) -> Option<Source> {
+        self.op.source()
+    }
+
+    fn last_is_shot(result: i32) -> bool {
+        O::last_is_shot(result)
+    }
+}
+
+impl<O: Multishot> Multishot for ActingAs<O> {
+    type Item = O::Item;
+
+    fn item(shot: Shot) -> Self::Item {
+        O::item(shot)
     }
 }
 

@@ -63,7 +63,7 @@ impl<L: IoBufsMut> Scatter<L> {
 }
 
 impl<L: IoBufs> Gather<L> {
-    fn of(bufs: L) -> Self {
+    pub(super) fn of(bufs: L) -> Self {
         Self { bufs, table: L::EMPTY }
     }
 
@@ -87,9 +87,9 @@ impl<L: IoBufs> Gather<L> {
 /// Where a table lies, and what it offers.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
-    addr: u64,
-    count: u32,
-    bytes: u32,
+    pub(super) addr: u64,
+    pub(super) count: u32,
+    pub(super) bytes: u32,
 }
 
 impl Table {

@@ -42,7 +42,7 @@ pub struct Sent {
 }
 
 impl Sent {
-    fn of(bytes: usize, order: RecvSendFlags, done: &Done) -> Self {
+    pub(super) fn of(bytes: usize, order: RecvSendFlags, done: &Done) -> Self {
         let asked = order.contains(RecvSendFlags::ZC_REPORT_USAGE);
         let told = |notified: i32| notified.cast_unsigned() & NOTIF_USAGE_ZC_COPIED != 0;
         Self { bytes, copied: done.notified().filter(|_| asked).map(told) }

@@ -98,6 +98,45 @@ pub fn send_zc(fd: i32, addr: u64, len: u32, message_flags: u32, flags: RecvSend
     Sqe { opcode: Opcode::SEND_ZC, ..send(fd, addr, len, message_flags, flags) }
 }
 
+/// `IORING_OP_SEND_ZC` with `FIXED_BUF`: as [`send_zc`], where `addr` lies in the registered buffer
+/// `index`. Since Linux 6.0.
+#[doc(alias = "io_uring_prep_send_zc_fixed")]
+#[inline]
+pub fn send_zc_fixed(
+    fd: i32,
+    addr: u64,
+    len: u32,
+    message_flags: u32,
+    flags: RecvSendFlags,
+    index: u16,
+) -> Sqe {
+    let flags = flags.union(RecvSendFlags::FIXED_BUF);
+    Sqe { buf_index: index, ..send_zc(fd, addr, len, message_flags, flags) }
+}
+
+/// `IORING_OP_SEND` with `SEND_VECTORIZED`: sends what the `count` iovecs at `iovecs` name, one
+/// after the other. A [`send_zc`] takes the flag too. Since Linux 6.17.
+#[doc(alias = "IORING_SEND_VECTORIZED")]
+#[inline]
+pub fn send_vectored(
+    fd: i32,
+    iovecs: u64,
+    count: u32,
+    message_flags: u32,
+    flags: RecvSendFlags,
+) -> Sqe {
+    send(fd, iovecs, count, message_flags, flags.union(RecvSendFlags::SEND_VECTORIZED))
+}
+
+/// `IORING_OP_SEND` with `BUFFER_SELECT`: sends up to `len` bytes (0: all) of the buffer of `group`
+/// that is next in its ring; with `BUNDLE` of as many as there are. Since Linux 6.10.
+#[doc(alias = "io_uring_prep_send_bundle")]
+#[inline]
+pub fn send_picked(fd: i32, len: u32, group: u16, message_flags: u32, flags: RecvSendFlags) -> Sqe {
+    let sqe = send(fd, 0, len, message_flags, flags);
+    Sqe { flags: SqeFlags::BUFFER_SELECT, buf_index: group, ..sqe }
+}
+
 /// `IORING_OP_SENDMSG`: sends what the `msghdr` at `message` says. Since Linux 5.3.
 #[doc(alias = "io_uring_prep_sendmsg")]
 #[inline]
@@ -110,6 +149,21 @@ pub fn sendmsg(fd: i32, message: u64, message_flags: u32, flags: RecvSendFlags) 
 #[inline]
 pub fn sendmsg_zc(fd: i32, message: u64, message_flags: u32, flags: RecvSendFlags) -> Sqe {
     Sqe { opcode: Opcode::SENDMSG_ZC, ..send(fd, message, 1, message_flags, flags) }
+}
+
+/// `IORING_OP_SENDMSG_ZC` with `FIXED_BUF`: as [`sendmsg_zc`], where all that the message names
+/// lies in the registered buffer `index`. Since Linux 6.15.
+#[doc(alias = "io_uring_prep_sendmsg_zc_fixed")]
+#[inline]
+pub fn sendmsg_zc_fixed(
+    fd: i32,
+    message: u64,
+    message_flags: u32,
+    flags: RecvSendFlags,
+    index: u16,
+) -> Sqe {
+    let flags = flags.union(RecvSendFlags::FIXED_BUF);
+    Sqe { buf_index: index, ..sendmsg_zc(fd, message, message_flags, flags) }
 }
 
 /// `IORING_OP_RECV`: receives up to `len` bytes into `addr`; `message_flags` are `MSG_*`. Since
@@ -135,6 +189,35 @@ pub fn recv_picked(fd: i32, len: u32, group: u16, message_flags: u32, flags: Rec
 #[inline]
 pub fn recvmsg(fd: i32, message: u64, message_flags: u32, flags: RecvSendFlags) -> Sqe {
     Sqe { opcode: Opcode::RECVMSG, ..send(fd, message, 1, message_flags, flags) }
+}
+
+/// `IORING_OP_RECVMSG` with `BUFFER_SELECT`: as [`recvmsg`], into a buffer of `group` that the
+/// kernel picks. With `RECV_MULTISHOT` a `RecvmsgOut`, the address and control data lie in front of
+/// the bytes there, each with as much room as the `msghdr` says. Since Linux 5.7; multishot since
+/// Linux 6.0.
+#[doc(alias = "io_uring_prep_recvmsg_multishot")]
+#[doc(alias = "io_uring_recvmsg_out")]
+#[inline]
+pub fn recvmsg_picked(
+    fd: i32,
+    message: u64,
+    group: u16,
+    message_flags: u32,
+    flags: RecvSendFlags,
+) -> Sqe {
+    let sqe = recvmsg(fd, message, message_flags, flags);
+    Sqe { flags: SqeFlags::BUFFER_SELECT, buf_index: group, ..sqe }
+}
+
+/// `IORING_OP_RECV_ZC` with `RECV_MULTISHOT`: receives, up to `len` bytes in all (0: without end),
+/// into the memory of the network card's queue that is registered as `queue`; each completion of 32
+/// bytes says where. `EINVAL` where no such queue is registered, for which a card must be able to
+/// part headers from data. Since Linux 6.15.
+#[doc(alias = "IORING_OP_RECV_ZC")]
+#[inline]
+pub fn recv_zc(fd: i32, queue: u32, len: u32, flags: RecvSendFlags) -> Sqe {
+    let ioprio = flags.union(RecvSendFlags::RECV_MULTISHOT).bits();
+    Sqe { opcode: Opcode::RECV_ZC, fd, len, ioprio, file_index: queue, ..Sqe::ZERO }
 }
 
 #[cfg(test)]

@@ -36,10 +36,11 @@ impl<U: Default> Ring<U> {
         let (mut total, mut asked) = (0, false);
         loop {
             // Its own closure each time, so that what it needs stays in registers.
-            let taken = raw.rings_mut().cq().drain(|cqe| {
+            let taken = raw.rings_mut().cq().drain_counting(|cqe, endless| {
                 if let Some((slot, user)) = slab.settle_plain(cqe) {
                     return each(Event::Ended { user, slot, result: result_of(cqe.res) });
                 }
+                endless.note(cqe.flags); // What was plain has no `MORE`.
                 let settled = slab.settle_parts(cqe.user_data, cqe.res, cqe.flags.bits());
                 show(slab, backlog, own, settled, &mut each);
             });

@@ -31,7 +31,8 @@ pub enum Next<T> {
 }
 
 impl<U: Default> Ring<U> {
-    /// Hands everything over, and waits until at least `want` events can be reaped.
+    /// Hands everything over, and waits until at least `want` events can be reaped. The end of an
+    /// operation that was [given up](Self::detach) counts too, though it shows none.
     ///
     /// # Errors
     ///
@@ -39,7 +40,7 @@ impl<U: Default> Ring<U> {
     /// [`EnterCause::Interrupted`] when a signal ended the wait.
     #[inline]
     pub fn submit_and_wait(&mut self, want: u32) -> Result<u32, EnterError> {
-        if self.backlog.is_empty() && self.own.is_quiet() {
+        if self.is_plain() {
             return self.raw.submit_and_wait(want);
         }
         self.wait_for_events(want, &Patience::FOREVER).map(|(submitted, _)| submitted)
@@ -56,6 +57,12 @@ impl<U: Default> Ring<U> {
         timeout: Duration,
     ) -> Result<(u32, Woken), EnterError> {
         self.submit_and_wait_with(want, &Patience::at_most(timeout))
+    }
+
+    /// Whether nothing is kept, and every completion to come is of an operation.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.backlog.is_empty() && self.own.is_quiet()
     }
 
     /// Waits until the operation has completed, however long, and returns its output. What else
@@ -101,7 +108,7 @@ impl<U: Default> Ring<U> {
                 Ok(output) => return Ok(output),
                 Err(ticket) => ticket,
             };
-            if let Err(why) = self.turn(ticket.slot(), until) {
+            if let Err(why) = self.turn(Some(ticket.slot()), until) {
                 return match self.try_take(ticket) {
                     Ok(output) => Ok(output),
                     Err(ticket) => Err(Unfinished { ticket, why }),
@@ -117,8 +124,13 @@ impl<U: Default> Ring<U> {
         }
     }
 
-    /// One turn of a wait: enters if nothing is ready, then takes what is.
-    pub(crate) fn turn(&mut self, slot: u32, until: Option<Instant>) -> Result<(), EnterError> {
+    /// One turn of a wait: enters if nothing is ready, then takes what is. The end of the operation
+    /// in slot `quiet` is not kept, since its ticket is about to be redeemed.
+    pub(crate) fn turn(
+        &mut self,
+        quiet: Option<u32>,
+        until: Option<Instant>,
+    ) -> Result<(), EnterError> {
         self.serve();
         if self.raw.ready() == 0 {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -129,7 +141,7 @@ impl<U: Default> Ring<U> {
             match entered {
                 Ok(Woken::Ready) => {}
                 Ok(Woken::TimedOut) => {
-                    self.pull(Some(slot))?;
+                    self.pull(quiet)?;
                     return Err(EnterError::new(0, EnterCause::TimedOut));
                 }
                 Err(error) => self.bear(error)?,
@@ -137,7 +149,7 @@ impl<U: Default> Ring<U> {
         } else if let Err(error) = self.raw.submit() {
             self.bear(error)?; // Not only what is ready already is to go on.
         }
-        self.pull(Some(slot))
+        self.pull(quiet)
     }
 
     /// Goes on after an error where entering again can help.
@@ -174,7 +186,7 @@ impl<U: Default> Ring<U> {
             match self.try_next(ticket)? {
                 Next::Item(item) => return Ok(Some(item)),
                 Next::Ended => return Ok(None),
-                Next::Pending => self.turn(ticket.slot(), None)?,
+                Next::Pending => self.turn(Some(ticket.slot()), None)?,
             }
         }
     }

@@ -39,6 +39,8 @@ pub fn tests() -> Vec<Trial> {
         test("a_bounded_wait_ends_under_a_flood_of_messages", &[], flooded),
         test("op3_a_word_that_panics_leaves_no_step_of_a_chain_behind", &[], chain_of_bombs),
         test("a_panic_in_a_drop_does_not_stop_the_rings_end", &[], panics_at_the_end),
+        test("a_panic_of_what_was_given_up_loses_no_other_output", &[], orphan_panics_at_the_end),
+        test("the_end_of_what_was_given_up_ends_a_wait_for_events", &[], orphan_ends_a_wait),
         test("a_ring_is_dropped_while_panicking", &[], while_panicking),
         test("a_forgotten_ring_leaks_and_nothing_dangles", &[], forgotten),
         test("a_ring_ends_with_its_thread", &[], with_its_thread),
@@ -199,6 +201,56 @@ fn panics_at_the_end() -> Result<(), Failed> {
     assert_eq!(drops.get(), 1);
     drop(writer);
     Ok(())
+}
+
+fn orphan_panics_at_the_end() -> Result<(), Failed> {
+    let drops = Rc::new(Cell::new(0));
+    let mut ring = small();
+    ring.set_linger(Duration::from_secs(60));
+    let (reader, mut writer) = pipe()?;
+    writer.write_all(b"12345678")?;
+    let ended = Read::new(reader.try_clone()?, Watched::new(&drops, Panics::Never));
+    let _ = ring.submit(ended).map_err(|r| r.why)?;
+    ring.submit_and_wait(1)?;
+    ring.reap(|_| ())?;
+    for _ in 0..2 {
+        let given_up = Read::new(reader.try_clone()?, Watched::new(&drops, Panics::InDrop));
+        let ticket = ring.submit(given_up).map_err(|r| r.why)?;
+        ring.detach(ticket);
+    }
+    assert!(quietly(|| drop(ring)).is_err());
+    assert_eq!(drops.get(), 3);
+    Ok(())
+}
+
+fn orphan_ends_a_wait() -> Result<(), Failed> {
+    let mut ring = small();
+    for kept in [false, true] {
+        let (reader, mut writer) = pipe()?;
+        let (other, _writer) = pipe()?;
+        let given_up = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
+        let waiting = ring.submit(Read::new(other, [0; 4])).map_err(|r| r.why)?;
+        ring.detach(given_up);
+        ring.submit_all()?;
+        // Where something is kept to be shown, the wait goes another way.
+        let shown = if kept { keep_one(&mut ring)? } else { 0 };
+        writer.write_all(b"data")?;
+        ring.submit_and_wait(1 + shown)?;
+        let mut events = 0;
+        ring.reap(|_| events += 1)?;
+        assert_eq!((events, ring.in_flight()), (shown, 1));
+        ring.cancel(&waiting)?;
+        assert!(ring.wait(waiting)?.result.is_err());
+    }
+    Ok(())
+}
+
+/// Has the ring keep the end of a NOP, and says that it is one.
+fn keep_one(ring: &mut Ring) -> Result<u32, Failed> {
+    let _ = ring.submit(Nop).map_err(|r| r.why)?;
+    let last = ring.submit(Nop).map_err(|r| r.why)?;
+    ring.wait(last)??;
+    Ok(1)
 }
 
 fn while_panicking() -> Result<(), Failed> {

@@ -95,10 +95,10 @@ pub fn errno<T, F, B>(outcome: &Outcome<T, F, B>) -> Option<c_int> {
 }
 
 /// A directory of the test's own, which goes when the test does.
-struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("annulus-files-{}-{number}", std::process::id());
@@ -107,17 +107,17 @@ impl Folder {
         Self(path)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// A file that holds `text`, opened to read and write.
-    fn file(&self, name: &str, text: &[u8]) -> File {
+    pub fn file(&self, name: &str, text: &[u8]) -> File {
         fs::write(self.path(name), text).expect("a file of our own");
         File::options().read(true).write(true).open(self.path(name)).expect("it is there")
     }
 
-    fn open(&self) -> File {
+    pub fn open(&self) -> File {
         File::open(&self.0).expect("it is there")
     }
 }
@@ -128,12 +128,12 @@ impl Drop for Folder {
     }
 }
 
-fn c(path: &Path) -> CString {
+pub fn c(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).expect("no zero in it")
 }
 
 /// A file in memory.
-fn memory(text: &[u8]) -> File {
+pub fn memory(text: &[u8]) -> File {
     // SAFETY: the name is a string of the program's, which lives for ever.
     let number = unsafe { libc::memfd_create(c"annulus".as_ptr(), libc::MFD_CLOEXEC) };
     assert!(number >= 0, "{}", std::io::Error::last_os_error());
@@ -144,7 +144,7 @@ fn memory(text: &[u8]) -> File {
 }
 
 /// A path that opens the file of `fd` anew.
-fn anew(fd: &impl AsRawFd) -> CString {
+pub fn anew(fd: &impl AsRawFd) -> CString {
     CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).expect("no zero in it")
 }
 

@@ -69,7 +69,7 @@ fn pipe() -> (PipeReader, PipeWriter) {
 }
 
 /// Runs `make` until it has enough locked memory: that of dropped rings comes back a little late.
-fn patient<T>(mut make: impl FnMut() -> Result<T, RegisterError>) -> T {
+pub fn patient<T>(mut make: impl FnMut() -> Result<T, RegisterError>) -> T {
     for _ in 0..200 {
         match make() {
             Err(RegisterError::LockedMemory { .. } | RegisterError::OutOfMemory { .. }) => {

@@ -55,51 +55,51 @@ fn lacks_v6() -> Option<String> {
     (!has).then(|| "needs IPv6".to_owned())
 }
 
-fn small() -> Ring {
+pub fn small() -> Ring {
     safe_ring(Setup::new(4))
 }
 
 /// Submits `op`, waits for it, and returns its output.
-fn run<O: Op + 'static>(ring: &mut Ring, op: O) -> O::Output {
+pub fn run<O: Op + 'static>(ring: &mut Ring, op: O) -> O::Output {
     let ticket = ring.submit(op).expect("room");
     ring.wait(ticket).expect("it completes")
 }
 
 /// Submits `op`, and lets the kernel begin.
-fn begin<O: Op + 'static>(ring: &mut Ring, op: O) -> Ticket<O> {
+pub fn begin<O: Op + 'static>(ring: &mut Ring, op: O) -> Ticket<O> {
     let ticket = ring.submit(op).expect("room");
     ring.submit_all().expect("submit");
     ticket
 }
 
 /// Submits `op`, cancels it, and returns its output.
-fn cancelled<O: Op + 'static>(ring: &mut Ring, op: O) -> O::Output {
+pub fn cancelled<O: Op + 'static>(ring: &mut Ring, op: O) -> O::Output {
     let ticket = begin(ring, op);
     ring.cancel(&ticket).expect("room");
     ring.wait(ticket).expect("it completes")
 }
 
 /// Turns until nothing is in flight any more, wanted or not.
-fn settle(ring: &mut Ring) {
+pub fn settle(ring: &mut Ring) {
     while ring.in_flight() > 0 {
         run(ring, Nop).expect("a NOP succeeds");
     }
 }
 
 /// The error that a result is.
-fn code<T>(result: std::io::Result<T>) -> Option<i32> {
+pub fn code<T>(result: std::io::Result<T>) -> Option<i32> {
     result.err().and_then(|error| error.raw_os_error())
 }
 
 /// Two ends of a TCP connection.
-fn tcp() -> Result<(TcpStream, TcpStream), Failed> {
+pub fn tcp() -> Result<(TcpStream, TcpStream), Failed> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let ours = TcpStream::connect(listener.local_addr()?)?;
     Ok((ours, listener.accept()?.0))
 }
 
 /// A socket, made without the ring.
-fn socket(domain: i32, kind: i32) -> Result<OwnedFd, Failed> {
+pub fn socket(domain: i32, kind: i32) -> Result<OwnedFd, Failed> {
     // SAFETY: it takes numbers only, so there is nothing to be valid.
     let fd = unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
@@ -110,7 +110,7 @@ fn socket(domain: i32, kind: i32) -> Result<OwnedFd, Failed> {
 }
 
 /// Sets an option of the socket itself.
-fn set_option(fd: &impl AsFd, option: i32, value: i32) -> Result<(), Failed> {
+pub fn set_option(fd: &impl AsFd, option: i32, value: i32) -> Result<(), Failed> {
     let (fd, value) = (fd.as_fd().as_raw_fd(), (&raw const value).cast());
     // SAFETY: one live int, which the kernel copies, because the call is synchronous.
     if unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, value, 4) } < 0 {
@@ -125,7 +125,7 @@ fn nobody() -> Result<SocketAddr, Failed> {
 }
 
 /// A path for a socket that is not there yet.
-fn path() -> PathBuf {
+pub fn path() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("annulus-{}-{number}.sock", std::process::id());
@@ -138,7 +138,7 @@ fn ends(mut stream: &UnixStream) -> Result<bool, Failed> {
 }
 
 /// 64 KiB and more in which no two places look alike for long.
-fn pattern(count: usize) -> Vec<u8> {
+pub fn pattern(count: usize) -> Vec<u8> {
     let byte = |at: usize| at.wrapping_mul(2_654_435_761).to_le_bytes()[2];
     (0..count).map(byte).collect()
 }

@@ -18,8 +18,8 @@ impl Linked for Mine {
 
     unsafe fn board<U: Default>(self, _: &mut Boarding<'_, U>) {}
 
-    fn state<U: Default>(_: &Ring<U>, _: &()) -> Result<ChainEnd, u32> {
-        Ok(ChainEnd::Complete)
+    fn end<U: Default>(_: &Ring<U>, _: &()) -> Option<ChainEnd> {
+        Some(ChainEnd::Complete)
     }
 
     fn take<U: Default>(_: &mut Ring<U>, _: ()) {}

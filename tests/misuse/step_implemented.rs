@@ -23,10 +23,6 @@ impl Step for Mine {
         None
     }
 
-    fn slot(_: &()) -> u32 {
-        0
-    }
-
     fn take<U: Default>(_: &mut Ring<U>, _: ()) -> Result<(), ()> {
         Ok(())
     }

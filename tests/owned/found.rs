@@ -138,6 +138,31 @@ fn op2_a_chain_of_another_ring_is_refused() {
 }
 
 #[test]
+fn what_ended_while_a_chain_was_waited_for_in_vain_is_still_shown() {
+    let (mut ring, script) = scripted::<()>();
+    let tickets = ring.submit_chain((Nop, Nop)).expect("room");
+    script.enters(Enter::Run(Box::new(|kernel, to_submit| {
+        let first = kernel.consume().expect("two were submitted");
+        kernel.consume().expect("two were submitted");
+        assert!(kernel.post(Cqe { user_data: first.user_data, ..Cqe::ZERO }));
+        Ok(to_submit)
+    })));
+    script.enters(Enter::Run(Box::new(|_, _| Err(Errno::new(libc::ENXIO)))));
+    let unfinished = ring.wait_chain(tickets).expect_err("the kernel cannot go on");
+    let mut ended = Vec::new();
+    ring.reap(|event| match event {
+        Event::Ended { slot, .. } => ended.push(slot),
+        other => panic!("{other:?}"),
+    })
+    .expect("nothing is held back");
+    let (first, second) = unfinished.ticket.into_tickets();
+    assert_eq!(ended, [first.slot()]);
+    ring.try_take(first).expect("it has ended").expect("a NOP succeeds");
+    post(&script, second.slot(), 0, CqeFlags::empty());
+    ring.wait(second).expect("it has ended").expect("a NOP succeeds");
+}
+
+#[test]
 fn a_panic_at_the_last_shot_does_not_lose_the_end() {
     let (mut ring, script) = scripted::<()>();
     script.enters(Enter::Consume(1));

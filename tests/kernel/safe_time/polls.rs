@@ -8,7 +8,7 @@ use annulus::op::{
     CancelOutcome, Ending, Nop, Poll, PollEvents, PollMulti, PollRemove, PollUpdate, UpdateOutcome,
 };
 use annulus::sys::flags::{Features, SetupFlags};
-use annulus::{Next, Setup};
+use annulus::{Event, Next, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use super::{BY_FLAGS, REPEATED_POLL, begin, errno, goes_on, is_one, run, small};
@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_poll_names_a_registered_file", &[BY_FLAGS], polled_by_index),
         test("a_polling_ring_of_devices_refuses_polls", &[], poll_refused),
         test("a_repeated_poll_completes_each_time", &[REPEATED_POLL], polled_again),
+        test("what_completes_again_is_still_in_flight", &[REPEATED_POLL], still_in_flight),
         test("a_repeated_poll_of_what_cannot_wait_is_stopped", &[REPEATED_POLL], poll_stopped),
         test("a_repeated_poll_is_given_other_events", &[REPEATED_POLL], poll_updated),
         test("of_exclusive_polls_one_is_woken", &[EXCLUSIVE], exclusive),
@@ -124,6 +125,24 @@ fn polled_again() -> Result<(), Failed> {
     let mut byte = [0];
     { ended.fd }.read_exact(&mut byte)?;
     assert_eq!(&byte, b"y");
+    Ok(())
+}
+
+fn still_in_flight() -> Result<(), Failed> {
+    let mut ring = small();
+    let (mut reader, mut writer) = pipe()?;
+    let ticket = begin(&mut ring, PollMulti::new(reader.try_clone()?, PollEvents::IN));
+    for _ in 0..3 {
+        writer.write_all(b"x")?;
+        ring.submit_and_wait(1)?;
+        let mut shots = 0;
+        ring.reap(|event| shots += u32::from(matches!(event, Event::Shot { .. })))?;
+        assert_eq!((shots, ring.in_flight(), ring.raw().in_flight()), (1, 1, 1));
+        reader.read_exact(&mut [0])?;
+    }
+    ring.cancel(&ticket)?;
+    assert!(matches!(ring.wait(ticket)?.how, Ending::Cancelled));
+    assert_eq!(ring.in_flight(), 0);
     Ok(())
 }
 

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use annulus::op::{
     Cancel, CancelOutcome, Clock, Nop, Op, Poll, PollEvents, PollMulti, PollRemove, PollUpdate,
-    Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate, UpdateOutcome,
+    Read, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate, UpdateOutcome,
 };
 use annulus::sys::flags::Features;
 use annulus::sys::opcode::Opcode;
-use annulus::{ChainEnd, Event, Rejection, Ring, Setup, Ticket};
+use annulus::{ChainEnd, Event, Rejection, Ring, Setup, StepExt as _, Ticket};
 use libtest_mimic::{Failed, Trial};
 
 use super::{HOUR, REPEATED_POLL, SOON, begin, errno, goes_on, is_one, run, small};
@@ -37,6 +37,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_timeout_that_is_updated_runs_out_then", &[UPDATE], updated),
         test("a_timeout_that_is_updated_counts_no_more", &[UPDATE], counts_no_more),
         test("a_chain_goes_on_after_an_unbroken_timeout", &[UNBROKEN], unbroken),
+        test("a_chain_breaks_at_the_step_that_ran_out_of_time", &[], ran_out),
         test("a_repeated_timeout_ends_after_so_many_times", &[REPEATED], repeats),
         test("a_repeated_timeout_goes_on_until_it_is_removed", &[REPEATED], endless),
         test("a_repeated_timeout_that_is_updated_repeats_so", &[REPEATED], repeats_anew),
@@ -184,6 +185,20 @@ fn unbroken() -> Result<(), Failed> {
     assert_eq!(chain.end, ChainEnd::Complete);
     assert_eq!(chain.outputs.0?, TimeoutEnd::Expired);
     chain.outputs.1?;
+    Ok(())
+}
+
+fn ran_out() -> Result<(), Failed> {
+    let mut ring = small();
+    let (silent, _writer) = pipe()?;
+    let chain = ring.submit_chain((Nop, Read::new(silent, [0; 8]).within(SOON), Nop))?;
+    let chain = ring.wait_chain(chain)?;
+    assert_eq!(chain.end, ChainEnd::Broken { at: 1 });
+    let (first, read, last) = chain.outputs;
+    first?;
+    assert!(read.expired);
+    assert_eq!(errno(read.output.result), Some(libc::ECANCELED));
+    assert_eq!(errno(last), Some(libc::ECANCELED));
     Ok(())
 }
 

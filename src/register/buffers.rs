@@ -1,0 +1,288 @@
+//! The table of buffers, raw: memory whose pages the kernel has looked up already.
+//!
+//! ```text
+//!   register_buffers(&[a, b])          │ a │ b │        pinned, until unregistered and idle
+//!   update_buffers(1, &[c], None)      │ a │ c │
+//!   Sqe { opcode: READ_FIXED, buf_index: 1, addr: within c, .. }
+//! ```
+//!
+//! The kernel holds pages, not addresses; what it does to them, requests tell it, whose memory is
+//! their pusher's to vouch for (OP1). So nothing here ends the use of a buffer: a buffer that is
+//! taken out stays pinned until the last request that uses it has completed. With a tag, a
+//! completion then says so, whose `user_data` is the tag and whose result is 0. Before Linux 6.13
+//! only an update takes a buffer out in this sense, and not the end of the whole table.
+//!
+//! | call | since |
+//! |---|---|
+//! | [`register_buffers`](RawRing::register_buffers), [`unregister_buffers`](RawRing::unregister_buffers) | Linux 5.1 |
+//! | [`register_buffers_tagged`](RawRing::register_buffers_tagged), [`update_buffers`](RawRing::update_buffers) | Linux 5.13 |
+//! | [`register_buffers_sparse`](RawRing::register_buffers_sparse) | Linux 5.19 |
+//! | [`clone_buffers`](RawRing::clone_buffers) | Linux 6.12, ranges 6.13 |
+//!
+//! Leaves to others: buffers that are owned ([`FixedPool`](crate::lease::FixedPool)).
+#![allow(unsafe_code, reason = "tells the kernel of memory")]
+
+use std::ops::Range;
+
+use annulus_sys::abi_register::{CloneBuffers, RsrcRegister, RsrcUpdate2};
+use annulus_sys::flags_register::{CloneBuffersFlags, RsrcRegisterFlags};
+use annulus_sys::opcode::RegisterOp;
+use annulus_sys::rings::Base;
+
+use super::call::{Call, count_of};
+use super::files::check_tags;
+use crate::disabled::DisabledRing;
+use crate::lease::RegisterError;
+use crate::raw::RawRing;
+
+const TABLE: &str = "table of registered buffers";
+const BUFFER: &str = "a table has 1 to 16384 buffers (1024 before Linux 5.13), each of 1 byte to \
+                      1 GiB, or null and empty (since 5.13, and without a tag)";
+
+/// Which buffers of another ring's table are shared, and where they are put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClonePart {
+    from: Option<Range<u32>>,
+    to: u32,
+    flags: CloneBuffersFlags,
+}
+
+impl ClonePart {
+    /// All of them, under the numbers that they have there.
+    pub const fn all() -> Self {
+        Self { from: None, to: 0, flags: CloneBuffersFlags::empty() }
+    }
+
+    /// Those numbered `from` over there, put at `to` and after. Since Linux 6.13.
+    pub const fn range(from: Range<u32>, to: u32) -> Self {
+        Self { from: Some(from), to, flags: CloneBuffersFlags::empty() }
+    }
+
+    /// In place of what our table holds there: the rest of it stays. Without this, there must be no
+    /// table. Since Linux 6.13.
+    #[doc(alias = "IORING_REGISTER_DST_REPLACE")]
+    #[must_use]
+    pub const fn replacing(self) -> Self {
+        Self { flags: CloneBuffersFlags::DST_REPLACE, ..self }
+    }
+}
+
+impl RawRing {
+    /// Makes a table of `buffers`. Since Linux 5.1.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Taken`] while there is a table, [`RegisterError::LockedMemory`] beyond what
+    /// this user may lock into memory, `EFAULT` for memory that is not mapped or not writable.
+    ///
+    /// # Safety
+    ///
+    /// The memory must be the caller's to read and write. Requests that name it are told so when
+    /// they are pushed (OP1).
+    #[doc(alias = "IORING_REGISTER_BUFFERS")]
+    #[doc(alias = "io_uring_register_buffers")]
+    pub unsafe fn register_buffers(
+        &mut self,
+        buffers: &[libc::iovec],
+    ) -> Result<(), RegisterError> {
+        // SAFETY: as promised to `register_buffers`.
+        unsafe { table(self.base(), buffers) }
+    }
+
+    /// Makes a table of `buffers` with a tag each. When a buffer with a tag other than 0 is out of
+    /// the table and of use, a completion with that word comes. Since Linux 5.13.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_buffers`](Self::register_buffers); [`RegisterError::Invalid`] unless there are
+    /// as many tags as buffers.
+    ///
+    /// # Safety
+    ///
+    /// As for [`register_buffers`](Self::register_buffers).
+    #[doc(alias = "IORING_REGISTER_BUFFERS2")]
+    #[doc(alias = "io_uring_register_buffers_tags")]
+    pub unsafe fn register_buffers_tagged(
+        &mut self,
+        buffers: &[libc::iovec],
+        tags: &[u64],
+    ) -> Result<(), RegisterError> {
+        check_tags(buffers.len(), tags)?;
+        let mut arg = RsrcRegister {
+            nr: count_of(buffers)?,
+            data: buffers.as_ptr().expose_provenance() as u64,
+            tags: tags.as_ptr().expose_provenance() as u64,
+            ..RsrcRegister::default()
+        };
+        let call = Call::sized::<RsrcRegister>(RegisterOp::BUFFERS2, BUFFER);
+        self.expect_others();
+        // SAFETY: a live `struct io_uring_rsrc_register` that names as many live iovecs and tags as
+        // it says, which the kernel copies; the memory is as promised to `register_buffers_tagged`.
+        let made = unsafe { call.make(self.base(), &raw mut arg) };
+        made.map(drop).map_err(|error| explain(error, buffers))
+    }
+
+    /// Makes a table of `count` places without buffers. Since Linux 5.19.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_buffers`](Self::register_buffers).
+    #[doc(alias = "IORING_RSRC_REGISTER_SPARSE")]
+    #[doc(alias = "io_uring_register_buffers_sparse")]
+    pub fn register_buffers_sparse(&mut self, count: u32) -> Result<(), RegisterError> {
+        let flags = RsrcRegisterFlags::SPARSE;
+        let mut arg = RsrcRegister { nr: count, flags, ..RsrcRegister::default() };
+        let wrong = "a table has 1 to 16384 places, and an empty one needs Linux 5.19";
+        let call = Call::sized::<RsrcRegister>(RegisterOp::BUFFERS2, wrong);
+        // SAFETY: a live `struct io_uring_rsrc_register`, which names no memory, because it is
+        // sparse.
+        let made = unsafe { call.make(self.base(), &raw mut arg) };
+        made.map(drop).map_err(|error| explain(error, &[]))
+    }
+
+    /// Changes the buffers from `offset` on, and returns how many were changed: fewer than
+    /// `buffers` when one of them fails. A null and empty one empties its place. Since Linux 5.13.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Missing`] without a table, [`RegisterError::Invalid`] beyond its end, and
+    /// what [`register_buffers`](Self::register_buffers) says when the first one fails.
+    ///
+    /// # Safety
+    ///
+    /// As for [`register_buffers`](Self::register_buffers).
+    #[doc(alias = "IORING_REGISTER_BUFFERS_UPDATE")]
+    #[doc(alias = "io_uring_register_buffers_update_tag")]
+    pub unsafe fn update_buffers(
+        &mut self,
+        offset: u32,
+        buffers: &[libc::iovec],
+        tags: Option<&[u64]>,
+    ) -> Result<u32, RegisterError> {
+        if let Some(tags) = tags {
+            check_tags(buffers.len(), tags)?;
+            self.expect_others();
+        }
+        let mut arg = RsrcUpdate2 {
+            offset,
+            data: buffers.as_ptr().expose_provenance() as u64,
+            tags: tags.map_or(0, |tags| tags.as_ptr().expose_provenance() as u64),
+            nr: count_of(buffers)?,
+            ..RsrcUpdate2::default()
+        };
+        let wrong = "an update lies within the table, is of one buffer at least, each of 1 byte to \
+                     1 GiB, or null, empty and without a tag";
+        let call = Call::sized::<RsrcUpdate2>(RegisterOp::BUFFERS_UPDATE, wrong);
+        // SAFETY: a live `struct io_uring_rsrc_update2` that names `nr` live iovecs, and tags or
+        // none, which the kernel copies; the memory is as promised to `update_buffers`.
+        let made = unsafe { call.make(self.base(), &raw mut arg) };
+        made.map_err(|error| explain(error, buffers))
+    }
+
+    /// Lets go of the table. Requests in flight keep their buffers pinned; before Linux 6.13 the
+    /// call waits for them. Since Linux 5.1.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Missing`] when there is none.
+    #[doc(alias = "IORING_UNREGISTER_BUFFERS")]
+    #[doc(alias = "io_uring_unregister_buffers")]
+    pub fn unregister_buffers(&mut self) -> Result<(), RegisterError> {
+        let call = Call::new(RegisterOp::UNREGISTER_BUFFERS, 0, "it takes no argument");
+        call.bare(self.base()).map(drop).map_err(|error| explain(error, &[]))
+    }
+
+    /// Shares buffers of `other`'s table, without looking their pages up again. They stay pinned
+    /// until both tables have let go of them. Since Linux 6.12.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Taken`] when we have a table, and are not to replace any of it;
+    /// [`RegisterError::Missing`] when the other ring has none; [`RegisterError::Invalid`] for
+    /// numbers beyond its end; [`RegisterError::NotHere`] when either ring belongs to another
+    /// thread.
+    ///
+    /// # Safety
+    ///
+    /// Whoever owns the buffers must take requests of this ring too for their users: they are not
+    /// the owner's again before both rings have let go of them.
+    #[doc(alias = "IORING_REGISTER_CLONE_BUFFERS")]
+    #[doc(alias = "io_uring_clone_buffers")]
+    #[doc(alias = "io_uring_clone_buffers_offset")]
+    pub unsafe fn clone_buffers(
+        &mut self,
+        other: &Self,
+        part: &ClonePart,
+    ) -> Result<(), RegisterError> {
+        let reason = "the buffers to share are one or more of the other ring's, and have room in a \
+                      table of 16384; some of them, and replacing, need Linux 6.13";
+        let (src_off, nr) = match &part.from {
+            Some(from) if from.is_empty() => return Err(RegisterError::Invalid { reason }),
+            Some(from) => (from.start, from.end - from.start),
+            None => (0, 0),
+        };
+        let name = other.base().fd().by_ref();
+        let named = match name.is_registered() {
+            true => CloneBuffersFlags::SRC_REGISTERED,
+            false => CloneBuffersFlags::empty(),
+        };
+        let mut arg = CloneBuffers {
+            src_fd: name.number().cast_unsigned(),
+            flags: part.flags | named,
+            src_off,
+            dst_off: part.to,
+            nr,
+            ..CloneBuffers::default()
+        };
+        let call = Call::new(RegisterOp::CLONE_BUFFERS, 1, reason);
+        // SAFETY: a live `struct io_uring_clone_buffers`, which the kernel copies; the memory is as
+        // promised to `clone_buffers`.
+        let made = unsafe { call.make(self.base(), &raw mut arg) };
+        made.map(drop).map_err(|error| {
+            error
+                .unless(libc::EBUSY, RegisterError::Taken { what: TABLE })
+                .unless(libc::ENXIO, RegisterError::Missing { what: TABLE })
+                .unless(libc::EOVERFLOW, RegisterError::Invalid { reason })
+        })
+    }
+}
+
+impl DisabledRing {
+    /// Makes a table of `buffers`, as [`RawRing::register_buffers`] does: before the ring is
+    /// restricted, and enabled. For the raw face: a [`Ring`](crate::Ring) has its buffers by
+    /// [`fixed_pool`](crate::Ring::fixed_pool), of which there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawRing::register_buffers`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`RawRing::register_buffers`].
+    pub unsafe fn register_buffers(
+        &mut self,
+        buffers: &[libc::iovec],
+    ) -> Result<(), RegisterError> {
+        // SAFETY: as promised to `register_buffers`.
+        unsafe { table(self.rings().base(), buffers) }
+    }
+}
+
+/// # Safety
+///
+/// As for [`RawRing::register_buffers`].
+unsafe fn table(base: &Base, buffers: &[libc::iovec]) -> Result<(), RegisterError> {
+    let call = Call::new(RegisterOp::BUFFERS, count_of(buffers)?, BUFFER);
+    let arg = buffers.as_ptr().cast_mut();
+    // SAFETY: so many live iovecs, which the kernel copies; their memory is as promised to `table`.
+    let made = unsafe { call.make(base, arg) };
+    made.map(drop).map_err(|error| explain(error, buffers))
+}
+
+fn explain(error: RegisterError, buffers: &[libc::iovec]) -> RegisterError {
+    let needed = buffers.iter().map(|buffer| buffer.iov_len as u64).sum();
+    error
+        .unless(libc::EBUSY, RegisterError::Taken { what: TABLE })
+        .unless(libc::ENXIO, RegisterError::Missing { what: TABLE })
+        .unless(libc::ENOMEM, RegisterError::no_memory(needed))
+}

@@ -1,0 +1,325 @@
+//! Zero-copy receive, raw: a queue of a network card that fills memory of ours.
+//!
+//! ```text
+//!   receive_queue(Card { interface, queue }, 4096, area) ─► ReceiveQueue
+//!        │                                                       │
+//!   RECV_ZC ──► completion: off, and how much ──► we read ──► recycle(off, len), flush
+//! ```
+//!
+//! The ring must have large completions (`CQE32` or `CQE_MIXED`) and `DEFER_TASKRUN`, and the
+//! caller `CAP_NET_ADMIN`. The card must split headers from data and be told so, with its flows
+//! steered to the queue: `ethtool` does both. The queue is the ring's until the ring is gone, and
+//! its memory as long.
+//!
+//! | call | since |
+//! |---|---|
+//! | [`RawRing::receive_queue`] | Linux 6.15 |
+//! | [`ReceiveQueue::take_now`], [`export`](ReceiveQueue::export), [`RawRing::import_receive_queue`] | Linux 6.19 |
+//! | [`Feed::Nowhere`] | Linux 7.1 |
+//! | [`ReceiveQueue::arm_event`] | Linux 7.2 |
+//! | [`ReceiveQueue::add_area`] | Linux 7.3 |
+//!
+//! No machine that runs our tests has such a card; so what is tested here is what the kernel reads
+//! and what it says to those who may not, or who name no card; and the refill ring in memory.
+//!
+//! Leaves to others: the request (`RECV_ZC`), and reading its completion
+//! ([`ZcrxCqe`]).
+#![allow(unsafe_code, reason = "tells the kernel of memory")]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use annulus_sys::abi_register::RegionDesc;
+use annulus_sys::abi_zcrx::{
+    ZCRX_AREA_MASK, ZcrxAreaReg, ZcrxCqe, ZcrxCtrl, ZcrxEvent, ZcrxIfqReg, ZcrxRegFlags, ZcrxRqe,
+};
+use annulus_sys::index::Entries;
+use annulus_sys::map::{Map, page_size};
+use annulus_sys::opcode::RegisterOp;
+use annulus_sys::refill::RefillRing;
+use annulus_sys::rings::Base;
+use annulus_sys::shared::{Observed, Published, Slots, Width};
+use annulus_sys::sq::Full;
+
+use super::call::Call;
+use crate::lease::RegisterError;
+use crate::raw::RawRing;
+
+const QUEUE: &str = "a receive queue is of a ring with CQE32 or CQE_MIXED and DEFER_TASKRUN, has 1 \
+                     to 32768 entries, and its area is whole pages";
+const CURE: &str = "have CAP_NET_ADMIN";
+
+/// Where the data comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feed {
+    /// A queue of a network card.
+    Card {
+        /// The index of the interface.
+        interface: u32,
+        /// Which of its receive queues.
+        queue: u32,
+    },
+    /// No card: every byte is copied, so that the same program runs without one. Since Linux 7.1.
+    #[doc(alias = "ZCRX_REG_NODEV")]
+    Nowhere,
+}
+
+/// A receive queue that is registered with a ring.
+#[derive(Debug)]
+pub struct ReceiveQueue {
+    refill: RefillRing,
+    /// What entries of the refill ring add to their offset.
+    token: u64,
+    id: u32,
+    base: Arc<Base>,
+    /// Under the refill ring.
+    _region: Map,
+}
+
+impl RawRing {
+    /// Binds a receive queue to this ring: the kernel fills `area`, and takes it back by a refill
+    /// ring of `entries`, rounded up to a power of two. Since Linux 6.15.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Privilege`] without `CAP_NET_ADMIN`, [`RegisterError::Missing`] for an
+    /// interface that there is not; [`RegisterError::Taken`] for a queue that is in use;
+    /// [`RegisterError::Invalid`] for a ring that cannot have one.
+    ///
+    /// # Safety
+    ///
+    /// `area` must be the kernel's to write until the ring is gone and idle (RG1): of it, only what
+    /// a completion names may be touched, until it is recycled.
+    #[doc(alias = "IORING_REGISTER_ZCRX_IFQ")]
+    #[doc(alias = "io_uring_register_ifq")]
+    pub unsafe fn receive_queue(
+        &mut self,
+        from: Feed,
+        entries: u32,
+        area: NonNull<[u8]>,
+    ) -> Result<ReceiveQueue, RegisterError> {
+        let reason = QUEUE;
+        if entries == 0 || entries > 1 << 15 {
+            return Err(RegisterError::Invalid { reason });
+        }
+        let mut area = area_of(area);
+        let entries = entries.next_power_of_two();
+        let bytes = entries as usize * size_of::<ZcrxRqe>();
+        let len = page_size() + bytes.next_multiple_of(page_size());
+        let mut region = RegionDesc { size: len as u64, ..RegionDesc::default() };
+        let mut reg = queue_of(from, entries);
+        reg.area_ptr = (&raw mut area).expose_provenance() as u64;
+        reg.region_ptr = (&raw mut region).expose_provenance() as u64;
+        register(self.base(), &mut reg)?;
+        let map = self.base().kernel().map(self.base().fd(), region.mmap_offset, len);
+        let map = map.map_err(RegisterError::Other)?;
+        // SAFETY: as the kernel says, of a queue that it has just registered.
+        let refill = unsafe { refill_of(&map, &reg) };
+        let base = Arc::clone(self.base());
+        let (token, id) = (area.rq_area_token, reg.zcrx_id);
+        Ok(ReceiveQueue { refill, token, id, base, _region: map })
+    }
+
+    /// Binds a queue that another ring exported, and returns its number here, by which `RECV_ZC`
+    /// names it. Its refill ring stays the other's. Since Linux 6.19.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Invalid`] for a descriptor of something else.
+    #[doc(alias = "ZCRX_REG_IMPORT")]
+    pub fn import_receive_queue(&mut self, exported: impl AsFd) -> Result<u32, RegisterError> {
+        let mut reg = import_of(exported.as_fd());
+        register(self.base(), &mut reg)?;
+        Ok(reg.zcrx_id)
+    }
+}
+
+fn area_of(area: NonNull<[u8]>) -> ZcrxAreaReg {
+    let addr = area.cast::<u8>().as_ptr().expose_provenance() as u64;
+    ZcrxAreaReg { addr, len: area.len() as u64, ..ZcrxAreaReg::default() }
+}
+
+fn queue_of(from: Feed, rq_entries: u32) -> ZcrxIfqReg {
+    match from {
+        Feed::Card { interface, queue } => {
+            ZcrxIfqReg { if_idx: interface, if_rxq: queue, rq_entries, ..ZcrxIfqReg::default() }
+        }
+        Feed::Nowhere => {
+            ZcrxIfqReg { rq_entries, flags: ZcrxRegFlags::NODEV, ..ZcrxIfqReg::default() }
+        }
+    }
+}
+
+fn import_of(exported: BorrowedFd<'_>) -> ZcrxIfqReg {
+    let if_idx = exported.as_raw_fd().cast_unsigned();
+    ZcrxIfqReg { if_idx, flags: ZcrxRegFlags::IMPORT, ..ZcrxIfqReg::default() }
+}
+
+fn register(base: &Base, reg: &mut ZcrxIfqReg) -> Result<(), RegisterError> {
+    let call = Call::new(RegisterOp::ZCRX_IFQ, 1, QUEUE);
+    // SAFETY: a live `struct io_uring_zcrx_ifq_reg` that names a live area and region, or none; the
+    // area's memory is as promised to `receive_queue`, and the region's the kernel's own.
+    let made = unsafe { call.make(base, std::ptr::from_mut(reg)) };
+    made.map(drop).map_err(|error| {
+        error
+            .unless(libc::EPERM, RegisterError::Privilege { cure: CURE })
+            .unless(
+                libc::ENODEV,
+                RegisterError::Missing { what: "network interface of that index" },
+            )
+            .unless(libc::EBADF, RegisterError::Invalid { reason: "it is no exported queue" })
+    })
+}
+
+/// The refill ring that `reg` locates in `map`.
+///
+/// # Safety
+///
+/// `reg` must be what the kernel returned, and `map` of its region.
+unsafe fn refill_of(map: &Map, reg: &ZcrxIfqReg) -> RefillRing {
+    let entries = Entries::new(reg.rq_entries).expect("SQ2: a power of two");
+    let (head, tail) = (map.at(reg.offsets.head as usize, 1), map.at(reg.offsets.tail as usize, 1));
+    let slots = map.at(reg.offsets.rqes as usize, entries.count() as usize);
+    // SAFETY: in the map, because `at` checked, and the queue keeps it.
+    let head = unsafe { Observed::new(head) };
+    // SAFETY: in the map, because `at` checked, and the queue keeps it; only we store the tail.
+    let tail = unsafe { Published::new(tail) };
+    // SAFETY: in the map, because `at` checked, and the queue keeps it; any bytes are a `ZcrxRqe`.
+    let slots = unsafe { Slots::new(slots, entries, Width::Single) };
+    // SAFETY: the kernel takes what lies between head and tail, as promised to `refill_of`.
+    unsafe { RefillRing::over(head, tail, slots) }
+}
+
+impl ReceiveQueue {
+    /// The number by which `RECV_ZC` names it.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Gives `len` bytes of the area back, which `cqe` has named. The kernel sees it after
+    /// [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when the kernel has not taken what was given back before: flush, and
+    /// [`take_now`](Self::take_now).
+    ///
+    /// # Safety
+    ///
+    /// The completion must be of this queue, with `len` for its result, and nobody may touch the
+    /// bytes any more. Once for each completion.
+    pub unsafe fn recycle(&mut self, cqe: ZcrxCqe, len: u32) -> Result<(), Full> {
+        let entry = ZcrxRqe { off: cqe.off & !ZCRX_AREA_MASK | self.token, len, pad: 0 };
+        // SAFETY: as promised to `recycle`.
+        unsafe { self.refill.push(entry) }
+    }
+
+    /// Hands what was recycled to the kernel, which takes it when it needs it.
+    pub fn flush(&mut self) {
+        self.refill.flush();
+    }
+
+    /// Has the kernel take what was handed to it, now. Since Linux 6.19.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    #[doc(alias = "ZCRX_CTRL_FLUSH_RQ")]
+    pub fn take_now(&mut self) -> Result<(), RegisterError> {
+        command(&self.base, &mut ZcrxCtrl::flush_rq(self.id))
+    }
+
+    /// Makes a descriptor by which [another ring](RawRing::import_receive_queue) can receive from
+    /// this queue. Since Linux 6.19.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    #[doc(alias = "ZCRX_CTRL_EXPORT")]
+    pub fn export(&self) -> Result<OwnedFd, RegisterError> {
+        let mut ctrl = ZcrxCtrl::export(self.id);
+        command(&self.base, &mut ctrl)?;
+        // SAFETY: the kernel made it, and told nobody else.
+        Ok(unsafe { OwnedFd::from_raw_fd(ctrl.exported().cast_signed()) })
+    }
+
+    /// Lets an event that was reported be reported again. Since Linux 7.2.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    #[doc(alias = "ZCRX_CTRL_ARM_EVENT")]
+    pub fn arm_event(&self, event: ZcrxEvent) -> Result<(), RegisterError> {
+        command(&self.base, &mut ZcrxCtrl::arm_event(self.id, event))
+    }
+
+    /// Adds memory for the kernel to fill. Since Linux 7.3.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    ///
+    /// # Safety
+    ///
+    /// As for [`RawRing::receive_queue`].
+    #[doc(alias = "ZCRX_CTRL_ADD_AREA")]
+    pub unsafe fn add_area(&mut self, area: NonNull<[u8]>) -> Result<(), RegisterError> {
+        let mut area = area_of(area);
+        let address = (&raw mut area).expose_provenance() as u64;
+        command(&self.base, &mut ZcrxCtrl::add_area(self.id, address))
+    }
+}
+
+impl RawRing {
+    /// Commands a receive queue, as [`ReceiveQueue`] does for its own: for those that were imported
+    /// or registered by other means. Since Linux 6.19.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Missing`] for a number that is no queue's.
+    ///
+    /// # Safety
+    ///
+    /// What the command names must be as for [`ReceiveQueue::add_area`].
+    #[doc(alias = "IORING_REGISTER_ZCRX_CTRL")]
+    #[doc(alias = "io_uring_register_zcrx_ctrl")]
+    pub unsafe fn zcrx_ctrl(&self, ctrl: &mut ZcrxCtrl) -> Result<(), RegisterError> {
+        command(self.base(), ctrl)
+    }
+}
+
+fn command(base: &Base, ctrl: &mut ZcrxCtrl) -> Result<(), RegisterError> {
+    let call = Call::new(RegisterOp::ZCRX_CTRL, 0, "the kernel does not have this command");
+    // SAFETY: a live `struct zcrx_ctrl`, which names live memory where it names any, as promised to
+    // `zcrx_ctrl`.
+    let made = unsafe { call.make(base, std::ptr::from_mut(ctrl)) };
+    let missing = RegisterError::Missing { what: "receive queue of that number" };
+    made.map(drop).map_err(|error| error.unless(libc::ENXIO, missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_what_the_kernel_reads() {
+        let card = queue_of(Feed::Card { interface: 3, queue: 5 }, 64);
+        let read = (card.if_idx, card.if_rxq, card.rq_entries, card.flags.bits());
+        assert_eq!(read, (3, 5, 64, 0));
+        let nowhere = queue_of(Feed::Nowhere, 64);
+        assert_eq!((nowhere.if_idx, nowhere.rq_entries, nowhere.flags.bits()), (0, 64, 2));
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let import = import_of(file.as_fd());
+        assert_eq!((import.if_idx, import.flags.bits()), (file.as_raw_fd().cast_unsigned(), 1));
+        assert_eq!((import.rq_entries, import.area_ptr, import.region_ptr), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_area_is_what_the_kernel_reads() {
+        let mut memory = [0_u8; 16];
+        let area = area_of(NonNull::from(&mut memory[..]));
+        assert_eq!((area.addr, area.len), (memory.as_ptr().addr() as u64, 16));
+        assert_eq!((area.flags.bits(), area.dmabuf_fd, area.resv2), (0, 0, [0; 2]));
+    }
+}

@@ -1,0 +1,155 @@
+//! Buffer groups of the raw face: made in words, and asked how far the kernel is.
+//!
+//! How buffers are picked, wrap, and come back in parts is told in `buffer_rings`.
+#![allow(unsafe_code, reason = "lends buffers to the kernel")]
+
+use std::io::{Write, pipe};
+use std::os::fd::AsRawFd;
+
+use annulus::lease::RegisterError;
+use annulus::register::{BufferGroup, Used, Whose};
+use annulus::sys::abi::Sqe;
+use annulus::sys::flags::{CqeFlags, SqeFlags};
+use annulus::sys::opcode::{Opcode, RegisterOp};
+use annulus::{RawRing, Setup};
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::{Need, here, push, ring, test};
+
+const RINGS: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
+const HEADS: [Need; 1] = [Need::Register(RegisterOp::PBUF_STATUS)];
+const MAPPED: [Need; 2] = [HEADS[0], Need::Other(maps_none)];
+const PARTS: [Need; 2] = [HEADS[0], Need::Other(uses_no_part)];
+const LEAVING: [Need; 1] = [Need::Other(leaves_nothing)];
+const NUMBER: &str = "group of that number";
+const SOME: Used = Used::InParts { min_left: 0 };
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("the_head_of_a_group_counts_what_was_picked", &HEADS, || head(Whose::Ours)),
+        test("the_head_of_a_mapped_group_counts_what_was_picked", &MAPPED, || head(Whose::Kernels)),
+        test("the_head_moves_when_a_buffer_used_in_parts_is_full", &PARTS, parts),
+        test("a_rest_that_is_too_short_is_not_used", &LEAVING, leaving),
+        test("a_wrong_group_is_refused_in_words", &RINGS, wrong),
+        test("a_group_that_there_is_not_has_no_head", &HEADS, no_head),
+        test("a_group_before_5_19_says_so", &[Need::Other(has_groups)], says_so),
+    ]
+}
+
+fn has_groups() -> Option<String> {
+    let has = here().has_register(RegisterOp::PBUF_RING);
+    has.then(|| "needs a kernel without PBUF_RING".to_owned())
+}
+
+/// What a group can be, can only be tried.
+fn tried(whose: Whose, used: Used) -> Option<String> {
+    match ring(Setup::plain(1)).buffer_group(0, 1, whose, used) {
+        Err(error @ RegisterError::Unsupported { .. }) => Some(error.to_string()),
+        _ => None,
+    }
+}
+
+fn maps_none() -> Option<String> {
+    tried(Whose::Kernels, Used::Whole)
+}
+
+fn uses_no_part() -> Option<String> {
+    tried(Whose::Ours, SOME)
+}
+
+fn leaves_nothing() -> Option<String> {
+    tried(Whose::Ours, Used::InParts { min_left: 4 })
+}
+
+/// Offers buffers of 8 bytes that live for ever, numbered from 0.
+fn offer(group: &mut BufferGroup, count: u16) {
+    for bid in 0..count {
+        let addr = std::ptr::from_mut(Box::leak(Box::new([0_u8; 8]))).expose_provenance() as u64;
+        // SAFETY: it does not leave this function, because the group is borrowed.
+        let ring = unsafe { group.ring() };
+        // SAFETY: leaked, read by nobody else, and on offer once, because of its number (BR1).
+        unsafe { ring.push(addr, 8, bid) }.expect("room");
+        ring.flush();
+    }
+}
+
+/// Reads `bytes` into whatever the kernel picks; the buffer's number, and whether more comes of it.
+fn pick(ring: &mut RawRing, bytes: &[u8]) -> (u16, bool) {
+    let (reader, mut writer) = pipe().expect("a pipe");
+    writer.write_all(bytes).expect("room");
+    let sqe = Sqe {
+        opcode: Opcode::READ,
+        flags: SqeFlags::BUFFER_SELECT,
+        fd: reader.as_raw_fd(),
+        off: u64::MAX,
+        len: 8,
+        buf_index: 7,
+        ..Sqe::ZERO
+    };
+    push(ring, sqe);
+    ring.submit_and_wait(1).expect("submit");
+    let cqe = ring.pop().expect("its completion");
+    assert_eq!(usize::try_from(cqe.res).ok(), Some(bytes.len()), "{cqe:?}");
+    (cqe.buffer_id().expect("it names one"), cqe.flags.contains(CqeFlags::BUF_MORE))
+}
+
+fn head(whose: Whose) -> Result<(), Failed> {
+    let mut ring = ring(Setup::plain(4));
+    let mut group = ring.buffer_group(7, 4, whose, Used::Whole)?;
+    offer(&mut group, 3);
+    assert_eq!(ring.buffer_group_head(7)?, 0);
+    assert_eq!(pick(&mut ring, b"a"), (0, false));
+    assert_eq!(pick(&mut ring, b"b"), (1, false));
+    assert_eq!(ring.buffer_group_head(7)?, 2);
+    Ok(())
+}
+
+fn parts() -> Result<(), Failed> {
+    let mut ring = ring(Setup::plain(4));
+    let mut group = ring.buffer_group(7, 4, Whose::Ours, SOME)?;
+    offer(&mut group, 2);
+    assert_eq!(pick(&mut ring, b"12345"), (0, true));
+    assert_eq!(ring.buffer_group_head(7)?, 0, "there is room in it");
+    assert_eq!(pick(&mut ring, b"678"), (0, false));
+    assert_eq!(ring.buffer_group_head(7)?, 1);
+    assert_eq!(pick(&mut ring, b"1"), (1, true));
+    Ok(())
+}
+
+fn leaving() -> Result<(), Failed> {
+    let mut ring = ring(Setup::plain(4));
+    let mut group = ring.buffer_group(7, 4, Whose::Ours, Used::InParts { min_left: 4 })?;
+    offer(&mut group, 2);
+    assert_eq!(pick(&mut ring, b"1234").0, 0);
+    assert_eq!(pick(&mut ring, b"5").0, 0, "four bytes were left");
+    assert_eq!(pick(&mut ring, b"6").0, 1, "three were");
+    Ok(())
+}
+
+fn wrong() -> Result<(), Failed> {
+    let ring = ring(Setup::plain(4));
+    for entries in [0, 3, 1 << 16, u32::MAX] {
+        let error = ring.buffer_group(7, entries, Whose::Ours, Used::Whole).err();
+        assert!(matches!(error, Some(RegisterError::Invalid { .. })), "{entries}: {error:?}");
+    }
+    let _first = ring.buffer_group(7, 4, Whose::Ours, Used::Whole)?;
+    let twice = ring.buffer_group(7, 4, Whose::Ours, Used::Whole).err();
+    assert_eq!(twice, Some(RegisterError::Taken { what: NUMBER }));
+    Ok(())
+}
+
+fn no_head() -> Result<(), Failed> {
+    let ring = ring(Setup::plain(4));
+    assert_eq!(ring.buffer_group_head(7), Err(RegisterError::Missing { what: NUMBER }));
+    let group = ring.buffer_group(7, 4, Whose::Ours, Used::Whole)?;
+    assert_eq!(ring.buffer_group_head(7), Ok(0));
+    group.unregister()?;
+    assert_eq!(ring.buffer_group_head(7), Err(RegisterError::Missing { what: NUMBER }));
+    Ok(())
+}
+
+fn says_so() -> Result<(), Failed> {
+    let refused = ring(Setup::plain(4)).buffer_group(7, 4, Whose::Ours, Used::Whole);
+    assert_eq!(refused.unwrap_err().to_string(), "PBUF_RING needs Linux 5.19");
+    Ok(())
+}
