@@ -123,10 +123,11 @@ impl Patience {
         Self { iowait: IoWait::Uncounted, ..self }
     }
 
-    /// The kernel finds how long to wait, and the signals, in the
-    /// [`RegWait`](annulus_sys::abi::RegWait) that lies `offset` bytes into the region that was
-    /// registered for that. What is said here should be the same: it decides when the wait is taken
-    /// up again, after the kernel came back early. Since Linux 6.13.
+    /// The kernel finds how long to wait in the slot of a
+    /// [`WaitRegion`](crate::register::WaitRegion) that lies `offset` bytes into it:
+    /// [`WaitSlot::offset`](crate::register::WaitSlot::offset). What is said here should be the
+    /// same: it decides when the wait is taken up again, after the kernel came back early; or
+    /// nothing, and then the slot alone does. Since Linux 6.13.
     ///
     /// `EINVAL` before, and `EFAULT` where nothing is registered.
     #[doc(alias("IORING_ENTER_EXT_ARG_REG", "io_uring_submit_and_wait_reg"))]

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use annulus::op::{Clock, Nop, Read};
+use annulus::register::Whose;
 use annulus::sys::abi::{RegWait, Timespec};
 use annulus::sys::abi_register::{ClockRegister, MemRegionReg, RegionDesc};
 use annulus::sys::errno::Errno;
@@ -56,6 +57,7 @@ pub fn tests() -> Vec<Trial> {
             test("no_wait_without_iowait_before_6_15", &[on_counted], no_uncounted),
             test("a_wait_finds_its_patience_in_a_region", &[REGION], stored),
             test("a_wait_of_several_turns_finds_its_patience_there", &[REGION], stored_safe),
+            test("a_slot_that_is_set_anew_bounds_the_next_wait", &[REGION], slot),
             test("a_region_that_is_not_there_is_an_error", &[REGION], not_stored),
             test("an_operation_is_waited_for_until_a_time", &[BOUNDED], one_operation),
             test("an_operation_is_waited_for_among_others", &[BOUNDED], among_others),
@@ -338,6 +340,23 @@ fn stored() -> Result<(), Failed> {
     push(&mut ring, nop(2));
     let patience = Patience::at_most(A_WHILE).stored_at(second);
     assert_eq!(ring.submit_and_wait_with(1, &patience), Ok((1, Woken::Ready)));
+    Ok(())
+}
+
+fn slot() -> Result<(), Failed> {
+    let mut disabled = patient(|| Setup::plain(4).with(DEFERRING).build_disabled())?;
+    let mut region = disabled.register_wait_region(3, Whose::Ours)?;
+    let slot = region.slot(2).ok_or("the last of three")?;
+    let enabled = disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?;
+    let (mut ring, mut to) = endless(enabled)?;
+    let patience = Patience::FOREVER.stored_at(slot.offset());
+    region.set(slot, Some(A_WHILE), None);
+    let started = Instant::now();
+    assert_eq!(ring.wait_with(1, &patience), Ok(Woken::TimedOut));
+    assert!(started.elapsed() >= A_WHILE);
+    region.set(slot, None, None);
+    to.write_all(b"x")?;
+    assert_eq!(ring.wait_with(1, &patience), Ok(Woken::Ready));
     Ok(())
 }
 
