@@ -123,10 +123,11 @@ impl Patience {
         Self { iowait: IoWait::Uncounted, ..self }
     }
 
-    /// The kernel finds how long to wait, and the signals, in the
-    /// [`RegWait`](annulus_sys::abi::RegWait) that lies `offset` bytes into the region that was
-    /// registered for that. What is said here should be the same: it decides when the wait is taken
-    /// up again, after the kernel came back early. Since Linux 6.13.
+    /// The kernel finds how long to wait in the slot of a
+    /// [`WaitRegion`](crate::register::WaitRegion) that lies `offset` bytes into it:
+    /// [`WaitSlot::offset`](crate::register::WaitSlot::offset). What is said here should be the
+    /// same: it decides when the wait is taken up again, after the kernel came back early; or
+    /// nothing, and then the slot alone does. Since Linux 6.13.
     ///
     /// `EINVAL` before, and `EFAULT` where nothing is registered.
     #[doc(alias("IORING_ENTER_EXT_ARG_REG", "io_uring_submit_and_wait_reg"))]
@@ -153,7 +154,9 @@ impl Patience {
         let min_wait = self.min_wait.map(|span| span.saturating_sub(since));
         let first = min_wait.filter(|span| !span.is_zero()).into_iter().chain(limit).min();
         let limit = first.map_or(Limit::Never, Limit::After);
-        Some(Self { limit, min_wait: None, stored: None, ..self.clone() })
+        // What is stored would begin anew with each turn; but then nothing else bounds the wait.
+        let stored = if self.is_bounded() { None } else { self.stored };
+        Some(Self { limit, min_wait: None, stored, ..self.clone() })
     }
 
     /// How many completions are enough, after `since`.
@@ -282,7 +285,7 @@ impl<U: Default> Ring<U> {
         want: u32,
         patience: &Patience,
     ) -> Result<(u32, Woken), EnterError> {
-        let started = Instant::now();
+        let (started, mut woken) = (Instant::now(), Woken::Ready);
         let given_up = self.slab.orphans();
         let mut submitted = self.submit_all()?;
         loop {
@@ -294,10 +297,13 @@ impl<U: Default> Ring<U> {
                 return Ok((submitted, Woken::Ready));
             }
             self.serve();
-            let Some(left) = patience.left(since) else {
+            let Some(left) = patience.left(since).filter(|_| woken == Woken::Ready) else {
                 return Ok((submitted, Woken::TimedOut));
             };
-            submitted += self.raw.submit_and_wait_with(1, &left)?.0;
+            let (more, why) = self.raw.submit_and_wait_with(1, &left)?;
+            submitted += more;
+            // Only the kernel knew how long.
+            woken = if patience.is_bounded() { Woken::Ready } else { why };
         }
     }
 
@@ -327,7 +333,13 @@ impl<U: Default> Ring<U> {
                 Err(ticket) => ticket,
             };
             let ended = match patience.left(started.elapsed()) {
-                Some(left) => self.turn_with(ticket.slot(), &left),
+                Some(left) => match self.turn_with(ticket.slot(), &left) {
+                    // Only the kernel knew how long.
+                    Ok(Woken::TimedOut) if !patience.is_bounded() => {
+                        Err(EnterError::new(0, EnterCause::TimedOut))
+                    }
+                    turn => turn.map(drop),
+                },
                 None => self
                     .pull(Some(ticket.slot()))
                     .and_then(|()| Err(EnterError::new(0, EnterCause::TimedOut))),
@@ -338,23 +350,25 @@ impl<U: Default> Ring<U> {
         }
     }
 
-    /// One turn of a wait: enters if nothing is ready, then takes what is.
-    fn turn_with(&mut self, slot: u32, patience: &Patience) -> Result<(), EnterError> {
+    /// One turn of a wait: enters if nothing is ready, then takes what is. Says how the enter
+    /// ended.
+    fn turn_with(&mut self, slot: u32, patience: &Patience) -> Result<Woken, EnterError> {
         self.serve();
         let entered = if self.raw.ready() == 0 {
-            self.raw.submit_and_wait_with(1, patience).map(drop)
+            self.raw.submit_and_wait_with(1, patience).map(|(_, woken)| woken)
         } else {
-            self.raw.submit().map(drop) // Not only what is ready already is to go on.
+            // Not only what is ready already is to go on.
+            self.raw.submit().map(|_| Woken::Ready)
         };
-        match entered {
+        let woken = match entered {
+            Ok(woken) => woken,
             Err(error) if error.cause == EnterCause::Interrupted && patience.signals.is_some() => {
                 self.pull(Some(slot))?;
                 return Err(error);
             }
-            Err(error) => self.bear(error)?,
-            Ok(()) => {}
-        }
-        self.pull(Some(slot))
+            Err(error) => self.bear(error).map(|()| Woken::Ready)?,
+        };
+        self.pull(Some(slot)).map(|()| woken)
     }
 }
 

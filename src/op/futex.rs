@@ -123,6 +123,7 @@ const PRIVATE: FutexFlags = FutexFlags::SIZE_U32.union(FutexFlags::PRIVATE);
 /// let mut ring = Setup::new(4).build()?;
 /// let word = Arc::new(AtomicU32::new(0));
 /// let wait = ring.submit(FutexWait::new(Arc::clone(&word), 0))?;
+/// ring.submit_all()?; // Now it waits.
 /// word.store(1, Ordering::Release);
 /// let wake = ring.submit(FutexWake::new(word, 1))?;
 /// ring.wait(wait)?.result?;

@@ -19,7 +19,8 @@
 //! reads it. What is pinned stays until the ring is gone, also when the [`WaitRegion`] is dropped
 //! before: then its slots say for ever what they said.
 //!
-//! Leaves to others: entering with it ([`EnterArg::Registered`]).
+//! Leaves to others: waits with it ([`Patience::stored_at`](crate::Patience::stored_at)), and
+//! entering by hand ([`EnterArg::Registered`]).
 #![allow(unsafe_code, reason = "writes memory that the kernel reads")]
 
 use std::sync::{Arc, Weak};

@@ -15,6 +15,7 @@ use annulus_sys::abi_register::{
     SyncCancelReg,
 };
 use annulus_sys::abi_zcrx::{ZcrxAreaReg, ZcrxCqe, ZcrxIfqReg, ZcrxOffsets, ZcrxRqe};
+use annulus_sys::flags_futex::{FUTEX_WAITV_MAX, FutexFlags};
 use linux_raw_sys::{general, io_uring as raw};
 
 use crate::constants::ours;
@@ -226,4 +227,17 @@ fn counts_and_masks_have_grown_since_linux_raw_sys() {
     for (name, theirs) in GROWN {
         assert!(ours[name] > *theirs, "{name}: theirs {theirs}, ours {}", ours[name]);
     }
+}
+
+#[test]
+fn futexes_are_told_what_the_headers_say() {
+    let ours = [FutexFlags::SIZE_U32, FutexFlags::NUMA, FutexFlags::MPOL, FutexFlags::PRIVATE];
+    let theirs = [
+        general::FUTEX2_SIZE_U32,
+        general::FUTEX2_NUMA,
+        general::FUTEX2_MPOL,
+        general::FUTEX2_PRIVATE,
+    ];
+    assert_eq!(ours.map(|flags| flags.bits()), theirs);
+    assert_eq!(FUTEX_WAITV_MAX, general::FUTEX_WAITV_MAX);
 }

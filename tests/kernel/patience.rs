@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use annulus::op::{Clock, Nop, Read};
+use annulus::register::Whose;
 use annulus::sys::abi::{RegWait, Timespec};
 use annulus::sys::abi_register::{ClockRegister, MemRegionReg, RegionDesc};
 use annulus::sys::errno::Errno;
@@ -17,7 +18,9 @@ use annulus::sys::flags_register::{MemRegionFlags, RegWaitFlags, RegionDescFlags
 use annulus::sys::map::{Map, Pages, page_size};
 use annulus::sys::opcode::RegisterOp;
 use annulus::sys::syscall::EnterArg;
-use annulus::{EnterCause, EnterError, Patience, RawRing, Ring, Setup, SignalMask, Ticket, Woken};
+use annulus::{
+    DisabledRing, EnterCause, EnterError, Patience, RawRing, Ring, Setup, SignalMask, Ticket, Woken,
+};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
@@ -53,6 +56,8 @@ pub fn tests() -> Vec<Trial> {
             test("a_wait_without_iowait_is_a_wait", &[BOUNDED, IOWAIT], uncounted),
             test("no_wait_without_iowait_before_6_15", &[on_counted], no_uncounted),
             test("a_wait_finds_its_patience_in_a_region", &[REGION], stored),
+            test("a_wait_of_several_turns_finds_its_patience_there", &[REGION], stored_safe),
+            test("a_slot_that_is_set_anew_bounds_the_next_wait", &[REGION], slot),
             test("a_region_that_is_not_there_is_an_error", &[REGION], not_stored),
             test("an_operation_is_waited_for_until_a_time", &[BOUNDED], one_operation),
             test("an_operation_is_waited_for_among_others", &[BOUNDED], among_others),
@@ -269,6 +274,10 @@ fn no_uncounted() -> Result<(), Failed> {
 
 /// A ring with a region of arguments, of which the second says `A_WHILE`, and the first nothing.
 fn with_region() -> Result<RawRing, Failed> {
+    Ok(disabled_with_region()?.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?)
+}
+
+fn disabled_with_region() -> Result<DisabledRing, Failed> {
     let disabled = patient(|| Setup::plain(4).with(DEFERRING).build_disabled())?;
     let map = Map::own(page_size(), Pages::Ordinary)?;
     let (ts, flags) = (Timespec::from(A_WHILE), RegWaitFlags::TS);
@@ -292,7 +301,29 @@ fn with_region() -> Result<RawRing, Failed> {
     // SAFETY: one live argument that names a live description of memory that is never unmapped,
     // since `Map::own` leaks it (RG1).
     unsafe { base.register(RegisterOp::MEM_REGION, (&raw mut arg).cast(), 1) }?;
-    Ok(disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?)
+    Ok(disabled)
+}
+
+/// Also where only the kernel knows how long, and the wait has several turns.
+fn stored_safe() -> Result<(), Failed> {
+    let disabled = disabled_with_region()?;
+    let mut ring: Ring = disabled.enable().map_err(|(_, errno)| format!("enable: {errno}"))?;
+    let (read, mut to) = reading(&mut ring)?;
+    let second = size_of::<RegWait>();
+    let patience = Patience::FOREVER.stored_at(second);
+    assert_eq!(ring.submit_and_wait_with(1, &patience)?, (1, Woken::TimedOut));
+    let Err(unfinished) = ring.wait_with(read, &patience) else {
+        return Err("nothing was written".into());
+    };
+    assert_eq!(unfinished.why.cause, EnterCause::TimedOut);
+    // A cancel is under way, which is no event.
+    let (other, _end) = reading(&mut ring)?;
+    ring.cancel(&other)?;
+    assert_eq!(ring.submit_and_wait_with(2, &patience)?.1, Woken::TimedOut);
+    to.write_all(b"x")?;
+    let read = ring.wait_with(unfinished.ticket, &Patience::at_most(A_MINUTE).stored_at(0))?;
+    assert_eq!(read.result?, 1);
+    Ok(())
 }
 
 fn stored() -> Result<(), Failed> {
@@ -309,6 +340,23 @@ fn stored() -> Result<(), Failed> {
     push(&mut ring, nop(2));
     let patience = Patience::at_most(A_WHILE).stored_at(second);
     assert_eq!(ring.submit_and_wait_with(1, &patience), Ok((1, Woken::Ready)));
+    Ok(())
+}
+
+fn slot() -> Result<(), Failed> {
+    let mut disabled = patient(|| Setup::plain(4).with(DEFERRING).build_disabled())?;
+    let mut region = disabled.register_wait_region(3, Whose::Ours)?;
+    let slot = region.slot(2).ok_or("the last of three")?;
+    let enabled = disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?;
+    let (mut ring, mut to) = endless(enabled)?;
+    let patience = Patience::FOREVER.stored_at(slot.offset());
+    region.set(slot, Some(A_WHILE), None);
+    let started = Instant::now();
+    assert_eq!(ring.wait_with(1, &patience), Ok(Woken::TimedOut));
+    assert!(started.elapsed() >= A_WHILE);
+    region.set(slot, None, None);
+    to.write_all(b"x")?;
+    assert_eq!(ring.wait_with(1, &patience), Ok(Woken::Ready));
     Ok(())
 }
 
