@@ -438,7 +438,7 @@ fn bring(brings: Brings, source: Option<&Source>, cqe: Cqe) -> Brought {
     match (brings, source) {
         (Brings::Number, _) => Brought::Nothing,
         (Brings::Fd, _) => Brought::fd(cqe.res),
-        (_, Some(source)) => source.bring(cqe),
+        (_, Some(source)) => source.bring(brings, cqe),
         (_, None) => Brought::Nothing,
     }
 }

@@ -15,6 +15,7 @@
 #![allow(unsafe_code, reason = "takes a number for a descriptor")]
 
 pub(crate) mod buf_ring;
+pub(crate) mod datagram;
 mod error;
 pub(crate) mod fixed_buf;
 pub(crate) mod fixed_file;
@@ -24,13 +25,14 @@ use std::rc::Rc;
 
 use annulus_sys::abi::Cqe;
 
-pub use buf_ring::{BufLease, BufRing};
+pub use buf_ring::{BufLease, BufRing, Bundle};
+pub use datagram::Datagram;
 pub use error::RegisterError;
 pub use fixed_buf::{FixedBuf, FixedPool};
 pub(crate) use fixed_file::Table;
 pub use fixed_file::{FileTable, FixedFile};
 
-use crate::op::RingId;
+use crate::op::{Brings, RingId};
 
 /// Where the buffers or files that completions name come from.
 #[derive(Debug, Clone)]
@@ -39,12 +41,17 @@ pub struct Source(Kind);
 #[derive(Debug, Clone)]
 enum Kind {
     Buffers(Rc<buf_ring::Pool>),
+    Messages(Rc<buf_ring::Pool>, datagram::Layout),
     Files(Rc<fixed_file::Table>),
 }
 
 impl Source {
     pub(crate) fn buffers(pool: Rc<buf_ring::Pool>) -> Self {
         Self(Kind::Buffers(pool))
+    }
+
+    pub(crate) fn messages(pool: Rc<buf_ring::Pool>, layout: datagram::Layout) -> Self {
+        Self(Kind::Messages(pool, layout))
     }
 
     pub(crate) fn files(table: Rc<fixed_file::Table>) -> Self {
@@ -54,18 +61,26 @@ impl Source {
     /// The ring that it is registered with.
     pub(crate) fn ring(&self) -> RingId {
         match &self.0 {
-            Kind::Buffers(pool) => pool.ring(),
+            Kind::Buffers(pool) | Kind::Messages(pool, _) => pool.ring(),
             Kind::Files(table) => table.ring(),
         }
     }
 
-    /// What `cqe` names (OP3).
-    pub(crate) fn bring(&self, cqe: Cqe) -> Brought {
-        match &self.0 {
-            Kind::Buffers(pool) => {
+    /// What `cqe` names, which is of the kind that `brings` says (OP3).
+    pub(crate) fn bring(&self, brings: Brings, cqe: Cqe) -> Brought {
+        match (&self.0, brings) {
+            (Kind::Buffers(pool), Brings::Bundle) => {
+                buf_ring::Pool::bundle(pool, cqe).map_or(Brought::Nothing, Brought::Bundle)
+            }
+            (Kind::Buffers(pool), _) => {
                 buf_ring::Pool::lease(pool, cqe).map_or(Brought::Nothing, Brought::Buffer)
             }
-            Kind::Files(table) => {
+            (Kind::Messages(pool, layout), _) => {
+                let lease = buf_ring::Pool::lease(pool, cqe);
+                let message = lease.and_then(|lease| Datagram::of(lease, *layout));
+                message.map_or(Brought::Nothing, Brought::Message)
+            }
+            (Kind::Files(table), _) => {
                 fixed_file::Table::adopt(table, cqe.res).map_or(Brought::Nothing, Brought::File)
             }
         }
@@ -102,6 +117,10 @@ pub enum Brought {
     Nothing,
     /// A buffer that the kernel picked and filled.
     Buffer(BufLease),
+    /// Buffers that the kernel picked and filled, one after the other.
+    Bundle(Bundle),
+    /// A message in a buffer that the kernel picked.
+    Message(Datagram),
     /// A new descriptor.
     Fd(OwnedFd),
     /// A new place in the table of files.

@@ -29,7 +29,8 @@
 //! | [`net`] | [`Socket`], [`Bind`], [`Listen`], [`Accept`], [`Connect`], [`Shutdown`] |
 //! | [`stream`], [`gather`] | [`Send`], [`SendTo`], [`SendV`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
-//! | [`multi`] | [`AcceptMulti`], [`RecvMulti`] |
+//! | [`multi`], [`messages`] | [`AcceptMulti`], [`RecvMulti`], [`RecvMsgMulti`] |
+//! | [`mod@bundle`] | [`RecvBundle`], [`RecvBundleMulti`] |
 //! | [`zerocopy`], [`zc_fixed`] | [`SendZc`], [`SendMsgZc`], [`SendZcFixed`], [`SendMsgZcFixed`] |
 //! | [`command`] | [`Unread`], [`Unsent`], [`GetOption`], [`SetOption`], [`GetName`] |
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
@@ -47,6 +48,7 @@
 
 pub mod addr;
 pub mod advice;
+pub mod bundle;
 pub mod cancel;
 pub mod close;
 pub mod command;
@@ -62,6 +64,7 @@ pub mod futex;
 pub mod gather;
 pub mod memory;
 pub mod message;
+pub mod messages;
 pub mod msg;
 pub mod multi;
 pub mod net;
@@ -91,11 +94,12 @@ use annulus_sys::errno::Errno;
 use annulus_sys::flags::{CqeFlags, SqeFlags};
 
 use crate::event::result_of;
-use crate::lease::{Brought, BufLease, FixedFile, Source};
+use crate::lease::{Brought, BufLease, Bundle, FixedFile, Source};
 use crate::register::Personality;
 
 pub use addr::{Address, Destination};
 pub use advice::{Fadvise, FileAdvice, SyncFileRange, WriteBack};
+pub use bundle::{RecvBundle, RecvBundleMulti};
 pub use cancel::{Cancel, CancelFd, CancelOutcome, UpdateOutcome};
 pub use close::Close;
 pub use command::{GetName, GetOption, SetOption, Unread, Unsent};
@@ -109,7 +113,8 @@ pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
 pub use futex::{FutexSet, FutexWait, FutexWaitV, FutexWake, FutexWord};
 pub use gather::SendV;
 pub use memory::{Madvise, MapChange, MemoryAdvice, Pages, PagesMut};
-pub use message::{Envelope, Received, RecvMsg, SendMsg};
+pub use message::{Control, Envelope, Received, RecvMsg, SendMsg};
+pub use messages::RecvMsgMulti;
 pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
@@ -176,7 +181,7 @@ pub unsafe trait Op: Sized {
     fn finish(self, done: Done) -> Self::Output;
 
     /// Whether completions name buffers or files of a [`Source`].
-    const HAS_SOURCE: bool = matches!(Self::BRINGS, Brings::Buffer | Brings::File);
+    const HAS_SOURCE: bool = matches!(Self::BRINGS, Brings::Buffer | Brings::Bundle | Brings::File);
 
     /// Where the buffers or files that completions name come from. Asked for once, before
     /// [`prep`](Self::prep), if there is such a thing.
@@ -234,6 +239,9 @@ pub enum Brings {
     /// Whatever names one must have given it up, also when it failed: a `READ` with `BUFFER_SELECT`
     /// need not have (Linux 6.16, 6.17).
     Buffer,
+    /// Buffers of the group that is its [`Source`], each full but the last: the first by its id,
+    /// and those that were offered after it, as many as hold the result's bytes.
+    Bundle,
     /// A place in the table of files that is its [`Source`].
     File,
 }
@@ -301,6 +309,14 @@ impl Done {
     pub fn lease(&mut self) -> Option<BufLease> {
         match self.take_brought() {
             Brought::Buffer(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// The buffers that the completion brought, if it did.
+    pub fn bundle(&mut self) -> Option<Bundle> {
+        match self.take_brought() {
+            Brought::Bundle(bundle) => Some(bundle),
             _ => None,
         }
     }

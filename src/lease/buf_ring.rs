@@ -40,6 +40,9 @@
 //! ```
 #![allow(unsafe_code, reason = "owns buffers that the kernel fills")]
 
+mod bundle;
+mod place;
+
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -61,6 +64,9 @@ use crate::op::RingId;
 use crate::register::Used;
 use crate::ring::Ring;
 
+pub use bundle::Bundle;
+use place::{Order, Place, With};
+
 /// A ring of buffers that the kernel picks from. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BufRing(pub(crate) Rc<Pool>);
@@ -75,46 +81,6 @@ pub struct BufLease {
     len: u32,
 }
 
-/// Where a buffer is (BR1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    with: With,
-    /// How much of it the kernel has filled since it was offered.
-    filled: u32,
-    /// In how many leases it is. They are of what is filled, and of nothing twice.
-    leases: u32,
-}
-
-/// Who may fill what is left of a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum With {
-    Kernel,
-    Us,
-}
-
-impl Place {
-    const OFFERED: Self = Self { with: With::Kernel, filled: 0, leases: 0 };
-
-    /// The kernel has filled `bytes` more of the `each` that it holds; `with` whom it is now.
-    /// Returns where they begin, and how many they are.
-    fn fill(&mut self, bytes: u32, each: u32, with: With) -> (u32, u32) {
-        let start = self.filled;
-        let len = bytes.min(each - start);
-        *self = Self { with, filled: start + len, leases: self.leases + 1 };
-        (start, len)
-    }
-
-    /// A lease is dropped. Whether that was all, and it can be offered again.
-    fn release(&mut self) -> bool {
-        self.leases -= 1;
-        let free = self.leases == 0 && self.with == With::Us;
-        if free {
-            *self = Self::OFFERED;
-        }
-        free
-    }
-}
-
 /// The buffers, and the ring that offers them.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -122,6 +88,7 @@ pub(crate) struct Pool {
     /// `None` once the ring is gone.
     group: RefCell<Option<Group>>,
     places: RefCell<Box<[Place]>>,
+    order: RefCell<Order>,
     /// Unmapped only if it is idle (RG1).
     memory: ManuallyDrop<MmapRaw>,
     start: NonNull<u8>,
@@ -216,9 +183,10 @@ impl Pool {
         let memory = ManuallyDrop::new(MmapRaw::from(memory));
         let start = NonNull::new(memory.as_mut_ptr()).expect("mmap maps nothing at 0");
         let places = RefCell::new(vec![Place::OFFERED; count as usize].into());
+        let order = RefCell::new(Order::of(count));
         let (group, idle) = (RefCell::default(), Cell::new(true));
         let used = Used::Whole;
-        Self { ring, group, places, memory, start, each, used, id, process, idle }
+        Self { ring, group, places, order, memory, start, each, used, id, process, idle }
     }
 
     pub(crate) fn ring(&self) -> RingId {
@@ -246,6 +214,18 @@ impl Pool {
         let offered = unsafe { ring.push(addr, self.each, bid) };
         assert!(offered.is_ok(), "BR1: more buffers than there are");
         ring.flush();
+        self.order.borrow_mut().push(bid);
+    }
+
+    /// Takes note that completions have brought `count` buffers back, each once, since they were
+    /// with the kernel.
+    fn taken(&self, count: u32) {
+        if let Some(group) = self.group.borrow_mut().as_mut() {
+            // SAFETY: it does not leave this block, and the group does (BR2).
+            let ring = unsafe { group.ring() };
+            // SAFETY: as the caller has seen, by their places (BR1).
+            unsafe { ring.taken(count) };
+        }
     }
 
     /// The buffer that a completion names, whether it succeeded or failed.
@@ -258,11 +238,8 @@ impl Pool {
         let with = pool.with(bytes, cqe.flags);
         let (start, len) = place.fill(bytes, pool.each, with);
         drop(places);
-        if let (With::Us, Some(group)) = (with, pool.group.borrow_mut().as_mut()) {
-            // SAFETY: it does not leave this block, and the group does (BR2).
-            let ring = unsafe { group.ring() };
-            // SAFETY: a completion has brought it back, once, since it was with the kernel (BR1).
-            unsafe { ring.taken(1) };
+        if with == With::Us {
+            pool.taken(1);
         }
         Some(BufLease { pool: Rc::clone(pool), bid, start, len })
     }
@@ -391,6 +368,16 @@ impl Drop for BufLease {
             }
         }
     }
+}
+
+/// A lease of a buffer of `size` bytes that no kernel knows, of which a completion said `result`.
+#[cfg(test)]
+pub(super) fn lone_lease(size: u32, result: i32) -> BufLease {
+    let memory = MmapOptions::new().len(size as usize).map_anon().expect("memory");
+    let ring = RingId(std::num::NonZero::<u32>::MIN);
+    let pool = Rc::new(Pool::over(memory, ring, 0, 1, size, Process::this()));
+    let cqe = Cqe { user_data: 0, res: result, flags: CqeFlags::BUFFER };
+    Pool::lease(&pool, cqe).expect("the only one")
 }
 
 #[cfg(test)]

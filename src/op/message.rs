@@ -22,11 +22,11 @@
 //! envelope (`envelope`), sending without a copy (`zerocopy`).
 #![allow(unsafe_code, reason = "writes entries that point to headers, and says what was written")]
 
-mod envelope;
+pub(crate) mod envelope;
+mod header;
 
 use std::fmt;
 use std::io;
-use std::mem::offset_of;
 use std::net::SocketAddr;
 
 use annulus_sys::abi::Sqe;
@@ -40,62 +40,7 @@ use crate::buf::{IoBufs, IoBufsMut, IoVec, total};
 use crate::prep;
 
 pub use envelope::{Control, Envelope};
-
-/// `struct msghdr`: where the parts of a message lie.
-#[doc(hidden)]
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct Header {
-    name: u64,
-    name_len: u32,
-    hole: u32,
-    table: u64,
-    table_len: u64,
-    control: u64,
-    control_len: u64,
-    flags: u32,
-    end: u32,
-}
-
-const _: () = {
-    assert!(size_of::<Header>() == size_of::<libc::msghdr>());
-    assert!(align_of::<Header>() == align_of::<libc::msghdr>());
-    assert!(offset_of!(Header, name) == offset_of!(libc::msghdr, msg_name));
-    assert!(offset_of!(Header, name_len) == offset_of!(libc::msghdr, msg_namelen));
-    assert!(offset_of!(Header, table) == offset_of!(libc::msghdr, msg_iov));
-    assert!(offset_of!(Header, table_len) == offset_of!(libc::msghdr, msg_iovlen));
-    assert!(offset_of!(Header, control) == offset_of!(libc::msghdr, msg_control));
-    assert!(offset_of!(Header, control_len) == offset_of!(libc::msghdr, msg_controllen));
-    assert!(offset_of!(Header, flags) == offset_of!(libc::msghdr, msg_flags));
-};
-
-impl Header {
-    const EMPTY: Self = Self {
-        name: 0,
-        name_len: 0,
-        hole: 0,
-        table: 0,
-        table_len: 0,
-        control: 0,
-        control_len: 0,
-        flags: 0,
-        end: 0,
-    };
-
-    /// A header for the buffers of `table`, and nothing else.
-    #[inline]
-    fn of(table: &[IoVec]) -> Self {
-        let start = table.as_ptr().expose_provenance() as u64;
-        Self { table: start, table_len: table.len() as u64, ..Self::EMPTY }
-    }
-
-    /// Writes `self` to `place`, for the kernel, and returns the address.
-    #[inline]
-    fn put(self, place: &mut Self) -> u64 {
-        *place = self;
-        (&raw mut *place).expose_provenance() as u64
-    }
-}
+pub use header::Header;
 
 mod sealed {
     /// Only what is in this module covers a message.

@@ -21,7 +21,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::harness::{Part, safe_ring};
 
 #[path = "safe_leases/buf_ring.rs"]
-mod buf_ring;
+pub mod buf_ring;
 #[path = "safe_leases/direct.rs"]
 mod direct;
 #[path = "safe_leases/fixed_buf.rs"]

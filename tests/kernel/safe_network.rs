@@ -2,7 +2,9 @@
 //! back when it fails.
 //!
 //! ```text
+//!   bundles.rs      many buffers from one completion
 //!   commands.rs     sockets: how much waits, options, addresses
+//!   datagrams.rs    messages without end
 //!   drivers.rs      raw: commands to drivers, discard, times of sending, zero-copy receive
 //!   sends.rs        several buffers, registered buffers
 //! ```
@@ -11,8 +13,12 @@
 
 use libtest_mimic::Trial;
 
+#[path = "safe_network/bundles.rs"]
+mod bundles;
 #[path = "safe_network/commands.rs"]
 mod commands;
+#[path = "safe_network/datagrams.rs"]
+mod datagrams;
 #[path = "safe_network/drivers.rs"]
 mod drivers;
 #[path = "safe_network/sends.rs"]
@@ -20,6 +26,7 @@ mod sends;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let modules = [commands::tests(), drivers::tests(), sends::tests()];
+    let modules =
+        [bundles::tests(), commands::tests(), datagrams::tests(), drivers::tests(), sends::tests()];
     modules.into_iter().flatten().collect()
 }

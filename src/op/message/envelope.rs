@@ -38,7 +38,7 @@ const MOST_DESCRIPTORS: usize = 253;
 const HEAD: usize = 16;
 
 /// `SCM_PIDFD`, since Linux 6.5: a descriptor of the sender's process.
-const PIDFD: i32 = 4;
+pub(crate) const PIDFD: i32 = 4;
 
 const _: () = {
     assert!(HEAD == size_of::<libc::cmsghdr>());
@@ -298,18 +298,18 @@ impl fmt::Debug for Envelope {
 }
 
 /// Whether a control message is made of numbers of descriptors.
-fn names_descriptors(level: i32, kind: i32) -> bool {
+pub(crate) fn names_descriptors(level: i32, kind: i32) -> bool {
     level == libc::SOL_SOCKET && matches!(kind, libc::SCM_RIGHTS | PIDFD)
 }
 
 /// Where a control message may begin that comes after one that ends at `end`.
-fn after(end: usize) -> usize {
+pub(crate) fn after(end: usize) -> usize {
     end.next_multiple_of(8)
 }
 
 /// The control message at `at`: its level, its kind, and where its bytes start and end. `None` when
 /// there is none, or it would not lie inside.
-fn message_at(control: &[u8], at: usize) -> Option<(i32, i32, usize, usize)> {
+pub(crate) fn message_at(control: &[u8], at: usize) -> Option<(i32, i32, usize, usize)> {
     let (len, rest) = control.get(at..)?.split_first_chunk()?;
     let (level, rest) = rest.split_first_chunk()?;
     let (kind, _) = rest.split_first_chunk()?;

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use annulus::lease::{BufLease, BufRing, RegisterError};
-use annulus::op::{Domain, Kind, Op as _, Read, RecvMulti, RecvPicked, Socket, Write};
+use annulus::op::{Domain, Kind, Op as _, Read, RecvBundle, RecvMulti, RecvPicked, Socket, Write};
 use annulus::register::{Used, Whose};
 use annulus::sys::opcode::RegisterOp;
 use annulus::{Ring, Setup};
@@ -49,6 +49,7 @@ pub fn tests() -> Vec<Trial> {
         test("picked_buffers_are_of_a_ring_in_the_kernels_memory", &MAPPED, mapped),
         test("parts_of_buffers_are_picked_and_come_back", &PARTS, parts),
         test("a_stream_goes_through_parts_of_buffers_whole", &PARTS, stream_of_parts),
+        test("bundles_go_through_parts_of_buffers_whole", &PARTS, bundles_of_parts),
         test("buffer_rings_are_apart_and_no_number_is_used_twice", &PICKED, numbers),
         test("rg1_picked_buffers_that_may_be_in_use_are_leaked", &PICKED, || {
             child_succeeds("picked buffers are leaked")
@@ -404,6 +405,36 @@ fn stream_of_parts() -> Result<(), Failed> {
         let (from, to) = ends;
         drop(to);
         assert!(receive(&mut ring, &from, &buffers).is_none(), "the end");
+    }
+    held.clear();
+    assert_eq!(buffers.leased(), 0);
+    Ok(())
+}
+
+/// Bundles begin and end anywhere in buffers, and what is held is not written to.
+fn bundles_of_parts() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = patient(|| ring.buf_ring_with(8, 16, Whose::Ours, SOME));
+    let (from, mut to) = sockets();
+    let mut number = 0_u8;
+    let mut held = std::collections::VecDeque::new();
+    for len in [5, 20, 1, 40, 16, 3, 61, 2].into_iter().cycle().take(80) {
+        let bytes: Vec<u8> = (0..len).map(|i| number.wrapping_add(i)).collect();
+        number = number.wrapping_add(len);
+        to.write_all(&bytes)?;
+        let mut came = Vec::new();
+        while came.len() < bytes.len() {
+            let receive = ring.submit(RecvBundle::new(from.try_clone()?, &buffers))?;
+            for lease in ring.wait(receive)?.result?.expect("data") {
+                came.extend_from_slice(&lease);
+                held.push_back((lease.to_vec(), lease));
+            }
+            while held.len() > 2 {
+                let (was, lease) = held.pop_front().expect("one");
+                assert_eq!(was, lease[..], "BR1: nobody wrote to it");
+            }
+        }
+        assert_eq!(came, bytes);
     }
     held.clear();
     assert_eq!(buffers.leased(), 0);
