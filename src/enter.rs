@@ -27,7 +27,8 @@ use annulus_sys::sq::SubmissionRing;
 use annulus_sys::syscall::{EnterArg, RingRef, Thread, this_thread};
 
 use crate::error::{EnterCause, EnterError, Woken};
-use crate::wait::{Back, Bound, Early, Wait};
+use crate::patience::Patience;
+use crate::wait::{Back, Early, Wait};
 
 /// The way into the kernel: the ring's name, its mode, and a count of the times we went.
 #[derive(Debug)]
@@ -242,7 +243,8 @@ impl Gate {
                 Err(errno) => return Err(EnterError::new(0, errno)),
             }
         }
-        let (total, _) = self.submit_and_wait_bounded(sq, cq, want, Bound::default(), submitted)?;
+        let (total, _) =
+            self.submit_and_wait_bounded(sq, cq, want, &Patience::FOREVER, submitted)?;
         Ok(total)
     }
 
@@ -254,10 +256,10 @@ impl Gate {
         sq: &mut SubmissionRing,
         cq: &mut CompletionRing,
         want: u32,
-        bound: Bound,
+        patience: &Patience,
         mut submitted: u32,
     ) -> Result<(u32, Woken), EnterError> {
-        let mut wait = Wait::new(self.features(), cq, want, bound)?;
+        let mut wait = Wait::new(self.features(), cq, want, patience)?;
         if self.polls() {
             submitted += self.publish(sq)?;
         }
@@ -269,9 +271,11 @@ impl Gate {
             if missing == 0 && pending == 0 {
                 return Ok((submitted, Woken::Ready));
             }
-            let flags = self.asking(cq, missing > 0);
+            let asking = self.asking(cq, missing > 0);
             let min_complete = wait.slots(cq, missing, submitted)?;
-            let arg = if missing > 0 { wait.arg() } else { EnterArg::None };
+            let (arg, how) =
+                if missing > 0 { wait.arg() } else { (EnterArg::None, EnterFlags::empty()) };
+            let flags = asking | how;
             let back = match self.consume(sq, pending, min_complete, flags, arg, submitted) {
                 Ok(count) => {
                     (submitted, left) = (submitted + count, pending - count);
@@ -298,17 +302,18 @@ impl Gate {
         &mut self,
         cq: &mut CompletionRing,
         want: u32,
-        bound: Bound,
+        patience: &Patience,
     ) -> Result<Woken, EnterError> {
-        let mut wait = Wait::new(self.features(), cq, want, bound)?;
+        let mut wait = Wait::new(self.features(), cq, want, patience)?;
         loop {
             let missing = wait.missing(cq);
             if missing == 0 {
                 return Ok(Woken::Ready);
             }
             let min_complete = wait.slots(cq, missing, 0)?;
-            let flags = self.asking(cq, true);
-            let back = match self.enter(0, min_complete, flags, wait.arg()) {
+            let (arg, how) = wait.arg();
+            let flags = self.asking(cq, true) | how;
+            let back = match self.enter(0, min_complete, flags, arg) {
                 Ok(_) => Back::Silent,
                 Err(errno) if errno.is(libc::ETIME) => Back::TimeUp,
                 Err(errno) => return Err(EnterError::new(0, errno)),

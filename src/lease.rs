@@ -5,6 +5,7 @@
 //! | [`FixedBuf`] | a [`FixedPool`] of registered buffers | returns to the pool | Linux 5.1 |
 //! | [`BufLease`] | a [`BufRing`] that the kernel picks from | is offered again | Linux 5.19 |
 //! | [`FixedFile`] | a [`FileTable`] of registered files | is closed | Linux 5.19 |
+//! | [`PassedFile`] | another ring's [`FileTable`] | is closed there | Linux 6.3 |
 //!
 //! A lease in an operation lies in its slot, so it cannot go back while the kernel uses it. A lease
 //! that comes with a completion is owned from the moment the completion is consumed, also when
@@ -20,6 +21,8 @@ mod error;
 pub(crate) mod fixed_buf;
 pub(crate) mod fixed_file;
 
+pub(crate) mod passed;
+
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 
@@ -31,6 +34,7 @@ pub use error::RegisterError;
 pub use fixed_buf::{FixedBuf, FixedPool};
 pub(crate) use fixed_file::Table;
 pub use fixed_file::{FileTable, FixedFile};
+pub use passed::{FileSender, PassedFile};
 
 use crate::op::{Brings, RingId};
 

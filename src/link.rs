@@ -8,7 +8,7 @@
 //!
 //! | step | the next begins when this one has | |
 //! |---|---|---|
-//! | an operation | done all that was asked | `IOSQE_IO_LINK` |
+//! | an operation | done all that was asked (but see below) | `IOSQE_IO_LINK` |
 //! | [`Hard`], by [`Step::hard`] | ended, however | `IOSQE_IO_HARDLINK` |
 //! | [`Within`], by [`StepExt::within`] | done all that was asked, in time | and `LINK_TIMEOUT` |
 //!
@@ -18,6 +18,11 @@
 //!
 //! A step that the kernel refuses without running it (a descriptor opened for something else)
 //! breaks a chain on Linux 5.10 from its very start, hard ties and earlier steps included.
+//!
+//! Since Linux 6.0 the kernel does not hear of some errors: of syncing, of changing names and
+//! attributes, of what is about memory. What is behind such a step runs all the same, also behind
+//! an [`Fsync`](crate::op::Fsync) that failed: so look at it before you rely on that. Each such
+//! operation says so.
 //!
 //! Links hold within one submission only, so all entries of a chain are set aside at once; when the
 //! room is not there, or an operation panics while it is asked for its entry, nothing is submitted.

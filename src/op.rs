@@ -23,9 +23,10 @@
 //! | [`path`] | [`RenameAt`], [`UnlinkAt`], [`MkdirAt`], [`SymlinkAt`], [`LinkAt`] |
 //! | [`stat`] | [`Statx`] |
 //! | [`xattr`] | [`Getxattr`], [`Fgetxattr`], [`Setxattr`], [`Fsetxattr`] |
-//! | [`fixed`] | [`ReadFixed`], [`WriteFixed`] |
+//! | [`fixed`], [`parts`] | [`ReadFixed`], [`WriteFixed`], [`ReadVFixed`], [`WriteVFixed`] |
 //! | [`picked`] | [`ReadMulti`] |
-//! | [`direct`] | [`Direct`], [`InsertFile`] |
+//! | [`direct`], [`install`] | [`Direct`], [`InsertFile`], [`InstallFd`] |
+//! | [`pipe`] | [`Pipe`], [`PipeDirect`] |
 //! | [`net`] | [`Socket`], [`Bind`], [`Listen`], [`Accept`], [`Connect`], [`Shutdown`] |
 //! | [`stream`], [`gather`] | [`Send`], [`SendTo`], [`SendV`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
@@ -36,8 +37,8 @@
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
 //! | [`cancel`] | [`Cancel`], [`CancelFd`] |
-//! | [`msg`] | [`Message`] |
-//! | [`priority`], around others | [`Prioritized`], [`ActingAs`] |
+//! | [`msg`], [`pass`] | [`Message`], [`PassFile`] |
+//! | [`priority`], around others | [`Prioritized`] |
 //! | [`epoll`] | [`EpollCtl`], [`EpollWait`] |
 //! | [`waitid`] | [`WaitId`] |
 //! | [`futex`] | [`FutexWait`], [`FutexWake`], [`FutexWaitV`] |
@@ -62,6 +63,7 @@ pub mod fixed;
 pub mod fs;
 pub mod futex;
 pub mod gather;
+pub mod install;
 pub mod memory;
 pub mod message;
 pub mod messages;
@@ -70,8 +72,11 @@ pub mod multi;
 pub mod net;
 pub mod nop;
 pub mod option;
+pub mod parts;
+pub mod pass;
 pub mod path;
 pub mod picked;
+pub mod pipe;
 pub mod poll;
 pub mod priority;
 pub mod splice;
@@ -112,6 +117,7 @@ pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
 pub use futex::{FutexSet, FutexWait, FutexWaitV, FutexWake, FutexWord};
 pub use gather::SendV;
+pub use install::InstallFd;
 pub use memory::{Madvise, MapChange, MemoryAdvice, Pages, PagesMut};
 pub use message::{Control, Envelope, Received, RecvMsg, SendMsg};
 pub use messages::RecvMsgMulti;
@@ -120,8 +126,11 @@ pub use multi::{AcceptMulti, RecvMulti};
 pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
 pub use nop::{Nop, NopAnswer, NopBuf, NopFile};
 pub use option::{Linger, OptionValue, Peer, SocketOption, Switch};
+pub use parts::{ReadVFixed, WriteVFixed};
+pub use pass::PassFile;
 pub use path::{LinkAt, MkdirAt, RenameAt, SymlinkAt, UnlinkAt};
 pub use picked::ReadMulti;
+pub use pipe::{Pipe, PipeDirect};
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
 pub use priority::{ActingAs, IoPriority, Prioritized, Transfer};
 pub use splice::{Splice, Tee};
@@ -201,6 +210,12 @@ pub unsafe trait Op: Sized {
         Drained(self)
     }
 
+    /// The same, with the credentials that `who` names, not with those of the thread that submits.
+    /// Since Linux 5.6. Messages to other rings have no use for that, and end with `EINVAL`.
+    fn acting_as(self, who: Personality) -> ActingAs<Self> {
+        ActingAs::new(self, who)
+    }
+
     /// The same, handed to a worker thread of the kernel at once (`IOSQE_ASYNC`): for work that is
     /// known to block. It costs a switch of threads.
     ///
@@ -208,12 +223,6 @@ pub unsafe trait Op: Sized {
     /// other (both ends of a FIFO being opened) were seen to wait for ever while threads were idle.
     fn forced(self) -> Forced<Self> {
         Forced(self)
-    }
-
-    /// The same, with the credentials that `who` names, not with those of the thread that submits.
-    /// Since Linux 5.6. Messages to other rings have no use for that, and end with `EINVAL`.
-    fn acting_as(self, who: Personality) -> ActingAs<Self> {
-        ActingAs::new(self, who)
     }
 }
 

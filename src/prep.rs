@@ -13,6 +13,7 @@
 
 mod advice;
 mod command;
+mod direct;
 mod file;
 mod fixed;
 mod fs;
@@ -30,8 +31,11 @@ pub use advice::{fadvise, fadvise64, madvise, madvise64, sync_file_range};
 pub use command::{
     cmd_discard, cmd_getsockname, cmd_sock, uring_cmd, uring_cmd_wide, uring_cmd128,
 };
-pub use file::{fallocate, fsync, ftruncate, read, readv, write, writev};
-pub use fixed::{files_update, read_fixed, read_multishot, read_picked, write_fixed};
+pub use direct::{close_direct, direct, direct_alloc, fixed_fd_install, pipe};
+pub use file::{fallocate, fsync, ftruncate, read, readv, with_attributes, write, writev};
+pub use fixed::{
+    files_update, read_fixed, read_multishot, read_picked, readv_fixed, write_fixed, writev_fixed,
+};
 pub use fs::{close, openat, openat2, statx};
 pub use futex::{futex_wait, futex_waitv, futex_wake};
 pub use net::{

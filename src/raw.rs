@@ -54,8 +54,9 @@ use crate::chain::Chain;
 use crate::enter::Gate;
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::forecast::Forecast;
+use crate::patience::Patience;
 use crate::split::{Reaper, Submitter};
-use crate::wait::{Bound, most_awaited};
+use crate::wait::most_awaited;
 
 /// What a caller of [`RawRing::enter`] may say. The other flags say what the argument is, or how
 /// the ring is named.
@@ -230,11 +231,24 @@ impl RawRing {
         want: u32,
         timeout: Duration,
     ) -> Result<(u32, Woken), EnterError> {
+        self.submit_and_wait_with(want, &Patience::at_most(timeout))
+    }
+
+    /// As [`submit_and_wait`](Self::submit_and_wait), with `patience`. Says how it ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_and_wait`](Self::submit_and_wait), and [`EnterCause::Unsupported`] for what this
+    /// kernel cannot.
+    pub fn submit_and_wait_with(
+        &mut self,
+        want: u32,
+        patience: &Patience,
+    ) -> Result<(u32, Woken), EnterError> {
         self.check_mapped()?;
         self.forecast.check(want, self.in_flight())?;
         let (sq, cq) = self.rings.both();
-        let bound = Bound { timeout: Some(timeout), min_wait: None };
-        self.gate.submit_and_wait_bounded(sq, cq, want, bound, 0)
+        self.gate.submit_and_wait_bounded(sq, cq, want, patience, 0)
     }
 
     /// Waits until `want` completions are ready to pop. Submits nothing, and makes no system call
@@ -246,7 +260,7 @@ impl RawRing {
     /// submitted;
     /// [`EnterCause::Interrupted`] when a signal ended the wait.
     pub fn wait(&mut self, want: u32) -> Result<(), EnterError> {
-        self.bounded_wait(want, Bound::default()).map(drop)
+        self.bounded_wait(want, &Patience::FOREVER).map(drop)
     }
 
     /// As [`wait`](Self::wait), for at most `timeout`.
@@ -255,7 +269,7 @@ impl RawRing {
     ///
     /// As [`wait`](Self::wait). Needs Linux 5.11.
     pub fn wait_timeout(&mut self, want: u32, timeout: Duration) -> Result<Woken, EnterError> {
-        self.bounded_wait(want, Bound { timeout: Some(timeout), min_wait: None })
+        self.bounded_wait(want, &Patience::at_most(timeout))
     }
 
     /// As [`wait_timeout`](Self::wait_timeout), but content with a single completion once
@@ -270,7 +284,7 @@ impl RawRing {
         min_wait: Duration,
         timeout: Duration,
     ) -> Result<Woken, EnterError> {
-        self.bounded_wait(want, Bound { timeout: Some(timeout), min_wait: Some(min_wait) })
+        self.bounded_wait(want, &Patience::at_most(timeout).min_wait(min_wait))
     }
 
     /// Publishes everything pushed, without entering the kernel, and returns how many entries it
@@ -440,7 +454,11 @@ impl RawRing {
         &mut self.rings
     }
 
-    fn bounded_wait(&mut self, want: u32, bound: Bound) -> Result<Woken, EnterError> {
+    pub(crate) fn bounded_wait(
+        &mut self,
+        want: u32,
+        patience: &Patience,
+    ) -> Result<Woken, EnterError> {
         self.check_mapped()?;
         let polled = self.gate.polls();
         let (sq, cq) = self.rings.both();
@@ -451,7 +469,7 @@ impl RawRing {
         let queued = if sq.shape() == SqeShape::Mixed { slots.div_ceil(3) } else { slots };
         let in_flight = self.forecast.in_flight(sq.pushed(), cq.ended());
         self.forecast.check(want, in_flight.saturating_sub(queued))?;
-        self.gate.wait(cq, want, bound)
+        self.gate.wait(cq, want, patience)
     }
 
     #[inline]

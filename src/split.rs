@@ -33,8 +33,8 @@ use crate::enter::Gate;
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::forecast::Forecast;
 use crate::inspect::Stats;
+use crate::patience::Patience;
 use crate::raw::RawRing;
-use crate::wait::Bound;
 
 /// The half that submits.
 #[derive(Debug)]
@@ -227,7 +227,7 @@ impl Reaper {
     ///
     /// As [`RawRing::wait`].
     pub fn wait(&mut self, want: u32) -> Result<(), EnterError> {
-        self.gate.wait(&mut self.cq, want, Bound::default()).map(drop)
+        self.bounded_wait(want, &Patience::FOREVER).map(drop)
     }
 
     /// As [`RawRing::wait_timeout`], but no wait is refused as hopeless.
@@ -236,7 +236,7 @@ impl Reaper {
     ///
     /// As [`RawRing::wait_timeout`].
     pub fn wait_timeout(&mut self, want: u32, timeout: Duration) -> Result<Woken, EnterError> {
-        self.gate.wait(&mut self.cq, want, Bound { timeout: Some(timeout), min_wait: None })
+        self.bounded_wait(want, &Patience::at_most(timeout))
     }
 
     /// As [`RawRing::wait_min`], but no wait is refused as hopeless.
@@ -250,8 +250,15 @@ impl Reaper {
         min_wait: Duration,
         timeout: Duration,
     ) -> Result<Woken, EnterError> {
-        let bound = Bound { timeout: Some(timeout), min_wait: Some(min_wait) };
-        self.gate.wait(&mut self.cq, want, bound)
+        self.bounded_wait(want, &Patience::at_most(timeout).min_wait(min_wait))
+    }
+
+    pub(crate) fn bounded_wait(
+        &mut self,
+        want: u32,
+        patience: &Patience,
+    ) -> Result<Woken, EnterError> {
+        self.gate.wait(&mut self.cq, want, patience)
     }
 
     /// How many completions are ready to pop.

@@ -14,25 +14,20 @@
 //! The kernel comes back early, and silently, in two cases that we cannot tell apart: a signal came
 //! while it had something else to tell, or deferred task work woke it too soon (seen from 6.12 to
 //! 7.3). So we wait on, as liburing does; a signal that comes during that is told. A program that
-//! must not miss one takes it from a signalfd, or bounds its waits. Only after a hundred such
-//! returns with nothing new the wait ends, as interrupted.
+//! must not miss one takes it from a signalfd, or says which signals it lets in: then the wait ends
+//! as interrupted each time. Otherwise only after a hundred such returns with nothing new.
 //!
 //! Leaves to others: entering the kernel (`enter`).
 
 use std::time::{Duration, Instant};
 
 use annulus_sys::cq::{CompletionRing, CqeShape};
-use annulus_sys::flags::Features;
+use annulus_sys::flags::{EnterFlags, Features};
 use annulus_sys::syscall::{EnterArg, ExtArg};
 
 use crate::error::{EnterCause, EnterError, Woken};
-
-/// What bounds a wait.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Bound {
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) min_wait: Option<Duration>,
-}
+use crate::op::Clock;
+use crate::patience::{IoWait, Limit, Patience};
 
 /// Whether the kernel comes back from a wait before enough is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,12 +46,24 @@ pub(crate) enum Back {
     TimeUp,
 }
 
+/// How the kernel is told of a point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Points {
+    /// As it is.
+    Absolute,
+    /// By what is left until then.
+    Relative,
+}
+
 /// One wait: how much is wanted, and until when.
-pub(crate) struct Wait {
+pub(crate) struct Wait<'a> {
     want: u32,
-    bound: Bound,
+    patience: &'a Patience,
     /// When it began, if it is bounded.
     started: Option<Instant>,
+    points: Points,
+    /// How often it entered.
+    entered: u32,
     /// How many completions were ready when the kernel came back last.
     ready: u32,
     /// How often it came back since, and nothing more was ready.
@@ -77,33 +84,35 @@ pub(crate) fn most_awaited(cq: &CompletionRing) -> u32 {
     }
 }
 
-impl Wait {
+impl<'a> Wait<'a> {
     #[inline]
     pub(crate) fn new(
         features: Features,
         cq: &CompletionRing,
         want: u32,
-        bound: Bound,
+        patience: &'a Patience,
     ) -> Result<Self, EnterError> {
-        let refuse = |cause| Err(EnterError::new(0, cause));
         if want > cq.entries() {
-            return refuse(EnterCause::WaitTooLarge { want, entries: cq.entries() });
+            let cause = EnterCause::WaitTooLarge { want, entries: cq.entries() };
+            return Err(EnterError::new(0, cause));
         }
-        let bounded = bound.timeout.is_some() || bound.min_wait.is_some();
-        if bounded && !features.contains(Features::EXT_ARG) {
-            return refuse(EnterCause::Unsupported { what: "a bounded wait", since: "5.11" });
-        }
-        if bound.min_wait.is_some() && !features.contains(Features::MIN_TIMEOUT) {
-            return refuse(EnterCause::Unsupported { what: "a minimum wait", since: "6.12" });
-        }
-        Ok(Self { want, bound, started: bounded.then(Instant::now), ready: 0, idle: 0 })
+        check(features, patience)?;
+        // ABS_TIMER came with Linux 6.12, as the minimum wait.
+        let points = match patience.limit {
+            Limit::Until(Clock::Monotonic, _) if features.contains(Features::MIN_TIMEOUT) => {
+                Points::Absolute
+            }
+            _ => Points::Relative,
+        };
+        let started = patience.is_bounded().then(Instant::now);
+        Ok(Self { want, patience, started, points, entered: 0, ready: 0, idle: 0 })
     }
 
     /// How many completions are still to come.
     #[inline]
     pub(crate) fn missing(&self, cq: &mut CompletionRing) -> u32 {
         // After the minimum wait, one completion is enough.
-        let want = if self.past(self.bound.min_wait) { self.want.min(1) } else { self.want };
+        let want = if self.past(self.patience.min_wait) { self.want.min(1) } else { self.want };
         if want == 0 { 0 } else { want.saturating_sub(cq.ready()) }
     }
 
@@ -134,16 +143,54 @@ impl Wait {
         }
     }
 
-    /// The argument for the next enter: what is left of the time.
+    /// Whether it ends now, whatever has come.
+    fn is_over(&self) -> bool {
+        match self.patience.limit {
+            Limit::Never => false,
+            Limit::After(span) => self.past(Some(span)),
+            Limit::Until(clock, time) => clock.now() >= time,
+        }
+    }
+
+    /// The argument for the next enter, and its flags: what is left of the time.
     #[inline]
-    pub(crate) fn arg(&self) -> EnterArg<'static> {
-        let Some(started) = self.started else { return EnterArg::None };
-        let elapsed = started.elapsed();
-        EnterArg::Ext(ExtArg {
-            timeout: self.bound.timeout.map(|timeout| timeout.saturating_sub(elapsed).into()),
-            min_wait: self.bound.min_wait.map(|min_wait| min_wait.saturating_sub(elapsed)),
-            sigmask: None,
-        })
+    pub(crate) fn arg(&mut self) -> (EnterArg<'a>, EnterFlags) {
+        let patience = self.patience;
+        let flags = match patience.iowait {
+            IoWait::Counted => EnterFlags::empty(),
+            IoWait::Uncounted => EnterFlags::NO_IOWAIT,
+        };
+        let signals = patience.signals.as_ref().map(|mask| mask.set());
+        let first = self.entered == 0;
+        self.entered += 1;
+        match (patience.stored, self.started) {
+            // What is stored there would begin anew, each time.
+            (Some(offset), None) => (EnterArg::Registered(offset), flags),
+            (Some(offset), Some(_)) if first => (EnterArg::Registered(offset), flags),
+            (_, Some(started)) => self.ext(started.elapsed(), signals, flags),
+            (None, None) => (signals.map_or(EnterArg::None, EnterArg::SigMask), flags),
+        }
+    }
+
+    fn ext(
+        &self,
+        elapsed: Duration,
+        sigmask: Option<&'a libc::sigset_t>,
+        flags: EnterFlags,
+    ) -> (EnterArg<'a>, EnterFlags) {
+        let (timeout, how) = match self.patience.limit {
+            Limit::Never => (None, EnterFlags::empty()),
+            Limit::After(span) => (Some(span.saturating_sub(elapsed)), EnterFlags::empty()),
+            Limit::Until(_, time) if self.points == Points::Absolute => {
+                (Some(time), EnterFlags::ABS_TIMER)
+            }
+            Limit::Until(clock, time) => {
+                (Some(time.saturating_sub(clock.now())), EnterFlags::empty())
+            }
+        };
+        let min_wait = self.patience.min_wait.map(|span| span.saturating_sub(elapsed));
+        let arg = ExtArg { timeout: timeout.map(Into::into), min_wait, sigmask };
+        (EnterArg::Ext(arg), flags | how)
     }
 
     /// What it means that the kernel came back from a wait for `min_complete` slots. `None`: wait
@@ -163,8 +210,14 @@ impl Wait {
         // The kernel's clock need not be ours (REGISTER_CLOCK). With a minimum wait it may mean the
         // end of that one.
         let time_up = back == Back::TimeUp;
-        if self.past(self.bound.timeout) || (time_up && self.bound.min_wait.is_none()) {
+        let until = matches!(self.patience.limit, Limit::Until(..));
+        if self.is_over() || (time_up && !until && self.patience.min_wait.is_none()) {
             return Ok(Some(Woken::TimedOut));
+        }
+        if time_up {
+            // Our clock has not come so far. The ring may go by another (REGISTER_CLOCK), which is
+            // never behind it; and in a time namespace the kernel takes the time for the system's.
+            self.points = Points::Relative;
         }
         let (ready, want) = (cq.ready(), self.want);
         if early == Early::Maybe && ready > 0 {
@@ -177,9 +230,30 @@ impl Wait {
         }
         self.idle = if ready > self.ready { 0 } else { self.idle + 1 };
         self.ready = ready;
-        if self.idle < PATIENCE {
+        // Who lets signals in wants to hear of them: rather once too often.
+        if self.idle < PATIENCE && self.patience.signals.is_none() {
             return Ok(None);
         }
         Err(EnterError::new(submitted, EnterCause::Interrupted))
     }
+}
+
+/// That the kernel can wait so.
+fn check(features: Features, patience: &Patience) -> Result<(), EnterError> {
+    let needs = [
+        (patience.is_bounded(), Features::EXT_ARG, "a bounded wait", "5.11"),
+        (patience.min_wait.is_some(), Features::MIN_TIMEOUT, "a minimum wait", "6.12"),
+        (
+            patience.iowait == IoWait::Uncounted,
+            Features::NO_IOWAIT,
+            "a wait that does not count as one for a device",
+            "6.15",
+        ),
+    ];
+    for (asked, feature, what, since) in needs {
+        if asked && !features.contains(feature) {
+            return Err(EnterError::new(0, EnterCause::Unsupported { what, since }));
+        }
+    }
+    Ok(())
 }

@@ -71,18 +71,7 @@ a cancel by word alone\tword=0x102030400002110\tASYNC_CANCEL\tfd=-1 addr=word
 
 /// Rows of functions that we do not have (yet): legacy buffers, which rings of buffers replace;
 /// files opened in the ring's table; advice, namespaces, attributes, futexes, and commands.
-const AWAITED: &[&str] = &[
-    "io_uring_prep_accept_direct",
-    "io_uring_prep_close_direct",
-    "io_uring_prep_multishot_accept_direct",
-    "io_uring_prep_open_direct",
-    "io_uring_prep_openat2_direct",
-    "io_uring_prep_openat_direct",
-    "io_uring_prep_pipe",
-    "io_uring_prep_pipe_direct",
-    "io_uring_prep_readv_fixed",
-    "io_uring_prep_writev_fixed",
-];
+const AWAITED: &[&str] = &[];
 
 /// One call of a function, with a row's arguments.
 type Build = fn(&Arguments) -> Sqe;

@@ -4,6 +4,7 @@
 //!   enter/submit.rs    submit: how many calls, partial submissions, errors, a kernel that lies
 //!   enter/wait.rs      waits: signals, hopeless waits, what opens the forecast, mixed rings
 //!   enter/time.rs      waits that are bounded: timeout, minimum wait
+//!   enter/patience.rs  points in time, signals, stored arguments
 //!   enter/hold.rs      CQ5: what the kernel holds back is asked for when, and only when, it may be
 //!   enter/poll.rs      SQPOLL: published, woken once, never submitted twice
 //!   enter/name.rs      registered rings, halves, figures
@@ -25,6 +26,8 @@ mod ladder;
 mod mended;
 #[path = "enter/name.rs"]
 mod name;
+#[path = "enter/patience.rs"]
+mod patience;
 #[path = "enter/poll.rs"]
 mod poll;
 #[path = "enter/submit.rs"]

@@ -26,6 +26,10 @@ mod denied;
 mod layouts;
 #[path = "kernel/notify.rs"]
 mod notify;
+#[path = "kernel/patience.rs"]
+mod patience;
+#[path = "kernel/peer_bugs.rs"]
+mod peer_bugs;
 #[path = "kernel/processes.rs"]
 mod processes;
 #[path = "kernel/registrations.rs"]
@@ -75,8 +79,8 @@ fn main() {
             registrations::PARTS,
             safe_end::PARTS,
             safe_leases::PARTS,
-            safe_processes::CHILDREN,
-            safe_processes::MANNERS,
+            safe_processes::PARTS,
+            safe_paths::PARTS,
             safe_sender::PARTS,
         ];
         harness::play(&part, &parts.concat());
@@ -93,6 +97,8 @@ fn conclude() -> Conclusion {
         denied::tests(),
         layouts::tests(),
         notify::tests(),
+        patience::tests(),
+        peer_bugs::tests(),
         processes::tests(),
         registrations::tests(),
         resize::tests(),

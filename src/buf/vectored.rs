@@ -42,6 +42,11 @@ const _: () = {
 impl IoVec {
     /// Points to nothing.
     pub(crate) const EMPTY: Self = Self { addr: 0, len: 0 };
+
+    /// Points to `len` bytes at `addr`.
+    pub(crate) fn new(addr: u64, len: u32) -> Self {
+        Self { addr, len: u64::from(len) }
+    }
 }
 
 /// How many bytes a table gives the kernel. At most [`MAX_TRANSFER`].

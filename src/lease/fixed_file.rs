@@ -52,8 +52,11 @@ use annulus_sys::rings::Base;
 
 use super::buf_ring::Idle;
 use super::error::RegisterError;
+
+use super::passed::{Door, Inbox};
 use crate::op::{InsertFile, RingId};
 use crate::ring::Ring;
+use crate::sender::SendError;
 
 /// The longest table that any kernel takes.
 const LONGEST: u32 = 1 << 20;
@@ -100,6 +103,7 @@ pub(crate) struct Table {
     base: RefCell<Option<Arc<Base>>>,
     places: Box<[Cell<Place>]>,
     process: Process,
+    door: Door,
 }
 
 impl<U: Default> Ring<U> {
@@ -116,7 +120,8 @@ impl<U: Default> Ring<U> {
     #[doc(alias = "IORING_REGISTER_FILES2")]
     #[doc(alias = "io_uring_register_files_sparse")]
     pub fn file_table(&mut self, count: u32) -> Result<FileTable, RegisterError> {
-        if let Some(old) = self.fixed.files.take_if(|old| Rc::strong_count(old) == 1) {
+        let unused = |old: &mut Rc<Table>| Rc::strong_count(old) == 1 && old.door.shut();
+        if let Some(old) = self.fixed.files.take_if(unused) {
             old.retire(Idle::Yes); // An operation in flight would have a file or the table.
         }
         if self.fixed.files.is_some() {
@@ -157,7 +162,7 @@ impl Table {
         )?;
         let places = (0..count).map(|_| Cell::new(Place::Kernel)).collect();
         let base = RefCell::new(Some(Arc::clone(base)));
-        Ok(Rc::new(Self { ring, base, places, process }))
+        Ok(Rc::new(Self { ring, base, places, process, door: Door::default() }))
     }
 
     pub(crate) fn ring(&self) -> RingId {
@@ -178,6 +183,9 @@ impl Table {
     /// The ring goes, or nobody has a file any more. `idle`: nothing in flight uses the table.
     pub(crate) fn retire(&self, idle: Idle) {
         let Some(base) = self.base.take() else { return };
+        if let Some(inbox) = self.door.get() {
+            inbox.close();
+        }
         // Otherwise it ends with the ring, when the kernel is done with what is in flight: until
         // Linux 6.12 this call would wait for that.
         if idle == Idle::Yes {
@@ -199,6 +207,26 @@ impl Table {
             None => Ok(1), // With its ring.
         };
         place.set(if closed == Ok(1) { Place::Kernel } else { Place::Lost });
+    }
+
+    /// What others put files into the table with.
+    pub(crate) fn inbox(&self) -> io::Result<Arc<Inbox>> {
+        let base = self.base.borrow();
+        let base = base.as_ref().ok_or_else(|| io::Error::other(SendError::Closed))?;
+        self.door.open(base)
+    }
+
+    /// The same, if anybody ever did and the ring is there.
+    pub(crate) fn open_inbox(&self) -> Option<&Arc<Inbox>> {
+        self.base.borrow().as_ref().and(self.door.get())
+    }
+
+    /// Closes what others have put into the table, and nobody wants.
+    pub(crate) fn sweep(&self) {
+        let Some(inbox) = self.open_inbox() else { return };
+        for index in inbox.unwanted() {
+            self.close(index);
+        }
     }
 
     fn count(&self, what: Place) -> usize {
@@ -230,6 +258,7 @@ impl FileTable {
     /// When the table is of another ring.
     pub fn insert<U: Default>(&self, ring: &mut Ring<U>, fd: impl AsFd) -> io::Result<FixedFile> {
         assert!(self.0.ring == ring.id, "a table of {} on {}", self.0.ring, ring.id);
+        self.0.sweep();
         ring.scope(|scope| {
             let insert = scope.submit(InsertFile::new(fd.as_fd(), self))?;
             scope.wait(insert)?.result
@@ -294,6 +323,7 @@ mod tests {
             base: RefCell::new(None),
             places,
             process,
+            door: Door::default(),
         })
     }
 

@@ -3,6 +3,7 @@
 //! | operation | opens | since |
 //! |---|---|---|
 //! | [`Direct`]`<OpenAt>`: [`OpenAt::direct`] | what a path names | Linux 5.19 |
+//! | [`Direct`]`<OpenAt2>`: [`OpenAt2::direct`] | what a path names, within bounds | Linux 5.19 |
 //! | [`Direct`]`<Socket>`: [`Socket::direct`] | a new socket | Linux 5.19 |
 //! | [`Direct`]`<Accept>`: [`Accept::direct`] | a connection | Linux 5.19 |
 //! | [`Direct`]`<AcceptMulti>`: [`AcceptMulti::direct`] | every connection that comes | Linux 5.19 |
@@ -42,7 +43,7 @@ use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{CqeFlags, FILE_INDEX_ALLOC};
 
 use super::ending::Ended;
-use super::fs::{Dir, OpenAt};
+use super::fs::{Dir, OpenAt, OpenAt2};
 use super::multi::AcceptMulti;
 use super::net::{Accept, CLOSE_ON_EXEC, Socket};
 use super::target::Target;
@@ -90,6 +91,7 @@ pub struct Direct<O> {
 
 impl<O> Direct<O> {
     fn new(op: O, table: &FileTable) -> Self {
+        table.0.sweep();
         Self { op, table: Rc::clone(&table.0) }
     }
 }
@@ -142,6 +144,27 @@ impl<D: Dir, P: AsRef<CStr>> Opens for OpenAt<D, P> {
 
     fn lasting(sqe: Sqe) -> Sqe {
         Sqe { op_flags: sqe.op_flags & !CLOSE_ON_EXEC, ..sqe }
+    }
+
+    fn land(self, mut done: Done) -> Self::Direct {
+        let Outcome { fd, buf, .. } = self.finish(nothing());
+        Outcome { result: done.file(), fd, buf }
+    }
+}
+
+impl<D: Dir, P: AsRef<CStr>> OpenAt2<D, P> {
+    /// The same, in the ring's table. Since Linux 5.19.
+    #[doc(alias = "io_uring_prep_openat2_direct")]
+    pub fn direct(self, table: &FileTable) -> Direct<Self> {
+        Direct::new(self.lasting(), table)
+    }
+}
+
+impl<D: Dir, P: AsRef<CStr>> Opens for OpenAt2<D, P> {
+    type Direct = Outcome<FixedFile, D, P>;
+
+    fn lasting(sqe: Sqe) -> Sqe {
+        sqe // It says so in memory, and has been told already.
     }
 
     fn land(self, mut done: Done) -> Self::Direct {

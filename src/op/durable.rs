@@ -41,6 +41,7 @@ use crate::prep;
 ///
 /// `EIO` and others of the device tell of earlier writes, each once for a descriptor: what was not
 /// written by then may be lost, and another [`Fsync`] that succeeds does not say that it is not.
+/// Since Linux 6.0 an error does not break a chain: what is behind it runs.
 #[doc(alias("IORING_OP_FSYNC", "io_uring_prep_fsync", "fdatasync"))]
 #[derive(Debug)]
 pub struct Fsync<F> {
@@ -151,7 +152,8 @@ impl Room {
 /// # Errors
 ///
 /// `EOPNOTSUPP` where the file system cannot do what is asked: all can [`Room::Reserve`], few all
-/// of [`Room`]. `EINVAL` for no bytes at all. `ENOSPC`; `EFBIG`.
+/// of [`Room`]. `EINVAL` for no bytes at all. `ENOSPC`; `EFBIG`. Since Linux 6.0 an error does not
+/// break a chain.
 #[doc(alias("IORING_OP_FALLOCATE", "io_uring_prep_fallocate"))]
 #[derive(Debug)]
 pub struct Fallocate<F> {
@@ -202,7 +204,8 @@ unsafe impl<F: Target> Op for Fallocate<F> {
 ///
 /// # Errors
 ///
-/// `EINVAL` for what was not opened for writing, or is no file; and before Linux 6.9.
+/// `EINVAL` for what was not opened for writing, or is no file; and before Linux 6.9. An error does
+/// not break a chain.
 #[doc(alias("IORING_OP_FTRUNCATE", "io_uring_prep_ftruncate"))]
 #[derive(Debug)]
 pub struct Ftruncate<F> {

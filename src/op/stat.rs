@@ -364,7 +364,8 @@ impl Freshness {
 ///
 /// # Errors
 ///
-/// Those of `statx(2)`. The [`Stat`] comes back all the same, and says what it did before.
+/// Those of `statx(2)`. The [`Stat`] comes back all the same, and says what it did before. Since
+/// Linux 6.0 an error does not break a chain.
 ///
 /// # Example
 ///

@@ -1,7 +1,7 @@
 //! Files: bytes in, bytes out, and what keeps them.
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::flags::FsyncFlags;
+use annulus_sys::flags::{FsyncFlags, RwAttrFlags};
 use annulus_sys::opcode::Opcode;
 
 /// `IORING_OP_READ`: reads up to `len` bytes at `offset` into `addr`; from the file's own position,
@@ -52,6 +52,19 @@ pub fn writev(fd: i32, table: u64, count: u32, offset: u64, flags: u32) -> Sqe {
         op_flags: flags,
         ..Sqe::ZERO
     }
+}
+
+/// `sqe`, a read or a write, with the attributes at `attributes`, as many as `kinds` says: for
+/// [`RwAttrFlags::PI`] an [`AttrPi`](annulus_sys::abi::AttrPi), which says where protection
+/// information lies. It and what it points to must live as long as the request.
+///
+/// The file must be opened with `O_DIRECT`, on a device that has such a thing. Since Linux 6.14,
+/// with [`Features::RW_ATTR`](annulus_sys::flags::Features::RW_ATTR): kernels before do not look,
+/// and transfer without.
+#[doc(alias("attr_ptr", "attr_type_mask", "io_uring_attr_pi"))]
+#[inline]
+pub fn with_attributes(sqe: Sqe, kinds: RwAttrFlags, attributes: u64) -> Sqe {
+    Sqe { addr3: attributes, pad2: kinds.bits(), ..sqe }
 }
 
 /// `IORING_OP_FSYNC`: waits until a device has what was written to the file. Since Linux 5.1.

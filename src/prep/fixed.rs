@@ -24,6 +24,42 @@ pub fn write_fixed(fd: i32, addr: u64, len: u32, offset: u64, index: u16) -> Sqe
     Sqe { opcode, fd, addr, len, off: offset, buf_index: index, ..Sqe::ZERO }
 }
 
+/// `IORING_OP_READV_FIXED`: reads into the `count` parts of the registered buffer `index` that the
+/// table (`struct iovec`) at `table` names, with the `RWF_*` of `preadv2(2)`; from the file's own
+/// position when `offset` is `u64::MAX`. Since Linux 6.15.
+#[doc(alias = "io_uring_prep_readv_fixed")]
+#[inline]
+pub fn readv_fixed(fd: i32, table: u64, count: u32, offset: u64, flags: u32, index: u16) -> Sqe {
+    Sqe {
+        opcode: Opcode::READV_FIXED,
+        fd,
+        addr: table,
+        len: count,
+        off: offset,
+        op_flags: flags,
+        buf_index: index,
+        ..Sqe::ZERO
+    }
+}
+
+/// `IORING_OP_WRITEV_FIXED`: writes the `count` parts of the registered buffer `index` that the
+/// table (`struct iovec`) at `table` names, with the `RWF_*` of `pwritev2(2)`; at the file's own
+/// position when `offset` is `u64::MAX`. Since Linux 6.15.
+#[doc(alias = "io_uring_prep_writev_fixed")]
+#[inline]
+pub fn writev_fixed(fd: i32, table: u64, count: u32, offset: u64, flags: u32, index: u16) -> Sqe {
+    Sqe {
+        opcode: Opcode::WRITEV_FIXED,
+        fd,
+        addr: table,
+        len: count,
+        off: offset,
+        op_flags: flags,
+        buf_index: index,
+        ..Sqe::ZERO
+    }
+}
+
 /// `IORING_OP_READ` with `BUFFER_SELECT`: reads up to `len` bytes at `offset` into a buffer of
 /// `group` that the kernel picks; as much as that holds when `len` is 0. Since Linux 5.7, from a
 /// ring of buffers since Linux 5.19. When it fails at once, Linux 6.16 and 6.17 may name a buffer

@@ -6,8 +6,8 @@
 //! | one operation's end | [`Ring::wait`], [`Ring::wait_timeout`] | does not |
 //! | the next that an operation brings | [`Ring::next`] | does not |
 //!
-//! Each hands over first what was submitted. A wait for one operation takes whatever else
-//! completes, and keeps it (`backlog`).
+//! Each hands over first what was submitted. What else may bound a wait, see `patience`. A wait for
+//! one operation takes whatever else completes, and keeps it (`backlog`).
 //!
 //! Leaves to others: what it means that the kernel came back (`wait`).
 
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::op::{Multishot, Op};
+use crate::patience::Patience;
 use crate::ring::Ring;
 use crate::ticket::{Ticket, Unfinished};
 
@@ -42,7 +43,7 @@ impl<U: Default> Ring<U> {
         if self.is_plain() {
             return self.raw.submit_and_wait(want);
         }
-        self.wait_for_events(want, None).map(|(submitted, _)| submitted)
+        self.wait_for_events(want, &Patience::FOREVER).map(|(submitted, _)| submitted)
     }
 
     /// As [`submit_and_wait`](Self::submit_and_wait), for at most `timeout`.
@@ -55,43 +56,13 @@ impl<U: Default> Ring<U> {
         want: u32,
         timeout: Duration,
     ) -> Result<(u32, Woken), EnterError> {
-        if self.is_plain() {
-            return self.raw.submit_and_wait_timeout(want, timeout);
-        }
-        self.wait_for_events(want, Some(timeout))
+        self.submit_and_wait_with(want, &Patience::at_most(timeout))
     }
 
     /// Whether nothing is kept, and every completion to come is of an operation.
     #[inline]
-    fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         self.backlog.is_empty() && self.own.is_quiet()
-    }
-
-    /// Where some completions are none of the caller's: waits for one at a time, and keeps them.
-    fn wait_for_events(
-        &mut self,
-        want: u32,
-        timeout: Option<Duration>,
-    ) -> Result<(u32, Woken), EnterError> {
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let given_up = self.slab.orphans();
-        let mut submitted = self.submit_all()?;
-        loop {
-            self.pull(None)?;
-            let ended = given_up - self.slab.orphans();
-            if self.backlog.count(&self.slab) + ended as usize >= want as usize {
-                return Ok((submitted, Woken::Ready));
-            }
-            self.serve();
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Ok((submitted, Woken::TimedOut));
-            }
-            submitted += match left {
-                None => self.raw.submit_and_wait(1)?,
-                Some(left) => self.raw.submit_and_wait_timeout(1, left)?.0,
-            };
-        }
     }
 
     /// Waits until the operation has completed, however long, and returns its output. What else

@@ -3,8 +3,11 @@
 //! writes.
 
 use annulus::prep;
+use annulus_sys::abi::Sqe;
+use annulus_sys::flags::{AcceptFlags, FixedFdFlags, RwAttrFlags};
 
 use super::Case;
+use super::rows::Arguments;
 
 /// Rows for functions that the table has none for: by the source of liburing, or, where that has no
 /// such function either, by the field that the kernel reads.
@@ -27,10 +30,21 @@ io_uring_prep_splice\tfd_in=0x3110 off_in=0x102030400002220 fd_out=0x3330 \
     fd=fd_out off=off_out addr=off_in len=nbytes op_flags=splice_flags file_index=fd_in
 io_uring_prep_fadvise64\tfd=0x3110 offset=0x102030400002220 len=0x102030400003330 \
     advice=0x3440\tFADVISE\tfd=fd off=offset addr=len op_flags=advice
+io_uring_prep_socket_direct\tdomain=0x3110 type=0x3220 protocol=0x3330 flags=0x0 \
+    file_index=0x3550\tSOCKET\tfd=domain off=type len=protocol op_flags=flags file_index=0x3551
+io_uring_prep_socket_direct_alloc\tdomain=0x3110 type=0x3220 protocol=0x3330 flags=0x0\t\
+    SOCKET\tfd=domain off=type len=protocol op_flags=flags file_index=ALLOC(~0)
+a place beyond any table\tfile_index=0xfffffffe\tCLOSE\tfile_index=0xfffffffe
+no place at all\tfile_index=0xffffffff\tCLOSE\tfile_index=0xfffffffe
+io_uring_prep_fixed_fd_install\tfd=0x3110 flags=0x3220\tFIXED_FD_INSTALL\t\
+    flags=0x1 fd=fd op_flags=flags
+a read with protection information\tfd=0x3110 buf=0x7f0080204000 nbytes=0x3330 \
+    offset=0x102030400002440 attributes=0x7f0140507000 kinds=0x1\tREAD\t\
+    fd=fd off=offset addr=buf len=nbytes addr3=attributes pad2=kinds
 ";
 
 /// The calls.
-pub const CASES: &[&[Case]] = &[NAMES, ATTRIBUTES, SPLICES, ADVICE];
+pub const CASES: &[&[Case]] = &[NAMES, ATTRIBUTES, SPLICES, ADVICE, DIRECT, PARTS];
 
 const NAMES: &[Case] = &[
     ("io_uring_prep_renameat", "renameat", |a| {
@@ -114,3 +128,63 @@ const ADVICE: &[Case] = &[
         prep::sync_file_range(a.fd("fd"), a.len("len"), a.word("offset"), a.len("flags"))
     }),
 ];
+
+const DIRECT: &[Case] = &[
+    ("io_uring_prep_open_direct", "direct", |a| {
+        let sqe = prep::openat(libc::AT_FDCWD, a.word("path"), a.len("flags"), a.len("mode"));
+        prep::direct(sqe, a.len("file_index"))
+    }),
+    ("io_uring_prep_openat_direct", "direct", |a| {
+        let sqe = prep::openat(a.fd("dfd"), a.word("path"), a.len("flags"), a.len("mode"));
+        prep::direct(sqe, a.len("file_index"))
+    }),
+    ("io_uring_prep_openat2_direct", "direct", |a| {
+        let sqe = prep::openat2(a.fd("dfd"), a.word("path"), a.word("how"));
+        prep::direct(sqe, a.len("file_index"))
+    }),
+    ("io_uring_prep_accept_direct", "direct", |a| {
+        prep::direct(accept(a, AcceptFlags::empty()), a.len("file_index"))
+    }),
+    ("io_uring_prep_multishot_accept_direct", "direct_alloc", |a| {
+        prep::direct_alloc(accept(a, AcceptFlags::MULTISHOT))
+    }),
+    ("io_uring_prep_socket_direct", "direct", |a| prep::direct(socket(a), a.len("file_index"))),
+    ("io_uring_prep_socket_direct_alloc", "direct_alloc", |a| prep::direct_alloc(socket(a))),
+    ("io_uring_prep_close_direct", "close_direct", |a| prep::close_direct(a.len("file_index"))),
+    ("a place beyond any table", "close_direct", |a| prep::close_direct(a.len("file_index"))),
+    ("no place at all", "close_direct", |a| prep::close_direct(a.len("file_index"))),
+    ("io_uring_prep_pipe", "pipe", |a| prep::pipe(a.word("fds"), a.len("pipe_flags"))),
+    ("io_uring_prep_pipe_direct", "direct", |a| {
+        prep::direct(prep::pipe(a.word("fds"), a.len("pipe_flags")), a.len("file_index"))
+    }),
+    ("io_uring_prep_fixed_fd_install", "fixed_fd_install", |a| {
+        prep::fixed_fd_install(a.fd("fd"), FixedFdFlags::from_bits_retain(a.len("flags")))
+    }),
+];
+
+const PARTS: &[Case] = &[
+    ("io_uring_prep_readv_fixed", "readv_fixed", |a| {
+        let (table, count, index) = (a.word("iovecs"), a.len("nr_vecs"), a.index("buf_index"));
+        let (offset, flags) = (a.word("offset"), a.len("flags"));
+        prep::readv_fixed(a.fd("fd"), table, count, offset, flags, index)
+    }),
+    ("io_uring_prep_writev_fixed", "writev_fixed", |a| {
+        let (table, count, index) = (a.word("iovecs"), a.len("nr_vecs"), a.index("buf_index"));
+        let (offset, flags) = (a.word("offset"), a.len("flags"));
+        prep::writev_fixed(a.fd("fd"), table, count, offset, flags, index)
+    }),
+    ("a read with protection information", "with_attributes", |a| {
+        let read = prep::read(a.fd("fd"), a.word("buf"), a.len("nbytes"), a.word("offset"));
+        let kinds = RwAttrFlags::from_bits_retain(a.word("kinds"));
+        assert_eq!(kinds, RwAttrFlags::PI);
+        prep::with_attributes(read, kinds, a.word("attributes"))
+    }),
+];
+
+fn accept(a: &Arguments, flags: AcceptFlags) -> Sqe {
+    prep::accept(a.fd("fd"), a.word("addr"), a.word("addrlen"), a.len("flags"), flags)
+}
+
+fn socket(a: &Arguments) -> Sqe {
+    prep::socket(a.fd("domain"), a.word("type"), a.len("protocol"))
+}

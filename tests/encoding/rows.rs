@@ -128,6 +128,7 @@ fn set(sqe: &mut Sqe, field: &str, value: i64) {
         "buf_index" => sqe.buf_index = u16::from_le_bytes([a, b]),
         "file_index" => sqe.file_index = half,
         "addr3" => sqe.addr3 = value.cast_unsigned(),
+        "pad2" => sqe.pad2 = value.cast_unsigned(),
         _ => panic!("there is no field {field}"),
     }
 }

@@ -5,8 +5,10 @@
 //! | `epoll` | `EpollCtl`, `EpollWait` |
 //! | `children` | `WaitId` |
 //! | `futexes` | `FutexWait`, `FutexWake`, `FutexWaitV` |
-//! | `manners` | any, with a priority or with other credentials |
 //! | `nops` | `Nop` and its sisters; messages of every form, raw face |
+//! | `passing` | `PassFile` |
+//! | `priorities` | reads and writes with a priority |
+//! | `raw` | what cannot be said in the safe face |
 //!
 //! That something does not happen is seen when what was submitted after it has completed.
 
@@ -24,21 +26,30 @@ mod children;
 mod epoll;
 #[path = "safe_processes/futexes.rs"]
 mod futexes;
-#[path = "safe_processes/manners.rs"]
-mod manners;
 #[path = "safe_processes/nops.rs"]
 mod nops;
+#[path = "safe_processes/passing.rs"]
+mod passing;
+#[path = "safe_processes/priorities.rs"]
+mod priorities;
+#[path = "safe_processes/raw.rs"]
+mod raw;
 
 /// The parts that play in a child process.
-pub const CHILDREN: &[Part] = children::PARTS;
-pub const MANNERS: &[Part] = manners::PARTS;
+pub const PARTS: &[Part] = children::PARTS;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    [children::tests(), epoll::tests(), futexes::tests(), manners::tests(), nops::tests()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let all = [
+        children::tests(),
+        epoll::tests(),
+        futexes::tests(),
+        nops::tests(),
+        passing::tests(),
+        priorities::tests(),
+        raw::tests(),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 fn small() -> Ring {

@@ -17,6 +17,7 @@ struct Floor {
 const F6: &[&str] = &[
     "forecast",
     "chain",
+    "patience",
     "wait",
     "enter",
     "raw",

@@ -13,13 +13,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
 
-use annulus::op::{
-    Cwd, How, LinkAt, MkdirAt, Mode, Nop, OpenAt, Read, RenameAt, SymlinkAt, UnlinkAt,
-};
+use annulus::op::{Cwd, How, LinkAt, MkdirAt, Mode, OpenAt, Read, RenameAt, SymlinkAt, UnlinkAt};
 use annulus::sys::opcode::Opcode;
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, here, is_root, test};
+use crate::harness::{Need, is_root, test};
 use crate::safe_files::{Folder, anew, c, errno, run, small};
 
 const RENAME: Need = Need::Op(Opcode::RENAMEAT);
@@ -45,7 +43,6 @@ pub fn tests() -> Vec<Trial> {
         test("a_directory_that_is_none_gives_all_back", &[RENAME, MKDIR], no_directory),
         test("a_name_that_is_too_long_is_refused", &[UNLINK, MKDIR], too_long),
         test("a_cancelled_rename_changes_nothing", &[RENAME], cancelled),
-        test("an_error_of_a_name_breaks_a_chain_before_linux_6_0_only", &[UNLINK], chain),
     ]
 }
 
@@ -263,16 +260,5 @@ fn cancelled() -> Result<(), Failed> {
     assert_eq!(errno(&renamed), Some(libc::ECANCELED));
     assert_eq!((renamed.fd.0.as_raw_fd(), renamed.buf), (dir.as_raw_fd(), (c"a", c"b")));
     assert_eq!(fs::read(folder.path("a"))?, b"text");
-    Ok(())
-}
-
-/// Since then the kernel's handlers of these operations do not say that they failed.
-fn chain() -> Result<(), Failed> {
-    let (mut ring, folder) = (small(), Folder::new());
-    let tickets = ring.submit_chain((UnlinkAt::new(folder.open(), c"none"), Nop));
-    let chain = ring.wait_chain(tickets.map_err(|rejected| rejected.why)?)?;
-    let (removed, nop) = chain.outputs;
-    assert_eq!(errno(&removed), Some(libc::ENOENT));
-    assert_eq!(nop.is_ok(), here().has_op(Opcode::SEND_ZC), "{:?}", chain.end);
     Ok(())
 }

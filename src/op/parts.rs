@@ -1,0 +1,232 @@
+//! Parts of a registered buffer in one read or write.
+//!
+//! ```text
+//!   FixedBuf, filled   │ head │      │ body         │    │ tail │
+//!                        0..4          16..100            120..124
+//!   table, in the slot │ addr, 4 │ addr, 84 │ addr, 4 │
+//!                          ▲
+//!   WRITEV_FIXED addr ─────┘  `buf_index`
+//! ```
+//!
+//! The kernel checks that each part lies in the buffer that the number names. Parts are ranges of
+//! the bytes that are filled, so that a read overwrites and never appends: to read into all of a
+//! buffer, fill it first ([`FixedBuf::set_len`]).
+//!
+//! Keeps OP1: the lease and the table lie in the operation. Leaves to others: the pool (`lease`),
+//! and one part (`fixed`).
+#![allow(unsafe_code, reason = "writes entries that point to buffers")]
+
+use std::ops::Range;
+
+use annulus_sys::abi::Sqe;
+
+use super::target::Target;
+use super::{Done, Offset, Op, Outcome, RingId, RwFlags};
+use crate::buf::{IoBufMut, IoVec, MAX_TRANSFER, total};
+use crate::lease::FixedBuf;
+use crate::prep;
+
+/// Where in a buffer a part lies.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    start: u32,
+    len: u32,
+}
+
+/// A registered buffer, and parts of it.
+#[derive(Debug)]
+struct Parts<const N: usize> {
+    buf: FixedBuf,
+    parts: [Part; N],
+    table: [IoVec; N],
+    offered: u32,
+}
+
+/// What the kernel is told of them.
+struct Named {
+    table: u64,
+    count: u32,
+}
+
+impl<const N: usize> Parts<N> {
+    #[track_caller]
+    fn new(buf: FixedBuf, parts: [Range<usize>; N]) -> Self {
+        const { assert!(N <= 1024, "the kernel takes 1024 parts at most (UIO_MAXIOV)") };
+        let filled = buf.len();
+        let parts = parts.map(|Range { start, end }| {
+            assert!(start <= end, "a part that starts at {start} cannot end at {end}");
+            assert!(end <= filled, "a part that ends at {end} is outside of {filled} filled bytes");
+            let number = |at| u32::try_from(at).expect("a buffer has 1 GiB at most");
+            Part { start: number(start), len: number(end - start) }
+        });
+        Self { buf, parts, table: [IoVec::EMPTY; N], offered: 0 }
+    }
+
+    /// Makes the table where it stays.
+    fn name(&mut self) -> Named {
+        let front = self.buf.region_mut().addr();
+        // The kernel refuses a part of no bytes.
+        let parts = self.parts.iter().filter(|part| part.len > 0);
+        let mut count = 0;
+        for (entry, part) in self.table.iter_mut().zip(parts) {
+            *entry = IoVec::new(front + u64::from(part.start), part.len);
+            count += 1;
+        }
+        let entries = &self.table[..count];
+        self.offered = u32::try_from(total(entries)).map_or(MAX_TRANSFER, |n| n.min(MAX_TRANSFER));
+        Named {
+            table: self.table.as_ptr().expose_provenance() as u64,
+            count: u32::try_from(count).expect("at most 1024 parts"),
+        }
+    }
+}
+
+/// Reads into parts of a registered buffer, one after the other. Since Linux 6.15.
+///
+/// # Completion
+///
+/// Once, with how many bytes of all parts together were read. What else is to be said of the count
+/// stands at [`Read`](super::Read). How much of the buffer is filled stays as it was.
+///
+/// # Cancellation
+///
+/// As [`Read`](super::Read).
+///
+/// # Errors
+///
+/// `EINVAL` before Linux 6.15.
+#[doc(alias("IORING_OP_READV_FIXED", "io_uring_prep_readv_fixed"))]
+#[derive(Debug)]
+pub struct ReadVFixed<F, const N: usize> {
+    fd: F,
+    parts: Parts<N>,
+    offset: Offset,
+    flags: RwFlags,
+}
+
+impl<F, const N: usize> ReadVFixed<F, N> {
+    /// Reads into `parts`, which count the filled bytes of `buf`, from the file's own position. A
+    /// slot has room for six.
+    ///
+    /// # Panics
+    ///
+    /// If a part does not lie inside the filled bytes, or starts behind its end.
+    #[track_caller]
+    pub fn new(fd: F, buf: FixedBuf, parts: [Range<usize>; N]) -> Self {
+        let (offset, flags) = (Offset::Current, RwFlags::default());
+        Self { fd, parts: Parts::new(buf, parts), offset, flags }
+    }
+
+    /// Reads from `offset` bytes after the start.
+    pub fn at(self, offset: u64) -> Self {
+        Self { offset: Offset::At(offset), ..self }
+    }
+
+    /// Reads as `flags` say.
+    pub fn flags(self, flags: RwFlags) -> Self {
+        Self { flags, ..self }
+    }
+}
+
+// SAFETY: OP1: the table lies in `parts`, its addresses are of the buffer whose lease lies there
+// too, all of it initialised, and the descriptor is of `fd`; the number of the buffer is of the
+// ring that `belongs_to` compares. It completes once.
+unsafe impl<F: Target, const N: usize> Op for ReadVFixed<F, N> {
+    type Output = Outcome<usize, F, FixedBuf>;
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.fd.belongs_to(ring) && self.parts.buf.ring() == ring
+    }
+
+    fn prep(&mut self) -> Sqe {
+        let (Named { table, count }, index) = (self.parts.name(), self.parts.buf.index());
+        let (offset, flags) = (self.offset.raw(), self.flags.bits());
+        self.fd.aim(prep::readv_fixed(-1, table, count, offset, flags, index))
+    }
+
+    fn finish(self, done: Done) -> Self::Output {
+        Outcome { result: done.count(self.parts.offered), fd: self.fd, buf: self.parts.buf }
+    }
+}
+
+/// Writes parts of a registered buffer, one after the other. Since Linux 6.15.
+///
+/// # Completion
+///
+/// Once, with how many bytes of all parts together were written. What else is to be said of the
+/// count stands at [`Write`](super::Write).
+///
+/// # Cancellation
+///
+/// As [`Write`](super::Write).
+///
+/// # Errors
+///
+/// `EINVAL` before Linux 6.15.
+#[doc(alias("IORING_OP_WRITEV_FIXED", "io_uring_prep_writev_fixed"))]
+#[derive(Debug)]
+pub struct WriteVFixed<F, const N: usize> {
+    fd: F,
+    parts: Parts<N>,
+    offset: Offset,
+    flags: RwFlags,
+}
+
+impl<F, const N: usize> WriteVFixed<F, N> {
+    /// Writes `parts`, which count the filled bytes of `buf`, at the file's own position. A slot
+    /// has room for six.
+    ///
+    /// # Panics
+    ///
+    /// If a part does not lie inside the filled bytes, or starts behind its end.
+    #[track_caller]
+    pub fn new(fd: F, buf: FixedBuf, parts: [Range<usize>; N]) -> Self {
+        let (offset, flags) = (Offset::Current, RwFlags::default());
+        Self { fd, parts: Parts::new(buf, parts), offset, flags }
+    }
+
+    /// Writes from `offset` bytes after the start.
+    pub fn at(self, offset: u64) -> Self {
+        Self { offset: Offset::At(offset), ..self }
+    }
+
+    /// Writes as `flags` say.
+    pub fn flags(self, flags: RwFlags) -> Self {
+        Self { flags, ..self }
+    }
+}
+
+// SAFETY: OP1: the table lies in `parts`, its addresses are of the buffer whose lease lies there
+// too, and the descriptor is of `fd`; the number of the buffer is of the ring that `belongs_to`
+// compares. It completes once.
+unsafe impl<F: Target, const N: usize> Op for WriteVFixed<F, N> {
+    type Output = Outcome<usize, F, FixedBuf>;
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.fd.belongs_to(ring) && self.parts.buf.ring() == ring
+    }
+
+    fn prep(&mut self) -> Sqe {
+        let (Named { table, count }, index) = (self.parts.name(), self.parts.buf.index());
+        let (offset, flags) = (self.offset.raw(), self.flags.bits());
+        self.fd.aim(prep::writev_fixed(-1, table, count, offset, flags, index))
+    }
+
+    fn finish(self, done: Done) -> Self::Output {
+        Outcome { result: done.count(self.parts.offered), fd: self.fd, buf: self.parts.buf }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::inflight::PAYLOAD;
+
+    #[test]
+    fn a_slot_has_room_for_six_parts() {
+        assert!(size_of::<WriteVFixed<OwnedFd, 6>>() <= PAYLOAD);
+        assert!(size_of::<WriteVFixed<OwnedFd, 7>>() > PAYLOAD);
+    }
+}

@@ -1,0 +1,425 @@
+//! How long a wait waits, and what may end it: each form, raw face and safe face.
+//!
+//! The clock decides no test. What a wait must not be is too short; and what is to end one is there
+//! before it begins.
+#![allow(unsafe_code, reason = "sends signals, and registers memory and clocks")]
+
+use std::io::{PipeWriter, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use annulus::op::{Clock, Nop, Read};
+use annulus::sys::abi::{RegWait, Timespec};
+use annulus::sys::abi_register::{ClockRegister, MemRegionReg, RegionDesc};
+use annulus::sys::errno::Errno;
+use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
+use annulus::sys::flags_register::{MemRegionFlags, RegWaitFlags, RegionDescFlags};
+use annulus::sys::map::{Map, Pages, page_size};
+use annulus::sys::opcode::RegisterOp;
+use annulus::sys::syscall::EnterArg;
+use annulus::{EnterCause, EnterError, Patience, RawRing, Ring, Setup, SignalMask, Ticket, Woken};
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::{
+    DEFERRING, Need, drain_words, here, in_each_mode, nop, patient, push, read_byte, ring,
+    safe_ring, test,
+};
+
+const BOUNDED: Need = Need::Feature(Features::EXT_ARG);
+const MIN_WAIT: Need = Need::Feature(Features::MIN_TIMEOUT);
+const IOWAIT: Need = Need::Feature(Features::NO_IOWAIT);
+const REGION: Need = Need::Register(RegisterOp::MEM_REGION);
+const CLOCK: Need = Need::Register(RegisterOp::CLOCK);
+
+/// Longer than anything here takes.
+const A_MINUTE: Duration = Duration::from_secs(60);
+/// As long as something is waited for in vain.
+const A_WHILE: Duration = Duration::from_millis(5);
+
+/// The tests.
+pub fn tests() -> Vec<Trial> {
+    let on_counted = Need::Other(|| {
+        let lacks = !here().features().contains(Features::NO_IOWAIT);
+        (!lacks).then(|| "needs a kernel without NO_IOWAIT".to_owned())
+    });
+    [
+        in_each_mode("a_wait_ends_at_a_time_of_each_clock", &[BOUNDED], each_clock),
+        in_each_mode("a_wait_with_patience_brings_what_is_there", &[BOUNDED], brings),
+        vec![
+            test("a_wait_goes_by_the_clock_that_it_names", &[BOUNDED, CLOCK], other_clock),
+            test("a_signal_that_patience_lets_in_ends_a_wait", &[], signal_raw),
+            test("a_signal_that_patience_holds_back_ends_none", &[BOUNDED], signal_held),
+            test("a_signal_ends_a_wait_for_one_operation_if_let_in", &[], signal_safe),
+            test("a_wait_without_iowait_is_a_wait", &[BOUNDED, IOWAIT], uncounted),
+            test("no_wait_without_iowait_before_6_15", &[on_counted], no_uncounted),
+            test("a_wait_finds_its_patience_in_a_region", &[REGION], stored),
+            test("a_region_that_is_not_there_is_an_error", &[REGION], not_stored),
+            test("an_operation_is_waited_for_until_a_time", &[BOUNDED], one_operation),
+            test("an_operation_is_waited_for_among_others", &[BOUNDED], among_others),
+            test("events_are_waited_for_with_patience", &[BOUNDED], events),
+            test("a_minimum_wait_for_events_is_content_with_one", &[MIN_WAIT], min_events),
+            test("a_reaper_waits_with_patience", &[BOUNDED], reaper),
+        ],
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn plain(flags: SetupFlags) -> RawRing {
+    ring(Setup::plain(4).with(flags))
+}
+
+fn cause<T>(result: Result<T, EnterError>) -> Option<EnterCause> {
+    result.err().map(|error| error.cause)
+}
+
+/// A ring with a read in flight that ends when the pipe is written to.
+fn endless(mut ring: RawRing) -> Result<(RawRing, PipeWriter), Failed> {
+    let (from, to) = std::io::pipe()?;
+    push(&mut ring, read_byte(&from, 1));
+    ring.submit()?;
+    std::mem::forget(from);
+    Ok((ring, to))
+}
+
+fn each_clock(flags: SetupFlags) -> Result<(), Failed> {
+    let (mut ring, mut to) = endless(plain(flags))?;
+    for clock in [Clock::Monotonic, Clock::Boottime, Clock::Realtime] {
+        for ahead in [A_WHILE, Duration::ZERO] {
+            let time = clock.now() + ahead;
+            let patience = Patience::until(clock, time);
+            assert_eq!(ring.wait_with(1, &patience), Ok(Woken::TimedOut));
+            assert!(clock.now() >= time, "{clock:?}");
+            assert_eq!(ring.submit_and_wait_with(1, &patience), Ok((0, Woken::TimedOut)));
+        }
+        let past = Patience::until(clock, Duration::from_secs(1));
+        assert_eq!(ring.wait_with(1, &past), Ok(Woken::TimedOut));
+    }
+    to.write_all(b"x")?;
+    let later = Patience::until(Clock::Monotonic, Clock::Monotonic.now() + A_MINUTE);
+    assert_eq!(ring.wait_with(1, &later), Ok(Woken::Ready));
+    assert_eq!(drain_words(&mut ring), [1]);
+    Ok(())
+}
+
+fn brings(flags: SetupFlags) -> Result<(), Failed> {
+    let mut ring = plain(flags);
+    let never = Patience::until(Clock::Boottime, Duration::MAX);
+    for patience in [Patience::FOREVER, Patience::at_most(A_MINUTE), never] {
+        push(&mut ring, nop(1));
+        push(&mut ring, nop(2));
+        assert_eq!(ring.submit_and_wait_with(2, &patience), Ok((2, Woken::Ready)));
+        assert_eq!(ring.wait_with(2, &patience), Ok(Woken::Ready));
+        assert_eq!(drain_words(&mut ring), [1, 2]);
+        let nothing = EnterCause::NothingComing { want: 1, coming: 0 };
+        assert_eq!(cause(ring.wait_with(1, &patience)), Some(nothing));
+    }
+    let (mut ring, _to) = endless(ring)?;
+    let started = Instant::now();
+    assert_eq!(ring.wait_with(1, &Patience::at_most(A_WHILE)), Ok(Woken::TimedOut));
+    assert!(started.elapsed() >= A_WHILE);
+    Ok(())
+}
+
+/// The ring goes by a clock that is ahead of the one that the wait names, on a system that was
+/// suspended; and no wait is too short.
+fn other_clock() -> Result<(), Failed> {
+    let (mut ring, _to) = endless(plain(SetupFlags::empty()))?;
+    let clockid = libc::CLOCK_BOOTTIME.cast_unsigned();
+    let mut arg = ClockRegister { clockid, resv: [0; 3] };
+    // SAFETY: one live `struct io_uring_clock_register`, because it is a local.
+    unsafe { ring.base().register(RegisterOp::CLOCK, (&raw mut arg).cast(), 0) }?;
+    for clock in [Clock::Monotonic, Clock::Boottime] {
+        let time = clock.now() + A_WHILE;
+        assert_eq!(ring.wait_with(1, &Patience::until(clock, time)), Ok(Woken::TimedOut));
+        assert!(clock.now() >= time, "{clock:?}");
+    }
+    Ok(())
+}
+
+/// How often the handler ran on this thread, which has a signal to itself.
+static HANDLED: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn handle(_: libc::c_int) {
+    HANDLED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Sends this thread a signal that it holds back, and returns the mask that lets it in.
+fn pending() -> SignalMask {
+    let handler: extern "C" fn(libc::c_int) = handle;
+    let mut held = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    let action = libc::sigaction {
+        sa_sigaction: handler as usize,
+        // SAFETY: all zeros are an empty set, because it is an array of integers.
+        sa_mask: unsafe { held.assume_init() },
+        sa_flags: 0,
+        sa_restorer: None,
+    };
+    // SAFETY: one live action, whose handler only adds to a number, because that is `handle`.
+    let installed =
+        unsafe { libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) };
+    assert_eq!(installed, 0);
+    // SAFETY: one live set, because it is a local.
+    unsafe { libc::sigaddset(held.as_mut_ptr(), libc::SIGUSR2) };
+    // SAFETY: one live set, likewise, and no other is asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, held.as_ptr(), std::ptr::null_mut()) };
+    // SAFETY: has no preconditions, because it only names the thread.
+    let thread = unsafe { libc::pthread_self() };
+    // SAFETY: the thread lives, because it is the one that calls.
+    unsafe { libc::pthread_kill(thread, libc::SIGUSR2) };
+    let current = SignalMask::current();
+    assert!(current.contains(libc::SIGUSR2), "{current:?}");
+    current.without(libc::SIGUSR2).expect("there is such a signal")
+}
+
+/// Runs `body` on a thread of its own, whose signals are nobody else's.
+fn alone(body: fn() -> Result<(), Failed>) -> Result<(), Failed> {
+    std::thread::spawn(move || body().map_err(|failed| format!("{failed:?}")))
+        .join()
+        .map_err(|_| "it panicked")?
+        .map_err(Failed::from)
+}
+
+fn signal_raw() -> Result<(), Failed> {
+    alone(|| {
+        let (mut ring, _to) = endless(plain(SetupFlags::empty()))?;
+        let mask = pending();
+        let bounded = ring.features().contains(Features::EXT_ARG);
+        let patience = Patience::FOREVER.signals(mask);
+        assert_eq!(cause(ring.wait_with(1, &patience)), Some(EnterCause::Interrupted));
+        if bounded {
+            pending();
+            let patience = Patience::at_most(A_MINUTE).signals(mask);
+            assert_eq!(cause(ring.wait_with(1, &patience)), Some(EnterCause::Interrupted));
+        }
+        // Also where the kernel answers with a count, and says nothing of the signal.
+        pending();
+        push(&mut ring, nop(2));
+        let interrupted = EnterError { submitted: 1, cause: EnterCause::Interrupted };
+        assert_eq!(ring.submit_and_wait_with(2, &patience), Err(interrupted));
+        assert_eq!(drain_words(&mut ring), [2]);
+        assert!(HANDLED.load(Ordering::Relaxed) > 0);
+        assert!(SignalMask::current().contains(libc::SIGUSR2), "it is held back again");
+        Ok(())
+    })
+}
+
+fn signal_held() -> Result<(), Failed> {
+    alone(|| {
+        let (mut ring, _to) = endless(plain(SetupFlags::empty()))?;
+        let _ = pending();
+        for mask in [SignalMask::current(), SignalMask::all()] {
+            let patience = Patience::at_most(A_WHILE).signals(mask);
+            assert_eq!(ring.wait_with(1, &patience), Ok(Woken::TimedOut));
+        }
+        Ok(())
+    })
+}
+
+fn small() -> Ring {
+    safe_ring(Setup::new(8))
+}
+
+type Reading = Ticket<Read<std::io::PipeReader, [u8; 1]>>;
+
+/// A read that ends when the pipe is written to.
+fn reading(ring: &mut Ring) -> Result<(Reading, PipeWriter), Failed> {
+    let (from, to) = std::io::pipe()?;
+    let read = ring.submit(Read::new(from, [0; 1])).map_err(|rejected| rejected.why)?;
+    Ok((read, to))
+}
+
+fn signal_safe() -> Result<(), Failed> {
+    alone(|| {
+        let mut ring = small();
+        let (read, mut to) = reading(&mut ring)?;
+        let mask = pending();
+        let Err(unfinished) = ring.wait_with(read, &Patience::FOREVER.signals(mask)) else {
+            return Err("nothing was written".into());
+        };
+        assert_eq!(unfinished.why.cause, EnterCause::Interrupted);
+        to.write_all(b"x")?;
+        let read = ring.wait_with(unfinished.ticket, &Patience::FOREVER)?;
+        assert_eq!((read.result?, read.buf), (1, *b"x"));
+        Ok(())
+    })
+}
+
+fn uncounted() -> Result<(), Failed> {
+    let (mut ring, mut to) = endless(plain(SetupFlags::empty()))?;
+    let patience = Patience::at_most(A_WHILE).without_iowait();
+    assert_eq!(ring.wait_with(1, &patience), Ok(Woken::TimedOut));
+    to.write_all(b"x")?;
+    assert_eq!(ring.wait_with(1, &Patience::FOREVER.without_iowait()), Ok(Woken::Ready));
+    Ok(())
+}
+
+fn no_uncounted() -> Result<(), Failed> {
+    let mut ring = plain(SetupFlags::empty());
+    push(&mut ring, nop(1));
+    let patience = Patience::FOREVER.without_iowait();
+    let what = "a wait that does not count as one for a device";
+    let unsupported = EnterCause::Unsupported { what, since: "6.15" };
+    assert_eq!(cause(ring.submit_and_wait_with(1, &patience)), Some(unsupported));
+    // Nothing is lost.
+    assert_eq!(ring.submit_and_wait(1), Ok(1));
+    Ok(())
+}
+
+/// A ring with a region of arguments, of which the second says `A_WHILE`, and the first nothing.
+fn with_region() -> Result<RawRing, Failed> {
+    let disabled = patient(|| Setup::plain(4).with(DEFERRING).build_disabled())?;
+    let map = Map::own(page_size(), Pages::Ordinary)?;
+    let (ts, flags) = (Timespec::from(A_WHILE), RegWaitFlags::TS);
+    let place = map.at::<RegWait>(0, 2);
+    // SAFETY: in bounds, because `at` checked.
+    let second = unsafe { place.add(1) };
+    // SAFETY: in bounds, likewise; nobody else has the memory yet, because it is new.
+    unsafe { second.write(RegWait { ts, flags, ..RegWait::default() }) };
+    let mut region = RegionDesc {
+        user_addr: map.address(),
+        size: page_size() as u64,
+        flags: RegionDescFlags::TYPE_USER,
+        ..RegionDesc::default()
+    };
+    let mut arg = MemRegionReg {
+        region_uptr: (&raw mut region).expose_provenance() as u64,
+        flags: MemRegionFlags::REG_WAIT_ARG,
+        ..MemRegionReg::default()
+    };
+    let base = disabled.rings().base();
+    // SAFETY: one live argument that names a live description of memory that is never unmapped,
+    // since `Map::own` leaks it (RG1).
+    unsafe { base.register(RegisterOp::MEM_REGION, (&raw mut arg).cast(), 1) }?;
+    Ok(disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?)
+}
+
+fn stored() -> Result<(), Failed> {
+    let (mut ring, mut to) = endless(with_region()?)?;
+    let second = size_of::<RegWait>();
+    for patience in [Patience::FOREVER, Patience::at_most(A_WHILE), Patience::at_most(A_MINUTE)] {
+        let started = Instant::now();
+        assert_eq!(ring.wait_with(1, &patience.stored_at(second)), Ok(Woken::TimedOut));
+        assert!(started.elapsed() >= A_WHILE);
+    }
+    to.write_all(b"x")?;
+    assert_eq!(ring.wait_with(1, &Patience::FOREVER.stored_at(0)), Ok(Woken::Ready));
+    assert_eq!(drain_words(&mut ring), [1]);
+    push(&mut ring, nop(2));
+    let patience = Patience::at_most(A_WHILE).stored_at(second);
+    assert_eq!(ring.submit_and_wait_with(1, &patience), Ok((1, Woken::Ready)));
+    Ok(())
+}
+
+fn not_stored() -> Result<(), Failed> {
+    let errors = [
+        (endless(plain(SetupFlags::empty()))?, 0),
+        (endless(with_region()?)?, page_size()),
+        (endless(with_region()?)?, usize::MAX),
+    ];
+    for ((mut ring, _to), offset) in errors {
+        let fault = EnterCause::Other(Errno::new(libc::EFAULT));
+        let patience = Patience::FOREVER.stored_at(offset);
+        assert_eq!(cause(ring.wait_with(1, &patience)), Some(fault));
+        let arg = EnterArg::Registered(offset);
+        assert!(ring.enter(0, 1, EnterFlags::GETEVENTS, arg).is_err());
+    }
+    Ok(())
+}
+
+fn one_operation() -> Result<(), Failed> {
+    let mut ring = small();
+    let (mut read, mut to) = reading(&mut ring)?;
+    let until = Patience::until(Clock::Monotonic, Clock::Monotonic.now() + A_WHILE);
+    for patience in [Patience::at_most(A_WHILE), until.clone(), until.clone()] {
+        read = match ring.wait_with(read, &patience.min_wait(A_MINUTE)) {
+            Ok(_) => return Err("nothing was written".into()),
+            Err(unfinished) => {
+                assert_eq!(unfinished.why.cause, EnterCause::TimedOut);
+                unfinished.ticket
+            }
+        };
+    }
+    assert!(Clock::Monotonic.now() >= A_WHILE);
+    to.write_all(b"y")?;
+    let read = ring.wait_with(read, &Patience::at_most(A_MINUTE))?;
+    assert_eq!((read.result?, read.buf), (1, *b"y"));
+    // What has completed is redeemed, also when the time is up.
+    let nop = ring.submit(Nop)?;
+    ring.submit_and_wait(1)?;
+    assert_eq!(ring.wait_with(nop, &until)??, 0);
+    Ok(())
+}
+
+fn among_others() -> Result<(), Failed> {
+    let mut ring = small();
+    let (read, mut to) = reading(&mut ring)?;
+    let nops = [ring.submit(Nop)?, ring.submit(Nop)?];
+    to.write_all(b"z")?;
+    assert_eq!(ring.wait_with(read, &Patience::at_most(A_MINUTE))?.buf, *b"z");
+    let mut ended = 0;
+    assert_eq!(ring.submit_and_wait_with(2, &Patience::at_most(A_MINUTE))?.1, Woken::Ready);
+    ring.reap(|_| ended += 1)?;
+    assert_eq!(ended, 2);
+    for nop in nops {
+        assert!(ring.try_take(nop).is_ok());
+    }
+    Ok(())
+}
+
+/// Also while completions come that are none of the caller's: a cancel's, or those of what wakes
+/// the ring for messages.
+fn events() -> Result<(), Failed> {
+    let mut ring = small();
+    let (first, _one) = reading(&mut ring)?;
+    let (second, _two) = reading(&mut ring)?;
+    let patience = Patience::at_most(A_WHILE);
+    assert_eq!(ring.submit_and_wait_with(1, &patience)?, (2, Woken::TimedOut));
+    ring.cancel(&first)?;
+    // One event, though two completions come.
+    assert_eq!(ring.submit_and_wait_with(2, &patience)?.1, Woken::TimedOut);
+    assert_eq!(ring.submit_and_wait_with(1, &patience)?, (0, Woken::Ready));
+    ring.cancel(&second)?;
+    let until = Patience::until(Clock::Boottime, Clock::Boottime.now() + A_MINUTE);
+    assert_eq!(ring.submit_and_wait_with(2, &until)?.1, Woken::Ready);
+    let sender = ring.sender()?;
+    sender.send(7)?;
+    assert_eq!(ring.submit_and_wait_with(3, &until)?.1, Woken::Ready);
+    let mut events = 0;
+    ring.reap(|_| events += 1)?;
+    assert_eq!(events, 3);
+    Ok(())
+}
+
+fn min_events() -> Result<(), Failed> {
+    let patience = Patience::at_most(A_MINUTE).min_wait(A_WHILE);
+    // With the kernel's minimum wait, and with ours: a cancel is under way.
+    for cancels in 0..2 {
+        let mut ring = small();
+        let (read, _to) = reading(&mut ring)?;
+        let (_other, _too) = reading(&mut ring)?;
+        let nop = ring.submit(Nop)?;
+        for _ in 0..cancels {
+            ring.cancel(&read)?;
+        }
+        let started = Instant::now();
+        let (_, woken) = ring.submit_and_wait_with(3, &patience)?;
+        assert_eq!(woken, Woken::Ready, "one is enough");
+        assert!(started.elapsed() >= A_WHILE);
+        assert!(ring.try_take(nop).is_ok() || ring.reap(|_| ())? > 0);
+    }
+    Ok(())
+}
+
+fn reaper() -> Result<(), Failed> {
+    let (mut submitter, mut reaper) =
+        plain(SetupFlags::empty()).split().map_err(|_| "it can be split")?;
+    let patience = Patience::until(Clock::Monotonic, Clock::Monotonic.now() + A_WHILE);
+    assert_eq!(reaper.wait_with(1, &patience), Ok(Woken::TimedOut));
+    // SAFETY: it points to nothing (OP1).
+    unsafe { submitter.push(nop(1)) }?;
+    submitter.submit()?;
+    assert_eq!(reaper.wait_with(1, &Patience::at_most(A_MINUTE)), Ok(Woken::Ready));
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! E0277: what changes memory means whole pages, and a heap buffer shares its pages with others.
+
+use annulus::buf::AlignedBuf;
+use annulus::op::{Madvise, MapChange, MemoryAdvice, Op};
+
+fn accepts(_: impl Op) {}
+
+fn main() {
+    let buf = AlignedBuf::new(8192, 4096);
+    let _ = (MapChange::Discard, MemoryAdvice::Cold);
+    accepts(Madvise::change(buf, MapChange::Discard));
+    // misuse, instead: `accepts(Madvise::new(buf, MemoryAdvice::Cold));`
+}
