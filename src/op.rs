@@ -99,12 +99,11 @@ use annulus_sys::errno::Errno;
 use annulus_sys::flags::{CqeFlags, SqeFlags};
 
 use crate::event::result_of;
+use crate::lease::{Brought, BufLease, Bundle, FixedFile, Source};
 use crate::register::Personality;
 
-use crate::lease::{Brought, BufLease, Bundle, FixedFile, Source};
 pub use addr::{Address, Destination};
 pub use advice::{Fadvise, FileAdvice, SyncFileRange, WriteBack};
-
 pub use bundle::{RecvBundle, RecvBundleMulti};
 pub use cancel::{Cancel, CancelFd, CancelOutcome, UpdateOutcome};
 pub use close::Close;

@@ -9,6 +9,12 @@
 //! So a thousand idle connections need no thousand buffers. An operation that selects from an empty
 //! ring fails at once with `ENOBUFS`: drop leases sooner, or make the ring larger.
 //!
+//! A buffer that is used in parts ([`Used::InParts`]) is in several leases, each of what one
+//! completion filled, and with the kernel as long as there is room in it. It is offered again when
+//! the kernel has given it up and the last of its leases is dropped. The parts follow each other in
+//! the order of completions; so let one operation at a time receive into such a ring, or their data
+//! may be taken for each other's.
+//!
 //! Keeps BR1: a buffer is with the kernel, in a lease, or in a completion that nobody has taken
 //! yet; one that a failed or abandoned operation had picked goes back too.
 //!
@@ -35,6 +41,7 @@
 #![allow(unsafe_code, reason = "owns buffers that the kernel fills")]
 
 mod bundle;
+mod place;
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -42,24 +49,23 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::slice;
-use std::sync::Arc;
 
-use annulus_sys::abi::{Buf, Cqe};
+use annulus_sys::abi::Cqe;
 use annulus_sys::buf_ring::BufferRing;
-use annulus_sys::errno::Errno;
-use annulus_sys::flags_register::PbufRingFlags;
+use annulus_sys::flags::CqeFlags;
 use annulus_sys::groups::{Group, Whose};
 use annulus_sys::index::Entries;
 use annulus_sys::process::Process;
-use annulus_sys::rings::Base;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use super::error::RegisterError;
 use crate::buf::{IoBuf, Region};
 use crate::op::RingId;
+use crate::register::Used;
 use crate::ring::Ring;
 
 pub use bundle::Bundle;
+use place::{Order, Place, With};
 
 /// A ring of buffers that the kernel picks from. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -70,41 +76,9 @@ pub struct BufRing(pub(crate) Rc<Pool>);
 pub struct BufLease {
     pool: Rc<Pool>,
     bid: u16,
+    /// Where in its buffer it begins.
+    start: u32,
     len: u32,
-}
-
-/// Where each buffer is (BR1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Kernel,
-    Lease,
-}
-
-/// In which order buffers were offered, which is that of the ring, and so the one in which the
-/// kernel picks.
-#[derive(Debug)]
-struct Order {
-    /// What was offered after each, last time that it was.
-    next: Box<[u16]>,
-    last: u16,
-}
-
-impl Order {
-    /// No buffer: a ring has at most 32768 of them.
-    const NONE: u16 = u16::MAX;
-
-    fn of(count: u32) -> Self {
-        Self { next: vec![Self::NONE; count as usize].into(), last: Self::NONE }
-    }
-
-    /// `bid` is offered, behind all others.
-    fn push(&mut self, bid: u16) {
-        if let Some(next) = self.next.get_mut(usize::from(self.last)) {
-            *next = bid;
-        }
-        self.next[usize::from(bid)] = Self::NONE;
-        self.last = bid;
-    }
 }
 
 /// The buffers, and the ring that offers them.
@@ -119,6 +93,7 @@ pub(crate) struct Pool {
     memory: ManuallyDrop<MmapRaw>,
     start: NonNull<u8>,
     each: u32,
+    used: Used,
     id: u16,
     process: Process,
     /// The kernel is known to be done with the buffers.
@@ -136,6 +111,25 @@ impl<U: Default> Ring<U> {
     /// [`RegisterError::Invalid`] unless `count` is a power of two of at most 32768.
     #[doc(alias = "IORING_REGISTER_PBUF_RING")]
     pub fn buf_ring(&mut self, count: u32, size: u32) -> Result<BufRing, RegisterError> {
+        self.buf_ring_with(count, size, Whose::Ours, Used::Whole)
+    }
+
+    /// As [`buf_ring`](Self::buf_ring), where the ring (not the buffers) lies in memory of the
+    /// kernel's, since Linux 6.4, or buffers are used in parts, since Linux 6.12.
+    ///
+    /// # Errors
+    ///
+    /// As [`buf_ring`](Self::buf_ring); [`RegisterError::Unsupported`] for what this kernel does
+    /// not have.
+    #[doc(alias = "IOU_PBUF_RING_MMAP")]
+    #[doc(alias = "IOU_PBUF_RING_INC")]
+    pub fn buf_ring_with(
+        &mut self,
+        count: u32,
+        size: u32,
+        whose: Whose,
+        used: Used,
+    ) -> Result<BufRing, RegisterError> {
         // Those that only we know of are idle: an operation in flight would know of its own.
         self.pools.retain(|pool| {
             let known = Rc::strong_count(pool) > 1;
@@ -148,8 +142,14 @@ impl<U: Default> Ring<U> {
         // the old one, and picks what nobody offers (BR1). Linux 6.12 begins anew.
         let reason = "a ring makes at most 65536 rings of buffers in its life";
         let id = u16::try_from(self.fixed.groups).map_err(|_| RegisterError::Invalid { reason })?;
-        let (base, process) = (self.raw.base(), self.process);
-        let pool = Pool::register(base, self.id, id, count, size, process)?;
+        let entries = Entries::new(count).filter(|_| count <= BufferRing::MAX_ENTRIES && size > 0);
+        let reason = "a ring of buffers has 1, 2, 4, and so on, at most 32768, and none is empty";
+        let entries = entries.ok_or(RegisterError::Invalid { reason })?;
+        let memory = Pool::map(count, size)?;
+        let mut pool = Pool::over(memory, self.id, id, count, size, self.process);
+        pool.used = used;
+        pool.offer_all(self.raw.buffer_group(id, entries.count(), whose, used)?, count);
+        let pool = Rc::new(pool);
         self.fixed.groups += 1;
         self.pools.push(Rc::clone(&pool));
         Ok(BufRing(pool))
@@ -157,27 +157,18 @@ impl<U: Default> Ring<U> {
 }
 
 impl Pool {
-    /// Makes `count` buffers of `each` bytes and offers them all, as group `id` of `base`.
-    fn register(
-        base: &Arc<Base>,
-        ring: RingId,
-        id: u16,
-        count: u32,
-        each: u32,
-        process: Process,
-    ) -> Result<Rc<Self>, RegisterError> {
-        let entries = Entries::new(count).filter(|_| count <= BufferRing::MAX_ENTRIES && each > 0);
-        let reason = "a ring of buffers has 1, 2, 4, and so on, at most 32768, and none is empty";
-        let entries = entries.ok_or(RegisterError::Invalid { reason })?;
+    /// Memory for `count` buffers of `each` bytes.
+    fn map(count: u32, each: u32) -> Result<MmapMut, RegisterError> {
         let bytes = each as usize * count as usize;
         let exhausted = RegisterError::OutOfMemory { needed: bytes as u64 };
-        let memory = MmapOptions::new().len(bytes).map_anon().map_err(|_| exhausted)?;
-        let pool = Self::over(memory, ring, id, count, each, process);
-        let group = Group::register(base, id, entries, Whose::Ours, PbufRingFlags::empty());
-        pool.group.replace(Some(group.map_err(|errno| explain(errno, count))?));
-        pool.idle.set(false);
-        (0..=u16::MAX).zip(0..count).for_each(|(bid, _)| pool.offer(bid));
-        Ok(Rc::new(pool))
+        MmapOptions::new().len(bytes).map_anon().map_err(|_| exhausted)
+    }
+
+    /// Offers all `count` buffers in `group`, which is new.
+    fn offer_all(&self, group: Group, count: u32) {
+        self.group.replace(Some(group));
+        self.idle.set(false);
+        (0..=u16::MAX).zip(0..count).for_each(|(bid, _)| self.offer(bid));
     }
 
     /// Over `memory`, which holds `count` buffers of `each` bytes, and which no kernel knows yet.
@@ -191,10 +182,11 @@ impl Pool {
     ) -> Self {
         let memory = ManuallyDrop::new(MmapRaw::from(memory));
         let start = NonNull::new(memory.as_mut_ptr()).expect("mmap maps nothing at 0");
-        let places = RefCell::new(vec![Place::Kernel; count as usize].into());
+        let places = RefCell::new(vec![Place::OFFERED; count as usize].into());
         let order = RefCell::new(Order::of(count));
         let (group, idle) = (RefCell::default(), Cell::new(true));
-        Self { ring, group, places, order, memory, start, each, id, process, idle }
+        let used = Used::Whole;
+        Self { ring, group, places, order, memory, start, each, used, id, process, idle }
     }
 
     pub(crate) fn ring(&self) -> RingId {
@@ -241,12 +233,28 @@ impl Pool {
         let bid = cqe.buffer_id()?;
         let mut places = pool.places.borrow_mut();
         // What names no buffer that the kernel has is no completion of ours: nothing is leased.
-        let place = places.get_mut(usize::from(bid)).filter(|place| **place == Place::Kernel)?;
-        *place = Place::Lease;
+        let place = places.get_mut(usize::from(bid)).filter(|place| place.with == With::Kernel)?;
+        let bytes = u32::try_from(cqe.res).unwrap_or(0);
+        let with = pool.with(bytes, cqe.flags);
+        let (start, len) = place.fill(bytes, pool.each, with);
         drop(places);
-        pool.taken(1);
-        let len = u32::try_from(cqe.res).unwrap_or(0).min(pool.each);
-        Some(BufLease { pool: Rc::clone(pool), bid, len })
+        if with == With::Us {
+            pool.taken(1);
+        }
+        Some(BufLease { pool: Rc::clone(pool), bid, start, len })
+    }
+
+    /// With whom a buffer is, once a completion has said that `bytes` of it were filled.
+    fn with(&self, bytes: u32, flags: CqeFlags) -> With {
+        match self.used {
+            Used::Whole => With::Us,
+            // A completion that has filled nothing has used nothing up, whatever its flags say: at
+            // the end of a stream kernels were seen to give back what they go on to fill.
+            Used::InParts { .. } if bytes == 0 || flags.contains(CqeFlags::BUF_MORE) => {
+                With::Kernel
+            }
+            Used::InParts { .. } => With::Us,
+        }
     }
 
     /// The ring goes, or nobody else knows of it. `idle`: nothing is in flight that could pick a
@@ -263,16 +271,7 @@ impl Pool {
     }
 
     fn leased(&self) -> usize {
-        self.places.borrow().iter().filter(|&&place| place == Place::Lease).count()
-    }
-}
-
-fn explain(errno: Errno, count: u32) -> RegisterError {
-    match errno.raw() {
-        libc::EINVAL => RegisterError::Unsupported { what: "a ring of buffers", since: "5.19" },
-        // Of the ring, not of the buffers: only that is pinned.
-        libc::ENOMEM => RegisterError::no_memory(u64::from(count) * size_of::<Buf>() as u64),
-        _ => RegisterError::Other(errno),
+        self.places.borrow().iter().filter(|place| place.leases > 0).count()
     }
 }
 
@@ -310,9 +309,16 @@ impl BufRing {
         self.0.id
     }
 
-    /// How many are in leases now.
+    /// How many are in leases now, wholly or in part.
     pub fn leased(&self) -> usize {
         self.0.leased()
+    }
+}
+
+impl BufLease {
+    fn at(&self) -> NonNull<u8> {
+        // SAFETY: within the buffer, because it is clamped where it comes from.
+        unsafe { self.pool.at(self.bid).add(self.start as usize) }
     }
 }
 
@@ -320,7 +326,7 @@ impl Deref for BufLease {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let start = self.pool.at(self.bid).as_ptr();
+        let start = self.at().as_ptr();
         // SAFETY: zeroed at first, and ours alone while the lease lives (BR1).
         unsafe { slice::from_raw_parts(start, self.len as usize) }
     }
@@ -328,7 +334,7 @@ impl Deref for BufLease {
 
 impl DerefMut for BufLease {
     fn deref_mut(&mut self) -> &mut [u8] {
-        let start = self.pool.at(self.bid).as_ptr();
+        let start = self.at().as_ptr();
         // SAFETY: zeroed at first, and ours alone while the lease lives (BR1).
         unsafe { slice::from_raw_parts_mut(start, self.len as usize) }
     }
@@ -356,8 +362,10 @@ impl IoBuf for BufLease {
 impl Drop for BufLease {
     fn drop(&mut self) {
         if self.pool.process.is_this() {
-            self.pool.places.borrow_mut()[usize::from(self.bid)] = Place::Kernel;
-            self.pool.offer(self.bid);
+            let free = self.pool.places.borrow_mut()[usize::from(self.bid)].release();
+            if free {
+                self.pool.offer(self.bid);
+            }
         }
     }
 }
@@ -365,17 +373,9 @@ impl Drop for BufLease {
 /// A lease of a buffer of `size` bytes that no kernel knows, of which a completion said `result`.
 #[cfg(test)]
 pub(super) fn lone_lease(size: u32, result: i32) -> BufLease {
-    use annulus_sys::flags::CqeFlags;
-
     let memory = MmapOptions::new().len(size as usize).map_anon().expect("memory");
-    let pool = Rc::new(Pool::over(
-        memory,
-        RingId(std::num::NonZero::<u32>::MIN),
-        0,
-        1,
-        size,
-        Process::this(),
-    ));
+    let ring = RingId(std::num::NonZero::<u32>::MIN);
+    let pool = Rc::new(Pool::over(memory, ring, 0, 1, size, Process::this()));
     let cqe = Cqe { user_data: 0, res: result, flags: CqeFlags::BUFFER };
     Pool::lease(&pool, cqe).expect("the only one")
 }
@@ -384,7 +384,7 @@ pub(super) fn lone_lease(size: u32, result: i32) -> BufLease {
 mod tests {
     use std::num::NonZero;
 
-    use annulus_sys::flags::{CQE_BUFFER_SHIFT, CqeFlags};
+    use annulus_sys::flags::CQE_BUFFER_SHIFT;
 
     use super::*;
 
@@ -422,5 +422,57 @@ mod tests {
             let lease = Pool::lease(&pool, cqe(result, 1)).expect("it is free");
             assert_eq!(*lease, vec![0; len], "{result}");
         }
+    }
+
+    /// A pool whose buffers are used in parts.
+    fn pool_of_parts(count: u32) -> Rc<Pool> {
+        let mut pool = Rc::into_inner(pool(count)).expect("nobody else has it");
+        pool.used = Used::InParts { min_left: 0 };
+        Rc::new(pool)
+    }
+
+    /// The same buffer, which the kernel goes on to fill.
+    fn more(result: i32, bid: u16) -> Cqe {
+        let cqe = cqe(result, bid);
+        Cqe { flags: cqe.flags | CqeFlags::BUF_MORE, ..cqe }
+    }
+
+    #[test]
+    fn br1_parts_of_a_buffer_follow_each_other() {
+        let pool = pool_of_parts(2);
+        let first = Pool::lease(&pool, more(5, 1)).expect("with the kernel");
+        let second = Pool::lease(&pool, more(2, 1)).expect("with the kernel still");
+        let last = Pool::lease(&pool, cqe(9, 1)).expect("with the kernel still");
+        let parts = [&first, &second, &last].map(|lease| (lease.start, lease.len()));
+        assert_eq!(parts, [(0, 5), (5, 2), (7, 1)], "and no part is beyond the end");
+        assert_eq!(pool.leased(), 1);
+        assert!(Pool::lease(&pool, more(1, 1)).is_none(), "given up by the kernel");
+    }
+
+    #[test]
+    fn br1_a_buffer_is_offered_again_when_all_of_its_parts_are_back() {
+        let pool = pool_of_parts(1);
+        let first = Pool::lease(&pool, more(5, 0)).expect("with the kernel");
+        drop(Pool::lease(&pool, more(1, 0)));
+        let last = Pool::lease(&pool, cqe(2, 0)).expect("with the kernel still");
+        drop(last);
+        assert!(Pool::lease(&pool, cqe(1, 0)).is_none(), "the first part is held");
+        drop(first);
+        let again = Pool::lease(&pool, more(3, 0)).expect("offered again");
+        assert_eq!((again.start, again.len()), (0, 3));
+    }
+
+    #[test]
+    fn br1_a_part_of_no_bytes_uses_nothing_up() {
+        let pool = pool_of_parts(1);
+        for result in [0, -1, i32::MIN] {
+            drop(Pool::lease(&pool, cqe(result, 0)));
+            assert_eq!(pool.places.borrow()[0], Place::OFFERED, "{result}");
+        }
+        let whole = self::pool(1);
+        drop(Pool::lease(&whole, more(0, 0)));
+        let lease = Pool::lease(&whole, more(1, 0)).expect("it came back");
+        assert!(Pool::lease(&whole, cqe(1, 0)).is_none(), "a whole one is in one lease");
+        drop(lease);
     }
 }

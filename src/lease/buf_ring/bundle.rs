@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 use annulus_sys::abi::Cqe;
 
-use super::{BufLease, Place, Pool};
+use super::{BufLease, Pool, With};
 
 /// Buffers that the kernel picked and filled, one after the other: an iterator over their leases.
 /// Those that nobody takes are offered again when it is dropped.
@@ -27,6 +27,8 @@ pub struct Bundle {
     pool: Rc<Pool>,
     /// The first of those that are left.
     first: u16,
+    /// Where in it they begin; in all others, at the front.
+    start: u32,
     buffers: u32,
     bytes: u32,
 }
@@ -37,14 +39,21 @@ impl Pool {
         let first = cqe.buffer_id()?;
         let mut places = pool.places.borrow_mut();
         let order = pool.order.borrow();
-        let (mut at, mut buffers, mut bytes) = (first, 0, 0);
+        let (mut at, mut buffers, mut taken, mut bytes) = (first, 0, 0, 0);
         let mut left = u32::try_from(cqe.res).unwrap_or(0);
+        let mut start = 0;
         while let Some(place) = places.get_mut(usize::from(at))
-            && *place == Place::Kernel
+            && place.with == With::Kernel
+            && (buffers == 0 || place.filled == 0)
         {
-            *place = Place::Lease;
-            let here = left.min(pool.each);
-            (buffers, bytes, left) = (buffers + 1, bytes + here, left - here);
+            let here = left.min(pool.each - place.filled);
+            left -= here;
+            // The kernel goes on to fill the last one at most.
+            let with = if left == 0 { pool.with(here, cqe.flags) } else { With::Us };
+            let (from, here) = place.fill(here, pool.each, with);
+            start = if buffers == 0 { from } else { start };
+            (buffers, taken, bytes) =
+                (buffers + 1, taken + u32::from(with == With::Us), bytes + here);
             if left == 0 {
                 break;
             }
@@ -52,8 +61,8 @@ impl Pool {
         }
         drop(places);
         drop(order);
-        pool.taken(buffers);
-        (buffers > 0).then(|| Bundle { pool: Rc::clone(pool), first, buffers, bytes })
+        pool.taken(taken);
+        (buffers > 0).then(|| Bundle { pool: Rc::clone(pool), first, start, buffers, bytes })
     }
 }
 
@@ -74,11 +83,12 @@ impl Iterator for Bundle {
 
     fn next(&mut self) -> Option<BufLease> {
         self.buffers = self.buffers.checked_sub(1)?;
-        let (bid, len) = (self.first, self.bytes.min(self.pool.each));
+        let (bid, start) = (self.first, std::mem::take(&mut self.start));
+        let len = self.bytes.min(self.pool.each - start);
         self.bytes -= len;
         // Before the lease can be dropped, and so offered again with another successor.
         self.first = self.pool.order.borrow().next[usize::from(bid)];
-        Some(BufLease { pool: Rc::clone(&self.pool), bid, len })
+        Some(BufLease { pool: Rc::clone(&self.pool), bid, start, len })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -97,16 +107,14 @@ mod tests {
     use annulus_sys::flags::{CQE_BUFFER_SHIFT, CqeFlags};
     use memmap2::MmapOptions;
 
-    use std::num::NonZero;
-
-    use super::super::RingId;
+    use super::super::{Process, RingId, Used};
     use super::*;
-    use annulus_sys::process::Process;
 
     /// `count` buffers of 8 bytes that no kernel knows, offered in this order.
     fn pool(count: u32, order: &[u16]) -> Rc<Pool> {
         let memory = MmapOptions::new().len(count as usize * 8).map_anon().expect("memory");
-        let pool = Pool::over(memory, RingId(NonZero::<u32>::MIN), 0, count, 8, Process::this());
+        let ring = RingId(std::num::NonZero::<u32>::MIN);
+        let pool = Pool::over(memory, ring, 0, count, 8, Process::this());
         order.iter().for_each(|&bid| pool.order.borrow_mut().push(bid));
         Rc::new(pool)
     }
@@ -183,5 +191,27 @@ mod tests {
         assert_eq!((pool.leased(), first.len()), (1, 8));
         drop(first);
         assert_eq!(pool.leased(), 0);
+    }
+
+    #[test]
+    fn br1_a_bundle_begins_and_ends_within_buffers_used_in_parts() {
+        let mut pool = Rc::into_inner(pool(4, &[0, 1, 2, 3])).expect("nobody else has it");
+        pool.used = Used::InParts { min_left: 0 };
+        let pool = Rc::new(pool);
+        let more = |result, bid: u16| {
+            let bits = (CqeFlags::BUFFER | CqeFlags::BUF_MORE).bits();
+            let flags = CqeFlags::from_bits_retain(bits | u32::from(bid) << CQE_BUFFER_SHIFT);
+            Pool::bundle(&pool, Cqe { user_data: 0, res: result, flags }).expect("it is named")
+        };
+        let parts = |bundle: Bundle| -> Vec<_> {
+            bundle.map(|lease| (lease.bid, lease.start, lease.len())).collect()
+        };
+        let held = more(5, 0);
+        assert_eq!(parts(more(12, 0)), [(0, 5, 3), (1, 0, 8), (2, 0, 1)]);
+        assert_eq!(pool.leased(), 1, "the first is held, and what came back is offered");
+        assert_eq!(parts(more(2, 2)), [(2, 1, 2)]);
+        drop(held);
+        assert_eq!(pool.leased(), 0);
+        assert_eq!(parts(more(0, 2)), [(2, 3, 0)]);
     }
 }

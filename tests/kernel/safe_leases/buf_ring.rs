@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use annulus::lease::{BufLease, BufRing, RegisterError};
-use annulus::op::{Domain, Kind, Op as _, Read, RecvMulti, RecvPicked, Socket, Write};
+use annulus::op::{Domain, Kind, Op as _, Read, RecvBundle, RecvMulti, RecvPicked, Socket, Write};
+use annulus::register::{Used, Whose};
 use annulus::sys::opcode::RegisterOp;
 use annulus::{Ring, Setup};
 use libtest_mimic::{Failed, Trial};
@@ -17,6 +18,26 @@ use crate::harness::{Need, child_succeeds, safe_ring, test};
 
 pub const PICKED: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
 
+const MAPPED: [Need; 2] = [PICKED[0], Need::Other(maps_none)];
+const PARTS: [Need; 2] = [PICKED[0], Need::Other(uses_no_part)];
+const SOME: Used = Used::InParts { min_left: 0 };
+
+/// What a ring of buffers can be, can only be tried.
+fn tried(whose: Whose, used: Used) -> Option<String> {
+    match safe_ring(Setup::plain(1)).buf_ring_with(1, 16, whose, used) {
+        Err(error @ RegisterError::Unsupported { .. }) => Some(error.to_string()),
+        _ => None,
+    }
+}
+
+fn maps_none() -> Option<String> {
+    tried(Whose::Kernels, Used::Whole)
+}
+
+fn uses_no_part() -> Option<String> {
+    tried(Whose::Ours, SOME)
+}
+
 pub fn tests() -> Vec<Trial> {
     vec![
         test("picked_buffers_bring_data", &PICKED, bring_data),
@@ -25,6 +46,10 @@ pub fn tests() -> Vec<Trial> {
         test("picked_buffers_are_sent_on", &PICKED, sent_on),
         test("picked_buffers_outlive_their_ring", &PICKED, outlive_their_ring),
         test("picked_buffers_are_refused_on_another_ring", &PICKED, another_ring),
+        test("picked_buffers_are_of_a_ring_in_the_kernels_memory", &MAPPED, mapped),
+        test("parts_of_buffers_are_picked_and_come_back", &PARTS, parts),
+        test("a_stream_goes_through_parts_of_buffers_whole", &PARTS, stream_of_parts),
+        test("bundles_go_through_parts_of_buffers_whole", &PARTS, bundles_of_parts),
         test("buffer_rings_are_apart_and_no_number_is_used_twice", &PICKED, numbers),
         test("rg1_picked_buffers_that_may_be_in_use_are_leaked", &PICKED, || {
             child_succeeds("picked buffers are leaked")
@@ -296,4 +321,122 @@ pub fn forked_child_drops() {
     assert_eq!((&next[..], &lease[..]), (&b"data"[..], &b"the parent's"[..]));
     drop((next, lease));
     all_are_back(&mut ring, &buffers);
+}
+
+fn mapped() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = patient(|| ring.buf_ring_with(4, 16, Whose::Kernels, Used::Whole));
+    let (from, mut to) = sockets();
+    to.write_all(b"hello")?;
+    let lease = receive(&mut ring, &from, &buffers).expect("data");
+    assert_eq!(&lease[..], b"hello");
+    drop(lease);
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+/// Sends `bytes`, and receives them.
+fn pass(
+    ring: &mut Ring,
+    ends: &mut (UnixStream, UnixStream),
+    buffers: &BufRing,
+    bytes: &[u8],
+) -> BufLease {
+    ends.1.write_all(bytes).expect("write");
+    let lease = receive(ring, &ends.0, buffers).expect("data");
+    assert_eq!(&lease[..], bytes);
+    lease
+}
+
+fn parts() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = patient(|| ring.buf_ring_with(2, 8, Whose::Ours, SOME));
+    let mut ends = sockets();
+    let first = pass(&mut ring, &mut ends, &buffers, b"12345");
+    let second = pass(&mut ring, &mut ends, &buffers, b"678");
+    assert_eq!(second.as_ptr(), first[5..].as_ptr(), "it follows");
+    assert_eq!(buffers.leased(), 1);
+    let other = pass(&mut ring, &mut ends, &buffers, b"abcdefgh");
+    assert_eq!((buffers.leased(), &first[..], &second[..]), (2, &b"12345"[..], &b"678"[..]));
+    let error = try_receive_after(&mut ring, &mut ends, &buffers).expect_err("none is left");
+    assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS));
+    drop(first);
+    let error = try_receive(&mut ring, &ends.0, &buffers).expect_err("half is held");
+    assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS));
+    drop(second);
+    let back = receive(&mut ring, &ends.0, &buffers).expect("the data that waited");
+    assert_eq!((&back[..], &other[..]), (&b"x"[..], &b"abcdefgh"[..]));
+    Ok(())
+}
+
+/// Sends a byte, and tries to receive it.
+fn try_receive_after(
+    ring: &mut Ring,
+    ends: &mut (UnixStream, UnixStream),
+    buffers: &BufRing,
+) -> std::io::Result<Option<BufLease>> {
+    ends.1.write_all(b"x").expect("write");
+    try_receive(ring, &ends.0, buffers)
+}
+
+/// Pieces of all lengths, some of which are held for a while, and the end of the stream in between.
+fn stream_of_parts() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = patient(|| ring.buf_ring_with(8, 64, Whose::Ours, SOME));
+    let (mut held, mut number) = (std::collections::VecDeque::new(), 0_u8);
+    for lap in 0..40 {
+        let mut ends = sockets();
+        for len in [1, 7, 31, 64, 3] {
+            let bytes: Vec<u8> = (0..len).map(|i| number.wrapping_add(i)).collect();
+            number = number.wrapping_add(len);
+            ends.1.write_all(&bytes)?;
+            let mut came = Vec::new();
+            while came.len() < bytes.len() {
+                let lease = receive(&mut ring, &ends.0, &buffers).expect("data");
+                came.extend_from_slice(&lease);
+                held.push_back((lease.to_vec(), lease));
+                if held.len() > 4 {
+                    let (was, lease) = held.pop_front().expect("one");
+                    assert_eq!(was, lease[..], "BR1: nobody wrote to it");
+                }
+            }
+            assert_eq!(came, bytes, "lap {lap}");
+        }
+        let (from, to) = ends;
+        drop(to);
+        assert!(receive(&mut ring, &from, &buffers).is_none(), "the end");
+    }
+    held.clear();
+    assert_eq!(buffers.leased(), 0);
+    Ok(())
+}
+
+/// Bundles begin and end anywhere in buffers, and what is held is not written to.
+fn bundles_of_parts() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = patient(|| ring.buf_ring_with(8, 16, Whose::Ours, SOME));
+    let (from, mut to) = sockets();
+    let mut number = 0_u8;
+    let mut held = std::collections::VecDeque::new();
+    for len in [5, 20, 1, 40, 16, 3, 61, 2].into_iter().cycle().take(80) {
+        let bytes: Vec<u8> = (0..len).map(|i| number.wrapping_add(i)).collect();
+        number = number.wrapping_add(len);
+        to.write_all(&bytes)?;
+        let mut came = Vec::new();
+        while came.len() < bytes.len() {
+            let receive = ring.submit(RecvBundle::new(from.try_clone()?, &buffers))?;
+            for lease in ring.wait(receive)?.result?.expect("data") {
+                came.extend_from_slice(&lease);
+                held.push_back((lease.to_vec(), lease));
+            }
+            while held.len() > 2 {
+                let (was, lease) = held.pop_front().expect("one");
+                assert_eq!(was, lease[..], "BR1: nobody wrote to it");
+            }
+        }
+        assert_eq!(came, bytes);
+    }
+    held.clear();
+    assert_eq!(buffers.leased(), 0);
+    Ok(())
 }
