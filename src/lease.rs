@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | [`FixedBuf`] | a [`FixedPool`] of registered buffers | returns to the pool | Linux 5.1 |
 //! | [`BufLease`] | a [`BufRing`] that the kernel picks from | is offered again | Linux 5.19 |
+//! | [`SendBuf`] | a [`SendRing`] whose bytes the kernel sends in order | is free again | Linux 6.10 |
 //! | [`FixedFile`] | a [`FileTable`] of registered files | is closed | Linux 5.19 |
 //!
 //! A lease in an operation lies in its slot, so it cannot go back while the kernel uses it. A lease
@@ -20,6 +21,7 @@ mod error;
 pub(crate) mod fixed_buf;
 pub(crate) mod fixed_file;
 pub(crate) mod fork;
+pub(crate) mod send_ring;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
@@ -32,6 +34,7 @@ pub use error::RegisterError;
 pub use fixed_buf::{FixedBuf, FixedPool};
 pub(crate) use fixed_file::Table;
 pub use fixed_file::{FileTable, FixedFile};
+pub use send_ring::{SendBuf, SendQueue, SendRing};
 
 use crate::op::{Brings, RingId};
 

@@ -26,7 +26,7 @@
 //! | [`stream`], [`gather`] | [`Send`], [`SendTo`], [`SendV`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
 //! | [`multi`], [`messages`] | [`AcceptMulti`], [`RecvMulti`], [`RecvMsgMulti`] |
-//! | [`mod@bundle`] | [`RecvBundle`], [`RecvBundleMulti`] |
+//! | [`mod@bundle`], [`send_bundle`] | [`RecvBundle`], [`RecvBundleMulti`], [`SendBundle`] |
 //! | [`zerocopy`], [`zc_fixed`] | [`SendZc`], [`SendMsgZc`], [`SendZcFixed`], [`SendMsgZcFixed`] |
 //! | [`command`] | [`Unread`], [`Unsent`], [`GetOption`], [`SetOption`], [`GetName`] |
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
@@ -60,6 +60,7 @@ pub mod nop;
 pub mod option;
 pub mod picked;
 pub mod poll;
+pub mod send_bundle;
 pub mod stat;
 pub mod stream;
 mod target;
@@ -99,6 +100,7 @@ pub use nop::Nop;
 pub use option::{Linger, OptionValue, Peer, SocketOption, Switch};
 pub use picked::ReadMulti;
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
+pub use send_bundle::SendBundle;
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
 pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;

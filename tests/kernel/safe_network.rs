@@ -6,6 +6,7 @@
 //!   commands.rs     sockets: how much waits, options, addresses
 //!   datagrams.rs    messages without end
 //!   drivers.rs      raw: commands to drivers, discard, times of sending, zero-copy receive
+//!   send_bundles.rs what is queued, in order
 //!   sends.rs        several buffers, registered buffers
 //! ```
 //!
@@ -21,12 +22,20 @@ mod commands;
 mod datagrams;
 #[path = "safe_network/drivers.rs"]
 mod drivers;
+#[path = "safe_network/send_bundles.rs"]
+mod send_bundles;
 #[path = "safe_network/sends.rs"]
 mod sends;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let modules =
-        [bundles::tests(), commands::tests(), datagrams::tests(), drivers::tests(), sends::tests()];
+    let modules = [
+        bundles::tests(),
+        commands::tests(),
+        datagrams::tests(),
+        drivers::tests(),
+        send_bundles::tests(),
+        sends::tests(),
+    ];
     modules.into_iter().flatten().collect()
 }
