@@ -28,6 +28,7 @@
 //! | [`multi`], [`messages`] | [`AcceptMulti`], [`RecvMulti`], [`RecvMsgMulti`] |
 //! | [`mod@bundle`], [`send_bundle`] | [`RecvBundle`], [`RecvBundleMulti`], [`SendBundle`] |
 //! | [`zerocopy`], [`zc_fixed`] | [`SendZc`], [`SendMsgZc`], [`SendZcFixed`], [`SendMsgZcFixed`] |
+//! | [`hint`] | [`Hinted`] |
 //! | [`command`] | [`Unread`], [`Unsent`], [`GetOption`], [`SetOption`], [`GetName`] |
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
@@ -51,6 +52,7 @@ pub mod file;
 pub mod fixed;
 pub mod fs;
 pub mod gather;
+pub mod hint;
 pub mod message;
 pub mod messages;
 pub mod msg;
@@ -91,6 +93,7 @@ pub use file::{Offset, Read, RwFlags, Write};
 pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
 pub use gather::SendV;
+pub use hint::{Hinted, Waiting};
 pub use message::{Control, Envelope, Received, RecvMsg, SendMsg};
 pub use messages::RecvMsgMulti;
 pub use msg::Message;
