@@ -200,7 +200,14 @@ impl Pool {
     }
 
     /// Over `memory`, which holds `count` buffers of `each` bytes, and which no kernel knows yet.
-    fn over(memory: MmapMut, ring: RingId, id: u16, count: u32, each: u32, mark: Rc<Mark>) -> Self {
+    pub(super) fn over(
+        memory: MmapMut,
+        ring: RingId,
+        id: u16,
+        count: u32,
+        each: u32,
+        mark: Rc<Mark>,
+    ) -> Self {
         let memory = ManuallyDrop::new(MmapRaw::from(memory));
         let start = NonNull::new(memory.as_mut_ptr()).expect("mmap maps nothing at 0");
         let places = RefCell::new(vec![Place::Kernel; count as usize].into());

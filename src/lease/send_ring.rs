@@ -77,8 +77,9 @@ impl<U: Default> Ring<U> {
     #[doc(alias = "IORING_REGISTER_PBUF_RING")]
     pub fn send_ring(&mut self, count: u32, size: u32) -> Result<SendRing, RegisterError> {
         let pool = self.pool(count, size, Offered::None)?;
-        let free = (0..=u16::MAX).zip(0..count).map(|(bid, _)| bid).rev().collect();
-        let (free, queue) = (RefCell::new(free), RefCell::default());
+        let free: Vec<u16> = (0..=u16::MAX).zip(0..count).map(|(bid, _)| bid).rev().collect();
+        let queue = RefCell::new(VecDeque::with_capacity(free.len()));
+        let free = RefCell::new(free);
         Ok(SendRing(Rc::new(Shared { pool, free, queue, picked: Cell::new(0) })))
     }
 }
@@ -98,23 +99,28 @@ impl Shared {
     /// The only operation that sends from here has ended, with `result`; its last completion named
     /// buffer `named`. Frees what was sent, and returns how many bytes that is.
     fn settle(&self, result: i32, named: Option<u16>) -> usize {
-        let mut queue = self.queue.borrow_mut();
         // Before Linux 6.8 it does not tell; nor does it send from here.
         let picked = self.pool.head().map_or(0, |head| head.wrapping_sub(self.picked.get()));
+        self.settle_picked(picked, result, named)
+    }
+
+    /// [`settle`](Self::settle), after the kernel has picked so many buffers.
+    fn settle_picked(&self, picked: u16, result: i32, named: Option<u16>) -> usize {
+        let mut queue = self.queue.borrow_mut();
         let picked = picked.min(u16::try_from(queue.len()).unwrap_or(u16::MAX));
-        let mut taken: VecDeque<Part> = queue.drain(..usize::from(picked)).collect();
         // All that was picked before what the last completion is about has been sent.
-        let last = taken.iter().position(|part| named == Some(part.bid));
-        let behind = taken.split_off(last.unwrap_or(taken.len()));
-        let mut left = u32::try_from(result).unwrap_or(0);
+        let last = queue.iter().take(picked.into()).position(|part| named == Some(part.bid));
         let (mut sent, mut unsent) = (0, Vec::new());
-        for part in taken {
-            sent += part.len as usize;
-            self.free.borrow_mut().push(part.bid);
-        }
-        for Part { bid, start, len } in behind {
-            let here = left.min(len);
-            left -= here;
+        let mut left = u32::try_from(result).unwrap_or(0);
+        for (at, Part { bid, start, len }) in queue.drain(..usize::from(picked)).enumerate() {
+            let here = match last {
+                Some(last) if at >= last => {
+                    let here = left.min(len);
+                    left -= here;
+                    here
+                }
+                _ => len,
+            };
             sent += here as usize;
             if here == len {
                 self.free.borrow_mut().push(bid);
@@ -273,5 +279,54 @@ impl IoBufMut for SendBuf {
     unsafe fn set_filled(&mut self, count: usize) {
         let size = self.shared.pool.each();
         self.filled = u32::try_from(count).map_or(size, |count| count.min(size));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memmap2::MmapOptions;
+
+    use super::super::fork::Mark;
+    use super::*;
+
+    /// Four buffers of 8 bytes that no kernel knows, all of them queued, from buffer 3 down.
+    fn queued() -> SendRing {
+        let memory = MmapOptions::new().len(32).map_anon().expect("memory");
+        let mark = Rc::new(Mark::new().expect("a page"));
+        let pool = Rc::new(Pool::over(memory, RingId(1), 0, 4, 8, mark));
+        let queue = (0..4).rev().map(|bid| Part { bid, start: 0, len: 8 }).collect();
+        let (free, queue) = (RefCell::default(), RefCell::new(queue));
+        SendRing(Rc::new(Shared { pool, free, queue, picked: Cell::new(u16::MAX) }))
+    }
+
+    #[test]
+    fn br1_what_a_kernel_does_not_tell_stays_queued() {
+        for (result, named) in [(0, None), (32, Some(3)), (i32::MAX, Some(9)), (-1, Some(0))] {
+            let ring = queued();
+            assert_eq!(ring.settle(result, named), 0, "{result}");
+            assert_eq!((ring.queue().bytes(), ring.queue().available()), (32, 0));
+        }
+    }
+
+    #[test]
+    fn br1_what_was_sent_is_free_and_the_rest_queued_in_order() {
+        let part = |bid, start, len| Part { bid, start, len };
+        // How many were picked, the result, and what the last completion names.
+        for (picked, result, named, sent, rest) in [
+            (0, -9, None, 0, vec![part(3, 0, 8), part(2, 0, 8), part(1, 0, 8), part(0, 0, 8)]),
+            (2, 16, Some(3), 16, vec![part(1, 0, 8), part(0, 0, 8)]),
+            (3, 5, Some(2), 13, vec![part(2, 5, 3), part(1, 0, 8), part(0, 0, 8)]),
+            (4, 9, Some(1), 25, vec![part(0, 1, 7)]),
+            (4, -32, Some(0), 24, vec![part(0, 0, 8)]),
+            (4, i32::MAX, Some(3), 32, vec![]),
+            (9, 8, Some(7), 32, vec![]),
+        ] {
+            let ring = queued();
+            assert_eq!(ring.0.settle_picked(picked, result, named), sent, "{picked} {result}");
+            assert_eq!(*ring.0.queue.borrow(), rest, "{picked} {result}");
+            assert_eq!(ring.queue().available(), 4 - rest.len());
+            let moved = picked.min(4);
+            assert_eq!(ring.0.picked.get(), u16::MAX.wrapping_add(moved), "across the wrap");
+        }
     }
 }
