@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | [`FixedBuf`] | a [`FixedPool`] of registered buffers | returns to the pool | Linux 5.1 |
 //! | [`BufLease`] | a [`BufRing`] that the kernel picks from | is offered again | Linux 5.19 |
+//! | [`SendBuf`] | a [`SendRing`] whose bytes the kernel sends in order | is free again | Linux 6.10 |
 //! | [`FixedFile`] | a [`FileTable`] of registered files | is closed | Linux 5.19 |
 //! | [`PassedFile`] | another ring's [`FileTable`] | is closed there | Linux 6.3 |
 //!
@@ -22,6 +23,7 @@ pub(crate) mod fixed_buf;
 pub(crate) mod fixed_file;
 
 pub(crate) mod passed;
+pub(crate) mod send_ring;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
@@ -35,6 +37,7 @@ pub use fixed_buf::{FixedBuf, FixedPool};
 pub(crate) use fixed_file::Table;
 pub use fixed_file::{FileTable, FixedFile};
 pub use passed::{FileSender, PassedFile};
+pub use send_ring::{SendBuf, SendQueue, SendRing};
 
 use crate::op::{Brings, RingId};
 

@@ -31,8 +31,9 @@
 //! | [`stream`], [`gather`] | [`Send`], [`SendTo`], [`SendV`], [`Recv`], [`RecvPicked`] |
 //! | [`message`] | [`SendMsg`], [`RecvMsg`] |
 //! | [`multi`], [`messages`] | [`AcceptMulti`], [`RecvMulti`], [`RecvMsgMulti`] |
-//! | [`mod@bundle`] | [`RecvBundle`], [`RecvBundleMulti`] |
+//! | [`mod@bundle`], [`send_bundle`] | [`RecvBundle`], [`RecvBundleMulti`], [`SendBundle`] |
 //! | [`zerocopy`], [`zc_fixed`] | [`SendZc`], [`SendMsgZc`], [`SendZcFixed`], [`SendMsgZcFixed`] |
+//! | [`hint`] | [`Hinted`] |
 //! | [`command`] | [`Unread`], [`Unsent`], [`GetOption`], [`SetOption`], [`GetName`] |
 //! | [`time`] | [`Timeout`], [`TimeoutMulti`], [`TimeoutRemove`], [`TimeoutUpdate`] |
 //! | [`poll`] | [`Poll`], [`PollMulti`], [`PollRemove`], [`PollUpdate`] |
@@ -63,6 +64,7 @@ pub mod fixed;
 pub mod fs;
 pub mod futex;
 pub mod gather;
+pub mod hint;
 pub mod install;
 pub mod memory;
 pub mod message;
@@ -79,6 +81,7 @@ pub mod picked;
 pub mod pipe;
 pub mod poll;
 pub mod priority;
+pub mod send_bundle;
 pub mod splice;
 pub mod stat;
 pub mod stream;
@@ -117,6 +120,7 @@ pub use fixed::{ReadFixed, WriteFixed};
 pub use fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
 pub use futex::{FutexSet, FutexWait, FutexWaitV, FutexWake, FutexWord};
 pub use gather::SendV;
+pub use hint::{Hinted, Waiting};
 pub use install::InstallFd;
 pub use memory::{Madvise, MapChange, MemoryAdvice, Pages, PagesMut};
 pub use message::{Control, Envelope, Received, RecvMsg, SendMsg};
@@ -133,6 +137,7 @@ pub use picked::ReadMulti;
 pub use pipe::{Pipe, PipeDirect};
 pub use poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
 pub use priority::{ActingAs, IoPriority, Prioritized, Transfer};
+pub use send_bundle::SendBundle;
 pub use splice::{Splice, Tee};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
 pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};

@@ -104,6 +104,23 @@ impl BufferRing {
         self.offered -= count;
     }
 
+    /// Takes the last `count` buffers off the ring again.
+    ///
+    /// # Panics
+    ///
+    /// When that is more than are on offer.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must not have picked one of them, nor may a request be in flight that could.
+    pub unsafe fn rewind(&mut self, count: u32) {
+        assert!(count <= self.offered, "BR1: {count} buffers taken off, {} offered", self.offered);
+        self.offered -= count;
+        let slots = u16::try_from(count).expect("BR1: a ring has at most 32768 entries");
+        self.written = self.written.wrapping_sub(slots);
+        self.flush();
+    }
+
     /// How many buffers are on offer, flushed or not.
     pub fn offered(&self) -> u32 {
         self.offered

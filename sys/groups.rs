@@ -20,7 +20,7 @@
 use std::sync::Arc;
 
 use crate::abi::{BUF_RING_TAIL_OFFSET, Buf};
-use crate::abi_register::BufReg;
+use crate::abi_register::{BufReg, BufStatus};
 use crate::buf_ring::BufferRing;
 use crate::errno::Errno;
 use crate::flags::{OFF_PBUF_RING, OFF_PBUF_SHIFT};
@@ -135,6 +135,21 @@ impl Group {
     /// The number that requests name the group by.
     pub fn id(&self) -> u16 {
         self.id
+    }
+
+    /// How many buffers the kernel has picked, in wrapping u16 arithmetic
+    /// (`IORING_REGISTER_PBUF_STATUS`). Since Linux 6.8.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: `EINVAL` before Linux 6.8.
+    pub fn head(&self) -> Result<u16, Errno> {
+        let mut status = BufStatus { buf_group: self.id.into(), ..BufStatus::default() };
+        let arg = core::ptr::from_mut(&mut status).cast();
+        // SAFETY: a live `struct io_uring_buf_status`, because the kernel says so, which it fills.
+        unsafe { self.base.register(RegisterOp::PBUF_STATUS, arg, 1) }?;
+        let [low, high, ..] = status.head.to_le_bytes();
+        Ok(u16::from_le_bytes([low, high]))
     }
 
     /// Unregisters the ring. Its memory is leaked when it is ours, since a request that has picked

@@ -81,6 +81,13 @@ pub struct BufLease {
     len: u32,
 }
 
+/// Which buffers of a new ring are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offered {
+    All,
+    None,
+}
+
 /// The buffers, and the ring that offers them.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -130,6 +137,18 @@ impl<U: Default> Ring<U> {
         whose: Whose,
         used: Used,
     ) -> Result<BufRing, RegisterError> {
+        self.pool(count, size, whose, used, Offered::All).map(BufRing)
+    }
+
+    /// Makes and registers buffers, as a group that is new.
+    pub(super) fn pool(
+        &mut self,
+        count: u32,
+        size: u32,
+        whose: Whose,
+        used: Used,
+        offered: Offered,
+    ) -> Result<Rc<Pool>, RegisterError> {
         // Those that only we know of are idle: an operation in flight would know of its own.
         self.pools.retain(|pool| {
             let known = Rc::strong_count(pool) > 1;
@@ -148,11 +167,14 @@ impl<U: Default> Ring<U> {
         let memory = Pool::map(count, size)?;
         let mut pool = Pool::over(memory, self.id, id, count, size, self.process);
         pool.used = used;
-        pool.offer_all(self.raw.buffer_group(id, entries.count(), whose, used)?, count);
+        pool.join(self.raw.buffer_group(id, entries.count(), whose, used)?);
+        if offered == Offered::All {
+            (0..=u16::MAX).zip(0..count).for_each(|(bid, _)| pool.offer(bid));
+        }
         let pool = Rc::new(pool);
         self.fixed.groups += 1;
         self.pools.push(Rc::clone(&pool));
-        Ok(BufRing(pool))
+        Ok(pool)
     }
 }
 
@@ -164,15 +186,14 @@ impl Pool {
         MmapOptions::new().len(bytes).map_anon().map_err(|_| exhausted)
     }
 
-    /// Offers all `count` buffers in `group`, which is new.
-    fn offer_all(&self, group: Group, count: u32) {
+    /// Is of `group` from now on, which is new.
+    fn join(&self, group: Group) {
         self.group.replace(Some(group));
         self.idle.set(false);
-        (0..=u16::MAX).zip(0..count).for_each(|(bid, _)| self.offer(bid));
     }
 
     /// Over `memory`, which holds `count` buffers of `each` bytes, and which no kernel knows yet.
-    fn over(
+    pub(super) fn over(
         memory: MmapMut,
         ring: RingId,
         id: u16,
@@ -197,21 +218,27 @@ impl Pool {
         self.id
     }
 
-    fn at(&self, bid: u16) -> NonNull<u8> {
+    pub(super) fn at(&self, bid: u16) -> NonNull<u8> {
         // SAFETY: within the buffers, because ids are checked where they come from.
         unsafe { self.start.add(usize::from(bid) * self.each as usize) }
     }
 
     /// Gives the buffer to the kernel.
     fn offer(&self, bid: u16) {
+        self.offer_part(bid, 0, self.each);
+    }
+
+    /// Gives `len` bytes from the `start`th of the buffer to the kernel.
+    pub(super) fn offer_part(&self, bid: u16, start: u32, len: u32) {
         let mut group = self.group.borrow_mut();
         let Some(group) = group.as_mut() else { return };
-        let addr = self.at(bid).as_ptr().expose_provenance() as u64;
+        assert!(start.checked_add(len).is_some_and(|end| end <= self.each), "BR1: within it");
+        let addr = self.at(bid).as_ptr().expose_provenance() as u64 + u64::from(start);
         // SAFETY: it does not leave this function, and the group does (BR2).
         let ring = unsafe { group.ring() };
         // SAFETY: the pool keeps the buffer, which is in nobody's hands but ours, and gives it back
         // only when a completion names it (BR1).
-        let offered = unsafe { ring.push(addr, self.each, bid) };
+        let offered = unsafe { ring.push(addr, len, bid) };
         assert!(offered.is_ok(), "BR1: more buffers than there are");
         ring.flush();
         self.order.borrow_mut().push(bid);
@@ -219,13 +246,45 @@ impl Pool {
 
     /// Takes note that completions have brought `count` buffers back, each once, since they were
     /// with the kernel.
-    fn taken(&self, count: u32) {
+    pub(super) fn taken(&self, count: u32) {
         if let Some(group) = self.group.borrow_mut().as_mut() {
             // SAFETY: it does not leave this block, and the group does (BR2).
             let ring = unsafe { group.ring() };
             // SAFETY: as the caller has seen, by their places (BR1).
             unsafe { ring.taken(count) };
         }
+    }
+
+    /// How many buffers the kernel has picked, if it tells.
+    pub(super) fn head(&self) -> Option<u16> {
+        self.group.borrow().as_ref().and_then(|group| group.head().ok())
+    }
+
+    /// Takes the last `count` buffers off the ring again.
+    ///
+    /// # Safety
+    ///
+    /// Nothing may be in flight that could pick one of them, nor one of them have been picked.
+    pub(super) unsafe fn rewind(&self, count: u32) {
+        if let Some(group) = self.group.borrow_mut().as_mut() {
+            // SAFETY: it does not leave this block, and the group does (BR2).
+            let ring = unsafe { group.ring() };
+            // SAFETY: as promised to `rewind`.
+            unsafe { ring.rewind(count) };
+        }
+    }
+
+    /// Whether there is a ring that it is registered with.
+    pub(super) fn is_registered(&self) -> bool {
+        self.group.borrow().is_some()
+    }
+
+    pub(super) fn each(&self) -> u32 {
+        self.each
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.places.borrow().len()
     }
 
     /// The buffer that a completion names, whether it succeeded or failed.
