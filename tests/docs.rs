@@ -1,8 +1,8 @@
 //! `docs/KERNELS.md` says of each thing what the code says: none missing, none wrong, none made up;
 //! and `src/register.rs` of each register call.
 //!
-//! The first one's tables are the code's own constants, written down: `ANNULUS_WRITE=1 cargo test --test docs
-//! -- --test-threads=1` writes them anew.
+//! The first one's tables are the code's own constants, written down. To write them anew:
+//! `ANNULUS_WRITE=1 cargo test --test docs -- --test-threads=1`.
 
 use std::fs;
 use std::path::Path;

@@ -41,14 +41,13 @@
 #![allow(unsafe_code, reason = "owns buffers that the kernel fills")]
 
 mod bundle;
+mod lease;
 mod place;
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
-use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::slice;
 
 use annulus_sys::abi::Cqe;
 use annulus_sys::buf_ring::BufferRing;
@@ -59,7 +58,6 @@ use annulus_sys::process::Process;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use super::error::RegisterError;
-use crate::buf::{IoBuf, Region};
 use crate::op::RingId;
 use crate::register::Used;
 use crate::ring::Ring;
@@ -371,61 +369,6 @@ impl BufRing {
     /// How many are in leases now, wholly or in part.
     pub fn leased(&self) -> usize {
         self.0.leased()
-    }
-}
-
-impl BufLease {
-    fn at(&self) -> NonNull<u8> {
-        // SAFETY: within the buffer, because it is clamped where it comes from.
-        unsafe { self.pool.at(self.bid).add(self.start as usize) }
-    }
-}
-
-impl Deref for BufLease {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        let start = self.at().as_ptr();
-        // SAFETY: zeroed at first, and ours alone while the lease lives (BR1).
-        unsafe { slice::from_raw_parts(start, self.len as usize) }
-    }
-}
-
-impl DerefMut for BufLease {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        let start = self.at().as_ptr();
-        // SAFETY: zeroed at first, and ours alone while the lease lives (BR1).
-        unsafe { slice::from_raw_parts_mut(start, self.len as usize) }
-    }
-}
-
-impl AsRef<[u8]> for BufLease {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-impl AsMut<[u8]> for BufLease {
-    fn as_mut(&mut self) -> &mut [u8] {
-        self
-    }
-}
-
-/// A lease can be sent on as it is, and is offered again when that is done.
-impl IoBuf for BufLease {
-    fn region(&self) -> Region<'_> {
-        (&**self).into()
-    }
-}
-
-impl Drop for BufLease {
-    fn drop(&mut self) {
-        if self.pool.process.is_this() {
-            let free = self.pool.places.borrow_mut()[usize::from(self.bid)].release();
-            if free {
-                self.pool.offer(self.bid);
-            }
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::thread;
 
 use annulus::sys::abi::Sqe;
 use annulus::sys::errno::Errno;
-use annulus::sys::flags::{EnterFlags, SetupFlags, SqeFlags};
+use annulus::sys::flags::{EnterFlags, Features, SetupFlags, SqeFlags};
 use annulus::sys::map::Pages;
 use annulus::sys::opcode::RegisterOp;
 use annulus::sys::syscall::{self, EnterArg, RingRef};
@@ -25,8 +25,13 @@ use crate::harness::{
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = &[("rings are forgotten", rings_are_forgotten)];
 
-const RING_FDS: [Need; 1] = [Need::Register(RegisterOp::RING_FDS)];
+const RING_FDS: [Need; 3] = [
+    Need::Register(RegisterOp::RING_FDS),
+    Need::Register(RegisterOp::UNREGISTER_RING_FDS),
+    Need::Enter(EnterFlags::REGISTERED_RING),
+];
 const FD_ONLY: [Need; 1] = [Need::Setup(SetupFlags::REGISTERED_FD_ONLY)];
+const BY_INDEX: [Need; 2] = [FD_ONLY[0], Need::Feature(Features::REG_REG_RING)];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -39,6 +44,7 @@ pub fn tests() -> Vec<Trial> {
         }),
         test("no_ring_is_registered_before_5_18", &[Need::Other(lacks_ring_fds)], no_ring_fds),
         test("a_ring_without_descriptor_works_and_gives_its_index_back", &FD_ONLY, without_fd),
+        test("a_ring_without_descriptor_registers_by_its_index", &BY_INDEX, registers),
         test("a_ring_without_descriptor_cannot_be_polled", &FD_ONLY, no_fd_to_lend),
         test("completions_signal_the_eventfd", &[], signals),
         test("only_a_workers_completions_signal_the_async_eventfd", &[], signals_async),
@@ -171,6 +177,17 @@ fn without_fd() -> Result<(), Failed> {
             works(&mut ring);
         }
         assert!(enter(0).is_err_and(|errno| errno.is(libc::EBADF)));
+    });
+    Ok(())
+}
+
+fn registers() -> Result<(), Failed> {
+    apart(|| {
+        let mut ring = fd_only();
+        ring.register_files_sparse(4).expect("an empty table");
+        ring.unregister_files().expect("it is there");
+        assert!(ring.unregister_files().is_err());
+        works(&mut ring);
     });
     Ok(())
 }

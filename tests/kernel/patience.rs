@@ -28,9 +28,13 @@ use crate::harness::{
     safe_ring, test,
 };
 
-const BOUNDED: Need = Need::Feature(Features::EXT_ARG);
+const BOUNDED: Need = Need::Enter(EnterFlags::EXT_ARG);
 const MIN_WAIT: Need = Need::Feature(Features::MIN_TIMEOUT);
-const IOWAIT: Need = Need::Feature(Features::NO_IOWAIT);
+const IOWAIT: Need = Need::Enter(EnterFlags::NO_IOWAIT);
+const SAID: Need = Need::Feature(Features::NO_IOWAIT);
+/// Points in time, by the kernel's own clock.
+const POINTS: Need = Need::Enter(EnterFlags::ABS_TIMER);
+const STORED: Need = Need::Enter(EnterFlags::EXT_ARG_REG);
 const REGION: Need = Need::Register(RegisterOp::MEM_REGION);
 const CLOCK: Need = Need::Register(RegisterOp::CLOCK);
 
@@ -49,13 +53,13 @@ pub fn tests() -> Vec<Trial> {
         in_each_mode("a_wait_ends_at_a_time_of_each_clock", &[BOUNDED], each_clock),
         in_each_mode("a_wait_with_patience_brings_what_is_there", &[BOUNDED], brings),
         vec![
-            test("a_wait_goes_by_the_clock_that_it_names", &[BOUNDED, CLOCK], other_clock),
+            test("a_wait_goes_by_the_clock_that_it_names", &[BOUNDED, CLOCK, POINTS], other_clock),
             test("a_signal_that_patience_lets_in_ends_a_wait", &[], signal_raw),
             test("a_signal_that_patience_holds_back_ends_none", &[BOUNDED], signal_held),
             test("a_signal_ends_a_wait_for_one_operation_if_let_in", &[], signal_safe),
-            test("a_wait_without_iowait_is_a_wait", &[BOUNDED, IOWAIT], uncounted),
+            test("a_wait_without_iowait_is_a_wait", &[BOUNDED, IOWAIT, SAID], uncounted),
             test("no_wait_without_iowait_before_6_15", &[on_counted], no_uncounted),
-            test("a_wait_finds_its_patience_in_a_region", &[REGION], stored),
+            test("a_wait_finds_its_patience_in_a_region", &[REGION, STORED], stored),
             test("a_wait_of_several_turns_finds_its_patience_there", &[REGION], stored_safe),
             test("a_slot_that_is_set_anew_bounds_the_next_wait", &[REGION], slot),
             test("a_region_that_is_not_there_is_an_error", &[REGION], not_stored),

@@ -27,6 +27,8 @@ use crate::harness::{Need, drain_words, nop, patient, push, read_byte, ring, tes
 
 const POLLS: Need = Need::Other(polls_not);
 const WIDE: SetupFlags = SetupFlags::CQE32.union(SetupFlags::SQE128);
+/// Before, only registered files.
+const DESCRIPTORS: Need = Need::Feature(Features::SQPOLL_NONFIXED);
 const EXT_ARG: Need = Need::Feature(Features::EXT_ARG);
 
 /// The tests.
@@ -35,6 +37,7 @@ pub fn tests() -> Vec<Trial> {
         test("sq5_a_sleeping_poller_is_woken", &[POLLS], woken),
         test("sq5_no_wake_up_is_missed_as_the_poller_falls_asleep", &[POLLS, EXT_ARG], drowsy),
         test("an_awake_poller_takes_entries_without_a_system_call", &[POLLS], awake),
+        test("a_poller_takes_entries_with_descriptors", &[POLLS, DESCRIPTORS], descriptors),
         test("a_poller_takes_wide_entries", &[POLLS, Need::Setup(WIDE)], || {
             many(asleep_soon().with(WIDE))
         }),
@@ -144,6 +147,17 @@ fn drowsy() -> Result<(), Failed> {
         assert_eq!(ring.submit_and_wait_timeout(1, A_MINUTE), Ok((1, Woken::Ready)));
         assert_eq!(drain_words(&mut ring), [word]);
     }
+    Ok(())
+}
+
+fn descriptors() -> Result<(), Failed> {
+    let mut ring = ring(asleep_soon());
+    let (reader, mut writer) = std::io::pipe()?;
+    writer.write_all(b"x")?;
+    push(&mut ring, read_byte(&reader, 1));
+    ring.submit_and_wait(1)?;
+    let cqe = ring.pop().ok_or("it completes")?;
+    assert_eq!((cqe.user_data, cqe.res), (1, 1));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the table of what ran where, of the consoles that `run` has left.
 
-    tests/kernels/run all --env ANNULUS_TALLY=1
+    tests/kernels/run all
     tests/kernels/features.py                 prints the table
     tests/kernels/features.py --update        puts it into docs/KERNELS.md
 
@@ -41,7 +41,7 @@ def main():
     tallies = {version: read(version) for version in series}
     missing = [version for version, tally in tallies.items() if not tally]
     if missing:
-        print(f"no tally of {', '.join(missing)}: tests/kernels/run all --env ANNULUS_TALLY=1",
+        print(f"no tally of {', '.join(missing)}: tests/kernels/run all",
               file=sys.stderr)
         return 1
     text = table(tallies)

@@ -18,7 +18,9 @@ use crate::harness::{Need, drain, here, push, ring, test};
 const TAGS: [Need; 1] = [Need::Register(RegisterOp::BUFFERS2)];
 /// From 6.13 on each buffer is counted by itself.
 const NODES: [Need; 1] = [Need::Register(RegisterOp::MEM_REGION)];
-const SPARSE: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)]; // Both came with 5.19.
+// The table without buffers came with 5.19, as this did.
+const SPARSE: [Need; 2] =
+    [Need::Register(RegisterOp::PBUF_RING), Need::Register(RegisterOp::BUFFERS_UPDATE)];
 const CLONE: [Need; 1] = [Need::Register(RegisterOp::CLONE_BUFFERS)];
 const RANGES: [Need; 2] = [CLONE[0], Need::Other(clones_no_range)];
 const NAMELESS: [Need; 2] = [CLONE[0], Need::Setup(SetupFlags::REGISTERED_FD_ONLY)];

@@ -14,7 +14,11 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, here, ring, test};
 
-const POLLS: [Need; 1] = [Need::Other(polls_nothing)];
+const POLLS: [Need; 3] = [
+    Need::Register(RegisterOp::NAPI),
+    Need::Register(RegisterOp::UNREGISTER_NAPI),
+    Need::Other(polls_nothing),
+];
 const STATIC: [Need; 1] = [Need::Other(adds_nothing)];
 const CLOCK: [Need; 1] = [Need::Register(RegisterOp::CLOCK)];
 

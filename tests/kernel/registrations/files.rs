@@ -7,14 +7,16 @@ use std::os::fd::AsFd;
 use annulus::lease::RegisterError;
 use annulus::register::FileSlot::{Empty, Keep, Put};
 use annulus::sys::abi::Sqe;
-use annulus::sys::flags::SqeFlags;
+use annulus::sys::flags::{Features, SqeFlags};
 use annulus::sys::opcode::{Opcode, RegisterOp};
-use annulus::{RawRing, Setup};
+use annulus::{RawRing, Setup, prep};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, drain, push, read_byte, ring, test};
 
-const TAGS: [Need; 1] = [Need::Register(RegisterOp::FILES2)];
+const TAGS: [Need; 2] =
+    [Need::Register(RegisterOp::FILES2), Need::Register(RegisterOp::FILES_UPDATE2)];
+const LATE: [Need; 2] = [Need::Feature(Features::LINKED_FILE), SPARSE[0]];
 /// From 6.13 on each place is counted by itself.
 const NODES: [Need; 1] = [Need::Register(RegisterOp::MEM_REGION)];
 const SPARSE: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)]; // Both came with 5.19.
@@ -24,6 +26,7 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("a_registered_file_is_read_when_its_descriptor_is_closed", &[], read_closed),
         test("places_of_files_are_changed_and_emptied", &[], change),
+        test("a_file_is_looked_up_when_its_turn_has_come", &LATE, looked_up_late),
         test("a_place_of_files_is_kept", &TAGS, keep), // Which is one release younger.
         test("a_tag_comes_when_its_file_is_let_go_of", &TAGS, tags),
         test("tags_come_when_the_table_of_files_is_let_go_of", &NODES, end_of_all),
@@ -143,6 +146,27 @@ fn sparse() -> Result<(), Failed> {
     assert_eq!(read_at(&mut ring, 2), -libc::EBADF);
     assert_eq!(ring.update_files(2, &[Put(full(1).as_fd())])?, 1);
     assert_eq!(read_at(&mut ring, 2), 1);
+    Ok(())
+}
+
+/// A chain that opens a file at a place of the table, and then reads from there.
+fn looked_up_late() -> Result<(), Failed> {
+    let mut ring = ring(Setup::plain(4));
+    ring.register_files_sparse(2)?;
+    let buf = Box::leak(Box::new([0_u8; 5]));
+    let addr = std::ptr::from_mut(buf).expose_provenance() as u64;
+    let name = c"/proc/version".as_ptr().expose_provenance() as u64;
+    let flags = libc::O_RDONLY.cast_unsigned();
+    let open = prep::direct(prep::openat(libc::AT_FDCWD, name, flags, 0), 1);
+    push(&mut ring, Sqe { flags: SqeFlags::IO_LINK, user_data: 1, ..open });
+    let read = prep::read(1, addr, 5, 0);
+    push(&mut ring, Sqe { flags: SqeFlags::FIXED_FILE, user_data: 2, ..read });
+    ring.submit_and_wait(2)?;
+    let mut results: Vec<_> =
+        drain(&mut ring).into_iter().map(|cqe| (cqe.user_data, cqe.res)).collect();
+    results.sort_unstable();
+    assert_eq!(results, [(1, 0), (2, 5)]);
+    assert_eq!(buf, b"Linux");
     Ok(())
 }
 

@@ -16,7 +16,8 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, here, push, ring, test};
 
-const RINGS: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
+const RINGS: [Need; 2] =
+    [Need::Register(RegisterOp::PBUF_RING), Need::Register(RegisterOp::UNREGISTER_PBUF_RING)];
 const HEADS: [Need; 1] = [Need::Register(RegisterOp::PBUF_STATUS)];
 const MAPPED: [Need; 2] = [HEADS[0], Need::Other(maps_none)];
 const PARTS: [Need; 2] = [HEADS[0], Need::Other(uses_no_part)];

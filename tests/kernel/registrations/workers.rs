@@ -15,7 +15,8 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, Part, child_succeeds, nop, push, ring, test};
 
-const CPUS: [Need; 1] = [Need::Register(RegisterOp::IOWQ_AFF)];
+const CPUS: [Need; 2] =
+    [Need::Register(RegisterOp::IOWQ_AFF), Need::Register(RegisterOp::UNREGISTER_IOWQ_AFF)];
 const LIMITS: [Need; 1] = [Need::Register(RegisterOp::IOWQ_MAX_WORKERS)];
 
 pub const PARTS: &[Part] = &[("workers", where_told)];

@@ -19,12 +19,14 @@ use crate::safe_files::{Folder, c, errno, run, small};
 
 const SET: Need = Need::Op(Opcode::SETXATTR);
 const GET: Need = Need::Op(Opcode::GETXATTR);
+const FSET: Need = Need::Op(Opcode::FSETXATTR);
+const FGET: Need = Need::Op(Opcode::FGETXATTR);
 const NAMED: Need = Need::Other(no_attributes);
 
 pub fn tests() -> Vec<Trial> {
     vec![
         test("an_attribute_of_a_path_is_set_and_read", &[SET, GET, NAMED], by_path),
-        test("an_attribute_of_an_open_file_is_set_and_read", &[SET, GET, NAMED], of_file),
+        test("an_attribute_of_an_open_file_is_set_and_read", &[FSET, FGET, NAMED], of_file),
         test("without_room_a_value_tells_its_length", &[GET, NAMED], length),
         test("a_value_longer_than_its_buffer_is_not_cut", &[GET, NAMED], too_long),
         test("an_attribute_is_made_or_replaced_as_asked", &[SET, NAMED], presence),

@@ -14,21 +14,23 @@ use super::{begin, cancelled, errno, goes_on, run, small};
 use crate::harness::{Need, test};
 
 const FUTEX: Need = Need::Op(Opcode::FUTEX_WAIT);
+const WAKE: Need = Need::Op(Opcode::FUTEX_WAKE);
+const MANY: Need = Need::Op(Opcode::FUTEX_WAITV);
 
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("a_futex_wakes_as_many_as_it_is_told_to", &[FUTEX], wakes),
+        test("a_futex_wakes_as_many_as_it_is_told_to", &[FUTEX, WAKE], wakes),
         test("a_word_that_has_changed_is_not_waited_at", &[FUTEX], changed),
-        test("a_wake_reaches_those_whose_mask_it_meets", &[FUTEX], masks),
+        test("a_wake_reaches_those_whose_mask_it_meets", &[FUTEX, WAKE], masks),
         test("a_private_futex_is_none_of_a_shared_one", &[FUTEX], shared),
-        test("a_thread_wakes_a_ring_and_a_ring_a_thread", &[FUTEX], threads),
+        test("a_thread_wakes_a_ring_and_a_ring_a_thread", &[FUTEX, WAKE], threads),
         test("a_wait_at_a_futex_is_cancelled", &[FUTEX], wait_cancelled),
         test("op1_a_word_lives_while_it_is_waited_at", &[FUTEX], lives),
         test("a_borrowed_word_is_waited_at_in_a_scope", &[FUTEX], borrowed),
-        test("the_word_that_was_woken_is_told", &[FUTEX], first_of_many),
-        test("a_set_with_a_word_that_has_changed_is_not_waited_at", &[FUTEX], many_changed),
-        test("a_set_of_none_or_too_many_is_refused", &[FUTEX], many_refused),
-        test("a_wait_at_many_is_cancelled", &[FUTEX], many_cancelled),
+        test("the_word_that_was_woken_is_told", &[MANY], first_of_many),
+        test("a_set_with_a_word_that_has_changed_is_not_waited_at", &[MANY], many_changed),
+        test("a_set_of_none_or_too_many_is_refused", &[MANY], many_refused),
+        test("a_wait_at_many_is_cancelled", &[MANY], many_cancelled),
     ]
 }
 

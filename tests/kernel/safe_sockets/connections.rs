@@ -15,7 +15,7 @@ use super::{V6, begin, cancelled, code, nobody, path, run, settle, small, socket
 use crate::harness::{Need, test};
 
 const SOCKET: [Need; 1] = [Need::Op(Opcode::SOCKET)];
-const BIND: [Need; 1] = [Need::Op(Opcode::BIND)];
+const BIND: [Need; 2] = [Need::Op(Opcode::BIND), Need::Op(Opcode::LISTEN)];
 const ACCEPT: [Need; 1] = [Need::Op(Opcode::ACCEPT)];
 const SHUTDOWN: [Need; 1] = [Need::Op(Opcode::SHUTDOWN)];
 
