@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use annulus::buf::SliceExt;
 use annulus::op::{
-    AcceptMulti, Connect, Domain, Kind, Multishot, Op, Recv, Send, Shot, Socket, Timeout,
+    AcceptMulti, Connect, Domain, Multishot, Op, Recv, Send, Shot, Socket, SocketKind, Timeout,
 };
 use annulus::{Event, Rejection, Ring, RingSender, Setup, Ticket};
 use support::{Arguments, Failure, Page};
@@ -411,7 +411,7 @@ async fn demonstrate(
 
 /// A client: sends, and reads until all of it came back.
 async fn talk(runtime: &Runtime, server: SocketAddr, number: u32, rounds: u32) -> io::Result<u64> {
-    let socket = runtime.op(Socket::new(Domain::V4, Kind::STREAM)).await?;
+    let socket = runtime.op(Socket::new(Domain::V4, SocketKind::STREAM)).await?;
     let socket = Rc::new(socket);
     runtime.op(Connect::new(Rc::clone(&socket), server)).await.result?;
     let mut bytes = 0;

@@ -127,7 +127,7 @@ pub use message::{Control, Envelope, Received, RecvMsg, SendMsg};
 pub use messages::RecvMsgMulti;
 pub use msg::Message;
 pub use multi::{AcceptMulti, RecvMulti};
-pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Kind, Listen, Shutdown, Socket};
+pub use net::{Accept, AcceptFrom, Bind, Connect, Domain, Listen, Shutdown, Socket, SocketKind};
 pub use nop::{Nop, NopAnswer, NopBuf, NopFile};
 pub use option::{Linger, OptionValue, Peer, SocketOption, Switch};
 pub use parts::{ReadVFixed, WriteVFixed};

@@ -29,7 +29,8 @@ mod xattr;
 
 pub use advice::{fadvise, fadvise64, madvise, madvise64, sync_file_range};
 pub use command::{
-    cmd_discard, cmd_getsockname, cmd_sock, uring_cmd, uring_cmd_wide, uring_cmd128,
+    cmd_discard, cmd_getsockname, cmd_sock, cmd_zone_reset_all, uring_cmd, uring_cmd_wide,
+    uring_cmd128,
 };
 pub use direct::{close_direct, direct, direct_alloc, fixed_fd_install, pipe};
 pub use file::{fallocate, fsync, ftruncate, read, readv, with_attributes, write, writev};

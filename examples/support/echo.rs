@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
-use annulus::op::{Accept, Connect, Domain, Kind, Recv, Send, Socket};
+use annulus::op::{Accept, Connect, Domain, Recv, Send, Socket, SocketKind};
 use annulus::sys::opcode::Opcode;
 use annulus::{Capabilities, Ring};
 
@@ -35,7 +35,7 @@ impl Connection {
     pub fn open(ring: &mut Ring, here: &Capabilities) -> Result<Self, Failure> {
         let (listener, address) = listen().map_err(failed("cannot listen on loopback"))?;
         if here.has_op(Opcode::SOCKET) {
-            let socket = ring.submit(Socket::new(Domain::V4, Kind::STREAM))?;
+            let socket = ring.submit(Socket::new(Domain::V4, SocketKind::STREAM))?;
             let client = ring.wait(socket)?.map_err(failed("socket"))?;
             let server = meet(ring, &listener, &client, address)?;
             return Ok(Self { client, server, made_by: "SOCKET, CONNECT and ACCEPT" });

@@ -50,9 +50,9 @@ impl Domain {
 
 /// What a socket carries (`SOCK_*`, without the flags).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Kind(u8);
+pub struct SocketKind(u8);
 
-impl Kind {
+impl SocketKind {
     /// A stream of bytes: TCP, unless the protocol says otherwise.
     pub const STREAM: Self = Self(1);
     /// Datagrams: UDP, unless the protocol says otherwise.
@@ -84,12 +84,12 @@ const _: () = {
 ///
 /// ```
 /// use annulus::Setup;
-/// use annulus::op::{Connect, Domain, Kind, Socket};
+/// use annulus::op::{Connect, Domain, SocketKind, Socket};
 /// use std::net::TcpListener;
 ///
 /// let mut ring = Setup::new(8).build()?;
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// let socket = ring.submit(Socket::new(Domain::V4, Kind::STREAM))?;
+/// let socket = ring.submit(Socket::new(Domain::V4, SocketKind::STREAM))?;
 /// let Ok(socket) = ring.wait(socket)? else { return Ok(()) }; // Linux 5.19
 /// let connect = ring.submit(Connect::new(socket, listener.local_addr()?))?;
 /// ring.wait(connect)?.result?;
@@ -100,13 +100,13 @@ const _: () = {
 #[derive(Debug)]
 pub struct Socket {
     domain: Domain,
-    kind: Kind,
+    kind: SocketKind,
     protocol: u32,
 }
 
 impl Socket {
     /// Makes a socket of the usual protocol.
-    pub fn new(domain: Domain, kind: Kind) -> Self {
+    pub fn new(domain: Domain, kind: SocketKind) -> Self {
         Self { domain, kind, protocol: 0 }
     }
 

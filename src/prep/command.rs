@@ -11,6 +11,7 @@
 //! | [`cmd_sock`] | a socket | which | level, name | length | value |
 //! | [`cmd_getsockname`] | a socket | 5 | address | whose | its length |
 //! | [`cmd_discard`] | a block device | 0x1200 | offset | – | bytes |
+//! | [`cmd_zone_reset_all`] | a zoned block device | 0x1201 | – | – | – |
 //!
 //! What a command's bytes mean is between the caller and the driver, and so is what memory they
 //! name: there is no safe operation for them but those on [sockets](crate::op::command).
@@ -101,4 +102,14 @@ pub fn cmd_getsockname(fd: i32, address: u64, address_len: u64, whose: u32) -> S
 pub fn cmd_discard(fd: i32, offset: u64, len: u64) -> Sqe {
     let (opcode, off) = (Opcode::URING_CMD, u64::from(BlockUringCmd::DISCARD.0));
     Sqe { opcode, fd, off, addr: offset, addr3: len, ..Sqe::ZERO }
+}
+
+/// `IORING_OP_URING_CMD` with `ZONE_RESET_ALL`: resets every zone of a zoned block device, whatever
+/// is written there, as `ioctl(BLKRESETZONE)` of all. `EINVAL` or `EOPNOTSUPP` from others, and
+/// before Linux 7.3.
+#[doc(alias = "io_uring_prep_cmd_zone_reset_all")]
+#[inline]
+pub fn cmd_zone_reset_all(fd: i32) -> Sqe {
+    let (opcode, off) = (Opcode::URING_CMD, u64::from(BlockUringCmd::ZONE_RESET_ALL.0));
+    Sqe { opcode, fd, off, ..Sqe::ZERO }
 }

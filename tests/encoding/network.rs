@@ -12,6 +12,7 @@ use super::rows::Arguments;
 
 /// Rows for functions that liburing's table has none for.
 pub const MORE: &str = "
+io_uring_prep_cmd_zone_reset_all\tfd=0x3110\tURING_CMD\tfd=fd off=0x1201
 a vectored send\tfd=0x3110 iovecs=0x7f0080204000 count=0x3330 flags=0x5000 zc_flags=0x5400\tSEND\t\
     ioprio=zc_flags|0x20 fd=fd addr=iovecs len=count op_flags=flags
 a send of buffers that the kernel picks\tfd=0x3110 len=0x3220 group=0x3330 flags=0x3440\tSEND\t\
@@ -83,6 +84,9 @@ pub const CASES: &[Case] = &[
     }),
     ("io_uring_prep_cmd_discard", "cmd_discard", |a| {
         prep::cmd_discard(a.fd("fd"), a.word("offset"), a.word("nbytes"))
+    }),
+    ("io_uring_prep_cmd_zone_reset_all", "cmd_zone_reset_all", |a| {
+        prep::cmd_zone_reset_all(a.fd("fd"))
     }),
 ];
 

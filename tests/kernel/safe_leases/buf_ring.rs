@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use annulus::lease::{BufLease, BufRing, RegisterError};
-use annulus::op::{Domain, Kind, Op as _, Read, RecvBundle, RecvMulti, RecvPicked, Socket, Write};
+use annulus::op::Op as _;
+use annulus::op::{Domain, Read, RecvBundle, RecvMulti, RecvPicked, Socket, SocketKind, Write};
 use annulus::register::{Used, Whose};
 use annulus::sys::opcode::RegisterOp;
 use annulus::{Ring, Setup};
@@ -136,7 +137,7 @@ fn bring_data() -> Result<(), Failed> {
 
 /// A socket that is connected to nothing.
 fn unconnected(ring: &mut Ring) -> OwnedFd {
-    let socket = ring.submit(Socket::new(Domain::V4, Kind::STREAM)).expect("submit");
+    let socket = ring.submit(Socket::new(Domain::V4, SocketKind::STREAM)).expect("submit");
     ring.wait(socket).expect("wait").expect("a socket")
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use annulus::lease::FixedFile;
 use annulus::op::{
-    Accept, AcceptMulti, Connect, Cwd, Domain, Ending, How, Kind, OpenAt, Read, Socket, Write,
+    Accept, AcceptMulti, Connect, Cwd, Domain, Ending, How, OpenAt, Read, Socket, SocketKind, Write,
 };
 use annulus::{Ring, Setup};
 use libtest_mimic::{Failed, Trial};
@@ -77,14 +77,14 @@ fn socket() -> Result<(), Failed> {
     let mut ring = ring();
     let table = table(&mut ring, 2);
     let listener = listener();
-    let socket = ring.submit(Socket::new(Domain::V4, Kind::STREAM).direct(&table))?;
+    let socket = ring.submit(Socket::new(Domain::V4, SocketKind::STREAM).direct(&table))?;
     let socket = ring.wait(socket)??;
     let connect = ring.submit(Connect::new(socket, listener.local_addr()?))?;
     let connected = ring.wait(connect)?;
     connected.result?;
     let (peer, _) = listener.accept()?;
     hello(&mut ring, connected.fd, peer);
-    let wrong = ring.submit(Socket::new(Domain(-1), Kind::STREAM).direct(&table))?;
+    let wrong = ring.submit(Socket::new(Domain(-1), SocketKind::STREAM).direct(&table))?;
     let failed = ring.wait(wrong)?.expect_err("there is no such family");
     assert_eq!(failed.raw_os_error(), Some(libc::EAFNOSUPPORT));
     all_are_back(&mut ring, &table);
@@ -270,7 +270,7 @@ pub fn no_descriptors() {
     let open = OpenAt::new(Cwd, c"/proc/self/stat", How::read()).direct(&table);
     let open = ring.submit(open).expect("submit");
     held.push(ring.wait(open).expect("wait").result.expect("a file"));
-    let make = Socket::new(Domain::V4, Kind::STREAM).direct(&table);
+    let make = Socket::new(Domain::V4, SocketKind::STREAM).direct(&table);
     let make = ring.submit(make).expect("submit");
     held.push(ring.wait(make).expect("wait").expect("a socket"));
     assert_eq!(descriptors(), before);

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use annulus::op::{
-    Bind, Domain, GetName, GetOption, Kind, Linger, Op, SetOption, Socket, SocketOption, Switch,
-    Unread, Unsent,
+    Bind, Domain, GetName, GetOption, Linger, Op, SetOption, Socket, SocketKind, SocketOption,
+    Switch, Unread, Unsent,
 };
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use libtest_mimic::{Failed, Trial};
@@ -236,7 +236,7 @@ fn names() -> Result<(), Failed> {
     let outcome = run(&mut ring, GetName::of_peer(theirs).forced());
     assert_eq!(outcome.result?.as_inet(), Some(here));
     // Which port did the kernel choose?
-    let socket = run(&mut ring, Socket::new(Domain::V4, Kind::DATAGRAM))?;
+    let socket = run(&mut ring, Socket::new(Domain::V4, SocketKind::DATAGRAM))?;
     let any: SocketAddr = "127.0.0.1:0".parse()?;
     let bound = run(&mut ring, Bind::new(socket, any));
     bound.result?;

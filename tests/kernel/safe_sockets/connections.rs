@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::rc::Rc;
 
-use annulus::op::{Accept, Bind, Connect, Domain, Kind, Listen, Recv, Send, Shutdown, Socket};
+use annulus::op::{
+    Accept, Bind, Connect, Domain, Listen, Recv, Send, Shutdown, Socket, SocketKind,
+};
 use annulus::sys::opcode::Opcode;
 use libtest_mimic::{Failed, Trial};
 
@@ -55,7 +57,7 @@ fn closed_on_exec(fd: &impl AsFd) -> Result<bool, Failed> {
 
 fn made() -> Result<(), Failed> {
     let mut ring = small();
-    let socket = run(&mut ring, Socket::new(Domain::V4, Kind::DATAGRAM))?;
+    let socket = run(&mut ring, Socket::new(Domain::V4, SocketKind::DATAGRAM))?;
     assert!(closed_on_exec(&socket)?);
     // It is what was asked for: a datagram goes through it.
     let (socket, peer) = (UdpSocket::from(socket), UdpSocket::bind("127.0.0.1:0")?);
@@ -63,14 +65,14 @@ fn made() -> Result<(), Failed> {
     let mut buf = [0; 8];
     assert_eq!(peer.recv(&mut buf)?, 4);
     let udp = libc::IPPROTO_UDP.cast_unsigned();
-    run(&mut ring, Socket::new(Domain::V4, Kind::DATAGRAM).protocol(udp))?;
-    let refused = run(&mut ring, Socket::new(Domain::V4, Kind::STREAM).protocol(udp));
+    run(&mut ring, Socket::new(Domain::V4, SocketKind::DATAGRAM).protocol(udp))?;
+    let refused = run(&mut ring, Socket::new(Domain::V4, SocketKind::STREAM).protocol(udp));
     assert_eq!(code(refused), Some(libc::EPROTONOSUPPORT));
     Ok(())
 }
 
 fn not_made() -> Result<(), Failed> {
-    let made = run(&mut small(), Socket::new(Domain(9999), Kind::STREAM));
+    let made = run(&mut small(), Socket::new(Domain(9999), SocketKind::STREAM));
     assert_eq!(code(made), Some(libc::EAFNOSUPPORT));
     Ok(())
 }
@@ -78,7 +80,7 @@ fn not_made() -> Result<(), Failed> {
 fn server() -> Result<(), Failed> {
     let mut ring = small();
     let any: SocketAddr = "127.0.0.1:0".parse()?;
-    let socket = run(&mut ring, Socket::new(Domain::of(&any), Kind::STREAM))?;
+    let socket = run(&mut ring, Socket::new(Domain::of(&any), SocketKind::STREAM))?;
     let bound = run(&mut ring, Bind::new(socket, any));
     bound.result?;
     let listening = run(&mut ring, Listen::new(bound.fd).backlog(4));
@@ -87,7 +89,7 @@ fn server() -> Result<(), Failed> {
     let address = listener.local_addr()?;
 
     let accept = begin(&mut ring, Accept::new(listener));
-    let socket = run(&mut ring, Socket::new(Domain::V4, Kind::STREAM))?;
+    let socket = run(&mut ring, Socket::new(Domain::V4, SocketKind::STREAM))?;
     let connected = run(&mut ring, Connect::new(socket, address));
     connected.result?;
     let accepted = ring.wait(accept)?;
@@ -103,7 +105,7 @@ fn server() -> Result<(), Failed> {
 fn in_use() -> Result<(), Failed> {
     let mut ring = small();
     let taken = TcpListener::bind("127.0.0.1:0")?;
-    let socket = Rc::new(run(&mut ring, Socket::new(Domain::V4, Kind::STREAM))?);
+    let socket = Rc::new(run(&mut ring, Socket::new(Domain::V4, SocketKind::STREAM))?);
     let bound = run(&mut ring, Bind::new(Rc::clone(&socket), taken.local_addr()?));
     assert_eq!(code(bound.result), Some(libc::EADDRINUSE));
     assert!(Rc::ptr_eq(&bound.fd, &socket));

@@ -1,0 +1,106 @@
+//! `docs/LIBURING.md` names each public function of liburing once, and beside it what we have.
+//!
+//! | | |
+//! |---|---|
+//! | each function of the list stands in one row | none is forgotten |
+//! | each row is of a function of the list | none is made up |
+//! | each name of ours stands in our sources, where its path says | none is out of date |
+//!
+//! The list (`data/liburing-2.15.txt`) is of the header of liburing 2.15, with what its main branch
+//! had beyond in August 2026.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+const PAGE: &str = include_str!("../docs/LIBURING.md");
+const FUNCTIONS: &str = include_str!("data/liburing-2.15.txt");
+
+/// The rows: what stands first, and what stands beside it.
+fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
+    let row = |line: &'static str| {
+        let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+        let name = cells.next()?.strip_suffix('`')?;
+        Some((name, cells.collect()))
+    };
+    PAGE.lines().filter_map(row).filter(|(name, _)| name.contains("io_uring_")).collect()
+}
+
+/// What stands in back quotes.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// All our sources, by what a path of theirs begins with: `prep`, `op`, `sys`, or nothing.
+fn sources(folder: &Path, into: &mut BTreeMap<String, String>, root: &str) {
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+        let path = entry.path();
+        let name = entry.file_name().into_string().expect("plain").replace(".rs", "");
+        if path.is_dir() {
+            sources(&path, into, if root.is_empty() { &name } else { root });
+        } else {
+            let text = fs::read_to_string(&path).expect("a text");
+            let key = if root.is_empty() { name.as_str() } else { root };
+            into.entry(key.to_owned()).or_default().push_str(&text);
+            into.entry(String::new()).or_default().push_str(&text);
+        }
+    }
+}
+
+/// Whether `text` defines `name`: a function, a type, a field, a variant, or a flag.
+fn defines(text: &str, name: &str) -> bool {
+    let words = ["fn", "struct", "enum", "trait", "const"];
+    let defined = words.iter().any(|word| {
+        let ends = ['(', '<', ';', ' ', ':'];
+        ends.iter().any(|end| text.contains(&format!("{word} {name}{end}")))
+    });
+    let is_member = ["pub ", "    "].iter().any(|before| {
+        [": ", " {", ",", "("]
+            .iter()
+            .any(|end| text.contains(&format!("\n    {before}{name}{end}")))
+    });
+    let is_variant =
+        [" {", ",", "("].iter().any(|end| text.contains(&format!("\n    {name}{end}")));
+    defined || is_member || is_variant
+}
+
+#[test]
+fn each_function_of_liburing_stands_in_one_row() {
+    let rows = rows();
+    let named: BTreeSet<_> = rows.iter().map(|(name, _)| *name).collect();
+    assert_eq!(named.len(), rows.len(), "a function stands twice");
+    let listed: BTreeSet<_> = FUNCTIONS.lines().collect();
+    assert!(listed.len() > 200, "the list shrank to {}", listed.len());
+    let missing: Vec<_> = listed.difference(&named).collect();
+    assert!(missing.is_empty(), "in no row: {missing:?}");
+    let unknown: Vec<_> = named.difference(&listed).collect();
+    assert!(unknown.is_empty(), "no functions of liburing: {unknown:?}");
+    for (name, cells) in rows {
+        assert!(cells.iter().any(|cell| !cell.is_empty() && *cell != "–"), "{name} has nothing");
+    }
+}
+
+#[test]
+fn each_name_of_ours_is_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut ours, mut sys) = (BTreeMap::new(), BTreeMap::new());
+    sources(&root.join("src"), &mut ours, "");
+    sources(&root.join("sys"), &mut sys, "");
+    let mut checked = 0;
+    for (function, cells) in rows() {
+        for name in cells.into_iter().flat_map(quoted) {
+            let parts: Vec<_> = name.split("::").collect();
+            let last = parts.last().expect("a name");
+            let (known, place) = match parts[0] {
+                "sys" => (&sys, parts[1]),
+                "prep" | "op" | "lease" | "register" => (&ours, parts[0]),
+                _ => (&ours, ""),
+            };
+            let mut text = known.get(place).cloned().unwrap_or_default();
+            text.push_str(sys.get("").filter(|_| place.is_empty()).map_or("", String::as_str));
+            assert!(defines(&text, last), "{function}: we have no `{name}`");
+            checked += 1;
+        }
+    }
+    assert!(checked > 250, "only {checked} names were looked up");
+}
