@@ -216,6 +216,11 @@ impl Pool {
         self.id
     }
 
+    /// Whether a buffer is filled by several completions.
+    pub(crate) fn is_used_in_parts(&self) -> bool {
+        matches!(self.used, Used::InParts { .. })
+    }
+
     pub(super) fn at(&self, bid: u16) -> NonNull<u8> {
         // SAFETY: within the buffers, because ids are checked where they come from.
         unsafe { self.start.add(usize::from(bid) * self.each as usize) }

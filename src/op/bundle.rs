@@ -17,6 +17,9 @@
 //! of a receive, and do not say so: use these where that was mended (6.15, and stable kernels of
 //! the summer of 2025 and later).
 //!
+//! Buffers that are [used in parts](crate::register::Used::InParts) come one by one also here: what
+//! Linux 6.16 to 6.19 count of those in a bundle is not what they fill.
+//!
 //! Keeps OP3 and BR1: every buffer of a bundle is owned as soon as its completion is consumed, and
 //! offered again if nobody takes it. Leaves to others: which buffers those are (`lease`).
 #![allow(unsafe_code, reason = "writes entries that name a ring of buffers")]
@@ -133,6 +136,11 @@ impl<F> RecvBundleMulti<F> {
     }
 }
 
+/// What is not asked for, with these buffers.
+fn without(buffers: &BufRing) -> RecvSendFlags {
+    if buffers.0.is_used_in_parts() { RecvSendFlags::BUNDLE } else { RecvSendFlags::empty() }
+}
+
 // SAFETY: OP1: it points to nothing, and the descriptor is of `fd`; the kernel writes to buffers of
 // the source, which the bundle owns (OP3). It completes once.
 unsafe impl<F: Target> Op for RecvBundle<F> {
@@ -145,7 +153,8 @@ unsafe impl<F: Target> Op for RecvBundle<F> {
 
     fn prep(&mut self) -> Sqe {
         let (group, flags) = (self.buffers.0.id(), self.flags.bits());
-        self.fd.aim(prep::recv_picked(-1, 0, group, flags, self.order))
+        let order = self.order - without(&self.buffers);
+        self.fd.aim(prep::recv_picked(-1, 0, group, flags, order))
     }
 
     fn source(&self) -> Option<Source> {
@@ -171,6 +180,7 @@ unsafe impl<F: Target> Op for RecvBundleMulti<F> {
 
     fn prep(&mut self) -> Sqe {
         let order = RecvSendFlags::BUNDLE | RecvSendFlags::RECV_MULTISHOT;
+        let order = order - without(&self.buffers);
         self.fd.aim(prep::recv_picked(-1, 0, self.buffers.0.id(), 0, order))
     }
 

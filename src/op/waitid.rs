@@ -206,6 +206,11 @@ const NOTHING: SigInfo =
 ///
 /// At once, with `ECANCELED`; by its ticket, not by a file.
 ///
+/// # Where it fails
+///
+/// Linux 6.16 (seen with 6.16.12) may go down when a child that is waited for stops and goes on.
+/// Wait for its end alone there, or with `waitid(2)`.
+///
 /// # Errors
 ///
 /// `ECHILD` when there is no such child, or another wait has taken it: also one of the standard

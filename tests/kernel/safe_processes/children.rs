@@ -14,6 +14,8 @@ use super::{begin, cancelled, errno, goes_on, run, small};
 use crate::harness::{Need, Part, child_succeeds, test};
 
 const WAITID: Need = Need::Op(Opcode::WAITID);
+/// Here a version must do: to try it out is to crash.
+const STOPS: Need = Need::Other(crashes);
 
 /// The parts that play in a child process, since they wait for any child.
 pub const PARTS: &[Part] = &[
@@ -23,11 +25,19 @@ pub const PARTS: &[Part] = &[
     ("ends when told", ends_when_told),
 ];
 
+/// Linux 6.16 goes down with a list that is taken apart twice when a child that is waited for stops
+/// and goes on. Seen with 6.16.12; 6.12.117 and 6.17.13 have it mended.
+fn crashes() -> Option<String> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc is mounted");
+    let reason = "needs a kernel that outlives a child that stops and goes on";
+    release.starts_with("6.16.").then(|| reason.to_owned())
+}
+
 pub fn tests() -> Vec<Trial> {
     vec![
         test("a_child_that_ends_is_waited_for", &[WAITID], ends),
         test("a_child_that_a_signal_ends_is_waited_for", &[WAITID], killed),
-        test("a_child_that_stops_and_goes_on_is_waited_for", &[WAITID], stops),
+        test("a_child_that_stops_and_goes_on_is_waited_for", &[WAITID, STOPS], stops),
         test("a_child_is_named_by_its_pidfd", &[WAITID], by_pidfd),
         test("a_child_can_be_left_as_it_is", &[WAITID], left),
         test("a_wait_that_is_not_to_wait_finds_nothing", &[WAITID], not_waiting),
