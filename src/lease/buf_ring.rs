@@ -260,6 +260,12 @@ impl Pool {
         self.group.borrow().as_ref().and_then(|group| group.head().ok())
     }
 
+    /// Whether the ring is restricted from asking for [`head`](Self::head).
+    pub(super) fn may_not_ask(&self) -> bool {
+        let group = self.group.borrow();
+        group.as_ref().is_some_and(|group| group.head().is_err_and(|why| why.is(libc::EACCES)))
+    }
+
     /// Takes the last `count` buffers off the ring again.
     ///
     /// # Safety
