@@ -280,9 +280,9 @@ impl Pool {
         }
     }
 
-    /// Whether there is a ring that it is registered with.
+    /// Whether there is a ring that it is registered with, and not a parent's.
     pub(super) fn is_registered(&self) -> bool {
-        self.group.borrow().is_some()
+        self.process.is_this() && self.group.borrow().is_some()
     }
 
     pub(super) fn each(&self) -> u32 {
