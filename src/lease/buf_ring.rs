@@ -155,24 +155,42 @@ impl<U: Default> Ring<U> {
             }
             known
         });
-        // No number twice: under an old number Linux 6.1 goes on in the new ring where it was in
-        // the old one, and picks what nobody offers (BR1). Linux 6.12 begins anew.
-        let reason = "a ring makes at most 65536 rings of buffers in its life";
-        let id = u16::try_from(self.fixed.groups).map_err(|_| RegisterError::Invalid { reason })?;
         let entries = Entries::new(count).filter(|_| count <= BufferRing::MAX_ENTRIES && size > 0);
         let reason = "a ring of buffers has 1, 2, 4, and so on, at most 32768, and none is empty";
         let entries = entries.ok_or(RegisterError::Invalid { reason })?;
         let memory = Pool::map(count, size)?;
-        let mut pool = Pool::over(memory, self.id, id, count, size, self.process);
+        let group = self.new_group(entries, whose, used)?;
+        let mut pool = Pool::over(memory, self.id, group.id(), count, size, self.process);
         pool.used = used;
-        pool.join(self.raw.buffer_group(id, entries.count(), whose, used)?);
+        pool.join(group);
         if offered == Offered::All {
             (0..=u16::MAX).zip(0..count).for_each(|(bid, _)| pool.offer(bid));
         }
         let pool = Rc::new(pool);
-        self.fixed.groups += 1;
         self.pools.push(Rc::clone(&pool));
         Ok(pool)
+    }
+
+    /// Registers a group under a number that no group had, neither of ours nor a raw one.
+    fn new_group(
+        &mut self,
+        entries: Entries,
+        whose: Whose,
+        used: Used,
+    ) -> Result<Group, RegisterError> {
+        // No number twice: under an old number Linux 6.1 goes on in the new ring where it was in
+        // the old one, and picks what nobody offers (BR1). Linux 6.12 begins anew.
+        let reason = "a ring makes at most 65536 rings of buffers in its life";
+        loop {
+            let id =
+                u16::try_from(self.fixed.groups).map_err(|_| RegisterError::Invalid { reason })?;
+            let made = self.raw.buffer_group(id, entries.count(), whose, used);
+            let taken = matches!(made, Err(RegisterError::Taken { .. }));
+            self.fixed.groups += u32::from(taken || made.is_ok());
+            if !taken {
+                return made;
+            }
+        }
     }
 }
 
@@ -263,6 +281,12 @@ impl Pool {
         self.group.borrow().as_ref().and_then(|group| group.head().ok())
     }
 
+    /// Whether the ring is restricted from asking for [`head`](Self::head).
+    pub(super) fn may_not_ask(&self) -> bool {
+        let group = self.group.borrow();
+        group.as_ref().is_some_and(|group| group.head().is_err_and(|why| why.is(libc::EACCES)))
+    }
+
     /// Takes the last `count` buffers off the ring again.
     ///
     /// # Safety
@@ -277,9 +301,9 @@ impl Pool {
         }
     }
 
-    /// Whether there is a ring that it is registered with.
+    /// Whether there is a ring that it is registered with, and not a parent's.
     pub(super) fn is_registered(&self) -> bool {
-        self.group.borrow().is_some()
+        self.process.is_this() && self.group.borrow().is_some()
     }
 
     pub(super) fn each(&self) -> u32 {

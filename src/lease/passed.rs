@@ -170,14 +170,14 @@ impl FileTable {
     /// # Errors
     ///
     /// Gives it back if it is in another table, or this one's ring is gone.
-    pub fn receive(&self, file: PassedFile) -> Result<FixedFile, PassedFile> {
+    pub fn receive(&self, mut file: PassedFile) -> Result<FixedFile, PassedFile> {
         self.0.sweep();
         let ours =
             self.0.open_inbox().filter(|ours| Weak::ptr_eq(&file.inbox, &Arc::downgrade(ours)));
         let Some(inbox) = ours else { return Err(file) };
         let Some(fixed) = Table::adopt(&self.0, file.index) else { return Err(file) };
         inbox.state().under_way -= 1;
-        std::mem::forget(file); // What it stood for is the lease's now.
+        file.inbox = Weak::new(); // What it stood for is the lease's now.
         Ok(fixed)
     }
 }

@@ -74,10 +74,16 @@ impl<U: Default> Ring<U> {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::Invalid`] unless `count` is a power of two of at most 32768.
+    /// [`RegisterError::Invalid`] unless `count` is a power of two of at most 32768;
+    /// [`RegisterError::Restricted`] on a ring that may not ask what the kernel has taken
+    /// (`PBUF_STATUS`).
     #[doc(alias = "IORING_REGISTER_PBUF_RING")]
     pub fn send_ring(&mut self, count: u32, size: u32) -> Result<SendRing, RegisterError> {
         let pool = self.pool(count, size, Whose::Ours, Used::Whole, Offered::None)?;
+        // What was sent would count as unsent, and its buffers would be lost (BR1).
+        if pool.may_not_ask() {
+            return Err(RegisterError::Restricted { call: "PBUF_STATUS" });
+        }
         let free: Vec<u16> = (0..=u16::MAX).zip(0..count).map(|(bid, _)| bid).rev().collect();
         let queue = RefCell::new(VecDeque::with_capacity(free.len()));
         let free = RefCell::new(free);

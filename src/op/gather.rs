@@ -26,6 +26,9 @@ use crate::prep;
 /// Sends several buffers, one after the other, through a socket that is connected. Since Linux
 /// 6.17; `EINVAL` before.
 ///
+/// But until Linux 5.18 kernels overlook the flag, and send the first bytes of the table itself:
+/// addresses of this process. Use a [`SendMsg`](super::SendMsg) where that may be.
+///
 /// Never have [two of them in flight](super::stream#one-at-a-time) on one stream.
 ///
 /// # Completion

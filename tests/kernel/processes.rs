@@ -21,17 +21,22 @@ use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::capabilities::descriptors;
-use crate::harness::{Part, child_succeeds, drain_words, here, nop, push, read_byte, ring, test};
+use crate::harness::{
+    Need, Part, child_succeeds, drain_words, here, nop, patient, push, read_byte, ring, test,
+};
 
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = &[
     ("a forked child touches the ring", forked_child_touches),
     ("a forked child drops the ring", forked_child_drops),
     ("a forked child uses the addresses anew", forked_child_maps),
+    ("a forked child queues what its parent sends", forked_child_queues),
     ("no ring is here", no_ring_is_here),
     ("rings come and go", rings_come_and_go),
     ("rings are leaked", rings_are_leaked),
 ];
+
+const QUEUE: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -44,6 +49,9 @@ pub fn tests() -> Vec<Trial> {
         }),
         test("a_forked_child_that_drops_the_ring_unmaps_nothing_else", &[], || {
             child_succeeds("a forked child uses the addresses anew")
+        }),
+        test("br1_a_forked_child_that_queues_a_buffer_harms_nothing", &QUEUE, || {
+            child_succeeds("a forked child queues what its parent sends")
         }),
         test("a_ring_is_not_inherited_over_exec", &[], not_inherited),
         test("rings_come_and_go_without_a_trace", &[], || child_succeeds("rings come and go")),
@@ -212,6 +220,22 @@ fn forked_child_drops() {
             works(&mut ring);
         }
     }
+}
+
+/// A buffer to send is as much the parent's as its ring.
+fn forked_child_queues() {
+    let mut ring = patient(|| Setup::new(4).build()).expect("a ring");
+    let sends = ring.send_ring(2, 8).expect("a ring of buffers");
+    let mut buf = sends.get().expect("it is free");
+    buf.set_len(1);
+    match fork() {
+        Side::Child => end_with(|| buf.queue()),
+        Side::Parent(child) => assert_eq!(outcome(child), 0),
+    }
+    let queue = sends.queue();
+    assert_eq!((queue.available(), queue.bytes()), (1, 0));
+    buf.queue();
+    assert_eq!((queue.available(), queue.bytes()), (1, 1));
 }
 
 fn eventfd() -> OwnedFd {

@@ -10,7 +10,7 @@ use annulus::lease::RegisterError;
 use annulus::op::{Nop, Op, Read};
 use annulus::register::{FileSlot, Restrictions, restrict_task};
 use annulus::sys::abi::Sqe;
-use annulus::sys::flags::SqeFlags;
+use annulus::sys::flags::{Features, SqeFlags};
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::{DisabledRing, RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
@@ -19,6 +19,8 @@ use crate::harness::{Need, here, nop, patient, push, read_byte, test};
 
 const TASKS: [Need; 1] = [Need::Register(RegisterOp::BPF_FILTER)]; // Both came with 7.0.
 const POWERLESS: [Need; 3] = [TASKS[0], Need::User, Need::Other(gave_up)];
+const SYNC: [Need; 1] = [Need::Register(RegisterOp::SYNC_CANCEL)];
+const BUNDLE: [Need; 1] = [Need::Feature(Features::RECVSEND_BUNDLE)];
 const SET: &str = "set of restrictions, for good";
 
 pub fn tests() -> Vec<Trial> {
@@ -28,6 +30,8 @@ pub fn tests() -> Vec<Trial> {
         test("a_restricted_ring_may_do_what_is_allowed_of_both", &[], both),
         test("flags_are_allowed_and_demanded", &[], flags),
         test("a_restricted_ring_cancels_and_ends", &[], ends),
+        test("op1_a_scope_ends_although_its_cancels_are_refused", &SYNC, scope_ends),
+        test("br1_a_ring_that_may_not_ask_sends_no_bundles", &BUNDLE, no_bundles),
         test("a_sandboxed_ring_uses_what_was_registered_before", &[], by_places),
         test("a_ring_is_restricted_once", &[], once),
         test("what_the_kernel_does_not_have_is_not_allowed", &[], unknown),
@@ -132,6 +136,37 @@ fn ends() -> Result<(), Failed> {
     let _in_flight = ring.submit(Read::new(reader, [0; 4]))?;
     ring.submit_all()?;
     assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
+    Ok(())
+}
+
+/// Every entry must be for a worker, and a cancel is not.
+fn scope_ends() -> Result<(), Failed> {
+    let mut disabled = disabled();
+    let forced = Restrictions::new().allow(Opcode::READ).require_flags(SqeFlags::ASYNC);
+    disabled.restrict(&forced)?;
+    let mut ring = disabled.enable().expect("that is allowed");
+    let (reader, _writer) = pipe()?;
+    let mut bytes = [0; 4];
+    ring.scope(|scope| {
+        let read = Read::new(&reader, &mut bytes[..]).forced();
+        let _in_flight = scope.submit(read).expect("there is room");
+        scope.submit_all().map(drop)
+    })?;
+    assert_eq!(ring.in_flight(), 0);
+    Ok(())
+}
+
+fn no_bundles() -> Result<(), Failed> {
+    let mut disabled = disabled();
+    let rings = Restrictions::new()
+        .allow(Opcode::SEND)
+        .allow_flags(SqeFlags::BUFFER_SELECT)
+        .allow_register(RegisterOp::PBUF_RING)
+        .allow_register(RegisterOp::UNREGISTER_PBUF_RING);
+    disabled.restrict(&rings)?;
+    let mut ring = disabled.enable().expect("that is allowed");
+    let refused = ring.send_ring(2, 8).map(drop);
+    assert_eq!(refused, Err(RegisterError::Restricted { call: "PBUF_STATUS" }));
     Ok(())
 }
 

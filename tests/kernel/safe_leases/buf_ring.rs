@@ -52,6 +52,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_stream_goes_through_parts_of_buffers_whole", &PARTS, stream_of_parts),
         test("bundles_go_through_parts_of_buffers_whole", &PARTS, bundles_of_parts),
         test("buffer_rings_are_apart_and_no_number_is_used_twice", &PICKED, numbers),
+        test("a_number_of_a_raw_group_is_passed_over", &PICKED, raw_numbers),
         test("rg1_picked_buffers_that_may_be_in_use_are_leaked", &PICKED, || {
             child_succeeds("picked buffers are leaked")
         }),
@@ -239,6 +240,16 @@ fn another_ring() -> Result<(), Failed> {
     assert_eq!(outcome.result?.as_deref(), Some(&b"mine"[..]));
     of_another_ring(other.submit(RecvMulti::new(outcome.fd, &buffers)));
     all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn raw_numbers() -> Result<(), Failed> {
+    let mut ring = ring();
+    let group = |ring: &Ring, id| ring.raw().buffer_group(id, 2, Whose::Ours, Used::Whole);
+    let raw = [patient(|| group(&ring, 0)), patient(|| group(&ring, 2))];
+    let ours = [(); 3].map(|()| patient(|| ring.buf_ring(2, 8)));
+    assert_eq!(ours.map(|buffers| buffers.group()), [1, 3, 4]);
+    drop(raw);
     Ok(())
 }
 
