@@ -378,29 +378,6 @@ impl Drop for Pool {
     }
 }
 
-impl BufRing {
-    /// How many buffers there are.
-    pub fn count(&self) -> usize {
-        self.0.places.borrow().len()
-    }
-
-    /// How many bytes each holds.
-    pub fn buffer_size(&self) -> u32 {
-        self.0.each
-    }
-
-    /// The number by which entries of one's own name the ring, in their `buf_group`.
-    #[doc(alias = "bgid")]
-    pub fn group(&self) -> u16 {
-        self.0.id
-    }
-
-    /// How many are in leases now, wholly or in part.
-    pub fn leased(&self) -> usize {
-        self.0.leased()
-    }
-}
-
 /// A lease of a buffer of `size` bytes that no kernel knows, of which a completion said `result`.
 #[cfg(test)]
 pub(super) fn lone_lease(size: u32, result: i32) -> BufLease {

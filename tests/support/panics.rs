@@ -47,7 +47,8 @@ pub fn complaint<R>(call: impl FnOnce() -> R) -> String {
     text(&*panic).to_owned()
 }
 
-/// Runs `test` on a thread of its own, and fails when it takes a minute.
+/// Runs `test` on a thread of its own, and fails when it seems to take for ever: sanitizers on a
+/// busy machine need minutes.
 pub fn watched(test: impl FnOnce() + Send + 'static) {
     let (done, wait) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -55,7 +56,7 @@ pub fn watched(test: impl FnOnce() + Send + 'static) {
         // The watchdog may have given up.
         let _ = done.send(());
     });
-    match wait.recv_timeout(Duration::from_secs(60)) {
+    match wait.recv_timeout(Duration::from_secs(900)) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("a call did not return"),
         // Disconnected: the thread panicked, and `join` says with what.
         _ => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),

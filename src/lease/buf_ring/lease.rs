@@ -1,4 +1,4 @@
-//! What a lease of a buffer is to its owner: bytes, until it is dropped.
+//! What a ring of buffers tells of itself, and what a lease is to its owner: bytes, until dropped.
 //!
 //! ```text
 //!   BufLease { pool, bid, start, len } ──► &[u8], &mut [u8], IoBuf      dropped: offered again
@@ -12,8 +12,31 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::slice;
 
-use super::BufLease;
+use super::{BufLease, BufRing};
 use crate::buf::{IoBuf, Region};
+
+impl BufRing {
+    /// How many buffers there are.
+    pub fn count(&self) -> usize {
+        self.0.places.borrow().len()
+    }
+
+    /// How many bytes each holds.
+    pub fn buffer_size(&self) -> u32 {
+        self.0.each
+    }
+
+    /// The number by which entries of one's own name the ring, in their `buf_group`.
+    #[doc(alias = "bgid")]
+    pub fn group(&self) -> u16 {
+        self.0.id
+    }
+
+    /// How many are in leases now, wholly or in part.
+    pub fn leased(&self) -> usize {
+        self.0.leased()
+    }
+}
 
 impl BufLease {
     fn at(&self) -> NonNull<u8> {
