@@ -79,7 +79,7 @@ unsafe impl Op for Nop {
 ///
 /// # Errors
 ///
-/// The one that it was told; `EINVAL` before Linux 6.10, and for a deferred one before Linux 6.16.
+/// The one that it was told; `EINVAL` before Linux 6.10, and for a deferred one before Linux 6.17 (the headers have it in 6.16).
 ///
 /// # Example
 ///
@@ -106,7 +106,7 @@ pub struct NopAnswer {
 
 impl NopAnswer {
     /// Completes as what had to wait does: the ring is told that there is something to be done, and
-    /// does it when it is entered. Since Linux 6.16.
+    /// does it when it is entered. Since Linux 6.17.
     #[doc(alias = "IORING_NOP_TW")]
     pub fn deferred(self) -> Self {
         Self { flags: self.flags | NopFlags::TW, ..self }

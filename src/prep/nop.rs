@@ -13,7 +13,7 @@ pub fn nop() -> Sqe {
 
 /// `IORING_OP_NOP` with flags: completes with `result` (`INJECT_RESULT`), looks up the file `fd`
 /// (`FILE`, `FIXED_FILE`) and the registered buffer `index` (`FIXED_BUFFER`). Since Linux 6.10;
-/// other flags than `INJECT_RESULT` since Linux 6.13, `TW` since Linux 6.16. When it finds nothing,
+/// other flags than `INJECT_RESULT` since Linux 6.13, `TW` since Linux 6.17. When it finds nothing,
 /// a chain breaks; the result says so only in later releases (seen in 6.18.44).
 #[doc(alias = "IORING_NOP_INJECT_RESULT")]
 #[inline]

@@ -19,8 +19,7 @@ use crate::harness::{Need, drain, push, ring, test};
 const ANSWERS: Need = Need::Op(Opcode::BIND);
 /// Since Linux 6.13, as looking up.
 const LOOKS_UP: Need = Need::Register(RegisterOp::RESIZE_RINGS);
-/// Since Linux 6.16, as deferred nops.
-const DEFERS: Need = Need::Op(Opcode::PIPE);
+const DEFERS: Need = Need::Other(defers_none);
 const WIDE: Need = Need::Op(Opcode::NOP128);
 const MIXED: Need = Need::Setup(SetupFlags::CQE_MIXED);
 const MESSAGE: Need = Need::Op(Opcode::MSG_RING);
@@ -71,6 +70,13 @@ fn answers() -> Result<(), Failed> {
     let number = |result: std::io::Result<u32>| result.err().and_then(|e| e.raw_os_error());
     assert_eq!((number(first), number(second)), (Some(libc::EIO), Some(libc::ECANCELED)));
     Ok(())
+}
+
+/// The flag is of 6.16, and 6.16.12 does not know it.
+fn defers_none() -> Option<String> {
+    let mut ring = small();
+    let refused = run(&mut ring, Nop.answering(Ok(0)).deferred()).is_err();
+    refused.then(|| "needs Linux 6.17: NOP_TW".to_owned())
 }
 
 fn deferred() -> Result<(), Failed> {
