@@ -79,7 +79,8 @@ unsafe impl Op for Nop {
 ///
 /// # Errors
 ///
-/// The one that it was told; `EINVAL` before Linux 6.10, and for a deferred one before Linux 6.17 (the headers have it in 6.16).
+/// The one that it was told; `EINVAL` before Linux 6.10, and for a deferred one before Linux 6.17
+/// (6.16 has it in its headers alone).
 ///
 /// # Example
 ///
