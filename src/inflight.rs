@@ -293,9 +293,13 @@ impl<U: Default> Slab<U> {
         // The word goes last, since that may panic: an operation whose effect has come about must
         // not be dropped as if it had not (OP3). And it goes also if finishing panics.
         let word = Word(&mut slot.user);
-        let output = op.finish(Done { result, flags, notified, brought });
+        let output = op.finish(Done::new(result, flags, notified, brought));
         drop(word);
-        drop(source);
+        if O::HAS_SOURCE {
+            drop(source);
+        } else {
+            mem::forget(source); // There is none.
+        }
         Ok(output)
     }
 
@@ -323,7 +327,7 @@ impl<U: Default> Slab<U> {
             Shots::Many => Brought::Nothing, // It was a shot.
             Shots::One | Shots::Notified => bring(slot.kind.brings, source.as_ref(), cqe),
         };
-        let done = Done { result: slot.result, flags: slot.flags, notified: None, brought };
+        let done = Done::new(slot.result, slot.flags, None, brought);
         let kind = slot.kind;
         // Out of the slot, and the slot in order, before any code of the user's runs.
         // SAFETY: ended, so the kernel is done with it (OP1).

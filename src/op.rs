@@ -55,6 +55,7 @@ pub mod cancel;
 pub mod close;
 pub mod command;
 pub mod direct;
+mod done;
 pub mod durable;
 pub mod ending;
 pub mod epoll;
@@ -98,11 +99,9 @@ use std::io;
 use std::num::NonZero;
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::errno::Errno;
-use annulus_sys::flags::{CqeFlags, SqeFlags};
+use annulus_sys::flags::SqeFlags;
 
-use crate::event::result_of;
-use crate::lease::{Brought, BufLease, Bundle, FixedFile, Source};
+use crate::lease::Source;
 use crate::register::Personality;
 
 pub use addr::{Address, Destination};
@@ -112,6 +111,7 @@ pub use cancel::{Cancel, CancelFd, CancelOutcome, UpdateOutcome};
 pub use close::Close;
 pub use command::{GetName, GetOption, SetOption, Unread, Unsent};
 pub use direct::{Direct, InsertFile};
+pub use done::{Done, Shot};
 pub use durable::{Fallocate, Fsync, Ftruncate, Room};
 pub use ending::{Ended, Ending};
 pub use epoll::{EpollCtl, EpollEvent, EpollWait};
@@ -258,115 +258,6 @@ pub enum Brings {
     Bundle,
     /// A place in the table of files that is its [`Source`].
     File,
-}
-
-/// What an operation's last completion said.
-#[derive(Debug)]
-pub struct Done {
-    pub(crate) result: i32,
-    pub(crate) flags: CqeFlags,
-    pub(crate) notified: Option<i32>,
-    pub(crate) brought: Brought,
-}
-
-impl Done {
-    /// The kernel's result: a number, or what went wrong.
-    #[inline]
-    pub fn result(&self) -> io::Result<u32> {
-        result_of(self.result).map_err(io::Error::from)
-    }
-
-    /// The kernel's result as it is.
-    #[inline]
-    pub fn raw(&self) -> i32 {
-        self.result
-    }
-
-    /// How many bytes of the `offered` were moved. The kernel never says more.
-    #[inline]
-    pub fn count(&self, offered: u32) -> io::Result<usize> {
-        self.result().map(|count| count.min(offered) as usize)
-    }
-
-    /// The completion's flags.
-    pub fn flags(&self) -> CqeFlags {
-        self.flags
-    }
-
-    /// What the notification of a zero-copy send said; `None` when there was none.
-    pub fn notified(&self) -> Option<i32> {
-        self.notified
-    }
-
-    /// What the completion brought, which belongs to the caller from now on.
-    pub fn take_brought(&mut self) -> Brought {
-        std::mem::take(&mut self.brought)
-    }
-
-    /// The descriptor that the completion brought.
-    pub fn fd(&mut self) -> io::Result<std::os::fd::OwnedFd> {
-        match self.take_brought() {
-            Brought::Fd(fd) => Ok(fd),
-            _ => Err(self.refusal()),
-        }
-    }
-
-    /// The place in a table of files that the completion brought.
-    pub fn file(&mut self) -> io::Result<FixedFile> {
-        match self.take_brought() {
-            Brought::File(file) => Ok(file),
-            _ => Err(self.refusal()),
-        }
-    }
-
-    /// The buffer that the completion brought, if it did.
-    pub fn lease(&mut self) -> Option<BufLease> {
-        match self.take_brought() {
-            Brought::Buffer(lease) => Some(lease),
-            _ => None,
-        }
-    }
-
-    /// The buffers that the completion brought, if it did.
-    pub fn bundle(&mut self) -> Option<Bundle> {
-        match self.take_brought() {
-            Brought::Bundle(bundle) => Some(bundle),
-            _ => None,
-        }
-    }
-
-    /// Why nothing was brought.
-    fn refusal(&self) -> io::Error {
-        let text = "the kernel reported success, and named nothing that is ours";
-        self.result().err().unwrap_or_else(|| io::Error::other(text))
-    }
-}
-
-/// One completion of an operation that completes many times. What it brought belongs to whoever
-/// holds it: dropped unread, a buffer is recycled and a descriptor closed (OP3).
-#[derive(Debug)]
-pub struct Shot {
-    pub(crate) result: i32,
-    pub(crate) flags: CqeFlags,
-    /// What it brought.
-    pub brought: Brought,
-}
-
-impl Shot {
-    /// The kernel's result: a number, or what went wrong.
-    pub fn result(&self) -> Result<u32, Errno> {
-        result_of(self.result)
-    }
-
-    /// The kernel's result as it is.
-    pub fn raw(&self) -> i32 {
-        self.result
-    }
-
-    /// The completion's flags.
-    pub fn flags(&self) -> CqeFlags {
-        self.flags
-    }
 }
 
 /// An operation whose completions before the last mean something.

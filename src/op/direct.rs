@@ -128,7 +128,7 @@ unsafe impl<O: Opens> Op for Direct<O> {
 /// A completion that brings nothing, for an operation to give back what it was given.
 fn nothing() -> Done {
     let (result, brought) = (-libc::ECANCELED, Brought::Nothing);
-    Done { result, flags: CqeFlags::empty(), notified: None, brought }
+    Done::new(result, CqeFlags::empty(), None, brought)
 }
 
 impl<D: Dir, P: AsRef<CStr>> OpenAt<D, P> {

@@ -102,7 +102,7 @@ mod tests {
 
     fn done(result: i32) -> Done {
         let (flags, brought) = (CqeFlags::empty(), Brought::Nothing);
-        Done { result, flags, notified: None, brought }
+        Done::new(result, flags, None, brought)
     }
 
     #[test]

@@ -306,7 +306,7 @@ where
     O: Op<Output = Outcome<T, F, B>>,
 {
     let (flags, brought) = (CqeFlags::empty(), Brought::Nothing);
-    let done = Done { result: -libc::EBUSY, flags, notified: None, brought };
+    let done = Done::new(-libc::EBUSY, flags, None, brought);
     let result = Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
     Outcome { result, ..op.finish(done) }
 }
