@@ -1,9 +1,10 @@
-//! E0451: what an operation ended with is for the kernel to say.
+//! E0616: what an operation ended with is for the kernel to say.
 
 use annulus::op::Done;
 
-fn done(told: Done) -> Done {
-    Done { result: 4096, ..told } // misuse, instead: `told`
+fn done(mut told: Done) -> Done {
+    told.result = 4096; // misuse, instead: ` `
+    told
 }
 
 fn main() {
