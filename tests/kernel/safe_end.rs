@@ -411,22 +411,32 @@ extern "C" fn count(_: libc::c_int) {
     RAINED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A timer fires every few milliseconds while pipes are read and written, until it did 50 times.
+/// Sets a timer that fires once.
+fn rain_soon() {
+    let (soon, never) =
+        (libc::timeval { tv_sec: 0, tv_usec: 2000 }, libc::timeval { tv_sec: 0, tv_usec: 0 });
+    let timer = libc::itimerval { it_interval: never, it_value: soon };
+    // SAFETY: one live timer, which the kernel copies, because `setitimer(2)` says so.
+    let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
+}
+
+/// A timer fires again and again while pipes are read and written, until it did 50 times. It is set
+/// anew when it has fired, between two rounds: so each round comes to an end, however slow.
 fn rain() {
     // SAFETY: the handler only counts, because an atomic is all that it touches.
     let old = unsafe { libc::signal(libc::SIGALRM, count as *const () as libc::sighandler_t) };
     assert_ne!(old, libc::SIG_ERR);
-    let every = libc::timeval { tv_sec: 0, tv_usec: 3000 };
-    let timer = libc::itimerval { it_interval: every, it_value: every };
-    // SAFETY: one live timer, which the kernel copies, because `setitimer(2)` says so.
-    let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
-    assert_eq!(set, 0);
     let mut ring = small();
     let (reader, writer) = pipe().expect("a pipe");
     let (reader, writer) = (Rc::new(reader), Rc::new(writer));
-    let mut round = 0_u32;
+    let (mut round, mut set) = (0_u32, 0);
     while RAINED.load(Ordering::Relaxed) < 50 {
         round += 1;
+        if set == RAINED.load(Ordering::Relaxed) {
+            set += 1;
+            rain_soon();
+        }
         let word = round.to_le_bytes();
         let read = ring.submit(Read::new(Rc::clone(&reader), [0; 4])).map_err(|r| r.why);
         let read = read.expect("room");
