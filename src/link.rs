@@ -57,7 +57,7 @@ use std::fmt;
 use std::time::Duration;
 
 use annulus_sys::abi::{Sqe, Timespec};
-use annulus_sys::flags::{SqeFlags, TimeoutFlags};
+use annulus_sys::flags::{Features, SqeFlags, TimeoutFlags};
 
 use crate::chain::Chain;
 use crate::inflight::{Life, Slab};
@@ -98,6 +98,10 @@ pub trait Step: Sized + sealed::Step {
     /// How many entries it takes.
     #[doc(hidden)]
     const ENTRIES: u32;
+
+    /// What it needs of the kernel: see [`Op::NEEDS`].
+    #[doc(hidden)]
+    const NEEDS: Features;
 
     /// The same, but the next step begins however this one ends.
     fn hard(self) -> Hard<Self> {
@@ -207,6 +211,7 @@ impl<O: Op> Step for O {
     type Ticket = Ticket<O>;
     type Output = O::Output;
     const ENTRIES: u32 = 1;
+    const NEEDS: Features = <O as Op>::NEEDS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         let of_ring = |source: crate::lease::Source| source.ring() == ring;
@@ -237,6 +242,7 @@ impl<S: Step> Step for Hard<S> {
     type Ticket = S::Ticket;
     type Output = S::Output;
     const ENTRIES: u32 = S::ENTRIES;
+    const NEEDS: Features = S::NEEDS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.0.belongs_to(ring)
@@ -265,6 +271,7 @@ impl<O: Op> Step for Within<O> {
     type Ticket = TimedTicket<O>;
     type Output = Timed<O::Output>;
     const ENTRIES: u32 = 2;
+    const NEEDS: Features = <O as Op>::NEEDS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         Step::belongs_to(&self.op, ring)
@@ -394,6 +401,9 @@ pub trait Linked: Sized + sealed::Linked {
 
     #[doc(hidden)]
     const ENTRIES: u32;
+
+    #[doc(hidden)]
+    const NEEDS: Features;
 
     #[doc(hidden)]
     fn belongs_to(&self, ring: RingId) -> bool;

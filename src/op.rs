@@ -99,7 +99,7 @@ use std::io;
 use std::num::NonZero;
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::flags::SqeFlags;
+use annulus_sys::flags::{Features, SqeFlags};
 
 use crate::lease::Source;
 use crate::register::Personality;
@@ -179,6 +179,11 @@ pub unsafe trait Op: Sized {
 
     /// What a result that is not an error names.
     const BRINGS: Brings = Brings::Number;
+
+    /// What the kernel must have said of itself at set-up. Only for what an older kernel would not
+    /// refuse, but do otherwise than was meant: without it the operation is
+    /// [rejected](crate::Rejection::Unsupported).
+    const NEEDS: Features = Features::empty();
 
     /// Whether everything that it names by number (files and buffers registered with a ring) is of
     /// `ring`. Asked for once, before [`prep`](Self::prep).
@@ -310,6 +315,7 @@ unsafe impl<O: Op> Op for Drained<O> {
     type Output = O::Output;
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = O::BRINGS;
+    const NEEDS: Features = O::NEEDS;
 
     fn prep(&mut self) -> Sqe {
         let sqe = self.0.prep();
@@ -338,6 +344,7 @@ unsafe impl<O: Op> Op for Forced<O> {
     type Output = O::Output;
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = O::BRINGS;
+    const NEEDS: Features = O::NEEDS;
 
     fn prep(&mut self) -> Sqe {
         let sqe = self.0.prep();

@@ -146,6 +146,9 @@ impl<U: Default> Ring<U> {
         life: Life,
     ) -> Result<Ticket<O>, Rejected<O, U>> {
         let Self { raw, slab, id, .. } = self;
+        if !O::NEEDS.is_empty() && !raw.features().contains(O::NEEDS) {
+            return Err(Rejected { op, user, why: Rejection::Unsupported { needs: O::NEEDS } });
+        }
         // SAFETY: as promised to `place`.
         let mut berth = match unsafe { slab.moor(op) } {
             Ok(berth) => berth,

@@ -14,6 +14,8 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 
+use annulus_sys::flags::Features;
+
 use crate::error::{EnterCause, EnterError};
 use crate::inflight::{DONE, low};
 use crate::op::RingId;
@@ -96,6 +98,15 @@ pub enum Rejection {
     /// The operation names a file or a buffer ring that is registered with another ring.
     #[error("the operation names what is registered with another ring: submit it there")]
     OtherRing,
+    /// The kernel lacks what the operation needs, and would not refuse it, but do something else.
+    #[error(
+        "this kernel lacks {needs:?}, and would do something else: see the operation's \
+             documentation for one that it has"
+    )]
+    Unsupported {
+        /// What it lacks of this.
+        needs: Features,
+    },
     /// The submission ring is shorter than the chain.
     #[error("the chain has {count} operations, and the ring {entries} entries: make a longer ring")]
     Chain {
@@ -133,7 +144,14 @@ impl<O, U> std::error::Error for Rejected<O, U> {
 /// The operation is lost; keep the [`Rejected`] to keep it.
 impl<O, U> From<Rejected<O, U>> for io::Error {
     fn from(rejected: Rejected<O, U>) -> Self {
-        Self::new(io::ErrorKind::ResourceBusy, rejected.why)
+        let kind = match rejected.why {
+            Rejection::Slots | Rejection::Queue | Rejection::Enter(_) => {
+                io::ErrorKind::ResourceBusy
+            }
+            Rejection::OtherRing | Rejection::Chain { .. } => io::ErrorKind::InvalidInput,
+            Rejection::Unsupported { .. } => io::ErrorKind::Unsupported,
+        };
+        Self::new(kind, rejected.why)
     }
 }
 

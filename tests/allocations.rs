@@ -1,9 +1,13 @@
-//! After set-up, no operation allocates: counted, not believed.
+//! After set-up, no operation allocates; and what the kernel has is not freed: counted, not
+//! believed.
 //!
 //! | counted | over |
 //! |---|---|
 //! | allocations of this thread | a thousand rounds of each way to use a ring |
+//! | slots that are allocated | the life of a ring, whose operations end or do not |
 #![allow(unsafe_code, reason = "stands in for the allocator")]
+
+mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -15,8 +19,16 @@ use std::time::Duration;
 use annulus::op::{Nop, Read, Write};
 use annulus::{Event, Ring, Setup, SetupError, StepExt};
 
+use support::doors::{Enter, ScriptedKernel};
+
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static SLOTS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Where operations lie, nothing else is aligned like this.
+fn bytes_of_slots(layout: Layout) -> usize {
+    if layout.align() == 64 { layout.size() } else { 0 }
 }
 
 /// The system's allocator, counting.
@@ -26,11 +38,13 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
+        SLOTS.with(|slots| slots.set(slots.get() + bytes_of_slots(layout)));
         // SAFETY: as promised to `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        SLOTS.with(|slots| slots.set(slots.get() - bytes_of_slots(layout)));
         // SAFETY: as promised to `dealloc`.
         unsafe { System.dealloc(at, layout) }
     }
@@ -151,4 +165,29 @@ fn completions_that_a_wait_keeps_allocate_nothing() {
         }
     });
     assert_eq!(count, 0);
+}
+
+#[test]
+fn rg1_slots_of_operations_in_flight_outlive_their_ring() {
+    let slots_after = |is_in_flight: bool| {
+        let before = SLOTS.with(Cell::get);
+        let (kernel, script) = ScriptedKernel::new();
+        let mut ring: Ring = Setup::plain(8).kernel(kernel).build().expect("a ring");
+        let made = SLOTS.with(Cell::get) - before;
+        assert!(made >= 8 * 64, "{made} bytes hold 8 operations");
+        ring.set_linger(Duration::ZERO);
+        if is_in_flight {
+            let (reader, _writer) = pipe().expect("a pipe");
+            script.enters(Enter::Consume(1)); // And that is all that the kernel ever does with it.
+            let ticket = ring.submit(Read::new(reader, [0_u8; 64])).expect("room");
+            assert_eq!(ring.submit_all(), Ok(1));
+            ring.detach(ticket);
+        }
+        drop(ring);
+        (made, SLOTS.with(Cell::get) - before)
+    };
+    let (_, left) = slots_after(false);
+    assert_eq!(left, 0, "nothing was in flight");
+    let (made, left) = slots_after(true);
+    assert_eq!(left, made, "the kernel may still write to the buffer in its slot");
 }

@@ -11,7 +11,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
-use annulus_sys::flags::SqeFlags;
+use annulus_sys::flags::{Features, SqeFlags};
 
 use super::{Boarding, ChainEnd, Linked, Step, Tie, sealed};
 use crate::op::RingId;
@@ -51,6 +51,7 @@ impl<A: Step> Linked for (A,) {
     type Tickets = (A::Ticket,);
     type Outputs = (A::Output,);
     const ENTRIES: u32 = A::ENTRIES;
+    const NEEDS: Features = A::NEEDS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.0.belongs_to(ring)
@@ -76,6 +77,7 @@ impl<A: Step, B: Step> Linked for (A, B) {
     type Tickets = (A::Ticket, B::Ticket);
     type Outputs = (A::Output, B::Output);
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES;
+    const NEEDS: Features = A::NEEDS.union(B::NEEDS);
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.0.belongs_to(ring) && self.1.belongs_to(ring)
@@ -104,6 +106,7 @@ impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
     type Tickets = (A::Ticket, B::Ticket, C::Ticket);
     type Outputs = (A::Output, B::Output, C::Output);
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES + C::ENTRIES;
+    const NEEDS: Features = A::NEEDS.union(B::NEEDS).union(C::NEEDS);
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.0.belongs_to(ring) && self.1.belongs_to(ring) && self.2.belongs_to(ring)
@@ -135,6 +138,7 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
     type Tickets = (A::Ticket, B::Ticket, C::Ticket, D::Ticket);
     type Outputs = (A::Output, B::Output, C::Output, D::Output);
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES + C::ENTRIES + D::ENTRIES;
+    const NEEDS: Features = A::NEEDS.union(B::NEEDS).union(C::NEEDS).union(D::NEEDS);
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.0.belongs_to(ring)
@@ -177,6 +181,7 @@ impl<S: Step, const N: usize> Linked for [S; N] {
     type Tickets = [S::Ticket; N];
     type Outputs = [S::Output; N];
     const ENTRIES: u32 = S::ENTRIES * entries_of(N);
+    const NEEDS: Features = S::NEEDS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.iter().all(|step| step.belongs_to(ring))

@@ -43,6 +43,9 @@ impl<U: Default> Ring<U> {
         if count > entries {
             return reject(chain, Rejection::Chain { count, entries });
         }
+        if !self.raw.features().contains(L::NEEDS) {
+            return reject(chain, Rejection::Unsupported { needs: L::NEEDS });
+        }
         if !chain.belongs_to(self.id) {
             return reject(chain, Rejection::OtherRing);
         }

@@ -40,7 +40,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::flags::{CqeFlags, FILE_INDEX_ALLOC};
+use annulus_sys::flags::{CqeFlags, FILE_INDEX_ALLOC, Features};
 
 use super::ending::Ended;
 use super::fs::{Dir, OpenAt, OpenAt2};
@@ -102,6 +102,7 @@ unsafe impl<O: Opens> Op for Direct<O> {
     type Output = O::Direct;
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = Brings::File;
+    const NEEDS: Features = O::NEEDS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.op.belongs_to(ring)

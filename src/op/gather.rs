@@ -14,7 +14,7 @@
 #![allow(unsafe_code, reason = "writes entries that point to buffers")]
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::flags::RecvSendFlags;
+use annulus_sys::flags::{Features, RecvSendFlags};
 
 use super::stream::SendFlags;
 use super::target::Target;
@@ -26,8 +26,10 @@ use crate::prep;
 /// Sends several buffers, one after the other, through a socket that is connected. Since Linux
 /// 6.17; `EINVAL` before.
 ///
-/// But until Linux 5.18 kernels overlook the flag, and send the first bytes of the table itself:
-/// addresses of this process. Use a [`SendMsg`](super::SendMsg) where that may be.
+/// Until Linux 5.18 kernels overlook the flag, and would send the first bytes of the table itself:
+/// addresses of this process. So a ring refuses it before Linux 6.10
+/// ([`Rejection::Unsupported`](crate::Rejection::Unsupported)); a [`SendMsg`](super::SendMsg) goes
+/// everywhere.
 ///
 /// Never have [two of them in flight](super::stream#one-at-a-time) on one stream.
 ///
@@ -54,7 +56,10 @@ use crate::prep;
 ///
 /// let mut ring = Setup::new(4).build()?;
 /// let (ours, _theirs) = UnixStream::pair()?;
-/// let send = ring.submit(SendV::new(ours, ("head, ", vec![b'b'; 6])))?;
+/// let send = match ring.submit(SendV::new(ours, ("head, ", vec![b'b'; 6]))) {
+///     Ok(send) => send,
+///     Err(rejected) => return Ok(println!("{rejected}")), // Before Linux 6.10.
+/// };
 /// match ring.wait(send)?.result {
 ///     Ok(bytes) => assert_eq!(bytes, 12),
 ///     Err(error) => println!("needs Linux 6.17: {error}"),
@@ -95,6 +100,8 @@ impl<F, S> SendV<F, S> {
 // place; the descriptor is of `fd`. It completes once.
 unsafe impl<F: Target, S: Gathered> Op for SendV<F, S> {
     type Output = Outcome<usize, F, S::Back>;
+    /// With it a kernel looks at the flags of a send.
+    const NEEDS: Features = Features::RECVSEND_BUNDLE;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.fd.belongs_to(ring)

@@ -12,7 +12,7 @@
 #![allow(unsafe_code, reason = "vouches for the operation inside as that does")]
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::flags::CqeFlags;
+use annulus_sys::flags::{CqeFlags, Features};
 
 use super::{Brings, Done, Multishot, Op, RingId, Shot, Shots};
 use crate::lease::Source;
@@ -79,6 +79,7 @@ unsafe impl<O: Op> Op for Hinted<O> {
     type Output = (O::Output, Waiting);
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = O::BRINGS;
+    const NEEDS: Features = O::NEEDS;
 
     fn prep(&mut self) -> Sqe {
         self.0.prep()

@@ -12,6 +12,7 @@
 #![allow(unsafe_code, reason = "hands on the entries of operations")]
 
 use annulus_sys::abi::Sqe;
+use annulus_sys::flags::Features;
 
 use super::{Brings, Done, Multishot, Op, Read, ReadV, RingId, Shot, Shots, Write, WriteV};
 use super::{ReadFixed, WriteFixed};
@@ -111,6 +112,7 @@ unsafe impl<O: Transfer> Op for Prioritized<O> {
     type Output = O::Output;
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = O::BRINGS;
+    const NEEDS: Features = O::NEEDS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.op.belongs_to(ring)
@@ -157,6 +159,7 @@ unsafe impl<O: Op> Op for ActingAs<O> {
     type Output = O::Output;
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = O::BRINGS;
+    const NEEDS: Features = O::NEEDS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.who.is_of(ring) && self.op.belongs_to(ring)

@@ -17,7 +17,7 @@ use annulus::{Ring, Setup, Undrained};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, Part, child_succeeds, safe_ring, test};
-use crate::watched::{Panics, Watched, quietly};
+use crate::watched::{Panics, Watched, quietly, unwind};
 
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = &[
@@ -174,7 +174,7 @@ struct Once;
 impl Drop for Once {
     fn drop(&mut self) {
         if PANICS.replace(false) {
-            panic!("a word panics");
+            unwind();
         }
     }
 }
@@ -259,7 +259,7 @@ fn while_panicking() -> Result<(), Failed> {
         let mut ring = small();
         ring.set_linger(Duration::from_secs(60));
         let _writer = pending(&mut ring, &drops);
-        panic!("on purpose");
+        unwind();
     });
     assert!(result.is_err());
     assert_eq!(drops.get(), 1);
@@ -386,7 +386,7 @@ struct Word(bool);
 impl Drop for Word {
     fn drop(&mut self) {
         if self.0 {
-            panic!("a word panics");
+            unwind();
         }
     }
 }

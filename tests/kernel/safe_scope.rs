@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read as _, Write as _, pipe};
-use std::panic::panic_any;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use annulus::{ChainEnd, Rejection, Ring, Setup, Step, StepExt};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{safe_ring, test};
-use crate::watched::{Panics, Watched, quietly};
+use crate::watched::{Panics, Watched, quietly, unwind};
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -123,7 +122,7 @@ fn unwinds() -> Result<(), Failed> {
             let ticket = s.submit(Read::new(&reader, &mut buf[..])).map_err(|r| r.why);
             s.submit_all().expect("submit");
             let _ = ticket;
-            panic_any("out of the scope");
+            unwind();
         })
     });
     assert!(result.is_err());

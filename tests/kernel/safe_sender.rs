@@ -10,7 +10,6 @@
 
 use std::collections::BTreeSet;
 use std::io::{PipeWriter, pipe};
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use annulus::{Event, Ring, RingSender, SendError, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, Part, child_succeeds, here, safe_ring, test};
+use crate::watched::{quietly, unwind};
 
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = &[("a forked child sends", forked_child_sends)];
@@ -256,14 +256,14 @@ fn panics(mut ring: Ring) -> Result<(), Failed> {
     }
     let mut seen = None;
     ring.submit_and_wait(1)?;
-    let panicked = catch_unwind(AssertUnwindSafe(|| {
+    let panicked = quietly(|| {
         ring.reap(|event| {
             if let Event::Message(message) = event {
                 seen = Some(message);
-                panic_any("a message");
+                unwind();
             }
         })
-    }));
+    });
     assert!(panicked.is_err());
     // Submitting arms what has to be armed, and must not hide what is there already.
     ring.submit_all()?;

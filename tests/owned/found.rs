@@ -1,19 +1,20 @@
 //! What the random histories found, each in as few steps as it takes.
 
 use std::cell::Cell;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annulus::lease::BufRing;
-use annulus::op::{Done, Nop, Op, PollEvents, PollMulti, RecvMulti, RecvPicked};
+use annulus::op::{Done, Hinted, Nop, Op, PollEvents, PollMulti, RecvMulti, RecvPicked, SendV};
 use annulus::sys::abi::{Cqe, Sqe};
 use annulus::sys::abi_register::BufReg;
 use annulus::sys::errno::Errno;
-use annulus::sys::flags::CqeFlags;
+use annulus::sys::flags::{CqeFlags, Features};
 use annulus::sys::opcode::RegisterOp;
-use annulus::{Event, Rejection, Ring, Setup, Woken};
+use annulus::{Event, Rejected, Rejection, Ring, Setup, Step as _, StepExt as _, Woken};
 
 use super::ends::named;
 use super::runner::complaint;
@@ -254,6 +255,45 @@ fn an_operation_that_is_given_back_leaves_nothing_in_the_slot() {
     // Nobody knows of the old ones, so they go when others are made.
     let _again = one.buf_ring(4, 64).expect("buffers");
     assert_eq!(*groups.lock().expect("no panic"), [0]);
+}
+
+#[test]
+fn what_an_old_kernel_would_do_otherwise_is_rejected_however_it_is_wrapped() {
+    fn rejected<T, O>(submitted: Result<T, Rejected<O>>) -> O {
+        let needs = Features::RECVSEND_BUNDLE;
+        match submitted {
+            Ok(_) => panic!("this kernel would send the table of addresses"),
+            Err(rejected) => {
+                assert_eq!(rejected.why, Rejection::Unsupported { needs });
+                assert!(rejected.to_string().contains("RECVSEND_BUNDLE"), "{rejected}");
+                rejected.op
+            }
+        }
+    }
+    let (kernel, script) = ScriptedKernel::new();
+    script.set_features(Features::all() - Features::RECVSEND_BUNDLE);
+    let mut ring: Ring = Setup::plain(8).kernel(kernel).build_for().expect("a ring");
+    let vacant = ring.vacant();
+    let file = Rc::new(null());
+    let send = || SendV::new(Rc::clone(&file), (vec![1, 2], "three"));
+    rejected(ring.submit(send()));
+    rejected(ring.submit(send().drained()));
+    rejected(ring.submit(send().forced()));
+    rejected(ring.submit(Hinted::new(send())));
+    rejected(ring.submit_chain((send(),)));
+    rejected(ring.submit_chain((Nop, send().forced())));
+    rejected(ring.submit_chain((Nop, Nop, send())));
+    rejected(ring.submit_chain((Nop, Nop, Nop, send().hard())));
+    rejected(ring.submit_chain((Nop, Nop, send().within(Duration::from_secs(1)), Nop)));
+    rejected(ring.submit_chain([send(), send()]));
+    ring.scope(|s| drop(rejected(s.submit(send()))));
+    let error = io::Error::from(ring.submit(send()).expect_err("as before"));
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    assert_eq!((ring.vacant(), Rc::strong_count(&file)), (vacant, 1), "all of it came back");
+    assert_eq!(ring.submit_all(), Ok(0));
+    assert_eq!(script.entered(), 0);
+    // What needs nothing goes as before.
+    let _ticket = ring.submit(Nop).map_err(|rejected| rejected.why).expect("room");
 }
 
 #[test]
