@@ -169,8 +169,9 @@ impl<U: Default> Ring<U> {
             return unsafe { self.place_after_all(op, user, life) };
         }
         let (ticket, old) = berth.sail(user, life, *id);
+        let mut claim = Claim { slab, ticket: Some(ticket) };
         drop(old);
-        Ok(ticket)
+        Ok(claim.ticket.take().expect("just put there"))
     }
 
     /// [`place`](Self::place), where the submission ring was full.
@@ -325,6 +326,22 @@ impl<U: Default> Ring<U> {
     #[inline]
     pub(crate) fn check<O>(&self, ticket: &Ticket<O>) {
         assert!(ticket.ring() == self.id, "OP2: a ticket of {} on {}", ticket.ring(), self.id);
+    }
+}
+
+/// A ticket that nobody has yet. Should the word that made way for the operation's own panic, it is
+/// given up.
+struct Claim<'a, O, U: Default> {
+    slab: &'a mut Slab<U>,
+    ticket: Option<Ticket<O>>,
+}
+
+impl<O, U: Default> Drop for Claim<'_, O, U> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.slab.abandon(ticket);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //!   tidy/unsafety.rs    where memory orderings and `unsafe` may stand, and what SAFETY must say
 //!   tidy/invariants.rs  SQ1 and its sisters: defined once, cited in code, named by a test
 //!   tidy/facts.rs       "Since Linux", `# Completion`, examples and documents that can be found
+//!   tidy/mutants.rs     each row of the table of mutants finds its line and its test
 //! ```
 //!
 //! A check is a pure function from a file, or from all files, to complaints. A complaint is one
@@ -20,6 +21,8 @@ mod facts;
 mod floors;
 #[path = "tidy/invariants.rs"]
 mod invariants;
+#[path = "tidy/mutants.rs"]
+mod mutants;
 #[path = "tidy/page.rs"]
 mod page;
 #[path = "tidy/source.rs"]
@@ -132,6 +135,11 @@ fn examples_are_in_the_readme() {
 #[test]
 fn documents_are_linked() {
     whole_tree(facts::documents_are_linked);
+}
+
+#[test]
+fn mutants_fit_the_tree() {
+    whole_tree(mutants::rows_fit_the_tree);
 }
 
 /// Runs a check that needs no more than one file at a time.

@@ -83,6 +83,22 @@ fn op1_a_word_that_panics_within_a_chain_leaves_no_step_behind() {
     }
 }
 
+#[test]
+fn op1_a_word_that_panics_when_the_next_takes_its_place_gives_the_operation_up() {
+    let (mut ring, _script) = scripted::<Word>();
+    let vacant = ring.vacant();
+    let first = ring.submit(Nop).map_err(|rejected| rejected.why).expect("room");
+    ring.wait(first).expect("it completes").expect("a NOP succeeds");
+    ARMED.set(0); // The first word, which still stands in the slot.
+    let submitted = catch_unwind(AssertUnwindSafe(|| ring.submit(Nop).map(|_| ()).is_ok()));
+    ARMED.set(u32::MAX);
+    assert!(submitted.is_err(), "the slot that was free last is taken first");
+    assert_eq!((ring.in_flight(), ring.vacant()), (1, vacant - 1));
+    let next = ring.submit(Nop).map_err(|rejected| rejected.why).expect("room");
+    ring.wait(next).expect("it completes").expect("a NOP succeeds");
+    assert_eq!((ring.in_flight(), ring.vacant()), (0, vacant), "nobody has its ticket");
+}
+
 /// A word that counts how often one was dropped.
 #[derive(Default)]
 struct Counted(Option<Rc<Cell<u32>>>);

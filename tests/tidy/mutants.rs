@@ -1,0 +1,84 @@
+//! The table of mutants still fits the tree, so that none is found broken only when it is run.
+
+use crate::source::{Complaint, File};
+
+/// Where the mutants are listed.
+const TABLE: &str = "tests/mutants/mutants.tsv";
+
+/// Each row finds its line, and the test that it names exists.
+pub fn rows_fit_the_tree(tree: &[File]) -> Vec<Complaint> {
+    let Some(table) = tree.iter().find(|file| file.path == TABLE) else { return vec![] };
+    let rows = table.lines().filter(|(_, row)| !row.starts_with(['#', '@']) && !row.is_empty());
+    rows.filter_map(|(line, row)| {
+        let (what, cure) = misfit(tree, row)?;
+        Some(table.complain(line, what, cure))
+    })
+    .collect()
+}
+
+/// What is wrong with a row, and its cure.
+fn misfit(tree: &[File], row: &str) -> Option<(String, &'static str)> {
+    let cells: Vec<&str> = row.split('\t').collect();
+    let [name, _, path, find, nth, replace, _, test] = cells[..] else {
+        return Some((format!("{} columns, not 8", cells.len()), "see the head of the table"));
+    };
+    let [find, replace] = [find, replace].map(|text| text.replace("\\n", "\n"));
+    let Some(file) = tree.iter().find(|file| file.path == path) else {
+        return Some((format!("{name}: there is no {path}"), "name the file that the line is in"));
+    };
+    let places = file.text.matches(&find).count();
+    let fits = match nth.parse::<usize>() {
+        Ok(nth) => nth <= places,
+        Err(_) => places == 1,
+    };
+    if !fits {
+        let what = format!("{name}: {places} places of {path} match {find:?}");
+        return Some((what, "say more of the line, or which of the places is meant"));
+    }
+    if find == replace {
+        return Some((format!("{name} changes nothing"), "weaken the line"));
+    }
+    let function = test.rsplit("::").next().unwrap_or(test);
+    let tests = tree.iter().filter(|file| file.path.starts_with("tests/") && file.is_rust());
+    let is_there = |file: &File| {
+        file.text.contains(&format!("fn {function}("))
+            || file.text.contains(&format!("\"{function}\""))
+            // A test of the kernel that is run in several modes, each with a name of its own.
+            || file.text.contains(&format!("\"{}\"", function.trim_end_matches(|c| c != '_')))
+    };
+    if tests.into_iter().any(is_there) {
+        return None;
+    }
+    Some((format!("{name}: no test is called {test}"), "name the test that kills it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaints(row: &str) -> usize {
+        let files = [
+            File::new(TABLE, &format!("# name, …\n@model\tcargo test\n{row}\n")),
+            File::new("sys/sq.rs", "a();\nb();\nb();\n"),
+            File::new("tests/model.rs", "fn holds() {}\n"),
+        ];
+        rows_fit_the_tree(&files).len()
+    }
+
+    #[test]
+    fn a_row_whose_line_or_test_is_gone_is_rejected() {
+        assert_eq!(complaints("m\tquick\tsys/sq.rs\ta();\\n\t-\t\t@model\tholds"), 0);
+        assert_eq!(complaints("m\tquick\tsys/sq.rs\tb();\t2\tc();\t@model\tdeep::holds"), 0);
+        for row in [
+            "m\tquick\tsys/sq.rs\ta();\t-\t\t@model",
+            "m\tquick\tsys/cq.rs\ta();\t-\t\t@model\tholds",
+            "m\tquick\tsys/sq.rs\tc();\t-\t\t@model\tholds",
+            "m\tquick\tsys/sq.rs\tb();\t-\t\t@model\tholds",
+            "m\tquick\tsys/sq.rs\tb();\t3\t\t@model\tholds",
+            "m\tquick\tsys/sq.rs\ta();\t-\ta();\t@model\tholds",
+            "m\tquick\tsys/sq.rs\ta();\t-\t\t@model\tfails",
+        ] {
+            assert_eq!(complaints(row), 1, "{row}");
+        }
+    }
+}
