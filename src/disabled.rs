@@ -15,7 +15,7 @@
 //! thread that enables it.
 
 use annulus_sys::errno::Errno;
-use annulus_sys::flags::SetupFlags;
+use annulus_sys::flags::{SetupFlags, SqeFlags};
 use annulus_sys::rings::Rings;
 
 use crate::denied::SetupError;
@@ -66,7 +66,7 @@ impl Setup<'_> {
                           `build` there";
             return Err(SetupError::Invalid { reason });
         }
-        self.rings(SetupFlags::R_DISABLED).map(|rings| DisabledRing { rings })
+        self.rings(SetupFlags::R_DISABLED).map(DisabledRing::over)
     }
 }
 
@@ -84,9 +84,15 @@ impl Setup<'_> {
 #[derive(Debug)]
 pub struct DisabledRing {
     rings: Rings,
+    /// What every entry must carry, once it is enabled.
+    demanded: SqeFlags,
 }
 
 impl DisabledRing {
+    fn over(rings: Rings) -> Self {
+        Self { rings, demanded: SqeFlags::empty() }
+    }
+
     /// Enables the ring, which from now on belongs to this thread.
     ///
     /// # Errors
@@ -105,7 +111,10 @@ impl DisabledRing {
     /// The kernel's, with the ring.
     #[expect(clippy::result_large_err, reason = "the error is the ring, given back")]
     pub fn enable_for<U: Default>(self) -> Result<Ring<U>, (Self, Errno)> {
-        self.enable_raw().map(Ring::over)
+        let demanded = self.demanded;
+        let mut ring = self.enable_raw().map(Ring::over)?;
+        ring.own.demand(demanded);
+        Ok(ring)
     }
 
     /// Enables the ring, raw face.
@@ -119,6 +128,11 @@ impl DisabledRing {
             Ok(()) => Ok(RawRing::over(self.rings)),
             Err(errno) => Err((self, errno)),
         }
+    }
+
+    /// Takes note that the ring was restricted so.
+    pub(crate) fn demand(&mut self, flags: SqeFlags) {
+        self.demanded = flags;
     }
 
     /// The ring underneath, for calls to `io_uring_register(2)` that only a disabled ring takes.

@@ -18,6 +18,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use annulus_sys::abi::Sqe;
+use annulus_sys::flags::SqeFlags;
 
 use crate::inflight::kind;
 use crate::prep;
@@ -33,6 +34,8 @@ const MAIL: u64 = 1;
 pub(crate) struct Own {
     /// Cancels that have not completed.
     cancels: u32,
+    /// What they must carry, on a ring that is restricted so.
+    demanded: SqeFlags,
     /// The only owner of the mailbox, until the ring ends.
     mailbox: Option<Arc<Mailbox>>,
     /// What wakes the ring for messages that do not come as completions. Open until the ring is
@@ -64,8 +67,14 @@ enum Poll {
 
 impl Own {
     /// `sqe` as a cancel of the ring's own.
-    pub(crate) fn tagged(sqe: Sqe) -> Sqe {
-        Sqe { user_data: kind::OWN | CANCEL, ..sqe }
+    pub(crate) fn tagged(&self, sqe: Sqe) -> Sqe {
+        Sqe { user_data: kind::OWN | CANCEL, flags: sqe.flags | self.demanded, ..sqe }
+    }
+
+    /// The ring takes no entry without these flags.
+    pub(crate) fn demand(&mut self, flags: SqeFlags) {
+        // The others would change what a cancel does.
+        self.demanded = flags & (SqeFlags::ASYNC | SqeFlags::FIXED_FILE);
     }
 
     /// A cancel was pushed.
@@ -167,5 +176,21 @@ impl Own {
         let message = self.inbox.pop_front();
         self.showing = if message.is_some() { Showing::Yes } else { Showing::No };
         message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancel_carries_what_is_demanded_of_it_and_does_no_harm() {
+        let mut own = Own::default();
+        assert_eq!(own.tagged(prep::cancel_word(1)).flags, SqeFlags::empty());
+        own.demand(SqeFlags::all());
+        let cancel = own.tagged(prep::cancel_word(1));
+        // With the others it would wait for what it is to end, or hold up what comes after it.
+        assert_eq!(cancel.flags, SqeFlags::ASYNC | SqeFlags::FIXED_FILE);
+        assert_eq!((cancel.addr, cancel.user_data), (1, kind::OWN | CANCEL));
     }
 }

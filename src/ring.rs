@@ -242,7 +242,7 @@ impl<U: Default> Ring<U> {
     }
 
     pub(crate) fn cancel_word(&mut self, word: u64) -> Result<(), EnterError> {
-        self.push_own(Own::tagged(prep::cancel_word(word)))
+        self.push_own(self.own.tagged(prep::cancel_word(word)))
     }
 
     /// Pushes an entry of the ring's own, which points to nothing.

@@ -308,7 +308,8 @@ impl Base {
     ///
     /// # Errors
     ///
-    /// The kernel's; `EBADF` for a ring without descriptor on a thread that did not make it.
+    /// The kernel's; `EBADF` for a ring without descriptor on a thread that did not make it; and
+    /// `EEXIST` in a forked child, whose descriptor leads to its parent's ring.
     ///
     /// # Safety
     ///
@@ -319,6 +320,9 @@ impl Base {
         arg: *mut libc::c_void,
         count: u32,
     ) -> Result<u32, Errno> {
+        if !self.thread.is_of_this_process() {
+            return Err(Errno::new(libc::EEXIST));
+        }
         if !self.is_here() {
             return Err(Errno::new(libc::EBADF));
         }

@@ -247,6 +247,13 @@ pub struct Thread {
     number: u64,
 }
 
+impl Thread {
+    /// Whether it is no thread of a process that forked this one.
+    pub fn is_of_this_process(self) -> bool {
+        self.process.is_this()
+    }
+}
+
 /// The thread that calls.
 pub fn this_thread() -> Thread {
     static LAST: Mutex<u64> = Mutex::new(0);

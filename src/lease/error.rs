@@ -6,7 +6,7 @@
 //! | `ENOMEM` | `RLIMIT_MEMLOCK`: registered buffers count, for all but root | [`LockedMemory`] |
 //! | `EMFILE` | `RLIMIT_NOFILE`: a table of files is no longer than that | [`TooManyFiles`] |
 //! | `EINVAL` | the kernel is too old, or the size is beyond it | [`Unsupported`], [`Invalid`] |
-//! | `EEXIST` | a ring with `SINGLE_ISSUER` listens to one thread | [`NotHere`] |
+//! | `EEXIST` | a ring with `SINGLE_ISSUER` listens to one thread, and none to a forked child | [`NotHere`] |
 //! | `EBADFD` | the ring is not disabled any more | [`Enabled`] |
 //! | `EACCES` | the ring or the task is restricted | [`Restricted`] |
 //! | `ENXIO` | there is nothing registered | [`Missing`] |
@@ -75,7 +75,8 @@ pub enum RegisterError {
         /// The first release that can.
         since: &'static str,
     },
-    /// The ring was made for, or enabled on, another thread (`SINGLE_ISSUER`).
+    /// The ring was made for, or enabled on, another thread (`SINGLE_ISSUER`); or this is a forked
+    /// child, and the ring is its parent's.
     #[error("the ring belongs to another thread, or this is a forked child: make the call there")]
     NotHere,
     /// The ring was enabled already.

@@ -14,9 +14,12 @@
 //! enabled, and to cancel what it has in flight.
 //!
 //! What is not allowed fails with `EACCES`: an entry in its completion, a register call at once
-//! ([`RegisterError::Restricted`]). Required flags apply to the ring's own cancels too: then
-//! [`Ring::cancel`](crate::Ring::cancel) does nothing, and a ring that ends with operations in
-//! flight needs Linux 6.0 to cancel them.
+//! ([`RegisterError::Restricted`]). The cancels of a ring that was restricted itself carry `ASYNC`
+//! and `FIXED_FILE` where these are required; the latter is taken on a cancel since Linux 5.19.
+//! Where a task was restricted so, or other flags are required, [`Ring::cancel`] does nothing, and
+//! a ring that ends with operations in flight needs Linux 6.0 to cancel them.
+//!
+//! [`Ring::cancel`]: crate::Ring::cancel
 //!
 //! Leaves to others: filters by arguments ([`Filter`](super::Filter)).
 #![allow(unsafe_code, reason = "hands arguments to the kernel")]
@@ -155,9 +158,11 @@ impl DisabledRing {
     #[doc(alias = "io_uring_register_restrictions")]
     pub fn restrict(&mut self, restrictions: &Restrictions) -> Result<(), RegisterError> {
         match self.restrict_by(&restrictions.rows()) {
-            Err(RegisterError::Invalid { .. }) => self.restrict_by(&restrictions.older().rows()),
-            answer => answer,
+            Err(RegisterError::Invalid { .. }) => self.restrict_by(&restrictions.older().rows())?,
+            answer => answer?,
         }
+        self.demand(restrictions.required);
+        Ok(())
     }
 
     fn restrict_by(&mut self, rows: &[Restriction]) -> Result<(), RegisterError> {

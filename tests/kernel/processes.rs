@@ -14,6 +14,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use annulus::register::RegisterError;
+use annulus::sys::errno::Errno;
 use annulus::sys::flags::SetupFlags;
 use annulus::sys::map::Pages;
 use annulus::sys::opcode::RegisterOp;
@@ -30,6 +32,7 @@ pub const PARTS: &[Part] = &[
     ("a forked child touches the ring", forked_child_touches),
     ("a forked child drops the ring", forked_child_drops),
     ("a forked child uses the addresses anew", forked_child_maps),
+    ("a forked child registers with the ring", forked_child_registers),
     ("a forked child queues what its parent sends", forked_child_queues),
     ("no ring is here", no_ring_is_here),
     ("rings come and go", rings_come_and_go),
@@ -49,6 +52,9 @@ pub fn tests() -> Vec<Trial> {
         }),
         test("a_forked_child_that_drops_the_ring_unmaps_nothing_else", &[], || {
             child_succeeds("a forked child uses the addresses anew")
+        }),
+        test("a_forked_child_registers_nothing_with_its_parents_ring", &[], || {
+            child_succeeds("a forked child registers with the ring")
         }),
         test("br1_a_forked_child_that_queues_a_buffer_harms_nothing", &QUEUE, || {
             child_succeeds("a forked child queues what its parent sends")
@@ -219,6 +225,26 @@ fn forked_child_drops() {
             assert_eq!(ring.unregister_ring_fd(), Ok(()), "{name}: {how}");
             works(&mut ring);
         }
+    }
+}
+
+/// The descriptor is inherited, and leads to the parent's tables.
+fn forked_child_registers() {
+    for (name, setup) in modes() {
+        let mut ring = ring(setup);
+        let eventfd = eventfd();
+        ring.register_eventfd(&eventfd).expect("an eventfd");
+        match fork() {
+            Side::Child => end_with(|| {
+                let refused = Err(Errno::new(libc::EEXIST));
+                assert_eq!(ring.unregister_eventfd(), refused);
+                assert_eq!(ring.register_eventfd(&eventfd), refused);
+                assert_eq!(ring.register_personality().err(), Some(RegisterError::NotHere));
+            }),
+            Side::Parent(child) => assert_eq!(outcome(child), 0, "{name}"),
+        }
+        assert_eq!(ring.unregister_eventfd(), Ok(()), "{name}");
+        works(&mut ring);
     }
 }
 

@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_restricted_ring_may_do_what_is_allowed_of_both", &[], both),
         test("flags_are_allowed_and_demanded", &[], flags),
         test("a_restricted_ring_cancels_and_ends", &[], ends),
+        test("a_ring_that_demands_flags_cancels_all_the_same", &[], cancels),
         test("op1_a_scope_ends_although_its_cancels_are_refused", &SYNC, scope_ends),
         test("br1_a_ring_that_may_not_ask_sends_no_bundles", &BUNDLE, no_bundles),
         test("a_sandboxed_ring_uses_what_was_registered_before", &[], by_places),
@@ -139,16 +140,31 @@ fn ends() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Every entry must be for a worker, and a cancel is not.
+/// Every entry must be for a worker: then a cancel is, too.
+fn cancels() -> Result<(), Failed> {
+    let mut disabled = disabled();
+    disabled.restrict(&Restrictions::new().allow(Opcode::READ).require_flags(SqeFlags::ASYNC))?;
+    let mut ring = disabled.enable().expect("that is allowed");
+    let (reader, _writer) = pipe()?;
+    let read = ring.submit(Read::new(reader, [0; 4]).forced())?;
+    ring.submit_all()?;
+    ring.cancel(&read)?;
+    let error = ring.wait(read)?.result.expect_err("nobody writes");
+    // A read that a worker is at ends by a signal.
+    assert!(matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EINTR)), "{error}");
+    Ok(())
+}
+
+/// Every entry must wait for those before it, which is no good for a cancel.
 fn scope_ends() -> Result<(), Failed> {
     let mut disabled = disabled();
-    let forced = Restrictions::new().allow(Opcode::READ).require_flags(SqeFlags::ASYNC);
-    disabled.restrict(&forced)?;
+    let drained = Restrictions::new().allow(Opcode::READ).require_flags(SqeFlags::IO_DRAIN);
+    disabled.restrict(&drained)?;
     let mut ring = disabled.enable().expect("that is allowed");
     let (reader, _writer) = pipe()?;
     let mut bytes = [0; 4];
     ring.scope(|scope| {
-        let read = Read::new(&reader, &mut bytes[..]).forced();
+        let read = Read::new(&reader, &mut bytes[..]).drained();
         let _in_flight = scope.submit(read).expect("there is room");
         scope.submit_all().map(drop)
     })?;
