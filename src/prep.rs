@@ -18,6 +18,8 @@ mod file;
 mod fixed;
 mod fs;
 mod futex;
+#[cfg(test)]
+mod golden;
 mod net;
 mod nop;
 mod path;

@@ -15,13 +15,13 @@
 #![allow(unsafe_code, reason = "takes numbers for descriptors")]
 
 use std::fmt;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use annulus_sys::abi::RecvmsgOut;
 
 use super::buf_ring::BufLease;
 use crate::buf::{IoBuf, Region};
-use crate::op::message::envelope::{PIDFD, after, message_at, names_descriptors};
+use crate::op::message::control::{self, Came};
 use crate::op::{Address, Control};
 
 /// How many bytes the lengths and flags have.
@@ -56,13 +56,6 @@ pub struct Datagram {
     came: Option<Box<Came>>,
 }
 
-/// What came along that must be owned.
-#[derive(Debug, Default)]
-struct Came {
-    descriptors: Vec<OwnedFd>,
-    process: Option<OwnedFd>,
-}
-
 impl Datagram {
     /// What the kernel has put into a buffer; `None` if that is no whole head.
     pub(crate) fn of(lease: BufLease, layout: Layout) -> Option<Self> {
@@ -89,13 +82,7 @@ impl Datagram {
 
     /// What else came with it, such as time stamps.
     pub fn control(&self) -> impl Iterator<Item = Control<'_>> {
-        let (control, mut at) = (self.control_data(), 0);
-        let all = std::iter::from_fn(move || {
-            let (level, kind, start, end) = message_at(control, at)?;
-            at = after(end);
-            Some(Control { level, kind, data: control.get(start..end)? })
-        });
-        all.filter(|control| !names_descriptors(control.level, control.kind))
+        control::messages(self.control_data())
     }
 
     /// The descriptors that came with it, in order. They are closed on `exec`.
@@ -146,27 +133,11 @@ impl Datagram {
     fn take_numbers(&mut self) {
         let range = self.control_range();
         let Some(control) = self.lease.get_mut(range) else { return };
-        let mut at = 0;
-        while let Some((level, kind, start, end)) = message_at(control, at) {
-            at = after(end);
-            if !names_descriptors(level, kind) {
-                continue;
-            }
-            let came = self.came.get_or_insert_default();
-            for place in control[start..end].chunks_exact_mut(4) {
-                let number = i32::from_ne_bytes([place[0], place[1], place[2], place[3]]);
-                place.fill(0xff);
-                if number < 0 {
-                    continue;
-                }
-                // SAFETY: the kernel made it for this message (OP3), since it has written so much
-                // of the control data now; and it is taken once, since -1 stands there then.
-                let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-                match kind {
-                    PIDFD => came.process = Some(descriptor),
-                    _ => came.descriptors.push(descriptor),
-                }
-            }
+        // SAFETY: the kernel has written so much of the control data now, for this message; and the
+        // numbers are taken here only, since -1 stands there then (OP3).
+        let came = unsafe { control::adopt(control) };
+        if !came.is_empty() {
+            self.came = Some(Box::new(came));
         }
     }
 }

@@ -19,10 +19,11 @@
 //! | descriptors | none: what comes is closed by the kernel | sent and received |
 //!
 //! Keeps OP1; OP3 for descriptors that come with a message. Leaves to others: what is in an
-//! envelope (`envelope`), sending without a copy (`zerocopy`).
+//! envelope (`envelope`), what control data is (`control`), sending without a copy (`zerocopy`).
 #![allow(unsafe_code, reason = "writes entries that point to headers, and says what was written")]
 
-pub(crate) mod envelope;
+pub(crate) mod control;
+mod envelope;
 mod header;
 
 use std::fmt;
@@ -39,7 +40,8 @@ use super::{Done, Op, Outcome, RingId};
 use crate::buf::{IoBufs, IoBufsMut, IoVec, total};
 use crate::prep;
 
-pub use envelope::{Control, Envelope};
+pub use control::Control;
+pub use envelope::Envelope;
 pub use header::Header;
 
 mod sealed {

@@ -222,21 +222,8 @@ pub fn recv_zc(fd: i32, queue: u32, len: u32, flags: RecvSendFlags) -> Sqe {
 
 #[cfg(test)]
 mod tests {
+    use super::super::golden::golden;
     use super::*;
-
-    const GOLDEN: &str = include_str!("../../tests/data/sqe-golden.tsv");
-
-    /// What liburing writes.
-    fn golden(helper: &str) -> Sqe {
-        let row = GOLDEN.lines().find(|line| line.split('\t').next() == Some(helper));
-        let row = row.unwrap_or_else(|| panic!("no row for {helper}"));
-        let digits = row.rsplit('\t').next().expect("the last column");
-        let word = |at: usize| {
-            let word = u64::from_str_radix(&digits[16 * at..16 * (at + 1)], 16);
-            word.expect("hexadecimal").swap_bytes()
-        };
-        Sqe::from_words(std::array::from_fn(word))
-    }
 
     const ONE: u64 = 0x7f00_8020_4000;
     const TWO: u64 = 0x7f00_c030_6000;

@@ -41,7 +41,7 @@ const CLOCK: Need = Need::Register(RegisterOp::CLOCK);
 /// Longer than anything here takes.
 const A_MINUTE: Duration = Duration::from_secs(60);
 /// As long as something is waited for in vain.
-const A_WHILE: Duration = Duration::from_millis(5);
+pub const A_WHILE: Duration = Duration::from_millis(5);
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -281,7 +281,8 @@ fn with_region() -> Result<RawRing, Failed> {
     Ok(disabled_with_region()?.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?)
 }
 
-fn disabled_with_region() -> Result<DisabledRing, Failed> {
+/// The same, before it is enabled: the kernel takes such a region then only.
+pub fn disabled_with_region() -> Result<DisabledRing, Failed> {
     let disabled = patient(|| Setup::plain(4).with(DEFERRING).build_disabled())?;
     let map = Map::own(page_size(), Pages::Ordinary)?;
     let (ts, flags) = (Timespec::from(A_WHILE), RegWaitFlags::TS);

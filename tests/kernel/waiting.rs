@@ -9,19 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus::sys::abi::{RegWait, Sqe, Timespec};
-use annulus::sys::abi_register::{MemRegionReg, RegionDesc};
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
-use annulus::sys::flags_register::{MemRegionFlags, RegWaitFlags, RegionDescFlags};
-use annulus::sys::map::{Map, Pages, page_size};
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::sys::syscall::{EnterArg, ExtArg};
 use annulus::{EnterCause, EnterError, RawRing, Setup, Woken};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{
-    DEFERRING, Need, drain_words, in_each_mode, nop, patient, push, read_byte, ring, test,
-};
+use crate::harness::{Need, drain_words, in_each_mode, nop, push, read_byte, ring, test};
+use crate::patience::{A_WHILE, disabled_with_region};
 
 #[path = "signals.rs"]
 mod signals;
@@ -354,33 +350,7 @@ fn until() -> Result<(), Failed> {
 
 /// A region of arguments, registered while the ring is disabled.
 fn region() -> Result<(), Failed> {
-    let disabled = patient(|| Setup::plain(4).with(DEFERRING).build_disabled())?;
-    let map = Map::own(page_size(), Pages::Ordinary)?;
-    let wait = RegWait {
-        ts: Duration::from_millis(5).into(),
-        flags: RegWaitFlags::TS,
-        ..RegWait::default()
-    };
-    let place = map.at::<RegWait>(0, 2);
-    // SAFETY: in bounds, because `at` checked.
-    let second = unsafe { place.add(1) };
-    // SAFETY: in bounds, likewise; nobody else has the memory yet, because it is new.
-    unsafe { second.write(wait) };
-    let mut region = RegionDesc {
-        user_addr: map.address(),
-        size: page_size() as u64,
-        flags: RegionDescFlags::TYPE_USER,
-        ..RegionDesc::default()
-    };
-    let mut arg = MemRegionReg {
-        region_uptr: (&raw mut region).expose_provenance() as u64,
-        flags: MemRegionFlags::REG_WAIT_ARG,
-        ..MemRegionReg::default()
-    };
-    let base = disabled.rings().base();
-    // SAFETY: one live argument that names a live description of memory that is never unmapped,
-    // since `Map::own` leaks it (RG1).
-    unsafe { base.register(RegisterOp::MEM_REGION, (&raw mut arg).cast(), 1) }?;
+    let disabled = disabled_with_region()?;
     let mut ring = disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?;
     let (from, mut to) = std::io::pipe()?;
     push(&mut ring, read_byte(&from, 1));
@@ -388,7 +358,7 @@ fn region() -> Result<(), Failed> {
     let (flags, started) = (EnterFlags::GETEVENTS, Instant::now());
     let entered = ring.enter(0, 1, flags, EnterArg::Registered(size_of::<RegWait>()));
     assert_eq!(entered, Err(Errno::new(libc::ETIME)));
-    assert!(started.elapsed() >= Duration::from_millis(5));
+    assert!(started.elapsed() >= A_WHILE);
     to.write_all(b"x")?;
     // The first one bounds nothing.
     assert_eq!(ring.enter(0, 1, flags, EnterArg::Registered(0)), Ok(0));

@@ -22,9 +22,10 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::super::addr::{Address, MOST, Storage};
+use super::control::{self, Came, Control, HEAD};
 use super::{Cover, Header, Received, sealed};
 use crate::buf::IoVec;
 
@@ -34,16 +35,7 @@ const CONTROL: usize = 1280;
 /// How many descriptors one message takes (`SCM_MAX_FD`).
 const MOST_DESCRIPTORS: usize = 253;
 
-/// Before each control message: its length with these bytes, its level and its kind.
-const HEAD: usize = 16;
-
-/// `SCM_PIDFD`, since Linux 6.5: a descriptor of the sender's process.
-pub(crate) const PIDFD: i32 = 4;
-
-const _: () = {
-    assert!(HEAD == size_of::<libc::cmsghdr>());
-    assert!(HEAD + 4 * MOST_DESCRIPTORS <= CONTROL);
-};
+const _: () = assert!(HEAD + 4 * MOST_DESCRIPTORS <= CONTROL);
 
 /// Control data, aligned as its headers are.
 #[repr(C, align(8))]
@@ -81,8 +73,7 @@ pub struct Envelope {
     address: Storage<MOST>,
     control: ControlData,
     attached: Vec<Box<dyn AsFd>>,
-    descriptors: Vec<OwnedFd>,
-    process: Option<OwnedFd>,
+    came: Came,
     numbers: Numbers,
 }
 
@@ -95,17 +86,6 @@ enum Numbers {
     Kernels,
 }
 
-/// One control message, other than those with descriptors, as the kernel wrote it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Control<'a> {
-    /// The protocol that it is of (`SOL_SOCKET`, `IPPROTO_IP`).
-    pub level: i32,
-    /// What it is (`SCM_TIMESTAMP`, `IP_PKTINFO`).
-    pub kind: i32,
-    /// Its bytes.
-    pub data: &'a [u8],
-}
-
 impl Envelope {
     /// An empty envelope. It is larger than a slot, so it lives in a box.
     pub fn new() -> Box<Self> {
@@ -114,8 +94,7 @@ impl Envelope {
             address: Storage::EMPTY,
             control: ControlData([0; CONTROL]),
             attached: Vec::new(),
-            descriptors: Vec::new(),
-            process: None,
+            came: Came::default(),
             numbers: Numbers::Ours,
         })
     }
@@ -152,22 +131,17 @@ impl Envelope {
     /// The descriptors that came with the last message, in order. Those that nobody takes are
     /// closed when the next message comes, or the envelope is dropped. They are closed on `exec`.
     pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.descriptors)
+        std::mem::take(&mut self.came.descriptors)
     }
 
     /// The sender's process, as a descriptor, if the socket passes it (`SO_PASSPIDFD`).
     pub fn take_pidfd(&mut self) -> Option<OwnedFd> {
-        self.process.take()
+        self.came.process.take()
     }
 
     /// What else came with the last message, such as time stamps.
     pub fn control(&self) -> impl Iterator<Item = Control<'_>> {
-        let found = Messages { control: &self.control.0, at: 0 };
-        let controls = found.map(|(level, kind, start, end)| {
-            let data = self.control.0.get(start..end).unwrap_or_default();
-            Control { level, kind, data }
-        });
-        controls.filter(|control| !names_descriptors(control.level, control.kind))
+        control::messages(&self.control.0)
     }
 
     /// Empties it: the address, what is attached, and what came.
@@ -176,8 +150,7 @@ impl Envelope {
         self.address = Storage::EMPTY;
         self.control.0.fill(0);
         self.attached.clear();
-        self.descriptors.clear();
-        self.process = None;
+        self.came = Came::default();
     }
 
     /// Writes the numbers of what is attached, and returns how many bytes of control data that is.
@@ -204,30 +177,10 @@ impl Envelope {
         if std::mem::replace(&mut self.numbers, Numbers::Ours) == Numbers::Ours {
             return;
         }
-        let Self { control: ControlData(control), descriptors, process, .. } = self;
-        descriptors.clear();
-        *process = None;
-        let mut at = 0;
-        while let Some((level, kind, start, end)) = message_at(control, at) {
-            at = after(end);
-            if !names_descriptors(level, kind) {
-                continue;
-            }
-            for place in control[start..end].chunks_exact_mut(4) {
-                let number = i32::from_ne_bytes([place[0], place[1], place[2], place[3]]);
-                place.fill(0xff);
-                if number < 0 {
-                    continue;
-                }
-                // SAFETY: the kernel made it for this message (OP3), since the data was zero
-                // before; and it is taken once, since -1 stands there now.
-                let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-                match kind {
-                    PIDFD => *process = Some(descriptor),
-                    _ => descriptors.push(descriptor),
-                }
-            }
-        }
+        self.came = Came::default();
+        // SAFETY: the kernel's, each of them, since the data was zero before, and for this message;
+        // they are taken here only, since the numbers are ours from now on (OP3).
+        self.came = unsafe { control::adopt(&mut self.control.0) };
     }
 }
 
@@ -292,47 +245,8 @@ impl fmt::Debug for Envelope {
         f.debug_struct("Envelope")
             .field("address", &self.address)
             .field("attached", &self.attached.len())
-            .field("descriptors", &self.descriptors)
+            .field("came", &self.came)
             .finish_non_exhaustive()
-    }
-}
-
-/// Whether a control message is made of numbers of descriptors.
-pub(crate) fn names_descriptors(level: i32, kind: i32) -> bool {
-    level == libc::SOL_SOCKET && matches!(kind, libc::SCM_RIGHTS | PIDFD)
-}
-
-/// Where a control message may begin that comes after one that ends at `end`.
-pub(crate) fn after(end: usize) -> usize {
-    end.next_multiple_of(8)
-}
-
-/// The control message at `at`: its level, its kind, and where its bytes start and end. `None` when
-/// there is none, or it would not lie inside.
-pub(crate) fn message_at(control: &[u8], at: usize) -> Option<(i32, i32, usize, usize)> {
-    let (len, rest) = control.get(at..)?.split_first_chunk()?;
-    let (level, rest) = rest.split_first_chunk()?;
-    let (kind, _) = rest.split_first_chunk()?;
-    let len = usize::try_from(u64::from_ne_bytes(*len)).ok()?;
-    let end = at.checked_add(len)?;
-    let fits = len >= HEAD && end <= control.len();
-    let (level, kind) = (i32::from_ne_bytes(*level), i32::from_ne_bytes(*kind));
-    fits.then_some((level, kind, at + HEAD, end))
-}
-
-/// Control messages, one after the other.
-struct Messages<'a> {
-    control: &'a [u8],
-    at: usize,
-}
-
-impl Iterator for Messages<'_> {
-    type Item = (i32, i32, usize, usize);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let message = message_at(self.control, self.at)?;
-        self.at = after(message.3);
-        Some(message)
     }
 }
 
@@ -341,6 +255,7 @@ mod tests {
     use std::fs::File;
     use std::os::fd::IntoRawFd;
 
+    use super::super::control::PIDFD;
     use super::*;
 
     fn null() -> OwnedFd {

@@ -1,0 +1,18 @@
+//! What liburing writes, to hold entries against.
+
+use annulus_sys::abi::Sqe;
+
+/// One line for each of liburing's helpers: its name first, its 64 bytes last.
+const ROWS: &str = include_str!("../../tests/data/sqe-golden.tsv");
+
+/// The entry that liburing's `helper` makes of the arguments in its row.
+pub(super) fn golden(helper: &str) -> Sqe {
+    let row = ROWS.lines().find(|line| line.split('\t').next() == Some(helper));
+    let row = row.unwrap_or_else(|| panic!("no row for {helper}"));
+    let digits = row.rsplit('\t').next().expect("the last column");
+    let word = |at: usize| {
+        let word = u64::from_str_radix(&digits[16 * at..16 * (at + 1)], 16);
+        word.expect("hexadecimal").swap_bytes()
+    };
+    Sqe::from_words(std::array::from_fn(word))
+}
