@@ -46,11 +46,11 @@
 //! | 29 | `CLOCK` | 6.12 | [`RawRing::set_wait_clock`](crate::RawRing::set_wait_clock) | `a_wait_goes_by_either_clock` |
 //! | 30 | `CLONE_BUFFERS` | 6.12 | [`RawRing::clone_buffers`](crate::RawRing::clone_buffers) | `buffers_are_shared_with_another_ring` |
 //! | 31 | `SEND_MSG_RING` | 6.13 | [`send_message`] | `a_message_without_a_ring_is_a_completion` |
-//! | 32 | `ZCRX_IFQ` | 6.15 | [`RawRing::receive_queue`](crate::RawRing::receive_queue) | `a_queue_of_no_card_is_refused_in_words` |
+//! | 32 | `ZCRX_IFQ` | 6.15 | [`RawRing::receive_queue`](crate::RawRing::receive_queue) | `what_a_queue_receives_lies_in_its_area` |
 //! | 33 | `RESIZE_RINGS` | 6.13 | [`RawRing::resize`](crate::RawRing::resize) | `a_ring_grows_and_shrinks_in_use` |
 //! | 34 | `MEM_REGION` | 6.13 | [`DisabledRing::register_wait_region`](crate::DisabledRing::register_wait_region) | `a_slot_of_a_region_bounds_a_wait` |
 //! | 35 | `QUERY` | 6.18 | [`query`](query()) | `the_kernel_says_what_it_can_do` |
-//! | 36 | `ZCRX_CTRL` | 6.19 | [`RawRing::zcrx_ctrl`](crate::RawRing::zcrx_ctrl) | `a_command_to_no_queue_is_refused_in_words` |
+//! | 36 | `ZCRX_CTRL` | 6.19 | [`RawRing::zcrx_ctrl`](crate::RawRing::zcrx_ctrl) | `a_queue_reports_and_counts_what_it_copies` |
 //! | 37 | `BPF_FILTER` | 7.0 | [`RawRing::add_filter`](crate::RawRing::add_filter) | `a_filter_refuses_by_the_word_of_a_request` |
 //!
 //! | forms of them | since Linux | function |
@@ -106,7 +106,7 @@ pub use query::{Answers, query};
 pub use region::{WaitRegion, WaitSlot, Whose};
 pub use restrict::{Restrictions, restrict_task};
 pub use workers::{WorkerLimits, Workers};
-pub use zcrx::{Feed, ReceiveQueue};
+pub use zcrx::{Area, Feed, QueueSetup, ReceiveQueue};
 
 /// Lets the kernel choose the index.
 const ANY_INDEX: u32 = u32::MAX;

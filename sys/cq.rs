@@ -220,7 +220,7 @@ impl CompletionRing {
             // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). Single,
             // since the shape is `CqeShape::Single`, as promised to `over`.
             let run = unsafe { slots.run(*next, ready) };
-            let mut taken = Taken { head, next, of: run.left(), run };
+            let mut taken = Taken { head, next, of: run.left, run };
             for cqe in taken.run.by_ref() {
                 each(cqe, endless);
             }
@@ -456,7 +456,7 @@ struct Taken<'a> {
 impl Drop for Taken<'_> {
     #[inline]
     fn drop(&mut self) {
-        *self.next = self.next.advance(self.of - self.run.left());
+        *self.next = self.next.advance(self.of - self.run.left);
         self.head.publish(*self.next); // CQ4
     }
 }

@@ -39,7 +39,7 @@ use loom::{cell::UnsafeCell, sync::atomic};
 
 use atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use atomic::fence;
-pub use atomic::{AtomicU16 as HalfWord, AtomicU32 as Word};
+pub use atomic::{AtomicU16 as HalfWord, AtomicU32 as Word, AtomicU64 as LongWord};
 
 use crate::abi::Buf;
 use crate::index::{Entries, Index};
@@ -219,18 +219,27 @@ impl ObservedFlags {
 
 /// A counter that only the peer stores, and that orders nothing: `sq.dropped`, `cq.overflow`.
 #[derive(Debug)]
-pub struct Counter(Place<Word>);
+pub struct Counter<W = Word>(Place<W>);
 
-impl Counter {
+impl<W> Counter<W> {
     /// Takes the reading side of `word`.
     ///
     /// # Safety
     ///
     /// As for [`Observed::new`].
-    pub unsafe fn new(word: NonNull<Word>) -> Self {
+    pub unsafe fn new(word: NonNull<W>) -> Self {
         Self(Place(word))
     }
+}
 
+impl Counter<LongWord> {
+    /// The count as it stands.
+    pub fn total(&self) -> u64 {
+        self.0.word().load(Relaxed)
+    }
+}
+
+impl Counter {
     /// The count as it stands.
     pub fn now(&self) -> u32 {
         self.0.word().load(Relaxed)
@@ -251,21 +260,19 @@ impl<T: Copy> Slot<T> {
     /// Runs `f` on the slot's memory, for writing.
     #[inline]
     fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-        #[cfg(not(loom))]
-        let result = f(self.0.get());
         #[cfg(loom)]
-        let result = self.0.with_mut(f);
-        result
+        return self.0.with_mut(f);
+        #[cfg(not(loom))]
+        f(self.0.get())
     }
 
     /// Runs `f` on the slot's memory, for reading.
     #[inline]
     fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
-        #[cfg(not(loom))]
-        let result = f(self.0.get());
         #[cfg(loom)]
-        let result = self.0.with(f);
-        result
+        return self.0.with(f);
+        #[cfg(not(loom))]
+        f(self.0.get())
     }
 }
 
@@ -441,16 +448,8 @@ impl<T: Copy> Slots<T> {
 #[derive(Debug)]
 pub struct Run<'a, T> {
     next: NonNull<Slot<T>>,
-    left: u32,
+    pub(crate) left: u32,
     of: PhantomData<&'a Slot<T>>,
-}
-
-impl<T: Copy> Run<'_, T> {
-    /// How many are left.
-    #[inline]
-    pub fn left(&self) -> u32 {
-        self.left
-    }
 }
 
 impl<T: Copy> Iterator for Run<'_, T> {

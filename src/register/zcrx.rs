@@ -1,8 +1,8 @@
 //! Zero-copy receive, raw: a queue of a network card that fills memory of ours.
 //!
 //! ```text
-//!   receive_queue(Card { interface, queue }, 4096, area) ─► ReceiveQueue
-//!        │                                                       │
+//!   QueueSetup::new(Card { interface, queue }, 4096, area) ─► receive_queue ─► ReceiveQueue
+//!                                                                                   │
 //!   RECV_ZC ──► completion: off, and how much ──► we read ──► recycle(off, len), flush
 //! ```
 //!
@@ -14,32 +14,40 @@
 //! | call | since |
 //! |---|---|
 //! | [`RawRing::receive_queue`] | Linux 6.15 |
+//! | [`Area::Device`] | Linux 6.16 |
 //! | [`ReceiveQueue::take_now`], [`export`](ReceiveQueue::export), [`RawRing::import_receive_queue`] | Linux 6.19 |
+//! | [`QueueSetup::chunk`] | Linux 7.0 |
 //! | [`Feed::Nowhere`] | Linux 7.1 |
-//! | [`ReceiveQueue::arm_event`] | Linux 7.2 |
+//! | [`QueueSetup::report`], [`QueueSetup::stats`], [`ReceiveQueue::arm_event`] | Linux 7.2 |
 //! | [`ReceiveQueue::add_area`] | Linux 7.3 |
 //!
-//! No machine that runs our tests has such a card; so what is tested here is what the kernel reads
-//! and what it says to those who may not, or who name no card; and the refill ring in memory.
+//! When the area is full, a request ends with `ENOMEM`: recycle, then receive again. It ends with
+//! `ENOSPC` when its completions fill the ring. On Linux 7.1 a queue without a card was seen to
+//! wait in silence instead, once it had been full before.
 //!
-//! Leaves to others: the request (`RECV_ZC`), and reading its completion
-//! ([`ZcrxCqe`]).
+//! No machine that runs our tests has such a card: they receive from a queue that has none
+//! ([`Feed::Nowhere`]), where every byte is copied and all the rest is as it would be.
+//!
+//! Leaves to others: the request ([`prep::recv_zc`](crate::prep::recv_zc)), and reading its
+//! completion ([`ZcrxCqe`]).
 #![allow(unsafe_code, reason = "tells the kernel of memory")]
 
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use annulus_sys::abi_register::RegionDesc;
 use annulus_sys::abi_zcrx::{
-    ZCRX_AREA_MASK, ZcrxAreaReg, ZcrxCqe, ZcrxCtrl, ZcrxEvent, ZcrxIfqReg, ZcrxRegFlags, ZcrxRqe,
+    ZCRX_AREA_MASK, ZCRX_AREA_SHIFT, ZcrxAreaFlags, ZcrxAreaReg, ZcrxCqe, ZcrxCtrl, ZcrxEvent,
+    ZcrxEventDesc, ZcrxEventDescFlags, ZcrxIfqReg, ZcrxRegFlags, ZcrxRqe, ZcrxStats,
 };
 use annulus_sys::index::Entries;
 use annulus_sys::map::{Map, page_size};
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::refill::RefillRing;
 use annulus_sys::rings::Base;
-use annulus_sys::shared::{Observed, Published, Slots, Width};
+use annulus_sys::shared::{Counter, LongWord, Observed, Published, Slots, Width};
 use annulus_sys::sq::Full;
 
 use super::call::Call;
@@ -65,60 +73,140 @@ pub enum Feed {
     Nowhere,
 }
 
+/// The memory that a queue fills.
+#[derive(Debug, Clone, Copy)]
+pub enum Area<'a> {
+    /// Memory of this process, whole pages.
+    Ours(NonNull<[u8]>),
+    /// Memory of a device, which we never read. Since Linux 6.16.
+    #[doc(alias = "IORING_ZCRX_AREA_DMABUF")]
+    Device {
+        /// The descriptor by which the device shares it.
+        dmabuf: BorrowedFd<'a>,
+        /// Where in it the area starts, in bytes.
+        offset: u64,
+        /// How many bytes it has.
+        len: u64,
+    },
+}
+
+/// What a receive queue is to be.
+#[doc(alias = "io_uring_zcrx_ifq_reg")]
+#[derive(Debug, Clone, Copy)]
+pub struct QueueSetup<'a> {
+    from: Feed,
+    entries: u32,
+    area: Area<'a>,
+    chunk: u32,
+    report: Option<ZcrxEventDesc>,
+}
+
+impl<'a> QueueSetup<'a> {
+    /// A queue fed by `from`, which fills `area` and takes it back by a refill ring of `entries`,
+    /// rounded up to a power of two.
+    pub const fn new(from: Feed, entries: u32, area: Area<'a>) -> Self {
+        Self { from, entries, area, chunk: 0, report: None }
+    }
+
+    /// How many bytes of the area the card takes at once: a power of two, a page or more. Since
+    /// Linux 7.0.
+    #[doc(alias = "rx_buf_len")]
+    pub const fn chunk(self, bytes: u32) -> Self {
+        Self { chunk: bytes, ..self }
+    }
+
+    /// The queue reports these events, each by a completion with the word `user_data` that says
+    /// which; and not again before it is [armed](ReceiveQueue::arm_event). Since Linux 7.2.
+    #[doc(alias = "zcrx_event_desc")]
+    pub fn report(self, user_data: u64, events: &[ZcrxEvent]) -> Self {
+        let bits = events.iter().map(|event| 1_u32.checked_shl(event.0).unwrap_or(0));
+        let type_mask = bits.fold(0, |mask, bit| mask | bit);
+        let report = self.report.unwrap_or_default();
+        Self { report: Some(ZcrxEventDesc { user_data, type_mask, ..report }), ..self }
+    }
+
+    /// The queue counts what had to be copied: see [`ReceiveQueue::stats`]. Since Linux 7.2.
+    #[doc(alias = "ZCRX_EVENT_DESC_FLAG_STATS")]
+    pub fn stats(self) -> Self {
+        let report = self.report.unwrap_or_default();
+        let flags = report.flags | ZcrxEventDescFlags::STATS;
+        Self { report: Some(ZcrxEventDesc { flags, ..report }), ..self }
+    }
+}
+
 /// A receive queue that is registered with a ring.
 #[derive(Debug)]
 pub struct ReceiveQueue {
     refill: RefillRing,
-    /// What entries of the refill ring add to their offset.
-    token: u64,
+    /// What the kernel counts, if it does.
+    copied: Option<Copied>,
+    /// What entries of the refill ring add to their offset, for each area.
+    tokens: Vec<u64>,
     id: u32,
     base: Arc<Base>,
     /// Under the refill ring.
     _region: Map,
 }
 
+/// The counts that the kernel keeps in the region of the refill ring.
+#[derive(Debug)]
+struct Copied {
+    completions: Counter<LongWord>,
+    bytes: Counter<LongWord>,
+}
+
 impl RawRing {
-    /// Binds a receive queue to this ring: the kernel fills `area`, and takes it back by a refill
-    /// ring of `entries`, rounded up to a power of two. Since Linux 6.15.
+    /// Binds a receive queue to this ring. Since Linux 6.15.
     ///
     /// # Errors
     ///
     /// [`RegisterError::Privilege`] without `CAP_NET_ADMIN`, [`RegisterError::Missing`] for an
     /// interface that there is not; [`RegisterError::Taken`] for a queue that is in use;
-    /// [`RegisterError::Invalid`] for a ring that cannot have one.
+    /// [`RegisterError::Invalid`] for a ring that cannot have one, or something that this kernel
+    /// does not know of.
     ///
     /// # Safety
     ///
-    /// `area` must be the kernel's to write until the ring is gone and idle (RG1): of it, only what
-    /// a completion names may be touched, until it is recycled.
+    /// The area must be the kernel's to write until the ring is gone and idle (RG1): of it, only
+    /// what a completion names may be touched, until it is recycled.
     #[doc(alias = "IORING_REGISTER_ZCRX_IFQ")]
     #[doc(alias = "io_uring_register_ifq")]
     pub unsafe fn receive_queue(
         &mut self,
-        from: Feed,
-        entries: u32,
-        area: NonNull<[u8]>,
+        setup: &QueueSetup<'_>,
     ) -> Result<ReceiveQueue, RegisterError> {
-        let reason = QUEUE;
-        if entries == 0 || entries > 1 << 15 {
-            return Err(RegisterError::Invalid { reason });
+        if setup.entries == 0 || setup.entries > 1 << 15 {
+            return Err(RegisterError::Invalid { reason: QUEUE });
         }
-        let mut area = area_of(area);
-        let entries = entries.next_power_of_two();
-        let bytes = entries as usize * size_of::<ZcrxRqe>();
-        let len = page_size() + bytes.next_multiple_of(page_size());
+        let mut area = area_of(setup.area);
+        let mut reg = queue_of(setup.from, setup.entries.next_power_of_two());
+        let bytes = reg.rq_entries as usize * size_of::<ZcrxRqe>();
+        // The header, the entries, and the counts, each on pages of its own.
+        let counts = page_size() + bytes.next_multiple_of(page_size());
+        let has_counts =
+            setup.report.is_some_and(|report| report.flags.contains(ZcrxEventDescFlags::STATS));
+        let len = if has_counts { counts + page_size() } else { counts };
         let mut region = RegionDesc { size: len as u64, ..RegionDesc::default() };
-        let mut reg = queue_of(from, entries);
+        let mut report = setup.report.map(|report| match has_counts {
+            true => ZcrxEventDesc { stats_offset: counts as u64, ..report },
+            false => report,
+        });
+        reg.rx_buf_len = setup.chunk;
         reg.area_ptr = (&raw mut area).expose_provenance() as u64;
         reg.region_ptr = (&raw mut region).expose_provenance() as u64;
+        if let Some(report) = &mut report {
+            reg.event_desc = std::ptr::from_mut(report).expose_provenance() as u64;
+        }
         register(self.base(), &mut reg)?;
         let map = self.base().kernel().map(self.base().fd(), region.mmap_offset, len);
         let map = map.map_err(RegisterError::Other)?;
         // SAFETY: as the kernel says, of a queue that it has just registered.
         let refill = unsafe { refill_of(&map, &reg) };
+        // SAFETY: the kernel counts there, since it was told to.
+        let copied = has_counts.then(|| unsafe { counts_at(&map, counts) });
         let base = Arc::clone(self.base());
-        let (token, id) = (area.rq_area_token, reg.zcrx_id);
-        Ok(ReceiveQueue { refill, token, id, base, _region: map })
+        let (tokens, id) = (vec![area.rq_area_token], reg.zcrx_id);
+        Ok(ReceiveQueue { refill, copied, tokens, id, base, _region: map })
     }
 
     /// Binds a queue that another ring exported, and returns its number here, by which `RECV_ZC`
@@ -135,9 +223,18 @@ impl RawRing {
     }
 }
 
-fn area_of(area: NonNull<[u8]>) -> ZcrxAreaReg {
-    let addr = area.cast::<u8>().as_ptr().expose_provenance() as u64;
-    ZcrxAreaReg { addr, len: area.len() as u64, ..ZcrxAreaReg::default() }
+fn area_of(area: Area<'_>) -> ZcrxAreaReg {
+    match area {
+        Area::Ours(area) => {
+            let addr = area.cast::<u8>().as_ptr().expose_provenance() as u64;
+            ZcrxAreaReg { addr, len: area.len() as u64, ..ZcrxAreaReg::default() }
+        }
+        Area::Device { dmabuf, offset, len } => {
+            let dmabuf_fd = dmabuf.as_raw_fd().cast_unsigned();
+            let flags = ZcrxAreaFlags::DMABUF;
+            ZcrxAreaReg { addr: offset, len, flags, dmabuf_fd, ..ZcrxAreaReg::default() }
+        }
+    }
 }
 
 fn queue_of(from: Feed, rq_entries: u32) -> ZcrxIfqReg {
@@ -191,6 +288,22 @@ unsafe fn refill_of(map: &Map, reg: &ZcrxIfqReg) -> RefillRing {
     unsafe { RefillRing::over(head, tail, slots) }
 }
 
+/// The counts at `offset` of `map`.
+///
+/// # Safety
+///
+/// The kernel must count there.
+unsafe fn counts_at(map: &Map, offset: usize) -> Copied {
+    let place = |offset| map.at::<LongWord>(offset, 1);
+    let completions = place(offset + offset_of!(ZcrxStats, copy_count));
+    let bytes = place(offset + offset_of!(ZcrxStats, copy_bytes));
+    // SAFETY: in the map, because `at` checked, and the queue keeps it; only the kernel stores it.
+    let completions = unsafe { Counter::new(completions) };
+    // SAFETY: in the map, because `at` checked, and the queue keeps it; only the kernel stores it.
+    let bytes = unsafe { Counter::new(bytes) };
+    Copied { completions, bytes }
+}
+
 impl ReceiveQueue {
     /// The number by which `RECV_ZC` names it.
     pub fn id(&self) -> u32 {
@@ -205,12 +318,18 @@ impl ReceiveQueue {
     /// [`Full`] when the kernel has not taken what was given back before: flush, and
     /// [`take_now`](Self::take_now).
     ///
+    /// # Panics
+    ///
+    /// When `cqe` names an area that the queue does not have.
+    ///
     /// # Safety
     ///
     /// The completion must be of this queue, with `len` for its result, and nobody may touch the
     /// bytes any more. Once for each completion.
     pub unsafe fn recycle(&mut self, cqe: ZcrxCqe, len: u32) -> Result<(), Full> {
-        let entry = ZcrxRqe { off: cqe.off & !ZCRX_AREA_MASK | self.token, len, pad: 0 };
+        let area = usize::try_from(cqe.off >> ZCRX_AREA_SHIFT).expect("16 bits");
+        let token = self.tokens.get(area).expect("an area of this queue");
+        let entry = ZcrxRqe { off: cqe.off & !ZCRX_AREA_MASK | token, len, pad: 0 };
         // SAFETY: as promised to `recycle`.
         unsafe { self.refill.push(entry) }
     }
@@ -244,6 +363,13 @@ impl ReceiveQueue {
         Ok(unsafe { OwnedFd::from_raw_fd(ctrl.exported().cast_signed()) })
     }
 
+    /// What had to be copied so far, if the queue [counts it](QueueSetup::stats).
+    #[doc(alias = "zcrx_stats")]
+    pub fn stats(&self) -> Option<ZcrxStats> {
+        let Copied { completions, bytes } = self.copied.as_ref()?;
+        Some(ZcrxStats { copy_count: completions.total(), copy_bytes: bytes.total() })
+    }
+
     /// Lets an event that was reported be reported again. Since Linux 7.2.
     ///
     /// # Errors
@@ -254,7 +380,8 @@ impl ReceiveQueue {
         command(&self.base, &mut ZcrxCtrl::arm_event(self.id, event))
     }
 
-    /// Adds memory for the kernel to fill. Since Linux 7.3.
+    /// Adds memory for the kernel to fill: the next area, counted from 0, by which completions name
+    /// it in the upper 16 bits of their offset. Since Linux 7.3.
     ///
     /// # Errors
     ///
@@ -264,10 +391,12 @@ impl ReceiveQueue {
     ///
     /// As for [`RawRing::receive_queue`].
     #[doc(alias = "ZCRX_CTRL_ADD_AREA")]
-    pub unsafe fn add_area(&mut self, area: NonNull<[u8]>) -> Result<(), RegisterError> {
+    pub unsafe fn add_area(&mut self, area: Area<'_>) -> Result<(), RegisterError> {
         let mut area = area_of(area);
         let address = (&raw mut area).expose_provenance() as u64;
-        command(&self.base, &mut ZcrxCtrl::add_area(self.id, address))
+        command(&self.base, &mut ZcrxCtrl::add_area(self.id, address))?;
+        self.tokens.push(area.rq_area_token);
+        Ok(())
     }
 }
 
@@ -316,10 +445,28 @@ mod tests {
     }
 
     #[test]
+    fn a_report_is_what_the_kernel_reads() {
+        let mut memory = [0_u8; 16];
+        let area = Area::Ours(NonNull::from(&mut memory[..]));
+        let plain = QueueSetup::new(Feed::Nowhere, 64, area).chunk(8192);
+        assert_eq!((plain.chunk, plain.report), (8192, None));
+        let both = plain.report(7, &[ZcrxEvent::COPY, ZcrxEvent(32)]).stats();
+        let flags = ZcrxEventDescFlags::STATS;
+        let wanted = ZcrxEventDesc { user_data: 7, type_mask: 2, flags, ..Default::default() };
+        assert_eq!(both.report, Some(wanted));
+        let other_way = plain.stats().report(7, &[ZcrxEvent::COPY]);
+        assert_eq!(other_way.report, both.report);
+    }
+
+    #[test]
     fn an_area_is_what_the_kernel_reads() {
         let mut memory = [0_u8; 16];
-        let area = area_of(NonNull::from(&mut memory[..]));
+        let area = area_of(Area::Ours(NonNull::from(&mut memory[..])));
         assert_eq!((area.addr, area.len), (memory.as_ptr().addr() as u64, 16));
         assert_eq!((area.flags.bits(), area.dmabuf_fd, area.resv2), (0, 0, [0; 2]));
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let area = area_of(Area::Device { dmabuf: file.as_fd(), offset: 4096, len: 8192 });
+        assert_eq!((area.addr, area.len, area.flags.bits()), (4096, 8192, 1));
+        assert_eq!(area.dmabuf_fd, file.as_raw_fd().cast_unsigned());
     }
 }
