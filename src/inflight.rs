@@ -115,7 +115,8 @@ pub(crate) enum Settled {
     /// The last one, and it brought something.
     Last(u32, Shot),
     Message(u64),
-    Own(u64),
+    /// Its word, and its result.
+    Own(u64, i32),
     Raw(Cqe),
     /// One that nobody waits for, or that named nothing.
     Nothing,
@@ -214,7 +215,7 @@ impl<U: Default> Slab<U> {
         match cqe.user_data & kind::MASK {
             kind::RAW => Settled::Raw(cqe),
             kind::MESSAGE => Settled::Message(cqe.user_data & !kind::MASK),
-            kind::OWN => Settled::Own(cqe.user_data & !kind::MASK),
+            kind::OWN => Settled::Own(cqe.user_data & !kind::MASK, cqe.res),
             _ => {
                 self.stale += 1;
                 Settled::Nothing

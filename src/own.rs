@@ -83,8 +83,10 @@ impl Own {
     }
 
     /// One of these requests has completed.
-    pub(crate) fn completed(&mut self, word: u64) {
+    pub(crate) fn completed(&mut self, word: u64, res: i32) {
         match word {
+            // A restricted ring may not watch: messages are seen at the next reaping.
+            MAIL if res == -libc::EACCES => self.poll = Poll::Never,
             MAIL if self.poll == Poll::Armed => {
                 self.poll = if self.mailbox.is_some() { Poll::Due } else { Poll::Never };
             }
@@ -110,7 +112,8 @@ impl Own {
     pub(crate) fn watch(&self) -> Option<Sqe> {
         let fd = self.eventfd.as_ref()?.as_raw_fd();
         let sqe = prep::poll_add(fd, libc::POLLIN.cast_unsigned().into());
-        Some(Sqe { user_data: kind::OWN | MAIL, ..sqe })
+        let flags = sqe.flags | self.demanded & SqeFlags::ASYNC;
+        Some(Sqe { user_data: kind::OWN | MAIL, flags, ..sqe })
     }
 
     /// The entry was pushed.

@@ -309,8 +309,9 @@ impl<U: Default> Ring<U> {
     ///
     /// # Safety
     ///
-    /// The `user_data` of what is pushed must have its two upper bits set, no completion may be
-    /// taken, and the ring must not be moved out of its place or resized.
+    /// The `user_data` of what is pushed, and every word that is registered to come in completions,
+    /// must have its two upper bits set; no completion may be taken, and the ring must not be moved
+    /// out of its place or resized.
     pub unsafe fn raw_mut(&mut self) -> &mut RawRing {
         &mut self.raw
     }

@@ -309,7 +309,7 @@ impl Base {
     /// # Errors
     ///
     /// The kernel's; `EBADF` for a ring without descriptor on a thread that did not make it; and
-    /// `EEXIST` in a forked child, whose descriptor leads to its parent's ring.
+    /// `ECHILD` in a forked child, whose descriptor leads to its parent's ring.
     ///
     /// # Safety
     ///
@@ -321,7 +321,7 @@ impl Base {
         count: u32,
     ) -> Result<u32, Errno> {
         if !self.thread.is_of_this_process() {
-            return Err(Errno::new(libc::EEXIST));
+            return Err(Errno::new(libc::ECHILD));
         }
         if !self.is_here() {
             return Err(Errno::new(libc::EBADF));

@@ -38,13 +38,13 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
-        SLOTS.with(|slots| slots.set(slots.get() + bytes_of_slots(layout)));
+        SLOTS.with(|slots| slots.set(slots.get().wrapping_add(bytes_of_slots(layout))));
         // SAFETY: as promised to `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        SLOTS.with(|slots| slots.set(slots.get() - bytes_of_slots(layout)));
+        SLOTS.with(|slots| slots.set(slots.get().wrapping_sub(bytes_of_slots(layout))));
         // SAFETY: as promised to `dealloc`.
         unsafe { System.dealloc(at, layout) }
     }

@@ -22,6 +22,8 @@ mod capabilities;
 mod completions;
 #[path = "kernel/denied.rs"]
 mod denied;
+#[path = "kernel/devices.rs"]
+mod devices;
 #[path = "kernel/layouts.rs"]
 mod layouts;
 #[path = "kernel/notify.rs"]
@@ -97,6 +99,7 @@ fn conclude() -> Conclusion {
         capabilities::tests(),
         completions::tests(),
         denied::tests(),
+        devices::tests(),
         layouts::tests(),
         notify::tests(),
         patience::tests(),

@@ -6,7 +6,8 @@
 //! | `ENOMEM` | `RLIMIT_MEMLOCK`: registered buffers count, for all but root | [`LockedMemory`] |
 //! | `EMFILE` | `RLIMIT_NOFILE`: a table of files is no longer than that | [`TooManyFiles`] |
 //! | `EINVAL` | the kernel is too old, or the size is beyond it | [`Unsupported`], [`Invalid`] |
-//! | `EEXIST` | a ring with `SINGLE_ISSUER` listens to one thread, and none to a forked child | [`NotHere`] |
+//! | `EEXIST` | a ring with `SINGLE_ISSUER` listens to one thread | [`NotHere`] |
+//! | `ECHILD` | this is a forked child, and the ring its parent's | [`NotHere`] |
 //! | `EBADFD` | the ring is not disabled any more | [`Enabled`] |
 //! | `EACCES` | the ring or the task is restricted | [`Restricted`] |
 //! | `ENXIO` | there is nothing registered | [`Missing`] |

@@ -188,7 +188,7 @@ fn explain(errno: Errno, needed: u64) -> RegisterError {
         libc::EINVAL => RegisterError::Invalid {
             reason: "a ring registers 16384 buffers at most, and old kernels 1024: ask for fewer",
         },
-        _ => RegisterError::Other(errno),
+        _ => RegisterError::other(errno),
     }
 }
 

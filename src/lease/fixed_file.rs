@@ -157,7 +157,7 @@ impl Table {
                 libc::EINVAL => {
                     RegisterError::Unsupported { what: "an empty table of files", since: "5.19" }
                 }
-                _ => RegisterError::Other(errno),
+                _ => RegisterError::other(errno),
             },
         )?;
         let places = (0..count).map(|_| Cell::new(Place::Kernel)).collect();

@@ -101,7 +101,7 @@ impl Call {
             libc::EACCES => RegisterError::Restricted { call: name },
             libc::EEXIST => RegisterError::NotHere,
             libc::EBADFD => RegisterError::Enabled,
-            _ => RegisterError::Other(errno),
+            _ => RegisterError::other(errno),
         }
     }
 
@@ -118,6 +118,11 @@ pub(super) fn count_of<T>(items: &[T]) -> Result<u32, RegisterError> {
 }
 
 impl RegisterError {
+    /// What has no words of its own; and what no kernel says, but we do in a forked child.
+    pub(crate) fn other(errno: Errno) -> Self {
+        if errno.is(libc::ECHILD) { Self::NotHere } else { Self::Other(errno) }
+    }
+
     /// The same error, but for `errno`, if the kernel said just that.
     pub(crate) fn unless(self, errno: i32, instead: Self) -> Self {
         match self {

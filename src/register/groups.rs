@@ -72,7 +72,7 @@ impl RawRing {
             libc::EINVAL => self.too_old(whose, used),
             libc::ENOMEM => RegisterError::no_memory(u64::from(entries.count()) * 16),
             libc::EACCES => RegisterError::Restricted { call: "PBUF_RING" },
-            _ => RegisterError::Other(errno),
+            _ => RegisterError::other(errno),
         })
     }
 

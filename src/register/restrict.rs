@@ -17,7 +17,8 @@
 //! ([`RegisterError::Restricted`]). The cancels of a ring that was restricted itself carry `ASYNC`
 //! and `FIXED_FILE` where these are required; the latter is taken on a cancel since Linux 5.19.
 //! Where a task was restricted so, or other flags are required, [`Ring::cancel`] does nothing, and
-//! a ring that ends with operations in flight needs Linux 6.0 to cancel them.
+//! a ring that ends with operations in flight needs Linux 6.0 to cancel them. Before Linux 6.13 a
+//! ring is woken by its [`sender`](crate::Ring::sender) only where `POLL_ADD` is allowed.
 //!
 //! [`Ring::cancel`]: crate::Ring::cancel
 //!

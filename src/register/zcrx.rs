@@ -8,8 +8,9 @@
 //!
 //! The ring must have large completions (`CQE32` or `CQE_MIXED`) and `DEFER_TASKRUN`, and the
 //! caller `CAP_NET_ADMIN`. The card must split headers from data and be told so, with its flows
-//! steered to the queue: `ethtool` does both. The queue is the ring's until the ring is gone, and
-//! its memory as long.
+//! steered to the queue: `ethtool` does both. The queue goes when its ring, each descriptor that
+//! was [exported](ReceiveQueue::export) and each ring that imported it are gone: as long the kernel
+//! writes to its memory.
 //!
 //! | call | since |
 //! |---|---|
@@ -26,7 +27,8 @@
 //! wait in silence instead, once it had been full before.
 //!
 //! No machine that runs our tests has such a card: they receive from a queue that has none
-//! ([`Feed::Nowhere`]), where every byte is copied and all the rest is as it would be.
+//! ([`Feed::Nowhere`]). There every byte is copied, memory is taken by the page and never runs out
+//! on the way in, and a device's memory is refused; the rest is as it would be.
 //!
 //! Leaves to others: the request ([`prep::recv_zc`](crate::prep::recv_zc)), and reading its
 //! completion ([`ZcrxCqe`]).
@@ -78,13 +80,11 @@ pub enum Feed {
 pub enum Area<'a> {
     /// Memory of this process, whole pages.
     Ours(NonNull<[u8]>),
-    /// Memory of a device, which we never read. Since Linux 6.16.
+    /// Memory of a device, all that the descriptor names, which we never read. Since Linux 6.16.
     #[doc(alias = "IORING_ZCRX_AREA_DMABUF")]
     Device {
         /// The descriptor by which the device shares it.
         dmabuf: BorrowedFd<'a>,
-        /// Where in it the area starts, in bytes.
-        offset: u64,
         /// How many bytes it has.
         len: u64,
     },
@@ -108,8 +108,8 @@ impl<'a> QueueSetup<'a> {
         Self { from, entries, area, chunk: 0, report: None }
     }
 
-    /// How many bytes of the area the card takes at once: a power of two, a page or more. Since
-    /// Linux 7.0.
+    /// How many bytes of the area the card takes at once: a power of two, a page or more, where the
+    /// card can and the area's memory lies together in such pieces. Since Linux 7.0.
     #[doc(alias = "rx_buf_len")]
     pub const fn chunk(self, bytes: u32) -> Self {
         Self { chunk: bytes, ..self }
@@ -117,9 +117,13 @@ impl<'a> QueueSetup<'a> {
 
     /// The queue reports these events, each by a completion with the word `user_data` that says
     /// which; and not again before it is [armed](ReceiveQueue::arm_event). Since Linux 7.2.
+    ///
+    /// # Panics
+    ///
+    /// When an event's number exceeds 31.
     #[doc(alias = "zcrx_event_desc")]
     pub fn report(self, user_data: u64, events: &[ZcrxEvent]) -> Self {
-        let bits = events.iter().map(|event| 1_u32.checked_shl(event.0).unwrap_or(0));
+        let bits = events.iter().map(|event| 1_u32.checked_shl(event.0).expect("a number to 31"));
         let type_mask = bits.fold(0, |mask, bit| mask | bit);
         let report = self.report.unwrap_or_default();
         Self { report: Some(ZcrxEventDesc { user_data, type_mask, ..report }), ..self }
@@ -140,7 +144,7 @@ pub struct ReceiveQueue {
     refill: RefillRing,
     /// What the kernel counts, if it does.
     copied: Option<Copied>,
-    /// What entries of the refill ring add to their offset, for each area.
+    /// What entries of the refill ring add to their offset, for each area that we know of.
     tokens: Vec<u64>,
     id: u32,
     base: Arc<Base>,
@@ -167,8 +171,12 @@ impl RawRing {
     ///
     /// # Safety
     ///
-    /// The area must be the kernel's to write until the ring is gone and idle (RG1): of it, only
-    /// what a completion names may be touched, until it is recycled.
+    /// The area must be the kernel's to write until this ring, every descriptor that is exported of
+    /// the queue, and every ring that imports it are gone and idle (RG1): also after an error that
+    /// is not the kernel's refusal. Of it, only what a completion names may be touched, until it is
+    /// recycled. The word of its [reports](QueueSetup::report) must be one that the owner of the
+    /// ring's completions takes for no other: on a [`Ring`](crate::Ring), as
+    /// [`raw_mut`](crate::Ring::raw_mut) says (OP2).
     #[doc(alias = "IORING_REGISTER_ZCRX_IFQ")]
     #[doc(alias = "io_uring_register_ifq")]
     pub unsafe fn receive_queue(
@@ -198,6 +206,9 @@ impl RawRing {
             reg.event_desc = std::ptr::from_mut(report).expose_provenance() as u64;
         }
         register(self.base(), &mut reg)?;
+        if report.is_some_and(|report| report.type_mask != 0) {
+            self.expect_others();
+        }
         let map = self.base().kernel().map(self.base().fd(), region.mmap_offset, len);
         let map = map.map_err(RegisterError::Other)?;
         // SAFETY: as the kernel says, of a queue that it has just registered.
@@ -229,10 +240,10 @@ fn area_of(area: Area<'_>) -> ZcrxAreaReg {
             let addr = area.cast::<u8>().as_ptr().expose_provenance() as u64;
             ZcrxAreaReg { addr, len: area.len() as u64, ..ZcrxAreaReg::default() }
         }
-        Area::Device { dmabuf, offset, len } => {
+        Area::Device { dmabuf, len } => {
             let dmabuf_fd = dmabuf.as_raw_fd().cast_unsigned();
             let flags = ZcrxAreaFlags::DMABUF;
-            ZcrxAreaReg { addr: offset, len, flags, dmabuf_fd, ..ZcrxAreaReg::default() }
+            ZcrxAreaReg { len, flags, dmabuf_fd, ..ZcrxAreaReg::default() }
         }
     }
 }
@@ -320,21 +331,23 @@ impl ReceiveQueue {
     ///
     /// # Panics
     ///
-    /// When `cqe` names an area that the queue does not have.
+    /// When `cqe` names an area that was not given to this queue here.
     ///
     /// # Safety
     ///
     /// The completion must be of this queue, with `len` for its result, and nobody may touch the
     /// bytes any more. Once for each completion.
     pub unsafe fn recycle(&mut self, cqe: ZcrxCqe, len: u32) -> Result<(), Full> {
-        let area = usize::try_from(cqe.off >> ZCRX_AREA_SHIFT).expect("16 bits");
-        let token = self.tokens.get(area).expect("an area of this queue");
+        let area = cqe.off >> ZCRX_AREA_SHIFT;
+        let of_area = |token: &&u64| **token >> ZCRX_AREA_SHIFT == area;
+        let token = self.tokens.iter().find(of_area).expect("an area of this queue");
         let entry = ZcrxRqe { off: cqe.off & !ZCRX_AREA_MASK | token, len, pad: 0 };
         // SAFETY: as promised to `recycle`.
         unsafe { self.refill.push(entry) }
     }
 
-    /// Hands what was recycled to the kernel, which takes it when it needs it.
+    /// Hands what was recycled to the kernel, which takes it when it needs it; what another ring
+    /// receives, only [when it is told to](Self::take_now).
     pub fn flush(&mut self) {
         self.refill.flush();
     }
@@ -450,7 +463,7 @@ mod tests {
         let area = Area::Ours(NonNull::from(&mut memory[..]));
         let plain = QueueSetup::new(Feed::Nowhere, 64, area).chunk(8192);
         assert_eq!((plain.chunk, plain.report), (8192, None));
-        let both = plain.report(7, &[ZcrxEvent::COPY, ZcrxEvent(32)]).stats();
+        let both = plain.report(7, &[ZcrxEvent::COPY]).stats();
         let flags = ZcrxEventDescFlags::STATS;
         let wanted = ZcrxEventDesc { user_data: 7, type_mask: 2, flags, ..Default::default() };
         assert_eq!(both.report, Some(wanted));
@@ -465,8 +478,8 @@ mod tests {
         assert_eq!((area.addr, area.len), (memory.as_ptr().addr() as u64, 16));
         assert_eq!((area.flags.bits(), area.dmabuf_fd, area.resv2), (0, 0, [0; 2]));
         let file = std::fs::File::open("/dev/null").unwrap();
-        let area = area_of(Area::Device { dmabuf: file.as_fd(), offset: 4096, len: 8192 });
-        assert_eq!((area.addr, area.len, area.flags.bits()), (4096, 8192, 1));
+        let area = area_of(Area::Device { dmabuf: file.as_fd(), len: 8192 });
+        assert_eq!((area.addr, area.len, area.flags.bits()), (0, 8192, 1));
         assert_eq!(area.dmabuf_fd, file.as_raw_fd().cast_unsigned());
     }
 }

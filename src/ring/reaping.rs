@@ -124,7 +124,7 @@ fn show<U: Default>(
         }
         Settled::Message(message) => each(Event::Message(message)),
         Settled::Raw(cqe) => each(Event::Raw(cqe)),
-        Settled::Own(word) => own.completed(word),
+        Settled::Own(word, res) => own.completed(word, res),
         Settled::Nothing => {}
     }
 }
@@ -138,7 +138,7 @@ fn keep<U: Default>(
     quiet: Option<u32>,
 ) {
     match slab.settle(cqe) {
-        Settled::Own(word) => own.completed(word),
+        Settled::Own(word, res) => own.completed(word, res),
         Settled::Nothing => {}
         Settled::Ended(slot) if quiet == Some(slot) => {}
         Settled::Last(slot, shot) => {

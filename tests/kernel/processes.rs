@@ -236,7 +236,7 @@ fn forked_child_registers() {
         ring.register_eventfd(&eventfd).expect("an eventfd");
         match fork() {
             Side::Child => end_with(|| {
-                let refused = Err(Errno::new(libc::EEXIST));
+                let refused = Err(Errno::new(libc::ECHILD));
                 assert_eq!(ring.unregister_eventfd(), refused);
                 assert_eq!(ring.register_eventfd(&eventfd), refused);
                 assert_eq!(ring.register_personality().err(), Some(RegisterError::NotHere));
@@ -245,6 +245,15 @@ fn forked_child_registers() {
         }
         assert_eq!(ring.unregister_eventfd(), Ok(()), "{name}");
         works(&mut ring);
+    }
+    let mut ring = patient(|| Setup::plain(4).build()).expect("a ring");
+    match fork() {
+        Side::Child => end_with(|| {
+            assert_eq!(ring.buf_ring(4, 64).map(drop), Err(RegisterError::NotHere));
+            assert_eq!(ring.file_table(4).map(drop), Err(RegisterError::NotHere));
+            assert_eq!(ring.fixed_pool(4, 64).map(drop), Err(RegisterError::NotHere));
+        }),
+        Side::Parent(child) => assert_eq!(outcome(child), 0),
     }
 }
 
