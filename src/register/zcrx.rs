@@ -346,8 +346,8 @@ impl ReceiveQueue {
         unsafe { self.refill.push(entry) }
     }
 
-    /// Hands what was recycled to the kernel, which takes it when it needs it; what another ring
-    /// receives, only [when it is told to](Self::take_now).
+    /// Hands what was recycled to the kernel, which takes it when a card needs it; where there is
+    /// none, and where another ring receives, only [when it is told to](Self::take_now).
     pub fn flush(&mut self) {
         self.refill.flush();
     }
