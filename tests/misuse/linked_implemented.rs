@@ -11,6 +11,7 @@ impl Linked for Mine {
     type Tickets = ();
     type Outputs = ();
     const ENTRIES: u32 = 0;
+    const NEEDS: annulus::sys::flags::Features = annulus::sys::flags::Features::empty();
 
     fn belongs_to(&self, _: RingId) -> bool {
         true

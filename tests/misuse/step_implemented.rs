@@ -12,6 +12,7 @@ impl Step for Mine {
     type Ticket = ();
     type Output = ();
     const ENTRIES: u32 = 0;
+    const NEEDS: annulus::sys::flags::Features = annulus::sys::flags::Features::empty();
 
     fn belongs_to(&self, _: RingId) -> bool {
         true
