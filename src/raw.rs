@@ -393,8 +393,8 @@ impl RawRing {
     /// [`ResizeFailure::Refused`] leaves the ring as it was: `EINVAL` when the kernel or the set-up
     /// does not allow it, `EBUSY` when it would tear what is in a ring of large entries or
     /// completions or that rewinds (empty it first), `EOVERFLOW` when what is in the rings would
-    /// not fit. After
-    /// [`ResizeFailure::Map`] every submit and wait fails with [`EnterCause::Unmapped`].
+    /// not fit, or, from Linux 7.3 on, a wide completion of a mixed ring would lie across the wrap.
+    /// After [`ResizeFailure::Map`] every submit and wait fails with [`EnterCause::Unmapped`].
     pub fn resize(&mut self, entries: u32, cq_entries: Option<u32>) -> Result<(), ResizeFailure> {
         let resized = match self.mapped {
             Mapped::Yes => self.rings.resize(entries, cq_entries),

@@ -206,8 +206,21 @@ pub fn restrict_task(restrictions: &Restrictions) -> Result<(), RegisterError> {
         RegisterError::Unsupported { .. } => {
             RegisterError::Unsupported { what: "restricting a task", since: "7.0" }
         }
-        error => unprivileged(error).unless(libc::EPERM, taken()),
+        error => match unprivileged(error).unless(libc::EPERM, taken()) {
+            // Since Linux 7.3 the kernel says one thing for both.
+            RegisterError::Privilege { .. } if is_privileged() => taken(),
+            error => error,
+        },
     })
+}
+
+/// Whether this thread may restrict itself, for all that `/proc` says.
+fn is_privileged() -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let said = |name| status.lines().find_map(|line: &str| line.strip_prefix(name)).map(str::trim);
+    let held = said("CapEff:").and_then(|held| u64::from_str_radix(held, 16).ok()).unwrap_or(0);
+    said("NoNewPrivs:") == Some("1") || held & 1 << CAP_SYS_ADMIN != 0
 }
 
 fn taken() -> RegisterError {
