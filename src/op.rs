@@ -182,7 +182,7 @@ pub unsafe trait Op: Sized {
 
     /// What the kernel must have said of itself at set-up. Only for what an older kernel would not
     /// refuse, but do otherwise than was meant: without it the operation is
-    /// [rejected](crate::Rejection::Unsupported).
+    /// [rejected](crate::Rejection::Unsupported). An operation around another passes it on.
     const NEEDS: Features = Features::empty();
 
     /// Whether everything that it names by number (files and buffers registered with a ring) is of

@@ -196,4 +196,17 @@ mod tests {
         assert_eq!(cancel.flags, SqeFlags::ASYNC | SqeFlags::FIXED_FILE);
         assert_eq!((cancel.addr, cancel.user_data), (1, kind::OWN | CANCEL));
     }
+
+    #[test]
+    fn a_watch_that_is_refused_is_not_armed_again() {
+        let mut own = Own::default();
+        own.open(Arc::new(Mailbox::queued()));
+        own.demand(SqeFlags::all());
+        assert_eq!(own.watch().map(|sqe| sqe.flags), Some(SqeFlags::ASYNC));
+        for (res, arms_again) in [(1, true), (-libc::ECANCELED, true), (-libc::EACCES, false)] {
+            own.watching();
+            own.completed(MAIL, res);
+            assert_eq!(own.has_work(), arms_again, "{res}");
+        }
+    }
 }

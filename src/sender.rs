@@ -179,6 +179,13 @@ impl Mailbox {
         Ok(Self { way, process: Process::this() })
     }
 
+    /// One whose messages do not come as completions.
+    #[cfg(test)]
+    pub(crate) fn queued() -> Self {
+        let queue = Queue::new().expect("an eventfd");
+        Self { way: Way::Queue(queue, None), process: Process::this() }
+    }
+
     /// The eventfd that is readable while there are messages to be [moved](Self::empty_into);
     /// `None` when each comes as a completion.
     pub(crate) fn eventfd(&self) -> Option<&Arc<OwnedFd>> {

@@ -289,6 +289,8 @@ fn what_an_old_kernel_would_do_otherwise_is_rejected_however_it_is_wrapped() {
     let (kernel, script) = ScriptedKernel::new();
     script.set_features(Features::all() - Features::RECVSEND_BUNDLE);
     let mut ring: Ring = Setup::plain(8).kernel(kernel).build_for().expect("a ring");
+    script.on_register(|op, _, _| (op == RegisterOp::PERSONALITY).then_some(Ok(1)));
+    let who = ring.register_personality().expect("credentials");
     let vacant = ring.vacant();
     let file = Rc::new(null());
     let send = || SendV::new(Rc::clone(&file), (vec![1, 2], "three"));
@@ -296,6 +298,7 @@ fn what_an_old_kernel_would_do_otherwise_is_rejected_however_it_is_wrapped() {
     rejected(ring.submit(send().drained()));
     rejected(ring.submit(send().forced()));
     rejected(ring.submit(Hinted::new(send())));
+    rejected(ring.submit(send().acting_as(who)));
     rejected(ring.submit_chain((send(),)));
     rejected(ring.submit_chain((Nop, send().forced())));
     rejected(ring.submit_chain((Nop, Nop, send())));
