@@ -18,6 +18,9 @@
 //! completes once can never overflow the ring. Between `Berth::prep` and the last completion no
 //! reference covers a payload.
 //!
+//! What a completion brings is bound when the completion is consumed, and lies in the slot until
+//! the ticket is redeemed: then completions have come in between, and their order would be lost.
+//!
 //! Keeps OP1, OP2, OP3 and RG1. Leaves to others: pushing entries, and what an operation is.
 //!
 //! # Safety
@@ -36,10 +39,11 @@ use std::ptr::NonNull;
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::CqeFlags;
 
-use crate::lease::{Brought, Source};
+use crate::lease::{Brought, Claimed};
 use crate::op::{Brings, Done, Op, Shot, Shots};
 use crate::ticket::Ticket;
 
+pub(crate) use berth::At;
 #[cfg(test)]
 pub(crate) use payload::PAYLOAD;
 use payload::{Kind, NOTHING, Payloads};
@@ -87,8 +91,53 @@ struct Slot<U> {
     /// The next free slot, if this one is free.
     link: u32,
     notified: i32,
-    source: Option<Source>,
     user: U,
+    held: Held,
+}
+
+/// What the completions of a slot's operation name, and have named.
+#[derive(Debug, Default)]
+enum Held {
+    #[default]
+    Nothing,
+    /// In flight: where it comes from.
+    Source(Claimed),
+    /// Ended: what the last completion brought (OP3).
+    Brought(Brought),
+}
+
+impl Held {
+    /// The last completion of an operation that completes once was consumed.
+    fn bind(&mut self, brings: Brings, cqe: Cqe) {
+        let brought = self.bring(brings, cqe);
+        self.end(cqe.res);
+        *self = Self::Brought(brought);
+    }
+
+    /// What a completion names, as something that is owned (OP3).
+    fn bring(&self, brings: Brings, cqe: Cqe) -> Brought {
+        match (brings, self) {
+            (Brings::Number, _) => Brought::Nothing,
+            (Brings::Fd, _) => Brought::fd(cqe.res),
+            (_, Self::Source(source)) => source.bring(brings, cqe),
+            (_, _) => Brought::Nothing,
+        }
+    }
+
+    /// No more completions come.
+    fn end(&mut self, result: i32) {
+        if let Self::Source(source) = mem::take(self) {
+            source.end(result);
+        }
+    }
+
+    /// What was brought, which belongs to the caller from now on.
+    fn take(&mut self) -> Brought {
+        match mem::take(self) {
+            Self::Brought(brought) => brought,
+            Self::Nothing | Self::Source(_) => Brought::Nothing,
+        }
+    }
 }
 
 /// All slots of a ring.
@@ -159,7 +208,7 @@ impl<U: Default> Slab<U> {
         let slot = |index: u32| Slot {
             key: u64::from(index) | DONE,
             kind: NOTHING,
-            source: None,
+            held: Held::Nothing,
             result: 0,
             flags: CqeFlags::empty(),
             notified: 0,
@@ -235,7 +284,7 @@ impl<U: Default> Slab<U> {
                 slot.marks |= mark::NOTIFIED;
             }
             Shots::Many => {
-                let brought = bring(kind.brings, slot.source.as_ref(), cqe);
+                let brought = slot.held.bring(kind.brings, cqe);
                 (slot.result, slot.flags) = (cqe.res, cqe.flags);
                 if wanted && (more || (kind.last_is_shot)(cqe.res)) {
                     shot = Some(Shot { result: cqe.res, flags: cqe.flags, brought });
@@ -250,7 +299,11 @@ impl<U: Default> Slab<U> {
             }
         }
         if !more {
-            let slot = &mut self.slots[index as usize];
+            match kind.shots {
+                Shots::One if kind.brings != Brings::Number => slot.held.bind(kind.brings, cqe),
+                Shots::Many => slot.held.end(cqe.res),
+                Shots::One | Shots::Notified => {}
+            }
             slot.key = slot.key & !SPECIAL | DONE;
             self.in_flight -= 1;
             self.orphans -= u32::from(!wanted);
@@ -282,11 +335,8 @@ impl<U: Default> Slab<U> {
         let notified = notified.then_some(slot.notified);
         let brought = match (O::BRINGS, O::SHOTS) {
             (Brings::Number, _) | (_, Shots::Many) => Brought::Nothing,
-            (brings, _) => {
-                bring(brings, slot.source.as_ref(), Cqe { user_data: 0, res: result, flags })
-            }
+            _ => slot.held.take(),
         };
-        let source = if O::HAS_SOURCE { slot.source.take() } else { None };
         // SAFETY: ended, so the kernel is done with it (OP1), and of this type, because only
         // `Berth::sail` makes tickets for this slab, and the ring compared its number (OP2).
         let op = unsafe { self.payloads.at(index).cast::<O>().read() };
@@ -296,11 +346,6 @@ impl<U: Default> Slab<U> {
         let word = Word(&mut slot.user);
         let output = op.finish(Done::new(result, flags, notified, brought));
         drop(word);
-        if O::HAS_SOURCE {
-            drop(source);
-        } else {
-            mem::forget(source); // There is none.
-        }
         Ok(output)
     }
 
@@ -322,13 +367,7 @@ impl<U: Default> Slab<U> {
     fn bury(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         assert!(slot.key & DONE != 0, "OP1: the kernel has the operation");
-        let cqe = Cqe { user_data: 0, res: slot.result, flags: slot.flags };
-        let source = slot.source.take();
-        let brought = match slot.kind.shots {
-            Shots::Many => Brought::Nothing, // It was a shot.
-            Shots::One | Shots::Notified => bring(slot.kind.brings, source.as_ref(), cqe),
-        };
-        let done = Done::new(slot.result, slot.flags, None, brought);
+        let done = Done::new(slot.result, slot.flags, None, slot.held.take());
         let kind = slot.kind;
         // Out of the slot, and the slot in order, before any code of the user's runs.
         // SAFETY: ended, so the kernel is done with it (OP1).
@@ -435,15 +474,5 @@ impl<U> Slab<U> {
     /// Whether what is in the slot is of a scope.
     pub(crate) fn is_scoped(&self, slot: u32) -> bool {
         self.slots[slot as usize].life == Life::Scoped
-    }
-}
-
-/// What a completion names, as something that is owned (OP3).
-fn bring(brings: Brings, source: Option<&Source>, cqe: Cqe) -> Brought {
-    match (brings, source) {
-        (Brings::Number, _) => Brought::Nothing,
-        (Brings::Fd, _) => Brought::fd(cqe.res),
-        (_, Some(source)) => source.bring(brings, cqe),
-        (_, None) => Brought::Nothing,
     }
 }

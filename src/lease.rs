@@ -40,42 +40,116 @@ pub use passed::{FileSender, PassedFile};
 pub use send_ring::{SendBuf, SendQueue, SendRing};
 
 use crate::op::{Brings, RingId};
+use crate::ticket::Rejection;
+use buf_ring::{Doubt, Share};
 
 /// Where the buffers or files that completions name come from.
 #[derive(Debug, Clone)]
-pub struct Source(Kind);
+pub struct Source {
+    kind: Kind,
+    runs: Runs,
+}
 
 #[derive(Debug, Clone)]
 enum Kind {
     Buffers(Rc<buf_ring::Pool>),
     Messages(Rc<buf_ring::Pool>, datagram::Layout),
+    /// Buffers that are sent, each in its turn.
+    Sends(Rc<buf_ring::Pool>),
     Files(Rc<fixed_file::Table>),
 }
 
+/// Who may run an operation, as far as we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    /// The kernel, when it is submitted or when there is data.
+    Inline,
+    /// A worker thread, since that is asked for.
+    Forced,
+    /// Whoever ran the operation before it in a chain.
+    Behind,
+}
+
 impl Source {
+    fn new(kind: Kind) -> Self {
+        Self { kind, runs: Runs::Inline }
+    }
+
     pub(crate) fn buffers(pool: Rc<buf_ring::Pool>) -> Self {
-        Self(Kind::Buffers(pool))
+        Self::new(Kind::Buffers(pool))
     }
 
     pub(crate) fn messages(pool: Rc<buf_ring::Pool>, layout: datagram::Layout) -> Self {
-        Self(Kind::Messages(pool, layout))
+        Self::new(Kind::Messages(pool, layout))
+    }
+
+    pub(crate) fn sends(pool: Rc<buf_ring::Pool>) -> Self {
+        Self::new(Kind::Sends(pool))
     }
 
     pub(crate) fn files(table: Rc<fixed_file::Table>) -> Self {
-        Self(Kind::Files(table))
+        Self::new(Kind::Files(table))
+    }
+
+    /// The same, for an operation that a worker thread is to run.
+    pub(crate) fn forced(self) -> Self {
+        Self { runs: Runs::Forced, ..self }
+    }
+
+    /// The same, for an operation that begins when the one before it in its chain has ended.
+    pub(crate) fn behind(self) -> Self {
+        Self { runs: Runs::Behind, ..self }
     }
 
     /// The ring that it is registered with.
-    pub(crate) fn ring(&self) -> RingId {
-        match &self.0 {
-            Kind::Buffers(pool) | Kind::Messages(pool, _) => pool.ring(),
+    fn ring(&self) -> RingId {
+        match &self.kind {
+            Kind::Buffers(pool) | Kind::Messages(pool, _) | Kind::Sends(pool) => pool.ring(),
             Kind::Files(table) => table.ring(),
         }
     }
 
+    fn pool(&self) -> Option<&Rc<buf_ring::Pool>> {
+        match &self.kind {
+            Kind::Buffers(pool) | Kind::Messages(pool, _) | Kind::Sends(pool) => Some(pool),
+            Kind::Files(_) => None,
+        }
+    }
+
+    /// For an operation of `ring` whose completions name what `brings` says, and which counts as in
+    /// flight from now on.
+    pub(crate) fn claim(self, brings: Brings, ring: RingId) -> Result<Claimed, Rejection> {
+        if self.ring() != ring {
+            return Err(Rejection::OtherRing);
+        }
+        let Some(pool) = self.pool() else { return Ok(Claimed(self)) };
+        let in_parts = pool.is_used_in_parts();
+        if in_parts && matches!(self.kind, Kind::Messages(..)) {
+            let reason = "a message needs a buffer of its own: use buffers that are used whole";
+            return Err(Rejection::Invalid { reason });
+        }
+        let sends = matches!(self.kind, Kind::Sends(_));
+        let in_order = in_parts || sends || brings == Brings::Bundle;
+        if in_order && self.runs != Runs::Inline {
+            let reason = "what it picks is known only where the kernel runs it in its turn: \
+                          neither force it nor put it behind another operation";
+            return Err(Rejection::Invalid { reason });
+        }
+        let share = if in_order { Share::Alone } else { Share::WithOthers };
+        let doubt = if self.runs == Runs::Inline && !in_order { Doubt::No } else { Doubt::Yes };
+        if pool.claim(share, doubt) { Ok(Claimed(self)) } else { Err(Rejection::Picking) }
+    }
+}
+
+/// A source, while an operation is in flight that picks from it.
+#[derive(Debug)]
+pub(crate) struct Claimed(Source);
+
+impl Claimed {
     /// What `cqe` names, which is of the kind that `brings` says (OP3).
     pub(crate) fn bring(&self, brings: Brings, cqe: Cqe) -> Brought {
-        match (&self.0, brings) {
+        match (&self.0.kind, brings) {
+            (Kind::Sends(_), _) => Brought::Nothing,
             (Kind::Buffers(pool), Brings::Bundle) => {
                 buf_ring::Pool::bundle(pool, cqe).map_or(Brought::Nothing, Brought::Bundle)
             }
@@ -90,6 +164,28 @@ impl Source {
             (Kind::Files(table), _) => {
                 fixed_file::Table::adopt(table, cqe.res).map_or(Brought::Nothing, Brought::File)
             }
+        }
+    }
+
+    /// The operation has ended, with `result`: its last completion was consumed, and what that
+    /// brought is bound.
+    pub(crate) fn end(self, result: i32) {
+        let pool = match &self.0.kind {
+            Kind::Buffers(pool) | Kind::Messages(pool, _) => Some(Rc::clone(pool)),
+            // A ring of buffers to send is looked through when it comes out of its operation.
+            Kind::Sends(_) | Kind::Files(_) => None,
+        };
+        drop(self);
+        if let Some(pool) = pool.filter(|_| result <= 0) {
+            pool.recover();
+        }
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.pool() {
+            pool.unclaim();
         }
     }
 }

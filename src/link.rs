@@ -60,11 +60,12 @@ use annulus_sys::abi::{Sqe, Timespec};
 use annulus_sys::flags::{Features, SqeFlags, TimeoutFlags};
 
 use crate::chain::Chain;
-use crate::inflight::{Life, Slab};
+use crate::inflight::{At, Life, Slab};
+use crate::lease::Claimed;
 use crate::op::{Done, Op, RingId};
 use crate::prep;
 use crate::ring::Ring;
-use crate::ticket::Ticket;
+use crate::ticket::{Rejection, Ticket};
 
 mod sealed {
     pub trait Step {}
@@ -108,8 +109,9 @@ pub trait Step: Sized + sealed::Step {
         Hard(self)
     }
 
+    /// Whether the ring may have it: see `Berth::admit`. What it picks from goes to `claims`.
     #[doc(hidden)]
-    fn belongs_to(&self, ring: RingId) -> bool;
+    fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection>;
 
     /// # Safety
     ///
@@ -213,9 +215,8 @@ impl<O: Op> Step for O {
     const ENTRIES: u32 = 1;
     const NEEDS: Features = <O as Op>::NEEDS;
 
-    fn belongs_to(&self, ring: RingId) -> bool {
-        let of_ring = |source: crate::lease::Source| source.ring() == ring;
-        Op::belongs_to(self, ring) && (!O::HAS_SOURCE || self.source().is_some_and(of_ring))
+    fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
+        claims.add(self, ring)
     }
 
     unsafe fn board<U: Default>(
@@ -244,8 +245,8 @@ impl<S: Step> Step for Hard<S> {
     const ENTRIES: u32 = S::ENTRIES;
     const NEEDS: Features = S::NEEDS;
 
-    fn belongs_to(&self, ring: RingId) -> bool {
-        self.0.belongs_to(ring)
+    fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
+        self.0.admit(ring, claims)
     }
 
     unsafe fn board<U: Default>(
@@ -273,8 +274,8 @@ impl<O: Op> Step for Within<O> {
     const ENTRIES: u32 = 2;
     const NEEDS: Features = <O as Op>::NEEDS;
 
-    fn belongs_to(&self, ring: RingId) -> bool {
-        Step::belongs_to(&self.op, ring)
+    fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
+        Step::admit(&self.op, ring, claims)
     }
 
     unsafe fn board<U: Default>(
@@ -318,6 +319,27 @@ impl<O: Op> Step for Within<O> {
     }
 }
 
+/// What the steps of a chain pick from, so that all of it is known to be free before the first step
+/// is in its slot.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Claims {
+    steps: u32,
+    held: Vec<Claimed>,
+}
+
+impl Claims {
+    fn add<O: Op>(&mut self, op: &O, ring: RingId) -> Result<(), Rejection> {
+        if O::HAS_SOURCE {
+            let source = op.source().ok_or(Rejection::OtherRing)?;
+            let source = if self.steps == 0 { source } else { source.behind() };
+            self.held.push(source.claim(O::BRINGS, ring)?);
+        }
+        self.steps += 1;
+        if op.belongs_to(ring) { Ok(()) } else { Err(Rejection::OtherRing) }
+    }
+}
+
 /// Entries of a chain that is being put together. Dropped before it is handed over, it takes all
 /// operations out again, as if the kernel had cancelled them.
 #[doc(hidden)]
@@ -340,7 +362,8 @@ impl<U: Default> Boarding<'_, U> {
         let Ok(mut berth) = (unsafe { self.slab.moor(op) }) else {
             unreachable!("slots were counted before the chain was begun");
         };
-        assert!(berth.belongs_to(self.ring), "the operation changed its mind about its ring");
+        let at = if self.last.is_none() { At::Front } else { At::Behind };
+        assert!(berth.admit(self.ring, at).is_ok(), "the operation changed its mind");
         let user = U::default(); // May panic, as all code of the caller's.
         let sqe = berth.prep();
         let sqe = Sqe { flags: sqe.flags | flags, ..sqe };
@@ -405,8 +428,9 @@ pub trait Linked: Sized + sealed::Linked {
     #[doc(hidden)]
     const NEEDS: Features;
 
+    /// Whether the ring may have it: see `Berth::admit`. What it picks from goes to `claims`.
     #[doc(hidden)]
-    fn belongs_to(&self, ring: RingId) -> bool;
+    fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection>;
 
     /// # Safety
     ///

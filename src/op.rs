@@ -140,7 +140,7 @@ pub use priority::{ActingAs, IoPriority, Prioritized, Transfer};
 pub use send_bundle::SendBundle;
 pub use splice::{Splice, Tee};
 pub use stat::{DioAlign, FileKind, Freshness, Stat, StatMask, Statx, Timestamp};
-pub use stream::{Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
+pub use stream::{PickedFlags, Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
 pub use target::Target;
 pub use time::{Clock, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate};
 pub use vectored::{Gather, ReadV, Scatter, WriteV};
@@ -200,7 +200,7 @@ pub unsafe trait Op: Sized {
     fn finish(self, done: Done) -> Self::Output;
 
     /// Whether completions name buffers or files of a [`Source`].
-    const HAS_SOURCE: bool = matches!(Self::BRINGS, Brings::Buffer | Brings::Bundle | Brings::File);
+    const HAS_SOURCE: bool = !matches!(Self::BRINGS, Brings::Number | Brings::Fd);
 
     /// Where the buffers or files that completions name come from. Asked for once, before
     /// [`prep`](Self::prep), if there is such a thing.
@@ -228,6 +228,9 @@ pub unsafe trait Op: Sized {
 
     /// The same, handed to a worker thread of the kernel at once (`IOSQE_ASYNC`): for work that is
     /// known to block. It costs a switch of threads.
+    ///
+    /// Receives of [bundles](RecvBundle), receives into buffers that are used in parts, and sends
+    /// [from a ring of buffers](SendBundle) are rejected: there the kernel must do it in its turn.
     ///
     /// Those threads are few for files, and before Linux 6.16 two operations that wait for each
     /// other (both ends of a FIFO being opened) were seen to wait for ever while threads were idle.
@@ -264,6 +267,8 @@ pub enum Brings {
     Bundle,
     /// A place in the table of files that is its [`Source`].
     File,
+    /// Nothing: but it picks the buffers that it sends from the group that is its [`Source`].
+    Sends,
 }
 
 /// An operation whose completions before the last mean something.
@@ -357,7 +362,7 @@ unsafe impl<O: Op> Op for Forced<O> {
     }
 
     fn source(&self) -> Option<Source> {
-        self.0.source()
+        self.0.source().map(Source::forced)
     }
 
     fn belongs_to(&self, ring: RingId) -> bool {

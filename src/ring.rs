@@ -61,7 +61,7 @@ use annulus_sys::sq::Full;
 
 use crate::backlog::Backlog;
 use crate::error::{EnterCause, EnterError};
-use crate::inflight::{Life, Slab};
+use crate::inflight::{At, Life, Slab};
 use crate::lease::{Registered, buf_ring};
 use crate::op::{Op, RingId, Shots};
 use crate::own::Own;
@@ -154,8 +154,8 @@ impl<U: Default> Ring<U> {
             Ok(berth) => berth,
             Err(op) => return Err(Rejected { op, user, why: Rejection::Slots }),
         };
-        if !berth.belongs_to(*id) {
-            return Err(Rejected { op: berth.back(), user, why: Rejection::OtherRing });
+        if let Err(why) = berth.admit(*id, At::Front) {
+            return Err(Rejected { op: berth.back(), user, why });
         }
         let sqe = berth.prep();
         if O::SHOTS != Shots::One {

@@ -98,6 +98,20 @@ pub enum Rejection {
     /// The operation names a file or a buffer ring that is registered with another ring.
     #[error("the operation names what is registered with another ring: submit it there")]
     OtherRing,
+    /// The operation cannot be what it was made to be.
+    #[error("{reason}")]
+    Invalid {
+        /// What is wrong with it, and what to do instead.
+        reason: &'static str,
+    },
+    /// Another operation in flight picks from the same ring of buffers, and one of the two must be
+    /// alone with it: since it receives [bundles](crate::op::RecvBundle), or since the buffers are
+    /// [used in parts](crate::register::Used::InParts).
+    #[error(
+        "another operation picks from this ring of buffers, and a bundle, or buffers used in \
+             parts, allow no other: wait until that has ended, or use a second ring of buffers"
+    )]
+    Picking,
     /// The kernel lacks what the operation needs, and would not refuse it, but do something else.
     #[error(
         "this kernel lacks {needs:?}, and would do something else: see the operation's \
@@ -145,10 +159,12 @@ impl<O, U> std::error::Error for Rejected<O, U> {
 impl<O, U> From<Rejected<O, U>> for io::Error {
     fn from(rejected: Rejected<O, U>) -> Self {
         let kind = match rejected.why {
-            Rejection::Slots | Rejection::Queue | Rejection::Enter(_) => {
+            Rejection::Slots | Rejection::Queue | Rejection::Picking | Rejection::Enter(_) => {
                 io::ErrorKind::ResourceBusy
             }
-            Rejection::OtherRing | Rejection::Chain { .. } => io::ErrorKind::InvalidInput,
+            Rejection::OtherRing | Rejection::Invalid { .. } | Rejection::Chain { .. } => {
+                io::ErrorKind::InvalidInput
+            }
             Rejection::Unsupported { .. } => io::ErrorKind::Unsupported,
         };
         Self::new(kind, rejected.why)

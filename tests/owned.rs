@@ -41,6 +41,8 @@ mod kernel;
 mod ledger;
 #[path = "owned/lies.rs"]
 mod lies;
+#[path = "owned/picked.rs"]
+mod picked;
 #[path = "owned/program.rs"]
 mod program;
 #[path = "owned/request.rs"]

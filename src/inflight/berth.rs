@@ -16,9 +16,9 @@ use annulus_sys::abi::Sqe;
 
 use super::payload::{Kind, PAYLOAD, Payload};
 use super::word::{DONE, SPECIAL};
-use super::{Life, Slab, Slot, mark};
-use crate::op::{Op, RingId, Shots};
-use crate::ticket::Ticket;
+use super::{Held, Life, Slab, Slot, mark};
+use crate::op::{Brings, Op, RingId, Shots};
+use crate::ticket::{Rejection, Ticket};
 
 /// A slot that is set aside, with an operation in it that the kernel does not have yet. Dropped, it
 /// takes the operation out again, and drops it.
@@ -29,6 +29,13 @@ pub(crate) struct Berth<'a, O: Op, U> {
     free: &'a mut u32,
     in_flight: &'a mut u32,
     payload: NonNull<O>,
+}
+
+/// Where an operation stands in its chain; alone, it is in front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    Front,
+    Behind,
 }
 
 impl<U: Default> Slab<U> {
@@ -70,18 +77,18 @@ impl<O: Op, U: Default> Berth<'_, O, U> {
         Sqe { user_data: self.done ^ DONE, ..sqe }
     }
 
-    /// Whether all that the operation names by number is of `ring`.
+    /// Whether the ring may have the operation: all that it names by number is of `ring`, and
+    /// nothing stands in the way of its picking what it is to pick.
     #[inline]
-    pub(crate) fn belongs_to(&mut self, ring: RingId) -> bool {
+    pub(crate) fn admit(&mut self, ring: RingId, at: At) -> Result<(), Rejection> {
         // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
         let op = unsafe { self.payload.as_ref() };
         if O::HAS_SOURCE {
-            self.slot.source = op.source();
-            if self.slot.source.as_ref().is_none_or(|source| source.ring() != ring) {
-                return false;
-            }
+            let source = op.source().ok_or(Rejection::OtherRing)?;
+            let source = if at == At::Front { source } else { source.behind() };
+            self.slot.held = Held::Source(source.claim(O::BRINGS, ring)?);
         }
-        op.belongs_to(ring)
+        if op.belongs_to(ring) { Ok(()) } else { Err(Rejection::OtherRing) }
     }
 
     /// Takes the operation out again.
@@ -100,7 +107,9 @@ impl<O: Op, U: Default> Berth<'_, O, U> {
         let mut berth = ManuallyDrop::new(self);
         let Berth { slot, done, free, in_flight, .. } = &mut *berth;
         let word = *done ^ DONE;
-        slot.key = if matches!(O::SHOTS, Shots::One) { word } else { word | SPECIAL };
+        // What completes once, and brings nothing, needs no closer look.
+        let plain = matches!((O::SHOTS, O::BRINGS), (Shots::One, Brings::Number)) && !O::HAS_SOURCE;
+        slot.key = if plain { word } else { word | SPECIAL };
         **free = slot.link;
         slot.kind = Kind::of::<O>();
         slot.marks = if matches!(O::SHOTS, Shots::One) { 0 } else { mark::MANY };
@@ -118,7 +127,7 @@ impl<O: Op, U> Berth<'_, O, U> {
     #[inline]
     fn forget_source(&mut self) {
         if O::HAS_SOURCE {
-            self.slot.source = None;
+            self.slot.held = Held::Nothing;
         }
     }
 }

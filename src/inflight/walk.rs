@@ -83,8 +83,8 @@ impl<U> Slab<U> {
     /// Leaks what the kernel may still use (RG1).
     pub(crate) fn leak(&mut self) {
         self.payloads.leaked = true;
-        for slot in &mut self.slots {
-            mem::forget(slot.source.take());
+        for slot in self.slots.iter_mut().filter(|slot| slot.key & DONE == 0) {
+            mem::forget(mem::take(&mut slot.held));
         }
     }
 }

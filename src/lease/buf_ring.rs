@@ -11,9 +11,10 @@
 //!
 //! A buffer that is used in parts ([`Used::InParts`]) is in several leases, each of what one
 //! completion filled, and with the kernel as long as there is room in it. It is offered again when
-//! the kernel has given it up and the last of its leases is dropped. The parts follow each other in
-//! the order of completions; so let one operation at a time receive into such a ring, or their data
-//! may be taken for each other's.
+//! the kernel has given it up and the last of its leases is dropped. A completion does not say
+//! where its part begins: that is where the one before it ended. So one operation at a time
+//! receives into such a ring, and another is [rejected](crate::Rejection::Picking); so it is with
+//! bundles.
 //!
 //! Keeps BR1: a buffer is with the kernel, in a lease, or in a completion that nobody has taken
 //! yet; one that a failed or abandoned operation had picked goes back too.
@@ -41,7 +42,9 @@
 #![allow(unsafe_code, reason = "owns buffers that the kernel fills")]
 
 mod bundle;
+mod claim;
 mod lease;
+mod make;
 mod place;
 
 use std::cell::{Cell, RefCell};
@@ -50,19 +53,17 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use annulus_sys::abi::Cqe;
-use annulus_sys::buf_ring::BufferRing;
 use annulus_sys::flags::CqeFlags;
-use annulus_sys::groups::{Group, Whose};
-use annulus_sys::index::Entries;
+use annulus_sys::groups::Group;
 use annulus_sys::process::Process;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use super::error::RegisterError;
 use crate::op::RingId;
 use crate::register::Used;
-use crate::ring::Ring;
 
 pub use bundle::Bundle;
+pub(super) use claim::{Doubt, Share};
 use place::{Order, Place, With};
 
 /// A ring of buffers that the kernel picks from. Cheap to clone.
@@ -100,98 +101,14 @@ pub(crate) struct Pool {
     each: u32,
     used: Used,
     id: u16,
+    /// How many operations in flight pick from here.
+    claims: Cell<u32>,
+    /// How the last one that was submitted does.
+    share: Cell<Share>,
+    doubt: Cell<Doubt>,
     process: Process,
     /// The kernel is known to be done with the buffers.
     idle: Cell<bool>,
-}
-
-impl<U: Default> Ring<U> {
-    /// Makes `count` buffers of `size` bytes each that the kernel picks from. Since Linux 5.19.
-    ///
-    /// A ring has as many of these as it likes, up to 65536 in its life. Dropped with all its
-    /// leases, one is given up when the next is made, or with the ring.
-    ///
-    /// # Errors
-    ///
-    /// [`RegisterError::Invalid`] unless `count` is a power of two of at most 32768.
-    #[doc(alias = "IORING_REGISTER_PBUF_RING")]
-    pub fn buf_ring(&mut self, count: u32, size: u32) -> Result<BufRing, RegisterError> {
-        self.buf_ring_with(count, size, Whose::Ours, Used::Whole)
-    }
-
-    /// As [`buf_ring`](Self::buf_ring), where the ring (not the buffers) lies in memory of the
-    /// kernel's, since Linux 6.4, or buffers are used in parts, since Linux 6.12.
-    ///
-    /// # Errors
-    ///
-    /// As [`buf_ring`](Self::buf_ring); [`RegisterError::Unsupported`] for what this kernel does
-    /// not have.
-    #[doc(alias = "IOU_PBUF_RING_MMAP")]
-    #[doc(alias = "IOU_PBUF_RING_INC")]
-    pub fn buf_ring_with(
-        &mut self,
-        count: u32,
-        size: u32,
-        whose: Whose,
-        used: Used,
-    ) -> Result<BufRing, RegisterError> {
-        self.pool(count, size, whose, used, Offered::All).map(BufRing)
-    }
-
-    /// Makes and registers buffers, as a group that is new.
-    pub(super) fn pool(
-        &mut self,
-        count: u32,
-        size: u32,
-        whose: Whose,
-        used: Used,
-        offered: Offered,
-    ) -> Result<Rc<Pool>, RegisterError> {
-        // Those that only we know of are idle: an operation in flight would know of its own.
-        self.pools.retain(|pool| {
-            let known = Rc::strong_count(pool) > 1;
-            if !known {
-                pool.retire(Idle::Yes);
-            }
-            known
-        });
-        let entries = Entries::new(count).filter(|_| count <= BufferRing::MAX_ENTRIES && size > 0);
-        let reason = "a ring of buffers has 1, 2, 4, and so on, at most 32768, and none is empty";
-        let entries = entries.ok_or(RegisterError::Invalid { reason })?;
-        let memory = Pool::map(count, size)?;
-        let group = self.new_group(entries, whose, used)?;
-        let mut pool = Pool::over(memory, self.id, group.id(), count, size, self.process);
-        pool.used = used;
-        pool.join(group);
-        if offered == Offered::All {
-            (0..=u16::MAX).zip(0..count).for_each(|(bid, _)| pool.offer(bid));
-        }
-        let pool = Rc::new(pool);
-        self.pools.push(Rc::clone(&pool));
-        Ok(pool)
-    }
-
-    /// Registers a group under a number that no group had, neither of ours nor a raw one.
-    fn new_group(
-        &mut self,
-        entries: Entries,
-        whose: Whose,
-        used: Used,
-    ) -> Result<Group, RegisterError> {
-        // No number twice: under an old number Linux 6.1 goes on in the new ring where it was in
-        // the old one, and picks what nobody offers (BR1). Linux 6.12 begins anew.
-        let reason = "a ring makes at most 65536 rings of buffers in its life";
-        loop {
-            let id =
-                u16::try_from(self.fixed.groups).map_err(|_| RegisterError::Invalid { reason })?;
-            let made = self.raw.buffer_group(id, entries.count(), whose, used);
-            let taken = matches!(made, Err(RegisterError::Taken { .. }));
-            self.fixed.groups += u32::from(taken || made.is_ok());
-            if !taken {
-                return made;
-            }
-        }
-    }
 }
 
 impl Pool {
@@ -223,7 +140,24 @@ impl Pool {
         let order = RefCell::new(Order::of(count));
         let (group, idle) = (RefCell::default(), Cell::new(true));
         let used = Used::Whole;
-        Self { ring, group, places, order, memory, start, each, used, id, process, idle }
+        let (claims, share, doubt) =
+            (Cell::new(0), Cell::new(Share::WithOthers), Cell::new(Doubt::No));
+        Self {
+            ring,
+            group,
+            places,
+            order,
+            memory,
+            start,
+            each,
+            used,
+            id,
+            claims,
+            share,
+            doubt,
+            process,
+            idle,
+        }
     }
 
     pub(crate) fn ring(&self) -> RingId {
@@ -274,6 +208,8 @@ impl Pool {
             // SAFETY: as the caller has seen, by their places (BR1).
             unsafe { ring.taken(count) };
         }
+        let count = u16::try_from(count).expect("BR1: a ring has at most 32768 entries");
+        self.order.borrow_mut().taken(count);
     }
 
     /// How many buffers the kernel has picked, if it tells.
@@ -299,6 +235,8 @@ impl Pool {
             // SAFETY: as promised to `rewind`.
             unsafe { ring.rewind(count) };
         }
+        let count = u16::try_from(count).expect("BR1: a ring has at most 32768 entries");
+        self.order.borrow_mut().rewind(count);
     }
 
     /// Whether there is a ring that it is registered with, and not a parent's.
@@ -317,6 +255,7 @@ impl Pool {
     /// The buffer that a completion names, whether it succeeded or failed.
     pub(crate) fn lease(pool: &Rc<Self>, cqe: Cqe) -> Option<BufLease> {
         let bid = cqe.buffer_id()?;
+        pool.pass_over(bid);
         let mut places = pool.places.borrow_mut();
         // What names no buffer that the kernel has is no completion of ours: nothing is leased.
         let place = places.get_mut(usize::from(bid)).filter(|place| place.with == With::Kernel)?;

@@ -24,10 +24,10 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::slice;
 
+use super::Source;
 use super::buf_ring::{Offered, Pool};
 use super::error::RegisterError;
 use crate::buf::{IoBuf, IoBufMut, Region, RegionMut};
-use crate::op::RingId;
 use crate::register::{Used, Whose};
 use crate::ring::Ring;
 
@@ -171,9 +171,9 @@ impl SendRing {
         self.0.pool.id()
     }
 
-    /// The ring that it is registered with.
-    pub(crate) fn ring(&self) -> RingId {
-        self.0.pool.ring()
+    /// What an operation that sends from here picks from.
+    pub(crate) fn source(&self) -> Source {
+        Source::sends(Rc::clone(&self.0.pool))
     }
 
     /// An operation that had it has ended: see [`Shared::settle`].
@@ -294,6 +294,7 @@ mod tests {
     use memmap2::MmapOptions;
 
     use super::*;
+    use crate::op::RingId;
     use annulus_sys::process::Process;
 
     /// Four buffers of 8 bytes that no kernel knows, all of them queued, from buffer 3 down.

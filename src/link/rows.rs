@@ -13,9 +13,10 @@ use std::thread;
 
 use annulus_sys::flags::{Features, SqeFlags};
 
-use super::{Boarding, ChainEnd, Linked, Step, Tie, sealed};
+use super::{Boarding, ChainEnd, Claims, Linked, Step, Tie, sealed};
 use crate::op::RingId;
 use crate::ring::Ring;
+use crate::ticket::Rejection;
 
 const SOFT: SqeFlags = SqeFlags::IO_LINK;
 
@@ -53,8 +54,8 @@ impl<A: Step> Linked for (A,) {
     const ENTRIES: u32 = A::ENTRIES;
     const NEEDS: Features = A::NEEDS;
 
-    fn belongs_to(&self, ring: RingId) -> bool {
-        self.0.belongs_to(ring)
+    fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
+        self.0.admit(ring, claims)
     }
 
     unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
@@ -79,8 +80,9 @@ impl<A: Step, B: Step> Linked for (A, B) {
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES;
     const NEEDS: Features = A::NEEDS.union(B::NEEDS);
 
-    fn belongs_to(&self, ring: RingId) -> bool {
-        self.0.belongs_to(ring) && self.1.belongs_to(ring)
+    fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
+        self.0.admit(ring, claims)?;
+        self.1.admit(ring, claims)
     }
 
     unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
@@ -108,8 +110,10 @@ impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES + C::ENTRIES;
     const NEEDS: Features = A::NEEDS.union(B::NEEDS).union(C::NEEDS);
 
-    fn belongs_to(&self, ring: RingId) -> bool {
-        self.0.belongs_to(ring) && self.1.belongs_to(ring) && self.2.belongs_to(ring)
+    fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
+        self.0.admit(ring, claims)?;
+        self.1.admit(ring, claims)?;
+        self.2.admit(ring, claims)
     }
 
     unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
@@ -140,11 +144,11 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES + C::ENTRIES + D::ENTRIES;
     const NEEDS: Features = A::NEEDS.union(B::NEEDS).union(C::NEEDS).union(D::NEEDS);
 
-    fn belongs_to(&self, ring: RingId) -> bool {
-        self.0.belongs_to(ring)
-            && self.1.belongs_to(ring)
-            && self.2.belongs_to(ring)
-            && self.3.belongs_to(ring)
+    fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
+        self.0.admit(ring, claims)?;
+        self.1.admit(ring, claims)?;
+        self.2.admit(ring, claims)?;
+        self.3.admit(ring, claims)
     }
 
     unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
@@ -183,8 +187,8 @@ impl<S: Step, const N: usize> Linked for [S; N] {
     const ENTRIES: u32 = S::ENTRIES * entries_of(N);
     const NEEDS: Features = S::NEEDS;
 
-    fn belongs_to(&self, ring: RingId) -> bool {
-        self.iter().all(|step| step.belongs_to(ring))
+    fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
+        self.iter().try_for_each(|step| step.admit(ring, claims))
     }
 
     unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {

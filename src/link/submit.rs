@@ -9,7 +9,7 @@
 //! Keeps OP1. Leaves to others: what a tie means (`link`).
 #![allow(unsafe_code, reason = "hands the kernel what operations point to")]
 
-use super::{Boarding, ChainOutcome, ChainTicket, Linked};
+use super::{Boarding, ChainOutcome, ChainTicket, Claims, Linked};
 use crate::error::EnterCause;
 use crate::inflight::Life;
 use crate::ring::Ring;
@@ -46,9 +46,11 @@ impl<U: Default> Ring<U> {
         if !self.raw.features().contains(L::NEEDS) {
             return reject(chain, Rejection::Unsupported { needs: L::NEEDS });
         }
-        if !chain.belongs_to(self.id) {
-            return reject(chain, Rejection::OtherRing);
+        let mut claims = Claims::default();
+        if let Err(why) = chain.admit(self.id, &mut claims) {
+            return reject(chain, why);
         }
+        drop(claims); // Each step claims again in its slot, and nothing comes between.
         if !self.slab.has_vacant(count) {
             return reject(chain, Rejection::Slots);
         }

@@ -17,8 +17,14 @@
 //! of a receive, and do not say so: use these where that was mended (6.15, and stable kernels of
 //! the summer of 2025 and later).
 //!
+//! A completion names the first buffer alone, so while a bundle is in flight nothing else may pick
+//! from its ring of buffers, and the kernel must run it in its turn: see [`Rejection`]. Connections
+//! that receive bundles beside each other have a ring of buffers each.
+//!
 //! Buffers that are [used in parts](crate::register::Used::InParts) come one by one also here: what
 //! Linux 6.16 to 6.19 count of those in a bundle is not what they fill.
+//!
+//! [`Rejection`]: crate::Rejection
 //!
 //! Keeps OP3 and BR1: every buffer of a bundle is owned as soon as its completion is consumed, and
 //! offered again if nobody takes it. Leaves to others: which buffers those are (`lease`).
@@ -30,7 +36,7 @@ use annulus_sys::abi::Sqe;
 use annulus_sys::flags::RecvSendFlags;
 
 use super::ending::{Ended, Ending};
-use super::stream::RecvFlags;
+use super::stream::PickedFlags;
 use super::target::Target;
 use super::{Brings, Done, Multishot, Op, Outcome, RingId, Shot, Shots};
 use crate::lease::{Brought, BufRing, Bundle, Source};
@@ -81,7 +87,7 @@ use crate::prep;
 pub struct RecvBundle<F> {
     fd: F,
     buffers: BufRing,
-    flags: RecvFlags,
+    flags: PickedFlags,
     order: RecvSendFlags,
 }
 
@@ -114,12 +120,12 @@ pub struct RecvBundleMulti<F> {
 impl<F> RecvBundle<F> {
     /// Receives from `fd` into `buffers`.
     pub fn new(fd: F, buffers: &BufRing) -> Self {
-        let (flags, order) = (RecvFlags::default(), RecvSendFlags::BUNDLE);
+        let (flags, order) = (PickedFlags::default(), RecvSendFlags::BUNDLE);
         Self { fd, buffers: buffers.clone(), flags, order }
     }
 
     /// Receives as `flags` say.
-    pub fn flags(self, flags: RecvFlags) -> Self {
+    pub fn flags(self, flags: PickedFlags) -> Self {
         Self { flags, ..self }
     }
 
@@ -162,8 +168,8 @@ unsafe impl<F: Target> Op for RecvBundle<F> {
     }
 
     fn finish(self, mut done: Done) -> Self::Output {
-        let bundle = done.bundle().filter(|bundle| bundle.bytes() > 0);
-        Outcome { result: done.result().map(|_| bundle), fd: self.fd, buf: () }
+        let result = done.picked(|done| done.bundle(), |bundle| bundle.bytes());
+        Outcome { result, fd: self.fd, buf: () }
     }
 }
 

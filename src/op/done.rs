@@ -115,6 +115,20 @@ impl Done {
         }
     }
 
+    /// What was picked, and has bytes: `None` at the end of what the peer sends.
+    pub(crate) fn picked<T>(
+        &mut self,
+        take: impl FnOnce(&mut Self) -> Option<T>,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> io::Result<Option<T>> {
+        match (self.result()?, take(self)) {
+            (0, _) => Ok(None),
+            (_, Some(picked)) if bytes(&picked) > 0 => Ok(Some(picked)),
+            // Bytes came, and not to us: that is not the end.
+            _ => Err(self.refusal()),
+        }
+    }
+
     /// Why nothing was brought.
     fn refusal(&self) -> io::Error {
         let text = "the kernel reported success, and named nothing that is ours";

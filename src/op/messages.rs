@@ -22,7 +22,7 @@ use annulus_sys::flags::RecvSendFlags;
 use super::addr::MOST;
 use super::ending::{Ended, Ending};
 use super::message::Header;
-use super::stream::RecvFlags;
+use super::stream::PickedFlags;
 use super::target::Target;
 use super::{Brings, Done, Multishot, Op, RingId, Shot, Shots};
 use crate::lease::datagram::Layout;
@@ -46,7 +46,9 @@ use crate::prep;
 /// # Errors
 ///
 /// [`Ending::NoBuffers`] when every buffer is in a lease. [`Ending::Failed`] in words when the
-/// buffers have no room for what was asked for, and with `EINVAL` before Linux 6.0.
+/// buffers have no room for what was asked for, and with `EINVAL` before Linux 6.0. It is
+/// [rejected](crate::Rejection::Invalid) with buffers that are
+/// [used in parts](crate::register::Used::InParts): what is left of one may be too little.
 ///
 /// # Example
 ///
@@ -79,7 +81,7 @@ pub struct RecvMsgMulti<F> {
     header: Header,
     layout: Layout,
     buffers: BufRing,
-    flags: RecvFlags,
+    flags: PickedFlags,
     fd: F,
 }
 
@@ -87,7 +89,7 @@ impl<F> RecvMsgMulti<F> {
     /// Receives from `fd` into `buffers`, the messages alone.
     pub fn new(fd: F, buffers: &BufRing) -> Self {
         let layout = Layout { address: 0, control: 0 };
-        let (buffers, flags) = (buffers.clone(), RecvFlags::default());
+        let (buffers, flags) = (buffers.clone(), PickedFlags::default());
         Self { header: Header::EMPTY, layout, buffers, flags, fd }
     }
 
@@ -105,7 +107,7 @@ impl<F> RecvMsgMulti<F> {
     }
 
     /// Receives as `flags` say.
-    pub fn flags(self, flags: RecvFlags) -> Self {
+    pub fn flags(self, flags: PickedFlags) -> Self {
         Self { flags, ..self }
     }
 

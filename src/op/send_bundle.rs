@@ -21,8 +21,8 @@ use annulus_sys::flags::{CQE_BUFFER_SHIFT, CqeFlags, RecvSendFlags};
 
 use super::stream::SendFlags;
 use super::target::Target;
-use super::{Done, Multishot, Op, Outcome, RingId, Shot, Shots};
-use crate::lease::SendRing;
+use super::{Brings, Done, Multishot, Op, Outcome, RingId, Shot, Shots};
+use crate::lease::{SendRing, Source};
 use crate::prep;
 
 /// Sends all that is queued in a [`SendRing`], in order, through a stream socket that is connected.
@@ -97,9 +97,14 @@ impl<F> SendBundle<F> {
 unsafe impl<F: Target> Op for SendBundle<F> {
     type Output = Outcome<usize, F, SendRing>;
     const SHOTS: Shots = Shots::Many;
+    const BRINGS: Brings = Brings::Sends;
 
     fn belongs_to(&self, ring: RingId) -> bool {
-        self.fd.belongs_to(ring) && self.ring.ring() == ring
+        self.fd.belongs_to(ring)
+    }
+
+    fn source(&self) -> Option<Source> {
+        Some(self.ring.source())
     }
 
     fn prep(&mut self) -> Sqe {

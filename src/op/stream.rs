@@ -113,6 +113,35 @@ impl BitOr for RecvFlags {
     }
 }
 
+/// How to receive into buffers that the kernel picks: any of these, joined by `|`.
+///
+/// Neither `MSG_WAITALL` nor `MSG_PEEK` is among them. A receive that has picked a buffer and waits
+/// for more bytes would have it counted, and so offered, twice (seen up to Linux 7.3); one that
+/// leaves the data in the socket brings it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PickedFlags(u32);
+
+impl PickedFlags {
+    /// Fail with `EAGAIN` rather than wait for data (`MSG_DONTWAIT`).
+    pub const DONT_WAIT: Self = Self(libc::MSG_DONTWAIT.cast_unsigned());
+    /// The urgent byte (`MSG_OOB`).
+    pub const OUT_OF_BAND: Self = Self(libc::MSG_OOB.cast_unsigned());
+
+    /// As the kernel is told.
+    #[inline]
+    pub(crate) fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl BitOr for PickedFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
 /// Sends what is in a buffer, through a socket that is connected. Since Linux 5.6.
 ///
 /// Never have [two of them in flight](self#one-at-a-time) on one stream.
@@ -341,7 +370,9 @@ unsafe impl<F: Target, B: IoBufMut> Op for Recv<F, B> {
 /// # Completion
 ///
 /// Once, with the buffer and what came; with `None` when the peer will send no more (a datagram
-/// without bytes looks like that too).
+/// without bytes looks like that too). Of a datagram that is longer than the buffer the rest is
+/// lost, and of buffers [used in parts](crate::register::Used::InParts) only what is left of one
+/// counts: [`RecvMsgMulti`](super::RecvMsgMulti) tells.
 ///
 /// # Cancellation
 ///
@@ -357,17 +388,17 @@ unsafe impl<F: Target, B: IoBufMut> Op for Recv<F, B> {
 pub struct RecvPicked<F> {
     fd: F,
     buffers: BufRing,
-    flags: RecvFlags,
+    flags: PickedFlags,
 }
 
 impl<F> RecvPicked<F> {
     /// Receives from `fd` into one of `buffers`.
     pub fn new(fd: F, buffers: &BufRing) -> Self {
-        Self { fd, buffers: buffers.clone(), flags: RecvFlags::default() }
+        Self { fd, buffers: buffers.clone(), flags: PickedFlags::default() }
     }
 
     /// Receives as `flags` say.
-    pub fn flags(self, flags: RecvFlags) -> Self {
+    pub fn flags(self, flags: PickedFlags) -> Self {
         Self { flags, ..self }
     }
 }
@@ -393,7 +424,7 @@ unsafe impl<F: Target> Op for RecvPicked<F> {
     }
 
     fn finish(self, mut done: Done) -> Self::Output {
-        let lease = done.lease().filter(|lease| !lease.is_empty());
-        Outcome { result: done.result().map(|_| lease), fd: self.fd, buf: () }
+        let result = done.picked(|done| done.lease(), |lease| lease.len());
+        Outcome { result, fd: self.fd, buf: () }
     }
 }

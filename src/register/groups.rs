@@ -32,10 +32,15 @@ pub enum Used {
     /// Once, whatever there is to fill it with.
     #[default]
     Whole,
-    /// As long as there is room in it. Since Linux 6.12.
+    /// As long as there is room in it, one part after the other. Since Linux 6.12.
+    ///
+    /// One operation at a time picks from such buffers, since a completion does not say where its
+    /// part begins. They are for streams: a datagram that is longer than what is left of a buffer
+    /// is cut there, and nothing says so.
     #[doc(alias = "IOU_PBUF_RING_INC")]
     InParts {
-        /// When fewer bytes are left, the rest is not used. 0 uses all; more since Linux 7.1.
+        /// When fewer bytes are left, the rest is not used. 0 uses all; more since Linux 7.1, and
+        /// in those stable kernels before it that took it over.
         min_left: u32,
     },
 }

@@ -20,6 +20,8 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Part, safe_ring};
 
+#[path = "safe_leases/alone.rs"]
+mod alone;
 #[path = "safe_leases/buf_ring.rs"]
 pub mod buf_ring;
 #[path = "safe_leases/direct.rs"]
@@ -48,6 +50,7 @@ pub fn tests() -> Vec<Trial> {
     let modules = [
         fixed_buf::tests(),
         buf_ring::tests(),
+        alone::tests(),
         read_multi::tests(),
         fixed_file::tests(),
         direct::tests(),

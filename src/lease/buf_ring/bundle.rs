@@ -37,6 +37,7 @@ impl Pool {
     /// The buffers that a completion names, whether it succeeded or failed.
     pub(crate) fn bundle(pool: &Rc<Self>, cqe: Cqe) -> Option<Bundle> {
         let first = cqe.buffer_id()?;
+        pool.pass_over(first);
         let mut places = pool.places.borrow_mut();
         let order = pool.order.borrow();
         let (mut at, mut buffers, mut taken, mut bytes) = (first, 0, 0, 0);

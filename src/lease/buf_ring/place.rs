@@ -38,6 +38,16 @@ impl Place {
         (start, len)
     }
 
+    /// The kernel has it no more, though no completion said so. Whether it can be offered again.
+    pub(super) fn give_up(&mut self) -> bool {
+        self.with = With::Us;
+        let free = self.leases == 0;
+        if free {
+            *self = Self::OFFERED;
+        }
+        free
+    }
+
     /// A lease is dropped. Whether that was all, and it can be offered again.
     pub(super) fn release(&mut self) -> bool {
         self.leases -= 1;
@@ -55,7 +65,12 @@ impl Place {
 pub(super) struct Order {
     /// What was offered after each, last time that it was.
     pub(super) next: Box<[u16]>,
+    /// How many were offered before each, in wrapping arithmetic.
+    turns: Box<[u16]>,
     last: u16,
+    offered: u16,
+    /// How many are on offer now, as far as completions have told.
+    on_offer: u16,
 }
 
 impl Order {
@@ -63,7 +78,9 @@ impl Order {
     const NONE: u16 = u16::MAX;
 
     pub(super) fn of(count: u32) -> Self {
-        Self { next: vec![Self::NONE; count as usize].into(), last: Self::NONE }
+        let next = vec![Self::NONE; count as usize].into();
+        let turns = vec![0; count as usize].into();
+        Self { next, turns, last: Self::NONE, offered: 0, on_offer: 0 }
     }
 
     /// `bid` is offered, behind all others.
@@ -72,6 +89,68 @@ impl Order {
             *next = bid;
         }
         self.next[usize::from(bid)] = Self::NONE;
+        self.turns[usize::from(bid)] = self.offered;
         self.last = bid;
+        self.offered = self.offered.wrapping_add(1);
+        self.on_offer = self.on_offer.wrapping_add(1);
+    }
+
+    /// Completions have brought `count` back.
+    pub(super) fn taken(&mut self, count: u16) {
+        self.on_offer = self.on_offer.wrapping_sub(count);
+    }
+
+    /// The last `count` are taken off the ring again.
+    pub(super) fn rewind(&mut self, count: u16) {
+        self.taken(count);
+        self.offered = self.offered.wrapping_sub(count);
+    }
+
+    /// The turn of `bid`, which is on offer, if it is not the next one.
+    pub(super) fn out_of_turn(&self, bid: u16) -> Option<u16> {
+        let turn = self.turns.get(usize::from(bid)).copied()?;
+        (turn != self.offered.wrapping_sub(self.on_offer)).then_some(turn)
+    }
+
+    /// Whether the turn of `bid`, which is on offer, comes before `turn`. Two turns are at most as
+    /// far apart as a ring is long.
+    pub(super) fn is_before(&self, bid: u16, turn: u16) -> bool {
+        let ahead = turn.wrapping_sub(self.turns[usize::from(bid)]);
+        (1..=1 << 15).contains(&ahead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn br1_turns_are_told_apart_across_the_wrap() {
+        let mut order = Order::of(4);
+        order.offered = u16::MAX - 1;
+        [2, 0, 3, 1].iter().for_each(|&bid| order.push(bid));
+        assert_eq!([2, 0, 3, 1].map(|bid| order.turns[bid]), [65534, 65535, 0, 1]);
+        let before = |turn| [0, 1, 2, 3].map(|bid| order.is_before(bid, turn));
+        assert_eq!(before(65534), [false; 4], "the kernel has picked none");
+        assert_eq!(before(0), [true, false, true, false], "it has picked 2 and 0");
+        assert_eq!(before(2), [true; 4]);
+    }
+
+    #[test]
+    fn br1_the_next_in_turn_is_known() {
+        let mut order = Order::of(4);
+        order.offered = u16::MAX;
+        [2, 0, 3].iter().for_each(|&bid| order.push(bid));
+        let out = |order: &Order| [2, 0, 3].map(|bid| order.out_of_turn(bid));
+        assert_eq!(out(&order), [None, Some(0), Some(1)]);
+        order.taken(1);
+        assert_eq!(out(&order)[1..], [None, Some(1)]);
+        order.push(2);
+        assert_eq!(out(&order), [Some(2), None, Some(1)], "behind the others");
+        order.rewind(1);
+        order.taken(2);
+        order.push(0);
+        assert_eq!(order.out_of_turn(0), None);
+        assert_eq!(order.out_of_turn(4), None, "there is no such buffer");
     }
 }

@@ -20,8 +20,8 @@ use crate::harness::{Need, child_succeeds, safe_ring, test};
 pub const PICKED: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
 
 const MAPPED: [Need; 2] = [PICKED[0], Need::Other(maps_none)];
-const PARTS: [Need; 2] = [PICKED[0], Need::Other(uses_no_part)];
-const SOME: Used = Used::InParts { min_left: 0 };
+pub const PARTS: [Need; 2] = [PICKED[0], Need::Other(uses_no_part)];
+pub const SOME: Used = Used::InParts { min_left: 0 };
 
 /// What a ring of buffers can be, can only be tried.
 fn tried(whose: Whose, used: Used) -> Option<String> {

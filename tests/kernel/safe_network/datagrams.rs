@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use annulus::lease::{BufRing, Datagram};
 use annulus::op::{
-    Cancel, Ended, Ending, Envelope, Nop, RecvFlags, RecvMsgMulti, RecvPicked, SendMsg, Target,
+    Cancel, Ended, Ending, Envelope, Nop, PickedFlags, RecvMsgMulti, RecvPicked, SendMsg, Target,
 };
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::{Rejection, Ring};
@@ -340,7 +340,7 @@ fn cancelled() -> Result<(), Failed> {
     let buffers = buffers(&mut ring, 2, 64);
     let (ours, mut fd) = UnixDatagram::pair()?;
     for round in [b"a", b"b", b"c"] {
-        let many = RecvMsgMulti::new(fd, &buffers).flags(RecvFlags::default());
+        let many = RecvMsgMulti::new(fd, &buffers).flags(PickedFlags::default());
         let ended = crate::safe_sockets::cancelled(&mut ring, many);
         assert!(matches!(ended.how, Ending::Cancelled), "{:?}", ended.how);
         ours.send(round)?;

@@ -1,0 +1,311 @@
+//! Operations that must have their ring of buffers alone, and what is bound when.
+//!
+//! ```text
+//!   in flight on a ring of buffers     may come beside it
+//!   one buffer each, used whole        one buffer each, used whole
+//!   a part, or a bundle                nothing, until its last completion was taken
+//! ```
+
+use std::io::Write as _;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::Duration;
+
+use annulus::lease::{BufLease, BufRing};
+use annulus::op::{Nop, Op, ReadMulti, RecvBundle, RecvBundleMulti, RecvMsgMulti, RecvMulti};
+use annulus::op::{RecvPicked, SendBundle};
+use annulus::{Event, Rejection, Ring, StepExt as _, Ticket};
+use libtest_mimic::{Failed, Trial};
+
+use super::buf_ring::{PARTS, PICKED, SOME, all_are_back, buffers, receive, settle, sockets};
+use super::{patient, pipe, ring};
+use crate::harness::test;
+use annulus::register::Whose;
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("br1_parts_are_bound_in_the_order_of_completions", &PARTS, bound_in_order),
+        test("br1_no_byte_of_a_part_is_lost_by_redeeming_late", &PARTS, redeemed_late),
+        test("op3_what_was_brought_waits_in_its_slot", &PICKED, waits_in_its_slot),
+        test("br1_parts_are_of_one_operation_at_a_time", &PARTS, one_at_a_time),
+        test("br1_nothing_picks_beside_a_bundle", &PICKED, nothing_beside_a_bundle),
+        test("br1_what_must_be_in_turn_is_not_for_workers", &PARTS, not_for_workers),
+        test("br1_a_chain_does_not_pick_against_itself", &PICKED, chains),
+        test("messages_need_buffers_that_are_used_whole", &PARTS, messages),
+        test("br1_parts_that_a_cancel_leaves_come_back", &PARTS, parts_back_from_cancelled),
+        test("a_rejected_operation_leaves_no_claim", &PICKED, no_claim_is_left),
+    ]
+}
+
+fn parts(ring: &mut Ring, count: u32, size: u32) -> BufRing {
+    patient(|| ring.buf_ring_with(count, size, Whose::Ours, SOME))
+}
+
+/// Submits a receive, and takes its completion, but does not redeem it.
+fn received(
+    ring: &mut Ring,
+    from: &UnixStream,
+    buffers: &BufRing,
+) -> Ticket<RecvPicked<UnixStream>> {
+    let from = from.try_clone().expect("a descriptor");
+    let ticket = ring.submit(RecvPicked::new(from, buffers)).expect("submit");
+    let mut ended = false;
+    while !ended {
+        ring.submit_and_wait(1).expect("it completes");
+        ring.reap(|event| ended = matches!(event, Event::Ended { .. })).expect("reap");
+    }
+    ticket
+}
+
+fn lease(ring: &mut Ring, ticket: Ticket<RecvPicked<UnixStream>>) -> BufLease {
+    ring.try_take(ticket).expect("it has ended").result.expect("a receive").expect("data")
+}
+
+fn bound_in_order() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = parts(&mut ring, 1, 64);
+    let (from, mut to) = sockets();
+    to.write_all(&[b'1'; 10])?;
+    let one = received(&mut ring, &from, &buffers);
+    to.write_all(&[b'2'; 20])?;
+    let two = received(&mut ring, &from, &buffers);
+    // The later one first.
+    let second = lease(&mut ring, two);
+    assert_eq!(*second, [b'2'; 20]);
+    let first = lease(&mut ring, one);
+    assert_eq!(*first, [b'1'; 10]);
+    let view: &[u8] = &first;
+    to.write_all(&[b'3'; 20])?;
+    let third = receive(&mut ring, &from, &buffers).ok_or("data")?;
+    assert_eq!(*third, [b'3'; 20]);
+    assert_eq!(view, [b'1'; 10], "BR1: nobody writes to what is held");
+    assert_eq!(*second, [b'2'; 20], "BR1: nobody writes to what is held");
+    Ok(())
+}
+
+fn redeemed_late() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = parts(&mut ring, 4, 64);
+    let (from, mut to) = sockets();
+    to.write_all(&[b'1'; 10])?;
+    let one = received(&mut ring, &from, &buffers);
+    to.write_all(&[b'2'; 54])?;
+    let two = received(&mut ring, &from, &buffers);
+    drop(lease(&mut ring, two));
+    assert_eq!(*lease(&mut ring, one), [b'1'; 10]);
+    assert_eq!(buffers.leased(), 0);
+    Ok(())
+}
+
+/// Whole buffers, too, are leased from the moment that their completion was taken.
+fn waits_in_its_slot() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 2, 16);
+    let (from, mut to) = sockets();
+    to.write_all(b"kept")?;
+    let kept = received(&mut ring, &from, &buffers);
+    assert_eq!(buffers.leased(), 1, "bound when the completion was taken");
+    to.write_all(b"given up")?;
+    let given_up = received(&mut ring, &from, &buffers);
+    assert_eq!(buffers.leased(), 2);
+    ring.detach(given_up);
+    assert_eq!(buffers.leased(), 1, "back with its operation");
+    assert_eq!(*lease(&mut ring, kept), *b"kept");
+    all_are_back(&mut ring, &buffers);
+    // With its ring.
+    to.write_all(b"never taken")?;
+    let never = received(&mut ring, &from, &buffers);
+    drop(ring);
+    assert_eq!(buffers.leased(), 0);
+    drop(never);
+    Ok(())
+}
+
+/// The operation, which is rejected since another picks.
+fn picking<O: Op + 'static>(ring: &mut Ring, op: O) -> O {
+    let Err(rejected) = ring.submit(op) else { panic!("it was submitted") };
+    assert_eq!(rejected.why, Rejection::Picking);
+    assert!(rejected.to_string().contains("wait until that has ended"), "{rejected}");
+    rejected.op
+}
+
+/// The operation, which is rejected since it cannot work.
+fn invalid<O: Op + 'static>(ring: &mut Ring, op: O) -> O {
+    let Err(rejected) = ring.submit(op) else { panic!("it was submitted") };
+    assert!(matches!(rejected.why, Rejection::Invalid { .. }), "{rejected}");
+    rejected.op
+}
+
+fn one_at_a_time() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = parts(&mut ring, 2, 16);
+    let (from, mut to) = sockets();
+    let (reader, _writer) = pipe();
+    let first = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
+    let second = picking(&mut ring, RecvPicked::new(from.try_clone()?, &buffers));
+    drop(picking(&mut ring, RecvMulti::new(from.try_clone()?, &buffers)));
+    drop(picking(&mut ring, RecvBundle::new(from.try_clone()?, &buffers)));
+    drop(picking(&mut ring, ReadMulti::new(reader, &buffers)));
+    to.write_all(b"first")?;
+    let came = ring.wait(first)?.result?.ok_or("data")?;
+    assert_eq!(&came[..], b"first");
+    // It has ended, and only that counts: its lease may be held.
+    let second = ring.submit(second)?;
+    to.write_all(b"second")?;
+    assert_eq!(ring.wait(second)?.result?.as_deref(), Some(&b"second"[..]));
+    // One that nobody waits for counts as long as it is in flight.
+    let many = ring.submit(RecvMulti::new(from.try_clone()?, &buffers))?;
+    ring.cancel(&many)?;
+    ring.detach(many);
+    let third = picking(&mut ring, RecvPicked::new(from, &buffers));
+    settle(&mut ring);
+    let third = ring.submit(third)?;
+    to.write_all(b"third")?;
+    assert_eq!(ring.wait(third)?.result?.as_deref(), Some(&b"third"[..]));
+    Ok(())
+}
+
+fn nothing_beside_a_bundle() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 4, 16);
+    let (from, mut to) = sockets();
+    let bundle = ring.submit(RecvBundle::new(from.try_clone()?, &buffers))?;
+    drop(picking(&mut ring, RecvPicked::new(from.try_clone()?, &buffers)));
+    drop(picking(&mut ring, RecvMulti::new(from.try_clone()?, &buffers)));
+    drop(picking(&mut ring, RecvBundleMulti::new(from.try_clone()?, &buffers)));
+    to.write_all(b"x")?;
+    drop(ring.wait(bundle)?);
+    let one = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
+    let two = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
+    let bundle = picking(&mut ring, RecvBundle::new(from, &buffers));
+    ring.cancel(&one)?;
+    drop(ring.wait(one)?);
+    let bundle = picking(&mut ring, bundle);
+    ring.cancel(&two)?;
+    drop(ring.wait(two)?);
+    let bundle = ring.submit(bundle)?;
+    ring.cancel(&bundle)?;
+    drop(ring.wait(bundle)?);
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn not_for_workers() -> Result<(), Failed> {
+    let mut ring = ring();
+    let (whole, parts) = (buffers(&mut ring, 4, 16), parts(&mut ring, 4, 16));
+    let (from, mut to) = sockets();
+    let of_parts = invalid(&mut ring, RecvPicked::new(from.try_clone()?, &parts).forced());
+    drop(invalid(&mut ring, RecvMulti::new(from.try_clone()?, &parts).forced()));
+    drop(invalid(&mut ring, RecvBundle::new(from.try_clone()?, &whole).forced()));
+    drop(invalid(&mut ring, RecvBundleMulti::new(from.try_clone()?, &whole).forced().drained()));
+    let rejected = ring.submit_chain((Nop, of_parts)).expect_err("behind another");
+    assert!(matches!(rejected.why, Rejection::Invalid { .. }));
+    let bundle = RecvBundle::new(from.try_clone()?, &whole);
+    let rejected = ring.submit_chain((Nop, Nop, bundle)).expect_err("behind others");
+    assert!(matches!(rejected.why, Rejection::Invalid { .. }));
+    // In front of a chain it is in its turn.
+    let (_, _, bundle) = rejected.op;
+    to.write_all(b"in front")?;
+    let chain = ring.submit_chain((bundle.within(Duration::from_secs(10)), Nop))?;
+    let (front, _) = ring.wait_chain(chain)?.outputs;
+    match front.output.result {
+        Ok(bundle) => assert_eq!(bundle.ok_or("data")?.bytes(), 8),
+        Err(error) => println!("bundles need Linux 6.10: {error}"),
+    }
+    all_are_back(&mut ring, &whole);
+    Ok(())
+}
+
+fn chains() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = buffers(&mut ring, 4, 16);
+    let (from, mut to) = sockets();
+    let vacant = ring.vacant();
+    let bundle = RecvBundle::new(from.try_clone()?, &buffers);
+    let picked = RecvPicked::new(from.try_clone()?, &buffers);
+    let rejected = ring.submit_chain((bundle, picked)).expect_err("both pick");
+    assert_eq!((rejected.why, ring.vacant()), (Rejection::Picking, vacant));
+    drop(rejected);
+    to.write_all(b"0123456789abcdefrest")?;
+    let picks = [(); 2].map(|()| RecvPicked::new(from.try_clone().expect("a number"), &buffers));
+    let chain = ring.submit_chain(picks)?;
+    for (output, bytes) in ring.wait_chain(chain)?.outputs.into_iter().zip([16, 4]) {
+        assert_eq!(output.result?.ok_or("data")?.len(), bytes);
+    }
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn messages() -> Result<(), Failed> {
+    let mut ring = ring();
+    let (whole, parts) = (buffers(&mut ring, 2, 64), parts(&mut ring, 2, 64));
+    let (from, to) = UnixDatagram::pair()?;
+    drop(invalid(&mut ring, RecvMsgMulti::new(from.try_clone()?, &parts).with_control(64)));
+    to.send(b"whole")?;
+    let many = ring.submit(RecvMsgMulti::new(from, &whole))?;
+    match ring.next(&many)? {
+        Some(message) => assert_eq!(message?.payload(), b"whole"),
+        None => println!("multishot messages need Linux 6.0"),
+    }
+    ring.detach(many);
+    Ok(())
+}
+
+fn parts_back_from_cancelled() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = parts(&mut ring, 4, 16);
+    let (from, mut to) = sockets();
+    for _ in 0..6 {
+        let one = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
+        ring.submit_all()?;
+        ring.cancel(&one)?;
+        drop(ring.wait(one)?);
+        let many = ring.submit(RecvMulti::new(from.try_clone()?, &buffers))?;
+        ring.submit_all()?;
+        to.write_all(b"1234")?;
+        assert_eq!(ring.next(&many)?.ok_or("data")??[..], *b"1234");
+        ring.cancel(&many)?;
+        drop(ring.wait(many)?);
+    }
+    assert_eq!(buffers.leased(), 0);
+    // Their bytes, all of them, whatever was cancelled.
+    to.write_all(&[b'.'; 5 * 16])?;
+    let mut held = Vec::new();
+    while let Some(lease) = try_lease(&mut ring, &from, &buffers) {
+        held.push(lease);
+    }
+    let bytes: usize = held.iter().map(|lease| lease.len()).sum();
+    assert!(bytes > 3 * 16 && buffers.leased() == 4, "BR1: {bytes} bytes of 64");
+    Ok(())
+}
+
+/// What a receive brings, unless every buffer is in a lease.
+fn try_lease(ring: &mut Ring, from: &UnixStream, buffers: &BufRing) -> Option<BufLease> {
+    match super::buf_ring::try_receive(ring, from, buffers) {
+        Ok(lease) => lease,
+        Err(error) => {
+            assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS));
+            None
+        }
+    }
+}
+
+fn no_claim_is_left() -> Result<(), Failed> {
+    let (mut ring, mut other) = (ring(), ring());
+    let buffers = buffers(&mut ring, 2, 16);
+    let (from, mut to) = sockets();
+    for _ in 0..3 {
+        let op = RecvBundle::new(from.try_clone()?, &buffers);
+        assert_eq!(other.submit(op).expect_err("of another").why, Rejection::OtherRing);
+        let long = [(); 100].map(|()| RecvPicked::new(from.try_clone().expect("one"), &buffers));
+        let rejected = ring.submit_chain(long).expect_err("longer than the ring");
+        assert!(matches!(rejected.why, Rejection::Chain { .. }));
+    }
+    let sends = patient(|| ring.send_ring(2, 16));
+    let rejected = other.submit(SendBundle::new(from.try_clone()?, sends)).expect_err("of another");
+    assert_eq!(rejected.why, Rejection::OtherRing);
+    to.write_all(b"all the same")?;
+    let bundle = ring.submit(RecvBundle::new(from, &buffers))?;
+    drop(ring.wait(bundle)?);
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! Buffers that the kernel picked and that no completion names: found when nothing can name them
+//! any more, offered again, and asked for only where there may be some.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use annulus::lease::BufRing;
+use annulus::op::{Nop, Op, RecvBundle, RecvPicked};
+use annulus::register::{Used, Whose};
+use annulus::sys::abi::Cqe;
+use annulus::sys::abi_register::{BufReg, BufStatus};
+use annulus::sys::errno::Errno;
+use annulus::sys::flags::CqeFlags;
+use annulus::sys::opcode::RegisterOp;
+use annulus::{Ring, Setup, Ticket};
+
+use super::ends::named;
+use crate::support::doors::{Enter, Script, ScriptedKernel};
+
+/// A ring with four buffers of 16 bytes, whose kernel says what it is told to.
+struct Rig {
+    ring: Ring,
+    script: Arc<Script>,
+    buffers: BufRing,
+    told: Arc<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    /// How many buffers the kernel says that it has picked; `u32::MAX` is no answer.
+    head: AtomicU32,
+    asked: AtomicU32,
+    /// Where the ring of buffers lies.
+    address: AtomicUsize,
+}
+
+impl Told {
+    fn answer(&self, op: RegisterOp, arg: *mut libc::c_void) -> Option<Result<u32, Errno>> {
+        match op {
+            RegisterOp::PBUF_RING => {
+                // SAFETY: a live `struct io_uring_buf_reg`, as promised to `register`.
+                let reg = unsafe { arg.cast::<BufReg>().read() };
+                let address = usize::try_from(reg.ring_addr).expect("an address");
+                self.address.store(address, Ordering::Relaxed);
+                Some(Ok(0))
+            }
+            RegisterOp::PBUF_STATUS => {
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                let head = self.head.load(Ordering::Relaxed);
+                if head == u32::MAX {
+                    return Some(Err(Errno::new(libc::EINVAL)));
+                }
+                // SAFETY: a live `struct io_uring_buf_status`, as promised to `register`.
+                unsafe { (*arg.cast::<BufStatus>()).head = head };
+                Some(Ok(0))
+            }
+            RegisterOp::UNREGISTER_PBUF_RING => Some(Ok(0)),
+            _ => None,
+        }
+    }
+}
+
+impl Rig {
+    fn new(used: Used) -> Self {
+        let (kernel, script) = ScriptedKernel::new();
+        let mut ring: Ring = Setup::plain(8).kernel(kernel).build_for().expect("a ring");
+        let told = Arc::new(Told::default());
+        let says = Arc::clone(&told);
+        script.on_register(move |op, arg, _| says.answer(op, arg));
+        let buffers = ring.buf_ring_with(4, 16, Whose::Ours, used).expect("buffers");
+        Self { ring, script, buffers, told }
+    }
+
+    /// Submits `op`, which the kernel takes.
+    fn begin<O: Op + 'static>(&mut self, op: O) -> Ticket<O> {
+        let ticket = self.ring.submit(op).map_err(|rejected| rejected.why).expect("room");
+        self.script.enters(Enter::Consume(1));
+        self.ring.submit_all().expect("submit");
+        ticket
+    }
+
+    /// The completion of what has this ticket, which is taken.
+    fn complete<O: Op>(&mut self, ticket: &Ticket<O>, res: i32, flags: CqeFlags) {
+        // Each slot is used for the first time, or counts up: only the present lap is known.
+        let user_data = u64::from(ticket.slot()) | self.lap(ticket) << 32;
+        assert!(self.script.kernel(|kernel| kernel.post(Cqe { user_data, res, flags })));
+        let mut ended = 0;
+        self.ring.reap(|_| ended += 1).expect("nothing to ask for");
+        assert_eq!(ended, 1);
+    }
+
+    /// How often the ticket's slot was used before, as it says itself.
+    fn lap<O>(&self, ticket: &Ticket<O>) -> u64 {
+        let text = format!("{ticket:?}");
+        let (_, lap) = text.split_once("generation: ").expect("it is said");
+        lap.split(|c: char| !c.is_ascii_digit()).next().and_then(|lap| lap.parse().ok()).expect("")
+    }
+
+    /// How many buffers were offered in all.
+    fn offered(&self) -> u16 {
+        let tail = self.told.address.load(Ordering::Relaxed) + 14;
+        // SAFETY: the tail of the ring of buffers, which the buffers keep.
+        unsafe { std::ptr::with_exposed_provenance::<u16>(tail).read_volatile() }
+    }
+
+    fn asked(&self) -> u32 {
+        self.told.asked.load(Ordering::Relaxed)
+    }
+
+    fn says(&self, head: u32) {
+        self.told.head.store(head, Ordering::Relaxed);
+    }
+}
+
+fn null() -> std::fs::File {
+    std::fs::File::open("/dev/null").expect("there is one")
+}
+
+#[test]
+fn br1_what_an_ended_bundle_had_picked_is_offered_again() {
+    let mut rig = Rig::new(Used::Whole);
+    for lap in 1..5 {
+        let bundle = rig.begin(RecvBundle::new(null(), &rig.buffers));
+        rig.says(u32::from(lap) * 3);
+        rig.complete(&bundle, -libc::ECANCELED, CqeFlags::empty());
+        assert_eq!((rig.offered(), rig.asked()), (4 + lap * 3, lap.into()));
+        assert_eq!(rig.buffers.leased(), 0);
+        drop(rig.ring.try_take(bundle).expect("it has ended"));
+    }
+}
+
+#[test]
+fn br1_what_a_later_completion_passes_over_is_offered_again() {
+    for used in [Used::Whole, Used::InParts { min_left: 0 }] {
+        let mut rig = Rig::new(used);
+        let bundle = rig.begin(RecvBundle::new(null(), &rig.buffers));
+        rig.complete(&bundle, 16, named(2));
+        assert_eq!((rig.offered(), rig.asked(), rig.buffers.leased()), (6, 0, 1));
+        // One that is nowhere passes over nothing.
+        let bundle = rig.begin(RecvBundle::new(null(), &rig.buffers));
+        rig.complete(&bundle, 16, named(9));
+        assert_eq!((rig.offered(), rig.buffers.leased()), (6, 1));
+        let bundle = rig.begin(RecvBundle::new(null(), &rig.buffers));
+        rig.complete(&bundle, 16, named(2));
+        assert_eq!((rig.offered(), rig.buffers.leased()), (6, 1), "leased already");
+        // The order is that of offering, now: 3, 0, 1.
+        let bundle = rig.begin(RecvBundle::new(null(), &rig.buffers));
+        rig.complete(&bundle, 16, named(0));
+        assert_eq!((rig.offered(), rig.buffers.leased()), (7, 2));
+    }
+}
+
+#[test]
+fn br1_parts_of_what_is_passed_over_are_waited_for() {
+    let mut rig = Rig::new(Used::InParts { min_left: 0 });
+    let part = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.complete(&part, 6, named(0) | CqeFlags::BUF_MORE);
+    let part = rig.ring.try_take(part).expect("it has ended").result.expect("data");
+    // The kernel has given the rest up, and said so to nobody.
+    let next = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.complete(&next, 6, named(1) | CqeFlags::BUF_MORE);
+    assert_eq!((rig.offered(), rig.buffers.leased()), (4, 2), "a part of it is held");
+    drop(part);
+    assert_eq!((rig.offered(), rig.buffers.leased()), (5, 1));
+}
+
+#[test]
+fn br1_what_is_in_flight_may_name_what_was_picked() {
+    let mut rig = Rig::new(Used::Whole);
+    let forced = rig.begin(RecvPicked::new(null(), &rig.buffers).forced());
+    let other = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.says(2);
+    rig.complete(&forced, -libc::ECANCELED, CqeFlags::empty());
+    assert_eq!((rig.offered(), rig.asked()), (4, 0), "the other may have picked them");
+    rig.complete(&other, 16, named(1));
+    assert_eq!((rig.offered(), rig.asked(), rig.buffers.leased()), (4, 0, 1));
+    let last = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.complete(&last, -libc::ENOBUFS, CqeFlags::empty());
+    assert_eq!((rig.offered(), rig.asked(), rig.buffers.leased()), (5, 1, 1), "that of `forced`");
+}
+
+#[test]
+fn nobody_asks_where_every_buffer_is_named() {
+    let mut rig = Rig::new(Used::Whole);
+    for result in [-libc::ENOBUFS, -libc::ECANCELED, 0] {
+        let receive = rig.begin(RecvPicked::new(null(), &rig.buffers));
+        rig.complete(&receive, result, CqeFlags::empty());
+        drop(rig.ring.try_take(receive));
+    }
+    assert_eq!(rig.asked(), 0);
+    // A kernel that does not tell is asked each time, and nothing is made of it.
+    rig.says(u32::MAX);
+    for asked in 1..4 {
+        let bundle = rig.begin(RecvBundle::new(null(), &rig.buffers));
+        rig.complete(&bundle, -libc::ENOBUFS, CqeFlags::empty());
+        drop(rig.ring.try_take(bundle));
+        assert_eq!((rig.asked(), rig.offered()), (asked, 4));
+    }
+    let nop = rig.begin(Nop);
+    rig.complete(&nop, 0, CqeFlags::empty());
+}
+
+#[test]
+fn br1_a_success_that_names_no_buffer_is_no_end_of_the_stream() {
+    let mut rig = Rig::new(Used::Whole);
+    let held = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.complete(&held, 16, named(3));
+    for flags in [CqeFlags::empty(), named(3), named(4), named(u16::MAX)] {
+        let receive = rig.begin(RecvPicked::new(null(), &rig.buffers));
+        rig.complete(&receive, 5, flags);
+        let result = rig.ring.try_take(receive).expect("it has ended").result;
+        assert!(result.expect_err("bytes came").to_string().contains("named nothing that is ours"));
+        let bundle = rig.begin(RecvBundle::new(null(), &rig.buffers));
+        rig.complete(&bundle, 5, flags);
+        let result = rig.ring.try_take(bundle).expect("it has ended").result;
+        assert!(result.expect_err("bytes came").to_string().contains("named nothing that is ours"));
+    }
+    let receive = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.complete(&receive, 0, CqeFlags::empty());
+    assert!(rig.ring.try_take(receive).expect("it has ended").result.expect("the end").is_none());
+}
