@@ -39,7 +39,7 @@ pub use fixed_file::{FileTable, FixedFile};
 pub use passed::{FileSender, PassedFile};
 pub use send_ring::{SendBuf, SendQueue, SendRing};
 
-use crate::op::{Brings, RingId};
+use crate::op::{Brings, Op, RingId, Shots};
 use crate::ticket::Rejection;
 use buf_ring::{Doubt, Share};
 
@@ -116,9 +116,8 @@ impl Source {
         }
     }
 
-    /// For an operation of `ring` whose completions name what `brings` says, and which counts as in
-    /// flight from now on.
-    pub(crate) fn claim(self, brings: Brings, ring: RingId) -> Result<Claimed, Rejection> {
+    /// For an operation of `ring`, which counts as in flight from now on.
+    pub(crate) fn claim<O: Op>(self, ring: RingId) -> Result<Claimed, Rejection> {
         if self.ring() != ring {
             return Err(Rejection::OtherRing);
         }
@@ -129,13 +128,14 @@ impl Source {
             return Err(Rejection::Invalid { reason });
         }
         let sends = matches!(self.kind, Kind::Sends(_));
-        let in_order = in_parts || sends || brings == Brings::Bundle;
+        let in_order = in_parts || sends || O::BRINGS == Brings::Bundle;
         if in_order && self.runs != Runs::Inline {
             let reason = "what it picks is known only where the kernel runs it in its turn: \
                           neither force it nor put it behind another operation";
             return Err(Rejection::Invalid { reason });
         }
-        let share = if in_order { Share::Alone } else { Share::WithOthers };
+        let alone = in_order && !(in_parts && O::SHOTS == Shots::Many);
+        let share = if alone { Share::Alone } else { Share::WithOthers };
         let doubt = if self.runs == Runs::Inline && !in_order { Doubt::No } else { Doubt::Yes };
         if pool.claim(share, doubt) { Ok(Claimed(self)) } else { Err(Rejection::Picking) }
     }

@@ -333,7 +333,7 @@ impl Claims {
         if O::HAS_SOURCE {
             let source = op.source().ok_or(Rejection::OtherRing)?;
             let source = if self.steps == 0 { source } else { source.behind() };
-            self.held.push(source.claim(O::BRINGS, ring)?);
+            self.held.push(source.claim::<O>(ring)?);
         }
         self.steps += 1;
         if op.belongs_to(ring) { Ok(()) } else { Err(Rejection::OtherRing) }

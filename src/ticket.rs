@@ -105,11 +105,12 @@ pub enum Rejection {
         reason: &'static str,
     },
     /// Another operation in flight picks from the same ring of buffers, and one of the two must be
-    /// alone with it: since it receives [bundles](crate::op::RecvBundle), or since the buffers are
-    /// [used in parts](crate::register::Used::InParts).
+    /// alone with it: since it receives [bundles](crate::op::RecvBundle), or since it completes once
+    /// and the buffers are [used in parts](crate::register::Used::InParts).
     #[error(
-        "another operation picks from this ring of buffers, and a bundle, or buffers used in \
-             parts, allow no other: wait until that has ended, or use a second ring of buffers"
+        "another operation picks from this ring of buffers, and one of the two must be alone with \
+             it, as a bundle, or what completes once and fills a part of a buffer: wait until that \
+             has ended, or use a second ring of buffers"
     )]
     Picking,
     /// The kernel lacks what the operation needs, and would not refuse it, but do something else.

@@ -121,6 +121,22 @@ impl BufferRing {
         self.flush();
     }
 
+    /// The entry that the kernel picks from next, as the kernel has left it; `None` if nothing is on
+    /// offer. Of a buffer that is used in parts (`IOU_PBUF_RING_INC`) it is what is left.
+    ///
+    /// # Safety
+    ///
+    /// No request may be in flight that could pick from the ring.
+    pub unsafe fn front(&self) -> Option<Buf> {
+        if self.offered == 0 {
+            return None;
+        }
+        let at = u32::from(self.written).wrapping_sub(self.offered);
+        // SAFETY: nobody writes to it, as promised to `front`: not the kernel, which picks nothing,
+        // nor we (BR2).
+        Some(unsafe { self.slots.read_single(Index::from_raw(at)) })
+    }
+
     /// How many buffers are on offer, flushed or not.
     pub fn offered(&self) -> u32 {
         self.offered

@@ -86,7 +86,7 @@ impl<O: Op, U: Default> Berth<'_, O, U> {
         if O::HAS_SOURCE {
             let source = op.source().ok_or(Rejection::OtherRing)?;
             let source = if at == At::Front { source } else { source.behind() };
-            self.slot.held = Held::Source(source.claim(O::BRINGS, ring)?);
+            self.slot.held = Held::Source(source.claim::<O>(ring)?);
         }
         if op.belongs_to(ring) { Ok(()) } else { Err(Rejection::OtherRing) }
     }

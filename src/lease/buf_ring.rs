@@ -12,9 +12,15 @@
 //! A buffer that is used in parts ([`Used::InParts`]) is in several leases, each of what one
 //! completion filled, and with the kernel as long as there is room in it. It is offered again when
 //! the kernel has given it up and the last of its leases is dropped. A completion does not say
-//! where its part begins: that is where the one before it ended. So one operation at a time
-//! receives into such a ring, and another is [rejected](crate::Rejection::Picking); so it is with
-//! bundles.
+//! where its part begins: that is where the one before it ended. So not everything may pick from
+//! such a ring at once, and what may not is [rejected](crate::Rejection::Picking):
+//!
+//! | in flight | may come beside it |
+//! |---|---|
+//! | any number of receives or reads that complete many times | others of these |
+//! | one that completes once | nothing |
+//!
+//! A [bundle](crate::op::RecvBundle) has its ring of buffers alone, too.
 //!
 //! Keeps BR1: a buffer is with the kernel, in a lease, or in a completion that nobody has taken
 //! yet; one that a failed or abandoned operation had picked goes back too.
@@ -260,23 +266,29 @@ impl Pool {
         // What names no buffer that the kernel has is no completion of ours: nothing is leased.
         let place = places.get_mut(usize::from(bid)).filter(|place| place.with == With::Kernel)?;
         let bytes = u32::try_from(cqe.res).unwrap_or(0);
-        let with = pool.with(bytes, cqe.flags);
+        let with = pool.with(bid, *place, bytes, cqe.flags);
         let (start, len) = place.fill(bytes, pool.each, with);
         drop(places);
-        if with == With::Us {
+        if with != With::Kernel {
             pool.taken(1);
         }
         Some(BufLease { pool: Rc::clone(pool), bid, start, len })
     }
 
-    /// With whom a buffer is, once a completion has said that `bytes` of it were filled.
-    fn with(&self, bytes: u32, flags: CqeFlags) -> With {
+    /// With whom the buffer at `place` is, once a completion has said that `bytes` of it were
+    /// filled.
+    fn with(&self, bid: u16, place: Place, bytes: u32, flags: CqeFlags) -> With {
         match self.used {
             Used::Whole => With::Us,
             // A completion that has filled nothing has used nothing up, whatever its flags say: at
             // the end of a stream kernels were seen to give back what they go on to fill.
             Used::InParts { .. } if bytes == 0 || flags.contains(CqeFlags::BUF_MORE) => {
                 With::Kernel
+            }
+            // With room left, it may have come from a worker thread, and Linux 6.16 says of what it
+            // goes on to fill that it has given it up.
+            Used::InParts { .. } if self.is_alone() && bytes < self.each - place.filled => {
+                self.with_whom(bid)
             }
             Used::InParts { .. } => With::Us,
         }

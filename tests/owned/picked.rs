@@ -103,6 +103,14 @@ impl Rig {
         unsafe { std::ptr::with_exposed_provenance::<u16>(tail).read_volatile() }
     }
 
+    /// The kernel goes on in the buffer at the front behind its `into`th byte: without a word.
+    fn goes_on(&self, slot: usize, into: u64) {
+        let entry = self.told.address.load(Ordering::Relaxed) + slot * 16;
+        let addr = std::ptr::with_exposed_provenance_mut::<u64>(entry);
+        // SAFETY: an entry of the ring of buffers, which the buffers keep; this is their kernel.
+        unsafe { addr.write_volatile(addr.read_volatile() + into) };
+    }
+
     fn asked(&self) -> u32 {
         self.told.asked.load(Ordering::Relaxed)
     }
@@ -154,6 +162,7 @@ fn br1_what_a_later_completion_passes_over_is_offered_again() {
 fn br1_parts_of_what_is_passed_over_are_waited_for() {
     let mut rig = Rig::new(Used::InParts { min_left: 0 });
     let part = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.goes_on(0, 6);
     rig.complete(&part, 6, named(0) | CqeFlags::BUF_MORE);
     let part = rig.ring.try_take(part).expect("it has ended").result.expect("data");
     // The kernel has given the rest up, and said so to nobody.
@@ -162,6 +171,60 @@ fn br1_parts_of_what_is_passed_over_are_waited_for() {
     assert_eq!((rig.offered(), rig.buffers.leased()), (4, 2), "a part of it is held");
     drop(part);
     assert_eq!((rig.offered(), rig.buffers.leased()), (5, 1));
+}
+
+#[test]
+fn br1_a_part_begins_where_the_kernel_goes_on() {
+    let mut rig = Rig::new(Used::InParts { min_left: 0 });
+    let part = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    // A worker has taken 8 bytes and filled 3.
+    rig.goes_on(0, 8);
+    rig.complete(&part, 3, named(0) | CqeFlags::BUF_MORE);
+    let first = rig.ring.try_take(part).expect("it has ended").result.expect("it").expect("data");
+    let part = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.complete(&part, 4, named(0) | CqeFlags::BUF_MORE);
+    let second = rig.ring.try_take(part).expect("it has ended").result.expect("it").expect("data");
+    assert_eq!(second.as_ptr().addr() - first.as_ptr().addr(), 8);
+    assert_eq!((first.len(), second.len()), (3, 4));
+}
+
+#[test]
+fn br1_a_buffer_is_given_up_when_the_kernel_says_so_too() {
+    for (head, offered, leased) in [(0, 4, 0), (1, 5, 0), (u32::MAX, 4, 0)] {
+        let mut rig = Rig::new(Used::InParts { min_left: 0 });
+        let part = rig.begin(RecvPicked::new(null(), &rig.buffers));
+        rig.says(head);
+        if head == 0 {
+            rig.goes_on(0, 3);
+        }
+        // No more is said to come, though there is room.
+        rig.complete(&part, 3, named(0));
+        let part = rig.ring.try_take(part).expect("it has ended").result.expect("it");
+        assert_eq!((rig.asked(), rig.buffers.leased()), (1, 1));
+        drop(part);
+        assert_eq!((rig.offered(), rig.buffers.leased()), (offered, leased), "{head}");
+        let next = rig.begin(RecvPicked::new(null(), &rig.buffers));
+        let bid = if head == 0 { 0 } else { 1 };
+        rig.complete(&next, 13, named(bid) | CqeFlags::BUF_MORE);
+        let next = rig.ring.try_take(next).expect("it has ended").result.expect("it");
+        assert_eq!(next.expect("data").len(), 13, "behind the 3, or in a buffer of its own");
+    }
+    // One that is full is asked about by nobody.
+    let mut rig = Rig::new(Used::InParts { min_left: 0 });
+    let part = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.complete(&part, 16, named(0));
+    drop(rig.ring.try_take(part));
+    assert_eq!((rig.asked(), rig.offered()), (0, 5));
+}
+
+#[test]
+#[should_panic = "BR1: the kernel goes on before what it has filled"]
+fn br1_a_kernel_that_goes_back_is_named() {
+    let mut rig = Rig::new(Used::InParts { min_left: 0 });
+    rig.ring.set_linger(std::time::Duration::ZERO);
+    let part = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.complete(&part, 3, named(0) | CqeFlags::BUF_MORE);
+    let _ticket = rig.begin(RecvPicked::new(null(), &rig.buffers));
 }
 
 #[test]

@@ -50,11 +50,12 @@ impl Pool {
             let here = left.min(pool.each - place.filled);
             left -= here;
             // The kernel goes on to fill the last one at most.
-            let with = if left == 0 { pool.with(here, cqe.flags) } else { With::Us };
+            let last = left == 0;
+            let with = if last { pool.with(at, *place, here, cqe.flags) } else { With::Us };
             let (from, here) = place.fill(here, pool.each, with);
             start = if buffers == 0 { from } else { start };
             (buffers, taken, bytes) =
-                (buffers + 1, taken + u32::from(with == With::Us), bytes + here);
+                (buffers + 1, taken + u32::from(with != With::Kernel), bytes + here);
             if left == 0 {
                 break;
             }

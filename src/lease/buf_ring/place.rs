@@ -24,6 +24,8 @@ pub(super) struct Place {
 pub(super) enum With {
     Kernel,
     Us,
+    /// Nobody knows, so it is not offered again.
+    Lost,
 }
 
 impl Place {

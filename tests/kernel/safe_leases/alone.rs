@@ -3,7 +3,8 @@
 //! ```text
 //!   in flight on a ring of buffers     may come beside it
 //!   one buffer each, used whole        one buffer each, used whole
-//!   a part, or a bundle                nothing, until its last completion was taken
+//!   parts, again and again             parts, again and again
+//!   a part, once; or a bundle          nothing, until its last completion was taken
 //! ```
 
 use std::io::Write as _;
@@ -27,6 +28,7 @@ pub fn tests() -> Vec<Trial> {
         test("br1_no_byte_of_a_part_is_lost_by_redeeming_late", &PARTS, redeemed_late),
         test("op3_what_was_brought_waits_in_its_slot", &PICKED, waits_in_its_slot),
         test("br1_parts_are_of_one_operation_at_a_time", &PARTS, one_at_a_time),
+        test("br1_parts_of_many_multishots_follow_each_other", &PARTS, multishots),
         test("br1_nothing_picks_beside_a_bundle", &PICKED, nothing_beside_a_bundle),
         test("br1_what_must_be_in_turn_is_not_for_workers", &PARTS, not_for_workers),
         test("br1_a_chain_does_not_pick_against_itself", &PICKED, chains),
@@ -144,7 +146,7 @@ fn one_at_a_time() -> Result<(), Failed> {
     let second = picking(&mut ring, RecvPicked::new(from.try_clone()?, &buffers));
     drop(picking(&mut ring, RecvMulti::new(from.try_clone()?, &buffers)));
     drop(picking(&mut ring, RecvBundle::new(from.try_clone()?, &buffers)));
-    drop(picking(&mut ring, ReadMulti::new(reader, &buffers)));
+    let read = picking(&mut ring, ReadMulti::new(reader, &buffers));
     to.write_all(b"first")?;
     let came = ring.wait(first)?.result?.ok_or("data")?;
     assert_eq!(&came[..], b"first");
@@ -154,13 +156,62 @@ fn one_at_a_time() -> Result<(), Failed> {
     assert_eq!(ring.wait(second)?.result?.as_deref(), Some(&b"second"[..]));
     // One that nobody waits for counts as long as it is in flight.
     let many = ring.submit(RecvMulti::new(from.try_clone()?, &buffers))?;
-    ring.cancel(&many)?;
+    let other = ring.submit(read)?; // These do not mind each other.
+    for ticket in [ring.cancel(&many), ring.cancel(&other)] {
+        ticket?;
+    }
     ring.detach(many);
+    ring.detach(other);
     let third = picking(&mut ring, RecvPicked::new(from, &buffers));
     settle(&mut ring);
     let third = ring.submit(third)?;
     to.write_all(b"third")?;
     assert_eq!(ring.wait(third)?.result?.as_deref(), Some(&b"third"[..]));
+    Ok(())
+}
+
+/// Each stream's bytes count up from a number of its own.
+fn multishots() -> Result<(), Failed> {
+    let mut ring = ring();
+    let buffers = parts(&mut ring, 8, 32);
+    let streams = [(); 3].map(|()| sockets());
+    let mut tickets = Vec::new();
+    for (from, _) in &streams {
+        tickets.push(ring.submit(RecvMulti::new(from.try_clone()?, &buffers))?);
+    }
+    let (mut sent, mut came) = ([0_u8, 80, 160], [0_u8, 80, 160]);
+    for lap in 0..200_usize {
+        for (at, (_, to)) in streams.iter().enumerate() {
+            let bytes: Vec<u8> = (0..1 + (lap * 7 + at * 3) % 11)
+                .map(|_| {
+                    sent[at] = sent[at].wrapping_add(1);
+                    sent[at].wrapping_sub(1)
+                })
+                .collect();
+            (&mut &*to).write_all(&bytes)?;
+        }
+        for at in [0, 1, 2] {
+            while came[at] != sent[at] {
+                let Some(lease) = ring.next(&tickets[at])? else {
+                    // No buffer was left, since the others' wait to be taken.
+                    let again = RecvMulti::new(streams[at].0.try_clone()?, &buffers);
+                    let ended = std::mem::replace(&mut tickets[at], ring.submit(again)?);
+                    drop(ring.wait(ended)?);
+                    continue;
+                };
+                for &byte in lease?.iter() {
+                    assert_eq!(byte, came[at], "lap {lap}, stream {at}");
+                    came[at] = came[at].wrapping_add(1);
+                }
+            }
+        }
+    }
+    for ticket in tickets {
+        ring.cancel(&ticket)?;
+        ring.detach(ticket);
+    }
+    settle(&mut ring);
+    assert_eq!(buffers.leased(), 0);
     Ok(())
 }
 
