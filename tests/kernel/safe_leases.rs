@@ -30,6 +30,8 @@ mod direct;
 mod fixed_buf;
 #[path = "safe_leases/fixed_file.rs"]
 mod fixed_file;
+#[path = "safe_leases/order.rs"]
+mod order;
 #[path = "safe_leases/read_multi.rs"]
 mod read_multi;
 
@@ -51,6 +53,7 @@ pub fn tests() -> Vec<Trial> {
         fixed_buf::tests(),
         buf_ring::tests(),
         alone::tests(),
+        order::tests(),
         read_multi::tests(),
         fixed_file::tests(),
         direct::tests(),

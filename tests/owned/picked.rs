@@ -243,6 +243,31 @@ fn br1_what_is_in_flight_may_name_what_was_picked() {
 }
 
 #[test]
+fn br1_a_bundle_that_names_no_buffer_is_what_lies_at_the_front() {
+    let mut rig = Rig::new(Used::Whole);
+    let first = rig.begin(RecvBundle::new(null(), &rig.buffers));
+    rig.complete(&first, 16, named(0));
+    let first = rig.ring.try_take(first).expect("it has ended").result.expect("it").expect("data");
+    for (head, some) in [(4, true), (3, false), (u32::MAX, false)] {
+        let bundle = rig.begin(RecvBundle::new(null(), &rig.buffers));
+        rig.says(head);
+        rig.complete(&bundle, 33, CqeFlags::empty());
+        let result = rig.ring.try_take(bundle).expect("it has ended").result;
+        assert_eq!(result.is_ok(), some, "{head}");
+        if let Ok(bundle) = result {
+            let bundle = bundle.expect("data");
+            assert_eq!((bundle.bytes(), bundle.buffers(), rig.buffers.leased()), (33, 3, 4));
+        }
+    }
+    assert_eq!((first.bytes(), rig.buffers.leased()), (16, 1));
+    // One buffer alone is named by its completion, or it is nobody's.
+    let one = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.says(8);
+    rig.complete(&one, 16, CqeFlags::empty());
+    assert!(rig.ring.try_take(one).expect("it has ended").result.is_err());
+}
+
+#[test]
 fn nobody_asks_where_every_buffer_is_named() {
     let mut rig = Rig::new(Used::Whole);
     for result in [-libc::ENOBUFS, -libc::ECANCELED, 0] {

@@ -11,6 +11,10 @@
 //! offered, and stays noted until the buffer itself is offered again, so it is right however late
 //! the completion is taken, and whatever was offered since.
 //!
+//! When another thread took data from the same socket between two tries of a bundle, a completion
+//! may bring bytes and name no buffer (seen on Linux 6.18). A bundle is alone with its buffers, so
+//! the bytes lie in those at the front, if the kernel says that it has picked just so many.
+//!
 //! Keeps BR1: each buffer of a bundle becomes a lease, in somebody's hands or dropped. What the
 //! kernel cannot mean (a buffer that is leased already) ends a bundle.
 
@@ -36,7 +40,7 @@ pub struct Bundle {
 impl Pool {
     /// The buffers that a completion names, whether it succeeded or failed.
     pub(crate) fn bundle(pool: &Rc<Self>, cqe: Cqe) -> Option<Bundle> {
-        let first = cqe.buffer_id()?;
+        let first = cqe.buffer_id().or_else(|| pool.unnamed(cqe.res))?;
         pool.pass_over(first);
         let mut places = pool.places.borrow_mut();
         let order = pool.order.borrow();

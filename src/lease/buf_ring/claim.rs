@@ -128,6 +128,24 @@ impl Pool {
         }
     }
 
+    /// The buffer at the front, if a bundle has brought so many bytes and has named none, and the
+    /// kernel has picked as many buffers as they fill.
+    pub(super) fn unnamed(&self, result: i32) -> Option<u16> {
+        let bytes = u32::try_from(result).ok().filter(|bytes| *bytes > 0)?;
+        if !self.is_alone() || self.is_used_in_parts() {
+            return None;
+        }
+        let picked = self.head()?;
+        let order = self.order.borrow();
+        let buffers = u32::from(picked.wrapping_sub(order.next_turn()));
+        if buffers != bytes.div_ceil(self.each()) {
+            return None;
+        }
+        let count = u16::try_from(self.count()).expect("BR1: a ring has at most 32768 entries");
+        let at_front = |bid: &u16| self.is_with_kernel(*bid) && order.out_of_turn(*bid).is_none();
+        (0..count).find(at_front)
+    }
+
     /// Nothing is in flight that picks from here: goes on in the first buffer where the kernel
     /// does, which may have taken more than it filled.
     fn catch_up(&self) {

@@ -111,7 +111,12 @@ impl Order {
     /// The turn of `bid`, which is on offer, if it is not the next one.
     pub(super) fn out_of_turn(&self, bid: u16) -> Option<u16> {
         let turn = self.turns.get(usize::from(bid)).copied()?;
-        (turn != self.offered.wrapping_sub(self.on_offer)).then_some(turn)
+        (turn != self.next_turn()).then_some(turn)
+    }
+
+    /// Whose turn it is: how many were offered before the first that is on offer, if none is lost.
+    pub(super) fn next_turn(&self) -> u16 {
+        self.offered.wrapping_sub(self.on_offer)
     }
 
     /// Whether the turn of `bid`, which is on offer, comes before `turn`. Two turns are at most as

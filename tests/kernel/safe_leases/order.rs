@@ -1,0 +1,155 @@
+//! Which part of a buffer a completion brings: it does not say, so that its turn has to tell.
+//!
+//! ```text
+//!   many multishots ──► one buffer, part after part ──► completions in the same order
+//! ```
+//!
+//! Each byte says of which stream it is, and where in it.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use annulus::lease::{BufLease, BufRing};
+use annulus::op::{Ended, Ending, Multishot, ReadMulti, RecvMulti};
+use annulus::register::Whose;
+use annulus::sys::flags::SetupFlags;
+use annulus::sys::opcode::Opcode;
+use annulus::{Next, Ring, Setup, Ticket};
+use libtest_mimic::{Failed, Trial};
+
+use super::buf_ring::{PARTS, SOME, all_are_back, settle, sockets};
+use super::{Random, patient, pipe};
+use crate::harness::{Need, safe_ring, test};
+
+const MANY: [Need; 3] = [PARTS[0], PARTS[1], Need::Op(Opcode::READ_MULTISHOT)];
+const COOP: SetupFlags = SetupFlags::COOP_TASKRUN;
+const DEFER: SetupFlags = SetupFlags::DEFER_TASKRUN.union(SetupFlags::SINGLE_ISSUER);
+
+/// How many bytes go through each stream.
+const BYTES: usize = 30_000;
+
+pub fn tests() -> Vec<Trial> {
+    let polling = || Setup::plain(8).sqpoll(Duration::from_millis(1));
+    let rings: [(&str, SetupFlags, fn() -> Setup<'static>); 4] = [
+        ("plain", SetupFlags::empty(), || Setup::plain(8)),
+        ("cooperative", COOP, || Setup::plain(8).with(COOP)),
+        ("deferring", DEFER, || Setup::plain(8).with(DEFER)),
+        ("polling", SetupFlags::SQPOLL, polling),
+    ];
+    let each = rings.into_iter().map(|(kind, flags, setup)| {
+        let name = format!("parts_of_many_multishots_come_in_turn_on_a_{kind}_ring");
+        let needs = [MANY[0], MANY[1], MANY[2], Need::Setup(flags)];
+        // A queue of 64 completions, and one that overflows.
+        test(&name, &needs, move || [64, 8].into_iter().try_for_each(|cq| in_turn(setup(), cq)))
+    });
+    each.collect()
+}
+
+/// The byte at `at` of a stream.
+fn byte(stream: usize, at: usize) -> u8 {
+    u8::try_from(Random(u64::try_from(stream << 32 | at).expect("64 bits")).below(256)).expect("it")
+}
+
+/// A stream, of which `came` bytes have come.
+struct Stream<O: Multishot<Item = io::Result<BufLease>, Output = Ended<OwnedFd>>> {
+    begin: fn(OwnedFd, &BufRing) -> O,
+    from: Option<OwnedFd>,
+    many: Option<Ticket<O>>,
+}
+
+/// What brings leases of one stream.
+trait Brings {
+    /// Takes what has come, if anything has, or begins to read. `Err` at the end.
+    fn take(&mut self, ring: &mut Ring, buffers: &BufRing) -> Result<Option<BufLease>, Ending>;
+}
+
+impl<O> Brings for Stream<O>
+where
+    O: Multishot<Item = io::Result<BufLease>, Output = Ended<OwnedFd>> + 'static,
+{
+    fn take(&mut self, ring: &mut Ring, buffers: &BufRing) -> Result<Option<BufLease>, Ending> {
+        if let Some(from) = self.from.take() {
+            self.many = Some(ring.submit((self.begin)(from, buffers)).expect("a free slot"));
+            ring.submit_all().expect("submit");
+        }
+        let many = self.many.take().expect("begun");
+        let next = ring.try_next(&many).expect("next");
+        if matches!(next, Next::Ended) {
+            let Ended { how, fd } = ring.wait(many).expect("wait");
+            self.from = Some(fd);
+            return if matches!(how, Ending::Eof) { Err(how) } else { Ok(None) };
+        }
+        self.many = Some(many);
+        match next {
+            Next::Item(lease) => Ok(Some(lease.expect("a buffer"))),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn begin(number: usize) -> (Box<dyn Brings>, Box<dyn Write + Send>) {
+    if number % 2 == 0 {
+        let (from, to) = sockets();
+        let begin = |from, buffers: &BufRing| RecvMulti::new(from, buffers);
+        (Box::new(Stream { begin, from: Some(from.into()), many: None }), Box::new(to))
+    } else {
+        let (from, to) = pipe();
+        let begin = |from, buffers: &BufRing| ReadMulti::new(from, buffers);
+        (Box::new(Stream { begin, from: Some(from.into()), many: None }), Box::new(to))
+    }
+}
+
+/// Writes all streams, a few bytes here and a few there, and ends them.
+fn write(mut streams: Vec<Box<dyn Write + Send>>) {
+    let mut random = Random(7);
+    let mut sent = vec![0; streams.len()];
+    while sent.iter().any(|&sent| sent < BYTES) {
+        let number = random.below(streams.len());
+        let most = if random.below(16) == 0 { 400 } else { 40 };
+        let end = BYTES.min(sent[number] + 1 + random.below(most));
+        let bytes: Vec<u8> = (sent[number]..end).map(|at| byte(number, at)).collect();
+        streams[number].write_all(&bytes).expect("write");
+        sent[number] = end;
+    }
+}
+
+/// Several streams through one ring of buffers, whose leases are held a while.
+fn in_turn(setup: Setup<'static>, cq: u32) -> Result<(), Failed> {
+    let mut ring = safe_ring(setup.cq_entries(cq));
+    let buffers = patient(|| ring.buf_ring_with(8, 256, Whose::Ours, SOME));
+    let (mut streams, ends): (Vec<_>, Vec<_>) = (0..6).map(begin).unzip();
+    let writer = std::thread::spawn(move || write(ends));
+    let mut came = [0; 6];
+    let mut held: VecDeque<(usize, usize, BufLease)> = VecDeque::new();
+    let mut random = Random(u64::from(cq));
+    let right = |stream: usize, at: usize, lease: &BufLease| {
+        lease.iter().zip(at..).all(|(&found, at)| found == byte(stream, at))
+    };
+    let mut open: Vec<usize> = (0..6).collect();
+    while !open.is_empty() {
+        let place = random.below(open.len());
+        let number = open[place];
+        match streams[number].take(&mut ring, &buffers) {
+            Ok(None) => std::thread::yield_now(),
+            Ok(Some(lease)) => {
+                assert!(right(number, came[number], &lease), "stream {number} at {}", came[number]);
+                let at = came[number];
+                came[number] += lease.len();
+                held.push_back((number, at, lease));
+            }
+            Err(_) => drop(open.swap_remove(place)),
+        }
+        if held.len() > random.below(6) {
+            let (number, at, lease) = held.pop_front().expect("one");
+            assert!(right(number, at, &lease), "BR1: nobody wrote to it");
+        }
+    }
+    writer.join().map_err(|_| "the writer")?;
+    assert_eq!(came, [BYTES; 6]);
+    drop((held, streams));
+    settle(&mut ring);
+    all_are_back(&mut ring, &buffers);
+    Ok(())
+}
