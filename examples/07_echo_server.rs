@@ -282,14 +282,11 @@ impl Server {
         let Accepting::Armed(ticket) = mem::replace(&mut self.accepting, Accepting::Closed) else {
             return Ok(());
         };
-        let Ok(Ended { how, fd, left }) = self.ring.try_take(ticket) else { return Ok(()) };
+        let Ok(Ended { how, fd, .. }) = self.ring.try_take(ticket) else { return Ok(()) };
         if self.until.is_some() {
             return Ok(()); // Whoever still waits in the listener is turned away.
         }
         self.accepting = Accepting::Paused(fd);
-        for connection in left.into_iter().flatten() {
-            self.admit(connection.into())?;
-        }
         match how {
             Ending::Failed(error) if error.kind() == ErrorKind::InvalidInput => {
                 Err(Failure::of("cannot accept", error))

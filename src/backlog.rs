@@ -7,8 +7,8 @@
 //! ```
 //!
 //! What lies here owns what it brought (OP3). When the ticket is redeemed, its shots go with the
-//! output, and its end is not shown any more. There is room for one end for each slot; only shots and messages, of which
-//! there may be any number, can make it grow.
+//! output, and its end is not shown any more. There is room for one end for each slot; only shots
+//! and messages, of which there may be any number, can make it grow.
 
 use std::collections::VecDeque;
 

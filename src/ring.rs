@@ -267,9 +267,9 @@ impl<U: Default> Ring<U> {
     }
 
     /// Gives up the claim to the output. The operation goes on; everything that it owns, and all
-    /// that it brings, is dropped when it has completed. Should that panic, the panic hook tells so,
-    /// and it goes no further, as in a detached thread: whoever reaps or waits just then has claims
-    /// of its own. So it is with words whose operations are over.
+    /// that it brings, is dropped when it has completed. Should that panic, the panic hook tells
+    /// so, and it goes no further, as in a detached thread: whoever reaps or waits just then has
+    /// claims of its own. So it is with words whose operations are over.
     ///
     /// # Panics
     ///

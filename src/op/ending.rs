@@ -34,8 +34,8 @@ pub enum Ending {
     /// Submit it anew if you want it to go on.
     Cancelled,
     /// The kernel made an end of it, with success: the completion ring was full, and completions
-    /// beyond it are only queued for operations that complete once. What had come is in shots, or in
-    /// [`Ended::left`]. Take completions, and submit the operation anew.
+    /// beyond it are only queued for operations that complete once. What had come is in shots, or
+    /// in [`Ended::left`]. Take completions, and submit the operation anew.
     Stopped,
     /// Something went wrong.
     Failed(io::Error),
