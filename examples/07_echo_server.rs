@@ -282,7 +282,7 @@ impl Server {
         let Accepting::Armed(ticket) = mem::replace(&mut self.accepting, Accepting::Closed) else {
             return Ok(());
         };
-        let Ok(Ended { how, fd }) = self.ring.try_take(ticket) else { return Ok(()) };
+        let Ok(Ended { how, fd, .. }) = self.ring.try_take(ticket) else { return Ok(()) };
         if self.until.is_some() {
             return Ok(()); // Whoever still waits in the listener is turned away.
         }

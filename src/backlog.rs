@@ -6,9 +6,9 @@
 //!                                         └── or taken by next, try_next
 //! ```
 //!
-//! What lies here owns what it brought (OP3). An end whose ticket was redeemed in the meantime is
-//! not shown any more. There is room for one end for each slot; only shots and messages, of which
-//! there may be any number, can make it grow.
+//! What lies here owns what it brought (OP3). When the ticket is redeemed, its shots go with the
+//! output, and its end is not shown any more. There is room for one end for each slot; only shots
+//! and messages, of which there may be any number, can make it grow.
 
 use std::collections::VecDeque;
 
@@ -95,11 +95,27 @@ impl Backlog {
         }
     }
 
-    /// Drops all shots of a slot: nobody will take them.
-    pub(crate) fn forget<U: Default>(&mut self, slab: &mut Slab<U>, slot: u32) {
-        while let Some(shot) = self.next_of(slab, slot) {
-            drop(shot);
+    /// Takes all shots of a slot, oldest first.
+    pub(crate) fn all_of<U: Default>(&mut self, slab: &mut Slab<U>, slot: u32) -> Vec<Shot> {
+        let mut shots = Vec::new();
+        if *slab.waiting(slot) == 0 {
+            return shots;
         }
+        let tenant = slab.tenant(slot);
+        for _ in 0..self.queue.len() {
+            let Some(kept) = self.queue.pop_front() else { break };
+            match kept.settled {
+                Settled::Shot(of, shot) if of == slot && kept.tenant == tenant => shots.push(shot),
+                settled => self.queue.push_back(Kept { settled, ..kept }),
+            }
+        }
+        *slab.waiting(slot) = 0;
+        shots
+    }
+
+    /// Drops all shots of a slot: nobody wants them.
+    pub(crate) fn forget<U: Default>(&mut self, slab: &mut Slab<U>, slot: u32) {
+        drop(self.all_of(slab, slot));
     }
 
     /// Drops all shots of a scope.

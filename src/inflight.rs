@@ -46,7 +46,7 @@ use crate::ticket::Ticket;
 pub(crate) use berth::At;
 #[cfg(test)]
 pub(crate) use payload::PAYLOAD;
-use payload::{Kind, NOTHING, Payloads};
+use payload::{Kind, NOTHING, Payloads, contained};
 pub(crate) use word::{DONE, kind, low};
 use word::{LAP, NONE, SPECIAL, STATE};
 
@@ -171,13 +171,14 @@ pub(crate) enum Settled {
     Nothing,
 }
 
-/// The word of an operation that is over: dropped with this, whatever panics before.
+/// The word of an operation that is over: dropped with this, whatever panics before. Should it
+/// panic itself, the output does not go down with it.
 struct Word<'a, U: Default>(&'a mut U);
 
 impl<U: Default> Drop for Word<'_, U> {
     #[inline]
     fn drop(&mut self) {
-        drop(mem::take(self.0));
+        contained(|| drop(mem::take(self.0)));
     }
 }
 
@@ -312,7 +313,8 @@ impl<U: Default> Slab<U> {
             (true, _, None) => Settled::Nothing,
             (true, _, Some(shot)) => Settled::Shot(index, shot),
             (false, false, _) => {
-                self.bury(index);
+                // Whoever waits just now has a claim, which is not to go down with it.
+                contained(|| self.bury(index));
                 Settled::Nothing
             }
             (false, true, Some(shot)) => Settled::Last(index, shot),
@@ -320,9 +322,13 @@ impl<U: Default> Slab<U> {
         }
     }
 
-    /// The output of the operation, if it has ended.
+    /// The output of the operation, if it has ended. What is `left` of its shots goes with it.
     #[inline]
-    pub(crate) fn take<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
+    pub(crate) fn take<O: Op>(
+        &mut self,
+        ticket: Ticket<O>,
+        left: Brought,
+    ) -> Result<O::Output, Ticket<O>> {
         let index = low(ticket.done()) & self.last;
         // SAFETY: a number up to the last slot's, because of the mask.
         let slot = unsafe { self.slots.get_unchecked_mut(index as usize) };
@@ -334,14 +340,15 @@ impl<U: Default> Slab<U> {
         let (result, flags) = (slot.result, slot.flags);
         let notified = notified.then_some(slot.notified);
         let brought = match (O::BRINGS, O::SHOTS) {
-            (Brings::Number, _) | (_, Shots::Many) => Brought::Nothing,
+            (_, Shots::Many) => left,
+            (Brings::Number, _) => Brought::Nothing,
             _ => slot.held.take(),
         };
         // SAFETY: ended, so the kernel is done with it (OP1), and of this type, because only
         // `Berth::sail` makes tickets for this slab, and the ring compared its number (OP2).
         let op = unsafe { self.payloads.at(index).cast::<O>().read() };
         slot.release(index, &mut self.free);
-        // The word goes last, since that may panic: an operation whose effect has come about must
+        // The word goes last, as code of the user's: an operation whose effect has come about must
         // not be dropped as if it had not (OP3). And it goes also if finishing panics.
         let word = Word(&mut slot.user);
         let output = op.finish(Done::new(result, flags, notified, brought));

@@ -39,7 +39,7 @@ pub use fixed_file::{FileTable, FixedFile};
 pub use passed::{FileSender, PassedFile};
 pub use send_ring::{SendBuf, SendQueue, SendRing};
 
-use crate::op::{Brings, Op, RingId, Shots};
+use crate::op::{Brings, Op, RingId, Shot, Shots};
 use crate::ticket::Rejection;
 use buf_ring::{Doubt, Share};
 
@@ -228,6 +228,9 @@ pub enum Brought {
     Fd(OwnedFd),
     /// A new place in the table of files.
     File(FixedFile),
+    /// With the last completion of an operation that completes many times: what those before it
+    /// had brought, and nobody took, oldest first. See [`Done::left`](crate::op::Done::left).
+    Left(Vec<Shot>),
 }
 
 impl Brought {

@@ -62,7 +62,7 @@ use annulus_sys::sq::Full;
 use crate::backlog::Backlog;
 use crate::error::{EnterCause, EnterError};
 use crate::inflight::{At, Life, Slab};
-use crate::lease::{Registered, buf_ring};
+use crate::lease::{Brought, Registered, buf_ring};
 use crate::op::{Op, RingId, Shots};
 use crate::own::Own;
 use crate::prep;
@@ -206,7 +206,8 @@ impl<U: Default> Ring<U> {
     }
 
     /// The output of the operation, if its last completion was taken already: by
-    /// [`reap`](Self::reap) or in a wait.
+    /// [`reap`](Self::reap) or in a wait. What an operation that completes many times had brought,
+    /// and nobody took, comes with it: see [`Ended::left`](crate::op::Ended::left).
     ///
     /// # Errors
     ///
@@ -218,10 +219,15 @@ impl<U: Default> Ring<U> {
     #[inline]
     pub fn try_take<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
         self.check(&ticket);
+        let mut left = Brought::Nothing;
         if O::SHOTS != Shots::One && self.slab.is_done(&ticket) {
-            self.backlog.forget(&mut self.slab, ticket.slot());
+            let shots = self.backlog.all_of(&mut self.slab, ticket.slot());
+            // What a zero-copy send said before its notification, its output says too.
+            if O::SHOTS == Shots::Many && !shots.is_empty() {
+                left = Brought::Left(shots);
+            }
         }
-        self.slab.take(ticket)
+        self.slab.take(ticket, left)
     }
 
     /// Asks the kernel to cancel the operation. It completes all the same, perhaps with success:
@@ -261,7 +267,9 @@ impl<U: Default> Ring<U> {
     }
 
     /// Gives up the claim to the output. The operation goes on; everything that it owns, and all
-    /// that it brings, is dropped when it has completed.
+    /// that it brings, is dropped when it has completed. Should that panic, the panic hook tells
+    /// so, and it goes no further, as in a detached thread: whoever reaps or waits just then has
+    /// claims of its own. So it is with words whose operations are over.
     ///
     /// # Panics
     ///

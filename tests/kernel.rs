@@ -38,6 +38,8 @@ mod processes;
 mod registrations;
 #[path = "kernel/resize.rs"]
 mod resize;
+#[path = "kernel/safe_claims.rs"]
+mod safe_claims;
 #[path = "kernel/safe_core.rs"]
 mod safe_core;
 #[path = "kernel/safe_end.rs"]
@@ -107,6 +109,7 @@ fn conclude() -> Conclusion {
         processes::tests(),
         registrations::tests(),
         resize::tests(),
+        safe_claims::tests(),
         safe_core::tests(),
         safe_end::tests(),
         safe_files::tests(),

@@ -10,7 +10,8 @@
 #![allow(unsafe_code, reason = "owns memory that the kernel uses")]
 
 use std::alloc::{self, Layout};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use crate::op::{Brings, Done, Op, Shots};
@@ -53,6 +54,17 @@ unsafe fn bury<O: Op>(payload: NonNull<Payload>, done: Done) {
     // SAFETY: as promised to `bury`.
     let op = unsafe { payload.cast::<O>().read() };
     drop(op.finish(done));
+}
+
+/// Drops what its owner gave up, while somebody else has a claim, or the kernel a borrow. Should
+/// that panic, the panic hook has told so, and it goes no further, as if it were a detached thread.
+#[inline]
+pub(super) fn contained(drops: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(drops))
+        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
+        mem::forget(again); // There is no end to it otherwise.
+    }
 }
 
 #[repr(C, align(64))]

@@ -13,6 +13,7 @@
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use super::payload::contained;
 use super::word::{DONE, SPECIAL};
 use super::{Life, Slab, Slot, mark};
 
@@ -47,7 +48,7 @@ impl<U: Default> Slab<U> {
         for index in 0..self.count() {
             let slot = &self.slots[index as usize];
             if slot.is_to_redeem() && slot.life == Life::Scoped {
-                self.bury(index);
+                contained(|| self.bury(index)); // The scope has to end.
             }
         }
     }

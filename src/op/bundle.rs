@@ -103,8 +103,8 @@ pub struct RecvBundle<F> {
 ///
 /// # Cancellation
 ///
-/// It ends with [`Ending::Cancelled`]. What came before came as shots; the rest waits in the
-/// socket.
+/// It ends with [`Ending::Cancelled`]. What came before came as shots, or comes with the end, in
+/// [`Ended::left`]; the rest waits in the socket.
 ///
 /// # Errors
 ///
@@ -176,7 +176,7 @@ unsafe impl<F: Target> Op for RecvBundle<F> {
 // SAFETY: OP1: it points to nothing, and the descriptor is of `fd`; the kernel writes to buffers of
 // the source, which bundles own (OP3). `SHOTS` says that it completes many times.
 unsafe impl<F: Target> Op for RecvBundleMulti<F> {
-    type Output = Ended<F>;
+    type Output = Ended<F, io::Result<Bundle>>;
     const SHOTS: Shots = Shots::Many;
     const BRINGS: Brings = Brings::Bundle;
 
@@ -195,7 +195,7 @@ unsafe impl<F: Target> Op for RecvBundleMulti<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Ended { how: Ending::of(&done), fd: self.fd }
+        Ended::new(Ending::of(&done), self.fd, done, Self::item)
     }
 }
 

@@ -42,7 +42,7 @@ use std::rc::Rc;
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{CqeFlags, FILE_INDEX_ALLOC, Features};
 
-use super::ending::Ended;
+use super::ending::{Ended, Ending};
 use super::fs::{Dir, OpenAt, OpenAt2};
 use super::multi::AcceptMulti;
 use super::net::{Accept, CLOSE_ON_EXEC, Socket};
@@ -224,14 +224,14 @@ impl<F: Target> AcceptMulti<F> {
 }
 
 impl<F: Target> Opens for AcceptMulti<F> {
-    type Direct = Ended<F>;
+    type Direct = Ended<F, io::Result<FixedFile>>;
 
     fn lasting(sqe: Sqe) -> Sqe {
         Sqe { op_flags: sqe.op_flags & !CLOSE_ON_EXEC, ..sqe }
     }
 
     fn land(self, done: Done) -> Self::Direct {
-        self.finish(done)
+        Ended::new(Ending::of_things(&done), self.into_fd(), done, <Direct<Self>>::item)
     }
 }
 

@@ -129,6 +129,15 @@ impl Done {
         }
     }
 
+    /// What completions before the last had brought, and nobody took, oldest first. For operations
+    /// that complete many times.
+    pub fn left(&mut self) -> Vec<Shot> {
+        match self.take_brought() {
+            Brought::Left(shots) => shots,
+            _ => Vec::new(),
+        }
+    }
+
     /// Why nothing was brought.
     fn refusal(&self) -> io::Error {
         let text = "the kernel reported success, and named nothing that is ours";

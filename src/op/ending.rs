@@ -8,7 +8,9 @@
 //! | [`Stopped`](Ending::Stopped) | the kernel would not queue more completions | submit it anew |
 //! | [`Failed`](Ending::Failed) | the error that comes with it | as the error says |
 //!
-//! Whatever came before the end came as a shot, and so does what the last completion brings.
+//! Whatever came before the end came as a shot, and so does what the last completion brings. Shots
+//! that nobody took before the ticket was redeemed come with the end, in [`Ended::left`]: so a
+//! cancel, and a wait for the end, lose nothing.
 //!
 //! Leaves to others: the shots.
 
@@ -28,11 +30,12 @@ pub enum Ending {
     /// has come waits. Drop leases, then submit the operation anew; if that happens often, make the
     /// ring of buffers larger.
     NoBuffers,
-    /// It was cancelled. Nothing is lost; submit it anew if you want it to go on.
+    /// It was cancelled. What had come before is in shots, or in [`Ended::left`]; the rest waits.
+    /// Submit it anew if you want it to go on.
     Cancelled,
     /// The kernel made an end of it, with success: the completion ring was full, and completions
-    /// beyond it are only queued for operations that complete once. Nothing is lost. Take
-    /// completions, and submit the operation anew.
+    /// beyond it are only queued for operations that complete once. What had come is in shots, or
+    /// in [`Ended::left`]. Take completions, and submit the operation anew.
     Stopped,
     /// Something went wrong.
     Failed(io::Error),
@@ -44,16 +47,33 @@ pub enum Ending {
 ///
 /// The last one, which says how it ended. What it brings beside that was a shot.
 ///
+/// Not every shot need have been taken when the ticket is redeemed: a [`cancel`] and a wait do not
+/// look for them. Those are in `left`, where they cannot be overlooked. None is there once
+/// [`next`] has said `None`, nor after [`reap`] has shown the end.
+///
+/// [`cancel`]: crate::Ring::cancel
+/// [`next`]: crate::Ring::next
+/// [`reap`]: crate::Ring::reap
+///
 /// # Cancellation
 ///
 /// Ends with [`Ending::Cancelled`], unless it was about to end some other way.
 #[derive(Debug)]
 #[must_use = "most endings want the operation submitted anew"]
-pub struct Ended<F> {
+pub struct Ended<F, T> {
     /// How.
     pub how: Ending,
     /// The file that it was about.
     pub fd: F,
+    /// What it had brought, and nobody took, oldest first.
+    pub left: Vec<T>,
+}
+
+impl<F, T> Ended<F, T> {
+    /// `how` it ended, and what is left of what it brought, as items.
+    pub(super) fn new(how: Ending, fd: F, mut done: Done, item: fn(Shot) -> T) -> Self {
+        Self { how, fd, left: done.left().into_iter().map(item).collect() }
+    }
 }
 
 impl Ending {

@@ -40,8 +40,8 @@ use crate::prep;
 ///
 /// # Cancellation
 ///
-/// It ends with [`Ending::Cancelled`]. Messages that came before came as shots; descriptors in
-/// those that nobody takes are closed.
+/// It ends with [`Ending::Cancelled`]. Messages that came before came as shots, or come with
+/// the end, in [`Ended::left`]; descriptors in those that nobody takes are closed.
 ///
 /// # Errors
 ///
@@ -121,7 +121,7 @@ impl<F> RecvMsgMulti<F> {
 // of `fd`; the kernel writes to buffers of the source, which messages own (OP3). `SHOTS` says that
 // it completes many times.
 unsafe impl<F: Target> Op for RecvMsgMulti<F> {
-    type Output = Ended<F>;
+    type Output = Ended<F, io::Result<Datagram>>;
     const SHOTS: Shots = Shots::Many;
     const BRINGS: Brings = Brings::Buffer;
 
@@ -154,7 +154,7 @@ unsafe impl<F: Target> Op for RecvMsgMulti<F> {
         } else {
             Ending::of(&done)
         };
-        Ended { how, fd: self.fd }
+        Ended::new(how, self.fd, done, Self::item)
     }
 }
 

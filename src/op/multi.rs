@@ -8,7 +8,7 @@
 //! Take the shots with [`Ring::next`](crate::Ring::next) or from
 //! [`Ring::reap`](crate::Ring::reap). The operation may end at any time, without a fault of
 //! anybody's; [`Ending`] says why, and so whether to submit it anew. Nothing is lost between the
-//! two: connections and bytes wait in the socket.
+//! two: connections and bytes wait in the socket, and those that were not taken come with the end.
 //!
 //! Keeps OP3: whatever a completion brings is owned, and recycled or closed if nobody takes it.
 #![allow(unsafe_code, reason = "says what its entries point to")]
@@ -39,7 +39,8 @@ use crate::prep;
 ///
 /// # Cancellation
 ///
-/// It ends with [`Ending::Cancelled`]. Connections that came before it did come as shots.
+/// It ends with [`Ending::Cancelled`]. Connections that came before it did come as shots, or with
+/// the end, in [`Ended::left`].
 ///
 /// # Errors
 ///
@@ -63,7 +64,8 @@ use crate::prep;
 ///     let _stream = TcpStream::from(connection?);
 /// }
 /// ring.cancel(&connections)?;
-/// println!("ended: {:?}", ring.wait(connections)?.how);
+/// let ended = ring.wait(connections)?;
+/// println!("ended: {:?}, {} more had come", ended.how, ended.left.len());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[doc(alias = "IORING_ACCEPT_MULTISHOT")]
@@ -78,12 +80,16 @@ impl<F> AcceptMulti<F> {
     pub fn new(listener: F) -> Self {
         Self { fd: listener }
     }
+
+    pub(super) fn into_fd(self) -> F {
+        self.fd
+    }
 }
 
 // SAFETY: OP1: it points to nothing, and the descriptor is of `fd`. OP3: `BRINGS` says that each
 // result is a descriptor, which is new. `SHOTS` says that it completes many times.
 unsafe impl<F: Target> Op for AcceptMulti<F> {
-    type Output = Ended<F>;
+    type Output = Ended<F, io::Result<OwnedFd>>;
     const SHOTS: Shots = Shots::Many;
     const BRINGS: Brings = Brings::Fd;
 
@@ -96,7 +102,7 @@ unsafe impl<F: Target> Op for AcceptMulti<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Ended { how: Ending::of_things(&done), fd: self.fd }
+        Ended::new(Ending::of_things(&done), self.fd, done, Self::item)
     }
 
     /// Descriptor 0 is one too.
@@ -129,8 +135,8 @@ impl<F: Target> Multishot for AcceptMulti<F> {
 ///
 /// # Cancellation
 ///
-/// It ends with [`Ending::Cancelled`]. What came before came as shots; the rest waits in the
-/// socket.
+/// It ends with [`Ending::Cancelled`]. What came before came as shots, or comes with the end, in
+/// [`Ended::left`]; the rest waits in the socket.
 ///
 /// # Errors
 ///
@@ -184,7 +190,7 @@ impl<F> RecvMulti<F> {
 // SAFETY: OP1: it points to nothing, and the descriptor is of `fd`; the kernel writes to buffers of
 // the source, which leases own (OP3). `SHOTS` says that it completes many times.
 unsafe impl<F: Target> Op for RecvMulti<F> {
-    type Output = Ended<F>;
+    type Output = Ended<F, io::Result<BufLease>>;
     const SHOTS: Shots = Shots::Many;
     const BRINGS: Brings = Brings::Buffer;
 
@@ -202,7 +208,7 @@ unsafe impl<F: Target> Op for RecvMulti<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Ended { how: Ending::of(&done), fd: self.fd }
+        Ended::new(Ending::of(&done), self.fd, done, Self::item)
     }
 }
 

@@ -34,7 +34,8 @@ use crate::prep;
 ///
 /// # Cancellation
 ///
-/// It is cancelled. What was read before is not lost: it comes in buffers before the end.
+/// It is cancelled. What was read before is not lost: it comes in buffers before the end, or
+/// with it, in [`Ended::left`].
 #[doc(alias = "IORING_OP_READ_MULTISHOT")]
 #[doc(alias = "io_uring_prep_read_multishot")]
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl<F> ReadMulti<F> {
 // SAFETY: OP1: it points to nothing; the group is of the ring of buffers that is its source, and
 // the descriptor of `fd`. What each completion brings is told by `BRINGS` (OP3).
 unsafe impl<F: Target> Op for ReadMulti<F> {
-    type Output = Ended<F>;
+    type Output = Ended<F, io::Result<BufLease>>;
 
     const SHOTS: Shots = Shots::Many;
     const BRINGS: Brings = Brings::Buffer;
@@ -70,7 +71,7 @@ unsafe impl<F: Target> Op for ReadMulti<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Ended { how: Ending::of(&done), fd: self.fd }
+        Ended::new(Ending::of(&done), self.fd, done, Self::item)
     }
 
     fn source(&self) -> Option<Source> {

@@ -206,7 +206,8 @@ unsafe impl<F: Target> Op for Poll<F> {
 ///
 /// # Cancellation
 ///
-/// At once, by [`PollRemove`] as by any other cancel.
+/// At once, by [`PollRemove`] as by any other cancel. What had come and nobody took is in
+/// [`Ended::left`].
 #[doc(alias = "IORING_POLL_ADD_MULTI")]
 #[doc(alias = "io_uring_prep_poll_multishot")]
 #[derive(Debug)]
@@ -230,7 +231,7 @@ impl<F> PollMulti<F> {
 // SAFETY: OP1: the entry points to nothing, and its descriptor is of `fd`, which stays until the
 // completion without `F_MORE`.
 unsafe impl<F: Target> Op for PollMulti<F> {
-    type Output = Ended<F>;
+    type Output = Ended<F, PollEvents>;
     const SHOTS: Shots = Shots::Many;
 
     fn belongs_to(&self, ring: RingId) -> bool {
@@ -242,7 +243,7 @@ unsafe impl<F: Target> Op for PollMulti<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Ended { how: Ending::of_things(&done), fd: self.fd }
+        Ended::new(Ending::of_things(&done), self.fd, done, Self::item)
     }
 }
 

@@ -199,7 +199,8 @@ unsafe impl Op for Timeout {
 /// # Cancellation
 ///
 /// At once, but for the moment in which it has run out and is not yet armed again: a cancel that
-/// comes then finds nothing, and has to be repeated.
+/// comes then finds nothing, and has to be repeated. Times that had come and that nobody took are
+/// not told with the end.
 #[doc(alias = "IORING_TIMEOUT_MULTISHOT")]
 #[derive(Debug)]
 pub struct TimeoutMulti {

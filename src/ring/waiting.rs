@@ -14,6 +14,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{EnterCause, EnterError, Woken};
+use crate::inflight::Settled;
 use crate::op::{Multishot, Op};
 use crate::patience::Patience;
 use crate::ring::Ring;
@@ -67,6 +68,14 @@ impl<U: Default> Ring<U> {
 
     /// Waits until the operation has completed, however long, and returns its output. What else
     /// completes in the meantime is kept for [`reap`](Self::reap). A signal does not end the wait.
+    ///
+    /// Of an operation that completes many times this waits for the end. What it brings until then,
+    /// and had brought before, comes with the output, unless [`next`](Self::next) or
+    /// [`reap`](Self::reap) took it: see [`Ended::left`](crate::op::Ended::left). So to
+    /// [`cancel`](Self::cancel) and wait loses nothing.
+    ///
+    /// What others [gave up](Self::detach) is dropped when it ends, perhaps in here. Should that
+    /// panic, the wait goes on.
     ///
     /// # Errors
     ///
@@ -186,7 +195,15 @@ impl<U: Default> Ring<U> {
             match self.try_next(ticket)? {
                 Next::Item(item) => return Ok(Some(item)),
                 Next::Ended => return Ok(None),
-                Next::Pending => self.turn(Some(ticket.slot()), None)?,
+                Next::Pending => {
+                    if let Err(why) = self.turn(Some(ticket.slot()), None) {
+                        if self.slab.is_done(ticket) {
+                            // Not told here, so that `reap` has to.
+                            self.backlog.push(&mut self.slab, Settled::Ended(ticket.slot()));
+                        }
+                        return Err(why);
+                    }
+                }
             }
         }
     }

@@ -249,7 +249,8 @@ impl Judged for RecvPicked<File> {
 }
 
 impl Judged for RecvMulti<File> {
-    fn judge(output: Ended<File>, end: &End, world: &World, _: &Leases) {
+    fn judge(output: Ended<File, io::Result<BufLease>>, end: &End, world: &World, leases: &Leases) {
+        output.left.into_iter().flatten().for_each(|lease| keep(lease, world, leases));
         let fits = match output.how {
             Ending::Eof => end.result == 0,
             Ending::NoBuffers => end.result == -libc::ENOBUFS,

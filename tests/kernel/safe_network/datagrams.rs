@@ -306,7 +306,8 @@ fn empty() -> Result<(), Failed> {
         assert_eq!(message.from().and_then(|from| from.as_inet()), Some(ours.local_addr()?));
         drop(message);
         assert!(ring.next(&messages)?.is_none());
-        let Ended { how, fd } = ring.wait(messages)?;
+        let Ended { how, fd, left } = ring.wait(messages)?;
+        assert!(left.is_empty());
         assert!(matches!(how, Ending::Eof), "{how:?}");
         let messages = begin(&mut ring, RecvMsgMulti::new(fd, &buffers));
         assert_eq!(take(&mut ring, &messages)?.payload(), b"behind", "nothing was lost");

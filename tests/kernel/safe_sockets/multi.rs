@@ -54,7 +54,10 @@ fn twenty() -> Result<(), Failed> {
             connections.push(TcpStream::from(connection?));
         }
         ring.cancel(&accept)?;
-        let Ended { how, fd } = ring.wait(accept)?;
+        let Ended { how, fd, left } = ring.wait(accept)?;
+        for connection in left {
+            connections.push(TcpStream::from(connection?));
+        }
         assert!(matches!(how, Ending::Stopped | Ending::Cancelled), "{how:?}");
         listener = fd;
     }
