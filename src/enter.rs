@@ -22,6 +22,7 @@ use std::sync::Arc;
 use annulus_sys::cq::CompletionRing;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{EnterFlags, Features, SetupFlags, SqRingFlags};
+use annulus_sys::process::Process;
 use annulus_sys::rings::Base;
 use annulus_sys::sq::SubmissionRing;
 use annulus_sys::syscall::{EnterArg, RingRef, Thread, this_thread};
@@ -37,6 +38,8 @@ pub(crate) struct Gate {
     mode: Mode,
     /// The index under which a thread registered the ring, and which thread.
     registered: Option<(u32, Thread)>,
+    /// Which process may enter: the descriptor leads from a child into its parent's ring too.
+    process: Process,
     pub(crate) enters: u64,
     pub(crate) submitted: u64,
     pub(crate) overflows: u64,
@@ -102,7 +105,8 @@ impl Mode {
 impl Gate {
     pub(crate) fn new(base: Arc<Base>) -> Self {
         let mode = Mode::of(base.params().flags);
-        Self { base, mode, registered: None, enters: 0, submitted: 0, overflows: 0 }
+        let process = Process::this();
+        Self { base, mode, registered: None, process, enters: 0, submitted: 0, overflows: 0 }
     }
 
     pub(crate) fn base(&self) -> &Arc<Base> {
@@ -139,6 +143,7 @@ impl Gate {
         self.mode.submits == By::Kernel
     }
 
+    /// `ECHILD` in a forked child: what is pushed is its parent's to submit.
     #[inline]
     pub(crate) fn enter(
         &mut self,
@@ -147,6 +152,9 @@ impl Gate {
         flags: EnterFlags,
         arg: EnterArg<'_>,
     ) -> Result<u32, Errno> {
+        if !self.process.is_this() {
+            return Err(Errno::new(libc::ECHILD));
+        }
         self.enters += 1;
         let ring = match self.registered {
             Some((index, _)) => RingRef::registered(index),

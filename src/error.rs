@@ -7,6 +7,7 @@
 //! | `EAGAIN` | [`OutOfRequests`] | no memory for another request | nothing: entries stay queued |
 //! | `EBUSY` | [`CompletionsPending`] | completions overflow, and the kernel takes no more work | nothing |
 //! | `EBADR` | [`CompletionsLost`] | no memory to keep an overflowing completion | a completion |
+//! | `ECHILD` | [`OtherProcess`] | this is a forked child; said by us, and by no kernel | nothing |
 //! | `ETIME` | not an error: [`Woken::TimedOut`] | the time is up | nothing |
 //!
 //! Whatever the cause, [`EnterError::submitted`] says how many entries the kernel took before.
@@ -15,6 +16,7 @@
 //! [`OutOfRequests`]: EnterCause::OutOfRequests
 //! [`CompletionsPending`]: EnterCause::CompletionsPending
 //! [`CompletionsLost`]: EnterCause::CompletionsLost
+//! [`OtherProcess`]: EnterCause::OtherProcess
 
 use std::io;
 
@@ -60,6 +62,9 @@ pub enum EnterCause {
          it up without"
     )]
     WrongThread,
+    /// This is a forked child, and the ring its parent's: see [fork](crate#fork).
+    #[error("the ring is of the process that forked this one: make a ring here")]
+    OtherProcess,
     /// The ring is still disabled (`R_DISABLED`).
     #[error("the ring is disabled: enable it first")]
     Disabled,
@@ -134,6 +139,8 @@ impl From<Errno> for EnterCause {
             libc::EBADR => Self::CompletionsLost,
             // SINGLE_ISSUER, and the submitter is another task.
             libc::EEXIST => Self::WrongThread,
+            // No kernel's word, but ours: what a forked child does not do.
+            libc::ECHILD => Self::OtherProcess,
             // R_DISABLED.
             libc::EBADFD => Self::Disabled,
             // SQPOLL, and its thread is gone.

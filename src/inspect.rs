@@ -10,6 +10,7 @@
 use annulus_sys::flags::{Features, SetupFlags};
 use annulus_sys::index::Index;
 
+use crate::error::{EnterCause, EnterError};
 use crate::raw::RawRing;
 
 /// What a ring has done so far.
@@ -52,7 +53,7 @@ impl RawRing {
         }
     }
 
-    /// Where both rings stand now.
+    /// Where both rings stand now. In a forked child, where both are empty.
     pub fn positions(&self) -> Positions {
         let (sq, cq) = self.rings().halves();
         let (sq_head, sq_tail, sq_written) = sq.indices();
@@ -68,6 +69,22 @@ impl RawRing {
     /// How many completion entries the kernel made.
     pub fn cq_entries(&self) -> u32 {
         self.rings().halves().1.entries()
+    }
+
+    /// How many submission slots are free.
+    pub fn room(&self) -> u32 {
+        self.rings().halves().0.room()
+    }
+
+    /// Whether this is the process that made the ring, and not one that it forked.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.rings().halves().0.is_here()
+    }
+
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<(), EnterError> {
+        if self.is_here() { Ok(()) } else { Err(EnterError::new(0, EnterCause::OtherProcess)) }
     }
 
     /// How the ring was set up.

@@ -14,7 +14,7 @@
 //! An operation is a value that owns its buffer and its file. The ring takes it, keeps it where it
 //! is until the kernel is done, and gives everything back. Nothing that safe code does in between
 //! (drop, forget, panic, cancel, leave the thread) lets the kernel touch memory that somebody else
-//! has. A forked child may drop what it inherited, and no more.
+//! has; nor does what a [forked child](#fork) does with what it inherited.
 //!
 //! | to | see |
 //! |---|---|
@@ -29,6 +29,31 @@
 //! | know what this kernel can do | [`Capabilities`] |
 //! | own the memory oneself, at the price of `unsafe` | [`RawRing`], [`prep`] |
 //! | read the ring code | [`sys`], from its top |
+//!
+//! # Fork
+//!
+//! A ring, and what is registered with it, are of the process that made them. A child that is
+//! forked may make rings of its own, as any process may; and may call whatever is safe on what it
+//! inherited, but nothing comes of it:
+//!
+//! | in a forked child | |
+//! |---|---|
+//! | submit, wait, reap, cancel | fails: [`Rejection::OtherProcess`], [`EnterCause::OtherProcess`] |
+//! | register anything | fails: [`NotHere`](lease::RegisterError::NotHere), or `ECHILD` |
+//! | send to a ring, pass a file | fails: [`SendError::Closed`] |
+//! | look at a ring (`pop`, `ready`, `room`) | it is full, and nothing is in it |
+//! | redeem what had completed before | gives the child's copy, as fork makes it of everything |
+//! | read or write the bytes of a lease ([`lease`]) | memory of its own, all of it zeroes |
+//! | come out of `reap`, where it was forked | what was not shown yet is the parent's |
+//! | come out of a [`scope`](Ring::scope) | it ends at once; what is in flight is the parent's |
+//! | drop any of it | gives nothing back, waits for nothing, and leaks |
+//!
+//! The parent does not notice. In the raw face too, safe calls are so; to push, which is unsafe,
+//! is not allowed. It costs a load and a compare for each operation, and for each call.
+//!
+//! A child that shares its parent's memory (`vfork(2)`, `clone(2)` with `CLONE_VM`) is no such
+//! child: to a ring it is one more thread of the same process, and what is not `Send` is not to be
+//! used there. What it submits ends with it, as with any thread.
 //!
 //! # Example
 //!

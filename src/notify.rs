@@ -84,7 +84,7 @@ impl RawRing {
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` before Linux 5.8, whose rings have no word for it.
+    /// `EOPNOTSUPP` before Linux 5.8, whose rings have no word for it; `ECHILD` in a forked child.
     #[doc(alias = "IORING_CQ_EVENTFD_DISABLED")]
     pub fn pause_eventfd(&mut self) -> Result<(), Errno> {
         self.set_cq_flags(CqRingFlags::EVENTFD_DISABLED)
@@ -101,6 +101,9 @@ impl RawRing {
     }
 
     fn set_cq_flags(&mut self, flags: CqRingFlags) -> Result<(), Errno> {
+        if !self.is_here() {
+            return Err(Errno::new(libc::ECHILD));
+        }
         if self.rings_mut().cq().set_flags(flags) {
             Ok(())
         } else {

@@ -15,6 +15,8 @@
 //! | take a completion | [`pop`](RawRing::pop) | no |
 //! | … also one that the kernel holds back | [`peek`](RawRing::peek), [`drain`](RawRing::drain) | if it says so (CQ5) |
 //!
+//! A forked child is refused, or finds the ring full and nothing in it: see [fork](crate#fork).
+//!
 //! A ring belongs to one thread. To make it on one and use it on another, see
 //! [`DisabledRing`](crate::DisabledRing); to submit on one and reap on another, [`RawRing::split`].
 //!
@@ -105,6 +107,8 @@ impl RawRing {
     /// Whatever `sqe` points to must stay valid, and be touched by nobody else where the kernel
     /// writes, until the request's last completion is popped: the one without `F_MORE` (OP1). Not
     /// an error of submit, nor dropping the ring, ends that. Its file must be the caller's to use.
+    /// And this must not be a process that the ring's forked, which has other memory where the ring
+    /// was.
     #[inline]
     pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
         self.forecast.note(&sqe);
@@ -175,6 +179,7 @@ impl RawRing {
     /// What submitting can fail with, or [`EnterCause::OutOfRequests`] when the kernel made too
     /// little room. A ring shorter than `count` never has the room.
     pub fn reserve(&mut self, count: u32) -> Result<Chain<'_>, EnterError> {
+        self.check_process()?;
         crate::chain::check_size(count, self.rings.sq().entries())?;
         let mut submitted = 0;
         if self.rings.sq().room() < count {
@@ -306,7 +311,7 @@ impl RawRing {
     ///
     /// The kernel's. Nothing was consumed then. `EINVAL` for flags other than `GETEVENTS`,
     /// `SQ_WAKEUP`, `SQ_WAIT`, `ABS_TIMER` and `NO_IOWAIT`: the others follow from `arg`, or from
-    /// how the ring is named.
+    /// how the ring is named. `ECHILD` in a forked child.
     pub fn enter(
         &mut self,
         to_submit: u32,
@@ -363,11 +368,6 @@ impl RawRing {
     pub fn in_flight(&self) -> u32 {
         let (sq, cq) = self.rings.halves();
         self.forecast.in_flight(sq.pushed(), cq.ended())
-    }
-
-    /// How many submission slots are free.
-    pub fn room(&self) -> u32 {
-        self.rings.halves().0.room()
     }
 
     /// What the ring stands on, for calls to `io_uring_register(2)` that have no method here yet.
@@ -446,6 +446,7 @@ impl RawRing {
         self.forecast
     }
 
+    #[inline]
     pub(crate) fn rings(&self) -> &Rings {
         &self.rings
     }
@@ -474,6 +475,7 @@ impl RawRing {
 
     #[inline]
     pub(crate) fn check_mapped(&self) -> Result<(), EnterError> {
+        self.check_process()?;
         match self.mapped {
             Mapped::Yes => Ok(()),
             Mapped::No => Err(EnterError::new(0, EnterCause::Unmapped)),

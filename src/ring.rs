@@ -25,7 +25,7 @@
 //!
 //! A ring belongs to the thread that made it, by its type; and when that thread ends, the kernel
 //! cancels what is in flight. To make it elsewhere, see [`DisabledRing`](crate::DisabledRing); to
-//! wake it from elsewhere, [`Ring::sender`].
+//! wake it from elsewhere, [`Ring::sender`]. A forked child cannot use it: see [fork](crate#fork).
 //!
 //! Keeps OP1, OP2, OP3. Leaves to others: the rings themselves (`raw`), the slots (`inflight`).
 //!
@@ -52,11 +52,10 @@ mod waiting;
 
 use std::num::NonZero;
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::process::Process;
+use annulus_sys::process::{Numbers, Process};
 use annulus_sys::sq::Full;
 
 use crate::backlog::Backlog;
@@ -160,6 +159,10 @@ impl<U: Default> Ring<U> {
         let sqe = berth.prep();
         if O::SHOTS != Shots::One {
             raw.expect_others();
+        }
+        // Here, since user code ran up to here, and may have forked.
+        if !raw.is_here() {
+            return Err(Rejected { op: berth.back(), user, why: Rejection::OtherProcess });
         }
         // SAFETY: whatever it points to lies in the slot, or is owned from there, and stays until
         // the last completion, as promised to `Op` (OP1).
@@ -367,8 +370,7 @@ fn make_room(raw: &mut RawRing) -> Result<(), Rejection> {
 
 /// A number that no other ring of this process has, or ever will.
 fn next_id() -> RingId {
-    static LAST: Mutex<u32> = Mutex::new(0);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    *last = last.checked_add(1).expect("OP2: 2^32 rings were made, and their numbers are used up");
-    RingId(NonZero::new(*last).expect("at least 1"))
+    static NUMBERS: Numbers = Numbers::new();
+    let number = u32::try_from(NUMBERS.next()).ok().and_then(NonZero::new);
+    RingId(number.expect("OP2: 2^32 rings were made, and their numbers are used up"))
 }

@@ -11,6 +11,9 @@
 //! off the slots and not off tickets. Two things it cannot do: return early, and run in an `async
 //! fn`, whose frame can be forgotten.
 //!
+//! In a forked child a scope of its parent's ends at once: what is in flight is the parent's, uses
+//! the parent's memory, and never completes here.
+//!
 //! An operation that the kernel will not give back (a hung network file system) hangs the scope's
 //! end. If the kernel can no longer be entered at all, the process aborts.
 //!
@@ -104,8 +107,8 @@ impl<U: Default> Ring<U> {
             // First, while the slots are still theirs: nobody can take these any more.
             self.backlog.forget_scope(&mut self.slab);
             let words = self.slab.orphan_scope();
-            if words.is_empty() {
-                break;
+            if words.is_empty() || !self.process.is_this() {
+                break; // In a forked child they are the parent's, and use its memory.
             }
             if pace.is_due() {
                 self.cancel_words(words, &pace);

@@ -197,6 +197,9 @@ impl Mailbox {
 
     /// Moves all messages that wait here to `inbox`, which is empty.
     pub(crate) fn empty_into(&self, inbox: &mut VecDeque<u64>) {
+        if !self.process.is_this() {
+            return; // The eventfd is the parent's too, and who held the lock is gone.
+        }
         match &self.way {
             Way::Queue(queue, _) => queue.empty_into(inbox),
             Way::Direct(_) => {}
@@ -263,8 +266,11 @@ impl<U: Default> Ring<U> {
     /// # Errors
     ///
     /// When no eventfd can be made, before Linux 6.13; and there, `Unsupported` for a ring with
-    /// `IOPOLL`.
+    /// `IOPOLL`. [`SendError::Closed`] in a forked child.
     pub fn sender(&mut self) -> io::Result<RingSender> {
+        if !self.process.is_this() {
+            return Err(io::Error::other(SendError::Closed));
+        }
         if self.own.mailbox().is_none() {
             let mailbox = Arc::new(Mailbox::new(self.raw.base())?);
             self.own.open(mailbox);

@@ -115,6 +115,7 @@ impl Submitter {
     ///
     /// As [`RawRing::reserve`].
     pub fn reserve(&mut self, count: u32) -> Result<Chain<'_>, EnterError> {
+        check_process(self.sq.is_here())?;
         check_size(count, self.sq.entries())?;
         let mut submitted = 0;
         if self.sq.room() < count {
@@ -136,6 +137,7 @@ impl Submitter {
     /// As [`RawRing::submit`].
     #[inline]
     pub fn submit(&mut self) -> Result<u32, EnterError> {
+        check_process(self.sq.is_here())?;
         self.gate.submit(&mut self.sq, None)
     }
 
@@ -145,6 +147,7 @@ impl Submitter {
     ///
     /// As [`RawRing::wait_for_room`].
     pub fn wait_for_room(&mut self) -> Result<(), EnterError> {
+        check_process(self.sq.is_here())?;
         if self.gate.polls() {
             self.gate.wait_for_room(&mut self.sq, 1)
         } else if self.sq.room() == 0 {
@@ -163,7 +166,7 @@ impl Submitter {
     ///
     /// # Errors
     ///
-    /// Gives both back when they are not of one ring.
+    /// Gives both back when they are not of one ring, and in a forked child.
     #[expect(clippy::result_large_err, reason = "the error is both halves, given back")]
     pub fn join(self, reaper: Reaper) -> Result<RawRing, (Self, Reaper)> {
         let Self { sq, gate, forecast } = self;
@@ -258,6 +261,7 @@ impl Reaper {
         want: u32,
         patience: &Patience,
     ) -> Result<Woken, EnterError> {
+        check_process(self.cq.is_here())?;
         self.gate.wait(&mut self.cq, want, patience)
     }
 
@@ -279,10 +283,17 @@ impl Reaper {
 
     /// Asks for what the kernel may hold back (CQ5), and says whether it was asked.
     fn fetch(&mut self) -> Result<bool, EnterError> {
+        check_process(self.cq.is_here())?;
         // We cannot know whether something is in flight, so reckon with one request.
         if !self.gate.may_hold_back(&self.cq, 1) {
             return Ok(false);
         }
         self.gate.get_events(&self.cq).map(|()| true)
     }
+}
+
+/// Refuses what a forked child cannot do with its parent's half.
+#[inline]
+fn check_process(here: bool) -> Result<(), EnterError> {
+    if here { Ok(()) } else { Err(EnterError::new(0, EnterCause::OtherProcess)) }
 }

@@ -130,6 +130,9 @@ pub enum Rejection {
         /// How many entries the ring has.
         entries: u32,
     },
+    /// This is a forked child, and the ring its parent's.
+    #[error("the ring is of the process that forked this one: make a ring here, and submit to it")]
+    OtherProcess,
     /// The submission ring is full, and entering the kernel to make room failed.
     #[error("the submission ring is full, and making room failed: {0}")]
     Enter(EnterError),
@@ -163,9 +166,10 @@ impl<O, U> From<Rejected<O, U>> for io::Error {
             Rejection::Slots | Rejection::Queue | Rejection::Picking | Rejection::Enter(_) => {
                 io::ErrorKind::ResourceBusy
             }
-            Rejection::OtherRing | Rejection::Invalid { .. } | Rejection::Chain { .. } => {
-                io::ErrorKind::InvalidInput
-            }
+            Rejection::OtherRing
+            | Rejection::OtherProcess
+            | Rejection::Invalid { .. }
+            | Rejection::Chain { .. } => io::ErrorKind::InvalidInput,
             Rejection::Unsupported { .. } => io::ErrorKind::Unsupported,
         };
         Self::new(kind, rejected.why)

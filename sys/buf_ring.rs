@@ -21,6 +21,7 @@
 
 use crate::abi::Buf;
 use crate::index::{Entries, Index};
+use crate::process::Process;
 use crate::shared::{PublishedHalf, Slots};
 use crate::sq::Full;
 
@@ -34,6 +35,8 @@ pub struct BufferRing {
     /// Buffers written and not yet reported as picked.
     offered: u32,
     slots: Slots<Buf>,
+    /// A process that this one forks has no such memory, or zeroes.
+    process: Process,
 }
 
 impl BufferRing {
@@ -55,7 +58,7 @@ impl BufferRing {
     pub unsafe fn over(tail: PublishedHalf, slots: Slots<Buf>, start: u16) -> Self {
         assert!(slots.entries().count() <= Self::MAX_ENTRIES);
         assert!(!slots.is_double());
-        Self { tail, written: start, offered: 0, slots }
+        Self { tail, written: start, offered: 0, slots, process: Process::this() }
     }
 
     /// Writes a buffer of `len` bytes at `addr` into the next slot; a completion will name it by
@@ -68,7 +71,8 @@ impl BufferRing {
     /// # Safety
     ///
     /// The buffer must stay valid, and untouched by us, until a completion brings `bid` back or the
-    /// ring is unregistered and idle (RG1). `bid` must not be on offer already (BR1).
+    /// ring is unregistered and idle (RG1). `bid` must not be on offer already (BR1). The ring
+    /// must be of this process, and not of one that forked it.
     #[inline]
     pub unsafe fn push(&mut self, addr: u64, len: u32, bid: u16) -> Result<(), Full> {
         if self.offered == self.entries().count() {
@@ -83,10 +87,12 @@ impl BufferRing {
         Ok(())
     }
 
-    /// Hands every written buffer to the kernel.
+    /// Hands every written buffer to the kernel. In a forked child it does nothing.
     #[inline]
     pub fn flush(&mut self) {
-        self.tail.publish(self.written); // BR2
+        if self.process.is_this() {
+            self.tail.publish(self.written); // BR2
+        }
     }
 
     /// Takes note that the kernel is done with the slots of `count` buffers, since completions have

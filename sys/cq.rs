@@ -10,6 +10,9 @@
 //! `pop` copies an entry out, moves `next` and publishes `head` behind it; `known` is the `tail` we
 //! saw last. Keeps CQ3 and CQ4, and checks CQ2. CQ1 is kept by the types of `head` and `tail`.
 //!
+//! In a forked child no shared word is looked at: there the ring is empty. Also when the child was
+//! forked by the code that a drain calls, and returns from it.
+//!
 //! Leaves to others: CQ5 (asking the kernel for what it holds back), and what a result means.
 //!
 //! # Safety
@@ -20,35 +23,12 @@
 use std::sync::Arc;
 
 use crate::abi::{Cqe, Cqe32};
-use crate::flags::{CqRingFlags, CqeFlags, SetupFlags, SqRingFlags};
+use crate::flags::{CqRingFlags, CqeFlags, SqRingFlags};
 use crate::index::Index;
 use crate::map::Map;
+use crate::process::Process;
+pub use crate::shape::CqeShape;
 use crate::shared::{Counter, Observed, ObservedFlags, Published, PublishedFlags, Run, Slots};
-
-/// What lies in the ring's slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CqeShape {
-    /// 16 bytes each.
-    Single,
-    /// 32 bytes each (`IORING_SETUP_CQE32`).
-    Double,
-    /// 16 bytes each; an entry of 32 takes two slots, side by side (`IORING_SETUP_CQE_MIXED`). One
-    /// that would straddle the wrap is preceded by a filler, which we skip.
-    Mixed,
-}
-
-impl CqeShape {
-    /// The shape that a ring set up with `flags` has.
-    pub const fn of(flags: SetupFlags) -> Self {
-        if flags.contains(SetupFlags::CQE32) {
-            Self::Double
-        } else if flags.contains(SetupFlags::CQE_MIXED) {
-            Self::Mixed
-        } else {
-            Self::Single
-        }
-    }
-}
 
 /// Our half of the completion ring.
 #[derive(Debug)]
@@ -73,6 +53,8 @@ pub struct CompletionRing {
     seen: u64,
     /// What the words and slots lie in stays mapped as long as we do.
     memory: Arc<[Map]>,
+    /// A process that this one forks has no such memory.
+    process: Process,
 }
 
 /// The shared words and slots that a [`CompletionRing`] is made of.
@@ -118,6 +100,7 @@ impl CompletionRing {
             endless: Endless(0),
             seen: 0,
             memory,
+            process: Process::this(),
         };
         ring.look_for_more();
         ring
@@ -151,7 +134,7 @@ impl CompletionRing {
     /// When the peer broke CQ2.
     #[inline]
     pub fn pop(&mut self) -> Option<Cqe> {
-        if self.next == self.known && !self.look_for_more() {
+        if !self.is_here() || (self.next == self.known && !self.look_for_more()) {
             return None;
         }
         if self.shape != CqeShape::Single {
@@ -168,7 +151,7 @@ impl CompletionRing {
     ///
     /// When the peer broke CQ2.
     pub fn pop_wide(&mut self) -> Option<Cqe32> {
-        if self.next == self.known && !self.look_for_more() {
+        if !self.is_here() || (self.next == self.known && !self.look_for_more()) {
             return None;
         }
         let mut wide = self.take_wide();
@@ -206,23 +189,27 @@ impl CompletionRing {
     /// When the peer broke CQ2.
     #[inline]
     pub fn drain_counting(&mut self, mut each: impl FnMut(Cqe, &mut Endless)) -> u32 {
-        if !self.look_for_more() {
+        if !self.is_here() || !self.look_for_more() {
             return 0;
         }
         if self.shape != CqeShape::Single {
             // Counted where they are taken.
             return self.drain_wide(|wide| each(wide.first, &mut Endless(0)));
         }
-        let Self { head, next, known, slots, endless, .. } = self;
-        let count = known.distance_from(*next);
+        let Self { head, next, known, slots, endless, process, .. } = self;
+        let (count, process) = (known.distance_from(*next), *process);
         while *next != *known {
             let ready = known.distance_from(*next);
             // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). Single,
             // since the shape is `CqeShape::Single`, as promised to `over`.
             let run = unsafe { slots.run(*next, ready) };
-            let mut taken = Taken { head, next, of: run.left, run };
+            let mut taken = Taken { head, next, of: run.left, run, process };
             for cqe in taken.run.by_ref() {
                 each(cqe, endless);
+                if !process.is_this() {
+                    drop(taken);
+                    return count - known.distance_from(*next); // The rest is the parent's.
+                }
             }
         }
         count
@@ -234,10 +221,14 @@ impl CompletionRing {
     ///
     /// When the peer broke CQ2.
     pub fn drain_wide(&mut self, mut each: impl FnMut(Cqe32)) -> u32 {
-        self.look_for_more();
+        if !self.is_here() || !self.look_for_more() {
+            return 0;
+        }
         let ring = PublishOnDrop(self);
         let mut count = 0;
-        while let Some(wide) = ring.0.take_wide() {
+        while ring.0.is_here()
+            && let Some(wide) = ring.0.take_wide()
+        {
             count += 1;
             each(wide);
         }
@@ -251,6 +242,9 @@ impl CompletionRing {
     /// When the peer broke CQ2.
     #[inline]
     pub fn ready(&mut self) -> u32 {
+        if !self.is_here() {
+            return 0;
+        }
         self.look_for_more();
         if self.shape == CqeShape::Mixed { self.count_mixed() } else { self.slots_ready() }
     }
@@ -276,6 +270,12 @@ impl CompletionRing {
         self.known.distance_from(self.next)
     }
 
+    /// Whether this is the process that made the ring, and not one that it forked.
+    #[inline]
+    pub fn is_here(&self) -> bool {
+        self.process.is_this()
+    }
+
     /// How many slots there are.
     #[inline]
     pub fn entries(&self) -> u32 {
@@ -294,7 +294,11 @@ impl CompletionRing {
 
     /// Where we have given slots back up to, and where the kernel has posted up to.
     pub fn indices(&self) -> (Index, Index) {
-        (self.head.last(), self.tail.observe())
+        if self.is_here() {
+            (self.head.last(), self.tail.observe())
+        } else {
+            (self.next, self.next)
+        }
     }
 
     /// How many popped completions were the last of their request, modulo 2³².
@@ -314,24 +318,28 @@ impl CompletionRing {
     /// How many completions the kernel lost. Stays 0 where it keeps them back (`FEAT_NODROP`, since
     /// Linux 5.5).
     pub fn overflow(&self) -> u32 {
-        self.overflow.now()
+        if self.is_here() { self.overflow.now() } else { 0 }
     }
 
     /// The kernel's flags, of which `CQ_OVERFLOW` and `TASKRUN` say that it holds completions back
     /// (CQ5). They lie beside the submission words, and order nothing.
     #[inline]
     pub fn hints(&self) -> SqRingFlags {
-        SqRingFlags::from_bits_retain(self.hints.now())
+        SqRingFlags::from_bits_retain(if self.is_here() { self.hints.now() } else { 0 })
     }
 
-    /// Our flags; `None` before Linux 5.8, which has no word for them.
+    /// Our flags; `None` before Linux 5.8, which has no word for them, and in a forked child.
     pub fn flags(&self) -> Option<CqRingFlags> {
-        self.flags.as_ref().map(|flags| CqRingFlags::from_bits_retain(flags.last()))
+        let flags = self.flags.as_ref().filter(|_| self.is_here());
+        flags.map(|flags| CqRingFlags::from_bits_retain(flags.last()))
     }
 
-    /// Stores our flags. `false` before Linux 5.8, which has no word for them.
+    /// Stores our flags. `false` before Linux 5.8, which has no word for them, and in a child.
     #[must_use]
     pub fn set_flags(&mut self, to: CqRingFlags) -> bool {
+        if !self.is_here() {
+            return false;
+        }
         if let Some(flags) = &mut self.flags {
             flags.store(to.bits());
         }
@@ -451,13 +459,16 @@ struct Taken<'a> {
     next: &'a mut Index,
     run: Run<'a, Cqe>,
     of: u32,
+    process: Process,
 }
 
 impl Drop for Taken<'_> {
     #[inline]
     fn drop(&mut self) {
         *self.next = self.next.advance(self.of - self.run.left);
-        self.head.publish(*self.next); // CQ4
+        if self.process.is_this() {
+            self.head.publish(*self.next); // CQ4
+        }
     }
 }
 
@@ -466,6 +477,8 @@ struct PublishOnDrop<'a>(&'a mut CompletionRing);
 
 impl Drop for PublishOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.head.publish(self.0.next); // CQ4
+        if self.0.is_here() {
+            self.0.head.publish(self.0.next); // CQ4
+        }
     }
 }

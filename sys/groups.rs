@@ -127,7 +127,7 @@ impl Group {
     ///
     /// # Safety
     ///
-    /// It must not outlive the group.
+    /// It must not outlive the group, nor be used in a process that this one forks.
     pub unsafe fn ring(&mut self) -> &mut BufferRing {
         &mut self.ring
     }

@@ -36,7 +36,7 @@
 //!
 //! | floor | files | idea |
 //! |---|---|---|
-//! | F0 | [`index`] [`errno`] [`abi`] (and `abi_*`) [`flags`] (and `flags_*`) [`opcode`] | values only, no unsafe |
+//! | F0 | [`index`] [`errno`] [`abi`] (and `abi_*`) [`flags`] (and `flags_*`) [`opcode`] `shape` | values only, no unsafe |
 //! | F1 | [`syscall`] [`map`] [`process`] [`kernel`] | three syscalls, mappings, and the four doors over them |
 //! | F2 | [`shared`] | every memory ordering and every dereference of ring memory |
 //! | F3 | [`sq`] [`reservation`] [`cq`] [`buf_ring`] [`refill`] | the protocol: no ordering, no pointer, no index arithmetic |
@@ -94,6 +94,7 @@ pub mod process;
 pub mod refill;
 pub mod reservation;
 pub mod rings;
+mod shape;
 pub mod shared;
 pub mod sq;
 pub mod syscall;

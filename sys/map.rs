@@ -5,10 +5,11 @@
 //! | the ring's | the kernel, we map it | unmapped; the kernel keeps its pages as long as it needs |
 //! | our own | us, the kernel pins it (`IORING_SETUP_NO_MMAP`, buffer rings) | leaked, unless idle: RG1 |
 //!
-//! No mapping is inherited over fork (`MADV_DONTFORK`): a child that shared the rings would move
-//! our indices behind our back. A child that touches them faults, unless it has mapped something of
-//! its own there since; so a child must not use the rings of its parent, and dropping them is
-//! harmless.
+//! A child that shared the rings would move our indices behind our back. So what is the ring's is
+//! not inherited over fork (`MADV_DONTFORK`): at its addresses a child has nothing, or something
+//! else that it has mapped since, and must ask before it looks ([`Map::is_here`]). Pages of our own
+//! can be more: a child has zeroes of its own there (`MADV_WIPEONFORK`), so that what points into
+//! them never points to anybody else's. Not huge ones, which the kernel does not wipe.
 //!
 //! Leaves to others: where in a mapping which word lies (`rings`).
 //!
@@ -19,6 +20,7 @@
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 
@@ -46,7 +48,7 @@ pub struct Map {
     base: NonNull<u8>,
     len: usize,
     backing: Backing,
-    /// The process that has it mapped: a forked child does not, and may have something else there.
+    /// The process that has it mapped: a forked child has not, or has zeroes there.
     process: Process,
 }
 
@@ -105,7 +107,11 @@ impl Map {
         options.len(len).populate();
         let map = options.map_anon().map_err(|error| Errno::of(&error))?;
         let map = MmapRaw::from(map);
-        map.advise(Advice::DontFork).map_err(|error| Errno::of(&error))?;
+        let advised = match pages {
+            Pages::Ordinary => wipe_on_fork(&map),
+            Pages::Huge => map.advise(Advice::DontFork),
+        };
+        advised.map_err(|error| Errno::of(&error))?;
         let base = NonNull::new(map.as_mut_ptr()).expect("mmap maps nothing at 0");
         let backing = Backing::Own(ManuallyDrop::new(map), OnceLock::new());
         Ok(Self { base, len, backing, process: Process::this() })
@@ -140,6 +146,13 @@ impl Map {
         self.len == 0
     }
 
+    /// Whether it is mapped in the process that calls. In one that this one forked it is not, or
+    /// holds zeroes.
+    #[inline]
+    pub fn is_here(&self) -> bool {
+        self.process.is_this()
+    }
+
     /// A pointer to the first of `count` `T`s at `offset`.
     ///
     /// # Panics
@@ -161,6 +174,10 @@ impl Map {
     ///
     /// The kernel must be done with the memory for good.
     pub unsafe fn found_idle(&self) {
+        // In a forked child nothing is unmapped; and somebody may have been just here.
+        if !self.is_here() {
+            return;
+        }
         if let Backing::Own(_, idle) = &self.backing {
             idle.get_or_init(|| Idle);
         }
@@ -169,8 +186,8 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        if !self.process.is_this() {
-            return; // Not inherited over fork: what lies at these addresses now is not ours.
+        if !self.is_here() {
+            return; // What lies at these addresses now is not ours, or zeroes that nobody misses.
         }
         match &mut self.backing {
             // SAFETY: dropped once, because the map is not used again.
@@ -181,6 +198,16 @@ impl Drop for Map {
             _ => {}
         }
     }
+}
+
+/// Has a child that this process forks find zeroes of its own in `map`, and no copy of what we have
+/// there.
+pub(crate) fn wipe_on_fork(map: &MmapRaw) -> io::Result<()> {
+    let (start, len) = (map.as_mut_ptr().cast(), map.len());
+    // SAFETY: all of a mapping, and advice that changes nothing in this process, because it says
+    // what a child is to see.
+    let advised = unsafe { libc::madvise(start, len, libc::MADV_WIPEONFORK) };
+    if advised < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The bytes in an ordinary page.

@@ -18,6 +18,7 @@
 
 use crate::abi_zcrx::ZcrxRqe;
 use crate::index::Index;
+use crate::process::Process;
 use crate::shared::{Observed, Published, Slots};
 use crate::sq::Full;
 
@@ -31,6 +32,8 @@ pub struct RefillRing {
     /// Up to here we have written. Runs ahead of `tail` until [`flush`](Self::flush).
     written: Index,
     slots: Slots<ZcrxRqe>,
+    /// A process that this one forks has no such memory.
+    process: Process,
 }
 
 impl RefillRing {
@@ -42,7 +45,7 @@ impl RefillRing {
     pub unsafe fn over(head: Observed, tail: Published, slots: Slots<ZcrxRqe>) -> Self {
         assert!(!slots.is_double(), "SQ2: an entry of a refill ring is one unit");
         let written = tail.last();
-        Self { head, tail, written, slots }
+        Self { head, tail, written, slots, process: Process::this() }
     }
 
     /// Writes `entry` into the next slot. The kernel sees it after [`flush`](Self::flush).
@@ -53,7 +56,8 @@ impl RefillRing {
     ///
     /// # Safety
     ///
-    /// What the entry names must be nobody's from now on, until a completion names it again.
+    /// What the entry names must be nobody's from now on, until a completion names it again. The
+    /// ring must be of this process, and not of one that forked it.
     pub unsafe fn push(&mut self, entry: ZcrxRqe) -> Result<(), Full> {
         let used = self.written.distance_from(self.head.observe());
         // More than all of them is what no kernel leaves: then nothing is free (SQ2).
@@ -66,14 +70,17 @@ impl RefillRing {
         Ok(())
     }
 
-    /// Hands every written entry to the kernel (SQ3).
+    /// Hands every written entry to the kernel (SQ3). In a forked child it does nothing.
     pub fn flush(&mut self) {
-        self.tail.publish(self.written);
+        if self.process.is_this() {
+            self.tail.publish(self.written);
+        }
     }
 
-    /// How many entries the kernel has yet to take, flushed or not.
+    /// How many entries the kernel has yet to take, flushed or not. In a forked child 0.
     pub fn pending(&self) -> u32 {
-        self.written.distance_from(self.head.observe())
+        let pending = || self.written.distance_from(self.head.observe());
+        if self.process.is_this() { pending() } else { 0 }
     }
 }
 

@@ -162,6 +162,7 @@ impl Rings {
     }
 
     /// Both halves, to look at.
+    #[inline]
     pub fn halves(&self) -> (&SubmissionRing, &CompletionRing) {
         (&self.sq, &self.cq)
     }
@@ -181,14 +182,16 @@ impl Rings {
     ///
     /// # Errors
     ///
-    /// Gives all three back when they are not of one ring.
+    /// Gives all three back when they are not of one ring, and in a forked child.
     #[expect(clippy::result_large_err, reason = "the error is what the caller gave, given back")]
     pub fn join(
         sq: SubmissionRing,
         cq: CompletionRing,
         base: Arc<Base>,
     ) -> Result<Self, (SubmissionRing, CompletionRing, Arc<Base>)> {
-        let one_ring = Arc::ptr_eq(sq.memory(), cq.memory()) && base.is_in(sq.memory());
+        // In a child somebody who is gone may hold the lock.
+        let here = base.is_of_this_process();
+        let one_ring = here && Arc::ptr_eq(sq.memory(), cq.memory()) && base.is_in(sq.memory());
         if one_ring { Ok(Self { sq, cq, base }) } else { Err((sq, cq, base)) }
     }
 
@@ -289,6 +292,11 @@ impl Base {
         matches!(self.fd, RingFd::Owned(_)) || self.thread == this_thread()
     }
 
+    /// Whether this is the process that made the ring, and not one that it forked.
+    pub fn is_of_this_process(&self) -> bool {
+        self.thread.is_of_this_process()
+    }
+
     /// The kernel behind the ring.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
@@ -320,7 +328,7 @@ impl Base {
         arg: *mut libc::c_void,
         count: u32,
     ) -> Result<u32, Errno> {
-        if !self.thread.is_of_this_process() {
+        if !self.is_of_this_process() {
             return Err(Errno::new(libc::ECHILD));
         }
         if !self.is_here() {

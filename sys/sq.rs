@@ -10,6 +10,8 @@
 //! `push` moves `written`, `flush` moves `tail` up to it, the kernel moves `head`. Keeps SQ2, SQ3
 //! and SQ4. SQ1 is kept by the types of `head` and `tail`, SQ5 by `ObservedFlags`.
 //!
+//! In a forked child no shared word is looked at: there the ring is full, and nothing is in it.
+//!
 //! Leaves to others: when to enter the kernel, and what an entry means.
 //!
 //! # Safety
@@ -20,52 +22,14 @@
 use std::sync::Arc;
 
 use crate::abi::{Sqe, Sqe128};
-use crate::flags::{SetupFlags, SqRingFlags, SqeFlags};
+use crate::flags::{SqRingFlags, SqeFlags};
 use crate::index::Index;
 use crate::map::Map;
 use crate::opcode::Opcode;
+use crate::process::Process;
 use crate::reservation::Reservation;
+pub use crate::shape::{SqeShape, Turn};
 use crate::shared::{Counter, Observed, ObservedFlags, Published, Slots};
-
-/// What lies in the ring's slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SqeShape {
-    /// 64 bytes each.
-    Single,
-    /// 128 bytes each (`IORING_SETUP_SQE128`).
-    Double,
-    /// 64 bytes each; an entry of 128 takes two slots, side by side (`IORING_SETUP_SQE_MIXED`).
-    Mixed,
-}
-
-/// Where the next entry after a submission goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// To the next slot: a ring.
-    Round,
-    /// To slot 0 (`IORING_SETUP_SQ_REWIND`): the kernel reads neither index, only a count.
-    Rewind,
-}
-
-impl SqeShape {
-    /// The shape that a ring set up with `flags` has.
-    pub const fn of(flags: SetupFlags) -> Self {
-        if flags.contains(SetupFlags::SQE128) {
-            Self::Double
-        } else if flags.contains(SetupFlags::SQE_MIXED) {
-            Self::Mixed
-        } else {
-            Self::Single
-        }
-    }
-}
-
-impl Turn {
-    /// How a ring set up with `flags` turns.
-    pub const fn of(flags: SetupFlags) -> Self {
-        if flags.contains(SetupFlags::SQ_REWIND) { Self::Rewind } else { Self::Round }
-    }
-}
 
 /// Our half of the submission ring.
 #[derive(Debug)]
@@ -90,6 +54,8 @@ pub struct SubmissionRing {
     rewound: u32,
     /// What the words and slots lie in stays mapped as long as we do.
     memory: Arc<[Map]>,
+    /// A process that this one forks has no such memory.
+    process: Process,
 }
 
 /// The submission ring has too few free slots. Submit, then try again.
@@ -178,8 +144,9 @@ impl SubmissionRing {
             hollow: 0,
             rewound: 0,
             memory,
+            process: Process::this(),
         };
-        ring.unconsumed(); // SQ2 holds from the start.
+        ring.used(); // SQ2 holds from the start.
         ring
     }
 
@@ -208,7 +175,8 @@ impl SubmissionRing {
     ///
     /// # Safety
     ///
-    /// Whatever `sqe` points to must stay valid and unaliased until its last completion (OP1).
+    /// Whatever `sqe` points to must stay valid and unaliased until its last completion (OP1). The
+    /// ring must be [of this process](Self::is_here).
     #[inline]
     pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
         if self.written == self.limit {
@@ -231,7 +199,13 @@ impl SubmissionRing {
     /// Whether a slot is free. Looks where the kernel has got to only if it must (SQ4).
     #[inline]
     pub fn has_room(&mut self) -> bool {
-        self.written != self.limit || self.need(1).is_ok()
+        self.is_here() && (self.written != self.limit || self.need(1).is_ok())
+    }
+
+    /// Whether this is the process that made the ring, and not one that it forked.
+    #[inline]
+    pub fn is_here(&self) -> bool {
+        self.process.is_this()
     }
 
     /// Fills the next free slot in place: `fill` gets a blank entry where the kernel will read it.
@@ -329,26 +303,22 @@ impl SubmissionRing {
     /// When the peer broke SQ2.
     #[inline]
     pub fn flush(&mut self) -> u32 {
-        match self.turn {
-            Turn::Round => {
-                self.tail.publish(self.written); // SQ3
-                self.unconsumed()
-            }
-            // The kernel starts at slot 0 and takes as many as enter says; entering orders SQ3. The
-            // store says nothing to it, but a forked child, which has no such memory, faults here
-            // before it submits what is ours.
-            Turn::Rewind => {
-                self.tail.publish(Index::ZERO);
-                self.written.to_raw()
-            }
+        if !self.is_here() {
+            return 0;
         }
+        // Of a rewinding ring the kernel takes as many as enter says, from slot 0 on; and entering
+        // orders SQ3.
+        if self.turn == Turn::Round {
+            self.tail.publish(self.written); // SQ3
+        }
+        self.used()
     }
 
     /// Takes note that an enter consumed `count` entries. Only [`Turn::Rewind`] needs to be told:
     /// what was left over moves down to slot 0, where the kernel will look next.
     #[inline]
     pub fn consumed(&mut self, count: u32) {
-        if self.turn == Turn::Rewind && count > 0 {
+        if self.turn == Turn::Rewind && count > 0 && self.is_here() {
             assert!(count <= self.written.to_raw(), "SQ2: the kernel consumed more than we wrote");
             self.rewind(count);
         }
@@ -357,6 +327,12 @@ impl SubmissionRing {
     /// How many entries were written, flushed or not, that the kernel has not consumed.
     #[inline]
     pub fn unconsumed(&self) -> u32 {
+        if self.is_here() { self.used() } else { 0 }
+    }
+
+    /// [`unconsumed`](Self::unconsumed), where the ring is of this process.
+    #[inline]
+    fn used(&self) -> u32 {
         match self.turn {
             Turn::Round => checked(self.written, self.head.observe(), self.entries()),
             Turn::Rewind => self.written.to_raw(),
@@ -366,7 +342,7 @@ impl SubmissionRing {
     /// How many slots are free.
     #[inline]
     pub fn room(&self) -> u32 {
-        self.entries() - self.unconsumed()
+        if self.is_here() { self.entries() - self.used() } else { 0 }
     }
 
     /// How many slots there are.
@@ -388,6 +364,9 @@ impl SubmissionRing {
     /// Where the kernel has consumed up to, we have published up to, and we have written up to.
     #[inline]
     pub fn indices(&self) -> (Index, Index, Index) {
+        if !self.is_here() {
+            return (self.written, self.written, self.written);
+        }
         (self.head.observe(), self.tail.last(), self.written)
     }
 
@@ -400,18 +379,19 @@ impl SubmissionRing {
     /// How many entries the kernel refused to look at, since their place in the index array was
     /// out of range. Stays 0: we fill that array once, and never write to it again.
     pub fn dropped(&self) -> u32 {
-        self.dropped.now()
+        if self.is_here() { self.dropped.now() } else { 0 }
     }
 
     /// The kernel's flags. Hints: they order nothing.
     #[inline]
     pub fn flags(&self) -> SqRingFlags {
-        SqRingFlags::from_bits_retain(self.flags.now())
+        SqRingFlags::from_bits_retain(if self.is_here() { self.flags.now() } else { 0 })
     }
 
     /// Whether the polling thread sleeps, asked after [`flush`](Self::flush) (SQ5).
     pub fn needs_wakeup(&self) -> bool {
-        SqRingFlags::from_bits_retain(self.flags.after_publish()).contains(SqRingFlags::NEED_WAKEUP)
+        let flags = || SqRingFlags::from_bits_retain(self.flags.after_publish());
+        self.is_here() && flags().contains(SqRingFlags::NEED_WAKEUP)
     }
 
     /// Up to where we have written, to come back to.
@@ -441,7 +421,8 @@ impl SubmissionRing {
     /// free.
     #[cold]
     fn need(&mut self, count: u32) -> Result<(), Full> {
-        if self.limit.distance_from(self.written) >= count && !self.slots.is_double() {
+        let known = self.limit.distance_from(self.written) >= count && !self.slots.is_double();
+        if known && self.is_here() {
             return Ok(());
         }
         let room = self.room();

@@ -20,13 +20,12 @@ use core::ptr;
 use core::time::Duration;
 use std::cell::Cell;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
 
 use crate::abi::{GeteventsArg, Params, RegWait, Timespec};
 use crate::errno::Errno;
 use crate::flags::{EnterFlags, SetupFlags};
 use crate::opcode::RegisterOp;
-use crate::process::Process;
+use crate::process::{Numbers, Process};
 
 /// How a system call names a ring.
 #[derive(Debug, Clone, Copy)]
@@ -256,15 +255,13 @@ impl Thread {
 
 /// The thread that calls.
 pub fn this_thread() -> Thread {
-    static LAST: Mutex<u64> = Mutex::new(0);
+    static NUMBERS: Numbers = Numbers::new();
     thread_local! {
         // Without a destructor, so that it can be read while the thread ends.
         static NUMBER: Cell<u64> = const { Cell::new(0) };
     }
     if NUMBER.get() == 0 {
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-        *last += 1;
-        NUMBER.set(*last);
+        NUMBER.set(NUMBERS.next());
     }
     Thread { process: Process::this(), number: NUMBER.get() }
 }

@@ -24,6 +24,8 @@ mod completions;
 mod denied;
 #[path = "kernel/devices.rs"]
 mod devices;
+#[path = "kernel/forks.rs"]
+mod forks;
 #[path = "kernel/layouts.rs"]
 mod layouts;
 #[path = "kernel/notify.rs"]
@@ -80,6 +82,7 @@ fn main() {
         let parts = [
             capabilities::PARTS,
             denied::PARTS,
+            forks::PARTS,
             notify::PARTS,
             processes::PARTS,
             registrations::PARTS,
@@ -102,6 +105,7 @@ fn conclude() -> Conclusion {
         completions::tests(),
         denied::tests(),
         devices::tests(),
+        forks::tests(),
         layouts::tests(),
         notify::tests(),
         patience::tests(),

@@ -296,7 +296,7 @@ fn is_own_memory(address: u64) -> bool {
         if let Some((Some(start), Some(end))) = range.map(|(start, end)| (hex(start), hex(end))) {
             inside = (start..end).contains(&address);
         } else if inside && line.starts_with("VmFlags:") {
-            return line.split(' ').any(|flag| flag == "dc");
+            return line.split(' ').any(|flag| flag == "wf");
         }
     }
     false

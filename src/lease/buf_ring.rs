@@ -122,7 +122,13 @@ impl Pool {
     fn map(count: u32, each: u32) -> Result<MmapMut, RegisterError> {
         let bytes = each as usize * count as usize;
         let exhausted = RegisterError::OutOfMemory { needed: bytes as u64 };
-        MmapOptions::new().len(bytes).map_anon().map_err(|_| exhausted)
+        let mut memory = MmapOptions::new().len(bytes).map_anon().map_err(|_| exhausted)?;
+        let start = memory.as_mut_ptr().cast();
+        // A forked child has zeroes of its own there, and the kernel goes on to fill ours.
+        // SAFETY: all of a new mapping, and advice that changes nothing in this process, because it
+        // says what a child is to see.
+        let advised = unsafe { libc::madvise(start, bytes, libc::MADV_WIPEONFORK) };
+        if advised < 0 { Err(exhausted) } else { Ok(memory) }
     }
 
     /// Is of `group` from now on, which is new.

@@ -16,7 +16,8 @@
 //! idle; otherwise it is leaked (RG1). An operation holds its lease in its slot, so a lease is not
 //! handed out again while the kernel uses it (OP1).
 //!
-//! A forked child has no such memory (`MADV_DONTFORK`): reading a lease there faults.
+//! A forked child has zeroes of its own there (`MADV_WIPEONFORK`): what it reads or writes in a
+//! lease is nobody else's.
 //!
 //! # Example
 //!

@@ -212,13 +212,15 @@ impl Table {
     /// What others put files into the table with.
     pub(crate) fn inbox(&self) -> io::Result<Arc<Inbox>> {
         let base = self.base.borrow();
-        let base = base.as_ref().ok_or_else(|| io::Error::other(SendError::Closed))?;
+        let base = base.as_ref().filter(|_| self.process.is_this());
+        let base = base.ok_or_else(|| io::Error::other(SendError::Closed))?;
         self.door.open(base)
     }
 
     /// The same, if anybody ever did and the ring is there.
     pub(crate) fn open_inbox(&self) -> Option<&Arc<Inbox>> {
-        self.base.borrow().as_ref().and(self.door.get())
+        let open = self.base.borrow().is_some() && self.process.is_this();
+        self.door.get().filter(|_| open)
     }
 
     /// Closes what others have put into the table, and nobody wants.

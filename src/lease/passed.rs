@@ -69,13 +69,15 @@ impl Inbox {
         Ok(Arc::new(Self { state, process }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// `None` in a forked child: it is the parent's, and who held the lock is gone.
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        let locked = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.process.is_this().then(locked)
     }
 
     /// Shuts it, if nothing is under way.
     pub(crate) fn shut(&self) -> bool {
-        let mut state = self.state();
+        let Some(mut state) = self.state() else { return true };
         if state.under_way > 0 {
             return false;
         }
@@ -85,12 +87,14 @@ impl Inbox {
 
     /// The ring goes, whatever is under way.
     pub(crate) fn close(&self) {
-        self.state().base = None;
+        if let Some(mut state) = self.state() {
+            state.base = None;
+        }
     }
 
     /// The places whose file nobody wants.
     pub(crate) fn unwanted(&self) -> Vec<i32> {
-        std::mem::take(&mut self.state().unwanted)
+        self.state().map(|mut state| std::mem::take(&mut state.unwanted)).unwrap_or_default()
     }
 }
 
@@ -109,8 +113,10 @@ impl Passage {
 
     /// The kernel has put a file into the place `index`.
     pub(crate) fn arrived(self, index: i32) -> PassedFile {
-        if let Some(inbox) = self.inbox.upgrade() {
-            inbox.state().under_way += 1;
+        if let Some(inbox) = self.inbox.upgrade()
+            && let Some(mut state) = inbox.state()
+        {
+            state.under_way += 1;
         }
         PassedFile { inbox: Weak::clone(&self.inbox), index }
     }
@@ -118,8 +124,10 @@ impl Passage {
 
 impl Drop for Passage {
     fn drop(&mut self) {
-        if let Some(inbox) = self.inbox.upgrade() {
-            inbox.state().under_way -= 1;
+        if let Some(inbox) = self.inbox.upgrade()
+            && let Some(mut state) = inbox.state()
+        {
+            state.under_way -= 1;
         }
     }
 }
@@ -127,26 +135,20 @@ impl Drop for Passage {
 impl FileSender {
     /// The right to put one file into the table.
     pub(crate) fn passage(&self) -> Result<Passage, SendError> {
-        let inbox = self.0.upgrade().filter(|inbox| inbox.process.is_this());
-        let inbox = inbox.ok_or(SendError::Closed)?;
-        let mut state = inbox.state();
+        let inbox = self.0.upgrade().ok_or(SendError::Closed)?;
+        let mut state = inbox.state().ok_or(SendError::Closed)?;
         let base = state.base.clone().ok_or(SendError::Closed)?;
         state.under_way += 1;
         Ok(Passage { inbox: Weak::clone(&self.0), base })
     }
 }
 
-impl PassedFile {
-    fn inbox(&self) -> Option<Arc<Inbox>> {
-        self.inbox.upgrade().filter(|inbox| inbox.process.is_this())
-    }
-}
-
 impl Drop for PassedFile {
     fn drop(&mut self) {
         // A forked child has a copy of what is its parent's.
-        if let Some(inbox) = self.inbox() {
-            let mut state = inbox.state();
+        if let Some(inbox) = self.inbox.upgrade()
+            && let Some(mut state) = inbox.state()
+        {
             state.under_way -= 1;
             state.unwanted.push(self.index);
         }
@@ -176,7 +178,9 @@ impl FileTable {
             self.0.open_inbox().filter(|ours| Weak::ptr_eq(&file.inbox, &Arc::downgrade(ours)));
         let Some(inbox) = ours else { return Err(file) };
         let Some(fixed) = Table::adopt(&self.0, file.index) else { return Err(file) };
-        inbox.state().under_way -= 1;
+        if let Some(mut state) = inbox.state() {
+            state.under_way -= 1;
+        }
         file.inbox = Weak::new(); // What it stood for is the lease's now.
         Ok(fixed)
     }

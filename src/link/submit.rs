@@ -60,6 +60,9 @@ impl<U: Default> Ring<U> {
             Err(error) if error.cause == EnterCause::OutOfRequests => {
                 return reject(chain, Rejection::Queue);
             }
+            Err(error) if error.cause == EnterCause::OtherProcess => {
+                return reject(chain, Rejection::OtherProcess);
+            }
             Err(error) => return reject(chain, Rejection::Enter(error)),
         };
         let mut aboard = Boarding { slab, slots: Some(slots), ring: *id, life, last: None };

@@ -169,7 +169,7 @@ impl WaitRegion {
 
     /// Says what bounds the waits that name `slot` from now on: `timeout`, or nothing; and, with
     /// `min_wait` (whole microseconds, rounded up), how long to insist on as many completions as
-    /// were asked for, before one is enough.
+    /// were asked for, before one is enough. In a forked child it does nothing.
     ///
     /// # Panics
     ///
@@ -185,7 +185,7 @@ impl WaitRegion {
         unsafe { self.set_raw(slot, wait) };
     }
 
-    /// Says what bounds the waits that name `slot`, signal mask and all.
+    /// Says what bounds the waits that name `slot`, signal mask and all. Not in a forked child.
     ///
     /// # Panics
     ///
@@ -196,6 +196,9 @@ impl WaitRegion {
     /// A signal mask that it names must stay, and be left alone, while a wait may name the slot.
     pub unsafe fn set_raw(&mut self, slot: WaitSlot, wait: RegWait) {
         assert!(slot.0 < self.count, "slot {} of {}", slot.0, self.count);
+        if !self.map.is_here() {
+            return;
+        }
         let at = self.map.at::<RegWait>(slot.offset(), 1);
         // SAFETY: in the map, because `at` checked; nobody else writes it, since `self` is
         // exclusive, and the kernel copies it when it begins to wait.

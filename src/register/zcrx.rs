@@ -149,7 +149,7 @@ pub struct ReceiveQueue {
     id: u32,
     base: Arc<Base>,
     /// Under the refill ring.
-    _region: Map,
+    region: Map,
 }
 
 /// The counts that the kernel keeps in the region of the refill ring.
@@ -217,7 +217,7 @@ impl RawRing {
         let copied = has_counts.then(|| unsafe { counts_at(&map, counts) });
         let base = Arc::clone(self.base());
         let (tokens, id) = (vec![area.rq_area_token], reg.zcrx_id);
-        Ok(ReceiveQueue { refill, copied, tokens, id, base, _region: map })
+        Ok(ReceiveQueue { refill, copied, tokens, id, base, region: map })
     }
 
     /// Binds a queue that another ring exported, and returns its number here, by which `RECV_ZC`
@@ -376,10 +376,12 @@ impl ReceiveQueue {
         Ok(unsafe { OwnedFd::from_raw_fd(ctrl.exported().cast_signed()) })
     }
 
-    /// What had to be copied so far, if the queue [counts it](QueueSetup::stats).
+    /// What had to be copied so far, if the queue [counts it](QueueSetup::stats). Not in a forked
+    /// child.
     #[doc(alias = "zcrx_stats")]
     pub fn stats(&self) -> Option<ZcrxStats> {
-        let Copied { completions, bytes } = self.copied.as_ref()?;
+        let Copied { completions, bytes } =
+            self.copied.as_ref().filter(|_| self.region.is_here())?;
         Some(ZcrxStats { copy_count: completions.total(), copy_bytes: bytes.total() })
     }
 

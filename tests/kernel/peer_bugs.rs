@@ -81,7 +81,7 @@ const COVERED: &[(&str, &[&str])] = &[
     ),
     ("lengths", &["more_than_one_operation_can_move_is_written"]),
     ("empty submits", &["an_idle_ring_makes_no_system_call_at_once"]),
-    ("forks", &["a_forked_child_that_touches_the_ring_faults"]),
+    ("forks", &["a_forked_child_that_touches_the_ring_finds_nothing_and_changes_nothing"]),
 ];
 
 /// Since Linux 5.19, as tables that the kernel fills.
@@ -114,6 +114,7 @@ pub fn tests() -> Vec<Trial> {
 fn covered() -> Result<(), Failed> {
     let modules = [
         crate::completions::tests(),
+        crate::forks::tests(),
         crate::notify::tests(),
         crate::patience::tests(),
         crate::processes::tests(),

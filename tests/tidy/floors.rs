@@ -51,7 +51,7 @@ const F6: &[&str] = &[
 
 /// The floors of `docs/ARCHITECTURE.md`, lowest first. They are also the reading order.
 const FLOORS: &[Floor] = &[
-    floor("F0", "sys", &["index", "errno", "abi*", "flags*", "opcode"]).values_only(),
+    floor("F0", "sys", &["index", "errno", "abi*", "flags*", "opcode", "shape"]).values_only(),
     floor("F1", "sys", &["process", "syscall", "map", "kernel"]),
     floor("F2", "sys", &["shared"]),
     floor("F3", "sys", &["sq", "reservation", "cq", "buf_ring", "refill"]),

@@ -1,0 +1,307 @@
+//! What a forked child finds of the rings that it inherited: nothing that it could use, and nothing
+//! that it could harm.
+//!
+//! ```text
+//!   parent ─── ring: completions, entries ──┬── fork ─────────────────────── goes on as before
+//!                                           └── child: maps memory of its own into each hole,
+//!                                                      calls everything, looks at its memory
+//! ```
+//!
+//! A child is killed by an alarm when a call does not return. Fork copies one thread only, so what
+//! forks plays in a process of its own.
+#![allow(unsafe_code, reason = "forks, and maps memory itself")]
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use annulus::split::{Reaper, Submitter};
+use annulus::sys::errno::Errno;
+use annulus::sys::flags::{EnterFlags, SetupFlags};
+use annulus::sys::opcode::{Opcode, RegisterOp};
+use annulus::sys::rings::ResizeFailure;
+use annulus::sys::syscall::EnterArg;
+use annulus::{EnterCause, EnterError, RawRing, Setup};
+use libtest_mimic::Trial;
+
+use crate::harness::{Need, Part, child_succeeds, drain_words, nop, patient, push, ring, test};
+use crate::processes::{Side, end_with, fork, modes, outcome, ring_maps, works};
+
+#[path = "forks/leases.rs"]
+mod leases;
+#[path = "forks/safe.rs"]
+mod safe;
+#[path = "forks/shared.rs"]
+mod shared;
+
+/// The parts that play in a child process.
+pub const PARTS: &[Part] = &[
+    ("a forked child touches the ring", touches),
+    ("a forked child touches half a ring", touches_halves),
+    ("a forked child comes out of a drain", comes_out_of_a_drain),
+    ("a forked child calls everything", safe::calls_everything),
+    ("a forked child comes out of reaping", safe::comes_out_of_reaping),
+    ("a forked child comes out of submitting", safe::comes_out_of_submitting),
+    ("a scope ends in a forked child", safe::ends_a_scope),
+    ("a forked child looks at registered buffers", leases::registered),
+    ("a forked child looks at picked buffers", leases::picked),
+    ("a forked child looks at buffers to send", leases::to_send),
+    ("a forked child sets a slot of a region", leases::region),
+    ("a forked child drops files that are passed", leases::drops_passages),
+    ("a child shares its parent's memory", shared::submits),
+];
+
+const QUEUE: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
+const REGION: [Need; 1] = [Need::Register(RegisterOp::MEM_REGION)];
+/// Since Linux 5.19, as tables that the kernel fills.
+const TABLES: [Need; 1] = [Need::Op(Opcode::SOCKET)];
+
+/// The tests.
+pub fn tests() -> Vec<Trial> {
+    let tests: [(&str, &[Need]); 13] = [
+        ("a_forked_child_that_touches_the_ring_finds_nothing_and_changes_nothing", &[]),
+        ("a_forked_child_that_touches_half_a_ring_finds_nothing_and_changes_nothing", &[]),
+        ("a_forked_child_that_comes_out_of_a_drain_takes_no_more", &[]),
+        ("a_forked_child_is_refused_whatever_it_asks_of_a_ring", &[]),
+        ("a_forked_child_that_comes_out_of_reaping_takes_no_more", &[]),
+        ("a_forked_child_that_comes_out_of_submitting_pushes_nothing", &[]),
+        ("a_scope_ends_in_a_forked_child_without_waiting", &[]),
+        ("a_forked_child_has_zeroes_of_its_own_in_registered_buffers", &[]),
+        ("a_forked_child_has_zeroes_of_its_own_in_picked_buffers", &QUEUE),
+        ("a_forked_child_has_zeroes_of_its_own_in_buffers_to_send", &QUEUE),
+        ("a_forked_child_sets_no_slot_of_a_region", &REGION),
+        ("a_forked_child_drops_a_file_that_is_passed_whoever_held_the_lock", &TABLES),
+        ("a_child_that_shares_memory_is_one_more_thread", &[]),
+    ];
+    let parts = tests.into_iter().zip(PARTS);
+    parts.map(|((name, needs), (part, _))| test(name, needs, || child_succeeds(part))).collect()
+}
+
+/// What a child has mapped where its parent has rings.
+struct Occupied(Vec<&'static mut [u8]>);
+
+/// No kernel writes this there, and no ring of the child's.
+const PATTERN: u8 = 0xa5;
+
+impl Occupied {
+    /// Fills the holes that `maps` left, and sets the alarm.
+    fn new(maps: &[(usize, usize)]) -> Self {
+        // SAFETY: takes a number only, because that is its signature.
+        unsafe { libc::alarm(60) };
+        let fill = |&(start, len): &(usize, usize)| {
+            let at = map_at(start, len).expect("nothing lies there: MADV_DONTFORK");
+            // SAFETY: just mapped, zeroed, and nobody else's until the child ends.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(at, len) };
+            bytes.fill(PATTERN);
+            bytes
+        };
+        Self(maps.iter().map(fill).collect())
+    }
+
+    fn is_unchanged(&self) -> bool {
+        let volatile = |byte: &u8| {
+            // SAFETY: a live byte, because it is a reference; read as if others had written it.
+            unsafe { std::ptr::from_ref(byte).read_volatile() }
+        };
+        self.0.iter().all(|bytes| bytes.iter().all(|byte| volatile(byte) == PATTERN))
+    }
+}
+
+/// Maps memory at `start`, unless something lies there.
+fn map_at(start: usize, len: usize) -> Option<*mut u8> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    let (at, protection) =
+        (std::ptr::without_provenance_mut(start), libc::PROT_READ | libc::PROT_WRITE);
+    // SAFETY: replaces nothing, because of `MAP_FIXED_NOREPLACE`.
+    let mapped = unsafe { libc::mmap(at, len, protection, flags, -1, 0) };
+    (mapped.addr() == start).then(|| mapped.cast())
+}
+
+/// Runs `body` in a forked child that has memory of its own wherever its parent has rings, and
+/// expects that it succeeds and leaves that memory alone.
+fn in_a_child(what: &str, body: impl FnOnce()) {
+    let maps = ring_maps();
+    match fork() {
+        Side::Child => end_with(|| {
+            let occupied = Occupied::new(&maps);
+            body();
+            assert!(occupied.is_unchanged(), "{what}: it wrote to memory of its own");
+        }),
+        Side::Parent(child) => assert_eq!(outcome(child), 0, "{what}"),
+    }
+}
+
+fn refused<T>(result: Result<T, EnterError>) -> bool {
+    result.err().is_some_and(|error| error.cause == EnterCause::OtherProcess)
+}
+
+fn child<T>(result: Result<T, Errno>) -> bool {
+    result.err().is_some_and(|errno| errno.is(libc::ECHILD))
+}
+
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// A call, and whether it did what is right in a child.
+type Call<T> = (&'static str, fn(&mut T) -> bool);
+
+/// Every safe call of a raw ring that reaches into its memory, or enters the kernel.
+const CALLS: [Call<RawRing>; 27] = [
+    ("reserve", |ring| refused(ring.reserve(1)) && refused(ring.reserve(0))),
+    ("submit", |ring| refused(ring.submit())),
+    ("submit_and_wait", |ring| {
+        refused(ring.submit_and_wait(1)) && refused(ring.submit_and_wait(0))
+    }),
+    ("submit_and_wait_timeout", |ring| refused(ring.submit_and_wait_timeout(1, MOMENT))),
+    ("wait", |ring| refused(ring.wait(1)) && refused(ring.wait(0))),
+    ("wait_timeout", |ring| refused(ring.wait_timeout(1, MOMENT))),
+    ("wait_min", |ring| refused(ring.wait_min(1, MOMENT, MOMENT))),
+    ("enter", |ring| child(ring.enter(1, 0, EnterFlags::GETEVENTS, EnterArg::None))),
+    ("enter to wake", |ring| child(ring.enter(0, 0, EnterFlags::SQ_WAKEUP, EnterArg::None))),
+    ("wait_for_room", |ring| refused(ring.wait_for_room())),
+    ("peek", |ring| refused(ring.peek())),
+    ("drain", |ring| refused(ring.drain(|_| ()))),
+    ("drain_wide", |ring| refused(ring.drain_wide(|_| ()))),
+    ("get_events", |ring| refused(ring.get_events())),
+    ("pop", |ring| ring.pop().is_none()),
+    ("pop_wide", |ring| ring.pop_wide().is_none()),
+    ("ready", |ring| ring.ready() == 0),
+    ("flush", |ring| ring.flush() == 0),
+    ("room", |ring| ring.room() == 0),
+    ("needs_wakeup", |ring| !ring.needs_wakeup()),
+    ("positions", |ring| {
+        let at = ring.positions();
+        (at.sq_head, at.sq_tail, at.cq_head) == (at.sq_written, at.sq_written, at.cq_tail)
+    }),
+    ("lost", |ring| ring.lost() == 0),
+    ("stats", |ring| ring.stats().cqes == 1),
+    ("pause_eventfd", |ring| child(ring.pause_eventfd())),
+    ("resume_eventfd", |ring| child(ring.resume_eventfd())),
+    ("resize", |ring| matches!(ring.resize(4, None), Err(ResizeFailure::Refused(_)))),
+    ("register_ring_fd", |ring| ring.register_ring_fd().is_err()),
+];
+
+/// Leaves a completion that is known and not taken, and an entry that is not submitted.
+fn busy(ring: &mut RawRing) {
+    works(ring);
+    push(ring, nop(1));
+    ring.submit_and_wait(1).expect("submit");
+    assert_eq!(ring.ready(), 1);
+    push(ring, nop(2));
+}
+
+fn touches() {
+    for (name, setup) in modes() {
+        let mut ring = ring(setup);
+        let polled = ring.flags().contains(SetupFlags::SQPOLL);
+        busy(&mut ring);
+        // A poller may move the head a little after it posted.
+        while polled && ring.positions().sq_head != ring.positions().sq_tail {
+            std::thread::yield_now();
+        }
+        let before = ring.positions();
+        in_a_child(name, || {
+            for (call, right) in CALLS {
+                assert!(right(&mut ring), "{name}: {call}");
+            }
+        });
+        assert_eq!(ring.positions(), before, "{name}");
+        assert_eq!(ring.submit(), Ok(1), "{name}");
+        push(&mut ring, nop(3));
+        assert_eq!(ring.submit_and_wait(3), Ok(1), "{name}");
+        assert_eq!(drain_words(&mut ring), [1, 2, 3], "{name}");
+        assert_eq!(ring.stats().sqes, 4, "{name}");
+        if !polled {
+            assert_eq!(ring.positions().sq_head, ring.positions().sq_written);
+        }
+    }
+}
+
+const SUBMITTER: [Call<Submitter>; 4] = [
+    ("reserve", |half| refused(half.reserve(1)) && refused(half.reserve(0))),
+    ("submit", |half| refused(half.submit())),
+    ("wait_for_room", |half| refused(half.wait_for_room())),
+    ("room", |half| half.room() == 0),
+];
+
+const REAPER: [Call<Reaper>; 8] = [
+    ("pop", |half| half.pop().is_none()),
+    ("pop_wide", |half| half.pop_wide().is_none()),
+    ("peek", |half| refused(half.peek())),
+    ("drain", |half| refused(half.drain(|_| ()))),
+    ("wait", |half| refused(half.wait(1)) && refused(half.wait(0))),
+    ("wait_timeout", |half| refused(half.wait_timeout(1, MOMENT))),
+    ("wait_min", |half| refused(half.wait_min(1, MOMENT, MOMENT))),
+    ("ready", |half| half.ready() == 0),
+];
+
+fn touches_halves() {
+    let mut ring = patient(|| Setup::plain(4).build_raw()).expect("a ring");
+    busy(&mut ring);
+    let mut shared = ring.split().ok();
+    in_a_child("halves", || {
+        let (mut submitter, mut reaper) = shared.take().expect("the child's own");
+        for (call, right) in SUBMITTER {
+            assert!(right(&mut submitter), "{call}");
+        }
+        for (call, right) in REAPER {
+            assert!(right(&mut reaper), "{call}");
+        }
+        assert!(submitter.join(reaper).is_err());
+    });
+    let (submitter, reaper) = shared.take().expect("the child took its own");
+    let mut ring = submitter.join(reaper).expect("they are of one ring");
+    assert_eq!(ring.submit_and_wait(2), Ok(1));
+    assert_eq!(drain_words(&mut ring), [1, 2]);
+}
+
+thread_local! {
+    /// The child that was forked last; 0 in it.
+    static FORKED: Cell<Option<libc::pid_t>> = const { Cell::new(None) };
+}
+
+/// Forks, and says so to who asks `FORKED`. The child fills the holes that `maps` leave.
+fn fork_here(maps: &[(usize, usize)]) -> Option<Occupied> {
+    let (child, occupied) = match fork() {
+        Side::Child => (0, Some(Occupied::new(maps))),
+        Side::Parent(child) => (child, None),
+    };
+    FORKED.set(Some(child));
+    occupied
+}
+
+/// Ends the child that [`fork_here`] forked, well if `right`; in the parent, expects it did.
+fn end_if_forked(what: &str, right: impl FnOnce() -> bool) {
+    match FORKED.take().expect("it forked") {
+        0 => end_with(|| assert!(right(), "{what}: in the child")),
+        child => assert_eq!(outcome(child), 0, "{what}"),
+    }
+}
+
+/// Takes completions until the second; there it forks, and both go on.
+fn drained(ring: &mut RawRing, drain: fn(&mut RawRing, &mut dyn FnMut()) -> u32, what: &str) {
+    (0..4).for_each(|word| push(ring, nop(word)));
+    ring.submit_and_wait(4).expect("submit");
+    let maps = ring_maps();
+    let (mut seen, mut occupied) = (0, None);
+    let count = drain(ring, &mut || {
+        seen += 1;
+        if seen == 2 {
+            occupied = fork_here(&maps);
+        }
+    });
+    end_if_forked(what, || {
+        (seen, count) == (2, 2) && occupied.is_some_and(|occupied| occupied.is_unchanged())
+    });
+    assert_eq!((seen, count, ring.ready()), (4, 4, 0), "{what}");
+    works(ring);
+}
+
+fn comes_out_of_a_drain() {
+    for (name, setup) in modes() {
+        if name == "polling" {
+            continue; // What it does not do at once is no matter of this test.
+        }
+        let mut ring = ring(setup);
+        drained(&mut ring, |ring, each| ring.drain(|_| each()).expect("drain"), name);
+        drained(&mut ring, |ring, each| ring.drain_wide(|_| each()).expect("drain"), name);
+    }
+}

@@ -1,0 +1,172 @@
+//! The ring that owns what the kernel has, in a child that has it too.
+
+use std::cell::Cell;
+use std::io::Write as _;
+
+use annulus::lease::RegisterError;
+use annulus::op::{Nop, Op, PollEvents, PollMulti, Read};
+use annulus::{Rejection, Ring, SendError, Setup, StepExt as _, Ticket};
+
+use super::{FORKED, MOMENT, end_if_forked, fork_here, in_a_child, refused};
+use crate::harness::{patient, safe_ring};
+use crate::processes::{pipe, ring_maps};
+
+/// What a child is refused that submits, and what it submitted.
+fn submits(ring: &mut Ring<u32>) {
+    let rejected = ring.submit(Read::new(pipe().0, [7; 4])).expect_err("a child");
+    assert_eq!(rejected.why, Rejection::OtherProcess);
+    assert!(rejected.to_string().contains("make a ring here"), "{rejected}");
+    let rejected = ring.submit_for(Nop, 9).expect_err("a child");
+    assert_eq!((rejected.why, rejected.user), (Rejection::OtherProcess, 9));
+    let rejected = ring.submit_chain((Nop, Nop.within(MOMENT))).expect_err("a child");
+    assert_eq!(rejected.why, Rejection::OtherProcess);
+    ring.scope(|scope| {
+        let rejected = scope.submit(Nop).expect_err("a child");
+        assert_eq!(rejected.why, Rejection::OtherProcess);
+        assert!(refused(scope.submit_all()));
+    });
+    assert!(refused(ring.submit_all()));
+    assert!(refused(ring.submit_and_wait(0)) && refused(ring.submit_and_wait(1)));
+    assert!(refused(ring.submit_and_wait_timeout(1, MOMENT)));
+}
+
+/// What a child is refused that waits for what is in flight.
+fn waits<O: Op>(ring: &mut Ring<u32>, flying: Ticket<O>) {
+    let Err(flying) = ring.try_take(flying) else { panic!("it completes in the parent alone") };
+    assert!(refused(ring.cancel(&flying)));
+    let Err(unfinished) = ring.wait(flying) else { panic!("it completes in the parent alone") };
+    assert!(refused::<()>(Err(unfinished.why)));
+    let Err(unfinished) = ring.wait_timeout(unfinished.ticket, MOMENT) else {
+        panic!("it completes in the parent alone")
+    };
+    assert!(refused::<()>(Err(unfinished.why)));
+    assert_eq!(*ring.user(&unfinished.ticket), 5);
+    ring.detach(unfinished.ticket);
+    assert!(refused(ring.reap(|_| panic!("nothing is the child's"))));
+}
+
+fn registers(ring: &mut Ring<u32>) {
+    assert_eq!(ring.buf_ring(4, 64).map(drop), Err(RegisterError::NotHere));
+    assert_eq!(ring.file_table(4).map(drop), Err(RegisterError::NotHere));
+    assert_eq!(ring.fixed_pool(4, 64).map(drop), Err(RegisterError::NotHere));
+    assert!(ring.register_ring_fd().is_err_and(|errno| errno.is(libc::ECHILD)));
+    assert!(ring.sender().is_err());
+    assert_eq!((ring.raw().room(), ring.raw().lost(), ring.stale()), (0, 0, 0));
+}
+
+pub fn calls_everything() {
+    for setup in [Setup::plain(8), Setup::new(8)] {
+        let mut ring: Ring<u32> = patient(|| setup.build_for()).expect("a ring");
+        let (from, mut to) = pipe();
+        let (silent, _open) = pipe();
+        let done = ring.submit(Nop).expect("submit");
+        ring.submit_and_wait(1).expect("wait");
+        ring.reap(|_| ()).expect("reap");
+        let flying = ring.submit_for(Read::new(from, [0; 4]), 5).expect("submit");
+        let many = ring.submit(PollMulti::new(silent, PollEvents::IN)).expect("submit");
+        let left = ring.submit(Nop).expect("submit");
+        ring.submit_and_wait(1).expect("wait");
+        let queued = ring.submit(Nop).expect("submit");
+        let sender = ring.sender().expect("a sender");
+        let mut shared = Some((ring, flying, many, done));
+        in_a_child("all calls", || {
+            let (mut ring, flying, many, done) = shared.take().expect("the child's own");
+            submits(&mut ring);
+            assert!(refused(ring.next(&many)) && refused(ring.try_next(&many)));
+            waits(&mut ring, flying);
+            registers(&mut ring);
+            assert_eq!(sender.send(7), Err(SendError::Closed));
+            // What had ended before is the child's as well.
+            assert!(ring.try_take(done).is_ok_and(|output| output.is_ok()));
+            // A ring of its own is in nobody's way.
+            assert!(safe_ring(Setup::plain(4)).submit_and_wait(0).is_ok());
+            assert!(ring.shutdown(MOMENT).is_err(), "what is in flight is the parent's");
+        });
+        let (mut ring, flying, many, done) = shared.take().expect("the child took its own");
+        to.write_all(b"data").expect("room in the pipe");
+        assert_eq!(ring.wait(flying).expect("wait").ok().expect("it reads").1, *b"data");
+        for nop in [done, left, queued] {
+            ring.wait(nop).expect("wait").expect("it does nothing");
+        }
+        ring.detach(many);
+        assert_eq!(ring.stale(), 0);
+    }
+}
+
+/// Takes events until the second; there it forks, and both go on.
+pub fn comes_out_of_reaping() {
+    for setup in [Setup::plain(8), Setup::new(8)] {
+        let mut ring = safe_ring(setup);
+        let tickets: Vec<_> = (0..4).map(|_| ring.submit(Nop).expect("submit")).collect();
+        ring.submit_and_wait(4).expect("wait");
+        let maps = ring_maps();
+        let (mut seen, mut occupied) = (0, None);
+        let count = ring.reap(|_| {
+            seen += 1;
+            if seen == 2 {
+                occupied = fork_here(&maps);
+            }
+        });
+        end_if_forked("reap", || {
+            (seen, count) == (2, Ok(2)) && occupied.is_some_and(|holes| holes.is_unchanged())
+        });
+        assert_eq!((seen, count), (4, Ok(4)));
+        for ticket in tickets {
+            assert!(ring.try_take(ticket).is_ok_and(|output| output.is_ok()));
+        }
+    }
+}
+
+thread_local! {
+    /// Whether the next word forks.
+    static FORKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A word of the caller's, whose making is the caller's code.
+struct Forks;
+
+impl Default for Forks {
+    fn default() -> Self {
+        if FORKS.take() {
+            drop(fork_here(&ring_maps()));
+        }
+        Self
+    }
+}
+
+pub fn comes_out_of_submitting() {
+    let mut ring: Ring<Forks> = patient(|| Setup::new(8).build_for()).expect("a ring");
+    FORKS.set(true);
+    let submitted = ring.submit(Nop);
+    let why = submitted.as_ref().err().map(|rejected| rejected.why);
+    end_if_forked("submit", || why == Some(Rejection::OtherProcess));
+    ring.wait(submitted.expect("submit")).expect("wait").expect("it does nothing");
+    // Between the steps of a chain there is nothing left but to unwind.
+    FORKS.set(true);
+    let chain = std::panic::AssertUnwindSafe(|| ring.submit_chain((Nop, Nop)));
+    let chain = std::panic::catch_unwind(chain);
+    let unwound = chain.is_err();
+    end_if_forked("submit_chain", || unwound);
+    let chain = chain.expect("no panic in the parent").map_err(|rejected| rejected.why);
+    ring.wait_chain(chain.expect("submit")).expect("wait");
+    assert_eq!(FORKED.get(), None);
+}
+
+/// What is in flight in it is the parent's, and the buffer is lent to the parent's kernel.
+pub fn ends_a_scope() {
+    let mut ring = safe_ring(Setup::new(8));
+    let (from, mut to) = pipe();
+    let mut buf = [0; 4];
+    let result = ring.scope(|scope| {
+        let read = scope.submit(Read::new(&from, &mut buf[..])).expect("submit");
+        scope.submit_all().expect("submit");
+        drop(fork_here(&ring_maps()));
+        if FORKED.get() == Some(0) {
+            return 0;
+        }
+        to.write_all(b"data").expect("room in the pipe");
+        scope.wait(read).expect("wait").result.expect("it reads")
+    });
+    end_if_forked("scope", || (result, buf) == (0, [0; 4]));
+    assert_eq!((result, &buf), (4, b"data"));
+}
