@@ -11,7 +11,7 @@
 //! | `LIVES_SEED=7` | this one life, and its steps |
 //! | `LIVES_START=7` | the first of them, and then the next ones |
 //! | `LIVES_ON=1` | goes on after a finding, and counts what was found |
-//! | `LIVES_WITHOUT=peek,wait-all` | without these: kinds and manners as they are counted |
+//! | `LIVES_WITHOUT=peek,recv own forced` | without these: `wait-all`, `peek`, `in parts`, and kinds and manners as they are counted |
 //!
 //! Every byte says which stream it is of, and where in it; every lease that is held is watched; in
 //! the end every buffer, slot and descriptor is where it was. What the ring refuses is refused, and
@@ -28,6 +28,10 @@ mod ends;
 mod files;
 #[path = "lives/flags.rs"]
 mod flags;
+#[path = "lives/ledger.rs"]
+mod ledger;
+#[path = "lives/make.rs"]
+mod make;
 #[path = "lives/receives.rs"]
 mod receives;
 #[path = "lives/sends.rs"]
@@ -53,8 +57,9 @@ use std::time::{Duration, Instant};
 use annulus::{Setup, SetupError};
 
 use chance::Chance;
+use make::patient;
 use tally::Tally;
-use world::{Log, World, patient};
+use world::{Log, World};
 
 /// A number in the environment.
 fn asked(name: &str) -> Option<u64> {
@@ -65,10 +70,8 @@ fn asked(name: &str) -> Option<u64> {
 #[test]
 fn every_life_ends_whole() {
     if let Err(error) = patient(|| Setup::plain(2).build()) {
-        let off = matches!(
-            error,
-            SetupError::DisabledBySysctl { .. } | SetupError::DeniedBySeccomp
-        );
+        let off =
+            matches!(error, SetupError::DisabledBySysctl { .. } | SetupError::DeniedBySeccomp);
         assert!(off, "a ring can be made here: {error}");
         println!("not run: {error}");
         return;

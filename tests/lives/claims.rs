@@ -218,14 +218,15 @@ impl<O: Multishot + 'static> Claim for Many<O> {
 
 /// Hands over what completes once.
 pub fn ship_once<O: Op + 'static>(world: &mut World, about: About, op: O, finish: Finish<O>) {
-    let manner = world.manner(&[
+    let manners = [
         (Manner::Plain, 6),
         (Manner::Forced, 2),
         (Manner::After, 1),
         (Manner::Before, 1),
         (Manner::Hard, 1),
         (Manner::Within, 1),
-    ]);
+    ];
+    let manner = world.manner(about.kind, &manners);
     world.note_ship(&about, manner);
     match manner {
         Manner::Plain => match world.ring.submit(op) {
@@ -290,7 +291,7 @@ pub fn ship_many<O: Multishot + 'static>(
     bring: Bring<O>,
     finish: Finish<O>,
 ) {
-    let manner = world.manner(&[(Manner::Plain, 5), (Manner::Forced, 1)]);
+    let manner = world.manner(about.kind, &[(Manner::Plain, 5), (Manner::Forced, 1)]);
     world.note_ship(&about, manner);
     if manner == Manner::Forced {
         match world.ring.submit(op.forced()) {

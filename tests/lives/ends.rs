@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use annulus::op::Cancel;
+
 use crate::claims::reap;
 use crate::receives;
 use crate::world::World;
@@ -58,6 +60,7 @@ fn settle(world: &mut World) {
                 world.cancel_at(0);
             }
         }
+        call_in(world);
         world.turn();
         for _ in 0..world.claims.len() {
             let Some(at) = world.chance.place(world.claims.len()) else { break };
@@ -76,6 +79,16 @@ fn settle(world: &mut World) {
     }
     let left: Vec<_> = world.claims.iter().map(|claim| claim.about()).collect();
     panic!("no end after {TURNS} turns: {} in flight, {left:?}", world.ring.in_flight());
+}
+
+/// Ends what accepts, and was given up: what takes one connection gets one, and what takes them all
+/// is cancelled with all others (since Linux 5.19, as it is itself).
+fn call_in(world: &mut World) {
+    let Some(listener) = world.listener.as_mut().filter(|listener| listener.adrift) else { return };
+    listener.connect();
+    if let Ok(ticket) = world.ring.submit(Cancel::any()) {
+        world.ring.detach(ticket);
+    }
 }
 
 fn streams_are_whole(world: &mut World) {

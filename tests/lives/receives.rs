@@ -127,21 +127,19 @@ fn own_from_pipe<F: Target + 'static>(world: &mut World, key: u64, fd: F) {
     ship_once(world, about, Read::new(fd, Vec::with_capacity(40)), ends_own);
 }
 
-/// The peer sends a datagram with a descriptor.
+/// A peer sends a descriptor beside its bytes.
 pub fn peer_sends_descriptor(world: &mut World) {
     let Some(mut aid) = world.aid.take() else { return };
     let count = 8 + world.chance.below(8) as usize;
-    let found = world.inward.iter_mut().find_map(|inward| {
-        let (fd, bytes) = inward.next_datagram(count)?;
-        Some((inward, fd, bytes))
-    });
-    if let Some((inward, fd, bytes)) = found {
+    let at = world.chance.place(world.inward.len()).expect("one at least");
+    if let Some((fd, bytes)) = world.inward[at].next_message(count) {
+        let inward = &mut world.inward[at];
         let mut envelope = Envelope::new();
         assert!(envelope.attach(world.sentinels.copy()).is_ok());
         let op = SendMsg::new(fd, [bytes]).flags(SendFlags::DONT_WAIT).with(envelope);
         let ticket = aid.submit(op).expect("it is idle");
         if let Ok(sent) = aid.wait(ticket).expect("it does not wait").result {
-            inward.note_datagram(sent);
+            inward.note_sent(sent);
             let key = inward.key;
             world.say(|| format!("peer of {key} sends a descriptor"));
         }

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, PipeWriter, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::rc::Rc;
@@ -160,12 +160,8 @@ impl Inward {
             Writer::Gone => return 0,
         };
         match written {
-            Ok(written) if self.is_datagrams() => {
-                self.note_datagram(written);
-                written
-            }
             Ok(written) => {
-                self.sent += written as u64;
+                self.note_sent(written);
                 written
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
@@ -178,24 +174,45 @@ impl Inward {
         }
     }
 
-    /// What the next datagram holds, if the peer is one that can also pass descriptors.
-    pub fn next_datagram(&self, count: usize) -> Option<(OwnedFd, Vec<u8>)> {
-        let Writer::UnixDatagram(writer) = &self.writer else { return None };
-        if self.sent - self.next > 30 {
-            return None;
+    /// What is to be sent next, if the peer is one that can also pass descriptors.
+    pub fn next_message(&self, count: usize) -> Option<(OwnedFd, Vec<u8>)> {
+        let ahead = self.sent - self.next;
+        match &self.writer {
+            Writer::UnixDatagram(writer) if ahead < 30 => {
+                Some((writer.try_clone().ok()?.into(), datagram(self.key, self.sent, count)))
+            }
+            Writer::Unix(writer) if ahead < 4000 => {
+                Some((writer.try_clone().ok()?.into(), bytes(self.key, self.sent, count)))
+            }
+            _ => None,
         }
-        Some((writer.try_clone().ok()?.into(), datagram(self.key, self.sent, count)))
     }
 
-    /// A datagram of so many bytes was sent.
-    pub fn note_datagram(&mut self, len: usize) {
-        self.lens.push(len);
-        self.sent += 1;
+    /// So many bytes were sent; or a datagram of them.
+    pub fn note_sent(&mut self, count: usize) {
+        if self.is_datagrams() {
+            self.lens.push(count);
+            self.sent += 1;
+        } else {
+            self.sent += count as u64;
+        }
     }
 
     /// The peer goes.
     pub fn close(&mut self) {
         self.writer = Writer::Gone;
+    }
+
+    /// An operation was given up: the stream ends, so that the operation does.
+    pub fn hang_up(&mut self) {
+        self.adrift = true;
+        self.close();
+        if self.medium != Medium::Pipe {
+            let own = self.own.try_clone().expect("a descriptor");
+            // A socket without a peer says that it is not connected, and wakes who waits all the
+            // same.
+            let _ = UnixStream::from(own).shutdown(Shutdown::Both);
+        }
     }
 
     /// An operation is to receive, and it alone.

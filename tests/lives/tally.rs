@@ -88,9 +88,9 @@ impl Tally {
             }
             print!(" {:>8} {:>8} ", row.refused, row.brought);
             for (code, count) in &row.failed {
-                let words = std::io::Error::from_raw_os_error(*code).to_string();
-                let words = words.split(" (os").next().unwrap_or("").to_owned();
-                print!(" {words}: {count};");
+                let error = std::io::Error::from_raw_os_error(*code).to_string();
+                let words = if *code == 0 { "in words" } else { &error };
+                print!(" {}: {count};", words.split(" (os").next().unwrap_or_default());
             }
             println!();
         }

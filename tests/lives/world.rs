@@ -11,17 +11,16 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus::lease::{
-    BufRing, FileTable, FixedFile, FixedPool, RegisterError, SendQueue, SendRing,
-};
+use annulus::lease::{BufRing, FileTable, FixedFile, FixedPool, SendQueue, SendRing};
 use annulus::op::Nop;
 use annulus::register::{Used, Whose as Memory};
-use annulus::sys::flags::{Features, SetupFlags};
-use annulus::{Rejection, Ring, Setup, SetupError};
+use annulus::sys::flags::Features;
+use annulus::{Ring, Setup};
 
 use crate::chance::Chance;
-use crate::claims::{About, Claim, Manner, Whose, bearable, reap, refusable};
+use crate::claims::{About, Claim, Manner, Whose, bearable, reap};
 use crate::files::Listener;
+use crate::make::{KINDS, lacking, patient, ring};
 use crate::sentinels::Sentinels;
 use crate::streams::{Aim, Inward, Medium, Outward};
 use crate::tally::Tally;
@@ -57,7 +56,7 @@ pub struct World {
     pub queue: Option<SendQueue>,
     pub sentinels: Sentinels,
     pub tally: Rc<RefCell<Tally>>,
-    log: Log,
+    pub log: Log,
     number: u64,
     /// Tickets that were dropped.
     pub dropped: u32,
@@ -71,14 +70,11 @@ pub struct World {
     pub size: u32,
 }
 
-/// The kinds of rings.
-pub const KINDS: [&str; 5] = ["plain", "cooperating", "deferring", "polled", "overflowing"];
-
 impl World {
     /// The beginning of a life.
     pub fn new(mut chance: Chance, tally: Rc<RefCell<Tally>>, log: Log) -> Self {
         let kind = chance.place(KINDS.len()).expect("five");
-        let (ring, kind) = make_ring(&mut chance, kind);
+        let (ring, kind) = ring(&mut chance, kind);
         tally.borrow_mut().ring(KINDS[kind]);
         let features = ring.raw().features();
         let size = chance.among(&[16, 32, 64, 256]);
@@ -139,7 +135,7 @@ impl World {
     }
 
     fn add_pool(&mut self) {
-        let in_parts = self.chance.one_in(2);
+        let in_parts = self.chance.one_in(2) && self.allows("in parts");
         let count = self.chance.among(&[1, 2, 4, 8, 8]);
         let whose = if self.chance.one_in(4) { Memory::Kernels } else { Memory::Ours };
         let used = if in_parts { Used::InParts { min_left: 0 } } else { Used::Whole };
@@ -176,7 +172,8 @@ impl World {
     }
 
     pub fn add_outward(&mut self) {
-        let medium = self.medium(&[Medium::Unix, Medium::Unix, Medium::Pipe]);
+        let media = [Medium::Unix, Medium::Unix, Medium::Pipe, Medium::Tcp];
+        let medium = self.medium(&media);
         let key = self.next_number();
         let mut outward = Outward::new(key, medium).expect("a stream");
         if let Some(fixed) = self.insert(outward.own()) {
@@ -188,7 +185,7 @@ impl World {
 
     /// Connections are few: each leaves a number behind that cannot be used for a minute.
     fn medium(&mut self, media: &[Medium]) -> Medium {
-        if self.chance.one_in(24) { Medium::Tcp } else { self.chance.among(media) }
+        if self.chance.one_in(16) { Medium::Tcp } else { self.chance.among(media) }
     }
 
     /// Registers it, now and then.
@@ -205,8 +202,8 @@ impl World {
         match self.chance.below(40) {
             0..=10 => receives::any(self),
             11..=13 => sends::any(self),
-            14 => files::any(self),
-            15..=20 => self.peer_writes(),
+            14..=15 => files::any(self),
+            16..=20 => self.peer_writes(),
             21..=22 => self.peer_reads(),
             23 => self.peer_goes(),
             24..=26 => self.enter(),
@@ -292,9 +289,8 @@ impl World {
 
     /// Redeems a ticket, of something that has ended if possible.
     fn redeem(&mut self) {
-        let ended: Vec<usize> = (0..self.claims.len())
-            .filter(|&at| self.claims[at].about().ended.get())
-            .collect();
+        let ended: Vec<usize> =
+            (0..self.claims.len()).filter(|&at| self.claims[at].about().ended.get()).collect();
         let at = match self.chance.place(ended.len()) {
             Some(at) if !self.chance.one_in(8) => Some(ended[at]),
             _ => self.chance.place(self.claims.len()),
@@ -303,11 +299,8 @@ impl World {
         let claim = self.claims.swap_remove(at);
         let (number, wait) = (claim.about().number, self.bounded && self.chance.one_in(3));
         self.say(|| format!("redeem {number}, waiting: {wait}"));
-        let back = if wait {
-            claim.wait(self, Duration::from_micros(100))
-        } else {
-            claim.take(self)
-        };
+        let back =
+            if wait { claim.wait(self, Duration::from_micros(100)) } else { claim.take(self) };
         self.claims.extend(back);
     }
 
@@ -397,127 +390,18 @@ impl World {
     }
 
     /// How to hand an operation over: any of these, each as often as it says.
-    pub fn manner(&mut self, manners: &[(Manner, u32)]) -> Manner {
+    pub fn manner(&mut self, kind: &str, manners: &[(Manner, u32)]) -> Manner {
         let all = manners.iter().map(|(_, often)| often).sum();
         let mut at = self.chance.below(all);
         for &(manner, often) in manners {
             if at < often {
-                return if self.allows(manner.name()) { manner } else { Manner::Plain };
+                let name = manner.name();
+                let allowed = self.allows(name) && self.allows(&format!("{kind} {name}"));
+                return if allowed { manner } else { Manner::Plain };
             }
             at -= often;
         }
         Manner::Plain
-    }
-
-    pub fn say(&self, what: impl FnOnce() -> String) {
-        self.log.borrow_mut().push(what());
-    }
-
-    pub fn note_ship(&self, about: &About, manner: Manner) {
-        let About { number, kind, whose, .. } = about;
-        self.say(|| format!("{number}: {kind} {manner:?} {whose:?}"));
-    }
-
-    pub fn count_shipped(&self, about: &About, manner: Manner) {
-        self.tally.borrow_mut().shipped(about.kind, manner);
-    }
-
-    pub fn shipped(&mut self, claim: Box<dyn Claim>, manner: Manner) {
-        self.count_shipped(claim.about(), manner);
-        self.claims.push(claim);
-    }
-
-    /// It was refused.
-    pub fn refused(&mut self, about: &About, why: Rejection) {
-        refusable(why);
-        self.say(|| format!("refused: {why}"));
-        self.tally.borrow_mut().refused(about.kind);
-        self.ended(about);
-        self.redeemed(about);
-    }
-
-    /// It failed, as it may.
-    pub fn failed(&self, about: &About, error: &std::io::Error) {
-        let (number, kind) = (about.number, about.kind);
-        let known = [
-            libc::ECANCELED,
-            libc::EINTR,
-            libc::ENOBUFS,
-            libc::EAGAIN,
-            libc::EINVAL,
-            libc::EOPNOTSUPP,
-            libc::ENFILE,
-            libc::EPIPE,
-            libc::ECONNRESET,
-            libc::EBADFD,
-        ];
-        let code = error.raw_os_error();
-        let words = error.to_string().contains("make them larger");
-        let fails = words || code.is_some_and(|code| known.contains(&code));
-        assert!(fails, "operation {number} ({kind}) failed: {error}");
-        self.say(|| format!("{number} failed: {error}"));
-        self.tally.borrow_mut().failed(about.kind, code.unwrap_or(0));
-    }
-
-    /// Its last completion was consumed: another may begin on its stream.
-    pub fn ended(&mut self, about: &About) {
-        about.ended.set(true);
-        let number = Some(about.number);
-        match about.whose {
-            Whose::Inward(key) => {
-                let inward = self.inward.iter_mut().find(|inward| inward.key == key);
-                if let Some(inward) = inward.filter(|inward| inward.busy == number) {
-                    inward.busy = None;
-                }
-            }
-            Whose::Outward(_) | Whose::Listener | Whose::Nobody => {}
-        }
-    }
-
-    /// It was redeemed, or refused.
-    pub fn redeemed(&mut self, about: &About) {
-        match about.whose {
-            Whose::Inward(key) => {
-                if let Some(inward) = self.inward_of(key) {
-                    inward.close_entry(about.number);
-                }
-            }
-            Whose::Outward(key) => {
-                if let Some(outward) = self.outward.iter_mut().find(|outward| outward.key == key) {
-                    outward.busy = None;
-                }
-            }
-            Whose::Listener | Whose::Nobody => {}
-        }
-    }
-
-    /// Nobody will know what came of it.
-    pub fn abandoned(&mut self, about: &About) {
-        match about.whose {
-            Whose::Inward(key) => {
-                if let Some(inward) = self.inward_of(key) {
-                    inward.adrift = true;
-                    inward.close();
-                }
-                if self.inward.len() < 10 {
-                    self.add_inward();
-                }
-            }
-            Whose::Outward(key) => {
-                if let Some(outward) = self.outward.iter_mut().find(|outward| outward.key == key) {
-                    outward.adrift = true;
-                }
-                if self.outward.len() < 6 {
-                    self.add_outward();
-                }
-            }
-            Whose::Listener => {
-                if let Some(listener) = &mut self.listener {
-                    listener.adrift = true;
-                }
-            }
-            Whose::Nobody => {}
-        }
     }
 
     pub fn inward_of(&mut self, key: u64) -> Option<&mut Inward> {
@@ -531,51 +415,5 @@ impl World {
         }
         self.pause(Duration::from_micros(200));
         reap(self);
-    }
-}
-
-/// A ring of a kind, or the next simpler one that there is.
-fn make_ring(chance: &mut Chance, kind: usize) -> (Ring, usize) {
-    let entries = chance.among(&[8, 16, 32]);
-    let setup = Setup::plain(entries);
-    let setup = match KINDS[kind] {
-        "cooperating" => setup.with(SetupFlags::COOP_TASKRUN | SetupFlags::TASKRUN_FLAG),
-        "deferring" => setup.with(SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN),
-        "polled" => setup.sqpoll(Duration::from_millis(1)),
-        "overflowing" => Setup::new(8).cq_entries(8),
-        _ => setup,
-    };
-    let ring = patient(|| setup.build()).ok().filter(|ring| {
-        // Before Linux 5.11 such a ring takes registered files only.
-        KINDS[kind] != "polled" || ring.raw().features().contains(Features::SQPOLL_NONFIXED)
-    });
-    let plain = || patient(|| Setup::plain(entries).build()).expect("a ring can be made");
-    ring.map_or_else(|| (plain(), 0), |ring| (ring, kind))
-}
-
-/// Runs `make` until it has enough locked memory: that of dropped rings comes back a little late.
-pub fn patient<T>(mut make: impl FnMut() -> Result<T, SetupError>) -> Result<T, SetupError> {
-    for _ in 0..200 {
-        match make() {
-            Err(SetupError::LockedMemory { .. } | SetupError::OutOfMemory { .. }) => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            result => return result,
-        }
-    }
-    make()
-}
-
-/// What was made; `None` where this kernel or user cannot.
-fn lacking<T>(made: Result<T, RegisterError>) -> Option<T> {
-    match made {
-        Ok(made) => Some(made),
-        Err(
-            RegisterError::Unsupported { .. }
-            | RegisterError::LockedMemory { .. }
-            | RegisterError::OutOfMemory { .. }
-            | RegisterError::TooManyFiles { .. },
-        ) => None,
-        Err(error) => panic!("it cannot be registered: {error}"),
     }
 }
