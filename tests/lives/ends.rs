@@ -9,7 +9,9 @@ use std::time::Duration;
 use annulus::op::Cancel;
 
 use crate::claims::reap;
+use crate::files::Listener;
 use crate::receives;
+use crate::streams::Inward;
 use crate::world::World;
 
 /// How many turns everything has to come to its end.
@@ -81,11 +83,16 @@ fn settle(world: &mut World) {
     panic!("no end after {TURNS} turns: {} in flight, {left:?}", world.ring.in_flight());
 }
 
-/// Ends what accepts, and was given up: what takes one connection gets one, and what takes them all
-/// is cancelled with all others (since Linux 5.19, as it is itself).
+/// Ends what was given up and waits for connections or datagrams: what takes one gets one, and what
+/// takes them all is cancelled with all others (since Linux 5.19, as it is itself).
 fn call_in(world: &mut World) {
-    let Some(listener) = world.listener.as_mut().filter(|listener| listener.adrift) else { return };
-    listener.connect();
+    let adrift = |inward: &&Inward| inward.adrift && inward.is_datagrams();
+    let sockets = world.inward.iter().filter(adrift).map(Inward::poke).count();
+    let listener = world.listener.as_mut().filter(|listener| listener.adrift);
+    let listeners = listener.into_iter().map(Listener::connect).count();
+    if sockets + listeners == 0 {
+        return;
+    }
     if let Ok(ticket) = world.ring.submit(Cancel::any()) {
         world.ring.detach(ticket);
     }

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, PipeWriter, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::rc::Rc;
@@ -206,13 +206,18 @@ impl Inward {
     /// An operation was given up: the stream ends, so that the operation does.
     pub fn hang_up(&mut self) {
         self.adrift = true;
-        self.close();
-        if self.medium != Medium::Pipe {
-            let own = self.own.try_clone().expect("a descriptor");
-            // A socket without a peer says that it is not connected, and wakes who waits all the
-            // same.
-            let _ = UnixStream::from(own).shutdown(Shutdown::Both);
+        if !self.is_datagrams() {
+            self.close();
         }
+    }
+
+    /// Sends a datagram to an operation that was given up, since nothing else would end it.
+    pub fn poke(&self) {
+        let _ = match &self.writer {
+            Writer::UnixDatagram(writer) => writer.send(&[0]),
+            Writer::Udp(writer) => writer.send(&[0]),
+            _ => return,
+        };
     }
 
     /// An operation is to receive, and it alone.
