@@ -15,7 +15,7 @@ use crate::streams::Inward;
 use crate::world::World;
 
 /// How many turns everything has to come to its end.
-const TURNS: u32 = 4000;
+const TURNS: u32 = 10_000;
 
 /// Ends a life, one way or another.
 pub fn end(mut world: World) {
@@ -64,6 +64,10 @@ fn settle(world: &mut World) {
         }
         call_in(world);
         world.turn();
+        if turn % 8 == 7 {
+            // Worker threads are to have their turn too.
+            std::thread::sleep(Duration::from_micros(500));
+        }
         for _ in 0..world.claims.len() {
             let Some(at) = world.chance.place(world.claims.len()) else { break };
             let claim = world.claims.swap_remove(at);

@@ -157,8 +157,18 @@ fn accepted<F>(world: &mut World, about: &About, out: Outcome<OwnedFd, F>) {
 fn accepted_direct<F>(world: &mut World, about: &About, out: Outcome<FixedFile, F>) {
     match out.result {
         Ok(file) => took_file(world, about, file),
-        Err(error) => world.failed(about, &error),
+        Err(error) => no_place(world, about, &error),
     }
+}
+
+/// A connection for which the table has no place is closed by the kernel.
+fn no_place(world: &mut World, about: &About, error: &std::io::Error) {
+    if error.raw_os_error() == Some(libc::ENFILE)
+        && let Some(listener) = &mut world.listener
+    {
+        listener.adrift = true;
+    }
+    world.failed(about, error);
 }
 
 fn brings_fd(world: &mut World, about: &About, item: std::io::Result<OwnedFd>) {
@@ -171,13 +181,13 @@ fn brings_fd(world: &mut World, about: &About, item: std::io::Result<OwnedFd>) {
 fn brings_file(world: &mut World, about: &About, item: std::io::Result<FixedFile>) {
     match item {
         Ok(file) => took_file(world, about, file),
-        Err(error) => world.failed(about, &error),
+        Err(error) => no_place(world, about, &error),
     }
 }
 
 fn ends<F>(world: &mut World, about: &About, ended: Ended<F>) {
     if let Ending::Failed(error) = ended.how {
-        world.failed(about, &error);
+        no_place(world, about, &error);
     }
 }
 

@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use annulus::lease::{BufLease, Bundle, Datagram, FixedBuf};
 use annulus::op::{
-    Ended, Ending, Envelope, Outcome, Read, ReadFixed, ReadMulti, Received, Recv, RecvBundle,
+    Ended, Ending, Envelope, Op, Outcome, Read, ReadFixed, ReadMulti, Received, Recv, RecvBundle,
     RecvBundleMulti, RecvMsg, RecvMsgMulti, RecvMulti, RecvPicked, SendFlags, SendMsg, Target,
 };
+use annulus::{Rejection, Ticket};
 
 use crate::claims::{About, Whose, ship_many, ship_once};
 use crate::flags::{self, Look};
@@ -277,6 +278,19 @@ fn ends_envelope<F>(world: &mut World, about: &About, out: Outcome<Received, F, 
     }
 }
 
+/// Submits, when a polling thread has made room for it.
+fn submit_at_last<O: Op + 'static>(world: &mut World, mut op: O) -> Ticket<O> {
+    loop {
+        let rejected = match world.ring.submit(op) {
+            Ok(ticket) => return ticket,
+            Err(rejected) => rejected,
+        };
+        assert!(rejected.why == Rejection::Queue, "all has ended: {}", rejected.why);
+        std::thread::yield_now();
+        op = rejected.op;
+    }
+}
+
 /// Fills all of a pool's buffers, by plain receives, and returns how many bytes they took.
 pub fn fill(world: &mut World, at: usize) -> (usize, Vec<BufLease>) {
     use std::io::Write as _;
@@ -288,7 +302,7 @@ pub fn fill(world: &mut World, at: usize) -> (usize, Vec<BufLease>) {
     let mut leases = Vec::new();
     for _ in 0..=2 * bufs.count() {
         let op = RecvPicked::new(Rc::clone(&ours), &bufs);
-        let ticket = world.ring.submit(op).expect("all has ended");
+        let ticket = submit_at_last(world, op);
         match world.ring.wait(ticket).expect("data, or no buffer").result {
             Ok(Some(lease)) => leases.push(lease),
             Ok(None) => panic!("pool {at}: a receive says the end, and there is data"),

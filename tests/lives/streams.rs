@@ -312,9 +312,8 @@ fn compare(key: u64, next: u64, sent: u64, piece: &[u8]) {
     let window = &piece[same..piece.len().min(same + 6)];
     let from = (0..sent).find(|&at| window.len() >= 3 && bytes(key, at, window.len()) == window);
     let (len, at) = (piece.len(), next + same as u64);
-    panic!(
-        "stream {key}: other bytes at {at} of {sent}, {same} bytes into {len}; these are of {from:?}"
-    );
+    let words = format!("stream {key}: other bytes at {at} of {sent}, {same} bytes into {len}");
+    panic!("{words}; these are of {from:?}");
 }
 
 /// Which datagram a piece is of, which may be cut.

@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use annulus::lease::{BufRing, FileTable, FixedFile, FixedPool, SendQueue, SendRing};
-use annulus::op::Nop;
 use annulus::register::{Used, Whose as Memory};
 use annulus::sys::flags::Features;
 use annulus::{Ring, Setup};
@@ -410,9 +409,6 @@ impl World {
 
     /// Lets what the ring does for itself come about.
     pub fn turn(&mut self) {
-        if let Ok(ticket) = self.ring.submit(Nop) {
-            self.ring.detach(ticket);
-        }
         self.pause(Duration::from_micros(200));
         reap(self);
     }
