@@ -1,0 +1,145 @@
+//! Random lives: a small ring, and all that leases are used for, in any order.
+//!
+//! ```text
+//!   seed ─► ring × pools × streams ─► some hundred steps ─► the end: all is there again
+//! ```
+//!
+//! | in the environment | |
+//! |---|---|
+//! | `LIVES_SECONDS=60` | how long; three seconds without |
+//! | `LIVES_COUNT=1000` | how many, however long |
+//! | `LIVES_SEED=7` | this one life, and its steps |
+//! | `LIVES_START=7` | the first of them, and then the next ones |
+//! | `LIVES_ON=1` | goes on after a finding, and counts what was found |
+//! | `LIVES_WITHOUT=peek,recv own forced` | without these: `wait-all`, `peek`, `in parts`, and kinds and manners as they are counted |
+//!
+//! Every byte says which stream it is of, and where in it; every lease that is held is watched; in
+//! the end every buffer, slot and descriptor is where it was. What the ring refuses is refused, and
+//! counted. What a ring is and has is asked for; where the kernel has none, there is less to try.
+
+#[path = "owned/chance.rs"]
+#[expect(dead_code, reason = "others ask for random bytes, too")]
+mod chance;
+#[path = "lives/claims.rs"]
+mod claims;
+#[path = "lives/ends.rs"]
+mod ends;
+#[path = "lives/files.rs"]
+mod files;
+#[path = "lives/flags.rs"]
+mod flags;
+#[path = "lives/ledger.rs"]
+mod ledger;
+#[path = "lives/make.rs"]
+mod make;
+#[path = "lives/receives.rs"]
+mod receives;
+#[path = "lives/sends.rs"]
+mod sends;
+#[path = "lives/sentinels.rs"]
+mod sentinels;
+#[path = "lives/streams.rs"]
+mod streams;
+#[path = "lives/tally.rs"]
+mod tally;
+#[path = "lives/watch.rs"]
+mod watch;
+#[path = "lives/world.rs"]
+mod world;
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use annulus::{Setup, SetupError};
+
+use chance::Chance;
+use make::patient;
+use tally::Tally;
+use world::{Log, World};
+
+/// A number in the environment.
+fn asked(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
+}
+
+#[test]
+fn every_life_ends_whole() {
+    if let Err(error) = patient(|| Setup::plain(2).build()) {
+        let off =
+            matches!(error, SetupError::DisabledBySysctl { .. } | SetupError::DeniedBySeccomp);
+        assert!(off, "a ring can be made here: {error}");
+        println!("not run: {error}");
+        return;
+    }
+    let tally = Tally::new(&std::env::var("LIVES_WITHOUT").unwrap_or_default());
+    let tally = Rc::new(RefCell::new(tally));
+    let (seed, count) = (asked("LIVES_SEED"), asked("LIVES_COUNT"));
+    let first = seed.or(asked("LIVES_START")).unwrap_or(1);
+    let limit = Duration::from_secs(asked("LIVES_SECONDS").unwrap_or(3));
+    let count = if seed.is_some() { Some(1) } else { count };
+    let (start, mut lives) = (Instant::now(), 0);
+    let mut found: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    while count.map_or_else(|| start.elapsed() < limit, |count| lives < count) {
+        let seed = first + lives;
+        lives += 1;
+        if let Err(finding) = live(seed, &tally) {
+            assert!(asked("LIVES_ON").is_some(), "LIVES_SEED={seed}: {finding}");
+            found.entry(sort_of(&finding)).or_insert((seed, 0)).1 += 1;
+        }
+    }
+    tally.borrow().print(lives, start.elapsed().as_secs_f64());
+    for (finding, (seed, times)) in &found {
+        println!("{times:>6} times, first LIVES_SEED={seed}: {finding}");
+    }
+    assert!(found.is_empty(), "{} sorts of findings", found.len());
+}
+
+/// Lives one life; or tells what was found, with all of its steps.
+fn live(seed: u64, tally: &Rc<RefCell<Tally>>) -> Result<(), String> {
+    let log: Log = Rc::default();
+    let before = descriptors();
+    let lived = catch_unwind(AssertUnwindSafe(|| {
+        let mut chance = Chance::new(seed);
+        let steps = 60 + chance.below(200);
+        let mut world = World::new(chance, Rc::clone(tally), Rc::clone(&log));
+        for _ in 0..steps {
+            world.step();
+        }
+        ends::end(world);
+        let after = descriptors();
+        assert!(before == after, "OP3: {after} descriptors, and {before} before");
+    }));
+    let show = std::env::var_os("LIVES_SEED").is_some();
+    if show || (lived.is_err() && asked("LIVES_ON").is_none()) {
+        println!("life {seed}:\n  {}", log.borrow().join("\n  "));
+    }
+    lived.map_err(|payload| words(&*payload))
+}
+
+/// How many descriptors this process has.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("/proc is mounted").count()
+}
+
+fn words(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().cloned();
+    text.or_else(|| payload.downcast_ref::<&str>().map(|&text| text.to_owned()))
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+/// A finding without its numbers.
+fn sort_of(finding: &str) -> String {
+    let mut sort = String::new();
+    for letter in finding.chars().take(140) {
+        let letter = if letter.is_ascii_digit() { '#' } else { letter };
+        if letter != '#' || !sort.ends_with('#') {
+            sort.push(letter);
+        }
+    }
+    sort
+}
