@@ -11,7 +11,7 @@
 //! | `LIVES_SEED=7` | this one life, and its steps |
 //! | `LIVES_START=7` | the first of them, and then the next ones |
 //! | `LIVES_ON=1` | goes on after a finding, and counts what was found |
-//! | `LIVES_WITHOUT=peek,recv own forced` | without these: `wait-all`, `peek`, `in parts`, and kinds and manners as they are counted |
+//! | `LIVES_WITHOUT=recv own forced` | without these: `in parts`, and kinds and manners as they are counted |
 //!
 //! Every byte says which stream it is of, and where in it; every lease that is held is watched; in
 //! the end every buffer, slot and descriptor is where it was. What the ring refuses is refused, and

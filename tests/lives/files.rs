@@ -185,7 +185,7 @@ fn brings_file(world: &mut World, about: &About, item: std::io::Result<FixedFile
     }
 }
 
-fn ends<F>(world: &mut World, about: &About, ended: Ended<F>) {
+fn ends<F, T>(world: &mut World, about: &About, ended: Ended<F, T>) {
     if let Ending::Failed(error) = ended.how {
         no_place(world, about, &error);
     }

@@ -1,47 +1,12 @@
 //! Which flags operations are given: here alone, so that a flag that goes goes from here.
 
-use annulus::op::{RecvBundle, RecvFlags, RecvPicked, SendFlags};
+use annulus::op::{PickedFlags, RecvFlags, SendFlags};
 
 use crate::world::World;
 
-/// What a receive into a picked buffer does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// It takes the bytes.
-    Takes,
-    /// It leaves them.
-    Peeks,
-}
-
 /// Says how to receive, by chance.
-pub fn picked<F>(world: &mut World, op: RecvPicked<F>) -> (RecvPicked<F>, Look) {
-    match choice(world) {
-        1 => (op.flags(RecvFlags::DONT_WAIT), Look::Takes),
-        2 => (op.flags(RecvFlags::WAIT_ALL), Look::Takes),
-        3 => (op.flags(RecvFlags::PEEK), Look::Peeks),
-        _ => (op, Look::Takes),
-    }
-}
-
-/// Says how to receive, by chance.
-pub fn bundle<F>(world: &mut World, op: RecvBundle<F>) -> (RecvBundle<F>, Look) {
-    match choice(world) {
-        1 => (op.flags(RecvFlags::DONT_WAIT), Look::Takes),
-        2 => (op.flags(RecvFlags::WAIT_ALL), Look::Takes),
-        3 => (op.flags(RecvFlags::PEEK), Look::Peeks),
-        _ => (op, Look::Takes),
-    }
-}
-
-/// 1: fail rather than wait; 2: wait for all; 3: look only; the others: nothing.
-fn choice(world: &mut World) -> u32 {
-    let choice = world.chance.below(12);
-    let name = match choice {
-        2 => "wait-all",
-        3 => "peek",
-        _ => return choice,
-    };
-    if world.allows(name) { choice } else { 0 }
+pub fn picked(world: &mut World) -> PickedFlags {
+    if world.chance.one_in(6) { PickedFlags::DONT_WAIT } else { PickedFlags::default() }
 }
 
 /// How to receive into a buffer of one's own.

@@ -12,7 +12,7 @@ use annulus::op::{
 use annulus::{Rejection, Ticket};
 
 use crate::claims::{About, Whose, ship_many, ship_once};
-use crate::flags::{self, Look};
+use crate::flags;
 use crate::streams::{Aim, Medium};
 use crate::watch::Held;
 use crate::world::World;
@@ -71,25 +71,15 @@ fn one<F: Target + 'static>(world: &mut World, key: u64, medium: Medium, fd: F) 
         }
         (Medium::Unix | Medium::Tcp, Some(bufs), 7) => {
             let Some(about) = begin(world, key, "recv bundle") else { return };
-            let (op, look) = flags::bundle(world, RecvBundle::new(fd, &bufs));
-            looks(world, key, &about, look);
+            let op = RecvBundle::new(fd, &bufs).flags(flags::picked(world));
             ship_once(world, about, op, ends_bundle);
         }
         (_, Some(bufs), 0..=3) => {
             let Some(about) = begin(world, key, "recv picked") else { return };
-            let (op, look) = flags::picked(world, RecvPicked::new(fd, &bufs));
-            looks(world, key, &about, look);
+            let op = RecvPicked::new(fd, &bufs).flags(flags::picked(world));
             ship_once(world, about, op, ends_lease);
         }
         _ => own(world, key, medium, fd),
-    }
-}
-
-fn looks(world: &mut World, key: u64, about: &About, look: Look) {
-    if look == Look::Peeks
-        && let Some(inward) = world.inward_of(key)
-    {
-        inward.peeks(about.number);
     }
 }
 
@@ -211,7 +201,7 @@ fn brings_message(world: &mut World, about: &About, item: std::io::Result<Datagr
     }
 }
 
-fn ends<F>(world: &mut World, about: &About, ended: Ended<F>) {
+fn ends<F, T>(world: &mut World, about: &About, ended: Ended<F, T>) {
     let number = about.number;
     world.say(|| format!("{number} ends: {:?}", ended.how));
     match ended.how {

@@ -70,7 +70,6 @@ struct Entry {
     number: u64,
     pieces: VecDeque<Vec<u8>>,
     closed: bool,
-    peeks: bool,
 }
 
 /// Bytes, or datagrams, that come in.
@@ -225,14 +224,7 @@ impl Inward {
         assert!(self.busy.is_none(), "two operations on one stream");
         self.busy = Some(number);
         let pieces = VecDeque::new();
-        self.entries.push_back(Entry { number, pieces, closed: false, peeks: false });
-    }
-
-    /// The operation looks, and takes nothing.
-    pub fn peeks(&mut self, number: u64) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.number == number) {
-            entry.peeks = true;
-        }
+        self.entries.push_back(Entry { number, pieces, closed: false });
     }
 
     /// The operation brought something.
@@ -261,7 +253,6 @@ impl Inward {
     /// Compares what came with what was sent, as far as it is known in order.
     fn advance(&mut self) {
         while let Some(entry) = self.entries.front_mut() {
-            let peeks = entry.peeks;
             while let Some(piece) = entry.pieces.pop_front() {
                 if self.adrift {
                     continue;
@@ -269,10 +260,10 @@ impl Inward {
                 if matches!(self.medium, Medium::UnixDatagram | Medium::Udp) {
                     let lost = self.medium == Medium::Udp;
                     let at = datagram_at(self.key, self.next, &self.lens, &piece, lost);
-                    self.next = if peeks { self.next } else { at + 1 };
+                    self.next = at + 1;
                 } else {
                     compare(self.key, self.next, self.sent, &piece);
-                    self.next += if peeks { 0 } else { piece.len() as u64 };
+                    self.next += piece.len() as u64;
                 }
             }
             if !entry.closed {
