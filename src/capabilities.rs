@@ -32,6 +32,7 @@ use std::ptr;
 
 use annulus_sys::abi_query::{QueryHdr, QueryOpcode};
 use annulus_sys::abi_register::{Probe, ProbeOp};
+use annulus_sys::errno::Errno;
 use annulus_sys::flags::{EnterFlags, Features, SetupFlags};
 use annulus_sys::flags_register::{ProbeOpFlags, QueryOp};
 use annulus_sys::kernel::Kernel;
@@ -103,7 +104,8 @@ impl Capabilities {
     ///
     /// # Errors
     ///
-    /// [`SetupError`] when it makes no ring at all.
+    /// [`SetupError`] when it makes no ring at all, or something stands before
+    /// `io_uring_register(2)`, such as a seccomp filter: then nobody can say.
     pub fn detect() -> Result<Self, SetupError> {
         Self::detect_on(&Kernel::LINUX)
     }
@@ -113,7 +115,7 @@ impl Capabilities {
         let rings = probing_ring(kernel)?;
         let base = rings.base();
         let features = base.params().features;
-        let ops = probe(base);
+        let ops = probe(base).map_err(denied::explain_silence)?;
         Ok(match query(kernel) {
             Some(query) => Self {
                 features,
@@ -181,19 +183,22 @@ fn probing_ring(kernel: &Kernel) -> Result<Rings, SetupError> {
 }
 
 /// The operations that the kernel has.
-fn probe(base: &Base) -> [u64; 4] {
+fn probe(base: &Base) -> Result<[u64; 4], Errno> {
     let mut arg = ProbeArg { head: Probe::default(), ops: [ProbeOp::default(); 256] };
     // SAFETY: a zeroed probe with places for 256 operations, alive during the call, and not kept,
     // because the kernel copies it in and out.
     let probed = unsafe { base.register(RegisterOp::PROBE, (&raw mut arg).cast(), 256) };
+    match probed {
+        // Before Linux 5.6 the call was not there, nor any kernel that we know.
+        Err(errno) if errno.is(libc::EINVAL) => return Ok([0; 4]),
+        probed => probed?,
+    };
     let mut ops = [0; 4];
-    if probed.is_ok() {
-        let supported = |op: &&ProbeOp| op.flags.contains(ProbeOpFlags::SUPPORTED);
-        for op in arg.ops.iter().take(usize::from(arg.head.ops_len)).filter(supported) {
-            ops[usize::from(op.op.0 / 64)] |= 1 << (op.op.0 % 64);
-        }
+    let supported = |op: &&ProbeOp| op.flags.contains(ProbeOpFlags::SUPPORTED);
+    for op in arg.ops.iter().take(usize::from(arg.head.ops_len)).filter(supported) {
+        ops[usize::from(op.op.0 / 64)] |= 1 << (op.op.0 % 64);
     }
-    ops
+    Ok(ops)
 }
 
 /// What the kernel says of itself; `None` before Linux 6.18.

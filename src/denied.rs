@@ -8,6 +8,7 @@
 //! | `ENOMEM` | `RLIMIT_MEMLOCK` | `getrlimit(2)` |
 //! | `EMFILE` | `RLIMIT_NOFILE` | `getrlimit(2)` |
 //! | `EINVAL` | a flag that this kernel does not know | each flag, tried on its own |
+//! | `EINVAL` | no CPU for the polling thread | a small ring, tried with that CPU |
 //!
 //! The look-up comes after the failure and never before: what the kernel says decides, and no
 //! version number does.
@@ -19,8 +20,8 @@ use std::os::fd::AsFd;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::SetupFlags;
 use annulus_sys::kernel::Kernel;
-use annulus_sys::map::{HUGE_PAGE, Pages};
-use annulus_sys::rings::{MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request, Rings, SetupFailure};
+use annulus_sys::map::{HUGE_PAGE, Pages, page_size};
+use annulus_sys::rings::{Attached, MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request, Rings, SetupFailure};
 use annulus_sys::syscall::RingFd;
 use thiserror::Error;
 
@@ -59,6 +60,12 @@ pub enum SetupError {
          --security-opt seccomp=profile.json), or fall back to epoll"
     )]
     DeniedBySeccomp,
+    /// A ring can be made, and not asked what its kernel can do.
+    #[error(
+        "io_uring_register is refused ({0}), so nobody can say what this kernel can do: allow it \
+         in the seccomp profile of the sandbox, or the call PROBE where the task is restricted"
+    )]
+    Unasked(Errno),
     /// The kernel refuses for want of privilege.
     #[error("the kernel refuses io_uring to this user (EPERM): {}", denied_hint(*polled))]
     Denied {
@@ -107,6 +114,15 @@ pub enum SetupError {
          page, ordinary or huge; make a smaller ring, or use huge pages"
     )]
     ScatteredMemory,
+    /// No polling thread can be bound to that CPU.
+    #[error(
+        "the kernel binds no polling thread to CPU {cpu}: there is none, it is offline, or it is \
+         outside this process's cpuset; take one of `taskset -p $$`, or call `sqpoll` instead"
+    )]
+    NoSuchCpu {
+        /// The CPU that was asked for.
+        cpu: u32,
+    },
     /// Too many files are open.
     #[error(
         "too many open files; the limit is {limit}: close some, or raise it (ulimit -n, \
@@ -210,6 +226,11 @@ pub(crate) fn explain_invalid(kernel: &Kernel, errno: Errno, request: &Request<'
             return SetupError::Unsupported { flag: FlagName(flag), since };
         }
     }
+    let bound = SetupFlags::SQPOLL | SetupFlags::SQ_AFF;
+    let cpu = request.sq_thread_cpu;
+    if asked.contains(bound) && !makes(kernel, &polled_on(cpu)) {
+        return SetupError::NoSuchCpu { cpu };
+    }
     // On kernels that want contiguous memory, EINVAL says that it is not.
     if request.flags.contains(SetupFlags::NO_MMAP) {
         return SetupError::ScatteredMemory;
@@ -239,10 +260,31 @@ pub(crate) fn accepts(kernel: &Kernel, flag: SetupFlags) -> bool {
         false => None,
     };
     if let Some(RingFd::Owned(fd)) = other.as_ref().map(|rings| rings.base().fd()) {
-        request.attach = Some(fd.as_fd());
+        // SAFETY: both are made here, and for nothing but to see whether they are made.
+        request.attach = Some(unsafe { Attached::to(fd.as_fd()) });
     }
-    let request = Request { flags: flags - SetupFlags::ATTACH_WQ, ..request };
-    match Rings::setup(kernel, &request) {
+    if flag == SetupFlags::SQ_AFF {
+        // Not every CPU is ours; this one is.
+        request = polled_on(this_cpu());
+    }
+    makes(kernel, &Request { flags: flags - SetupFlags::ATTACH_WQ, ..request })
+}
+
+/// A small ring whose polling thread is bound to `cpu`.
+fn polled_on(cpu: u32) -> Request<'static> {
+    let flags = SetupFlags::SQPOLL | SetupFlags::SQ_AFF;
+    Request { flags, sq_thread_cpu: cpu, ..Request::new(1) }
+}
+
+/// A CPU on which this process may run.
+fn this_cpu() -> u32 {
+    // SAFETY: takes nothing, because that is its signature.
+    u32::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
+}
+
+/// Whether the kernel makes the ring, or refuses it for another reason than `EINVAL`.
+fn makes(kernel: &Kernel, request: &Request<'_>) -> bool {
+    match Rings::setup(kernel, request) {
         Ok(rings) => {
             // SAFETY: nothing was ever submitted to it. A thread that polls it has its pages pinned
             // (RG1).
@@ -252,6 +294,15 @@ pub(crate) fn accepts(kernel: &Kernel, flag: SetupFlags) -> bool {
         // Any other error says that the flag was understood.
         Err(SetupFailure::Setup(errno)) => !errno.is(libc::EINVAL),
         Err(_) => true,
+    }
+}
+
+/// Says why the kernel did not tell what it can do.
+pub(crate) fn explain_silence(errno: Errno) -> SetupError {
+    match errno.raw() {
+        libc::EPERM if seccomp_filter() == Filter::Present => SetupError::DeniedBySeccomp,
+        libc::ENOSYS if seccomp_filter() == Filter::Present => SetupError::DeniedBySeccomp,
+        _ => SetupError::Unasked(errno),
     }
 }
 
@@ -271,7 +322,7 @@ fn explain_denial(request: &Request<'_>) -> SetupError {
 }
 
 /// Whether this thread runs under a seccomp filter.
-fn seccomp_filter() -> Filter {
+pub(crate) fn seccomp_filter() -> Filter {
     if status("Seccomp:").as_deref() == Some("2") { Filter::Present } else { Filter::Absent }
 }
 
@@ -305,11 +356,16 @@ fn bytes_needed(request: &Request<'_>) -> u64 {
     let sq = u64::from(request.entries.min(MAX_SQ_ENTRIES).next_power_of_two());
     let rounded = |entries: u32| u64::from(entries.min(MAX_CQ_ENTRIES).next_power_of_two());
     let cq = request.cq_entries.map_or(2 * sq, rounded);
+    // The kernel counts pages: of the entries, and of the rings with the words before them.
+    let pages = |bytes: u64| bytes.next_multiple_of(page_size() as u64);
     let sqe = if request.flags.contains(SetupFlags::SQE128) { 128 } else { 64 };
     let cqe = if request.flags.contains(SetupFlags::CQE32) { 32 } else { 16 };
     let array = if request.flags.contains(SetupFlags::NO_SQARRAY) { 0 } else { 4 };
-    sq * (sqe + array) + cq * cqe
+    pages(sq * sqe) + pages(HEADER + sq * array + cq * cqe)
 }
+
+/// The words before the first completion, and the padding behind the last, at most.
+const HEADER: u64 = 384;
 
 pub(crate) fn limit_of(resource: libc::__rlimit_resource_t) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -333,6 +389,9 @@ mod tests {
         let refused = explain(SetupFailure::Setup(Errno::new(libc::ENFILE)), &request);
         assert_eq!(refused, SetupError::Other(Errno::new(libc::ENFILE)));
         // What CLAMP makes of it: 32768 entries of 64 bytes and an index, 65536 of 16.
-        assert_eq!(bytes_needed(&request), 32768 * (64 + 4) + 65536 * 16);
+        let page = page_size() as u64;
+        assert_eq!(bytes_needed(&request), 32768 * (64 + 4) + 65536 * 16 + page);
+        let bare = Request { flags: SetupFlags::NO_SQARRAY, ..Request::new(1) };
+        assert_eq!(bytes_needed(&bare), 2 * page, "one of entries, one of completions");
     }
 }

@@ -8,6 +8,7 @@
 //! | `EBUSY` | [`CompletionsPending`] | completions overflow, and the kernel takes no more work | nothing |
 //! | `EBADR` | [`CompletionsLost`] | no memory to keep an overflowing completion | a completion |
 //! | `ECHILD` | [`OtherProcess`] | this is a forked child; said by us, and by no kernel | nothing |
+//! | `EPERM`, `EACCES`, `ENOSYS` | [`Refused`] | a filter of system calls, or a security module | nothing |
 //! | `ETIME` | not an error: [`Woken::TimedOut`] | the time is up | nothing |
 //!
 //! Whatever the cause, [`EnterError::submitted`] says how many entries the kernel took before.
@@ -17,6 +18,7 @@
 //! [`CompletionsPending`]: EnterCause::CompletionsPending
 //! [`CompletionsLost`]: EnterCause::CompletionsLost
 //! [`OtherProcess`]: EnterCause::OtherProcess
+//! [`Refused`]: EnterCause::Refused
 
 use std::io;
 
@@ -121,6 +123,13 @@ pub enum EnterCause {
     /// A resize succeeded in the kernel, and then the new memory could not be mapped.
     #[error("the ring was resized and could not be mapped again: make a new ring")]
     Unmapped,
+    /// Something between us and the kernel refuses the call: a seccomp filter, a security module.
+    /// `io_uring_enter(2)` itself never says `EPERM`, `EACCES` or `ENOSYS` to a ring that there is.
+    #[error(
+        "io_uring_enter is refused ({0}), as seccomp filters of sandboxes do: allow io_uring_setup, \
+         io_uring_enter and io_uring_register in the profile, or fall back to epoll"
+    )]
+    Refused(Errno),
     /// Something else.
     #[error("io_uring_enter: {0}")]
     Other(Errno),
@@ -145,6 +154,8 @@ impl From<Errno> for EnterCause {
             libc::EBADFD => Self::Disabled,
             // SQPOLL, and its thread is gone.
             libc::EOWNERDEAD => Self::PollerDied,
+            // Not the kernel's io_uring: what stands before it.
+            libc::EPERM | libc::EACCES | libc::ENOSYS => Self::Refused(errno),
             _ => Self::Other(errno),
         }
     }
@@ -172,7 +183,7 @@ impl From<EnterError> for io::Error {
             EnterCause::Interrupted => io::ErrorKind::Interrupted,
             EnterCause::TimedOut => io::ErrorKind::TimedOut,
             EnterCause::OutOfRequests => io::ErrorKind::OutOfMemory,
-            EnterCause::Other(errno) => io::Error::from(errno).kind(),
+            EnterCause::Refused(errno) | EnterCause::Other(errno) => io::Error::from(errno).kind(),
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)

@@ -181,7 +181,7 @@ pub(crate) fn cancel_now(base: &Base, word: u64) {
 }
 
 /// Asks whether the kernel knows `op`, by a call that names no memory it could use: any answer but
-/// `EINVAL` and `EOPNOTSUPP` is yes. `count` is what `op` wants there.
+/// `EINVAL`, `EOPNOTSUPP`, and a filter's `ENOSYS` is yes. `count` is what `op` wants there.
 pub(crate) fn knows(base: &Base, ring: Asked, op: RegisterOp, count: u32) -> bool {
     match ring {
         Asked::RawRing => answers(base.kernel(), base.fd().by_ref(), op, count),
@@ -195,7 +195,8 @@ fn answers(kernel: &Kernel, ring: RingRef<'_>, op: RegisterOp, count: u32) -> bo
     // SAFETY: the kernel can neither read nor write at the address, so the call changes nothing.
     let answer = unsafe { kernel.register(ring, op, nowhere, count) };
     !answer.is_err_and(|errno| {
-        [libc::EINVAL, libc::EOPNOTSUPP, libc::EBADF].iter().any(|&number| errno.is(number))
+        let no = [libc::EINVAL, libc::EOPNOTSUPP, libc::EBADF, libc::ENOSYS];
+        no.iter().any(|&number| errno.is(number))
     })
 }
 

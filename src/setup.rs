@@ -37,7 +37,7 @@ use annulus_sys::errno::Errno;
 use annulus_sys::flags::SetupFlags;
 use annulus_sys::kernel::Kernel;
 use annulus_sys::map::Pages;
-use annulus_sys::rings::{MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request, Rings, SetupFailure};
+use annulus_sys::rings::{Attached, MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request, Rings, SetupFailure};
 
 use crate::denied::{self, FlagName, SetupError};
 
@@ -192,7 +192,8 @@ impl<'a> Setup<'a> {
     /// must belong to code that reckons with that.
     #[doc(alias = "IORING_SETUP_ATTACH_WQ")]
     pub unsafe fn attach(mut self, ring: BorrowedFd<'a>) -> Self {
-        self.request.attach = Some(ring);
+        // SAFETY: as promised to `Setup::attach`.
+        self.request.attach = Some(unsafe { Attached::to(ring) });
         self
     }
 

@@ -47,9 +47,25 @@ pub struct Request<'a> {
     /// Milliseconds after which an idle polling thread sleeps; 0 is the kernel's default, 1 s.
     pub sq_thread_idle: u32,
     /// The ring whose worker and polling threads to share (`ATTACH_WQ`).
-    pub attach: Option<BorrowedFd<'a>>,
+    pub attach: Option<Attached<'a>>,
     /// What own memory is made of, with `NO_MMAP`.
     pub pages: Pages,
+}
+
+/// A ring that shares its worker and polling threads with another.
+#[derive(Debug, Clone, Copy)]
+pub struct Attached<'a>(BorrowedFd<'a>);
+
+impl<'a> Attached<'a> {
+    /// To `ring`.
+    ///
+    /// # Safety
+    ///
+    /// The two rings share their fate: a polling thread that dies, dies for both. The other ring
+    /// must belong to code that reckons with that.
+    pub const unsafe fn to(ring: BorrowedFd<'a>) -> Self {
+        Self(ring)
+    }
 }
 
 impl Request<'_> {
@@ -76,7 +92,7 @@ impl Request<'_> {
             flags,
             sq_thread_cpu: self.sq_thread_cpu,
             sq_thread_idle: self.sq_thread_idle,
-            wq_fd: self.attach.map_or(0, |fd| fd.as_raw_fd().cast_unsigned()),
+            wq_fd: self.attach.map_or(0, |ring| ring.0.as_raw_fd().cast_unsigned()),
             ..Params::default()
         }
     }

@@ -9,6 +9,7 @@
 //!
 //! A chain of linked entries that a flush cuts in two is two chains: the kernel ends a chain where
 //! a submission ends. While a reservation lives nothing can be flushed, since it borrows the ring.
+//! Whatever unwinds, a peer's head that cannot be included, what was not committed is in no queue.
 //!
 //! Leaves to others: the slots themselves (`sq`).
 #![allow(unsafe_code, reason = "passes unsafe contracts on")]
@@ -81,16 +82,29 @@ impl<'a> Reservation<'a> {
         self.ring.go_to(self.filled);
     }
 
-    /// Pushes behind what is filled, and leaves the ring as it was before the reservation.
+    /// Pushes behind what is filled, and leaves the ring as it was before the reservation; so it
+    /// does when the push unwinds because the peer broke SQ2, and then nothing more is filled.
     fn beyond<E>(
         &mut self,
         push: impl FnOnce(&mut SubmissionRing) -> Result<(), E>,
     ) -> Result<(), E> {
         let start = self.ring.mark();
-        self.ring.go_to(self.filled);
-        let pushed = push(self.ring);
-        self.filled = self.ring.mark();
-        self.ring.go_to(start);
+        let beyond = Beyond { ring: self.ring, start };
+        beyond.ring.go_to(self.filled);
+        let pushed = push(beyond.ring);
+        self.filled = beyond.ring.mark();
         pushed
+    }
+}
+
+/// A ring while it is written beyond what it knows of.
+struct Beyond<'r> {
+    ring: &'r mut SubmissionRing,
+    start: Mark,
+}
+
+impl Drop for Beyond<'_> {
+    fn drop(&mut self) {
+        self.ring.go_to(self.start);
     }
 }

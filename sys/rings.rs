@@ -30,8 +30,8 @@ use crate::cq::CompletionRing;
 use crate::errno::Errno;
 use crate::flags::SetupFlags;
 use crate::kernel::Kernel;
+pub use crate::layout::{Attached, MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request};
 use crate::layout::{Layout, OwnMemory};
-pub use crate::layout::{MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request};
 use crate::map::Map;
 use crate::opcode::RegisterOp;
 use crate::sq::SubmissionRing;
@@ -90,7 +90,7 @@ impl Rings {
             params.sq_off.user_addr = own.sqes_address();
         }
         // SAFETY: the addresses are of zeroed memory that is large enough and leaks unless idle
-        // (RG1); `attach` is borrowed, so it is the caller's to use.
+        // (RG1); `attach` is borrowed, so it is the caller's to use, as promised to `Attached::to`.
         let fd = match unsafe { kernel.setup(request.entries, &mut params) } {
             Ok(fd) => fd,
             Err(errno) => {
@@ -190,9 +190,8 @@ impl Rings {
         base: Arc<Base>,
     ) -> Result<Self, (SubmissionRing, CompletionRing, Arc<Base>)> {
         // In a child somebody who is gone may hold the lock.
-        let here = base.is_of_this_process();
-        let one_ring = here && Arc::ptr_eq(sq.memory(), cq.memory()) && base.is_in(sq.memory());
-        if one_ring { Ok(Self { sq, cq, base }) } else { Err((sq, cq, base)) }
+        let ours = base.is_of_this_process() && base.has(&sq, &cq);
+        if ours { Ok(Self { sq, cq, base }) } else { Err((sq, cq, base)) }
     }
 
     /// Changes the sizes of a live ring (`IORING_REGISTER_RESIZE_RINGS`, since Linux 6.13).
@@ -201,7 +200,8 @@ impl Rings {
     ///
     /// # Errors
     ///
-    /// [`ResizeFailure::Refused`] leaves the ring as it was. After [`ResizeFailure::Map`] the
+    /// [`ResizeFailure::Refused`] leaves the ring as it was: `EXDEV` where a half was swapped for
+    /// another ring's. After [`ResizeFailure::Map`] the
     /// kernel uses memory that we could not map: the ring must not be used any more.
     ///
     /// # Panics
@@ -217,6 +217,10 @@ impl Rings {
         // The kernel sees no index of a rewinding ring, and would copy none of what is written. It
         // copies half of each wide entry and completion (until 7.0: seen up to 6.19), and tears a
         // wide entry of a mixed ring apart at the new end. So these move only while they are empty.
+        // And what is asked must be of this ring.
+        if !self.base.has(&self.sq, &self.cq) {
+            return Err(ResizeFailure::Refused(Errno::new(libc::EXDEV)));
+        }
         let entries_stay = SetupFlags::SQ_REWIND | SetupFlags::SQE128 | SetupFlags::SQE_MIXED;
         let entries_lost = flags.intersects(entries_stay) && self.sq.unconsumed() > 0;
         if entries_lost || (flags.contains(SetupFlags::CQE32) && self.cq.ready() > 0) {
@@ -250,7 +254,8 @@ impl Rings {
     ///
     /// # Safety
     ///
-    /// Nothing may be in flight or be submitted any more, and no polling thread may run.
+    /// Nothing may be in flight or be submitted any more, and no polling thread may run: of the
+    /// ring that the submission half is of, if it was swapped.
     pub unsafe fn found_idle(&self) {
         for map in self.sq.memory().iter() {
             // SAFETY: as promised to `Rings::found_idle`.
@@ -280,10 +285,10 @@ impl Base {
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(memory);
     }
 
-    /// Whether the rings lie in `memory`.
-    fn is_in(&self, memory: &Arc<[Map]>) -> bool {
+    /// Whether both halves are of this ring.
+    fn has(&self, sq: &SubmissionRing, cq: &CompletionRing) -> bool {
         let ours = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        Weak::ptr_eq(&ours, &Arc::downgrade(memory))
+        [sq.memory(), cq.memory()].iter().all(|half| Weak::ptr_eq(&ours, &Arc::downgrade(half)))
     }
 
     /// Whether the ring can be named on this thread. The index of a ring without descriptor names

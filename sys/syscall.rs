@@ -274,5 +274,9 @@ fn whole_micros(duration: Duration) -> u32 {
 
 #[inline]
 fn checked(result: libc::c_long) -> Result<u32, Errno> {
-    if result < 0 { Err(Errno::last()) } else { Ok(u32::try_from(result).expect("an int")) }
+    if result < 0 {
+        return Err(Errno::last());
+    }
+    // So that, where it is a descriptor, it is one as an int too.
+    Ok(i32::try_from(result).expect("the three calls answer an int").cast_unsigned())
 }

@@ -13,6 +13,12 @@
 
 mod support;
 
+#[path = "hostile/places.rs"]
+mod places;
+#[path = "hostile/reservations.rs"]
+mod reservations;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -249,6 +255,21 @@ fn ours(what: Ours, sq: &mut SubmissionRing, cq: &mut CompletionRing) {
     }
 }
 
+/// As [`ours`]; what is reserved and not committed never was, also when that unwinds (SQ3).
+fn checked(what: Ours, sq: &mut SubmissionRing, cq: &mut CompletionRing) {
+    let (_, _, before) = sq.indices();
+    let mut ended = false;
+    survives(|| {
+        ours(what, sq, cq);
+        ended = true;
+    });
+    let (_, _, after) = sq.indices();
+    let commits = |what| matches!(what, Ours::Reserve { commit: true, .. });
+    if matches!(what, Ours::Reserve { .. }) && !(commits(what) && ended) {
+        assert_eq!(after, before, "what was not committed is kept");
+    }
+}
+
 fn config(cases: u32) -> Config {
     let rng_seed = RngSeed::Fixed(0x5142);
     Config { cases, rng_seed, failure_persistence: None, ..Config::default() }
@@ -263,7 +284,7 @@ fn sq2_cq2_whatever_the_kernel_stores_each_call_ends() {
             for step in steps {
                 match step {
                     Step::Theirs(what) => theirs(what, shape, &mut kernel),
-                    Step::Ours(what) => survives(|| ours(what, &mut sq, &mut cq)),
+                    Step::Ours(what) => checked(what, &mut sq, &mut cq),
                 }
             }
             Ok(())
@@ -303,10 +324,13 @@ fn sq2_cq2_indices_that_change_at_any_moment_are_survived() {
                         theirs(Theirs::SqFlags(raw), kernel.shape(), &mut kernel);
                     }
                 });
-                for _ in 0..CALLS {
-                    each_call(|what| survives(|| ours(what, &mut sq, &mut cq)));
-                }
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    for _ in 0..CALLS {
+                        each_call(|what| checked(what, &mut sq, &mut cq));
+                    }
+                }));
                 stop.store(true, Ordering::Relaxed);
+                outcome.unwrap_or_else(|failure| resume_unwind(failure));
             });
         }
     });
@@ -317,6 +341,7 @@ fn each_call(mut call: impl FnMut(Ours)) {
         Ours::Push,
         Ours::PushWith,
         Ours::PushWide,
+        Ours::Reserve { count: 3, pushes: 2, wide: 1, commit: false },
         Ours::Reserve { count: 3, pushes: 1, wide: 1, commit: true },
         Ours::Flush,
         Ours::LookAtSq,

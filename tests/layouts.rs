@@ -17,7 +17,7 @@ use annulus_sys::flags::{
     CqRingFlags, Features, OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, SetupFlags, SqRingFlags,
 };
 use annulus_sys::opcode::RegisterOp;
-use annulus_sys::rings::{Request, ResizeFailure, Rings, SetupFailure};
+use annulus_sys::rings::{Attached, Request, ResizeFailure, Rings, SetupFailure};
 use annulus_sys::sq::{Full, SqeShape};
 use annulus_sys::syscall::RingFd;
 use support::doors::{Call, Script, ScriptedKernel};
@@ -97,12 +97,14 @@ fn a_feature_that_is_withheld_means_two_maps_of_the_same_memory() {
 fn the_request_is_asked_as_it_was_made() {
     let (kernel, script) = ScriptedKernel::new();
     let other = std::fs::File::open("/dev/null").expect("a file");
+    // SAFETY: no ring is there to share its fate, because the kernel is a script.
+    let attached = unsafe { Attached::to(other.as_fd()) };
     let request = Request {
         cq_entries: Some(64),
         flags: SetupFlags::SQPOLL | SetupFlags::SQ_AFF,
         sq_thread_cpu: 3,
         sq_thread_idle: 50,
-        attach: Some(other.as_fd()),
+        attach: Some(attached),
         ..Request::new(5)
     };
     let rings = Rings::setup(&kernel, &request).expect("a ring");
@@ -394,6 +396,30 @@ fn sq1_cq1_a_resized_ring_goes_on_where_it_was() {
             finishes(rings, &script);
         }
     }
+}
+
+#[test]
+fn a_ring_whose_halves_are_not_its_own_is_not_resized() {
+    let flags = SetupFlags::NO_SQARRAY | SetupFlags::CQE32 | SetupFlags::SQE128;
+    let ((mut rings, script), (mut other, other_script)) = (self::rings(flags), self::rings(flags));
+    // What the kernel would tear lies in the half that was swapped away.
+    // SAFETY: the entry is a NOP, which points to nothing (OP1).
+    unsafe { rings.sq().push(Sqe::ZERO) }.expect("room");
+    for swaps_sq in [true, false] {
+        let swap = |one: &mut Rings, two: &mut Rings| match swaps_sq {
+            true => std::mem::swap(one.sq(), two.sq()),
+            false => std::mem::swap(one.cq(), two.cq()),
+        };
+        swap(&mut rings, &mut other);
+        script.take_calls();
+        for (rings, script) in [(&mut rings, &script), (&mut other, &other_script)] {
+            let refused = rings.resize(16, None).expect_err("refused");
+            assert_eq!(refused, ResizeFailure::Refused(Errno::new(libc::EXDEV)), "{swaps_sq}");
+            assert!(!script.take_calls().iter().any(|call| matches!(call, Call::Register { .. })));
+        }
+        swap(&mut rings, &mut other);
+    }
+    other.resize(16, None).expect("it is whole again, and empty");
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Datagram {
     }
 
     /// Who sent it; `None` when that was not asked for, when the message came through a connection,
-    /// and when the sender has no address.
+    /// when the sender has no address, and when that [may name a descriptor](Address::from_bytes).
     pub fn from(&self) -> Option<Address> {
         let len = self.lengths().namelen;
         let room = self.lease.get(LENGTHS..LENGTHS + len as usize)?;

@@ -11,6 +11,7 @@
 //! | `EBADFD` | the ring is not disabled any more | [`Enabled`] |
 //! | `EACCES` | the ring or the task is restricted | [`Restricted`] |
 //! | `ENXIO` | there is nothing registered | [`Missing`] |
+//! | `ENOSYS`; `EPERM` under a seccomp filter | that filter refuses the call | [`Refused`] |
 //!
 //! [`Taken`]: RegisterError::Taken
 //! [`LockedMemory`]: RegisterError::LockedMemory
@@ -21,10 +22,12 @@
 //! [`Enabled`]: RegisterError::Enabled
 //! [`Restricted`]: RegisterError::Restricted
 //! [`Missing`]: RegisterError::Missing
+//! [`Refused`]: RegisterError::Refused
 
 use std::io;
 
 use annulus_sys::errno::Errno;
+use annulus_sys::map::page_size;
 use thiserror::Error;
 
 use crate::denied::limit_of;
@@ -107,15 +110,22 @@ pub enum RegisterError {
         /// What is wrong, and how to put it right.
         reason: &'static str,
     },
+    /// Something between us and the kernel refuses the call: a seccomp filter, a security module.
+    #[error(
+        "io_uring_register is refused ({0}), as seccomp filters of sandboxes do: allow it in the \
+         profile, beside io_uring_setup and io_uring_enter"
+    )]
+    Refused(Errno),
     /// Something else.
     #[error("io_uring_register: {0}")]
     Other(Errno),
 }
 
 impl RegisterError {
-    /// Why the kernel said `ENOMEM` to `needed` bytes of memory that it is to lock.
+    /// Why the kernel said `ENOMEM` to `needed` bytes of memory that it is to lock: whole pages.
     pub(crate) fn no_memory(needed: u64) -> Self {
         let limit = limit_of(libc::RLIMIT_MEMLOCK);
+        let needed = needed.next_multiple_of(page_size() as u64);
         // What else this user holds counts too and cannot be asked for, so the limit is suspected
         // first.
         if limit == u64::MAX {
@@ -147,7 +157,9 @@ impl From<RegisterError> for io::Error {
             RegisterError::NotHere
             | RegisterError::Enabled
             | RegisterError::TooManyFiles { .. } => io::ErrorKind::Other,
-            RegisterError::Other(errno) => io::Error::from(errno).kind(),
+            RegisterError::Refused(errno) | RegisterError::Other(errno) => {
+                io::Error::from(errno).kind()
+            }
         };
         Self::new(kind, error)
     }

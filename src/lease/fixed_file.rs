@@ -223,11 +223,12 @@ impl Table {
         self.door.get().filter(|_| open)
     }
 
-    /// Closes what others have put into the table, and nobody wants.
-    pub(crate) fn sweep(&self) {
-        let Some(inbox) = self.open_inbox() else { return };
+    /// Closes what others have put into the table, and nobody wants. Where it is, a completion has
+    /// said: so each place is adopted first, as any other that a completion names (OP3).
+    pub(crate) fn sweep(table: &Rc<Self>) {
+        let Some(inbox) = table.open_inbox() else { return };
         for index in inbox.unwanted() {
-            self.close(index);
+            drop(Self::adopt(table, index));
         }
     }
 
@@ -260,7 +261,7 @@ impl FileTable {
     /// When the table is of another ring.
     pub fn insert<U: Default>(&self, ring: &mut Ring<U>, fd: impl AsFd) -> io::Result<FixedFile> {
         assert!(self.0.ring == ring.id, "a table of {} on {}", self.0.ring, ring.id);
-        self.0.sweep();
+        Table::sweep(&self.0);
         ring.scope(|scope| {
             let insert = scope.submit(InsertFile::new(fd.as_fd(), self))?;
             scope.wait(insert)?.result

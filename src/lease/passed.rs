@@ -163,7 +163,7 @@ impl FileTable {
     /// When the ring is gone, or has no descriptor that another could name
     /// (`REGISTERED_FD_ONLY`).
     pub fn sender(&self) -> io::Result<FileSender> {
-        self.0.sweep();
+        Table::sweep(&self.0);
         Ok(FileSender(Arc::downgrade(&self.0.inbox()?)))
     }
 
@@ -173,7 +173,7 @@ impl FileTable {
     ///
     /// Gives it back if it is in another table, or this one's ring is gone.
     pub fn receive(&self, mut file: PassedFile) -> Result<FixedFile, PassedFile> {
-        self.0.sweep();
+        Table::sweep(&self.0);
         let ours =
             self.0.open_inbox().filter(|ours| Weak::ptr_eq(&file.inbox, &Arc::downgrade(ours)));
         let Some(inbox) = ours else { return Err(file) };

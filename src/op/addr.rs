@@ -15,11 +15,15 @@
 //!
 //! Keeps OP1: where the kernel writes, the length that it says is taken for no more than there was
 //! room.
+//! Leaves to others: which addresses may name descriptors (`family`).
 //!
 //! [`SendTo`]: super::SendTo
 //! [`Connect`]: super::Connect
 //! [`AcceptFrom`]: super::AcceptFrom
 //! [`Envelope`]: super::Envelope
+#![allow(unsafe_code, reason = "has one constructor that the caller must vouch for")]
+
+mod family;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -125,10 +129,10 @@ impl<const N: usize> Storage<N> {
         length(N)
     }
 
-    /// The address that is here, if there is one, and all of it.
+    /// The address that is here, if there is one, and all of it; and names no descriptor.
     pub(crate) fn address(&self) -> Option<Address> {
-        let fits = self.len > 0 && self.len <= self.capacity();
-        fits.then(|| Address(Storage::of(&[self.as_ref()])))
+        let fits = self.len <= self.capacity();
+        if fits { Address::from_bytes(self.as_ref()) } else { None }
     }
 }
 
@@ -174,8 +178,35 @@ pub struct Address(pub(crate) Storage<MOST>);
 
 impl Address {
     /// The address whose bytes, those of its `sockaddr`, are these: for families that the standard
-    /// library does not know. `None` if they are more than 128, or none.
+    /// library does not know. `None` if they are more than 128, or too few for a family; and if
+    /// they may name a descriptor: those of `AF_XDP` and `AF_PPPOX` do, and of a family that this
+    /// crate does not know who knows; see [`from_raw`](Self::from_raw).
     pub fn from_bytes(sockaddr: &[u8]) -> Option<Self> {
+        let fits = sockaddr.len() <= MOST && family::names_no_descriptor(sockaddr);
+        fits.then(|| Self(Storage::of(&[sockaddr])))
+    }
+
+    /// The address whose bytes, those of its `sockaddr`, are these, whatever they mean. `None` if
+    /// they are more than 128, or none.
+    ///
+    /// ```
+    /// use annulus::op::Address;
+    ///
+    /// // What shares its memory is of this process, and stays open until the two are bound.
+    /// # let shared = std::io::pipe()?.0;
+    /// let number = std::os::fd::AsRawFd::as_raw_fd(&shared);
+    /// let xdp = [&[44, 0, 1, 0][..], &[0; 8], &number.to_ne_bytes()].concat();
+    /// assert!(Address::from_bytes(&xdp).is_none());
+    /// // SAFETY: the only descriptor that it names is `shared`, which is open.
+    /// assert!(unsafe { Address::from_raw(&xdp) }.is_some());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// Each descriptor that it names must be the caller's to use, wherever the address is used, and
+    /// open until then: an address does not keep it so.
+    pub unsafe fn from_raw(sockaddr: &[u8]) -> Option<Self> {
         let fits = !sockaddr.is_empty() && sockaddr.len() <= MOST;
         fits.then(|| Self(Storage::of(&[sockaddr])))
     }
@@ -415,17 +446,16 @@ mod tests {
     fn an_address_that_is_cut_short_anywhere_is_none() {
         let v4 = SocketAddrV4::new([127, 0, 0, 1].into(), 7);
         for (address, least) in [(Address::from(v4), 8), (Address::from(v6()), 28)] {
-            for len in 1..least {
-                let cut = Address::from_bytes(&address.as_bytes()[..len]).expect("not empty");
+            for len in 2..least {
+                let cut = Address::from_bytes(&address.as_bytes()[..len]).expect("a family");
                 assert_eq!((cut.as_inet(), cut.as_unix().is_some()), (None, false), "{len}");
             }
         }
-        assert!(Address::from_bytes(&[]).is_none());
-        assert!(Address::from_bytes(&[0; 129]).is_none());
+        assert!([0, 1, 129].iter().all(|&len| Address::from_bytes(&[0; 129][..len]).is_none()));
     }
 
     #[test]
-    fn an_unknown_family_keeps_its_bytes() {
+    fn a_family_that_the_standard_library_does_not_know_keeps_its_bytes() {
         let vsock = [40, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0];
         let address = Address::from_bytes(&vsock).expect("within 128 bytes");
         assert_eq!((address.as_inet(), address.as_unix().is_none()), (None, true));

@@ -15,6 +15,11 @@
 //! Before Linux 6.5 a socket knows no command, and all of them end with `EOPNOTSUPP`. So do they
 //! on sockets of families that have none, such as unix sockets.
 //!
+//! The kernel hands a command to any file that takes some, and `/dev/null` answers 0 to all. Where
+//! an answer may be such a one, the descriptor is asked whether it is of a socket, by a system call
+//! that does not block, and `ENOTSOCK` is said if not. A file of the ring's table cannot be asked:
+//! what it answers is taken for a socket's.
+//!
 //! Keeps OP1: values and addresses lie in the operation. Leaves to others: which options there are
 //! (`option`); commands of other files, which only the [raw face](crate::prep::uring_cmd) has.
 #![allow(unsafe_code, reason = "writes entries that point to values")]
@@ -22,7 +27,7 @@
 use std::io;
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::flags::SocketUringOp;
+use annulus_sys::flags::{SocketUringOp, SqeFlags};
 
 use super::addr::{Address, MOST, Storage};
 use super::option::{MOST_VALUE, OptionValue, SocketOption};
@@ -43,7 +48,8 @@ use crate::prep;
 ///
 /// # Errors
 ///
-/// `EINVAL` for a listener. `EOPNOTSUPP` for what is no socket, or one without commands.
+/// `EINVAL` for a listener. `EOPNOTSUPP` or `ENOTSOCK` for what is no socket, and `EOPNOTSUPP` for
+/// one without commands.
 ///
 /// # Example
 ///
@@ -108,8 +114,26 @@ fn ask(fd: &impl Target, command: SocketUringOp) -> Sqe {
     fd.aim(prep::cmd_sock(-1, command, 0, 0, 0, 0))
 }
 
-fn count(done: &Done) -> io::Result<usize> {
-    done.result().map(|count| count as usize)
+/// The number that a command told; 0 is also what a file says that is no socket.
+fn count(fd: &impl Target, done: &Done) -> io::Result<usize> {
+    match done.result()? {
+        0 => of_socket(fd, 0),
+        count => Ok(count as usize),
+    }
+}
+
+/// `answer`, if `fd` is a socket, for all that we can know.
+fn of_socket<T>(fd: &impl Target, answer: T) -> io::Result<T> {
+    let Sqe { fd, flags, .. } = fd.aim(Sqe::ZERO);
+    if flags.contains(SqeFlags::FIXED_FILE) {
+        return Ok(answer);
+    }
+    let (mut kind, mut len) = (0_i32, 4);
+    let place = (&raw mut kind).cast();
+    // SAFETY: `kind` has the four bytes that `len` says, and both are live, since they are locals.
+    let asked =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, place, &raw mut len) };
+    if asked == 0 { Ok(answer) } else { Err(io::Error::last_os_error()) }
 }
 
 // SAFETY: OP1: it points to nothing, and the descriptor is of `fd`. It completes once.
@@ -125,7 +149,7 @@ unsafe impl<F: Target> Op for Unread<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Outcome { result: count(&done), fd: self.fd, buf: () }
+        Outcome { result: count(&self.fd, &done), fd: self.fd, buf: () }
     }
 }
 
@@ -142,7 +166,7 @@ unsafe impl<F: Target> Op for Unsent<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Outcome { result: count(&done), fd: self.fd, buf: () }
+        Outcome { result: count(&self.fd, &done), fd: self.fd, buf: () }
     }
 }
 
@@ -255,8 +279,11 @@ unsafe impl<F: Target, V: OptionValue> Op for GetOption<F, V> {
     fn finish(self, done: Done) -> Self::Output {
         let other = || io::Error::other("the kernel tells this option in fewer bytes than it has");
         let result = done.result().and_then(|len| {
-            // What it did not write is no value.
-            if len < V::LEN { Err(other()) } else { Ok(V::decode(&self.value.0)) }
+            if len < V::LEN {
+                // What it did not write is no value.
+                return of_socket(&self.fd, ()).and_then(|()| Err(other()));
+            }
+            Ok(V::decode(&self.value.0))
         });
         Outcome { result, fd: self.fd, buf: () }
     }
@@ -278,7 +305,8 @@ unsafe impl<F: Target, V: OptionValue> Op for SetOption<F, V> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Outcome { result: done.result().map(drop), fd: self.fd, buf: () }
+        let result = done.result().and_then(|_| of_socket(&self.fd, ()));
+        Outcome { result, fd: self.fd, buf: () }
     }
 }
 
@@ -294,7 +322,8 @@ unsafe impl<F: Target, V: OptionValue> Op for SetOption<F, V> {
 ///
 /// # Errors
 ///
-/// `ENOTCONN` when there is no peer. `EOPNOTSUPP` before Linux 6.19.
+/// `ENOTCONN` when there is no peer. `EOPNOTSUPP` before Linux 6.19. In words for an address of a
+/// family that [may name descriptors](Address::from_bytes).
 #[doc(alias = "SOCKET_URING_OP_GETSOCKNAME")]
 #[doc(alias = "io_uring_prep_cmd_getsockname")]
 #[doc(alias("getsockname", "getpeername"))]
@@ -339,9 +368,10 @@ unsafe impl<F: Target> Op for GetName<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        let none = || io::Error::other("the kernel told an address that is longer than any");
+        let text = "the kernel told an address that is longer than any, or may name a descriptor";
+        let none = || io::Error::other(text);
         let address = self.address.address();
-        let result = done.result().and_then(|_| address.ok_or_else(none));
+        let result = done.result().and_then(|_| of_socket(&self.fd, address)?.ok_or_else(none));
         Outcome { result, fd: self.fd, buf: () }
     }
 }

@@ -91,7 +91,7 @@ pub struct Direct<O> {
 
 impl<O> Direct<O> {
     fn new(op: O, table: &FileTable) -> Self {
-        table.0.sweep();
+        Table::sweep(&table.0);
         Self { op, table: Rc::clone(&table.0) }
     }
 }

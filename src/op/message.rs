@@ -96,7 +96,8 @@ pub struct Received {
     /// How many bytes.
     pub bytes: usize,
     /// Who sent it; `None` when the message came through a connection, when the sender has no
-    /// address, and when there was no place for such an address.
+    /// address, when there was no place for such an address, and when it [may name a
+    /// descriptor](Address::from_bytes).
     pub from: Option<Address>,
     flags: u32,
 }

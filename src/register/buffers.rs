@@ -26,6 +26,7 @@ use std::ops::Range;
 
 use annulus_sys::abi_register::{CloneBuffers, RsrcRegister, RsrcUpdate2};
 use annulus_sys::flags_register::{CloneBuffersFlags, RsrcRegisterFlags};
+use annulus_sys::map::page_size;
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::rings::Base;
 
@@ -99,7 +100,8 @@ impl RawRing {
     ///
     /// # Safety
     ///
-    /// As for [`register_buffers`](Self::register_buffers).
+    /// As for [`register_buffers`](Self::register_buffers), and of the tags as for
+    /// [`register_files_tagged`](Self::register_files_tagged).
     #[doc(alias = "IORING_REGISTER_BUFFERS2")]
     #[doc(alias = "io_uring_register_buffers_tags")]
     pub unsafe fn register_buffers_tagged(
@@ -150,7 +152,8 @@ impl RawRing {
     ///
     /// # Safety
     ///
-    /// As for [`register_buffers`](Self::register_buffers).
+    /// As for [`register_buffers`](Self::register_buffers), and of the tags as for
+    /// [`register_files_tagged`](Self::register_files_tagged).
     #[doc(alias = "IORING_REGISTER_BUFFERS_UPDATE")]
     #[doc(alias = "io_uring_register_buffers_update_tag")]
     pub unsafe fn update_buffers(
@@ -279,8 +282,15 @@ unsafe fn table(base: &Base, buffers: &[libc::iovec]) -> Result<(), RegisterErro
     made.map(drop).map_err(|error| explain(error, buffers))
 }
 
+/// The bytes that the kernel pins for a buffer: of each page that it touches all.
+fn pinned(buffer: &libc::iovec) -> u64 {
+    let (start, page) = (buffer.iov_base.addr(), page_size());
+    let end = start.saturating_add(buffer.iov_len);
+    (end.div_ceil(page) - start / page) as u64 * page as u64
+}
+
 fn explain(error: RegisterError, buffers: &[libc::iovec]) -> RegisterError {
-    let needed = buffers.iter().map(|buffer| buffer.iov_len as u64).sum();
+    let needed = buffers.iter().map(pinned).sum();
     error
         .unless(libc::EBUSY, RegisterError::Taken { what: TABLE })
         .unless(libc::ENXIO, RegisterError::Missing { what: TABLE })

@@ -21,6 +21,7 @@ use annulus_sys::rings::Base;
 use annulus_sys::syscall::RingRef;
 
 use super::{Asked, answers, knows};
+use crate::denied::{Filter, seccomp_filter};
 pub use crate::lease::RegisterError;
 
 /// A register call, with what `io_uring_register(2)` calls `nr_args`.
@@ -120,13 +121,19 @@ pub(super) fn count_of<T>(items: &[T]) -> Result<u32, RegisterError> {
 impl RegisterError {
     /// What has no words of its own; and what no kernel says, but we do in a forked child.
     pub(crate) fn other(errno: Errno) -> Self {
-        if errno.is(libc::ECHILD) { Self::NotHere } else { Self::Other(errno) }
+        match errno.raw() {
+            libc::ECHILD => Self::NotHere,
+            libc::ENOSYS => Self::Refused(errno),
+            // Some calls take a privilege, and say so by the same number: see `unless`.
+            libc::EPERM if seccomp_filter() == Filter::Present => Self::Refused(errno),
+            _ => Self::Other(errno),
+        }
     }
 
     /// The same error, but for `errno`, if the kernel said just that.
     pub(crate) fn unless(self, errno: i32, instead: Self) -> Self {
         match self {
-            Self::Other(said) if said.is(errno) => instead,
+            Self::Other(said) | Self::Refused(said) if said.is(errno) => instead,
             error => error,
         }
     }
@@ -144,6 +151,7 @@ mod tests {
         assert!(said(libc::EACCES).starts_with("PERSONALITY is not allowed"));
         assert!(said(libc::EEXIST).starts_with("the ring belongs to another thread"));
         assert!(said(libc::EBADFD).starts_with("the ring is enabled already"));
+        assert!(said(libc::ENOSYS).starts_with("io_uring_register is refused"));
         assert_eq!(call.name(Errno::new(libc::EIO)), RegisterError::Other(Errno::new(libc::EIO)));
         assert_eq!(call.unsupported().to_string(), "PERSONALITY needs Linux 5.6");
     }

@@ -89,9 +89,14 @@ impl RawRing {
     ///
     /// As [`register_files`](Self::register_files); [`RegisterError::Invalid`] unless there are as
     /// many tags as files, and for a tag of an empty place.
+    ///
+    /// # Safety
+    ///
+    /// Whoever reaps this ring must take the completions for what they are: no tag may be a word
+    /// that they have given to a request, or will, while the file is in the table or in use (OP2).
     #[doc(alias = "IORING_REGISTER_FILES2")]
     #[doc(alias = "io_uring_register_files_tags")]
-    pub fn register_files_tagged(
+    pub unsafe fn register_files_tagged(
         &mut self,
         files: &[Option<BorrowedFd<'_>>],
         tags: &[u64],
@@ -109,7 +114,8 @@ impl RawRing {
         let call = Call::sized::<RsrcRegister>(RegisterOp::FILES2, wrong);
         self.expect_others();
         // SAFETY: a live `struct io_uring_rsrc_register` that names as many live numbers and tags
-        // as it says, all of which the kernel copies, because it keeps the files.
+        // as it says, all of which the kernel copies, because it keeps the files; what
+        // their words mean is as promised to `register_files_tagged`.
         let made = unsafe { call.make(self.base(), &raw mut arg) };
         made.map(drop).map_err(|error| explain(error, nr))
     }
@@ -163,9 +169,13 @@ impl RawRing {
     ///
     /// As [`update_files`](Self::update_files); [`RegisterError::Invalid`] unless there are as many
     /// tags as places.
+    ///
+    /// # Safety
+    ///
+    /// As for [`register_files_tagged`](Self::register_files_tagged) (OP2).
     #[doc(alias = "IORING_REGISTER_FILES_UPDATE2")]
     #[doc(alias = "io_uring_register_files_update_tag")]
-    pub fn update_files_tagged(
+    pub unsafe fn update_files_tagged(
         &mut self,
         offset: u32,
         slots: &[FileSlot<'_>],

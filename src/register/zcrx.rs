@@ -367,13 +367,12 @@ impl ReceiveQueue {
     ///
     /// # Errors
     ///
-    /// The kernel's.
+    /// The kernel's. Panics when what it made is no descriptor (OP3).
     #[doc(alias = "ZCRX_CTRL_EXPORT")]
     pub fn export(&self) -> Result<OwnedFd, RegisterError> {
         let mut ctrl = ZcrxCtrl::export(self.id);
         command(&self.base, &mut ctrl)?;
-        // SAFETY: the kernel made it, and told nobody else.
-        Ok(unsafe { OwnedFd::from_raw_fd(ctrl.exported().cast_signed()) })
+        Ok(exported(&ctrl))
     }
 
     /// What had to be copied so far, if the queue [counts it](QueueSetup::stats). Not in a forked
@@ -433,6 +432,14 @@ impl RawRing {
     }
 }
 
+/// The descriptor that a command which succeeded has made.
+fn exported(ctrl: &ZcrxCtrl) -> OwnedFd {
+    let number = ctrl.exported().cast_signed();
+    assert!(number >= 0, "OP3: the kernel exported a queue, and made no descriptor but {number}");
+    // SAFETY: the kernel made it, and told nobody else (OP3).
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
 fn command(base: &Base, ctrl: &mut ZcrxCtrl) -> Result<(), RegisterError> {
     let call = Call::new(RegisterOp::ZCRX_CTRL, 0, "the kernel does not have this command");
     // SAFETY: a live `struct zcrx_ctrl`, which names live memory where it names any, as promised to
@@ -457,6 +464,12 @@ mod tests {
         let import = import_of(file.as_fd());
         assert_eq!((import.if_idx, import.flags.bits()), (file.as_raw_fd().cast_unsigned(), 1));
         assert_eq!((import.rq_entries, import.area_ptr, import.region_ptr), (0, 0, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "OP3: the kernel exported")]
+    fn op3_a_number_below_zero_is_not_taken_for_a_descriptor() {
+        drop(exported(&ZcrxCtrl { zc_export: [u64::MAX; 6], ..ZcrxCtrl::export(0) }));
     }
 
     #[test]

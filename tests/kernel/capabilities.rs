@@ -11,7 +11,7 @@ use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
 use annulus::sys::flags_register::RestrictionOp;
 use annulus::sys::kernel::Kernel;
 use annulus::sys::opcode::{Opcode, RegisterOp};
-use annulus::sys::rings::{Request, Rings, SetupFailure};
+use annulus::sys::rings::{Attached, Request, Rings, SetupFailure};
 use annulus::{Capabilities, DisabledRing, RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
@@ -54,7 +54,8 @@ fn set_up_flags() -> Result<(), Failed> {
         }
         if request.flags.contains(SetupFlags::ATTACH_WQ) {
             request.flags -= SetupFlags::ATTACH_WQ;
-            request.attach = other.fd();
+            // SAFETY: both are made here, and only to see that the kernel makes them.
+            request.attach = other.fd().map(|fd| unsafe { Attached::to(fd) });
         }
         let refused = match Rings::setup(&Kernel::LINUX, &request) {
             Err(SetupFailure::Setup(errno)) => errno.is(libc::EINVAL),

@@ -3,12 +3,15 @@
 //! A filter, a limit or another user is for life, so what needs one plays in a child process.
 #![allow(unsafe_code, reason = "sets filters and limits, and attaches to a ring")]
 
+use std::time::Duration;
+
 use annulus::denied::{Filter, FlagName};
+use annulus::sys::errno::Errno;
 use annulus::sys::flags::{Features, SetupFlags};
 use annulus::sys::kernel::Kernel;
-use annulus::sys::map::Pages;
-use annulus::sys::rings::{Request, Rings, SetupFailure};
-use annulus::{Capabilities, RawRing, Setup, SetupError};
+use annulus::sys::map::{Pages, page_size};
+use annulus::sys::rings::{Attached, Request, Rings, SetupFailure};
+use annulus::{Capabilities, EnterCause, RawRing, Setup, SetupError};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
@@ -20,6 +23,8 @@ use crate::harness::{
 pub const PARTS: &[Part] = &[
     ("a filter says EPERM", filtered_with_eperm),
     ("a filter says ENOSYS", filtered_with_enosys),
+    ("a filter refuses to register", filtered_register),
+    ("a filter refuses to enter", filtered_enter),
     ("little memory may be locked", little_locked_memory),
     ("no descriptor is left", no_descriptor_left),
 ];
@@ -33,6 +38,11 @@ pub fn tests() -> Vec<Trial> {
         test("a_seccomp_filter_that_hides_io_uring_is_suspected", &[], || {
             child_succeeds("a filter says ENOSYS")
         }),
+        test("a_filter_of_register_calls_is_named_and_nothing_guessed", &ON, || {
+            child_succeeds("a filter refuses to register")
+        }),
+        test("a_filter_of_enters_is_named", &ON, || child_succeeds("a filter refuses to enter")),
+        test("a_polling_threads_cpu_that_there_is_not_is_named", &POLLS, no_such_cpu),
         test("a_ring_is_made_or_the_lock_limit_is_named", &[Need::Other(turned_on)], || {
             child_succeeds("little memory may be locked")
         }),
@@ -52,6 +62,8 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
+const ON: [Need; 1] = [Need::Other(turned_on)];
+const POLLS: [Need; 1] = [Need::Setup(SetupFlags::SQPOLL)];
 const OWN_MEMORY: [Need; 1] = [Need::Setup(SetupFlags::NO_MMAP)];
 const NO_HUGE_PAGES: [Need; 2] = [Need::Setup(SetupFlags::NO_MMAP), Need::Other(empty_pool)];
 
@@ -66,8 +78,13 @@ fn empty_pool() -> Option<String> {
 
 /// Lets a filter answer `io_uring_setup(2)` with `errno` in this process, from now on.
 fn filter_setup(errno: u32) {
+    filter(libc::SYS_io_uring_setup, errno);
+}
+
+/// Lets a filter answer the system call `number` with `errno` in this process, from now on.
+fn filter(number: libc::c_long, errno: u32) {
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let setup = u32::try_from(libc::SYS_io_uring_setup).expect("a small number");
+    let setup = u32::try_from(number).expect("a small number");
     let mut steps = [
         step(0x20, 0, 0, 0),                               // load the number of the call
         step(0x15, 0, 1, setup),                           // skip one unless it is this
@@ -141,18 +158,61 @@ fn filtered_with_enosys() {
     assert_eq!(Capabilities::detect().expect_err("the filter refuses"), error);
 }
 
+fn filtered_register() {
+    filter(libc::SYS_io_uring_register, libc::EPERM.unsigned_abs());
+    let error = Capabilities::detect().expect_err("nobody can say");
+    assert_eq!(error, SetupError::DeniedBySeccomp);
+    says(error, &["io_uring_register", "profile"]);
+    let mut ring = Setup::new(4).build().expect("rings are made and used as ever");
+    let nop = ring.submit(annulus::op::Nop).expect("room");
+    ring.wait(nop).expect("enters are not refused").expect("a NOP succeeds");
+    let text = ring.file_table(4).expect_err("the filter refuses").to_string();
+    for word in ["io_uring_register is refused", "seccomp", "profile"] {
+        assert!(text.contains(word), "{word:?} is not in: {text}");
+    }
+}
+
+fn filtered_enter() {
+    let mut ring = ring(Setup::plain(4));
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        // Of two filters the later answers, where both refuse with a number.
+        filter(libc::SYS_io_uring_enter, errno.unsigned_abs());
+        push(&mut ring, nop(1));
+        let error = ring.submit_and_wait(1).expect_err("the filter refuses");
+        assert_eq!(error.cause, EnterCause::Refused(Errno::new(errno)));
+        for word in ["io_uring_enter is refused", "seccomp", "profile"] {
+            assert!(error.to_string().contains(word), "{word:?} is not in: {error}");
+        }
+    }
+}
+
+fn no_such_cpu() -> Result<(), Failed> {
+    let asked = |cpu| Setup::new(4).sqpoll_on(cpu, Duration::ZERO).build_raw().map(drop);
+    for cpu in [9999, u32::MAX] {
+        assert_eq!(asked(cpu), Err(SetupError::NoSuchCpu { cpu }));
+        says(SetupError::NoSuchCpu { cpu }, &[&format!("CPU {cpu}:"), "cpuset", "`sqpoll`"]);
+    }
+    // One that this process may use is bound to.
+    // SAFETY: takes nothing, because that is its signature.
+    let cpu = u32::try_from(unsafe { libc::sched_getcpu() })?;
+    patient(|| asked(cpu))?;
+    Ok(())
+}
+
 /// Kernels from 6.14 to 7.1, and up to 5.11, count the ring against the limit; others do not.
 fn little_locked_memory() {
     let limit = 16 << 10;
     let hard = set_limit(libc::RLIMIT_MEMLOCK, limit);
     become_ordinary();
-    let setup = Setup::plain(256); // 16 KiB of entries, 8 of completions, 1 of indices
+    let setup = Setup::plain(256); // 16 KiB of entries, 8 of completions, 1 of indices, a header
+    let pages = |bytes: usize| bytes.next_multiple_of(page_size()) as u64;
     match setup.build_raw() {
         Ok(ring) => assert_eq!(ring.sq_entries(), 256),
         Err(error) => {
-            let needed = 256 * 64 + 512 * 16 + 256 * 4;
+            let needed = pages(256 * 64) + pages(384 + 512 * 16 + 256 * 4);
             assert_eq!(error, SetupError::LockedMemory { needed, limit });
-            says(error, &["25600 bytes", "16384", "ulimit -l", "RLIMIT_MEMLOCK"]);
+            let bytes = format!("{needed} bytes");
+            says(error, &[&bytes, "16384", "ulimit -l", "RLIMIT_MEMLOCK"]);
             // And the remedy is one.
             set_limit(libc::RLIMIT_MEMLOCK, hard);
             patient(|| setup.build_raw()).expect("the limit was all that was wrong");
@@ -283,7 +343,8 @@ impl Asker {
         request.flags = flags - SetupFlags::CQSIZE - SetupFlags::ATTACH_WQ;
         request.cq_entries = flags.contains(SetupFlags::CQSIZE).then_some(16);
         if flags.contains(SetupFlags::ATTACH_WQ) {
-            request.attach = self.other(flags).fd();
+            // SAFETY: both are made here, and only to see that the kernel makes them.
+            request.attach = self.other(flags).fd().map(|fd| unsafe { Attached::to(fd) });
         }
         ask(&request)
     }

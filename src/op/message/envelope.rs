@@ -104,7 +104,8 @@ impl Envelope {
         self.address = to.into().0;
     }
 
-    /// Whom it is addressed to: after a message came in, who sent that.
+    /// Whom it is addressed to: after a message came in, who sent that. `None` also for an address
+    /// that [may name a descriptor](Address::from_bytes).
     pub fn address(&self) -> Option<Address> {
         self.address.address()
     }

@@ -2,9 +2,10 @@
 #![allow(unsafe_code, reason = "reads a place that the kernel filled")]
 
 use std::io::{PipeReader, Write, pipe};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use annulus::lease::RegisterError;
+use annulus::register::FileSlot;
 use annulus::register::FileSlot::{Empty, Keep, Put};
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::{Features, SqeFlags};
@@ -103,11 +104,32 @@ fn words(ring: &mut RawRing, count: usize) -> Vec<u64> {
     words
 }
 
+fn register_tagged(
+    ring: &mut RawRing,
+    files: &[Option<BorrowedFd<'_>>],
+    tags: &[u64],
+) -> Result<(), RegisterError> {
+    // SAFETY: no request of this ring has such a word, since the tests look at the words alone
+    // (OP2).
+    unsafe { ring.register_files_tagged(files, tags) }
+}
+
+fn update_tagged(
+    ring: &mut RawRing,
+    offset: u32,
+    slots: &[FileSlot<'_>],
+    tags: &[u64],
+) -> Result<u32, RegisterError> {
+    // SAFETY: no request of this ring has such a word, since the tests look at the words alone
+    // (OP2).
+    unsafe { ring.update_files_tagged(offset, slots, tags) }
+}
+
 fn tags() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
     let (a, b, c) = (full(1), full(2), full(3));
     let files = [Some(a.as_fd()), Some(b.as_fd()), Some(c.as_fd())];
-    ring.register_files_tagged(&files, &[11, 0, 33])?;
+    register_tagged(&mut ring, &files, &[11, 0, 33])?;
     ring.update_files(0, &[Empty])?;
     assert_eq!(words(&mut ring, 1), [11]);
     assert_eq!(ring.update_files(1, &[Empty, Empty])?, 2);
@@ -119,7 +141,7 @@ fn tags() -> Result<(), Failed> {
 fn end_of_all() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
     let (a, b) = (full(1), full(2));
-    ring.register_files_tagged(&[Some(a.as_fd()), Some(b.as_fd())], &[4, 5])?;
+    register_tagged(&mut ring, &[Some(a.as_fd()), Some(b.as_fd())], &[4, 5])?;
     ring.unregister_files()?;
     assert_eq!(words(&mut ring, 2), [4, 5]);
     Ok(())
@@ -128,14 +150,14 @@ fn end_of_all() -> Result<(), Failed> {
 fn tagged_update() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
     let (a, b) = (full(1), full(2));
-    ring.register_files_tagged(&[Some(a.as_fd())], &[5])?;
-    assert_eq!(ring.update_files_tagged(0, &[Put(b.as_fd())], &[6])?, 1);
+    register_tagged(&mut ring, &[Some(a.as_fd())], &[5])?;
+    assert_eq!(update_tagged(&mut ring, 0, &[Put(b.as_fd())], &[6])?, 1);
     assert_eq!(words(&mut ring, 1), [5]);
     assert_eq!(read_at(&mut ring, 0), 1);
     ring.update_files(0, &[Empty])?;
     assert_eq!(words(&mut ring, 1), [6]);
     ring.unregister_files()?;
-    let error = ring.register_files_tagged(&[None], &[9]).unwrap_err();
+    let error = register_tagged(&mut ring, &[None], &[9]).unwrap_err();
     assert!(error.to_string().contains("no tag of an empty one"), "{error}");
     Ok(())
 }
@@ -246,10 +268,10 @@ fn wrong_update() -> Result<(), Failed> {
 fn as_many_tags() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
     let file = full(1);
-    let error = ring.register_files_tagged(&[Some(file.as_fd())], &[]).unwrap_err();
+    let error = register_tagged(&mut ring, &[Some(file.as_fd())], &[]).unwrap_err();
     assert!(error.to_string().contains("one tag for each place"), "{error}");
     ring.register_files(&[Some(file.as_fd())])?;
-    let error = ring.update_files_tagged(0, &[Empty], &[1, 2]).unwrap_err();
+    let error = update_tagged(&mut ring, 0, &[Empty], &[1, 2]).unwrap_err();
     assert!(error.to_string().contains("one tag for each place"), "{error}");
     Ok(())
 }

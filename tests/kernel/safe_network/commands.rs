@@ -36,6 +36,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_file_of_the_table_takes_commands", &TABLE, of_the_table),
         test("commands_that_nobody_waits_for_give_the_socket_back", &OPTIONS, given_up),
         test("our_end_and_the_peers_are_told", &NAMES, names),
+        test("a_command_to_what_is_no_socket_says_so", &[], no_socket),
         test("before_a_kernel_knows_commands_it_refuses_them", &[Need::Other(counts)], before),
     ]
 }
@@ -248,6 +249,28 @@ fn names() -> Result<(), Failed> {
     assert_eq!(code(nobody.result), Some(libc::ENOTCONN));
     let (reader, _writer) = std::io::pipe()?;
     assert_eq!(code(run(&mut ring, GetName::of(reader)).result), Some(libc::EOPNOTSUPP));
+    Ok(())
+}
+
+/// To all of them `/dev/null` says 0, from the kernel on that hands it commands.
+fn no_socket() -> Result<(), Failed> {
+    let mut ring = small();
+    for path in ["/dev/null", "/dev/zero", "/proc/self/exe"] {
+        let file = Rc::new(std::fs::File::open(path)?);
+        let file = || Rc::clone(&file);
+        let (option, on) = (SocketOption::NO_DELAY, Switch::On);
+        let codes = [
+            code(run(&mut ring, Unread::new(file())).result),
+            code(run(&mut ring, Unsent::new(file())).result),
+            code(run(&mut ring, SetOption::new(file(), option, on)).result),
+            code(run(&mut ring, GetOption::new(file(), option)).result),
+            code(run(&mut ring, GetName::of(file())).result),
+            code(run(&mut ring, GetName::of_peer(file())).result),
+        ];
+        // Which of them a kernel says that knows no command, is its own affair.
+        let refused = [libc::ENOTSOCK, libc::EOPNOTSUPP, libc::EINVAL].map(Some);
+        assert!(codes.iter().all(|code| refused.contains(code)), "{path}: {codes:?}");
+    }
     Ok(())
 }
 
