@@ -47,6 +47,7 @@
 //! ```
 #![allow(unsafe_code, reason = "hands the kernel what operations point to")]
 
+mod hope;
 mod reaping;
 mod waiting;
 
@@ -158,9 +159,6 @@ impl<U: Default> Ring<U> {
             return Err(Rejected { op: berth.back(), user, why });
         }
         let sqe = berth.prep();
-        if O::SHOTS != Shots::One {
-            raw.expect_others();
-        }
         // SAFETY: whatever it points to lies in the slot, or is owned from there, and stays until
         // the last completion, as promised to `Op` (OP1).
         if unsafe { raw.push_known(sqe) }.is_err() {
