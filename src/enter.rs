@@ -11,8 +11,7 @@
 //!
 //! The kernel skips the wait, and the overflow list, when it did not consume all that it was given;
 //! then we enter again, for the rest. It answers with the count whenever it consumed anything, also
-//! when a signal or a timeout ended the wait, and it comes back early for reasons of its own; what
-//! that means is told in `wait`.
+//! when a signal or a timeout ended the wait; what that means is told in `wait`.
 //!
 //! Keeps CQ5. Leaves to others: what was pushed, and whose the completions are.
 #![allow(unsafe_code, reason = "enters the kernel")]
@@ -245,6 +244,10 @@ impl Gate {
                     }
                     if stuck(sq, pending, count) {
                         return Err(EnterError::new(0, EnterCause::OutOfRequests));
+                    }
+                    if count == pending {
+                        // It waited, and came back for a signal: see `wait`.
+                        return Err(EnterError::new(count, EnterCause::Interrupted));
                     }
                     submitted = count;
                 }

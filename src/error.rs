@@ -40,10 +40,9 @@ pub struct EnterError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EnterCause {
-    /// A signal handler ran before enough completions were there, and nothing else was to be told.
-    /// Wait again; nothing needs to be submitted again. A signal that comes while entries are
-    /// submitted, or some completions are ready, the kernel does not tell of; then the wait goes
-    /// on.
+    /// A signal came before enough completions did. Wait again; nothing needs to be submitted
+    /// again. Some may be ready. The kernel does not always say that it was a signal: the end of a
+    /// [`Timeout`](crate::op::Timeout) may look like one, where several completions are awaited.
     #[error("a signal arrived before enough completions did: wait again")]
     Interrupted,
     /// The kernel had no memory for another request. Take completions, then submit again.
@@ -73,7 +72,9 @@ pub enum EnterCause {
     /// The kernel's polling thread (`SQPOLL`) is gone.
     #[error("the kernel's polling thread has died: make a new ring")]
     PollerDied,
-    /// No completion can come: nothing that was submitted is in flight.
+    /// So many completions can never come: too little that was submitted is in flight. Told of
+    /// waits without a limit only. What others send to a ring that is used by its raw face, it must
+    /// be [told to expect](crate::RawRing::expect_others).
     #[error("{want} completions awaited, {coming} can come: submit first, or wait for fewer")]
     NothingComing {
         /// How many were awaited.
@@ -194,9 +195,10 @@ impl From<EnterError> for io::Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a wait that timed out may have brought fewer completions than were asked for"]
 pub enum Woken {
-    /// As many completions as were asked for are ready.
+    /// Enough completions are ready: as many as were asked for, or one when the
+    /// [minimum wait](crate::Patience::min_wait) is over.
     Ready,
-    /// The time is up. Some may be ready, fewer than were asked for.
+    /// The time is up, and enough are not ready. Some may be.
     TimedOut,
 }
 

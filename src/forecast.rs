@@ -1,13 +1,17 @@
 //! How many completions can still come, so that a wait for more is an error and not a hang.
 //!
-//! | an entry | completions | then |
+//! | an entry | completions | then the forecast is |
 //! |---|---|---|
 //! | of one shot | 1 | counted |
-//! | multishot, zero-copy send, commands | as many as it likes | the forecast is open |
-//! | with `CQE_SKIP_SUCCESS` | 0 or 1 | the forecast is open |
-//! | on another ring, sent here | 1 | [`open`](Forecast::open), by the caller |
+//! | multishot, zero-copy send | as many as it likes, until its last | repeating |
+//! | with `CQE_SKIP_SUCCESS`, commands | 0, 1, or as many as the driver likes | open |
+//! | on another ring, sent here | 1 | open, [by the caller](Forecast::open), or once one is seen |
 //!
-//! An open forecast refuses no wait. The kernel itself cannot know, and would wait for ever.
+//! A repeating forecast refuses a wait when nothing is in flight, an open one never. The kernel
+//! itself cannot know, and would wait for ever.
+//!
+//! Leaves to others: waits with a limit, which are never refused (`patience`); and what the slots
+//! of the safe face know better (`ring`).
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{AcceptFlags, PollFlags, RecvSendFlags, SqeFlags, TimeoutFlags};
@@ -16,11 +20,15 @@ use annulus_sys::opcode::Opcode;
 use crate::error::{EnterCause, EnterError};
 
 /// What is known about completions to come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) enum Forecast {
     /// One for each request in flight.
     #[default]
     Counted,
+    /// Any number, while a request is in flight.
+    Repeating,
+    /// Messages too, of senders that the safe face knows.
+    Messages,
     /// Any number.
     Open,
 }
@@ -29,14 +37,30 @@ impl Forecast {
     /// Takes note of an entry that is pushed.
     #[inline]
     pub(crate) fn note(&mut self, sqe: &Sqe) {
-        if sqe.flags.contains(SqeFlags::CQE_SKIP_SUCCESS) || may_repeat(sqe) {
+        if may_surprise(sqe) {
             *self = Self::Open;
+        } else if may_repeat(sqe) {
+            *self = (*self).max(Self::Repeating);
         }
     }
 
     /// Any number of completions may come from now on.
     pub(crate) fn open(&mut self) {
         *self = Self::Open;
+    }
+
+    /// Messages may come from now on, from senders that are counted elsewhere.
+    pub(crate) fn expect_messages(&mut self) {
+        *self = (*self).max(Self::Messages);
+    }
+
+    /// Takes note that `ended` of `pushed` requests have ended, both modulo 2³²: when more have,
+    /// some completions were announced by no push, and others may be.
+    #[inline]
+    pub(crate) fn compare(&mut self, pushed: u32, ended: u32) {
+        if pushed.wrapping_sub(ended).cast_signed() < 0 {
+            *self = Self::Open;
+        }
     }
 
     /// How many requests have not ended, of `pushed` and `ended`, both modulo 2³².
@@ -49,19 +73,32 @@ impl Forecast {
     /// At least how many to reckon with when the kernel is to be asked.
     pub(crate) fn upper_bound(self, in_flight: u32) -> u32 {
         match self {
-            Self::Counted => in_flight,
-            Self::Open => in_flight.max(1),
+            Self::Counted | Self::Repeating => in_flight,
+            Self::Messages | Self::Open => in_flight.max(1),
         }
     }
 
     /// Refuses to wait for `want` completions when only `coming` can come.
     #[inline]
     pub(crate) fn check(self, want: u32, coming: u32) -> Result<(), EnterError> {
-        if self == Self::Open || want <= coming {
+        let endless = match self {
+            Self::Counted => false,
+            Self::Repeating => coming > 0,
+            Self::Messages | Self::Open => true,
+        };
+        if want <= coming || endless {
             return Ok(());
         }
         Err(EnterError::new(0, EnterCause::NothingComing { want, coming }))
     }
+}
+
+/// Whether a request may complete without a completion, or bring one that is not its own.
+#[inline]
+fn may_surprise(sqe: &Sqe) -> bool {
+    // As the driver likes; and a message may go to the ring that sends it.
+    let surprising = [Opcode::URING_CMD, Opcode::URING_CMD128, Opcode::MSG_RING];
+    sqe.flags.contains(SqeFlags::CQE_SKIP_SUCCESS) || surprising.contains(&sqe.opcode)
 }
 
 /// Whether a request may complete more than once.
@@ -75,8 +112,6 @@ fn may_repeat(sqe: &Sqe) -> bool {
         Opcode::READ_MULTISHOT | Opcode::RECV_ZC => true,
         // The result, and later the notification.
         Opcode::SEND_ZC | Opcode::SENDMSG_ZC => true,
-        // As the driver likes; and a message may go to the ring that sends it.
-        Opcode::URING_CMD | Opcode::URING_CMD128 | Opcode::MSG_RING => true,
         _ => false,
     }
 }
@@ -99,8 +134,24 @@ mod tests {
         forecast.note(&Sqe { opcode: Opcode::ACCEPT, ..Sqe::ZERO });
         assert_eq!(forecast, Forecast::Counted);
         forecast.note(&Sqe { opcode: Opcode::ACCEPT, ioprio: 1, ..Sqe::ZERO });
+        assert_eq!(forecast, Forecast::Repeating);
+        assert!(forecast.check(100, 1).is_ok());
+        assert!(forecast.check(1, 0).is_err(), "nothing is in flight");
+        forecast.note(&Sqe { opcode: Opcode::MSG_RING, ..Sqe::ZERO });
+        assert_eq!(forecast, Forecast::Open);
+        forecast.note(&Sqe { opcode: Opcode::SEND_ZC, ..Sqe::ZERO });
         assert_eq!(forecast, Forecast::Open);
         assert!(forecast.check(100, 0).is_ok());
+    }
+
+    #[test]
+    fn more_that_ended_than_were_pushed_open_the_forecast_across_the_wrap() {
+        let mut forecast = Forecast::Counted;
+        forecast.compare(1, u32::MAX);
+        forecast.compare(7, 7);
+        assert_eq!(forecast, Forecast::Counted);
+        forecast.compare(u32::MAX, 0);
+        assert_eq!(forecast, Forecast::Open);
     }
 
     #[test]

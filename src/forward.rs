@@ -38,7 +38,8 @@ impl<U: Default> Ring<U> {
     ///
     /// # Errors
     ///
-    /// The kernel's: `EINVAL` before Linux 5.18, `EBUSY` when this thread has 16 already.
+    /// `EEXIST` when it is registered already; and the kernel's: `EINVAL` before Linux 5.18,
+    /// `EBUSY` when this thread has 16 already.
     #[doc(alias = "IORING_REGISTER_RING_FDS")]
     pub fn register_ring_fd(&mut self) -> Result<(), Errno> {
         self.raw.register_ring_fd()

@@ -58,6 +58,8 @@ mod mark {
     pub(super) const ORPHAN: u8 = 2;
     /// Its notification has come.
     pub(super) const NOTIFIED: u8 = 4;
+    /// Its result has come, and its notification is to come.
+    pub(super) const REPORTED: u8 = 8;
 }
 
 /// In a completion that is not the last one, or that comes after the result.
@@ -151,6 +153,10 @@ pub(crate) struct Slab<U> {
     in_flight: u32,
     /// Of those, how many nobody wants.
     orphans: u32,
+    /// Of those, how many may bring any number of completions before the last one.
+    endless: u32,
+    /// Of those, how many may bring one more before the last: their result, before a notification.
+    twofold: u32,
     stale: u64,
 }
 
@@ -222,7 +228,10 @@ impl<U: Default> Slab<U> {
         };
         let slots = (0..count).map(slot).collect();
         let payloads = Payloads::new(count);
-        Self { slots, last: count - 1, payloads, free: 0, in_flight: 0, orphans: 0, stale: 0 }
+        let (free, in_flight, orphans, stale) = (0, 0, 0, 0);
+        let (endless, twofold) = (0, 0);
+        let last = count - 1;
+        Self { slots, last, payloads, free, in_flight, orphans, endless, twofold, stale }
     }
 
     /// Takes note of a completion that is the only one of an operation in flight: of what nearly
@@ -293,6 +302,10 @@ impl<U: Default> Slab<U> {
             }
             Shots::One | Shots::Notified => {
                 (slot.result, slot.flags) = (cqe.res, cqe.flags);
+                if kind.shots == Shots::Notified && more && slot.marks & mark::REPORTED == 0 {
+                    slot.marks |= mark::REPORTED;
+                    self.twofold -= 1;
+                }
                 if kind.shots == Shots::Notified && more && wanted {
                     let brought = Brought::Nothing;
                     shot = Some(Shot { result: cqe.res, flags: cqe.flags, brought });
@@ -308,6 +321,7 @@ impl<U: Default> Slab<U> {
             slot.key = slot.key & !SPECIAL | DONE;
             self.in_flight -= 1;
             self.orphans -= u32::from(!wanted);
+            self.ends_repeating(index);
         }
         match (more, wanted, shot) {
             (true, _, None) => Settled::Nothing,
@@ -398,6 +412,7 @@ impl<U: Default> Slab<U> {
         (slot.result, slot.flags) = (-libc::ECANCELED, CqeFlags::empty());
         self.orphans -= u32::from(slot.marks & mark::ORPHAN != 0);
         self.in_flight -= 1;
+        self.ends_repeating(index);
         self.bury(index);
     }
 }

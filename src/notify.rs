@@ -24,17 +24,20 @@ impl RawRing {
     ///
     /// # Errors
     ///
-    /// The kernel's: `EINVAL` before Linux 5.18, `EBUSY` when all places are taken.
+    /// `EEXIST` when it is registered already; and the kernel's: `EINVAL` before Linux 5.18,
+    /// `EBUSY` when all places are taken.
     #[doc(alias = "IORING_REGISTER_RING_FDS")]
     pub fn register_ring_fd(&mut self) -> Result<(), Errno> {
-        if self.gate().registered().is_none() {
-            let index = register::name_ring(self.base())?;
-            self.gate_mut().set_registered(Some(index));
+        if self.gate().registered().is_some() {
+            return Err(Errno::new(libc::EEXIST));
         }
+        let index = register::name_ring(self.base())?;
+        self.gate_mut().set_registered(Some(index));
         Ok(())
     }
 
-    /// Undoes [`register_ring_fd`](Self::register_ring_fd). Dropping the ring does, too.
+    /// Undoes [`register_ring_fd`](Self::register_ring_fd), if it is registered. Dropping the ring
+    /// does, too.
     ///
     /// # Errors
     ///

@@ -102,6 +102,11 @@ impl Own {
         self.cancels == 0 && self.eventfd.is_none()
     }
 
+    /// How many of these requests are in flight.
+    pub(crate) fn count(&self) -> u32 {
+        self.cancels + u32::from(self.poll == Poll::Armed)
+    }
+
     /// Whether there is something to push.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
@@ -128,6 +133,11 @@ impl Own {
 
     pub(crate) fn mailbox(&self) -> Option<&Arc<Mailbox>> {
         self.mailbox.as_ref()
+    }
+
+    /// Whether somebody can still send, or a message is under way.
+    pub(crate) fn has_senders(&self) -> bool {
+        self.mailbox.as_ref().is_some_and(|mailbox| Arc::weak_count(mailbox) > 0)
     }
 
     /// Takes a mailbox, and watches it from now on if it is to be watched.

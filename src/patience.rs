@@ -44,6 +44,7 @@ use std::time::{Duration, Instant};
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::op::{Clock, Op};
 use crate::raw::RawRing;
+use crate::register::WaitSlot;
 use crate::ring::Ring;
 use crate::split::Reaper;
 use crate::ticket::{Ticket, Unfinished};
@@ -55,7 +56,7 @@ pub struct Patience {
     pub(crate) min_wait: Option<Duration>,
     pub(crate) signals: Option<SignalMask>,
     pub(crate) iowait: IoWait,
-    pub(crate) stored: Option<usize>,
+    pub(crate) stored: Option<WaitSlot>,
 }
 
 /// When a wait ends, whatever has come.
@@ -94,8 +95,9 @@ impl Patience {
     /// Waits until `clock` says `time`, counted from its zero: [`Clock::now`] and a span, as a
     /// rule. Since Linux 5.11.
     ///
-    /// A wait that is taken up again and again ends at the same time. Since Linux 6.12 the kernel
-    /// takes a time of the monotonic clock as it is; otherwise it is told how long that will be.
+    /// A wait that is taken up again and again ends at the same time. The kernel is told how long
+    /// that will be: a point in time it would take for one of the system's clock, which in a time
+    /// namespace is not the one that we see (`time_namespaces(7)`).
     #[doc(alias = "IORING_ENTER_ABS_TIMER")]
     pub const fn until(clock: Clock, time: Duration) -> Self {
         Self { limit: Limit::Until(clock, time), ..Self::FOREVER }
@@ -103,6 +105,8 @@ impl Patience {
 
     /// When `span` has passed, a single completion is enough: few wake-ups under load, and no long
     /// wait without. Since Linux 6.12.
+    ///
+    /// A span that is not shorter than the limit means nothing: the limit ends the wait first.
     #[doc(alias("min_wait_usec", "io_uring_submit_and_wait_min_timeout"))]
     pub fn min_wait(self, span: Duration) -> Self {
         Self { min_wait: Some(span), ..self }
@@ -123,21 +127,42 @@ impl Patience {
         Self { iowait: IoWait::Uncounted, ..self }
     }
 
-    /// The kernel finds how long to wait in the slot of a
-    /// [`WaitRegion`](crate::register::WaitRegion) that lies `offset` bytes into it:
-    /// [`WaitSlot::offset`](crate::register::WaitSlot::offset). What is said here should be the
-    /// same: it decides when the wait is taken up again, after the kernel came back early; or
-    /// nothing, and then the slot alone does. Since Linux 6.13.
+    /// The kernel finds how long to wait in `slot` of the ring's
+    /// [`WaitRegion`](crate::register::WaitRegion). What is said here should be the same: it
+    /// decides when the wait is taken up again, after the kernel came back early; or nothing, and
+    /// then the slot alone does, and a signal that comes behind something submitted or ready may be
+    /// told as [`Woken::TimedOut`]. Since Linux 6.13.
     ///
-    /// `EINVAL` before, and `EFAULT` where nothing is registered.
+    /// `EINVAL` before, and `EFAULT` where the ring has no region, or a smaller one.
     #[doc(alias("IORING_ENTER_EXT_ARG_REG", "io_uring_submit_and_wait_reg"))]
-    pub fn stored_at(self, offset: usize) -> Self {
-        Self { stored: Some(offset), ..self }
+    pub fn stored_at(self, slot: WaitSlot) -> Self {
+        Self { stored: Some(slot), ..self }
     }
 
-    /// Whether it ever ends of itself.
+    /// Whether we need to know when it began.
     pub(crate) fn is_bounded(&self) -> bool {
         self.limit != Limit::Never || self.min_wait.is_some()
+    }
+
+    /// How many completions must be able to come, so that a wait for `want` is not in vain: none
+    /// where there is a limit, as there may be in a slot.
+    #[inline]
+    pub(crate) fn insists_on(&self, want: u32) -> u32 {
+        match (self.limit, self.stored, self.min_wait) {
+            (Limit::Never, None, None) => want,
+            (Limit::Never, None, Some(_)) => want.min(1),
+            _ => 0,
+        }
+    }
+
+    /// The minimum wait, if the limit does not end the wait before.
+    pub(crate) fn least(&self) -> Option<Duration> {
+        let most = match self.limit {
+            Limit::Never => Duration::MAX,
+            Limit::After(span) => span,
+            Limit::Until(clock, time) => time.saturating_sub(clock.now()),
+        };
+        self.min_wait.filter(|span| *span < most)
     }
 
     /// What is left of it, for a turn that waits for one completion, and began `since` ago; `None`
@@ -273,8 +298,9 @@ impl<U: Default> Ring<U> {
         want: u32,
         patience: &Patience,
     ) -> Result<(u32, Woken), EnterError> {
-        if self.is_plain() {
-            return self.raw.submit_and_wait_with(want, patience);
+        let needed = patience.insists_on(want);
+        if self.is_plain() && (needed <= self.slab.in_flight() || self.hope_for(needed)?) {
+            return self.raw.submit_and_wait_with_unasked(want, patience);
         }
         self.wait_for_events(want, patience)
     }
@@ -286,24 +312,36 @@ impl<U: Default> Ring<U> {
         patience: &Patience,
     ) -> Result<(u32, Woken), EnterError> {
         let (started, mut woken) = (Instant::now(), Woken::Ready);
+        let patience = Patience { min_wait: patience.least(), ..patience.clone() };
+        let needed = patience.insists_on(want);
         let given_up = self.slab.orphans();
         let mut submitted = self.submit_all()?;
+        let failed = |submitted| move |error: EnterError| EnterError { submitted, ..error };
         loop {
-            self.pull(None)?;
+            self.pull(None).map_err(failed(submitted))?;
             let since = started.elapsed();
             let ended = given_up - self.slab.orphans();
             let come = self.backlog.count(&self.slab) + ended as usize;
             if come >= patience.enough(want, since) as usize {
                 return Ok((submitted, Woken::Ready));
             }
+            let coming = self.may_come(u32::try_from(come).unwrap_or(u32::MAX));
+            if coming < needed {
+                let cause = EnterCause::NothingComing { want: needed, coming };
+                return Err(EnterError::new(submitted, cause));
+            }
             self.serve();
             let Some(left) = patience.left(since).filter(|_| woken == Woken::Ready) else {
                 return Ok((submitted, Woken::TimedOut));
             };
-            let (more, why) = self.raw.submit_and_wait_with(1, &left)?;
-            submitted += more;
-            // Only the kernel knew how long.
-            woken = if patience.is_bounded() { Woken::Ready } else { why };
+            match self.raw.submit_and_wait_with_unasked(1, &left) {
+                Ok((more, why)) => {
+                    submitted += more;
+                    // Only the kernel knew how long.
+                    woken = if patience.is_bounded() { Woken::Ready } else { why };
+                }
+                Err(error) => return Err(failed(submitted + error.submitted)(error)),
+            }
         }
     }
 
@@ -355,7 +393,7 @@ impl<U: Default> Ring<U> {
     fn turn_with(&mut self, slot: u32, patience: &Patience) -> Result<Woken, EnterError> {
         self.serve();
         let entered = if self.raw.ready() == 0 {
-            self.raw.submit_and_wait_with(1, patience).map(|(_, woken)| woken)
+            self.raw.submit_and_wait_with_unasked(1, patience).map(|(_, woken)| woken)
         } else {
             // Not only what is ready already is to go on.
             self.raw.submit().map(|_| Woken::Ready)

@@ -38,6 +38,8 @@
 //! ```
 #![allow(unsafe_code, reason = "its entries point to memory")]
 
+mod hope;
+
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -49,7 +51,7 @@ use annulus_sys::abi::{Sqe, Sqe128};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{EnterFlags, SetupFlags};
 use annulus_sys::rings::{Base, ResizeFailure, Rings};
-use annulus_sys::sq::{Full, PushWideError, SqeShape};
+use annulus_sys::sq::{Full, PushWideError};
 use annulus_sys::syscall::{EnterArg, RingFd};
 
 use crate::chain::Chain;
@@ -57,6 +59,7 @@ use crate::enter::Gate;
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::forecast::Forecast;
 use crate::patience::Patience;
+use crate::register::region::names_a_slot;
 use crate::split::{Reaper, Submitter};
 use crate::wait::most_awaited;
 
@@ -122,8 +125,7 @@ impl RawRing {
         self.rings.sq().has_room()
     }
 
-    /// [`push`](Self::push), of an entry that completes once, or after
-    /// [`expect_others`](Self::expect_others).
+    /// [`push`](Self::push), of an entry whose completions the caller counts.
     ///
     /// # Safety
     ///
@@ -217,20 +219,22 @@ impl RawRing {
     /// # Errors
     ///
     /// [`EnterError`]; [`EnterCause::NothingComing`] when that many can never come, and
-    /// [`EnterCause::Interrupted`] when a signal ended the wait: then wait again.
+    /// [`EnterCause::Interrupted`] when a signal ended the wait: then wait again. What went in
+    /// until then, it says.
     #[inline]
     pub fn submit_and_wait(&mut self, want: u32) -> Result<u32, EnterError> {
-        self.check_mapped()?;
-        self.forecast.check(want, self.in_flight())?;
-        let (sq, cq) = self.rings.both();
-        self.gate.submit_and_wait(sq, cq, want)
+        if want > self.in_flight() {
+            self.forecast_of(want, 0)?;
+        }
+        self.submit_and_wait_unasked(want)
     }
 
     /// As [`submit_and_wait`](Self::submit_and_wait), for at most `timeout`. Says how it ended.
     ///
     /// # Errors
     ///
-    /// As [`submit_and_wait`](Self::submit_and_wait). Needs Linux 5.11.
+    /// As [`submit_and_wait`](Self::submit_and_wait), but it is never refused: a wait with a limit
+    /// ends also when nothing comes. Needs Linux 5.11.
     pub fn submit_and_wait_timeout(
         &mut self,
         want: u32,
@@ -250,10 +254,11 @@ impl RawRing {
         want: u32,
         patience: &Patience,
     ) -> Result<(u32, Woken), EnterError> {
-        self.check_mapped()?;
-        self.forecast.check(want, self.in_flight())?;
-        let (sq, cq) = self.rings.both();
-        self.gate.submit_and_wait_bounded(sq, cq, want, patience, 0)
+        let needed = patience.insists_on(want);
+        if needed > self.in_flight() {
+            self.forecast_of(needed, 0)?;
+        }
+        self.submit_and_wait_with_unasked(want, patience)
     }
 
     /// Waits until `want` completions are ready to pop. Submits nothing, and makes no system call
@@ -262,8 +267,7 @@ impl RawRing {
     /// # Errors
     ///
     /// [`EnterCause::NothingComing`] when that many can never come, because too little was
-    /// submitted;
-    /// [`EnterCause::Interrupted`] when a signal ended the wait.
+    /// submitted; [`EnterCause::Interrupted`] when a signal ended the wait.
     pub fn wait(&mut self, want: u32) -> Result<(), EnterError> {
         self.bounded_wait(want, &Patience::FOREVER).map(drop)
     }
@@ -272,13 +276,14 @@ impl RawRing {
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait). Needs Linux 5.11.
+    /// As [`wait`](Self::wait), but it is never refused. Needs Linux 5.11.
     pub fn wait_timeout(&mut self, want: u32, timeout: Duration) -> Result<Woken, EnterError> {
         self.bounded_wait(want, &Patience::at_most(timeout))
     }
 
     /// As [`wait_timeout`](Self::wait_timeout), but content with a single completion once
-    /// `min_wait` has passed: few wake-ups under load, and no long wait without.
+    /// [`min_wait`](Patience::min_wait) has passed: few wake-ups under load, and no long wait
+    /// without.
     ///
     /// # Errors
     ///
@@ -311,7 +316,9 @@ impl RawRing {
     ///
     /// The kernel's. Nothing was consumed then. `EINVAL` for flags other than `GETEVENTS`,
     /// `SQ_WAKEUP`, `SQ_WAIT`, `ABS_TIMER` and `NO_IOWAIT`: the others follow from `arg`, or from
-    /// how the ring is named. `ECHILD` in a forked child.
+    /// how the ring is named; and for an [`EnterArg::Registered`] that is not a multiple of 64
+    /// bytes, and so no [slot](crate::register::WaitRegion::arg). `ECHILD` in a
+    /// forked child.
     pub fn enter(
         &mut self,
         to_submit: u32,
@@ -322,7 +329,7 @@ impl RawRing {
         if self.mapped == Mapped::No {
             return Err(Errno::new(libc::EBADFD));
         }
-        if !ENTER_FLAGS.contains(flags) {
+        if !ENTER_FLAGS.contains(flags) || !names_a_slot(&arg) {
             return Err(Errno::new(libc::EINVAL));
         }
         // A kernel that rewinds reads as many slots as it is told, also those of a lap before
@@ -355,7 +362,8 @@ impl RawRing {
     }
 
     /// Takes note that completions may come that no push announced: messages from other rings,
-    /// resource tags, a command's own. From then on no wait is refused as hopeless.
+    /// resource tags, a command's own. From then on no wait is refused as hopeless. The ring finds
+    /// out by itself when one has come, but may refuse to wait for the first.
     pub fn expect_others(&mut self) {
         self.forecast.open();
     }
@@ -461,16 +469,11 @@ impl RawRing {
         patience: &Patience,
     ) -> Result<Woken, EnterError> {
         self.check_mapped()?;
-        let polled = self.gate.polls();
-        let (sq, cq) = self.rings.both();
-        // What was not submitted cannot complete.
-        let (_, published, written) = sq.indices();
-        let slots = if polled { written.distance_from(published) } else { sq.unconsumed() };
-        // At least so many requests: on a mixed ring one may take two slots, and padding before it.
-        let queued = if sq.shape() == SqeShape::Mixed { slots.div_ceil(3) } else { slots };
-        let in_flight = self.forecast.in_flight(sq.pushed(), cq.ended());
-        self.forecast.check(want, in_flight.saturating_sub(queued))?;
-        self.gate.wait(cq, want, patience)
+        let (needed, queued) = (patience.insists_on(want), self.queued());
+        if needed > self.in_flight().saturating_sub(queued) {
+            self.forecast_of(needed, queued)?;
+        }
+        self.gate.wait(self.rings.cq(), want, patience)
     }
 
     #[inline]
@@ -486,7 +489,7 @@ impl RawRing {
 impl Drop for RawRing {
     /// Lets go of the ring; what is in flight goes on, and keeps using the memory it points to.
     fn drop(&mut self) {
-        let idle = self.forecast == Forecast::Counted && self.in_flight() == 0;
+        let idle = self.forecast <= Forecast::Repeating && self.in_flight() == 0;
         if idle && !self.gate.polls() {
             // SAFETY: no thread polls, nothing can be submitted any more, and as far as pushes tell
             // every request has ended (RG1). Where completions came that no push announced the

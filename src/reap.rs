@@ -22,12 +22,16 @@ impl RawRing {
     /// the kernel holds back: see [`peek`](Self::peek).
     #[inline]
     pub fn pop(&mut self) -> Option<Cqe> {
-        self.rings_mut().cq().pop()
+        let cqe = self.rings_mut().cq().pop();
+        self.compare();
+        cqe
     }
 
     /// [`pop`](Self::pop), with the second 16 bytes of a ring with `CQE32` or `CQE_MIXED`.
     pub fn pop_wide(&mut self) -> Option<Cqe32> {
-        self.rings_mut().cq().pop_wide()
+        let cqe = self.rings_mut().cq().pop_wide();
+        self.compare();
+        cqe
     }
 
     /// Takes the oldest completion, asking the kernel first for what it holds back if the ring is
@@ -61,6 +65,7 @@ impl RawRing {
         loop {
             let count = self.rings_mut().cq().drain(&mut each);
             total += count;
+            self.compare();
             if !self.may_bring_more(total, count, &mut asked)? {
                 return Ok(total);
             }
@@ -77,6 +82,7 @@ impl RawRing {
         loop {
             let count = self.rings_mut().cq().drain_wide(&mut each);
             total += count;
+            self.compare();
             if !self.may_bring_more(total, count, &mut asked)? {
                 return Ok(total);
             }

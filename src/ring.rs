@@ -47,6 +47,7 @@
 //! ```
 #![allow(unsafe_code, reason = "hands the kernel what operations point to")]
 
+mod hope;
 mod reaping;
 mod waiting;
 
@@ -157,9 +158,6 @@ impl<U: Default> Ring<U> {
             return Err(Rejected { op: berth.back(), user, why });
         }
         let sqe = berth.prep();
-        if O::SHOTS != Shots::One {
-            raw.expect_others();
-        }
         // Here, since user code ran up to here, and may have forked.
         if !raw.is_here() {
             return Err(Rejected { op: berth.back(), user, why: Rejection::OtherProcess });

@@ -261,7 +261,8 @@ impl RingSender {
 }
 
 impl<U: Default> Ring<U> {
-    /// What other threads send to this ring with. From now on, no wait is refused as hopeless.
+    /// What other threads send to this ring with. As long as there is one, no wait is refused as
+    /// hopeless.
     ///
     /// # Errors
     ///
@@ -274,7 +275,7 @@ impl<U: Default> Ring<U> {
         if self.own.mailbox().is_none() {
             let mailbox = Arc::new(Mailbox::new(self.raw.base())?);
             self.own.open(mailbox);
-            self.raw.expect_others();
+            self.raw.expect_messages();
             self.serve_sender();
         }
         let mailbox = self.own.mailbox().expect("it was just opened");

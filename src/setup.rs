@@ -46,8 +46,16 @@ use crate::denied::{self, FlagName, SetupError};
 #[must_use = "nothing is made before `build_raw`"]
 pub struct Setup<'a> {
     request: Request<'a>,
+    memory: Memory,
     preset: Preset,
     kernel: Kernel,
+}
+
+/// Whose memory the rings are to lie in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    Kernels,
+    Ours,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +151,8 @@ impl<'a> Setup<'a> {
 
     /// A ring with at least `entries` submission slots and no flag that is not asked for.
     pub fn plain(entries: u32) -> Self {
-        Self { request: Request::new(entries), preset: Preset::None, kernel: Kernel::LINUX }
+        let (request, memory) = (Request::new(entries), Memory::Kernels);
+        Self { request, memory, preset: Preset::None, kernel: Kernel::LINUX }
     }
 
     /// At least `entries` completion slots, instead of twice the submission slots. Since Linux 5.5.
@@ -181,6 +190,7 @@ impl<'a> Setup<'a> {
     #[doc(alias = "IORING_SETUP_NO_MMAP")]
     pub fn own_memory(mut self, pages: Pages) -> Self {
         self.request.pages = pages;
+        self.memory = Memory::Ours;
         self.with(SetupFlags::NO_MMAP)
     }
 
@@ -249,6 +259,9 @@ impl<'a> Setup<'a> {
         }
         if let Some((_, reason)) = BY_METHOD.iter().find(|(flag, _)| flags.intersects(*flag)) {
             return refuse(reason);
+        }
+        if flags.contains(SetupFlags::NO_MMAP) && self.memory == Memory::Kernels {
+            return refuse("NO_MMAP needs memory: call `own_memory` instead");
         }
         // A companion that the recommendation brings along counts as asked for.
         let flags = flags | self.companions();
@@ -332,6 +345,8 @@ mod tests {
         assert!(refusal(flags(SetupFlags::CQSIZE)).contains("cq_entries"));
         assert!(refusal(flags(SetupFlags::R_DISABLED)).contains("build_disabled"));
         assert!(refusal(flags(SetupFlags::ATTACH_WQ)).contains("attach"));
+        assert!(refusal(flags(SetupFlags::NO_MMAP)).contains("own_memory"));
+        assert!(flags(SetupFlags::NO_MMAP).own_memory(Pages::Ordinary).check().is_ok());
         let rewinding = SetupFlags::SQ_REWIND | SetupFlags::NO_SQARRAY;
         let polled = plain(8).sqpoll(Duration::ZERO).with(rewinding);
         assert!(refusal(polled).contains("slot 0"));

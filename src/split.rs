@@ -172,7 +172,11 @@ impl Submitter {
         let Self { sq, gate, forecast } = self;
         let base = Arc::clone(gate.base());
         match Rings::join(sq, reaper.cq, base) {
-            Ok(rings) => Ok(RawRing::assemble(rings, gate.joined(&reaper.gate), forecast)),
+            Ok(rings) => {
+                let mut ring = RawRing::assemble(rings, gate.joined(&reaper.gate), forecast);
+                ring.compare();
+                Ok(ring)
+            }
             Err((sq, cq, _)) => {
                 Err((Self { sq, gate, forecast }, Reaper { cq, gate: reaper.gate }))
             }

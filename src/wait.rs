@@ -6,16 +6,17 @@
 //! | anything | enough is ready | ready |
 //! | anything | the minimum wait is over, and one is ready | ready |
 //! | `ETIME`, or a count | the time is up | timed out |
+//! | `ETIME` | the minimum wait is over, or our clock is not so far | wait on |
 //! | a count | the device is polled, or the ring is mixed and full, and something is ready | take that first |
 //! | a count | the device is polled, or slots are not completions | wait on |
-//! | a count | none of these | wait on |
-//! | `EINTR` | | interrupted by a signal |
+//! | a count | only a stored slot bounds the wait | timed out, or a signal: either way it ends |
+//! | a count, `EINTR` | none of these | interrupted by a signal |
 //!
-//! The kernel comes back early, and silently, in two cases that we cannot tell apart: a signal came
-//! while it had something else to tell, or deferred task work woke it too soon (seen from 6.12 to
-//! 7.3). So we wait on, as liburing does; a signal that comes during that is told. A program that
-//! must not miss one takes it from a signalfd, or says which signals it lets in: then the wait ends
-//! as interrupted each time. Otherwise only after a hundred such returns with nothing new.
+//! The kernel says `EINTR` only where it has nothing else to tell: behind entries that it consumed,
+//! or completions that are ready, it answers with a count. Were that waited out, the signal would
+//! be lost, and a wait for what never comes would not end. So a count that is short of what was
+//! asked is told as what it is nearly always. A `TIMEOUT` that ends looks like that too, if several
+//! completions were awaited: the kernel lets it end every wait.
 //!
 //! Leaves to others: entering the kernel (`enter`).
 
@@ -26,7 +27,6 @@ use annulus_sys::flags::{EnterFlags, Features};
 use annulus_sys::syscall::{EnterArg, ExtArg};
 
 use crate::error::{EnterCause, EnterError, Woken};
-use crate::op::Clock;
 use crate::patience::{IoWait, Limit, Patience};
 
 /// Whether the kernel comes back from a wait before enough is there.
@@ -46,32 +46,22 @@ pub(crate) enum Back {
     TimeUp,
 }
 
-/// How the kernel is told of a point in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Points {
-    /// As it is.
-    Absolute,
-    /// By what is left until then.
-    Relative,
-}
-
 /// One wait: how much is wanted, and until when.
 pub(crate) struct Wait<'a> {
     want: u32,
     patience: &'a Patience,
     /// When it began, if it is bounded.
     started: Option<Instant>,
-    points: Points,
-    /// How often it entered.
-    entered: u32,
-    /// How many completions were ready when the kernel came back last.
-    ready: u32,
-    /// How often it came back since, and nothing more was ready.
-    idle: u32,
+    /// After this, one completion is enough.
+    min_wait: Option<Duration>,
+    turn: Turn,
 }
 
-/// How often the kernel may come back from one wait early, without a reason and with nothing more.
-const PATIENCE: u32 = 100;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Later,
+}
 
 /// How many slots may be awaited at once.
 ///
@@ -97,22 +87,15 @@ impl<'a> Wait<'a> {
             return Err(EnterError::new(0, cause));
         }
         check(features, patience)?;
-        // ABS_TIMER came with Linux 6.12, as the minimum wait.
-        let points = match patience.limit {
-            Limit::Until(Clock::Monotonic, _) if features.contains(Features::MIN_TIMEOUT) => {
-                Points::Absolute
-            }
-            _ => Points::Relative,
-        };
         let started = patience.is_bounded().then(Instant::now);
-        Ok(Self { want, patience, started, points, entered: 0, ready: 0, idle: 0 })
+        Ok(Self { want, patience, started, min_wait: patience.least(), turn: Turn::First })
     }
 
     /// How many completions are still to come.
     #[inline]
     pub(crate) fn missing(&self, cq: &mut CompletionRing) -> u32 {
         // After the minimum wait, one completion is enough.
-        let want = if self.past(self.patience.min_wait) { self.want.min(1) } else { self.want };
+        let want = if self.past(self.min_wait) { self.want.min(1) } else { self.want };
         if want == 0 { 0 } else { want.saturating_sub(cq.ready()) }
     }
 
@@ -161,42 +144,33 @@ impl<'a> Wait<'a> {
             IoWait::Uncounted => EnterFlags::NO_IOWAIT,
         };
         let signals = patience.signals.as_ref().map(|mask| mask.set());
-        let first = self.entered == 0;
-        self.entered += 1;
-        match (patience.stored, self.started) {
+        let turn = std::mem::replace(&mut self.turn, Turn::Later);
+        let arg = match (patience.stored, self.started) {
             // What is stored there would begin anew, each time.
-            (Some(offset), None) => (EnterArg::Registered(offset), flags),
-            (Some(offset), Some(_)) if first => (EnterArg::Registered(offset), flags),
-            (_, Some(started)) => self.ext(started.elapsed(), signals, flags),
-            (None, None) => (signals.map_or(EnterArg::None, EnterArg::SigMask), flags),
-        }
+            (Some(slot), None) => EnterArg::Registered(slot.offset()),
+            (Some(slot), Some(_)) if turn == Turn::First => EnterArg::Registered(slot.offset()),
+            (_, Some(started)) => self.ext(started.elapsed(), signals),
+            (None, None) => signals.map_or(EnterArg::None, EnterArg::SigMask),
+        };
+        (arg, flags)
     }
 
-    fn ext(
-        &self,
-        elapsed: Duration,
-        sigmask: Option<&'a libc::sigset_t>,
-        flags: EnterFlags,
-    ) -> (EnterArg<'a>, EnterFlags) {
-        let (timeout, how) = match self.patience.limit {
-            Limit::Never => (None, EnterFlags::empty()),
-            Limit::After(span) => (Some(span.saturating_sub(elapsed)), EnterFlags::empty()),
-            Limit::Until(_, time) if self.points == Points::Absolute => {
-                (Some(time), EnterFlags::ABS_TIMER)
-            }
-            Limit::Until(clock, time) => {
-                (Some(time.saturating_sub(clock.now())), EnterFlags::empty())
-            }
+    fn ext(&self, elapsed: Duration, sigmask: Option<&'a libc::sigset_t>) -> EnterArg<'a> {
+        let timeout = match self.patience.limit {
+            Limit::Never => None,
+            Limit::After(span) => Some(span.saturating_sub(elapsed)),
+            // What is left: the kernel would take a point in time for one of the system's clock,
+            // also in a time namespace, where ours is another.
+            Limit::Until(clock, time) => Some(time.saturating_sub(clock.now())),
         };
-        let min_wait = self.patience.min_wait.map(|span| span.saturating_sub(elapsed));
-        let arg = ExtArg { timeout: timeout.map(Into::into), min_wait, sigmask };
-        (EnterArg::Ext(arg), flags | how)
+        let min_wait = self.min_wait.map(|span| span.saturating_sub(elapsed));
+        EnterArg::Ext(ExtArg { timeout: timeout.map(Into::into), min_wait, sigmask })
     }
 
     /// What it means that the kernel came back from a wait for `min_complete` slots. `None`: wait
     /// on.
     pub(crate) fn judge(
-        &mut self,
+        &self,
         cq: &mut CompletionRing,
         back: Back,
         min_complete: u32,
@@ -211,13 +185,8 @@ impl<'a> Wait<'a> {
         // end of that one.
         let time_up = back == Back::TimeUp;
         let until = matches!(self.patience.limit, Limit::Until(..));
-        if self.is_over() || (time_up && !until && self.patience.min_wait.is_none()) {
+        if self.is_over() || (time_up && !until && self.min_wait.is_none()) {
             return Ok(Some(Woken::TimedOut));
-        }
-        if time_up {
-            // Our clock has not come so far. The ring may go by another (REGISTER_CLOCK), which is
-            // never behind it; and in a time namespace the kernel takes the time for the system's.
-            self.points = Points::Relative;
         }
         let (ready, want) = (cq.ready(), self.want);
         if early == Early::Maybe && ready > 0 {
@@ -228,11 +197,9 @@ impl<'a> Wait<'a> {
         if time_up || cq.slots_ready() >= min_complete || early == Early::Maybe {
             return Ok(None);
         }
-        self.idle = if ready > self.ready { 0 } else { self.idle + 1 };
-        self.ready = ready;
-        // Who lets signals in wants to hear of them: rather once too often.
-        if self.idle < PATIENCE && self.patience.signals.is_none() {
-            return Ok(None);
+        if self.patience.stored.is_some() && self.started.is_none() {
+            // Most likely the slot's clock, which only the kernel knows, and hides behind a count.
+            return Ok(Some(Woken::TimedOut));
         }
         Err(EnterError::new(submitted, EnterCause::Interrupted))
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!   enter/submit.rs    submit: how many calls, partial submissions, errors, a kernel that lies
 //!   enter/wait.rs      waits: signals, hopeless waits, what opens the forecast, mixed rings
+//!   enter/hope.rs      which waits the safe face refuses
 //!   enter/time.rs      waits that are bounded: timeout, minimum wait
 //!   enter/patience.rs  points in time, signals, stored arguments
 //!   enter/hold.rs      CQ5: what the kernel holds back is asked for when, and only when, it may be
@@ -20,6 +21,8 @@ mod support;
 
 #[path = "enter/hold.rs"]
 mod hold;
+#[path = "enter/hope.rs"]
+mod hope;
 #[path = "enter/ladder.rs"]
 mod ladder;
 #[path = "enter/mended.rs"]

@@ -28,6 +28,8 @@ pub(crate) struct Berth<'a, O: Op, U> {
     done: u64,
     free: &'a mut u32,
     in_flight: &'a mut u32,
+    endless: &'a mut u32,
+    twofold: &'a mut u32,
     payload: NonNull<O>,
 }
 
@@ -56,14 +58,14 @@ impl<U: Default> Slab<U> {
                 "the operation is aligned too strictly"
             );
         }
-        let Self { slots, payloads, free, in_flight, .. } = self;
+        let Self { slots, payloads, free, in_flight, endless, twofold, .. } = self;
         // Behind the last free slot stands a number that none has.
         let Some(slot) = slots.get_mut(*free as usize) else { return Err(op) };
         let payload = payloads.at(*free).cast::<O>();
         // SAFETY: a free slot's payload is ours, and large enough, because that was just checked.
         unsafe { payload.write(op) };
         let done = slot.key;
-        Ok(Berth { slot, done, free, in_flight, payload })
+        Ok(Berth { slot, done, free, in_flight, endless, twofold, payload })
     }
 }
 
@@ -105,7 +107,7 @@ impl<O: Op, U: Default> Berth<'_, O, U> {
     #[inline]
     pub(crate) fn sail(self, user: U, life: Life, ring: RingId) -> (Ticket<O>, U) {
         let mut berth = ManuallyDrop::new(self);
-        let Berth { slot, done, free, in_flight, .. } = &mut *berth;
+        let Berth { slot, done, free, in_flight, endless, twofold, .. } = &mut *berth;
         let word = *done ^ DONE;
         // What completes once, and brings nothing, needs no closer look.
         let plain = matches!((O::SHOTS, O::BRINGS), (Shots::One, Brings::Number)) && !O::HAS_SOURCE;
@@ -117,6 +119,11 @@ impl<O: Op, U: Default> Berth<'_, O, U> {
         slot.pad = [0; 2];
         slot.waiting = 0;
         **in_flight += 1;
+        match O::SHOTS {
+            Shots::One => {}
+            Shots::Many => **endless += 1,
+            Shots::Notified => **twofold += 1,
+        }
         let ticket = Ticket::new(*done, ring);
         (ticket, mem::replace(&mut slot.user, user))
     }
@@ -137,5 +144,22 @@ impl<O: Op, U> Drop for Berth<'_, O, U> {
         self.forget_source();
         // SAFETY: the slot holds it, and no entry names it (OP1): its slot is still free.
         unsafe { self.payload.drop_in_place() };
+    }
+}
+
+impl<U> Slab<U> {
+    /// How many completions the operations in flight can bring at most; `None`: any number.
+    pub(crate) fn coming(&self) -> Option<u32> {
+        (self.endless == 0).then(|| self.in_flight + self.twofold)
+    }
+
+    /// An operation has ended: if it was one that may complete more than once, there is one fewer.
+    pub(super) fn ends_repeating(&mut self, index: u32) {
+        let slot = &self.slots[index as usize];
+        match slot.kind.shots {
+            Shots::Many => self.endless -= 1,
+            Shots::Notified => self.twofold -= u32::from(slot.marks & mark::REPORTED == 0),
+            Shots::One => {}
+        }
     }
 }

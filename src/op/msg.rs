@@ -64,6 +64,8 @@ use crate::sender::{self, RingSender, SendError};
 pub struct Message {
     /// Keeps that ring's descriptor open.
     to: Arc<Base>,
+    /// That ring waits as long as it has a sender.
+    _sender: RingSender,
     message: u64,
 }
 
@@ -75,7 +77,7 @@ impl Message {
     /// [`SendError::TooWide`], [`SendError::Closed`] when that ring is gone, and
     /// [`SendError::Nameless`] when it has no descriptor.
     pub fn new(to: &RingSender, message: u64) -> Result<Self, SendError> {
-        Ok(Self { to: to.ring(message)?, message })
+        Ok(Self { to: to.ring(message)?, _sender: to.clone(), message })
     }
 }
 

@@ -206,7 +206,7 @@ impl WaitRegion {
     }
 
     /// What to enter the ring with, so that `slot` bounds the wait: for
-    /// [`RawRing::enter`](crate::RawRing::enter), with no flag but `GETEVENTS` and what it takes.
+    /// [`RawRing::enter`](crate::RawRing::enter), which takes no offset that is not a slot's.
     pub fn arg(&self, slot: WaitSlot) -> EnterArg<'static> {
         EnterArg::Registered(slot.offset())
     }
@@ -221,5 +221,15 @@ impl WaitSlot {
     /// Where in its region it lies, in bytes.
     pub fn offset(self) -> usize {
         self.0 as usize * size_of::<RegWait>()
+    }
+}
+
+/// Whether `arg` names a slot, if it names anything in a region: from any other place the kernel
+/// would read halves of two slots, and take a number in them for the address of a signal mask.
+pub(crate) fn names_a_slot(arg: &EnterArg<'_>) -> bool {
+    match arg {
+        // The kernel refuses what lies beyond the region, and what no slot was set to is zeroes.
+        EnterArg::Registered(offset) => offset % size_of::<RegWait>() == 0,
+        _ => true,
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! | wait for | call | a signal |
 //! |---|---|---|
-//! | so many events | [`Ring::submit_and_wait`] | ends it, as an error |
+//! | so many events | [`Ring::submit_and_wait`] | ends it: [`EnterCause::Interrupted`], also where entries went in |
 //! | one operation's end | [`Ring::wait`], [`Ring::wait_timeout`] | does not |
 //! | the next that an operation brings | [`Ring::next`] | does not |
+//!
+//! So a program whose handler of `SIGINT` sets a flag looks at it when a wait for events ends.
 //!
 //! Each hands over first what was submitted. What else may bound a wait, see `patience`. A wait for
 //! one operation takes whatever else completes, and keeps it (`backlog`).
@@ -38,11 +40,12 @@ impl<U: Default> Ring<U> {
     /// # Errors
     ///
     /// [`EnterError`]: [`EnterCause::NothingComing`] when that many can never come, and
-    /// [`EnterCause::Interrupted`] when a signal ended the wait.
+    /// [`EnterCause::Interrupted`] when a signal ended the wait: then wait again, or do not. How
+    /// many entries went in, the error says.
     #[inline]
     pub fn submit_and_wait(&mut self, want: u32) -> Result<u32, EnterError> {
-        if self.is_plain() {
-            return self.raw.submit_and_wait(want);
+        if self.is_plain() && (want <= self.slab.in_flight() || self.hope_for(want)?) {
+            return self.raw.submit_and_wait_unasked(want);
         }
         self.wait_for_events(want, &Patience::FOREVER).map(|(submitted, _)| submitted)
     }
@@ -51,7 +54,8 @@ impl<U: Default> Ring<U> {
     ///
     /// # Errors
     ///
-    /// As [`submit_and_wait`](Self::submit_and_wait). Needs Linux 5.11.
+    /// As [`submit_and_wait`](Self::submit_and_wait), but it is never refused: a wait with a limit
+    /// ends also when nothing comes. Needs Linux 5.11.
     pub fn submit_and_wait_timeout(
         &mut self,
         want: u32,
@@ -144,7 +148,7 @@ impl<U: Default> Ring<U> {
         if self.raw.ready() == 0 {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let entered = match left {
-                None => self.raw.submit_and_wait(1).map(|_| Woken::Ready),
+                None => self.raw.submit_and_wait_unasked(1).map(|_| Woken::Ready),
                 Some(left) => self.raw.submit_and_wait_timeout(1, left).map(|(_, woken)| woken),
             };
             match entered {

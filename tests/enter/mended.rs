@@ -304,24 +304,6 @@ fn a_mixed_ring_is_never_awaited_to_the_brim() {
 }
 
 #[test]
-fn early_returns_that_bring_something_are_waited_out_however_many() {
-    // More of them than the patience for those that bring nothing, two of those before each.
-    let kernel = GateKernel::new();
-    let mut ring = kernel.ring(Setup::plain(4).cq_entries(256));
-    ring.expect_others();
-    for _ in 0..120 {
-        kernel.enters(Enter::Answer(0));
-        kernel.enters(Enter::Answer(0));
-        kernel.enters(Enter::Run(Box::new(|kernel, _| {
-            assert!(kernel.post(Cqe::ZERO));
-            Ok(0)
-        })));
-    }
-    assert_eq!(ring.wait(120), Ok(()));
-    assert_eq!(kernel.took().len(), 3 * 120);
-}
-
-#[test]
 fn a_polled_device_is_asked_as_long_as_it_takes() {
     let (mut ring, kernel) = ring(SetupFlags::IOPOLL);
     push(&mut ring, [1]);

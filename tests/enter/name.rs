@@ -48,7 +48,7 @@ fn a_registered_ring_is_entered_by_its_index() {
     push(&mut ring, [1]);
     assert_eq!(ring.submit(), Ok(1));
     assert_eq!(ring.register_ring_fd(), Ok(()));
-    assert_eq!(ring.register_ring_fd(), Ok(()));
+    assert_eq!(ring.register_ring_fd(), Err(Errno::new(libc::EEXIST)), "it is registered");
     push(&mut ring, [2]);
     assert_eq!(ring.submit_and_wait(2), Ok(1));
     assert_eq!(ring.get_events(), Ok(()));

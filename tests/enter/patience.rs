@@ -4,16 +4,19 @@
 use std::time::Duration;
 
 use annulus::op::Clock;
-use annulus::{EnterCause, EnterError, Patience, SignalMask, Woken};
+use annulus::register::{WaitSlot, Whose};
+use annulus::{EnterCause, EnterError, Patience, Setup, SignalMask, Woken};
 use annulus_sys::abi::Timespec;
-use annulus_sys::flags::{EnterFlags, Features};
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::{EnterFlags, SetupFlags};
+use annulus_sys::opcode::RegisterOp;
+use annulus_sys::syscall::EnterArg;
 
-use crate::gate_kernel::Seen;
+use crate::gate_kernel::{GateKernel, Seen};
 use crate::support::doors::{Bound, Enter};
-use crate::{GETEVENTS, NONE, plain, push};
+use crate::{GETEVENTS, NONE, plain, push, ring};
 
 const HOUR: Duration = Duration::from_secs(3600);
-const ABSOLUTE: EnterFlags = GETEVENTS.union(EnterFlags::ABS_TIMER);
 const UNCOUNTED: EnterFlags = GETEVENTS.union(EnterFlags::NO_IOWAIT);
 
 /// What a timeout was, if there was one, beside the flags.
@@ -27,20 +30,9 @@ fn is_an_hour(told: Option<Timespec>) -> bool {
     told.is_some_and(|told| (1..=3600).contains(&told.tv_sec))
 }
 
+/// The kernel's clock may be ahead of ours.
 #[test]
-fn a_time_of_the_rings_clock_is_told_as_it_is() {
-    let (mut ring, kernel) = plain();
-    let time = Clock::Monotonic.now() + HOUR;
-    push(&mut ring, [1]);
-    let patience = Patience::until(Clock::Monotonic, time);
-    assert_eq!(ring.submit_and_wait_with(1, &patience), Ok((1, Woken::Ready)));
-    let seen = kernel.seen();
-    assert_eq!((seen.len(), timeout(seen[0])), (1, (ABSOLUTE, Some(time.into()))));
-}
-
-/// In a time namespace; or by a clock that is ahead of ours.
-#[test]
-fn a_time_that_comes_too_early_is_told_by_what_is_left() {
+fn a_time_that_comes_too_early_is_waited_for_again() {
     let (mut ring, kernel) = plain();
     kernel.enters(Enter::Fail(libc::ETIME));
     kernel.enters(Enter::Fail(libc::ETIME));
@@ -48,29 +40,21 @@ fn a_time_that_comes_too_early_is_told_by_what_is_left() {
     let patience = Patience::until(Clock::Monotonic, Clock::Monotonic.now() + HOUR);
     assert_eq!(ring.submit_and_wait_with(1, &patience), Ok((1, Woken::Ready)));
     let told: Vec<_> = kernel.seen().into_iter().map(timeout).collect();
-    assert_eq!([told[0].0, told[1].0, told[2].0], [ABSOLUTE, GETEVENTS, GETEVENTS]);
-    assert!(is_an_hour(told[1].1) && is_an_hour(told[2].1), "{told:?}");
+    assert_eq!(told.len(), 3);
+    assert!(told.iter().all(|told| told.0 == GETEVENTS && is_an_hour(told.1)), "{told:?}");
 }
 
 #[test]
-fn a_time_of_another_clock_is_told_by_what_is_left() {
-    for clock in [Clock::Boottime, Clock::Realtime] {
+fn a_time_of_any_clock_is_told_by_what_is_left() {
+    for clock in [Clock::Monotonic, Clock::Boottime, Clock::Realtime] {
         let (mut ring, kernel) = plain();
         push(&mut ring, [1]);
         let patience = Patience::until(clock, clock.now() + HOUR);
         assert_eq!(ring.submit_and_wait_with(1, &patience), Ok((1, Woken::Ready)));
+        // Not as it is: in a time namespace the kernel would take it for the system's clock.
         let (flags, told) = timeout(kernel.seen()[0]);
         assert!(flags == GETEVENTS && is_an_hour(told), "{clock:?}");
     }
-    // Before Linux 6.12 one of the ring's clock, too.
-    let (_, kernel) = plain();
-    kernel.set_features(Features::EXT_ARG);
-    let mut ring = kernel.ring(annulus::Setup::plain(4));
-    push(&mut ring, [1]);
-    let patience = Patience::until(Clock::Monotonic, Clock::Monotonic.now() + HOUR);
-    assert_eq!(ring.submit_and_wait_with(1, &patience), Ok((1, Woken::Ready)));
-    let (flags, told) = timeout(kernel.seen()[0]);
-    assert!(flags == GETEVENTS && is_an_hour(told));
 }
 
 #[test]
@@ -123,8 +107,8 @@ fn who_lets_signals_in_hears_of_each_return() {
 #[test]
 fn a_stored_argument_is_used_again_only_where_nothing_else_bounds_the_wait() {
     let bounds = |patience: &Patience| {
-        let (mut ring, kernel) = plain();
-        // Comes back without a reason, and then with what was waited for.
+        let (mut ring, kernel) = ring(SetupFlags::IOPOLL);
+        // A device is polled, and the kernel comes back early.
         kernel.enters(Enter::Consume(1));
         kernel.enters(Enter::Answer(0));
         kernel.enters(Enter::Fail(libc::EINTR));
@@ -133,8 +117,80 @@ fn a_stored_argument_is_used_again_only_where_nothing_else_bounds_the_wait() {
         let seen = kernel.seen();
         seen.into_iter().map(|seen| seen.bound).collect::<Vec<_>>()
     };
-    assert_eq!(bounds(&Patience::FOREVER.stored_at(64)), [Bound::Registered(64); 3]);
-    let bounded = bounds(&Patience::at_most(HOUR).stored_at(128));
+    let [_, second, third] = slots();
+    assert_eq!(bounds(&Patience::FOREVER.stored_at(second)), [Bound::Registered(64); 3]);
+    let bounded = bounds(&Patience::at_most(HOUR).stored_at(third));
     assert_eq!(bounded[0], Bound::Registered(128));
     assert!(bounded[1..].iter().all(|bound| matches!(bound, Bound::Ext { .. })), "{bounded:?}");
+}
+
+/// The slots of a region of three.
+fn slots() -> [WaitSlot; 3] {
+    let kernel = GateKernel::new();
+    kernel.on_register(|op, _, _| (op == RegisterOp::MEM_REGION).then_some(Ok(0)));
+    let disabled = Setup::plain(4).kernel(kernel.doors()).build_disabled();
+    let region = disabled.expect("a ring").register_wait_region(3, Whose::Ours).expect("a region");
+    [0, 1, 2].map(|index| region.slot(index).expect("one of three"))
+}
+
+#[test]
+fn an_offset_that_is_no_slots_makes_no_call() {
+    let (mut ring, kernel) = plain();
+    for offset in [1, 8, 40, 63, 65, usize::MAX, usize::MAX - 23] {
+        let entered = ring.enter(0, 1, GETEVENTS, EnterArg::Registered(offset));
+        assert_eq!(entered, Err(Errno::new(libc::EINVAL)), "{offset}");
+    }
+    assert_eq!(kernel.took(), []);
+    kernel.enters(Enter::Answer(0));
+    kernel.enters(Enter::Answer(0));
+    for slot in slots().into_iter().take(2) {
+        let arg = EnterArg::Registered(slot.offset());
+        assert_eq!(ring.enter(0, 1, GETEVENTS, arg), Ok(0));
+    }
+    let seen = kernel.seen().into_iter().map(|seen| seen.bound);
+    assert!(seen.eq([Bound::Registered(0), Bound::Registered(64)]));
+}
+
+/// Nothing is in flight, and each ends all the same.
+#[test]
+fn a_wait_with_a_limit_is_never_refused() {
+    let until = Patience::until(Clock::Monotonic, Clock::Monotonic.now() + HOUR);
+    let [slot, ..] = slots();
+    let limited = [Patience::at_most(HOUR), until, Patience::FOREVER.stored_at(slot)];
+    for patience in limited {
+        let (mut ring, kernel) = plain();
+        for _ in 0..2 {
+            kernel.enters(Enter::Fail(libc::EINTR));
+        }
+        let interrupted = EnterError { submitted: 0, cause: EnterCause::Interrupted };
+        assert_eq!(ring.wait_with(3, &patience), Err(interrupted));
+        assert_eq!(ring.submit_and_wait_with(3, &patience), Err(interrupted));
+        assert_eq!(kernel.took(), [(0, 3, GETEVENTS), (0, 3, GETEVENTS)]);
+    }
+    // A minimum wait is none: with one completion it is over, and without it is not.
+    let (mut ring, kernel) = plain();
+    let patience = Patience::FOREVER.min_wait(HOUR);
+    let cause = EnterCause::NothingComing { want: 1, coming: 0 };
+    assert_eq!(ring.wait_with(3, &patience), Err(EnterError { submitted: 0, cause }));
+    assert_eq!(kernel.took(), []);
+    push(&mut ring, [1]);
+    kernel.enters(Enter::Consume(1));
+    let interrupted = EnterError { submitted: 1, cause: EnterCause::Interrupted };
+    assert_eq!(ring.submit_and_wait_with(3, &patience), Err(interrupted));
+}
+
+#[test]
+fn a_minimum_wait_that_is_not_shorter_than_the_limit_means_nothing() {
+    let told = |patience: &Patience| {
+        let (mut ring, kernel) = plain();
+        push(&mut ring, [1]);
+        assert_eq!(ring.submit_and_wait_with(1, patience), Ok((1, Woken::Ready)));
+        let Bound::Ext { min_wait, .. } = kernel.seen()[0].bound else { panic!("not bounded") };
+        min_wait
+    };
+    assert!(told(&Patience::at_most(HOUR).min_wait(HOUR / 2)).is_some());
+    assert_eq!(told(&Patience::at_most(HOUR).min_wait(HOUR)), None);
+    assert_eq!(told(&Patience::at_most(HOUR).min_wait(HOUR * 2)), None);
+    let until = Patience::until(Clock::Realtime, Clock::Realtime.now() + HOUR);
+    assert_eq!(told(&until.min_wait(HOUR)), None);
 }

@@ -57,7 +57,11 @@ pub fn tests() -> Vec<Trial> {
         for (mode, extra) in [("", SetupFlags::empty()), ("_deferring", DEFERRING)] {
             let (flags, name) =
                 (flags | extra, format!("every_word_comes_back_from_{layout}{mode}"));
-            let body = move || laps(&mut ring(Setup::plain(4).cq_entries(16).with(flags)));
+            let body = move || {
+                let setup = Setup::plain(4).cq_entries(16).with(flags);
+                let owns = flags.contains(SetupFlags::NO_MMAP);
+                laps(&mut ring(if owns { setup.own_memory(Pages::Ordinary) } else { setup }))
+            };
             trials.push(test(&name, &[Need::Setup(flags)], body));
         }
     }

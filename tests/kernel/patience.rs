@@ -9,15 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use annulus::op::{Clock, Nop, Read};
-use annulus::register::Whose;
 use annulus::sys::abi::{RegWait, Timespec};
 use annulus::sys::abi_register::{ClockRegister, MemRegionReg, RegionDesc};
-use annulus::sys::errno::Errno;
 use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
 use annulus::sys::flags_register::{MemRegionFlags, RegWaitFlags, RegionDescFlags};
 use annulus::sys::map::{Map, Pages, page_size};
 use annulus::sys::opcode::RegisterOp;
-use annulus::sys::syscall::EnterArg;
 use annulus::{
     DisabledRing, EnterCause, EnterError, Patience, RawRing, Ring, Setup, SignalMask, Ticket, Woken,
 };
@@ -27,6 +24,9 @@ use crate::harness::{
     DEFERRING, Need, drain_words, here, in_each_mode, nop, patient, push, read_byte, ring,
     safe_ring, test,
 };
+
+#[path = "slots.rs"]
+mod slots;
 
 const BOUNDED: Need = Need::Enter(EnterFlags::EXT_ARG);
 const MIN_WAIT: Need = Need::Feature(Features::MIN_TIMEOUT);
@@ -59,16 +59,14 @@ pub fn tests() -> Vec<Trial> {
             test("a_signal_ends_a_wait_for_one_operation_if_let_in", &[], signal_safe),
             test("a_wait_without_iowait_is_a_wait", &[BOUNDED, IOWAIT, SAID], uncounted),
             test("no_wait_without_iowait_before_6_15", &[on_counted], no_uncounted),
-            test("a_wait_finds_its_patience_in_a_region", &[REGION, STORED], stored),
-            test("a_wait_of_several_turns_finds_its_patience_there", &[REGION], stored_safe),
-            test("a_slot_that_is_set_anew_bounds_the_next_wait", &[REGION], slot),
-            test("a_region_that_is_not_there_is_an_error", &[REGION], not_stored),
             test("an_operation_is_waited_for_until_a_time", &[BOUNDED], one_operation),
             test("an_operation_is_waited_for_among_others", &[BOUNDED], among_others),
             test("events_are_waited_for_with_patience", &[BOUNDED], events),
             test("a_minimum_wait_for_events_is_content_with_one", &[MIN_WAIT], min_events),
+            test("a_limit_ends_a_wait_before_a_longer_minimum", &[MIN_WAIT], longer_minimum),
             test("a_reaper_waits_with_patience", &[BOUNDED], reaper),
         ],
+        slots::tests(),
     ]
     .into_iter()
     .flatten()
@@ -121,9 +119,10 @@ fn brings(flags: SetupFlags) -> Result<(), Failed> {
         assert_eq!(ring.submit_and_wait_with(2, &patience), Ok((2, Woken::Ready)));
         assert_eq!(ring.wait_with(2, &patience), Ok(Woken::Ready));
         assert_eq!(drain_words(&mut ring), [1, 2]);
-        let nothing = EnterCause::NothingComing { want: 1, coming: 0 };
-        assert_eq!(cause(ring.wait_with(1, &patience)), Some(nothing));
     }
+    let nothing = EnterCause::NothingComing { want: 1, coming: 0 };
+    assert_eq!(cause(ring.wait_with(1, &Patience::FOREVER)), Some(nothing));
+    assert_eq!(ring.wait_with(1, &Patience::at_most(A_WHILE)), Ok(Woken::TimedOut));
     let (mut ring, _to) = endless(ring)?;
     let started = Instant::now();
     assert_eq!(ring.wait_with(1, &Patience::at_most(A_WHILE)), Ok(Woken::TimedOut));
@@ -276,12 +275,8 @@ fn no_uncounted() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A ring with a region of arguments, of which the second says `A_WHILE`, and the first nothing.
-fn with_region() -> Result<RawRing, Failed> {
-    Ok(disabled_with_region()?.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?)
-}
-
-/// The same, before it is enabled: the kernel takes such a region then only.
+/// A ring with a region by hand, of which the second slot says `A_WHILE`, and the first nothing.
+/// The kernel takes one only while the ring is disabled.
 pub fn disabled_with_region() -> Result<DisabledRing, Failed> {
     let disabled = patient(|| Setup::plain(4).with(DEFERRING).build_disabled())?;
     let map = Map::own(page_size(), Pages::Ordinary)?;
@@ -307,78 +302,6 @@ pub fn disabled_with_region() -> Result<DisabledRing, Failed> {
     // since `Map::own` leaks it (RG1).
     unsafe { base.register(RegisterOp::MEM_REGION, (&raw mut arg).cast(), 1) }?;
     Ok(disabled)
-}
-
-/// Also where only the kernel knows how long, and the wait has several turns.
-fn stored_safe() -> Result<(), Failed> {
-    let disabled = disabled_with_region()?;
-    let mut ring: Ring = disabled.enable().map_err(|(_, errno)| format!("enable: {errno}"))?;
-    let (read, mut to) = reading(&mut ring)?;
-    let second = size_of::<RegWait>();
-    let patience = Patience::FOREVER.stored_at(second);
-    assert_eq!(ring.submit_and_wait_with(1, &patience)?, (1, Woken::TimedOut));
-    let Err(unfinished) = ring.wait_with(read, &patience) else {
-        return Err("nothing was written".into());
-    };
-    assert_eq!(unfinished.why.cause, EnterCause::TimedOut);
-    // A cancel is under way, which is no event.
-    let (other, _end) = reading(&mut ring)?;
-    ring.cancel(&other)?;
-    assert_eq!(ring.submit_and_wait_with(2, &patience)?.1, Woken::TimedOut);
-    to.write_all(b"x")?;
-    let read = ring.wait_with(unfinished.ticket, &Patience::at_most(A_MINUTE).stored_at(0))?;
-    assert_eq!(read.result?, 1);
-    Ok(())
-}
-
-fn stored() -> Result<(), Failed> {
-    let (mut ring, mut to) = endless(with_region()?)?;
-    let second = size_of::<RegWait>();
-    for patience in [Patience::FOREVER, Patience::at_most(A_WHILE), Patience::at_most(A_MINUTE)] {
-        let started = Instant::now();
-        assert_eq!(ring.wait_with(1, &patience.stored_at(second)), Ok(Woken::TimedOut));
-        assert!(started.elapsed() >= A_WHILE);
-    }
-    to.write_all(b"x")?;
-    assert_eq!(ring.wait_with(1, &Patience::FOREVER.stored_at(0)), Ok(Woken::Ready));
-    assert_eq!(drain_words(&mut ring), [1]);
-    push(&mut ring, nop(2));
-    let patience = Patience::at_most(A_WHILE).stored_at(second);
-    assert_eq!(ring.submit_and_wait_with(1, &patience), Ok((1, Woken::Ready)));
-    Ok(())
-}
-
-fn slot() -> Result<(), Failed> {
-    let mut disabled = patient(|| Setup::plain(4).with(DEFERRING).build_disabled())?;
-    let mut region = disabled.register_wait_region(3, Whose::Ours)?;
-    let slot = region.slot(2).ok_or("the last of three")?;
-    let enabled = disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?;
-    let (mut ring, mut to) = endless(enabled)?;
-    let patience = Patience::FOREVER.stored_at(slot.offset());
-    region.set(slot, Some(A_WHILE), None);
-    let started = Instant::now();
-    assert_eq!(ring.wait_with(1, &patience), Ok(Woken::TimedOut));
-    assert!(started.elapsed() >= A_WHILE);
-    region.set(slot, None, None);
-    to.write_all(b"x")?;
-    assert_eq!(ring.wait_with(1, &patience), Ok(Woken::Ready));
-    Ok(())
-}
-
-fn not_stored() -> Result<(), Failed> {
-    let errors = [
-        (endless(plain(SetupFlags::empty()))?, 0),
-        (endless(with_region()?)?, page_size()),
-        (endless(with_region()?)?, usize::MAX),
-    ];
-    for ((mut ring, _to), offset) in errors {
-        let fault = EnterCause::Other(Errno::new(libc::EFAULT));
-        let patience = Patience::FOREVER.stored_at(offset);
-        assert_eq!(cause(ring.wait_with(1, &patience)), Some(fault));
-        let arg = EnterArg::Registered(offset);
-        assert!(ring.enter(0, 1, EnterFlags::GETEVENTS, arg).is_err());
-    }
-    Ok(())
 }
 
 fn one_operation() -> Result<(), Failed> {
@@ -461,6 +384,26 @@ fn min_events() -> Result<(), Failed> {
         assert_eq!(woken, Woken::Ready, "one is enough");
         assert!(started.elapsed() >= A_WHILE);
         assert!(ring.try_take(nop).is_ok() || ring.reap(|_| ())? > 0);
+    }
+    Ok(())
+}
+
+/// One answer, whether the kernel counts what is ready or we do.
+fn longer_minimum() -> Result<(), Failed> {
+    for keeps in [false, true] {
+        let mut ring = small();
+        let (read, _to) = reading(&mut ring)?;
+        let (nop, kept) = (ring.submit(Nop)?, ring.submit(Nop)?);
+        if keeps {
+            ring.wait(kept)??;
+        }
+        let started = Instant::now();
+        let want = if keeps { 2 } else { 3 };
+        let patience = Patience::at_most(A_WHILE).min_wait(A_MINUTE);
+        assert_eq!(ring.submit_and_wait_with(want, &patience)?.1, Woken::TimedOut);
+        assert!(started.elapsed() >= A_WHILE && started.elapsed() < A_MINUTE);
+        ring.reap(|_| ())?;
+        assert!(ring.try_take(nop).is_ok() && ring.try_take(read).is_err());
     }
     Ok(())
 }

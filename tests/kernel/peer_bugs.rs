@@ -215,7 +215,9 @@ fn masks() -> Result<(), Failed> {
 fn ring_fds() -> Result<(), Failed> {
     let mut ring = ring(Setup::new(4));
     for lap in 0..40 {
-        ring.register_ring_fd()?;
+        let registered = ring.register_ring_fd();
+        let once = matches!(&registered, Err(errno) if errno.is(libc::EEXIST));
+        assert!(registered.is_ok() || once, "{registered:?}");
         push(&mut ring, nop(lap));
         ring.submit_and_wait(1)?;
         assert_eq!(drain_words(&mut ring), [lap]);

@@ -1,25 +1,27 @@
 //! Waits that a signal ends, and the masks that decide which signals do.
 //!
 //! The kernel says `EINTR` only where nothing was submitted and nothing is ready; else it answers
-//! with the count. We tell both.
+//! with the count. We tell both, and after a single signal.
 #![allow(unsafe_code, reason = "sends signals, and says which")]
 
-use std::io::Write;
+use std::io::{PipeWriter, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use annulus::op::{Read, Timeout};
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
 use annulus::sys::syscall::{EnterArg, ExtArg};
-use annulus::{EnterCause, EnterError};
+use annulus::{EnterCause, EnterError, Ring, Setup};
 use libtest_mimic::{Failed, Trial};
 
-use super::{A_MINUTE, EXT_ARG, endless, plain};
-use crate::harness::{drain_words, in_each_mode, nop, push, read_byte, test};
+use super::{A_MINUTE, A_WHILE, EXT_ARG, endless, plain};
+use crate::harness::{drain_words, in_each_mode, nop, push, read_byte, safe_ring, test};
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -29,7 +31,9 @@ pub fn tests() -> Vec<Trial> {
         &[],
         submit_interrupted,
     ));
+    trials.extend(in_each_mode("one_signal_ends_a_wait_that_nothing_else_ends", &[], one_signal));
     trials.extend([
+        test("a_signal_ends_a_wait_for_events", &[], events_interrupted),
         test("a_signal_that_the_mask_blocks_interrupts_nothing", &[EXT_ARG], masked),
         test("a_signal_that_the_mask_lets_in_interrupts", &[], unmasked),
         test("a_signal_mask_is_eight_bytes", &[], mask_size),
@@ -138,6 +142,107 @@ fn submit_interrupted(flags: SetupFlags) -> Result<(), Failed> {
     assert_eq!(words.first(), Some(&1));
     assert_eq!(ring.stats().sqes, ring.stats().cqes);
     assert_eq!(ring.in_flight(), 0);
+    Ok(())
+}
+
+/// Sends this thread one signal, and no other, once it sleeps in the kernel; and ends, after a
+/// minute, what no signal ended.
+struct OneSignal {
+    ended: Arc<AtomicBool>,
+    sender: Option<thread::JoinHandle<()>>,
+}
+
+impl OneSignal {
+    fn new(to: &PipeWriter) -> Result<Self, Failed> {
+        install(libc::SIGUSR1);
+        let (ended, mut to) = (Arc::new(AtomicBool::new(false)), to.try_clone()?);
+        // SAFETY: has no preconditions, because it only names the thread.
+        let (thread, stat) = (unsafe { libc::pthread_self() }, own_stat()?);
+        let seen = Arc::clone(&ended);
+        let sender = thread::spawn(move || {
+            let began = Instant::now();
+            while !sleeps(&stat) && began.elapsed() < A_MINUTE {
+                thread::sleep(Duration::from_millis(1));
+            }
+            // SAFETY: the thread lives, because it joins this one before it ends.
+            unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+            while !seen.load(Ordering::Relaxed) && began.elapsed() < A_MINUTE {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if !seen.load(Ordering::Relaxed) {
+                to.write_all(b"too late").expect("room in the pipe, and a reader");
+            }
+        });
+        Ok(Self { ended, sender: Some(sender) })
+    }
+}
+
+impl Drop for OneSignal {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.sender.take().map(thread::JoinHandle::join);
+    }
+}
+
+/// Where the state of this thread can be read.
+fn own_stat() -> Result<PathBuf, Failed> {
+    Ok(Path::new("/proc").join(std::fs::read_link("/proc/thread-self")?).join("stat"))
+}
+
+/// Whether the thread sleeps: in these tests, in its wait.
+fn sleeps(stat: &Path) -> bool {
+    let stat = std::fs::read_to_string(stat).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
+}
+
+/// Also behind what was submitted, and behind what is ready.
+fn one_signal(flags: SetupFlags) -> Result<(), Failed> {
+    let (from, to) = std::io::pipe()?;
+    for (submits, ready) in [(false, 0), (true, 0), (false, 1), (true, 1)] {
+        let mut ring = plain(flags);
+        push(&mut ring, read_byte(&from, 1));
+        for _ in 0..ready {
+            push(&mut ring, nop(2));
+        }
+        if !submits {
+            ring.submit_and_wait(ready)?;
+        }
+        let signal = OneSignal::new(&to)?;
+        let ended = ring.submit_and_wait(ready + 1);
+        drop(signal);
+        let submitted = if submits { ready + 1 } else { 0 };
+        assert_eq!(ended, Err(EnterError { submitted, cause: EnterCause::Interrupted }));
+        assert_eq!(ring.ready(), ready);
+        // What went in went in, and the next wait is for it.
+        assert_eq!(ring.flush(), 0);
+    }
+    Ok(())
+}
+
+/// A server that waits for events hears of it, whatever its ring does for itself meanwhile.
+fn events_interrupted() -> Result<(), Failed> {
+    let (from, to) = std::io::pipe()?;
+    for cancels in [false, true] {
+        let mut ring: Ring = safe_ring(Setup::new(8));
+        let read = ring.submit(Read::new(from.try_clone()?, [0; 1])).map_err(|no| no.why)?;
+        if cancels {
+            let other = ring.submit(Timeout::new(A_MINUTE)).map_err(|no| no.why)?;
+            ring.cancel(&other)?;
+            ring.detach(other);
+        }
+        let signal = OneSignal::new(&to)?;
+        // What was given up counts when it ends.
+        let ended = ring.submit_and_wait(if cancels { 2 } else { 1 });
+        drop(signal);
+        let error = ended.expect_err("the read does not end");
+        assert_eq!(error.cause, EnterCause::Interrupted);
+        assert_eq!(error.submitted, if cancels { 3 } else { 1 });
+        // A wait for one operation goes on.
+        let signal = OneSignal::new(&to)?;
+        let unfinished = ring.wait_timeout(read, A_WHILE * 20);
+        drop(signal);
+        assert_eq!(unfinished.expect_err("it goes on").why.cause, EnterCause::TimedOut);
+    }
     Ok(())
 }
 

@@ -227,6 +227,11 @@ impl Script {
         self.state().enters.push_back(enter);
     }
 
+    /// Forgets what the calls to come were to do.
+    pub fn enters_no_more(&self) {
+        self.state().enters.clear();
+    }
+
     /// Says what a register call does; where `how` returns `None`, the default.
     pub fn on_register(
         &self,

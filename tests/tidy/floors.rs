@@ -21,6 +21,7 @@ const F6: &[&str] = &[
     "wait",
     "enter",
     "raw",
+    "raw/*",
     "reap",
     "split",
     "disabled",

@@ -53,7 +53,9 @@ fn byte(stream: usize, at: usize) -> u8 {
 }
 
 /// A stream, of which `came` bytes have come.
-struct Stream<O: Multishot<Item = io::Result<BufLease>, Output = Ended<OwnedFd>>> {
+struct Stream<
+    O: Multishot<Item = io::Result<BufLease>, Output = Ended<OwnedFd, io::Result<BufLease>>>,
+> {
     begin: fn(OwnedFd, &BufRing) -> O,
     from: Option<OwnedFd>,
     many: Option<Ticket<O>>,
@@ -67,7 +69,8 @@ trait Brings {
 
 impl<O> Brings for Stream<O>
 where
-    O: Multishot<Item = io::Result<BufLease>, Output = Ended<OwnedFd>> + 'static,
+    O: Multishot<Item = io::Result<BufLease>, Output = Ended<OwnedFd, io::Result<BufLease>>>
+        + 'static,
 {
     fn take(&mut self, ring: &mut Ring, buffers: &BufRing) -> Result<Option<BufLease>, Ending> {
         if let Some(from) = self.from.take() {
@@ -77,7 +80,8 @@ where
         let many = self.many.take().expect("begun");
         let next = ring.try_next(&many).expect("next");
         if matches!(next, Next::Ended) {
-            let Ended { how, fd } = ring.wait(many).expect("wait");
+            let Ended { how, fd, left } = ring.wait(many).expect("wait");
+            assert!(left.is_empty(), "all was taken before");
             self.from = Some(fd);
             return if matches!(how, Ending::Eof) { Err(how) } else { Ok(None) };
         }

@@ -1,0 +1,120 @@
+//! The safe face refuses a wait exactly when nothing can come: its slots know what is in flight.
+
+use annulus::op::{Nop, Read, SendZc, TimeoutMulti};
+use annulus::{EnterCause, Patience, Ring, Setup};
+use annulus_sys::abi::Cqe;
+use annulus_sys::flags::CqeFlags;
+use annulus_sys::opcode::RegisterOp;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::gate_kernel::GateKernel;
+use crate::support::doors::Enter;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A ring on a script that takes what it is given, and completes nothing.
+fn safe() -> (Ring, Arc<GateKernel>) {
+    let kernel = GateKernel::new();
+    let ring = Setup::plain(4).kernel(kernel.doors()).build().expect("a ring");
+    (ring, kernel)
+}
+
+/// How a wait for `want` events ends: by a signal, if it was not refused.
+fn cause(ring: &mut Ring, kernel: &GateKernel, want: u32) -> EnterCause {
+    for _ in 0..3 {
+        kernel.enters(Enter::Fail(libc::EINTR));
+    }
+    let error = ring.submit_and_wait(want).expect_err("nothing completes");
+    kernel.enters_no_more();
+    error.cause
+}
+
+fn nothing(want: u32, coming: u32) -> EnterCause {
+    EnterCause::NothingComing { want, coming }
+}
+
+/// Hands over what was submitted, which does not complete, and returns its word.
+fn hand_over(ring: &mut Ring, kernel: &GateKernel) -> u64 {
+    kernel.enters(Enter::Consume(1));
+    assert_eq!(ring.submit_all(), Ok(1));
+    kernel.consumed().last().expect("one").user_data
+}
+
+fn post(kernel: &GateKernel, user_data: u64, flags: CqeFlags) {
+    kernel.kernel(|kernel| assert!(kernel.post(Cqe { user_data, res: 1, flags })));
+}
+
+#[test]
+fn a_multishot_gives_hope_while_it_is_in_flight_and_no_longer() {
+    let (mut ring, kernel) = safe();
+    assert_eq!(cause(&mut ring, &kernel, 1), nothing(1, 0));
+    let ticks = ring.submit(TimeoutMulti::new(HOUR)).expect("room");
+    let word = hand_over(&mut ring, &kernel);
+    assert_eq!(cause(&mut ring, &kernel, 3), EnterCause::Interrupted);
+    post(&kernel, word, CqeFlags::MORE);
+    post(&kernel, word, CqeFlags::empty());
+    assert_eq!(ring.submit_and_wait(1), Ok(0));
+    ring.reap(|_| ()).expect("it is there");
+    assert_eq!(cause(&mut ring, &kernel, 1), nothing(1, 0));
+    // One that is counted, beside it that was: two can never come.
+    let _nop = ring.submit(Nop).expect("room");
+    let word = hand_over(&mut ring, &kernel);
+    assert_eq!(cause(&mut ring, &kernel, 2), nothing(2, 1));
+    assert_eq!(cause(&mut ring, &kernel, 1), EnterCause::Interrupted);
+    post(&kernel, word, CqeFlags::empty());
+    ring.reap(|_| ()).expect("it is there");
+    drop(ticks);
+}
+
+#[test]
+fn a_zero_copy_send_brings_a_result_and_a_notification_and_no_more() {
+    let (mut ring, kernel) = safe();
+    let (socket, _peer) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    let _sent = ring.submit(SendZc::new(socket, *b"x")).map_err(|no| no.why).expect("room");
+    let word = hand_over(&mut ring, &kernel);
+    assert_eq!(cause(&mut ring, &kernel, 3), nothing(3, 2));
+    assert_eq!(cause(&mut ring, &kernel, 2), EnterCause::Interrupted);
+    post(&kernel, word, CqeFlags::MORE);
+    ring.reap(|_| ()).expect("it is there");
+    assert_eq!(cause(&mut ring, &kernel, 2), nothing(2, 1));
+    post(&kernel, word, CqeFlags::NOTIF);
+    ring.reap(|_| ()).expect("it is there");
+    assert_eq!(cause(&mut ring, &kernel, 1), nothing(1, 0));
+}
+
+#[test]
+fn a_sender_gives_hope_as_long_as_there_is_one() {
+    let (mut ring, kernel) = safe();
+    kernel.on_register(|op, _, _| (op == RegisterOp::SEND_MSG_RING).then_some(Ok(0)));
+    let sender = ring.sender().expect("an eventfd at most");
+    let other = sender.clone();
+    drop(sender);
+    ring.submit_all().expect("the watch, if there is one");
+    assert_eq!(cause(&mut ring, &kernel, 3), EnterCause::Interrupted);
+    drop(other);
+    assert_eq!(cause(&mut ring, &kernel, 1), nothing(1, 0));
+}
+
+/// What is kept counts as what it is, and so does what a wait took that it then refused.
+#[test]
+fn what_is_kept_is_counted_once() {
+    let (mut ring, kernel) = safe();
+    let (from, _to) = std::io::pipe().expect("a pipe");
+    let read = ring.submit(Read::new(from, [0; 1])).map_err(|no| no.why).expect("room");
+    let first = hand_over(&mut ring, &kernel);
+    let _nop = ring.submit(Nop).expect("room");
+    let second = hand_over(&mut ring, &kernel);
+    post(&kernel, second, CqeFlags::empty());
+    assert_eq!(cause(&mut ring, &kernel, 3), nothing(3, 2));
+    assert_eq!(ring.submit_and_wait(1), Ok(0), "the one that was kept");
+    assert_eq!(cause(&mut ring, &kernel, 2), EnterCause::Interrupted);
+    // With a limit it is waited for, whatever can come.
+    let patience = Patience::at_most(HOUR);
+    kernel.enters(Enter::Fail(libc::EINTR));
+    let interrupted = ring.submit_and_wait_with(7, &patience).expect_err("a signal");
+    assert_eq!(interrupted.cause, EnterCause::Interrupted);
+    post(&kernel, first, CqeFlags::empty());
+    assert_eq!(ring.submit_and_wait(2), Ok(0));
+    assert!(ring.try_take(read).is_ok());
+}
