@@ -26,6 +26,7 @@
 #![allow(unsafe_code, reason = "owns operations in memory that the kernel uses")]
 
 mod berth;
+mod cancels;
 mod payload;
 mod walk;
 mod word;
@@ -43,7 +44,7 @@ use crate::ticket::Ticket;
 #[cfg(test)]
 pub(crate) use payload::PAYLOAD;
 use payload::{Kind, NOTHING, Payloads};
-pub(crate) use word::{DONE, kind, low};
+pub(crate) use word::{CANCEL, DONE, kind, low};
 use word::{LAP, NONE, SPECIAL, STATE};
 
 /// Something about an operation in flight that its last completion must look at.
@@ -54,6 +55,8 @@ mod mark {
     pub(super) const ORPHAN: u8 = 2;
     /// Its notification has come.
     pub(super) const NOTIFIED: u8 = 4;
+    /// A cancel of the ring's own has not completed.
+    pub(super) const CANCEL: u8 = 8;
 }
 
 /// In a completion that is not the last one, or that comes after the result.
@@ -103,6 +106,8 @@ pub(crate) struct Slab<U> {
     /// Of those, how many nobody wants.
     orphans: u32,
     stale: u64,
+    /// Whether a drained operation may be in flight.
+    drained: bool,
 }
 
 /// What a completion turned out to be.
@@ -172,7 +177,9 @@ impl<U: Default> Slab<U> {
         };
         let slots = (0..count).map(slot).collect();
         let payloads = Payloads::new(count);
-        Self { slots, last: count - 1, payloads, free: 0, in_flight: 0, orphans: 0, stale: 0 }
+        let last = count - 1;
+        let (in_flight, orphans, stale, drained) = (0, 0, 0, false);
+        Self { slots, last, payloads, free: 0, in_flight, orphans, stale, drained }
     }
 
     /// Takes note of a completion that is the only one of an operation in flight: of what nearly
@@ -215,7 +222,10 @@ impl<U: Default> Slab<U> {
         match cqe.user_data & kind::MASK {
             kind::RAW => Settled::Raw(cqe),
             kind::MESSAGE => Settled::Message(cqe.user_data & !kind::MASK),
-            kind::OWN => Settled::Own(cqe.user_data & !kind::MASK, cqe.res),
+            kind::OWN => {
+                self.cancel_ended(cqe.user_data);
+                Settled::Own(cqe.user_data & !kind::MASK, cqe.res)
+            }
             _ => {
                 self.stale += 1;
                 Settled::Nothing

@@ -52,6 +52,7 @@
 
 mod rows;
 mod submit;
+mod waits;
 
 use std::fmt;
 use std::time::Duration;
@@ -65,6 +66,9 @@ use crate::op::{Done, Op, RingId};
 use crate::prep;
 use crate::ring::Ring;
 use crate::ticket::Ticket;
+
+#[doc(hidden)]
+pub use waits::Waits;
 
 mod sealed {
     pub trait Step {}
@@ -102,6 +106,10 @@ pub trait Step: Sized + sealed::Step {
     /// What it needs of the kernel: see [`Op::NEEDS`].
     #[doc(hidden)]
     const NEEDS: Features;
+
+    /// What of it must not meet in a chain.
+    #[doc(hidden)]
+    const WAITS: Waits;
 
     /// The same, but the next step begins however this one ends.
     fn hard(self) -> Hard<Self> {
@@ -212,6 +220,7 @@ impl<O: Op> Step for O {
     type Output = O::Output;
     const ENTRIES: u32 = 1;
     const NEEDS: Features = <O as Op>::NEEDS;
+    const WAITS: Waits = Waits::of::<O>();
 
     fn belongs_to(&self, ring: RingId) -> bool {
         let of_ring = |source: crate::lease::Source| source.ring() == ring;
@@ -243,6 +252,7 @@ impl<S: Step> Step for Hard<S> {
     type Output = S::Output;
     const ENTRIES: u32 = S::ENTRIES;
     const NEEDS: Features = S::NEEDS;
+    const WAITS: Waits = S::WAITS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.0.belongs_to(ring)
@@ -272,6 +282,7 @@ impl<O: Op> Step for Within<O> {
     type Output = Timed<O::Output>;
     const ENTRIES: u32 = 2;
     const NEEDS: Features = <O as Op>::NEEDS;
+    const WAITS: Waits = Waits::of::<O>();
 
     fn belongs_to(&self, ring: RingId) -> bool {
         Step::belongs_to(&self.op, ring)
@@ -404,6 +415,9 @@ pub trait Linked: Sized + sealed::Linked {
 
     #[doc(hidden)]
     const NEEDS: Features;
+
+    #[doc(hidden)]
+    const WAITS: Waits;
 
     #[doc(hidden)]
     fn belongs_to(&self, ring: RingId) -> bool;

@@ -186,7 +186,8 @@ impl<U: Default> Ring<U> {
             match self.try_next(ticket)? {
                 Next::Item(item) => return Ok(Some(item)),
                 Next::Ended => return Ok(None),
-                Next::Pending => self.turn(Some(ticket.slot()), None)?,
+                // Its end is kept, to be shown: what comes with it may be taken first.
+                Next::Pending => self.turn(None, None)?,
             }
         }
     }
