@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use annulus_sys::flags::Features;
 
 use crate::error::{EnterCause, EnterError};
+use crate::inflight::low;
 use crate::lease::buf_ring::Idle;
 use crate::register;
 use crate::ring::Ring;
@@ -31,6 +32,12 @@ pub(crate) struct Pace {
     /// Not before.
     next: Option<Instant>,
     rounds: u32,
+    /// How many were left when the last round began.
+    left: usize,
+    /// How many rounds in a row have brought nothing.
+    idle: u32,
+    /// The slot that was cancelled last.
+    last: Option<u32>,
 }
 
 impl Pace {
@@ -43,6 +50,25 @@ impl Pace {
             self.rounds = self.rounds.saturating_add(1);
         }
         due
+    }
+
+    /// Takes note that a round begins with so many left.
+    fn begin(&mut self, left: usize) {
+        self.idle = if left == self.left { self.idle.saturating_add(1) } else { 0 };
+        self.left = left;
+    }
+
+    /// Puts first what comes after that which was cancelled last: when there is no room for all, no
+    /// slot is left out for ever. The words come in the order of their slots.
+    fn take_turns(&self, words: &mut [u64]) {
+        let after = |last| words.partition_point(|&word| low(word) <= last);
+        let first = self.last.map_or(0, after);
+        words.rotate_left(first);
+    }
+
+    /// How long to let the ring fill: longer each time, since it may be a long one.
+    fn jam(&self) -> Duration {
+        AGAIN.saturating_mul(1 << self.idle.min(6))
     }
 
     /// How long until then. The cancels complete too, and do not hurry us.
@@ -88,14 +114,11 @@ impl<U: Default> Ring<U> {
         let until = Instant::now().checked_add(self.linger);
         let mut pace = Pace::default();
         while self.slab.in_flight() > 0 || self.own.is_watched() {
-            if pace.is_due() {
-                let mut words = self.slab.flying_words();
-                words.extend(self.own.watch_word());
-                self.cancel_words(words, &pace);
-            }
             let left = until
                 .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
-            let waited = self.wait_a_little(left.min(pace.rest()));
+            let mut words = self.slab.flying_words();
+            words.extend(self.own.watch_word());
+            let waited = self.hurry(words, &mut pace, left);
             self.backlog.clear();
             if waited.is_err() || left.is_zero() {
                 break;
@@ -106,19 +129,60 @@ impl<U: Default> Ring<U> {
         self.slab.in_flight()
     }
 
+    /// One turn towards the end of these operations, of at most `time`: cancels them if it is time
+    /// to, and waits a little.
+    pub(crate) fn hurry(
+        &mut self,
+        words: Vec<u64>,
+        pace: &mut Pace,
+        time: Duration,
+    ) -> Result<(), EnterError> {
+        if pace.is_due() {
+            pace.begin(words.len());
+            self.cancel_words(words, pace);
+            if pace.idle > 0 && self.slab.has_endless() {
+                self.jam(pace.jam().min(time))?;
+            }
+        }
+        self.wait_a_little(pace.rest().min(time))
+    }
+
     /// Asks for the end of all these operations. Where there is no room, the next time round.
     ///
     /// Behind an entry that waits for all before it (`IO_DRAIN`) our cancels wait too: so, when the
-    /// first round did not do, we cancel past the ring as well, where the kernel can.
-    pub(crate) fn cancel_words(&mut self, words: Vec<u64>, pace: &Pace) {
+    /// first round did not do, we cancel past the ring as well, where the kernel can. That finds
+    /// what such an entry waits for.
+    fn cancel_words(&mut self, mut words: Vec<u64>, pace: &mut Pace) {
+        pace.take_turns(&mut words);
         for word in words {
             if pace.rounds > 1 {
                 register::cancel_now(self.raw.base(), word);
             }
+            // One cancel of each is enough: behind an entry that waits, they would pile up.
+            if self.slab.is_being_cancelled(word) {
+                continue;
+            }
             if self.cancel_word(word).is_err() {
                 break;
             }
+            pace.last = Some(low(word));
         }
+    }
+
+    /// Takes nothing until the completion ring is full, for at most `time`, and enters once more:
+    /// the kernel then ends what completes again and again, since it keeps no such completion
+    /// beyond the ring. No cancel finds a timer that runs out as fast as it is armed.
+    fn jam(&mut self, time: Duration) -> Result<(), EnterError> {
+        if self.raw.features().contains(Features::EXT_ARG) {
+            let full = self.raw.cq_entries();
+            let waited = self.raw.submit_and_wait_timeout(full, time).map(drop);
+            self.suffer(waited)?;
+            // For the one that finds no room.
+            std::thread::sleep(time.min(Duration::from_millis(1)));
+            let entered = self.raw.get_events();
+            self.suffer(entered)?;
+        }
+        Ok(())
     }
 
     /// Waits for a completion, for at most `time`, and takes all that there are.
@@ -134,19 +198,24 @@ impl<U: Default> Ring<U> {
             submitted.map(drop)
         };
         let pulled = self.pull(None);
-        match entered.and(pulled) {
+        self.suffer(entered)?;
+        self.suffer(pulled)
+    }
+
+    /// Goes on after an error where there is hope, at the end of a scope or of the ring.
+    fn suffer(&mut self, entered: Result<(), EnterError>) -> Result<(), EnterError> {
+        let Err(error) = entered else { return Ok(()) };
+        match error.cause {
             // The last one came with those that were taken meanwhile; or see `bear`.
-            Err(EnterError { cause: EnterCause::NothingComing { .. }, .. }) => {
-                self.raw.expect_others();
-                Ok(())
-            }
-            Err(EnterError { cause: EnterCause::OutOfRequests, .. }) => {
+            EnterCause::NothingComing { .. } => self.raw.expect_others(),
+            // A completion is lost. It may have been another's, or one of many, and the kernel goes
+            // on: if it was the last of what we wait for, nothing tells that from a slow one.
+            EnterCause::CompletionsLost | EnterCause::OutOfRequests => {
                 std::thread::sleep(Duration::from_millis(1));
-                Ok(())
             }
-            Err(error) => self.bear(error),
-            Ok(()) => Ok(()),
+            _ => return self.bear(error),
         }
+        Ok(())
     }
 }
 

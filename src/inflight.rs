@@ -29,6 +29,7 @@
 #![allow(unsafe_code, reason = "owns operations in memory that the kernel uses")]
 
 mod berth;
+mod cancels;
 mod payload;
 mod walk;
 mod word;
@@ -47,7 +48,7 @@ pub(crate) use berth::At;
 #[cfg(test)]
 pub(crate) use payload::PAYLOAD;
 use payload::{Kind, NOTHING, Payloads, contained};
-pub(crate) use word::{DONE, kind, low};
+pub(crate) use word::{CANCEL, DONE, kind, low};
 use word::{LAP, NONE, SPECIAL, STATE};
 
 /// Something about an operation in flight that its last completion must look at.
@@ -60,6 +61,8 @@ mod mark {
     pub(super) const NOTIFIED: u8 = 4;
     /// Its result has come, and its notification is to come.
     pub(super) const REPORTED: u8 = 8;
+    /// A cancel of the ring's own has not completed.
+    pub(super) const CANCEL: u8 = 16;
 }
 
 /// In a completion that is not the last one, or that comes after the result.
@@ -158,6 +161,8 @@ pub(crate) struct Slab<U> {
     /// Of those, how many may bring one more before the last: their result, before a notification.
     twofold: u32,
     stale: u64,
+    /// Whether a drained operation may be in flight.
+    drained: bool,
 }
 
 /// What a completion turned out to be.
@@ -229,9 +234,9 @@ impl<U: Default> Slab<U> {
         let slots = (0..count).map(slot).collect();
         let payloads = Payloads::new(count);
         let (free, in_flight, orphans, stale) = (0, 0, 0, 0);
-        let (endless, twofold) = (0, 0);
+        let (endless, twofold, drained) = (0, 0, false);
         let last = count - 1;
-        Self { slots, last, payloads, free, in_flight, orphans, endless, twofold, stale }
+        Self { slots, last, payloads, free, in_flight, orphans, endless, twofold, stale, drained }
     }
 
     /// Takes note of a completion that is the only one of an operation in flight: of what nearly
@@ -274,7 +279,10 @@ impl<U: Default> Slab<U> {
         match cqe.user_data & kind::MASK {
             kind::RAW => Settled::Raw(cqe),
             kind::MESSAGE => Settled::Message(cqe.user_data & !kind::MASK),
-            kind::OWN => Settled::Own(cqe.user_data & !kind::MASK, cqe.res),
+            kind::OWN => {
+                self.cancel_ended(cqe.user_data);
+                Settled::Own(cqe.user_data & !kind::MASK, cqe.res)
+            }
             _ => {
                 self.stale += 1;
                 Settled::Nothing

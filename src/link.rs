@@ -52,6 +52,7 @@
 
 mod rows;
 mod submit;
+mod waits;
 
 use std::fmt;
 use std::time::Duration;
@@ -66,6 +67,9 @@ use crate::op::{Done, Op, RingId};
 use crate::prep;
 use crate::ring::Ring;
 use crate::ticket::{Rejection, Ticket};
+
+#[doc(hidden)]
+pub use waits::Waits;
 
 mod sealed {
     pub trait Step {}
@@ -103,6 +107,10 @@ pub trait Step: Sized + sealed::Step {
     /// What it needs of the kernel: see [`Op::NEEDS`].
     #[doc(hidden)]
     const NEEDS: Features;
+
+    /// What of it must not meet in a chain.
+    #[doc(hidden)]
+    const WAITS: Waits;
 
     /// The same, but the next step begins however this one ends.
     fn hard(self) -> Hard<Self> {
@@ -214,6 +222,7 @@ impl<O: Op> Step for O {
     type Output = O::Output;
     const ENTRIES: u32 = 1;
     const NEEDS: Features = <O as Op>::NEEDS;
+    const WAITS: Waits = Waits::of::<O>();
 
     fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
         claims.add(self, ring)
@@ -244,6 +253,7 @@ impl<S: Step> Step for Hard<S> {
     type Output = S::Output;
     const ENTRIES: u32 = S::ENTRIES;
     const NEEDS: Features = S::NEEDS;
+    const WAITS: Waits = S::WAITS;
 
     fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
         self.0.admit(ring, claims)
@@ -273,6 +283,7 @@ impl<O: Op> Step for Within<O> {
     type Output = Timed<O::Output>;
     const ENTRIES: u32 = 2;
     const NEEDS: Features = <O as Op>::NEEDS;
+    const WAITS: Waits = Waits::of::<O>();
 
     fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
         Step::admit(&self.op, ring, claims)
@@ -431,6 +442,9 @@ pub trait Linked: Sized + sealed::Linked {
     /// Whether the ring may have it: see `Berth::admit`. What it picks from goes to `claims`.
     #[doc(hidden)]
     fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection>;
+
+    #[doc(hidden)]
+    const WAITS: Waits;
 
     /// # Safety
     ///

@@ -164,7 +164,8 @@ pub struct RingId(pub(crate) NonZero<u32>);
 ///    touched (OP1);
 /// 2. the entry posts exactly one completion without `F_MORE`, and none with it unless
 ///    [`SHOTS`](Self::SHOTS) says so: no `CQE_SKIP_SUCCESS`;
-/// 3. the entry carries no link, and nothing that would post a completion with a word of the
+/// 3. the entry carries no link, no `IO_DRAIN` unless [`DRAINS`](Self::DRAINS) says so, and nothing
+///    that would post a completion with a word of the
 ///    caller's (OP2); numbers of registered files and buffers are told by
 ///    [`belongs_to`](Self::belongs_to);
 /// 4. what a result names is told by [`BRINGS`](Self::BRINGS), and belongs to nobody else (OP3);
@@ -184,6 +185,10 @@ pub unsafe trait Op: Sized {
     /// refuse, but do otherwise than was meant: without it the operation is
     /// [rejected](crate::Rejection::Unsupported). An operation around another passes it on.
     const NEEDS: Features = Features::empty();
+
+    /// Whether it begins only after all before it, and holds up those after it (`IO_DRAIN`): see
+    /// [`drained`](Self::drained). An operation around another passes it on.
+    const DRAINS: bool = false;
 
     /// Whether everything that it names by number (files and buffers registered with a ring) is of
     /// `ring`. Asked for once, before [`prep`](Self::prep).
@@ -214,9 +219,23 @@ pub unsafe trait Op: Sized {
     }
 
     /// The same, begun only when every request before it has completed, and holding up those after
-    /// it (`IOSQE_IO_DRAIN`). It stalls the ring: a chain is nearly always better. Cancels wait
-    /// behind it too, so that before Linux 6.0 a scope's end may wait for what comes before it.
+    /// it (`IOSQE_IO_DRAIN`). It stalls the ring: a chain is nearly always better.
+    ///
+    /// Nothing cancels it before it begins, nor what waits behind it: no entry, which would wait
+    /// there too, and no [`cancel_now`](crate::Ring::cancel_now), which does not find it. Cancel
+    /// what it waits for. So there is none in a scope, nor in a chain but as its first step; and
+    /// while one is in flight, no operation is accepted [in a scope](crate::Rejection::Drained).
+    ///
+    /// A zero-copy send waits for its own notification when it is to wait for all, and never
+    /// begins: it is not drained, nor in a chain that is, nor accepted while such a one is in
+    /// flight. All this does not compile where types tell.
     fn drained(self) -> Drained<Self> {
+        const {
+            assert!(
+                !matches!(Self::SHOTS, Shots::Notified),
+                "a zero-copy send cannot be drained: it would wait for its own notification"
+            );
+        }
         Drained(self)
     }
 
@@ -322,6 +341,7 @@ unsafe impl<O: Op> Op for Drained<O> {
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = O::BRINGS;
     const NEEDS: Features = O::NEEDS;
+    const DRAINS: bool = true;
 
     fn prep(&mut self) -> Sqe {
         let sqe = self.0.prep();
@@ -351,6 +371,7 @@ unsafe impl<O: Op> Op for Forced<O> {
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = O::BRINGS;
     const NEEDS: Features = O::NEEDS;
+    const DRAINS: bool = O::DRAINS;
 
     fn prep(&mut self) -> Sqe {
         let sqe = self.0.prep();

@@ -1,8 +1,8 @@
 //! The ring's own requests: cancels, and the poll on the eventfd that wakes it.
 //!
 //! ```text
-//!   user_data   kind 1 │ 0  a cancel: nobody waits for what it reports
-//!                      │ 1  the poll on the mailbox's eventfd
+//!   user_data   kind 1 │ an operation's word, and a bit   a cancel of it
+//!                      │ another bit                      the poll on the mailbox's eventfd
 //! ```
 //!
 //! Their completions are not the caller's, so a wait that counts completions must know whether any
@@ -20,14 +20,12 @@ use std::sync::Arc;
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::SqeFlags;
 
-use crate::inflight::kind;
+use crate::inflight::{CANCEL, kind};
 use crate::prep;
 use crate::sender::Mailbox;
 
-/// The word of a cancel.
-const CANCEL: u64 = 0;
-/// The word of the poll on the mailbox.
-const MAIL: u64 = 1;
+/// The word of the poll on the mailbox: no slot's.
+const MAIL: u64 = 1 << 30;
 
 /// What the ring has to do for itself.
 #[derive(Debug, Default)]
@@ -42,6 +40,8 @@ pub(crate) struct Own {
     /// gone, since an entry may name it.
     eventfd: Option<Arc<OwnedFd>>,
     poll: Poll,
+    /// Whether a cancel of it has not completed.
+    ending: bool,
     /// Messages that were taken from the mailbox, all that there were.
     inbox: VecDeque<u64>,
     showing: Showing,
@@ -66,9 +66,9 @@ enum Poll {
 }
 
 impl Own {
-    /// `sqe` as a cancel of the ring's own.
-    pub(crate) fn tagged(&self, sqe: Sqe) -> Sqe {
-        Sqe { user_data: kind::OWN | CANCEL, flags: sqe.flags | self.demanded, ..sqe }
+    /// `sqe` as the ring's own cancel of what is called `word`.
+    pub(crate) fn tagged(&self, sqe: Sqe, word: u64) -> Sqe {
+        Sqe { user_data: kind::OWN | CANCEL | word, flags: sqe.flags | self.demanded, ..sqe }
     }
 
     /// The ring takes no entry without these flags.
@@ -77,9 +77,10 @@ impl Own {
         self.demanded = flags & (SqeFlags::ASYNC | SqeFlags::FIXED_FILE);
     }
 
-    /// A cancel was pushed.
-    pub(crate) fn pushed(&mut self) {
+    /// A cancel of `word` was pushed.
+    pub(crate) fn pushed(&mut self, word: u64) {
         self.cancels += 1;
+        self.ending |= word == kind::OWN | MAIL;
     }
 
     /// One of these requests has completed.
@@ -91,8 +92,13 @@ impl Own {
                 self.poll = if self.mailbox.is_some() { Poll::Due } else { Poll::Never };
             }
             MAIL => {}
-            // One more than was pushed is not ours.
-            _ => self.cancels = self.cancels.saturating_sub(1),
+            _ => {
+                if word == CANCEL | MAIL {
+                    self.ending = false;
+                }
+                // One more than was pushed is not ours.
+                self.cancels = self.cancels.saturating_sub(1);
+            }
         }
     }
 
@@ -126,9 +132,9 @@ impl Own {
         self.poll = Poll::Armed;
     }
 
-    /// The word that a cancel of the watch names.
+    /// The word that a cancel of the watch names, unless one is on its way.
     pub(crate) fn watch_word(&self) -> Option<u64> {
-        (self.poll == Poll::Armed).then_some(kind::OWN | MAIL)
+        (self.poll == Poll::Armed && !self.ending).then_some(kind::OWN | MAIL)
     }
 
     pub(crate) fn mailbox(&self) -> Option<&Arc<Mailbox>> {
@@ -199,12 +205,12 @@ mod tests {
     #[test]
     fn a_cancel_carries_what_is_demanded_of_it_and_does_no_harm() {
         let mut own = Own::default();
-        assert_eq!(own.tagged(prep::cancel_word(1)).flags, SqeFlags::empty());
+        assert_eq!(own.tagged(prep::cancel_word(1), 1).flags, SqeFlags::empty());
         own.demand(SqeFlags::all());
-        let cancel = own.tagged(prep::cancel_word(1));
+        let cancel = own.tagged(prep::cancel_word(1), 1);
         // With the others it would wait for what it is to end, or hold up what comes after it.
         assert_eq!(cancel.flags, SqeFlags::ASYNC | SqeFlags::FIXED_FILE);
-        assert_eq!((cancel.addr, cancel.user_data), (1, kind::OWN | CANCEL));
+        assert_eq!((cancel.addr, cancel.user_data), (1, kind::OWN | CANCEL | 1));
     }
 
     #[test]

@@ -23,9 +23,11 @@
 //! `Ring<U>` keeps a word of type `U` with each operation, and shows it with each of its events: an
 //! executor keeps its waker there. `Ring` alone keeps none.
 //!
-//! A ring belongs to the thread that made it, by its type; and when that thread ends, the kernel
-//! cancels what is in flight. To make it elsewhere, see [`DisabledRing`](crate::DisabledRing); to
-//! wake it from elsewhere, [`Ring::sender`]. A forked child cannot use it: see [fork](crate#fork).
+//! A ring belongs to the thread that made it, by its type. When that thread ends and the ring was
+//! forgotten, what is in flight does nothing more, but need not end then: a poll or a read ends
+//! with `ECANCELED` at the latest when what it waits for has come. To make it elsewhere, see
+//! [`DisabledRing`](crate::DisabledRing); to wake it from elsewhere, [`Ring::sender`]. A forked
+//! child cannot use it: see [fork](crate#fork).
 //!
 //! Keeps OP1, OP2, OP3. Leaves to others: the rings themselves (`raw`), the slots (`inflight`).
 //!
@@ -55,7 +57,6 @@ use std::num::NonZero;
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus_sys::abi::Sqe;
 use annulus_sys::process::{Numbers, Process};
 use annulus_sys::sq::Full;
 
@@ -149,6 +150,10 @@ impl<U: Default> Ring<U> {
         if !O::NEEDS.is_empty() && !raw.features().contains(O::NEEDS) {
             return Err(Rejected { op, user, why: Rejection::Unsupported { needs: O::NEEDS } });
         }
+        if (life == Life::Scoped || O::SHOTS == Shots::Notified) && slab.has_drained() {
+            return Err(Rejected { op, user, why: Rejection::Drained });
+        }
+        slab.expect_drained(O::DRAINS);
         // SAFETY: as promised to `place`.
         let mut berth = match unsafe { slab.moor(op) } {
             Ok(berth) => berth,
@@ -235,6 +240,10 @@ impl<U: Default> Ring<U> {
     /// keep the ticket, and wait as before. For what the kernel made of it, submit a
     /// [`Cancel`](crate::op::Cancel) instead.
     ///
+    /// A cancel may miss what it is to end: what a worker thread is just beginning, or a
+    /// [`TimeoutMulti`](crate::op::TimeoutMulti) of next to no time. Then cancel again. While one
+    /// has not completed, or when the operation has ended, nothing more is asked.
+    ///
     /// # Errors
     ///
     /// [`EnterError`] when the submission ring is full and making room failed. Nothing was asked
@@ -245,25 +254,28 @@ impl<U: Default> Ring<U> {
     /// When the ticket is of another ring.
     pub fn cancel<O>(&mut self, ticket: &Ticket<O>) -> Result<(), EnterError> {
         self.check(ticket);
-        self.cancel_word(ticket.word())
-    }
-
-    pub(crate) fn cancel_word(&mut self, word: u64) -> Result<(), EnterError> {
-        self.push_own(self.own.tagged(prep::cancel_word(word)))
-    }
-
-    /// Pushes an entry of the ring's own, which points to nothing.
-    pub(crate) fn push_own(&mut self, sqe: Sqe) -> Result<(), EnterError> {
-        let full = EnterError::new(0, EnterCause::OutOfRequests);
-        if !self.raw.has_room() {
-            make_room(&mut self.raw).map_err(|why| match why {
-                Rejection::Enter(error) => error,
-                _ => full,
-            })?;
+        let word = ticket.word();
+        if self.slab.is_being_cancelled(word) {
+            self.pull(None)?; // The last one may have completed, and missed it.
         }
+        if self.slab.may_cancel(word) { self.cancel_word(word) } else { Ok(()) }
+    }
+
+    /// Pushes a cancel of what is called `word`, which is not being cancelled. On a ring with a
+    /// polling thread, waits for room if it must.
+    pub(crate) fn cancel_word(&mut self, word: u64) -> Result<(), EnterError> {
+        if !self.raw.has_room() {
+            if self.raw.gate().polls() {
+                self.pull(None)?; // An old thread does not go on while completions overflow.
+            }
+            self.raw.wait_for_room()?;
+        }
+        let sqe = self.own.tagged(prep::cancel_word(word), word);
         // SAFETY: it points to nothing (OP1).
-        unsafe { self.raw.push_known(sqe) }.map_err(|Full| full)?;
-        self.own.pushed();
+        unsafe { self.raw.push_known(sqe) }
+            .map_err(|Full| EnterError::new(0, EnterCause::OutOfRequests))?;
+        self.own.pushed(word);
+        self.slab.cancel_begins(word);
         Ok(())
     }
 

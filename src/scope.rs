@@ -15,7 +15,11 @@
 //! the parent's memory, and never completes here.
 //!
 //! An operation that the kernel will not give back (a hung network file system) hangs the scope's
-//! end. If the kernel can no longer be entered at all, the process aborts.
+//! end; so does one whose last completion the kernel has dropped for lack of memory (`EBADR`),
+//! since nothing else proves that it is done. If the kernel can no longer be entered at all, the
+//! process aborts.
+//!
+//! What a [drained](Op::drained) operation holds up cannot be cancelled: so there is none in a scope, and nothing is submitted in one while such an operation is in flight.
 //!
 //! Keeps OP1.
 //!
@@ -110,10 +114,7 @@ impl<U: Default> Ring<U> {
             if words.is_empty() || !self.process.is_this() {
                 break; // In a forked child they are the parent's, and use its memory.
             }
-            if pace.is_due() {
-                self.cancel_words(words, &pace);
-            }
-            if self.wait_a_little(pace.rest()).is_err() {
+            if self.hurry(words, &mut pace, Duration::MAX).is_err() {
                 // The borrows cannot end, and this frame cannot stay.
                 process::abort();
             }
@@ -159,6 +160,7 @@ impl<'scope, U: Default> Scope<'scope, '_, U> {
         &mut self,
         op: O,
     ) -> Result<ScopedTicket<'scope, O>, Rejected<O, U>> {
+        const { assert!(!O::DRAINS, "nothing is drained in a scope: no cancel would find it") }
         // SAFETY: `Drain` empties the slot before `'scope` ends (OP1).
         let placed = unsafe { self.ring().place(op, U::default(), Life::Scoped) };
         placed.map(ScopedTicket::new)
@@ -173,6 +175,9 @@ impl<'scope, U: Default> Scope<'scope, '_, U> {
         &mut self,
         chain: L,
     ) -> Result<ScopedChain<'scope, L>, Rejected<L>> {
+        const {
+            assert!(!L::WAITS.drains(), "nothing is drained in a scope: no cancel would find it");
+        }
         // SAFETY: `Drain` empties the slots before `'scope` ends (OP1).
         let placed = unsafe { self.ring().place_chain(chain, Life::Scoped) };
         placed.map(|tickets| ScopedChain { tickets, scope: PhantomData })

@@ -15,8 +15,10 @@
 //! [`Setup::plain`](crate::Setup::plain) instead. With `COOP_TASKRUN`, completions wait until the
 //! submitter enters the kernel, whatever the reaper asks.
 //!
-//! A request runs on behalf of the thread that submitted it: when that thread exits, what is still
-//! in flight is cancelled. And the reaper cannot know what the submitter is about to submit, so
+//! A request runs on behalf of the thread that submitted it. When that thread exits, the kernel
+//! does not look for what is still in flight: a poll or a read does nothing more, and completes with
+//! `ECANCELED` at the latest when what it waits for has come, which may be never. Cancel it before
+//! the thread exits. And the reaper cannot know what the submitter is about to submit, so
 //! none of its waits is refused as hopeless.
 #![allow(unsafe_code, reason = "its entries point to memory")]
 

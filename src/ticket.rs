@@ -122,6 +122,14 @@ pub enum Rejection {
         /// What it lacks of this.
         needs: Features,
     },
+    /// A [drained](crate::op::Op::drained) operation is in flight, and whatever is submitted waits
+    /// behind it, where no cancel finds it: what is of a scope, which could not end; and a
+    /// zero-copy send, whose notification it would wait for.
+    #[error(
+        "a drained operation is in flight, and what waits behind it cannot be cancelled: wait for \
+         it first"
+    )]
+    Drained,
     /// The submission ring is shorter than the chain.
     #[error("the chain has {count} operations, and the ring {entries} entries: make a longer ring")]
     Chain {
@@ -163,9 +171,11 @@ impl<O, U> std::error::Error for Rejected<O, U> {
 impl<O, U> From<Rejected<O, U>> for io::Error {
     fn from(rejected: Rejected<O, U>) -> Self {
         let kind = match rejected.why {
-            Rejection::Slots | Rejection::Queue | Rejection::Picking | Rejection::Enter(_) => {
-                io::ErrorKind::ResourceBusy
-            }
+            Rejection::Slots
+            | Rejection::Queue
+            | Rejection::Drained
+            | Rejection::Picking
+            | Rejection::Enter(_) => io::ErrorKind::ResourceBusy,
             Rejection::OtherRing
             | Rejection::OtherProcess
             | Rejection::Invalid { .. }

@@ -35,6 +35,9 @@ pub(crate) const DONE: u64 = 1 << 29;
 /// In flight, and its completions need a closer look. They name the slot without this bit.
 pub(super) const SPECIAL: u64 = 1 << 28;
 
+/// In a word of the ring's own: its cancel of the operation that the rest of the word names.
+pub(crate) const CANCEL: u64 = 1 << 31;
+
 #[inline]
 pub(crate) fn low(word: u64) -> u32 {
     let [a, b, c, d, ..] = word.to_le_bytes();

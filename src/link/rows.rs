@@ -13,7 +13,7 @@ use std::thread;
 
 use annulus_sys::flags::{Features, SqeFlags};
 
-use super::{Boarding, ChainEnd, Claims, Linked, Step, Tie, sealed};
+use super::{Boarding, ChainEnd, Claims, Linked, Step, Tie, Waits, sealed};
 use crate::op::RingId;
 use crate::ring::Ring;
 use crate::ticket::Rejection;
@@ -53,6 +53,7 @@ impl<A: Step> Linked for (A,) {
     type Outputs = (A::Output,);
     const ENTRIES: u32 = A::ENTRIES;
     const NEEDS: Features = A::NEEDS;
+    const WAITS: Waits = A::WAITS;
 
     fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
         self.0.admit(ring, claims)
@@ -79,6 +80,7 @@ impl<A: Step, B: Step> Linked for (A, B) {
     type Outputs = (A::Output, B::Output);
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES;
     const NEEDS: Features = A::NEEDS.union(B::NEEDS);
+    const WAITS: Waits = A::WAITS.then(B::WAITS);
 
     fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
         self.0.admit(ring, claims)?;
@@ -109,6 +111,7 @@ impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
     type Outputs = (A::Output, B::Output, C::Output);
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES + C::ENTRIES;
     const NEEDS: Features = A::NEEDS.union(B::NEEDS).union(C::NEEDS);
+    const WAITS: Waits = A::WAITS.then(B::WAITS).then(C::WAITS);
 
     fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
         self.0.admit(ring, claims)?;
@@ -143,6 +146,7 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
     type Outputs = (A::Output, B::Output, C::Output, D::Output);
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES + C::ENTRIES + D::ENTRIES;
     const NEEDS: Features = A::NEEDS.union(B::NEEDS).union(C::NEEDS).union(D::NEEDS);
+    const WAITS: Waits = A::WAITS.then(B::WAITS).then(C::WAITS).then(D::WAITS);
 
     fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
         self.0.admit(ring, claims)?;
@@ -186,6 +190,7 @@ impl<S: Step, const N: usize> Linked for [S; N] {
     type Outputs = [S::Output; N];
     const ENTRIES: u32 = S::ENTRIES * entries_of(N);
     const NEEDS: Features = S::NEEDS;
+    const WAITS: Waits = if N > 1 { S::WAITS.then(S::WAITS) } else { S::WAITS };
 
     fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
         self.iter().try_for_each(|step| step.admit(ring, claims))

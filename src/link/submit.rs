@@ -38,6 +38,7 @@ impl<U: Default> Ring<U> {
         chain: L,
         life: Life,
     ) -> Result<ChainTicket<L>, Rejected<L>> {
+        const { L::WAITS.check() }
         let reject = |op, why| Err(Rejected { op, user: (), why });
         let (count, entries) = (L::ENTRIES, self.raw.sq_entries());
         if count > entries {
@@ -51,6 +52,9 @@ impl<U: Default> Ring<U> {
             return reject(chain, why);
         }
         drop(claims); // Each step claims again in its slot, and nothing comes between.
+        if (life == Life::Scoped || L::WAITS.notifies()) && self.slab.has_drained() {
+            return reject(chain, Rejection::Drained);
+        }
         if !self.slab.has_vacant(count) {
             return reject(chain, Rejection::Slots);
         }
@@ -65,6 +69,7 @@ impl<U: Default> Ring<U> {
             }
             Err(error) => return reject(chain, Rejection::Enter(error)),
         };
+        slab.expect_drained(L::WAITS.drains());
         let mut aboard = Boarding { slab, slots: Some(slots), ring: *id, life, last: None };
         // SAFETY: as promised to `place_chain`.
         let tickets = unsafe { chain.board(&mut aboard) };

@@ -18,7 +18,7 @@
 //!
 //! Those that find by something else than a ticket find the ring's own requests too, and what was
 //! pushed raw; the ring arms its own anew. And a cancel waits for a [drained](super::Op::drained)
-//! operation before it, as every entry does: it cannot end that one.
+//! operation before it, as every entry does: it cannot end that one, nor what waits behind it.
 //!
 //! Keeps OP2: an operation is named by its ticket, and only on its ring. Leaves to others: what a
 //! cancelled operation completes with.

@@ -103,6 +103,7 @@ unsafe impl<O: Opens> Op for Direct<O> {
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = Brings::File;
     const NEEDS: Features = O::NEEDS;
+    const DRAINS: bool = O::DRAINS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.op.belongs_to(ring)

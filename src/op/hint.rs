@@ -80,6 +80,7 @@ unsafe impl<O: Op> Op for Hinted<O> {
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = O::BRINGS;
     const NEEDS: Features = O::NEEDS;
+    const DRAINS: bool = O::DRAINS;
 
     fn prep(&mut self) -> Sqe {
         self.0.prep()

@@ -113,6 +113,7 @@ unsafe impl<O: Transfer> Op for Prioritized<O> {
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = O::BRINGS;
     const NEEDS: Features = O::NEEDS;
+    const DRAINS: bool = O::DRAINS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.op.belongs_to(ring)
@@ -160,6 +161,7 @@ unsafe impl<O: Op> Op for ActingAs<O> {
     const SHOTS: Shots = O::SHOTS;
     const BRINGS: Brings = O::BRINGS;
     const NEEDS: Features = O::NEEDS;
+    const DRAINS: bool = O::DRAINS;
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.who.is_of(ring) && self.op.belongs_to(ring)

@@ -199,8 +199,9 @@ unsafe impl Op for Timeout {
 /// # Cancellation
 ///
 /// At once, but for the moment in which it has run out and is not yet armed again: a cancel that
-/// comes then finds nothing, and has to be repeated. Times that had come and that nobody took are
-/// not told with the end.
+/// comes then finds nothing, and has to be repeated. With an interval of a few microseconds it may
+/// never find it: let the completion ring fill, and the kernel ends it. The end of a scope or of
+/// the ring does so. Times that had come and that nobody took are not told with the end.
 #[doc(alias = "IORING_TIMEOUT_MULTISHOT")]
 #[derive(Debug)]
 pub struct TimeoutMulti {

@@ -16,7 +16,6 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{EnterCause, EnterError, Woken};
-use crate::inflight::Settled;
 use crate::op::{Multishot, Op};
 use crate::patience::Patience;
 use crate::ring::Ring;
@@ -199,15 +198,8 @@ impl<U: Default> Ring<U> {
             match self.try_next(ticket)? {
                 Next::Item(item) => return Ok(Some(item)),
                 Next::Ended => return Ok(None),
-                Next::Pending => {
-                    if let Err(why) = self.turn(Some(ticket.slot()), None) {
-                        if self.slab.is_done(ticket) {
-                            // Not told here, so that `reap` has to.
-                            self.backlog.push(&mut self.slab, Settled::Ended(ticket.slot()));
-                        }
-                        return Err(why);
-                    }
-                }
+                // Its end is kept, to be shown: what comes with it may be taken first.
+                Next::Pending => self.turn(None, None)?,
             }
         }
     }

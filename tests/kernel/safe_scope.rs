@@ -3,14 +3,16 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read as _, Write as _, pipe};
+use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus::op::{Nop, Read, Write};
+use annulus::op::{Nop, Op as _, Read, SendZc, Write};
+use annulus::sys::opcode::Opcode;
 use annulus::{ChainEnd, Rejection, Ring, Setup, Step, StepExt};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{safe_ring, test};
+use crate::harness::{Need, safe_ring, test};
 use crate::watched::{Panics, Watched, quietly, unwind};
 
 /// The tests.
@@ -23,6 +25,8 @@ pub fn tests() -> Vec<Trial> {
         test("op1_a_panic_does_not_outrun_the_scope", &[], unwinds),
         test("a_scope_drops_outputs_that_nobody_redeemed", &[], unredeemed),
         test("a_scope_leaves_other_operations_alone", &[], others),
+        test("nothing_of_a_scope_waits_behind_what_is_drained", &[], drained_outside),
+        test("no_zero_copy_send_waits_behind_what_is_drained", &ZERO_COPY, drained_before_a_send),
         test("a_chain_runs_in_order", &[], in_order),
         test("a_chain_breaks_where_a_step_fails", &[], breaks),
         test("a_chain_breaks_where_a_step_is_short", &[], short),
@@ -36,6 +40,56 @@ pub fn tests() -> Vec<Trial> {
         test("a_chain_borrows_within_a_scope", &[], scoped_chain),
         test("a_chain_of_an_array_gives_an_array", &[], array),
     ]
+}
+
+const ZERO_COPY: [Need; 1] = [Need::Op(Opcode::SEND_ZC)];
+
+/// What a scope submitted there could not be cancelled, since no cancel finds what has not begun.
+fn drained_outside() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, mut writer) = silent();
+    let read = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
+    let drained = ring.submit(Nop.drained()).map_err(|r| r.why)?;
+    ring.submit_all()?;
+    ring.scope(|s| {
+        let refused = s.submit(Nop).map(drop).map_err(|rejected| rejected.why);
+        assert_eq!(refused, Err(Rejection::Drained));
+        let refused = s.submit_chain((Nop, Nop)).map(drop).map_err(|rejected| rejected.why);
+        assert_eq!(refused, Err(Rejection::Drained));
+    });
+    let other = ring.submit(Nop).map_err(|r| r.why)?; // As before.
+    writer.write_all(b"x")?;
+    assert_eq!(ring.wait(read)?.result?, 1);
+    assert_eq!(ring.wait(drained)?.ok(), Some(0));
+    assert_eq!(ring.wait(other)?.ok(), Some(0));
+    ring.scope(|s| {
+        let nop = s.submit(Nop).map_err(|r| r.why)?;
+        assert_eq!(s.wait(nop)?.ok(), Some(0));
+        Ok(())
+    })
+}
+
+/// It would have a notification that the drained one waits for, and wait for that one.
+fn drained_before_a_send() -> Result<(), Failed> {
+    let mut ring = small();
+    let (one, _other) = connected()?;
+    let one = Rc::new(one);
+    let send = || SendZc::new(Rc::clone(&one), [1; 8]);
+    let drained = ring.submit(Nop.drained()).map_err(|r| r.why)?;
+    let refused = ring.submit(send()).map(drop).map_err(|rejected| rejected.why);
+    assert_eq!(refused, Err(Rejection::Drained));
+    let refused = ring.submit_chain((Nop, send())).map(drop).map_err(|rejected| rejected.why);
+    assert_eq!(refused, Err(Rejection::Drained));
+    assert_eq!(ring.wait(drained)?.ok(), Some(0));
+    let sent = ring.submit(send()).map_err(|r| r.why)?;
+    assert_eq!(ring.wait(sent)?.result?.bytes, 8);
+    Ok(())
+}
+
+fn connected() -> std::io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let one = TcpStream::connect(listener.local_addr()?)?;
+    Ok((one, listener.accept()?.0))
 }
 
 fn small() -> Ring {

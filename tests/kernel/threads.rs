@@ -2,17 +2,19 @@
 #![allow(unsafe_code, reason = "pushes entries on several threads")]
 
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd as _;
 use std::ptr;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use annulus::sys::abi::Sqe;
 use annulus::sys::flags::{EnterFlags, SetupFlags};
 use annulus::sys::kernel::Kernel;
 use annulus::sys::map::Pages;
 use annulus::sys::opcode::RegisterOp;
 use annulus::sys::rings::{Request, Rings};
 use annulus::sys::syscall::EnterArg;
-use annulus::{EnterCause, RawRing, Setup};
+use annulus::{EnterCause, RawRing, Setup, prep};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{DEFERRING, Need, drain_words, nop, patient, push, read_byte, ring, test};
@@ -54,7 +56,7 @@ pub fn tests() -> Vec<Trial> {
         }),
         test("another_thread_lets_go_of_no_ring_but_its_own", &[FD_ONLY], elsewhere),
         test("halves_of_two_rings_do_not_join", &[], strangers),
-        test("a_request_ends_with_the_thread_that_submitted_it", &[], thread_ends),
+        test("what_a_thread_that_exited_submitted_does_nothing_more", &[], thread_ends),
     ]
 }
 
@@ -238,23 +240,28 @@ fn strangers() -> Result<(), Failed> {
     Ok(())
 }
 
-/// It completes as cancelled, at the latest when something would have completed it; and reads
-/// nothing.
+/// They complete as cancelled, at the latest when something would have completed them; and the read
+/// reads nothing.
 fn thread_ends() -> Result<(), Failed> {
     let (mut submitter, mut reaper) = split(ring(Setup::plain(4)))?;
     let (mut from, mut to) = std::io::pipe()?;
     let read = read_byte(&from, 1);
+    let poll = prep::poll_add(from.as_raw_fd(), libc::POLLIN.cast_unsigned().into());
+    let poll = Sqe { user_data: 2, ..poll };
     let submitting = thread::spawn(move || {
         // SAFETY: the read is into memory that lives for ever (OP1).
         unsafe { submitter.push(read) }.expect("room for an entry");
-        assert_eq!(submitter.submit(), Ok(1));
+        // SAFETY: a poll points to nothing (OP1).
+        unsafe { submitter.push(poll) }.expect("room for an entry");
+        assert_eq!(submitter.submit(), Ok(2));
         submitter
     });
     let submitter = submitting.join().expect("no panic");
     to.write_all(b"x")?;
-    reaper.wait(1)?;
-    let cqe = reaper.pop().ok_or("a completion")?;
-    assert_eq!((cqe.user_data, cqe.res), (1, -libc::ECANCELED));
+    reaper.wait(2)?;
+    let mut ends = [reaper.pop(), reaper.pop()].map(|cqe| cqe.map(|cqe| (cqe.user_data, cqe.res)));
+    ends.sort_unstable();
+    assert_eq!(ends, [1, 2].map(|word| Some((word, -libc::ECANCELED))));
     let mut byte = [0];
     assert_eq!((from.read(&mut byte)?, byte), (1, *b"x"), "the byte is still in the pipe");
     let ring = submitter.join(reaper).map_err(|_| "the halves of one ring")?;

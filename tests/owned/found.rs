@@ -343,3 +343,55 @@ fn what_cannot_be_cancelled_is_not_cancelled_without_pause() {
     let entered = script.entered() - before;
     assert!(ended.is_err() && entered < 200, "entered {entered} times in 50 ms");
 }
+
+/// A completion is lost, perhaps another's: the scope goes on, and so does the ring's end.
+#[test]
+fn a_lost_completion_ends_neither_the_process_nor_the_wait() {
+    let (mut ring, script) = scripted::<()>();
+    for _ in 0..2 {
+        ring.scope(|s| {
+            let _ = s.submit(Nop).map_err(|rejected| rejected.why).expect("room");
+            script.enters(Enter::Fail(libc::EBADR));
+            script.enters(Enter::Fail(libc::EBADR));
+        });
+        assert_eq!(ring.in_flight(), 0);
+    }
+    let _ = ring.submit(Nop).map_err(|rejected| rejected.why).expect("room");
+    script.enters(Enter::Fail(libc::EBADR));
+    assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
+}
+
+/// Where there is room for one cancel only, each round cancels another.
+#[test]
+fn no_operation_is_left_out_when_there_is_no_room_for_all_cancels() {
+    let (kernel, script) = ScriptedKernel::new();
+    let setup = Setup::plain(1).cq_entries(8).kernel(kernel);
+    let mut ring: Ring = setup.build_for().expect("a ring");
+    for _ in 0..4 {
+        let _ = ring.submit(Nop).map_err(|rejected| rejected.why).expect("room");
+        script.enters(Enter::Consume(1));
+        ring.submit_all().expect("submit");
+    }
+    let cancelled = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..40 {
+        let cancelled = Arc::clone(&cancelled);
+        // Takes one cancel, says at once that it missed, and has no memory for more; in the end all
+        // that is in flight ends.
+        script.enters(Enter::Run(Box::new(move |kernel, _| {
+            let Some(sqe) = kernel.consume() else { return Err(Errno::new(libc::ETIME)) };
+            let mut cancelled = cancelled.lock().expect("no panic");
+            cancelled.push(sqe.addr);
+            if cancelled.len() == 4 {
+                (0..4).for_each(|slot| assert!(kernel.post(Cqe { user_data: slot, ..Cqe::ZERO })));
+            }
+            let cqe = Cqe { user_data: sqe.user_data, res: -libc::EALREADY, ..Cqe::ZERO };
+            assert!(kernel.post(cqe));
+            Ok(1)
+        })));
+        script.enters(Enter::Fail(libc::EAGAIN));
+    }
+    assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
+    let mut slots = cancelled.lock().expect("no panic").clone();
+    slots.sort_unstable();
+    assert_eq!(slots, [0, 1, 2, 3], "each in turn");
+}

@@ -175,13 +175,10 @@ fn scope_ends() -> Result<(), Failed> {
     disabled.restrict(&drained)?;
     let mut ring = disabled.enable().expect("that is allowed");
     let (reader, _writer) = pipe()?;
-    let mut bytes = [0; 4];
-    ring.scope(|scope| {
-        let read = Read::new(&reader, &mut bytes[..]).drained();
-        let _in_flight = scope.submit(read).expect("there is room");
-        scope.submit_all().map(drop)
-    })?;
-    assert_eq!(ring.in_flight(), 0);
+    let read = Read::new(reader, [0; 4]).drained();
+    let _in_flight = ring.submit(read).map_err(|rejected| rejected.why)?;
+    ring.submit_all()?;
+    assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
     Ok(())
 }
 

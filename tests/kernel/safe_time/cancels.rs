@@ -1,11 +1,11 @@
 //! Cancels: what they find, and what becomes of that.
 
-use std::io::{PipeReader, PipeWriter, pipe};
+use std::io::{PipeReader, PipeWriter, Write as _, pipe};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use annulus::op::{
-    Cancel, CancelOutcome, Nop, Poll, PollEvents, Read, Timeout, TimeoutEnd, TimeoutMulti,
+    Cancel, CancelOutcome, Nop, Op as _, Poll, PollEvents, Read, Timeout, TimeoutEnd, TimeoutMulti,
 };
 use annulus::sys::opcode::Opcode;
 use annulus::{Ring, Ticket};
@@ -26,6 +26,8 @@ pub fn tests() -> Vec<Trial> {
         test("the_first_operation_on_a_file_is_cancelled", &[BY_FLAGS], first_by_file),
         test("operations_on_a_registered_file_are_cancelled", &[BY_FLAGS], by_registered_file),
         test("all_operations_of_a_kind_are_cancelled", &[BY_OPCODE], by_opcode),
+        test("there_is_one_cancel_of_each_operation", &[], one_cancel_each),
+        test("what_a_cancel_missed_is_cancelled_again", &[], cancelled_again),
         test("op2_a_cancel_by_kind_hits_no_other_on_any_kernel", &[], by_opcode_misses),
     ]
 }
@@ -184,5 +186,45 @@ fn by_opcode_misses() -> Result<(), Failed> {
     let outcome = run(&mut ring, Cancel::opcode(Opcode::ACCEPT));
     assert_eq!(outcome.count(), 0, "{outcome:?}");
     drop(goes_on(&mut ring, first));
+    Ok(())
+}
+
+/// Behind a drained operation cancels wait too: a second one would be one more that waits.
+fn one_cancel_each() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, mut writer) = pipe()?;
+    let read = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
+    let drained = ring.submit(Nop.drained()).map_err(|r| r.why)?;
+    ring.submit_all()?;
+    let before = ring.raw().stats().sqes;
+    for _ in 0..10 {
+        ring.cancel(&read)?;
+        ring.cancel(&drained)?;
+        ring.submit_all()?;
+    }
+    assert_eq!(ring.raw().stats().sqes - before, 2);
+    writer.write_all(b"x")?;
+    assert_eq!(ring.wait(read)?.result?, 1);
+    assert_eq!(ring.wait(drained)?.ok(), Some(0));
+    Ok(())
+}
+
+/// The one before has completed, and found nothing: what is still in flight is cancelled again.
+fn cancelled_again() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, _writer) = pipe()?;
+    let read = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
+    let nop = ring.submit(Nop).map_err(|r| r.why)?;
+    ring.cancel(&nop)?;
+    ring.submit_and_wait(2)?;
+    ring.reap(|_| ())?;
+    let before = ring.raw().stats().sqes;
+    ring.cancel(&nop)?; // It has ended.
+    ring.cancel(&read)?;
+    ring.submit_all()?;
+    assert_eq!(ring.raw().stats().sqes - before, 1);
+    let result = ring.wait(read)?.result;
+    assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+    assert_eq!(ring.wait(nop)?.ok(), Some(0));
     Ok(())
 }

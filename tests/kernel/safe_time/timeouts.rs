@@ -39,6 +39,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_chain_goes_on_after_an_unbroken_timeout", &[UNBROKEN], unbroken),
         test("a_chain_breaks_at_the_step_that_ran_out_of_time", &[], ran_out),
         test("a_repeated_timeout_ends_after_so_many_times", &[REPEATED], repeats),
+        test("an_end_that_comes_with_the_last_item_is_shown", &[REPEATED], end_is_shown),
         test("a_repeated_timeout_goes_on_until_it_is_removed", &[REPEATED], endless),
         test("a_repeated_timeout_that_is_updated_repeats_so", &[REPEATED], repeats_anew),
         test("op2_what_names_a_ticket_of_another_ring_is_refused", &[REPEATED_POLL], foreign),
@@ -210,6 +211,19 @@ fn repeats() -> Result<(), Failed> {
         count += 1;
     }
     assert_eq!(count, 3);
+    ring.wait(ticket)??;
+    Ok(())
+}
+
+/// The end comes with the last item, which is taken first.
+fn end_is_shown() -> Result<(), Failed> {
+    let mut ring = small();
+    let ticket = begin(&mut ring, TimeoutMulti::new(SOON).times(1));
+    assert!(ring.next(&ticket)?.is_some());
+    let mut ends = 0;
+    ring.reap(|event| ends += u32::from(matches!(event, Event::Ended { .. })))?;
+    assert_eq!(ends, 1);
+    assert!(ring.next(&ticket)?.is_none());
     ring.wait(ticket)??;
     Ok(())
 }
