@@ -37,7 +37,7 @@ use annulus_sys::abi::Cqe;
 use annulus_sys::flags::CqeFlags;
 
 use crate::lease::{Brought, Source};
-use crate::op::{Brings, Done, Op, Shot, Shots};
+use crate::op::{Brings, Done, Fate, Op, Shot, Shots};
 use crate::ticket::Ticket;
 
 #[cfg(test)]
@@ -54,6 +54,8 @@ mod mark {
     pub(super) const ORPHAN: u8 = 2;
     /// Its notification has come.
     pub(super) const NOTIFIED: u8 = 4;
+    /// Its entry was taken back.
+    pub(super) const TAKEN_BACK: u8 = 8;
 }
 
 /// In a completion that is not the last one, or that comes after the result.
@@ -86,6 +88,7 @@ struct Slot<U> {
     flags: CqeFlags,
     /// The next free slot, if this one is free.
     link: u32,
+    /// What its notification said; or how often it completed, if it does so many times.
     notified: i32,
     source: Option<Source>,
     user: U,
@@ -148,6 +151,17 @@ impl<U> Slot<U> {
     /// Whether the operation of the ticket is in flight here.
     fn is_flying<O>(&self, ticket: &Ticket<O>) -> bool {
         self.key & !SPECIAL == ticket.word()
+    }
+
+    /// What is known of the operation, which has ended.
+    fn fate(&self) -> Fate {
+        if self.marks & mark::TAKEN_BACK != 0 {
+            Fate::TakenBack
+        } else if self.marks & mark::MANY != 0 {
+            Fate::Often(self.notified.cast_unsigned())
+        } else {
+            Fate::Usual
+        }
     }
 }
 
@@ -235,6 +249,7 @@ impl<U: Default> Slab<U> {
                 slot.marks |= mark::NOTIFIED;
             }
             Shots::Many => {
+                slot.notified = slot.notified.wrapping_add(1);
                 let brought = bring(kind.brings, slot.source.as_ref(), cqe);
                 (slot.result, slot.flags) = (cqe.res, cqe.flags);
                 if wanted && (more || (kind.last_is_shot)(cqe.res)) {
@@ -279,6 +294,7 @@ impl<U: Default> Slab<U> {
         }
         let notified = O::SHOTS == Shots::Notified && slot.marks & mark::NOTIFIED != 0;
         let (result, flags) = (slot.result, slot.flags);
+        let fate = if O::SHOTS == Shots::Many { slot.fate() } else { Fate::Usual };
         let notified = notified.then_some(slot.notified);
         let brought = match (O::BRINGS, O::SHOTS) {
             (Brings::Number, _) | (_, Shots::Many) => Brought::Nothing,
@@ -294,7 +310,7 @@ impl<U: Default> Slab<U> {
         // The word goes last, since that may panic: an operation whose effect has come about must
         // not be dropped as if it had not (OP3). And it goes also if finishing panics.
         let word = Word(&mut slot.user);
-        let output = op.finish(Done::new(result, flags, notified, brought));
+        let output = op.finish(Done::new(result, flags, notified, brought).with(fate));
         drop(word);
         if O::HAS_SOURCE {
             drop(source);
@@ -328,7 +344,7 @@ impl<U: Default> Slab<U> {
             Shots::Many => Brought::Nothing, // It was a shot.
             Shots::One | Shots::Notified => bring(slot.kind.brings, source.as_ref(), cqe),
         };
-        let done = Done::new(slot.result, slot.flags, None, brought);
+        let done = Done::new(slot.result, slot.flags, None, brought).with(slot.fate());
         let kind = slot.kind;
         // Out of the slot, and the slot in order, before any code of the user's runs.
         // SAFETY: ended, so the kernel is done with it (OP1).
@@ -349,6 +365,7 @@ impl<U: Default> Slab<U> {
         let slot = &mut self.slots[index as usize];
         assert!(slot.key & DONE == 0, "OP1: an operation that is not in flight");
         slot.key = slot.key & !SPECIAL | DONE;
+        slot.marks |= mark::TAKEN_BACK;
         (slot.result, slot.flags) = (-libc::ECANCELED, CqeFlags::empty());
         self.orphans -= u32::from(slot.marks & mark::ORPHAN != 0);
         self.in_flight -= 1;
