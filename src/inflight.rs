@@ -41,7 +41,7 @@ use annulus_sys::abi::Cqe;
 use annulus_sys::flags::CqeFlags;
 
 use crate::lease::{Brought, Claimed};
-use crate::op::{Brings, Done, Op, Shot, Shots};
+use crate::op::{Brings, Done, Fate, Op, Shot, Shots};
 use crate::ticket::Ticket;
 
 pub(crate) use berth::At;
@@ -63,6 +63,8 @@ mod mark {
     pub(super) const REPORTED: u8 = 8;
     /// A cancel of the ring's own has not completed.
     pub(super) const CANCEL: u8 = 16;
+    /// Its entry was taken back.
+    pub(super) const TAKEN_BACK: u8 = 32;
 }
 
 /// In a completion that is not the last one, or that comes after the result.
@@ -95,6 +97,7 @@ struct Slot<U> {
     flags: CqeFlags,
     /// The next free slot, if this one is free.
     link: u32,
+    /// What its notification said; or how often it completed, if it does so many times.
     notified: i32,
     user: U,
     held: Held,
@@ -210,6 +213,17 @@ impl<U> Slot<U> {
     fn is_flying<O>(&self, ticket: &Ticket<O>) -> bool {
         self.key & !SPECIAL == ticket.word()
     }
+
+    /// What is known of the operation, which has ended.
+    fn fate(&self) -> Fate {
+        if self.marks & mark::TAKEN_BACK != 0 {
+            Fate::TakenBack
+        } else if self.marks & mark::MANY != 0 {
+            Fate::Often(self.notified.cast_unsigned())
+        } else {
+            Fate::Usual
+        }
+    }
 }
 
 impl<U: Default> Slab<U> {
@@ -302,6 +316,7 @@ impl<U: Default> Slab<U> {
                 slot.marks |= mark::NOTIFIED;
             }
             Shots::Many => {
+                slot.notified = slot.notified.wrapping_add(1);
                 let brought = slot.held.bring(kind.brings, cqe);
                 (slot.result, slot.flags) = (cqe.res, cqe.flags);
                 if wanted && (more || (kind.last_is_shot)(cqe.res)) {
@@ -360,6 +375,7 @@ impl<U: Default> Slab<U> {
         }
         let notified = O::SHOTS == Shots::Notified && slot.marks & mark::NOTIFIED != 0;
         let (result, flags) = (slot.result, slot.flags);
+        let fate = if O::SHOTS == Shots::Many { slot.fate() } else { Fate::Usual };
         let notified = notified.then_some(slot.notified);
         let brought = match (O::BRINGS, O::SHOTS) {
             (_, Shots::Many) => left,
@@ -373,7 +389,7 @@ impl<U: Default> Slab<U> {
         // The word goes last, as code of the user's: an operation whose effect has come about must
         // not be dropped as if it had not (OP3). And it goes also if finishing panics.
         let word = Word(&mut slot.user);
-        let output = op.finish(Done::new(result, flags, notified, brought));
+        let output = op.finish(Done::new(result, flags, notified, brought).with(fate));
         drop(word);
         Ok(output)
     }
@@ -396,7 +412,8 @@ impl<U: Default> Slab<U> {
     fn bury(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         assert!(slot.key & DONE != 0, "OP1: the kernel has the operation");
-        let done = Done::new(slot.result, slot.flags, None, slot.held.take());
+        let brought = slot.held.take();
+        let done = Done::new(slot.result, slot.flags, None, brought).with(slot.fate());
         let kind = slot.kind;
         // Out of the slot, and the slot in order, before any code of the user's runs.
         // SAFETY: ended, so the kernel is done with it (OP1).
@@ -417,6 +434,7 @@ impl<U: Default> Slab<U> {
         let slot = &mut self.slots[index as usize];
         assert!(slot.key & DONE == 0, "OP1: an operation that is not in flight");
         slot.key = slot.key & !SPECIAL | DONE;
+        slot.marks |= mark::TAKEN_BACK;
         (slot.result, slot.flags) = (-libc::ECANCELED, CqeFlags::empty());
         self.orphans -= u32::from(slot.marks & mark::ORPHAN != 0);
         self.in_flight -= 1;

@@ -50,26 +50,30 @@
 //! ```
 #![allow(unsafe_code, reason = "hands the kernel what operations point to")]
 
+mod clock;
 mod rows;
 mod submit;
 mod waits;
+mod went;
 
 use std::fmt;
-use std::time::Duration;
+use std::time::Instant;
 
-use annulus_sys::abi::{Sqe, Timespec};
-use annulus_sys::flags::{Features, SqeFlags, TimeoutFlags};
+use annulus_sys::abi::Sqe;
+use annulus_sys::flags::{Features, SqeFlags};
 
 use crate::chain::Chain;
 use crate::inflight::{At, Life, Slab};
 use crate::lease::Claimed;
-use crate::op::{Done, Op, RingId};
-use crate::prep;
+use crate::op::{Op, RingId};
 use crate::ring::Ring;
 use crate::ticket::{Rejection, Ticket};
 
 #[doc(hidden)]
 pub use waits::Waits;
+
+pub use clock::{StepExt, Timed, Within};
+use went::{Breaks, Went};
 
 mod sealed {
     pub trait Step {}
@@ -130,11 +134,15 @@ pub trait Step: Sized + sealed::Step {
         aboard: &mut Boarding<'_, U>,
         tie: Tie,
         tied: SqeFlags,
-    ) -> Self::Ticket;
+    ) -> Boarded<Self::Ticket>;
 
-    /// The kernel's result, once it is done.
+    /// How it went, once it is done.
     #[doc(hidden)]
-    fn raw<U: Default>(ring: &Ring<U>, ticket: &Self::Ticket) -> Option<i32>;
+    fn went<U: Default>(ring: &Ring<U>, boarded: &Boarded<Self::Ticket>) -> Option<Went>;
+
+    /// Sees to its clock, when the steps before it are done. When to look again.
+    #[doc(hidden)]
+    fn watch<U: Default>(ring: &mut Ring<U>, ticket: &mut Self::Ticket) -> Option<Instant>;
 
     #[doc(hidden)]
     fn take<U: Default>(
@@ -143,79 +151,26 @@ pub trait Step: Sized + sealed::Step {
     ) -> Result<Self::Output, Self::Ticket>;
 }
 
+/// A step that is in its slots.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Boarded<T> {
+    ticket: T,
+    breaks: Breaks,
+}
+
+/// The kernel's result, once the operation is done.
+fn result<U: Default, O>(ring: &Ring<U>, ticket: &Ticket<O>) -> Option<i32> {
+    ring.check(ticket);
+    ring.slab.is_done(ticket).then(|| ring.slab.result(ticket.slot()))
+}
+
 /// A step after which the chain goes on, however it ends. Made by [`Step::hard`].
 #[derive(Debug)]
 pub struct Hard<S>(S);
 
-/// An operation with a clock beside it. Made by [`StepExt::within`].
-#[derive(Debug)]
-pub struct Within<O> {
-    op: O,
-    time: Duration,
-}
-
-/// The clock of a [`Within`]: its timespec lies in a slot of its own.
-///
-/// # Completion
-///
-/// With `ETIME` when it cancelled the operation, with `ECANCELED` when that ended before.
-///
-/// # Cancellation
-///
-/// It ends with its operation.
-#[doc(alias = "IORING_OP_LINK_TIMEOUT")]
-#[derive(Debug)]
-pub struct Clock {
-    time: Timespec,
-}
-
-// SAFETY: OP1: the address is of `time`, which lies in the operation. It completes once.
-unsafe impl Op for Clock {
-    /// Whether the time ran out.
-    type Output = bool;
-
-    fn prep(&mut self) -> Sqe {
-        let time = (&raw const self.time).expose_provenance() as u64;
-        prep::link_timeout(time, TimeoutFlags::empty())
-    }
-
-    fn finish(self, done: Done) -> bool {
-        done.raw() == -libc::ETIME
-    }
-}
-
-/// Gives every operation the method [`within`](Self::within).
-pub trait StepExt: Op {
-    /// The same, cancelled when it has not completed after `time` (`IORING_OP_LINK_TIMEOUT`). The
-    /// clock starts when the operation does. Since Linux 5.5.
-    fn within(self, time: Duration) -> Within<Self> {
-        Within { op: self, time }
-    }
-}
-
-impl<O: Op> StepExt for O {}
-
-/// The claim to the output of a [`Within`].
-#[derive(Debug)]
-#[must_use = "redeem it with its chain, by `wait_chain`"]
-pub struct TimedTicket<O> {
-    op: Ticket<O>,
-    clock: Ticket<Clock>,
-}
-
-/// What an operation with a clock ended with.
-#[derive(Debug)]
-pub struct Timed<T> {
-    /// The operation's output. When the time ran out it says `ECANCELED`, unless it had completed
-    /// just so.
-    pub output: T,
-    /// Whether the time ran out.
-    pub expired: bool,
-}
-
 impl<O: Op> sealed::Step for O {}
 impl<S> sealed::Step for Hard<S> {}
-impl<O> sealed::Step for Within<O> {}
 
 impl<O: Op> Step for O {
     type Ticket = Ticket<O>;
@@ -233,14 +188,17 @@ impl<O: Op> Step for O {
         aboard: &mut Boarding<'_, U>,
         tie: Tie,
         tied: SqeFlags,
-    ) -> Ticket<O> {
+    ) -> Boarded<Ticket<O>> {
         // SAFETY: as promised to `board`.
         unsafe { aboard.one(self, tie.flags(tied)) }
     }
 
-    fn raw<U: Default>(ring: &Ring<U>, ticket: &Ticket<O>) -> Option<i32> {
-        ring.check(ticket);
-        ring.slab.is_done(ticket).then(|| ring.slab.result(ticket.slot()))
+    fn went<U: Default>(ring: &Ring<U>, boarded: &Boarded<Ticket<O>>) -> Option<Went> {
+        Some(boarded.breaks.tell(result(ring, &boarded.ticket)?, ring.raw.features()))
+    }
+
+    fn watch<U: Default>(_: &mut Ring<U>, _: &mut Ticket<O>) -> Option<Instant> {
+        None
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
@@ -264,69 +222,22 @@ impl<S: Step> Step for Hard<S> {
         aboard: &mut Boarding<'_, U>,
         tie: Tie,
         _: SqeFlags,
-    ) -> S::Ticket {
+    ) -> Boarded<S::Ticket> {
         // SAFETY: as promised to `board`.
-        unsafe { self.0.board(aboard, tie, SqeFlags::IO_HARDLINK) }
+        let Boarded { ticket, .. } = unsafe { self.0.board(aboard, tie, SqeFlags::IO_HARDLINK) };
+        Boarded { ticket, breaks: Breaks::Refusals }
     }
 
-    fn raw<U: Default>(ring: &Ring<U>, ticket: &S::Ticket) -> Option<i32> {
-        S::raw(ring, ticket)
+    fn went<U: Default>(ring: &Ring<U>, boarded: &Boarded<S::Ticket>) -> Option<Went> {
+        S::went(ring, boarded)
+    }
+
+    fn watch<U: Default>(ring: &mut Ring<U>, ticket: &mut S::Ticket) -> Option<Instant> {
+        S::watch(ring, ticket)
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) -> Result<S::Output, S::Ticket> {
         S::take(ring, ticket)
-    }
-}
-
-impl<O: Op> Step for Within<O> {
-    type Ticket = TimedTicket<O>;
-    type Output = Timed<O::Output>;
-    const ENTRIES: u32 = 2;
-    const NEEDS: Features = <O as Op>::NEEDS;
-    const WAITS: Waits = Waits::of::<O>();
-
-    fn admit(&self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
-        Step::admit(&self.op, ring, claims)
-    }
-
-    unsafe fn board<U: Default>(
-        self,
-        aboard: &mut Boarding<'_, U>,
-        tie: Tie,
-        tied: SqeFlags,
-    ) -> TimedTicket<O> {
-        // The clock is tied to its operation by that one's flag, and to the next step by its own.
-        let flags = if tie == Tie::None { SqeFlags::IO_LINK } else { tied };
-        // SAFETY: as promised to `board`.
-        let op = unsafe { aboard.one(self.op, flags) };
-        let clock = Clock { time: self.time.into() };
-        // SAFETY: as promised to `board`; it borrows nothing (OP1).
-        let clock = unsafe { aboard.one(clock, tie.flags(tied)) };
-        TimedTicket { op, clock }
-    }
-
-    fn raw<U: Default>(ring: &Ring<U>, ticket: &TimedTicket<O>) -> Option<i32> {
-        let clock = <Clock as Step>::raw(ring, &ticket.clock)?;
-        let result = <O as Step>::raw(ring, &ticket.op)?;
-        // Cancelled by its own clock, it ran, unlike a step whose turn never came.
-        let ran_out = result == -libc::ECANCELED && clock == -libc::ETIME;
-        Some(if ran_out { clock } else { result })
-    }
-
-    fn take<U: Default>(
-        ring: &mut Ring<U>,
-        TimedTicket { op, clock }: TimedTicket<O>,
-    ) -> Result<Timed<O::Output>, TimedTicket<O>> {
-        ring.check(&op);
-        ring.check(&clock);
-        if !ring.slab.is_done(&op) || !ring.slab.is_done(&clock) {
-            return Err(TimedTicket { op, clock });
-        }
-        // The clock first: nobody's code runs for it but the word's.
-        match (ring.try_take(clock), ring.try_take(op)) {
-            (Ok(expired), Ok(output)) => Ok(Timed { output, expired }),
-            _ => unreachable!("OP2: both were done"),
-        }
     }
 }
 
@@ -368,7 +279,7 @@ impl<U: Default> Boarding<'_, U> {
     /// # Safety
     ///
     /// No lifetime in `O` may end before its slot is empty again.
-    unsafe fn one<O: Op>(&mut self, op: O, flags: SqeFlags) -> Ticket<O> {
+    unsafe fn one<O: Op>(&mut self, op: O, flags: SqeFlags) -> Boarded<Ticket<O>> {
         // SAFETY: as promised to `one`.
         let Ok(mut berth) = (unsafe { self.slab.moor(op) }) else {
             unreachable!("slots were counted before the chain was begun");
@@ -377,6 +288,7 @@ impl<U: Default> Boarding<'_, U> {
         assert!(berth.admit(self.ring, at).is_ok(), "the operation changed its mind");
         let user = U::default(); // May panic, as all code of the caller's.
         let sqe = berth.prep();
+        let breaks = Breaks::of(&sqe);
         let sqe = Sqe { flags: sqe.flags | flags, ..sqe };
         let slots = self.slots.as_mut().expect("the chain is not handed over yet");
         // SAFETY: whatever it points to lies in the slot, or is owned from there, and stays until
@@ -386,7 +298,7 @@ impl<U: Default> Boarding<'_, U> {
         let (ticket, old) = berth.sail(user, self.life, self.ring);
         self.slab.follow(ticket.slot(), self.last.replace(ticket.slot()));
         drop(old);
-        ticket
+        Boarded { ticket, breaks }
     }
 }
 
@@ -408,7 +320,8 @@ pub enum ChainEnd {
     /// Every step began.
     Complete,
     /// The step at this place, counted from 0, failed, was cancelled, or did less than was asked;
-    /// its output says which. Those after it never began.
+    /// its output says which. Those after it never began. A step that was cancelled while it ran
+    /// is named so, too, if the one before it let it begin.
     Broken {
         /// Which step.
         at: usize,
@@ -430,6 +343,9 @@ pub trait Linked: Sized + sealed::Linked {
     /// The claims, one for each step.
     type Tickets;
 
+    #[doc(hidden)]
+    type Boarded;
+
     /// The outputs, one for each step.
     type Outputs;
 
@@ -450,11 +366,18 @@ pub trait Linked: Sized + sealed::Linked {
     ///
     /// No lifetime in `self` may end before its slots are empty again.
     #[doc(hidden)]
-    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets;
+    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Boarded;
 
     /// Where the chain ended, if it has.
     #[doc(hidden)]
-    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd>;
+    fn end<U: Default>(ring: &Ring<U>, boarded: &Self::Boarded) -> Option<ChainEnd>;
+
+    /// Sees to the clocks of the steps that have begun. When to look again.
+    #[doc(hidden)]
+    fn watch<U: Default>(ring: &mut Ring<U>, boarded: &mut Self::Boarded) -> Option<Instant>;
+
+    #[doc(hidden)]
+    fn tickets(boarded: Self::Boarded) -> Self::Tickets;
 
     #[doc(hidden)]
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs;
@@ -462,12 +385,12 @@ pub trait Linked: Sized + sealed::Linked {
 
 /// The claims to the outputs of a chain.
 #[must_use = "redeem it with `wait_chain`, or take it apart"]
-pub struct ChainTicket<L: Linked>(L::Tickets);
+pub struct ChainTicket<L: Linked>(L::Boarded);
 
 impl<L: Linked> ChainTicket<L> {
     /// The claims one by one, to redeem or give up each as any other.
     pub fn into_tickets(self) -> L::Tickets {
-        self.0
+        L::tickets(self.0)
     }
 }
 

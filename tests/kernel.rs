@@ -89,6 +89,7 @@ fn main() {
             safe_end::PARTS,
             safe_leases::PARTS,
             safe_processes::PARTS,
+            safe_processes::FUTEXES,
             safe_paths::PARTS,
             safe_sender::PARTS,
         ];

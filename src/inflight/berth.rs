@@ -115,6 +115,9 @@ impl<O: Op, U: Default> Berth<'_, O, U> {
         **free = slot.link;
         slot.kind = Kind::of::<O>();
         slot.marks = if matches!(O::SHOTS, Shots::One) { 0 } else { mark::MANY };
+        if !matches!(O::SHOTS, Shots::One) {
+            slot.notified = 0;
+        }
         slot.life = life;
         slot.pad = [0; 2];
         slot.waiting = 0;

@@ -10,25 +10,38 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
+use std::time::Instant;
 
 use annulus_sys::flags::{Features, SqeFlags};
 
-use super::{Boarding, ChainEnd, Claims, Linked, Step, Tie, Waits, sealed};
+use super::went::end_of;
+use super::{Boarded, Boarding, ChainEnd, Claims, Linked, Step, Tie, Waits, sealed};
 use crate::op::RingId;
 use crate::ring::Ring;
 use crate::ticket::Rejection;
 
 const SOFT: SqeFlags = SqeFlags::IO_LINK;
 
-/// Where a chain with these results ended.
-fn end_of<const N: usize>(results: [Option<i32>; N]) -> Option<ChainEnd> {
-    let mut ran = 0;
-    for (at, result) in results.into_iter().enumerate() {
-        if result? != -libc::ECANCELED {
-            ran = at + 1;
+/// Sees to the clocks of steps in a row, as far as they have begun.
+struct Watch<'a, U: Default> {
+    ring: &'a mut Ring<U>,
+    begun: bool,
+    /// When to look again.
+    next: Option<Instant>,
+}
+
+impl<'a, U: Default> Watch<'a, U> {
+    fn new(ring: &'a mut Ring<U>) -> Self {
+        Self { ring, begun: true, next: None }
+    }
+
+    fn step<S: Step>(&mut self, step: &mut Boarded<S::Ticket>) {
+        if self.begun {
+            let due = S::watch(self.ring, &mut step.ticket);
+            self.next = self.next.into_iter().chain(due).min();
+            self.begun = S::went(self.ring, step).is_some();
         }
     }
-    Some(if ran == N { ChainEnd::Complete } else { ChainEnd::Broken { at: ran.saturating_sub(1) } })
 }
 
 /// The output of a step that is done; or how its owner's code panicked, to be gone on with when the
@@ -50,6 +63,7 @@ impl<S: Step, const N: usize> sealed::Linked for [S; N] {}
 
 impl<A: Step> Linked for (A,) {
     type Tickets = (A::Ticket,);
+    type Boarded = (Boarded<A::Ticket>,);
     type Outputs = (A::Output,);
     const ENTRIES: u32 = A::ENTRIES;
     const NEEDS: Features = A::NEEDS;
@@ -59,14 +73,24 @@ impl<A: Step> Linked for (A,) {
         self.0.admit(ring, claims)
     }
 
-    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
+    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Boarded {
         // SAFETY: as promised to `board`.
         let a = unsafe { self.0.board(aboard, Tie::None, SOFT) };
         (a,)
     }
 
-    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd> {
-        end_of([A::raw(ring, &tickets.0)])
+    fn end<U: Default>(ring: &Ring<U>, boarded: &Self::Boarded) -> Option<ChainEnd> {
+        end_of([A::went(ring, &boarded.0)])
+    }
+
+    fn watch<U: Default>(ring: &mut Ring<U>, boarded: &mut Self::Boarded) -> Option<Instant> {
+        let mut watch = Watch::new(ring);
+        watch.step::<A>(&mut boarded.0);
+        watch.next
+    }
+
+    fn tickets(boarded: Self::Boarded) -> Self::Tickets {
+        (boarded.0.ticket,)
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
@@ -77,6 +101,7 @@ impl<A: Step> Linked for (A,) {
 
 impl<A: Step, B: Step> Linked for (A, B) {
     type Tickets = (A::Ticket, B::Ticket);
+    type Boarded = (Boarded<A::Ticket>, Boarded<B::Ticket>);
     type Outputs = (A::Output, B::Output);
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES;
     const NEEDS: Features = A::NEEDS.union(B::NEEDS);
@@ -87,7 +112,7 @@ impl<A: Step, B: Step> Linked for (A, B) {
         self.1.admit(ring, claims)
     }
 
-    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
+    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Boarded {
         // SAFETY: as promised to `board`.
         let a = unsafe { self.0.board(aboard, Tie::Soft, SOFT) };
         // SAFETY: as promised to `board`.
@@ -95,8 +120,19 @@ impl<A: Step, B: Step> Linked for (A, B) {
         (a, b)
     }
 
-    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd> {
-        end_of([A::raw(ring, &tickets.0), B::raw(ring, &tickets.1)])
+    fn end<U: Default>(ring: &Ring<U>, boarded: &Self::Boarded) -> Option<ChainEnd> {
+        end_of([A::went(ring, &boarded.0), B::went(ring, &boarded.1)])
+    }
+
+    fn watch<U: Default>(ring: &mut Ring<U>, boarded: &mut Self::Boarded) -> Option<Instant> {
+        let mut watch = Watch::new(ring);
+        watch.step::<A>(&mut boarded.0);
+        watch.step::<B>(&mut boarded.1);
+        watch.next
+    }
+
+    fn tickets(boarded: Self::Boarded) -> Self::Tickets {
+        (boarded.0.ticket, boarded.1.ticket)
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
@@ -108,6 +144,7 @@ impl<A: Step, B: Step> Linked for (A, B) {
 
 impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
     type Tickets = (A::Ticket, B::Ticket, C::Ticket);
+    type Boarded = (Boarded<A::Ticket>, Boarded<B::Ticket>, Boarded<C::Ticket>);
     type Outputs = (A::Output, B::Output, C::Output);
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES + C::ENTRIES;
     const NEEDS: Features = A::NEEDS.union(B::NEEDS).union(C::NEEDS);
@@ -119,7 +156,7 @@ impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
         self.2.admit(ring, claims)
     }
 
-    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
+    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Boarded {
         // SAFETY: as promised to `board`.
         let a = unsafe { self.0.board(aboard, Tie::Soft, SOFT) };
         // SAFETY: as promised to `board`.
@@ -129,8 +166,20 @@ impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
         (a, b, c)
     }
 
-    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd> {
-        end_of([A::raw(ring, &tickets.0), B::raw(ring, &tickets.1), C::raw(ring, &tickets.2)])
+    fn end<U: Default>(ring: &Ring<U>, boarded: &Self::Boarded) -> Option<ChainEnd> {
+        end_of([A::went(ring, &boarded.0), B::went(ring, &boarded.1), C::went(ring, &boarded.2)])
+    }
+
+    fn watch<U: Default>(ring: &mut Ring<U>, boarded: &mut Self::Boarded) -> Option<Instant> {
+        let mut watch = Watch::new(ring);
+        watch.step::<A>(&mut boarded.0);
+        watch.step::<B>(&mut boarded.1);
+        watch.step::<C>(&mut boarded.2);
+        watch.next
+    }
+
+    fn tickets(boarded: Self::Boarded) -> Self::Tickets {
+        (boarded.0.ticket, boarded.1.ticket, boarded.2.ticket)
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
@@ -143,6 +192,7 @@ impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
 
 impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
     type Tickets = (A::Ticket, B::Ticket, C::Ticket, D::Ticket);
+    type Boarded = (Boarded<A::Ticket>, Boarded<B::Ticket>, Boarded<C::Ticket>, Boarded<D::Ticket>);
     type Outputs = (A::Output, B::Output, C::Output, D::Output);
     const ENTRIES: u32 = A::ENTRIES + B::ENTRIES + C::ENTRIES + D::ENTRIES;
     const NEEDS: Features = A::NEEDS.union(B::NEEDS).union(C::NEEDS).union(D::NEEDS);
@@ -155,7 +205,7 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
         self.3.admit(ring, claims)
     }
 
-    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
+    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Boarded {
         // SAFETY: as promised to `board`.
         let a = unsafe { self.0.board(aboard, Tie::Soft, SOFT) };
         // SAFETY: as promised to `board`.
@@ -167,13 +217,26 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
         (a, b, c, d)
     }
 
-    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd> {
+    fn end<U: Default>(ring: &Ring<U>, boarded: &Self::Boarded) -> Option<ChainEnd> {
         end_of([
-            A::raw(ring, &tickets.0),
-            B::raw(ring, &tickets.1),
-            C::raw(ring, &tickets.2),
-            D::raw(ring, &tickets.3),
+            A::went(ring, &boarded.0),
+            B::went(ring, &boarded.1),
+            C::went(ring, &boarded.2),
+            D::went(ring, &boarded.3),
         ])
+    }
+
+    fn watch<U: Default>(ring: &mut Ring<U>, boarded: &mut Self::Boarded) -> Option<Instant> {
+        let mut watch = Watch::new(ring);
+        watch.step::<A>(&mut boarded.0);
+        watch.step::<B>(&mut boarded.1);
+        watch.step::<C>(&mut boarded.2);
+        watch.step::<D>(&mut boarded.3);
+        watch.next
+    }
+
+    fn tickets(boarded: Self::Boarded) -> Self::Tickets {
+        (boarded.0.ticket, boarded.1.ticket, boarded.2.ticket, boarded.3.ticket)
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
@@ -187,6 +250,7 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
 
 impl<S: Step, const N: usize> Linked for [S; N] {
     type Tickets = [S::Ticket; N];
+    type Boarded = [Boarded<S::Ticket>; N];
     type Outputs = [S::Output; N];
     const ENTRIES: u32 = S::ENTRIES * entries_of(N);
     const NEEDS: Features = S::NEEDS;
@@ -196,7 +260,7 @@ impl<S: Step, const N: usize> Linked for [S; N] {
         self.iter().try_for_each(|step| step.admit(ring, claims))
     }
 
-    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Tickets {
+    unsafe fn board<U: Default>(self, aboard: &mut Boarding<'_, U>) -> Self::Boarded {
         let mut left = N;
         self.map(|step| {
             left -= 1;
@@ -206,8 +270,18 @@ impl<S: Step, const N: usize> Linked for [S; N] {
         })
     }
 
-    fn end<U: Default>(ring: &Ring<U>, tickets: &Self::Tickets) -> Option<ChainEnd> {
-        end_of(tickets.each_ref().map(|ticket| S::raw(ring, ticket)))
+    fn end<U: Default>(ring: &Ring<U>, boarded: &Self::Boarded) -> Option<ChainEnd> {
+        end_of(boarded.each_ref().map(|step| S::went(ring, step)))
+    }
+
+    fn watch<U: Default>(ring: &mut Ring<U>, boarded: &mut Self::Boarded) -> Option<Instant> {
+        let mut watch = Watch::new(ring);
+        boarded.iter_mut().for_each(|step| watch.step::<S>(step));
+        watch.next
+    }
+
+    fn tickets(boarded: Self::Boarded) -> Self::Tickets {
+        boarded.map(|step| step.ticket)
     }
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
@@ -221,23 +295,4 @@ const fn entries_of(count: usize) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "just checked")]
     let count = count as u32;
     count
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OK: Option<i32> = Some(0);
-    const CANCELED: Option<i32> = Some(-libc::ECANCELED);
-
-    #[test]
-    fn a_chain_is_broken_where_the_last_step_ran_before_those_that_were_cancelled() {
-        let end = end_of::<3>;
-        assert_eq!(end([OK, OK, OK]), Some(ChainEnd::Complete));
-        assert_eq!(end([OK, OK, Some(-libc::EIO)]), Some(ChainEnd::Complete));
-        assert_eq!(end([OK, Some(3), CANCELED]), Some(ChainEnd::Broken { at: 1 }));
-        assert_eq!(end([Some(-libc::EIO), CANCELED, CANCELED]), Some(ChainEnd::Broken { at: 0 }));
-        assert_eq!(end([CANCELED, CANCELED, CANCELED]), Some(ChainEnd::Broken { at: 0 }));
-        assert_eq!(end([OK, None, CANCELED]), None);
-    }
 }

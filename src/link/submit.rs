@@ -87,17 +87,21 @@ impl<U: Default> Ring<U> {
     /// [`Unfinished`] gives the tickets back, when the kernel cannot go on.
     pub fn wait_chain<L: Linked>(
         &mut self,
-        tickets: ChainTicket<L>,
+        mut tickets: ChainTicket<L>,
     ) -> Result<ChainOutcome<L::Outputs>, Unfinished<ChainTicket<L>>> {
         loop {
             if let Some(end) = L::end(self, &tickets.0) {
-                let outputs = L::take(self, tickets.0);
+                let outputs = L::take(self, tickets.into_tickets());
                 self.backlog.drop_redeemed(&self.slab);
                 return Ok(ChainOutcome { outputs, end });
             }
             // Each step's end is kept: if the wait fails, it is still to be shown.
-            if let Err(why) = self.turn(None, None) {
-                return Err(Unfinished { ticket: tickets, why });
+            let until = L::watch(self, &mut tickets.0);
+            match self.turn(None, until) {
+                Ok(()) => {}
+                // A clock of ours, which is seen to next.
+                Err(why) if until.is_some() && why.cause == EnterCause::TimedOut => {}
+                Err(why) => return Err(Unfinished { ticket: tickets, why }),
             }
         }
     }

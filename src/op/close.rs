@@ -4,7 +4,8 @@
 //!   Close { fd } ──► CLOSE ──► 0, EIO, EINTR, ..     the number is free: forget it     None
 //!        │                └──► ECANCELED, ..         it never began: the fd is ours    Some(fd)
 //!        │                                           if the file cannot have said it
-//!        └ dropped before it is submitted            closed as any other
+//!        └ dropped before it is submitted,           closed as any other
+//!          or taken back with its chain
 //! ```
 //!
 //! A number must not be closed twice, since somebody else may have it by the second time. Linux
@@ -16,7 +17,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use annulus_sys::abi::Sqe;
 
-use super::{Done, Op, Outcome};
+use super::{Done, Fate, Op, Outcome};
 use crate::prep;
 
 /// Closes a descriptor. Since Linux 5.6.
@@ -69,7 +70,9 @@ unsafe impl Op for Close {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        let fd = if never_began(done.raw()) && self.flush == Flush::Never {
+        let ours =
+            done.fate == Fate::TakenBack || (never_began(done.raw()) && self.flush == Flush::Never);
+        let fd = if ours {
             Some(self.fd)
         } else {
             // The kernel took it, so from now on the number may be anybody's.

@@ -24,7 +24,20 @@ pub struct Done {
     pub(crate) result: i32,
     pub(crate) flags: CqeFlags,
     pub(crate) notified: Option<i32>,
+    pub(crate) fate: Fate,
     pub(crate) brought: ManuallyDrop<Brought>,
+}
+
+/// What the slot knows of an operation beside its last completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Fate {
+    /// Nothing.
+    #[default]
+    Usual,
+    /// The kernel never had it: its entry was taken back.
+    TakenBack,
+    /// It completed so often, the last time included.
+    Often(u32),
 }
 
 /// Nearly always nothing was brought, and where that is known there is no code for it.
@@ -47,7 +60,15 @@ impl Done {
         notified: Option<i32>,
         brought: Brought,
     ) -> Self {
-        Self { result, flags, notified, brought: ManuallyDrop::new(brought) }
+        let brought = ManuallyDrop::new(brought);
+        Self { result, flags, notified, fate: Fate::Usual, brought }
+    }
+
+    /// The same, of an operation with this fate.
+    #[inline]
+    pub(crate) fn with(mut self, fate: Fate) -> Self {
+        self.fate = fate;
+        self
     }
 
     /// The kernel's result: a number, or what went wrong.

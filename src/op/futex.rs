@@ -17,8 +17,15 @@
 //! kernel waits at it: in an `Arc`, or `'static`, or borrowed for a [scope](crate::Ring::scope).
 //! The kernel reads it, and never writes it. What the values mean is the program's to say.
 //!
+//! Some kernels give a process a table of its waits of its own when it makes its second thread (or
+//! when a worker of the kernel is made for its ring), and overlook who waits already: the wake finds
+//! nobody. A thread that waits cannot make another, but a ring can. So before the first wait that is
+//! not shared, we ask for that table, as large as the kernel would make it (`PR_FUTEX_HASH`).
+//!
 //! Keeps OP1: the word's owner lies in the operation, and so does the table of many.
 #![allow(unsafe_code, reason = "writes entries that point to words")]
+
+mod table;
 
 use std::io;
 use std::rc::Rc;
@@ -163,6 +170,7 @@ unsafe impl<W: FutexWord> Op for FutexWait<W> {
     type Output = Outcome<(), (), W>;
 
     fn prep(&mut self) -> Sqe {
+        table::settle(self.flags);
         prep::futex_wait(addr(&self.word), self.value.into(), self.mask.into(), self.flags)
     }
 
@@ -316,6 +324,7 @@ unsafe impl<W: FutexWord> Op for FutexWaitV<W> {
     fn prep(&mut self) -> Sqe {
         let FutexSet { words, table } = &mut self.set;
         for (word, place) in words.iter().zip(&mut *table) {
+            table::settle(FutexFlags::from_bits_retain(place.flags));
             place.uaddr = addr(word);
         }
         // As many as that no kernel takes.

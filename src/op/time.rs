@@ -31,7 +31,7 @@ use annulus_sys::abi::{Sqe, Timespec};
 use annulus_sys::flags::TimeoutFlags;
 
 use super::cancel::{CancelOutcome, Name, UpdateOutcome};
-use super::{Done, Forced, Multishot, Op, RingId, Shot, Shots};
+use super::{Done, Fate, Forced, Multishot, Op, RingId, Shot, Shots};
 use crate::prep;
 use crate::ticket::Ticket;
 
@@ -124,6 +124,11 @@ impl Timeout {
 
     /// Completes when `clock` shows `time`, counted from its zero: `Clock::Monotonic.now()` and so
     /// much more. At once if that is past.
+    ///
+    /// The kernel takes `time` for one of the system's own clock. In a time namespace (a container
+    /// that was restored elsewhere) [`Clock::Monotonic`] and [`Clock::Boottime`] show something
+    /// else, and the timeout ends that much too late or too early: use [`new`](Self::new) there,
+    /// with what is left. [`Clock::Realtime`] is the same everywhere.
     #[doc(alias = "IORING_TIMEOUT_ABS")]
     pub fn until(clock: Clock, time: Duration) -> Self {
         Self { flags: clock.flags() | TimeoutFlags::ABS, ..Self::new(time) }
@@ -184,13 +189,25 @@ unsafe impl Op for Timeout {
     }
 }
 
+/// Why a [`TimeoutMulti`] came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a timeout that was stopped wants to be submitted anew"]
+pub enum RepeatEnd {
+    /// It ran out as often as [it was to](TimeoutMulti::times).
+    Complete,
+    /// The kernel made an end of it before: the completion ring was full, and completions beyond it
+    /// are only queued for operations that complete once. Take completions, and submit it anew.
+    Stopped,
+}
+
 /// Completes again and again, each time that a span has passed. Since Linux 6.4.
 ///
 /// # Completion
 ///
 /// Each time with an item that says nothing but that the time has come; what was not taken in time
-/// is not counted up, but waits. At last with success, when it ran out
-/// [as often as it was to](Self::times).
+/// is not counted up, but waits. At last with [`RepeatEnd`]: when it ran out
+/// [as often as it was to](Self::times), or when nobody took what it brought, and the completion
+/// ring was full.
 ///
 /// # Errors
 ///
@@ -231,15 +248,19 @@ impl TimeoutMulti {
 // SAFETY: OP1: the address is of `time`, which lies in the operation, and nothing touches it until
 // the completion without `F_MORE`.
 unsafe impl Op for TimeoutMulti {
-    type Output = io::Result<()>;
+    type Output = io::Result<RepeatEnd>;
     const SHOTS: Shots = Shots::Many;
 
     fn prep(&mut self) -> Sqe {
         prep::timeout(address(&self.time), self.times, self.flags)
     }
 
-    fn finish(self, done: Done) -> io::Result<()> {
-        if is_over(done.raw()) { Ok(()) } else { done.result().map(drop) }
+    fn finish(self, done: Done) -> Self::Output {
+        if !is_over(done.raw()) {
+            done.result()?;
+        }
+        let complete = self.times != 0 && done.fate == Fate::Often(self.times);
+        Ok(if complete { RepeatEnd::Complete } else { RepeatEnd::Stopped })
     }
 
     fn last_is_shot(result: i32) -> bool {
@@ -336,8 +357,9 @@ impl TimeoutUpdate {
         Self { name: Name::of(ticket), time: span.into(), flags: TimeoutFlags::empty() }
     }
 
-    /// Lets the timeout that `ticket` is of run out when its clock shows `time`. Not for one that
-    /// repeats: it would take `time` for a span from its second time on.
+    /// Lets the timeout that `ticket` is of run out when its clock shows `time`: the system's own
+    /// clock, as for [`Timeout::until`]. Not for one that repeats: it would take `time` for a span
+    /// from its second time on.
     pub fn until(ticket: &Ticket<Timeout>, time: Duration) -> Self {
         Self { flags: TimeoutFlags::ABS, ..Self::new(ticket, time) }
     }

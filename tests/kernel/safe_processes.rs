@@ -37,6 +37,7 @@ mod raw;
 
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = children::PARTS;
+pub const FUTEXES: &[Part] = futexes::PARTS;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {

@@ -20,6 +20,8 @@ use crate::harness::{Need, safe_ring};
 
 #[path = "safe_time/cancels.rs"]
 mod cancels;
+#[path = "safe_time/clocks.rs"]
+mod clocks;
 #[path = "safe_time/polls.rs"]
 mod polls;
 #[path = "safe_time/timeouts.rs"]
@@ -36,7 +38,7 @@ pub const BY_FLAGS: Need = Need::Op(Opcode::SOCKET);
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let all = [timeouts::tests(), polls::tests(), cancels::tests()];
+    let all = [timeouts::tests(), clocks::tests(), polls::tests(), cancels::tests()];
     all.into_iter().flatten().collect()
 }
 

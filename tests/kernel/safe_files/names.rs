@@ -6,14 +6,16 @@ use std::io::{PipeReader, Write as _, pipe};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use annulus::buf::{AlignedBuf, SliceExt};
+use annulus::buf::{AlignedBuf, IoBuf, Region, SliceExt};
 use annulus::op::{
     Close, Cwd, DioAlign, FileKind, Freshness, How, Mode, Offset, Op, OpenAt, OpenAt2, Outcome,
-    Read, Stat, StatMask, Statx,
+    Read, Stat, StatMask, Statx, Write,
 };
 use annulus::sys::flags::Features;
 use annulus::sys::opcode::Opcode;
@@ -68,6 +70,7 @@ fn ends() -> Vec<Trial> {
         test("a_close_that_never_began_gives_the_descriptor_back", &[CLOSE], close_cancelled),
         test("a_close_that_never_began_and_nobody_waits_for_closes", &[CLOSE], close_detached),
         test("the_descriptor_of_a_ring_comes_back", &[CLOSE], close_ring),
+        test("a_close_that_is_taken_back_with_its_chain_closes", &[CLOSE], close_taken_back),
     ]
 }
 
@@ -451,6 +454,29 @@ fn close_detached() -> Result<(), Failed> {
     ring.detach(ticket);
     assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
     assert!(hung_up(&reader));
+    Ok(())
+}
+
+/// A buffer that will not say where it lies.
+struct Refuses;
+
+impl IoBuf for Refuses {
+    fn region(&self) -> Region<'_> {
+        panic!("as told");
+    }
+}
+
+/// A device, which might have answered a close itself, if it had heard of it.
+fn close_taken_back() -> Result<(), Failed> {
+    let mut ring = small();
+    let null = File::options().write(true).open("/dev/null")?;
+    let number = null.as_raw_fd();
+    let chain = (Close::new(null), Write::new(pipe()?.1, Refuses));
+    let panicked = catch_unwind(AssertUnwindSafe(|| ring.submit_chain(chain)));
+    assert!(panicked.is_err(), "submitted");
+    // Nothing, or what another thread has opened since.
+    let link = fs::read_link(format!("/proc/self/fd/{number}"));
+    assert_ne!(link.ok().as_deref(), Some(Path::new("/dev/null")), "it leaked");
     Ok(())
 }
 

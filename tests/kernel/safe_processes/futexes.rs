@@ -11,14 +11,28 @@ use annulus::sys::opcode::Opcode;
 use libtest_mimic::{Failed, Trial};
 
 use super::{begin, cancelled, errno, goes_on, run, small};
-use crate::harness::{Need, test};
+use crate::harness::{Need, Part, child_succeeds, test};
 
 const FUTEX: Need = Need::Op(Opcode::FUTEX_WAIT);
 const WAKE: Need = Need::Op(Opcode::FUTEX_WAKE);
 const MANY: Need = Need::Op(Opcode::FUTEX_WAITV);
 
+/// The parts that play in a child process, which has one thread.
+pub const PARTS: &[Part] = &[
+    ("a wait before there were threads", one_then_threads),
+    ("a wait at many before there were threads", many_then_threads),
+];
+
 pub fn tests() -> Vec<Trial> {
     vec![
+        test(
+            "a_wait_is_found_by_a_process_that_had_one_thread_when_it_began",
+            &[FUTEX, WAKE],
+            || child_succeeds("a wait before there were threads"),
+        ),
+        test("a_wait_at_many_is_found_by_such_a_process_too", &[MANY, WAKE], || {
+            child_succeeds("a wait at many before there were threads")
+        }),
         test("a_futex_wakes_as_many_as_it_is_told_to", &[FUTEX, WAKE], wakes),
         test("a_word_that_has_changed_is_not_waited_at", &[FUTEX], changed),
         test("a_wake_reaches_those_whose_mask_it_meets", &[FUTEX, WAKE], masks),
@@ -149,6 +163,38 @@ fn lives() -> Result<(), Failed> {
     drop(ring);
     assert_eq!(weak.strong_count(), 0, "both have ended");
     Ok(())
+}
+
+/// Makes threads: one, and then so many that the kernel would make its table of waits larger.
+fn make_threads() {
+    thread::spawn(|| ()).join().expect("no panic");
+    let gate = std::sync::Barrier::new(65);
+    thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| gate.wait());
+        }
+        gate.wait();
+    });
+}
+
+fn one_then_threads() {
+    let mut ring = small();
+    let word = word(0);
+    let wait = begin(&mut ring, FutexWait::new(Arc::clone(&word), 0));
+    make_threads();
+    assert_eq!(run(&mut ring, FutexWake::new(word, 1)).result.expect("a wake"), 1);
+    ring.wait(wait).expect("it completes").result.expect("woken");
+}
+
+fn many_then_threads() {
+    let mut ring = small();
+    let words = [word(0), word(0)];
+    let set = FutexSet::new().with_shared(Arc::clone(&words[0]), 0).with(Arc::clone(&words[1]), 0);
+    let wait = begin(&mut ring, FutexWaitV::new(set));
+    make_threads();
+    let wake = FutexWake::new(Arc::clone(&words[1]), 1);
+    assert_eq!(run(&mut ring, wake).result.expect("a wake"), 1);
+    assert_eq!(ring.wait(wait).expect("it completes").result.expect("woken"), 1);
 }
 
 /// A word among others.

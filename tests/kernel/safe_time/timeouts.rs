@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use annulus::op::{
     Cancel, CancelOutcome, Clock, Nop, Op, Poll, PollEvents, PollMulti, PollRemove, PollUpdate,
-    Read, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate, UpdateOutcome,
+    RepeatEnd, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate, UpdateOutcome,
 };
 use annulus::sys::flags::Features;
 use annulus::sys::opcode::Opcode;
-use annulus::{ChainEnd, Event, Rejection, Ring, Setup, StepExt as _, Ticket};
+use annulus::{ChainEnd, Event, Next, Rejection, Ring, Setup, Ticket};
 use libtest_mimic::{Failed, Trial};
 
 use super::{HOUR, REPEATED_POLL, SOON, begin, errno, goes_on, is_one, run, small};
@@ -37,10 +37,10 @@ pub fn tests() -> Vec<Trial> {
         test("a_timeout_that_is_updated_runs_out_then", &[UPDATE], updated),
         test("a_timeout_that_is_updated_counts_no_more", &[UPDATE], counts_no_more),
         test("a_chain_goes_on_after_an_unbroken_timeout", &[UNBROKEN], unbroken),
-        test("a_chain_breaks_at_the_step_that_ran_out_of_time", &[], ran_out),
         test("a_repeated_timeout_ends_after_so_many_times", &[REPEATED], repeats),
         test("an_end_that_comes_with_the_last_item_is_shown", &[REPEATED], end_is_shown),
         test("a_repeated_timeout_goes_on_until_it_is_removed", &[REPEATED], endless),
+        test("a_repeated_timeout_that_the_kernel_stopped_says_so", &[REPEATED], stopped),
         test("a_repeated_timeout_that_is_updated_repeats_so", &[REPEATED], repeats_anew),
         test("op2_what_names_a_ticket_of_another_ring_is_refused", &[REPEATED_POLL], foreign),
     ]
@@ -189,20 +189,6 @@ fn unbroken() -> Result<(), Failed> {
     Ok(())
 }
 
-fn ran_out() -> Result<(), Failed> {
-    let mut ring = small();
-    let (silent, _writer) = pipe()?;
-    let chain = ring.submit_chain((Nop, Read::new(silent, [0; 8]).within(SOON), Nop))?;
-    let chain = ring.wait_chain(chain)?;
-    assert_eq!(chain.end, ChainEnd::Broken { at: 1 });
-    let (first, read, last) = chain.outputs;
-    first?;
-    assert!(read.expired);
-    assert_eq!(errno(read.output.result), Some(libc::ECANCELED));
-    assert_eq!(errno(last), Some(libc::ECANCELED));
-    Ok(())
-}
-
 fn repeats() -> Result<(), Failed> {
     let mut ring = small();
     let ticket = begin(&mut ring, TimeoutMulti::new(SOON).times(3));
@@ -211,7 +197,25 @@ fn repeats() -> Result<(), Failed> {
         count += 1;
     }
     assert_eq!(count, 3);
-    ring.wait(ticket)??;
+    assert_eq!(ring.wait(ticket)??, RepeatEnd::Complete);
+    Ok(())
+}
+
+/// Nobody takes completions, so that the ring is full before it has run out so often; or ever.
+fn stopped() -> Result<(), Failed> {
+    for times in [0, 1000] {
+        let mut ring = safe_ring(Setup::plain(2));
+        let interval = Duration::from_micros(100);
+        let ticket = begin(&mut ring, TimeoutMulti::new(interval).times(times));
+        let mut next = Next::Pending;
+        while !matches!(next, Next::Ended) {
+            if matches!(next, Next::Pending) {
+                std::thread::sleep(2 * SOON);
+            }
+            next = ring.try_next(&ticket)?;
+        }
+        assert_eq!(ring.wait(ticket)??, RepeatEnd::Stopped);
+    }
     Ok(())
 }
 
@@ -224,7 +228,7 @@ fn end_is_shown() -> Result<(), Failed> {
     ring.reap(|event| ends += u32::from(matches!(event, Event::Ended { .. })))?;
     assert_eq!(ends, 1);
     assert!(ring.next(&ticket)?.is_none());
-    ring.wait(ticket)??;
+    let _ = ring.wait(ticket)??;
     Ok(())
 }
 
