@@ -127,8 +127,8 @@ pub enum EnterCause {
     /// Something between us and the kernel refuses the call: a seccomp filter, a security module.
     /// `io_uring_enter(2)` itself never says `EPERM`, `EACCES` or `ENOSYS` to a ring that there is.
     #[error(
-        "io_uring_enter is refused ({0}), as seccomp filters of sandboxes do: allow io_uring_setup, \
-         io_uring_enter and io_uring_register in the profile, or fall back to epoll"
+        "io_uring_enter is refused ({0}), as seccomp filters of sandboxes do: allow \
+         io_uring_setup, io_uring_enter and io_uring_register in the profile, or fall back to epoll"
     )]
     Refused(Errno),
     /// Something else.

@@ -30,6 +30,7 @@
 
 mod berth;
 mod cancels;
+mod held;
 mod payload;
 mod walk;
 mod word;
@@ -40,11 +41,12 @@ use std::ptr::NonNull;
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::CqeFlags;
 
-use crate::lease::{Brought, Claimed};
+use crate::lease::Brought;
 use crate::op::{Brings, Done, Fate, Op, Shot, Shots};
 use crate::ticket::Ticket;
 
 pub(crate) use berth::At;
+use held::Held;
 #[cfg(test)]
 pub(crate) use payload::PAYLOAD;
 use payload::{Kind, NOTHING, Payloads, contained};
@@ -101,51 +103,6 @@ struct Slot<U> {
     notified: i32,
     user: U,
     held: Held,
-}
-
-/// What the completions of a slot's operation name, and have named.
-#[derive(Debug, Default)]
-enum Held {
-    #[default]
-    Nothing,
-    /// In flight: where it comes from.
-    Source(Claimed),
-    /// Ended: what the last completion brought (OP3).
-    Brought(Brought),
-}
-
-impl Held {
-    /// The last completion of an operation that completes once was consumed.
-    fn bind(&mut self, brings: Brings, cqe: Cqe) {
-        let brought = self.bring(brings, cqe);
-        self.end(cqe.res);
-        *self = Self::Brought(brought);
-    }
-
-    /// What a completion names, as something that is owned (OP3).
-    fn bring(&self, brings: Brings, cqe: Cqe) -> Brought {
-        match (brings, self) {
-            (Brings::Number, _) => Brought::Nothing,
-            (Brings::Fd, _) => Brought::fd(cqe.res),
-            (_, Self::Source(source)) => source.bring(brings, cqe),
-            (_, _) => Brought::Nothing,
-        }
-    }
-
-    /// No more completions come.
-    fn end(&mut self, result: i32) {
-        if let Self::Source(source) = mem::take(self) {
-            source.end(result);
-        }
-    }
-
-    /// What was brought, which belongs to the caller from now on.
-    fn take(&mut self) -> Brought {
-        match mem::take(self) {
-            Self::Brought(brought) => brought,
-            Self::Nothing | Self::Source(_) => Brought::Nothing,
-        }
-    }
 }
 
 /// All slots of a ring.

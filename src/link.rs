@@ -73,7 +73,9 @@ use crate::ticket::{Rejection, Ticket};
 pub use waits::Waits;
 
 pub use clock::{StepExt, Timed, Within};
-use went::{Breaks, Went};
+use went::Breaks;
+#[doc(hidden)]
+pub use went::Went;
 
 mod sealed {
     pub trait Step {}

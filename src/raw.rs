@@ -317,8 +317,7 @@ impl RawRing {
     /// The kernel's. Nothing was consumed then. `EINVAL` for flags other than `GETEVENTS`,
     /// `SQ_WAKEUP`, `SQ_WAIT`, `ABS_TIMER` and `NO_IOWAIT`: the others follow from `arg`, or from
     /// how the ring is named; and for an [`EnterArg::Registered`] that is not a multiple of 64
-    /// bytes, and so no [slot](crate::register::WaitRegion::arg). `ECHILD` in a
-    /// forked child.
+    /// bytes, and so no [slot](crate::register::WaitRegion::arg). `ECHILD` in a forked child.
     pub fn enter(
         &mut self,
         to_submit: u32,

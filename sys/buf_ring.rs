@@ -127,8 +127,8 @@ impl BufferRing {
         self.flush();
     }
 
-    /// The entry that the kernel picks from next, as the kernel has left it; `None` if nothing is on
-    /// offer. Of a buffer that is used in parts (`IOU_PBUF_RING_INC`) it is what is left.
+    /// The entry that the kernel picks from next, as the kernel has left it; `None` if nothing is
+    /// on offer. Of a buffer that is used in parts (`IOU_PBUF_RING_INC`) it is what is left.
     ///
     /// # Safety
     ///

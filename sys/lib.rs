@@ -94,7 +94,7 @@ pub mod process;
 pub mod refill;
 pub mod reservation;
 pub mod rings;
-mod shape;
+pub mod shape;
 pub mod shared;
 pub mod sq;
 pub mod syscall;

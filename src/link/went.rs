@@ -134,9 +134,10 @@ fn bytes_of(table: u64, count: u64) -> u32 {
     let regions = usize::try_from(count).unwrap_or(0);
     let mut bytes = 0_u64;
     for index in 0..regions {
-        // SAFETY: an entry of a table of so many, because the operation says so, and where it stays
-        // its addresses are valid (OP1).
-        let region = unsafe { start.add(index).read() };
+        // SAFETY: within a table of so many, because the operation says so (OP1).
+        let region = unsafe { start.add(index) };
+        // SAFETY: where the operation stays its addresses are valid (OP1).
+        let region = unsafe { region.read() };
         bytes = bytes.saturating_add(region.iov_len as u64);
     }
     most(bytes)

@@ -34,9 +34,9 @@ pub enum Used {
     Whole,
     /// As long as there is room in it, one part after the other. Since Linux 6.12.
     ///
-    /// A completion does not say where its part begins, so several operations pick from such buffers
-    /// beside each other only if [each completes many times](crate::op::RecvMulti). They are for
-    /// streams: a datagram that is longer than what is left of a buffer
+    /// A completion does not say where its part begins, so several operations pick from such
+    /// buffers beside each other only if [each completes many times](crate::op::RecvMulti). They
+    /// are for streams: a datagram that is longer than what is left of a buffer
     /// is cut there, and nothing says so.
     #[doc(alias = "IOU_PBUF_RING_INC")]
     InParts {

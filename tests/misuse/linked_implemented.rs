@@ -1,8 +1,10 @@
 //! E0277: a chain is an array or a tuple of steps, whose entries are counted before it is begun.
 
-use annulus::Ring;
-use annulus::link::{Boarding, ChainEnd, Linked};
-use annulus::op::RingId;
+use std::time::Instant;
+
+use annulus::link::{Boarding, ChainEnd, Claims, Linked, Waits};
+use annulus::op::{Nop, RingId};
+use annulus::{Rejection, Ring, Step};
 
 struct Mine;
 
@@ -13,9 +15,18 @@ impl Linked for Mine {
     const ENTRIES: u32 = 0;
     const NEEDS: annulus::sys::flags::Features = annulus::sys::flags::Features::empty();
 
-    fn belongs_to(&self, _: RingId) -> bool {
-        true
+    const WAITS: Waits = <Nop as Step>::WAITS;
+    type Boarded = ();
+
+    fn admit(&self, _: RingId, _: &mut Claims) -> Result<(), Rejection> {
+        Ok(())
     }
+
+    fn watch<U: Default>(_: &mut Ring<U>, _: &mut ()) -> Option<Instant> {
+        None
+    }
+
+    fn tickets((): ()) {}
 
     unsafe fn board<U: Default>(self, _: &mut Boarding<'_, U>) {}
 

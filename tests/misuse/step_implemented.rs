@@ -1,9 +1,11 @@
 //! E0277: the steps of a chain are operations, for each of which somebody vouches.
 
-use annulus::link::{Boarding, Tie};
-use annulus::op::RingId;
+use std::time::Instant;
+
+use annulus::link::{Boarded, Boarding, Claims, Tie, Waits, Went};
+use annulus::op::{Nop, RingId};
 use annulus::sys::flags::SqeFlags;
-use annulus::{Ring, Step};
+use annulus::{Rejection, Ring, Step};
 
 struct Mine;
 
@@ -14,13 +16,21 @@ impl Step for Mine {
     const ENTRIES: u32 = 0;
     const NEEDS: annulus::sys::flags::Features = annulus::sys::flags::Features::empty();
 
-    fn belongs_to(&self, _: RingId) -> bool {
-        true
+    const WAITS: Waits = <Nop as Step>::WAITS;
+
+    fn admit(&self, _: RingId, _: &mut Claims) -> Result<(), Rejection> {
+        Ok(())
     }
 
-    unsafe fn board<U: Default>(self, _: &mut Boarding<'_, U>, _: Tie, _: SqeFlags) {}
+    unsafe fn board<U: Default>(self, _: &mut Boarding<'_, U>, _: Tie, _: SqeFlags) -> Boarded<()> {
+        unreachable!()
+    }
 
-    fn raw<U: Default>(_: &Ring<U>, _: &()) -> Option<i32> {
+    fn went<U: Default>(_: &Ring<U>, _: &Boarded<()>) -> Option<Went> {
+        None
+    }
+
+    fn watch<U: Default>(_: &mut Ring<U>, _: &mut ()) -> Option<Instant> {
         None
     }
 

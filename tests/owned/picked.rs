@@ -107,8 +107,10 @@ impl Rig {
     fn goes_on(&self, slot: usize, into: u64) {
         let entry = self.told.address.load(Ordering::Relaxed) + slot * 16;
         let addr = std::ptr::with_exposed_provenance_mut::<u64>(entry);
-        // SAFETY: an entry of the ring of buffers, which the buffers keep; this is their kernel.
-        unsafe { addr.write_volatile(addr.read_volatile() + into) };
+        // SAFETY: an entry of the ring of buffers, which the buffers keep.
+        let was = unsafe { addr.read_volatile() };
+        // SAFETY: as above, and this is their kernel, which may write there.
+        unsafe { addr.write_volatile(was + into) };
     }
 
     fn asked(&self) -> u32 {

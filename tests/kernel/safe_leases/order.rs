@@ -32,7 +32,8 @@ const BYTES: usize = 30_000;
 
 pub fn tests() -> Vec<Trial> {
     let polling = || Setup::plain(8).sqpoll(Duration::from_millis(1));
-    let rings: [(&str, SetupFlags, fn() -> Setup<'static>); 4] = [
+    type Kind = (&'static str, SetupFlags, fn() -> Setup<'static>);
+    let rings: [Kind; 4] = [
         ("plain", SetupFlags::empty(), || Setup::plain(8)),
         ("cooperative", COOP, || Setup::plain(8).with(COOP)),
         ("deferring", DEFER, || Setup::plain(8).with(DEFER)),
@@ -94,7 +95,7 @@ where
 }
 
 fn begin(number: usize) -> (Box<dyn Brings>, Box<dyn Write + Send>) {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let (from, to) = sockets();
         let begin = |from, buffers: &BufRing| RecvMulti::new(from, buffers);
         (Box::new(Stream { begin, from: Some(from.into()), many: None }), Box::new(to))
