@@ -254,7 +254,9 @@ pub unsafe trait Op: Sized {
     ///
     /// Those threads are few for files, and before Linux 6.16 two operations that wait for each
     /// other (both ends of a FIFO being opened) were seen to wait for ever while threads were idle.
-    /// A cancel may miss an operation that such a thread is just beginning: cancel it again.
+    /// A cancel may miss an operation that such a thread is just beginning: cancel it again. And a
+    /// receive that completes many times may not hear of its peer's end when it is forced (seen on
+    /// Linux 6.18): force only what completes once.
     fn forced(self) -> Forced<Self> {
         Forced(self)
     }

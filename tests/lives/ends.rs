@@ -94,7 +94,9 @@ fn call_in(world: &mut World) {
     let sockets = world.inward.iter().filter(adrift).map(Inward::poke).count();
     let listener = world.listener.as_mut().filter(|listener| listener.adrift);
     let listeners = listener.into_iter().map(Listener::connect).count();
-    if sockets + listeners == 0 {
+    // Linux 6.18 does not tell a multishot receive that was forced of its peer's end.
+    let left_alone = world.claims.is_empty() && world.ring.in_flight() > 0;
+    if sockets + listeners == 0 && !left_alone {
         return;
     }
     if let Ok(ticket) = world.ring.submit(Cancel::any()) {
