@@ -37,7 +37,8 @@ use std::time::Duration;
 
 use annulus::buf::SliceExt;
 use annulus::op::{
-    AcceptMulti, Connect, Domain, Multishot, Op, Recv, Send, Shot, Socket, SocketKind, Timeout,
+    AcceptMulti, Connect, Domain, Ending, Multishot, Op, Recv, Send, Shot, Socket, SocketKind,
+    Timeout,
 };
 use annulus::{Event, Rejection, Ring, RingSender, Setup, Ticket};
 use support::{Arguments, Failure, Page};
@@ -357,8 +358,10 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let before = support::cpu_time();
     // Each connection waits at both of its ends.
     let runtime = Runtime::new(clients.saturating_mul(2).saturating_add(16))?;
-    runtime.spawn(serve(runtime.clone(), listener));
-    let main = demonstrate(runtime.clone(), address, clients, rounds);
+    let stopped = Stopped::default();
+    let (server, sees) = (serve(runtime.clone(), listener), Rc::clone(&stopped));
+    runtime.spawn(async move { *sees.borrow_mut() = Some(server.await) });
+    let main = demonstrate(runtime.clone(), address, stopped, clients, rounds);
     let done = runtime.block_on(main)?.map_err(failed("the echo failed"))?;
     writeln!(page, "{clients} clients, {rounds} rounds each: {} bytes there and back", done.bytes)?;
     writeln!(page, "a read of a silent peer lost against a timer, and was cancelled by its drop")?;
@@ -376,6 +379,9 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> Failure {
     move |error| Failure::of(what, error)
 }
 
+/// Why the server has stopped, once it has.
+type Stopped = Rc<RefCell<Option<io::Error>>>;
+
 struct Done {
     bytes: u64,
     wakes: u32,
@@ -384,6 +390,7 @@ struct Done {
 async fn demonstrate(
     runtime: Runtime,
     server: SocketAddr,
+    stopped: Stopped,
     clients: u32,
     rounds: u32,
 ) -> io::Result<Done> {
@@ -398,6 +405,9 @@ async fn demonstrate(
     while results.borrow().len() < clients as usize {
         // The clients wake nobody when they are done, so look again now and then.
         runtime.op(Timeout::new(Duration::from_millis(1))).await?;
+        if let Some(error) = stopped.borrow_mut().take() {
+            return Err(error); // Or they would wait for it for ever.
+        }
     }
     let bytes = results.take().into_iter().sum::<io::Result<u64>>()?;
 
@@ -446,8 +456,8 @@ async fn send_all(runtime: &Runtime, to: &Rc<OwnedFd>, mut buf: Vec<u8>) -> io::
     Ok(buf)
 }
 
-/// The server: a task for each connection.
-async fn serve(runtime: Runtime, listener: TcpListener) {
+/// The server: a task for each connection. Returns why it has stopped.
+async fn serve(runtime: Runtime, listener: TcpListener) -> io::Error {
     let listener = Rc::new(listener);
     loop {
         let mut connections = runtime.stream(AcceptMulti::new(Rc::clone(&listener))).await;
@@ -458,8 +468,10 @@ async fn serve(runtime: Runtime, listener: TcpListener) {
                 Err(end) => break end,
             }
         };
-        if !end.how.wants_more() {
-            return eprintln!("the server has stopped: {:?}", end.how);
+        match end.how {
+            how if how.wants_more() => {}
+            Ending::Failed(error) => return error,
+            how => return io::Error::other(format!("no more connections: {how:?}")),
         }
     }
 }
