@@ -59,7 +59,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     for &batch in &batches {
         let (enters, start) = (ring.stats().enters, support::cpu_time());
         submit_in_batches(&mut ring, count, batch)?;
-        let each = (support::cpu_time() - start).as_nanos() / u128::from(count);
+        let each = support::nanos_each(support::cpu_time() - start, count);
         writeln!(page, "{batch:>7} {:>9} {each:>15}", ring.stats().enters - enters)?;
     }
     if wants_stats {

@@ -14,9 +14,8 @@
 //! | waking from another thread | a `RingSender` |
 //! | no room | a list of wakers, woken when something has completed |
 //!
-//! Look at: what is not here. There is no unsafe, no buffer is kept alive by hand, and a future
-//! that is dropped in the middle of a read costs nothing but a cancel, because the ring owns what
-//! the kernel has.
+//! Look at what is not here: no unsafe, no buffer that is kept alive by hand; and a future that is
+//! dropped in the middle of a read costs a cancel, because the ring owns what the kernel has.
 //!
 //! The demonstration: an echo server and its clients on one thread, a timer that wins against a
 //! read, and a wake-up from another thread. Linux 5.19.
@@ -37,7 +36,8 @@ use std::time::Duration;
 
 use annulus::buf::SliceExt;
 use annulus::op::{
-    AcceptMulti, Connect, Domain, Multishot, Op, Recv, Send, Shot, Socket, SocketKind, Timeout,
+    AcceptMulti, Connect, Domain, Ending, Multishot, Op, Recv, Send, Shot, Socket, SocketKind,
+    Timeout,
 };
 use annulus::{Event, Rejection, Ring, RingSender, Setup, Ticket};
 use support::{Arguments, Failure, Page};
@@ -357,15 +357,16 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let before = support::cpu_time();
     // Each connection waits at both of its ends.
     let runtime = Runtime::new(clients.saturating_mul(2).saturating_add(16))?;
-    runtime.spawn(serve(runtime.clone(), listener));
-    let main = demonstrate(runtime.clone(), address, clients, rounds);
-    let done = runtime.block_on(main)?.map_err(failed("the echo failed"))?;
-    writeln!(page, "{clients} clients, {rounds} rounds each: {} bytes there and back", done.bytes)?;
+    let stopped = Stopped::default();
+    let (server, sees) = (serve(runtime.clone(), listener), Rc::clone(&stopped));
+    runtime.spawn(async move { *sees.borrow_mut() = Some(server.await) });
+    let main = demonstrate(runtime.clone(), address, stopped, clients, rounds);
+    let (bytes, wakes) = runtime.block_on(main)?.map_err(failed("the echo failed"))?;
+    writeln!(page, "{clients} clients, {rounds} rounds each: {bytes} bytes there and back")?;
     writeln!(page, "a read of a silent peer lost against a timer, and was cancelled by its drop")?;
-    writeln!(page, "another thread woke a task {} times", done.wakes)?;
+    writeln!(page, "another thread woke a task {wakes} times")?;
     if wants_stats {
-        let stats = runtime.0.ring.borrow().stats();
-        let cpu = support::cpu_time().saturating_sub(before);
+        let (stats, cpu) = (runtime.0.ring.borrow().stats(), support::cpu_time() - before);
         writeln!(page, "{}", support::stats_line(stats, stats.sqes, cpu))?;
     }
     runtime.end();
@@ -376,17 +377,16 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> Failure {
     move |error| Failure::of(what, error)
 }
 
-struct Done {
-    bytes: u64,
-    wakes: u32,
-}
+/// Why the server has stopped, once it has.
+type Stopped = Rc<RefCell<Option<io::Error>>>;
 
 async fn demonstrate(
     runtime: Runtime,
     server: SocketAddr,
+    stopped: Stopped,
     clients: u32,
     rounds: u32,
-) -> io::Result<Done> {
+) -> io::Result<(u64, u32)> {
     let results = Rc::new(RefCell::new(Vec::new()));
     for number in 0..clients {
         let (runtime, results) = (runtime.clone(), Rc::clone(&results));
@@ -398,6 +398,8 @@ async fn demonstrate(
     while results.borrow().len() < clients as usize {
         // The clients wake nobody when they are done, so look again now and then.
         runtime.op(Timeout::new(Duration::from_millis(1))).await?;
+        // Or they would wait for it for ever.
+        stopped.borrow_mut().take().map_or(Ok(()), Err)?;
     }
     let bytes = results.take().into_iter().sum::<io::Result<u64>>()?;
 
@@ -406,7 +408,7 @@ async fn demonstrate(
     if within(&runtime, Duration::from_millis(5), read).await.is_some() {
         return Err(io::Error::other("the server spoke first"));
     }
-    Ok(Done { bytes, wakes: woken_from_afar().await })
+    Ok((bytes, woken_from_afar().await))
 }
 
 /// A client: sends, and reads until all of it came back.
@@ -421,11 +423,10 @@ async fn talk(runtime: &Runtime, server: SocketAddr, number: u32, rounds: u32) -
         let mut back = Vec::with_capacity(sent.len());
         while back.len() < sent.len() {
             let received = runtime.op(Recv::new(Rc::clone(&socket), back)).await;
-            let count = received.result?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match received.result? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => back = received.buf,
             }
-            back = received.buf;
         }
         if back != sent {
             return Err(io::Error::other("the echo is not what was said"));
@@ -446,8 +447,8 @@ async fn send_all(runtime: &Runtime, to: &Rc<OwnedFd>, mut buf: Vec<u8>) -> io::
     Ok(buf)
 }
 
-/// The server: a task for each connection.
-async fn serve(runtime: Runtime, listener: TcpListener) {
+/// The server: a task for each connection. Returns why it has stopped.
+async fn serve(runtime: Runtime, listener: TcpListener) -> io::Error {
     let listener = Rc::new(listener);
     loop {
         let mut connections = runtime.stream(AcceptMulti::new(Rc::clone(&listener))).await;
@@ -458,8 +459,10 @@ async fn serve(runtime: Runtime, listener: TcpListener) {
                 Err(end) => break end,
             }
         };
-        if !end.how.wants_more() {
-            return eprintln!("the server has stopped: {:?}", end.how);
+        match end.how {
+            how if how.wants_more() => {}
+            Ending::Failed(error) => return error,
+            how => return io::Error::other(format!("no more connections: {how:?}")),
         }
     }
 }
@@ -482,8 +485,7 @@ async fn echo(runtime: Runtime, connection: Rc<OwnedFd>) {
 
 /// A task that another thread wakes, three times.
 async fn woken_from_afar() -> u32 {
-    let mut wakes = 0;
-    while wakes < 3 {
+    for _ in 0..3 {
         let mut asked = false;
         poll_fn(|context| {
             if std::mem::replace(&mut asked, true) {
@@ -494,7 +496,6 @@ async fn woken_from_afar() -> u32 {
             Poll::Pending
         })
         .await;
-        wakes += 1;
     }
-    wakes
+    3
 }

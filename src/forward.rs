@@ -55,6 +55,17 @@ impl<U: Default> Ring<U> {
         self.raw.register_eventfd(eventfd)
     }
 
+    /// As [`register_eventfd`](Self::register_eventfd), but only for what did not complete within
+    /// the submit: what a worker thread completes, or work that was done later. Since Linux 5.6.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: `EBUSY` when one is registered, `EINVAL` when it is no eventfd.
+    #[doc(alias = "IORING_REGISTER_EVENTFD_ASYNC")]
+    pub fn register_eventfd_async(&mut self, eventfd: impl AsFd) -> Result<(), Errno> {
+        self.raw.register_eventfd_async(eventfd)
+    }
+
     /// Signals nothing any more.
     ///
     /// # Errors

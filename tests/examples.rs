@@ -280,6 +280,38 @@ fn without_a_ring_there_is_one_line_with_cause_and_cure() {
 }
 
 #[test]
+fn too_few_descriptors_are_told_in_one_line_and_nothing_waits() {
+    // Enough for the ring and the listener, and not for the connections.
+    let stderr = fails(&run_with_descriptors("10_mini_runtime", 12), 1);
+    assert!(stderr.starts_with("10_mini_runtime: the echo failed: "), "{stderr}");
+    assert!(stderr.contains("Too many open files"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    // The ring takes the last, so none is left to ask what it cost.
+    let output = run_with_descriptors("02_nop", 4);
+    let page = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let rows =
+        page.lines().filter(|line| line.trim().starts_with(|first: char| first.is_numeric()));
+    let costs: Vec<_> = rows.filter_map(|row| row.split_whitespace().nth(2)).collect();
+    assert!(costs.contains(&"unknown") && !costs.contains(&"0"), "{page}");
+}
+
+/// Runs an example that may have `count` descriptors, 0 to 2 among them.
+fn run_with_descriptors(name: &str, count: libc::rlim_t) -> Output {
+    let mut command = Command::new(program(name));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+    let lower = move || {
+        // SAFETY: a live `struct rlimit`, because the closure owns it; the kernel copies it.
+        let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+        if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: between fork and exec it only makes a system call, which is allowed there.
+    unsafe { command.pre_exec(lower) };
+    command.output().expect("it starts")
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_failure_and_a_full_disk_is() {
     let mut command = Command::new(program("quickstart"));
     let (reader, writer) = io::pipe().expect("a pipe");

@@ -5,6 +5,8 @@
 //! | each function of the list stands in one row | none is forgotten |
 //! | each row is of a function of the list | none is made up |
 //! | each name of ours stands in our sources, where its path says | none is out of date |
+//! | what `Ring` or `RawRing` is said to have, an `impl` of it has | it compiles as said |
+//! | what is said to go through `Ring::raw` takes `&self` | so does that |
 //!
 //! The list (`data/liburing-2.15.txt`) is of the header of liburing 2.15, with what its main branch
 //! had beyond in August 2026.
@@ -103,4 +105,49 @@ fn each_name_of_ours_is_one() {
         }
     }
     assert!(checked > 250, "only {checked} names were looked up");
+}
+
+/// What the `impl` blocks of `whose` (`Ring<U>`, `RawRing`) say, in all of `text`.
+fn impls_of(text: &str, whose: &str) -> String {
+    let mut found = String::new();
+    let mut inside = false;
+    for line in text.lines() {
+        let ends = format!(" {whose} {{");
+        inside |= line.starts_with("impl") && line.ends_with(&ends) && !line.contains(" for ");
+        if inside {
+            found.push_str(line);
+            found.push('\n');
+        }
+        inside &= line != "}";
+    }
+    found
+}
+
+#[test]
+fn what_a_ring_is_said_to_have_it_has() {
+    let mut ours = BTreeMap::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut ours, "");
+    let (safe, raw) = (impls_of(&ours[""], "Ring<U>"), impls_of(&ours[""], "RawRing"));
+    let mut lent = 0;
+    for (function, cells) in rows() {
+        for name in cells.iter().copied().flat_map(quoted) {
+            let (text, method) = match name.split_once("::") {
+                Some(("Ring", method)) => (&safe, method),
+                Some(("RawRing", method)) => (&raw, method),
+                _ => continue,
+            };
+            let has = ["(", "<"].iter().any(|end| text.contains(&format!("fn {method}{end}")));
+            assert!(has, "{function}: there is no `{name}`");
+        }
+        if !cells.iter().any(|cell| cell.contains("through `Ring::raw`")) {
+            continue;
+        }
+        for method in quoted(cells[0]).filter_map(|name| name.strip_prefix("RawRing::")) {
+            let (_, rest) = raw.split_once(&format!("fn {method}(")).expect("it has it");
+            let lends = rest.trim_start().starts_with("&self");
+            assert!(lends, "{function}: `Ring::raw` lends for reading, and `{method}` changes");
+            lent += 1;
+        }
+    }
+    assert!(lent > 4, "only {lent} go through `Ring::raw`");
 }

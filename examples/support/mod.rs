@@ -242,6 +242,15 @@ pub fn cpu_time() -> Duration {
 /// What `--stats` prints: what was done, and what one of `operations` cost.
 pub fn stats_line(stats: Stats, operations: u64, cpu: Duration) -> String {
     let Stats { enters, sqes, cqes, .. } = stats;
-    let each = cpu.as_nanos() / u128::from(operations.max(1));
+    let each = nanos_each(cpu, operations);
     format!("stats: {enters} enters, {sqes} SQEs, {cqes} CQEs, {each} CPU ns per operation")
+}
+
+/// How many nanoseconds of `cpu` one of `operations` took; `unknown`, where [`cpu_time`] could not
+/// be asked for, such as without a descriptor left to open its file.
+pub fn nanos_each(cpu: Duration, operations: u64) -> String {
+    if cpu.is_zero() {
+        return "unknown".into();
+    }
+    (cpu.as_nanos() / u128::from(operations.max(1))).to_string()
 }

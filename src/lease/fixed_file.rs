@@ -253,7 +253,8 @@ impl FileTable {
     ///
     /// # Errors
     ///
-    /// The kernel's: `ENFILE` when the table is full. [`Rejected`](crate::Rejected), if the
+    /// The kernel's: `ENFILE` when the table is full; its text, "Too many open files in system",
+    /// means the ring's table here. [`Rejected`](crate::Rejected), if the
     /// operation could not be submitted.
     ///
     /// # Panics

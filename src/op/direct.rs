@@ -77,7 +77,8 @@ const _: () = assert!(libc::O_CLOEXEC == libc::SOCK_CLOEXEC);
 /// # Completion
 ///
 /// As the operation inside, with a [`FixedFile`] in place of a descriptor. `ENFILE` when the table
-/// is full; a connection that was taken for it is closed then.
+/// is full, whose text ("Too many open files in system") speaks of another table: drop a
+/// [`FixedFile`], or make a larger table. A connection that was taken for it is closed then.
 ///
 /// # Cancellation
 ///
@@ -252,7 +253,8 @@ impl<F: Target> Multishot for Direct<AcceptMulti<F>> {
 ///
 /// # Completion
 ///
-/// Once, with the file; `ENFILE` when the table is full.
+/// Once, with the file; `ENFILE` when the table is full, as for [`Direct`], whatever its text
+/// says of the system.
 ///
 /// # Cancellation
 ///

@@ -15,14 +15,15 @@
 //!
 //! Not here: `IORING_POLL_ADD_LEVEL`, which the kernel defines and refuses (seen from 5.10 to 7.3).
 //! A level that stays is seen by a [`Poll`] at a time.
-#![allow(unsafe_code, reason = "writes entries")]
+#![allow(unsafe_code, reason = "writes entries; asks whether a file can be waited for")]
 
 use std::fmt;
 use std::io;
 use std::ops::BitOr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::flags::PollFlags;
+use annulus_sys::flags::{PollFlags, SqeFlags};
 
 use super::cancel::{CancelOutcome, Name, UpdateOutcome};
 use super::target::Target;
@@ -204,6 +205,13 @@ unsafe impl<F: Target> Op for Poll<F> {
 /// one is there already. Several that come close together may come as one; and while nothing new
 /// comes, it stays silent, whatever is left to read. At last with the reason.
 ///
+/// A file that cannot be waited for, such as a regular one or `/dev/null`, is always ready, and the
+/// kernel ends the poll of one at once, with success. That is [`Ending::Failed`] here, with words;
+/// to submit it anew would be a loop without end. Of a [`FixedFile`](crate::lease::FixedFile),
+/// which only the ring can look up, and where no descriptor is left to ask with, it cannot be told
+/// from a full completion ring, and is [`Ending::Stopped`]: do not register what cannot be waited
+/// for.
+///
 /// # Cancellation
 ///
 /// At once, by [`PollRemove`] as by any other cancel. What had come and nobody took is in
@@ -243,8 +251,41 @@ unsafe impl<F: Target> Op for PollMulti<F> {
     }
 
     fn finish(self, done: Done) -> Self::Output {
-        Ended::new(Ending::of_things(&done), self.fd, done, Self::item)
+        let how = match Ending::of_things(&done) {
+            // Rare, so what is right for the caller may cost a few calls.
+            Ending::Stopped if never_waits(&self.fd) => {
+                Ending::Failed(io::Error::new(io::ErrorKind::InvalidInput, ALWAYS_READY))
+            }
+            how => how,
+        };
+        Ended::new(how, self.fd, done, Self::item)
     }
+}
+
+/// Why a file that is always ready is polled once at most.
+const ALWAYS_READY: &str = "this file is always ready and cannot be waited for, as regular files \
+    and /dev/null cannot; read or write it without a poll";
+
+/// Whether `file` is known to be one that cannot be waited for: `epoll_ctl(2)` refuses exactly
+/// those with `EPERM`.
+fn never_waits(file: &impl Target) -> bool {
+    let aimed = file.aim(Sqe::ZERO);
+    if aimed.flags.contains(SqeFlags::FIXED_FILE) {
+        return false;
+    }
+    // SAFETY: takes numbers only, because that is its signature.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if epoll < 0 {
+        return false;
+    }
+    // SAFETY: a new descriptor that nobody else owns, because that is what success means.
+    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+    let mut event = libc::epoll_event { events: 0, u64: 0 };
+    let (watch, add) = (epoll.as_raw_fd(), libc::EPOLL_CTL_ADD);
+    // SAFETY: one live `struct epoll_event`, because `event` is a local; `file` keeps its
+    // descriptor open (OP1).
+    let added = unsafe { libc::epoll_ctl(watch, add, aimed.fd, &raw mut event) };
+    added < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
 impl<F: Target> Multishot for PollMulti<F> {

@@ -214,8 +214,8 @@ const NOTHING: SigInfo =
 /// # Errors
 ///
 /// `ECHILD` when there is no such child, or another wait has taken it: also one of the standard
-/// library's [`Child`](std::process::Child). `EINVAL` for what is no pidfd, or a process number
-/// beyond `i32::MAX`.
+/// library's [`Child`](std::process::Child). `EBADF` for an open descriptor that is no pidfd,
+/// `EINVAL` for a process number beyond `i32::MAX`.
 ///
 /// # Example
 ///

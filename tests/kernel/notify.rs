@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
+use annulus::op::{Nop, Op};
 use annulus::sys::abi::Sqe;
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::{EnterFlags, Features, SetupFlags, SqeFlags};
@@ -19,7 +20,8 @@ use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
-    Need, Part, child_succeeds, drain_words, here, nop, patient, push, read_byte, ring, test,
+    Need, Part, child_succeeds, drain_words, here, nop, patient, push, read_byte, ring, safe_ring,
+    test,
 };
 
 /// The parts that play in a child process.
@@ -48,6 +50,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_ring_without_descriptor_cannot_be_polled", &FD_ONLY, no_fd_to_lend),
         test("completions_signal_the_eventfd", &[], signals),
         test("only_a_workers_completions_signal_the_async_eventfd", &[], signals_async),
+        test("a_safe_ring_signals_an_eventfd_and_an_async_one", &[], signals_safe),
         test("a_paused_eventfd_is_silent", &[], pause),
         test("one_eventfd_a_ring", &[], one_eventfd),
         test("the_eventfd_outlives_its_descriptor", &[], eventfd_outlives),
@@ -292,6 +295,28 @@ fn signals_async() -> Result<(), Failed> {
     ring.submit_and_wait(1)?;
     assert_eq!(drain_words(&mut ring), [1]);
     assert_eq!(eventfd.wait(), 1, "a worker thread completed it");
+    Ok(())
+}
+
+fn signals_safe() -> Result<(), Failed> {
+    let mut ring = safe_ring(Setup::plain(8));
+    let eventfd = EventFd::new();
+    ring.register_eventfd(&eventfd.0)?;
+    let here = ring.submit(Nop)?;
+    ring.wait(here)??;
+    assert_eq!(eventfd.wait(), 1);
+    assert_eq!(ring.register_eventfd_async(&eventfd.0), Err(Errno::new(libc::EBUSY)));
+    ring.unregister_eventfd()?;
+
+    ring.register_eventfd_async(&eventfd.0)?;
+    let here = ring.submit(Nop)?;
+    ring.wait(here)??;
+    assert_eq!(eventfd.count(), 0, "it completed within the submit");
+    let forced = ring.submit(Nop.forced())?;
+    ring.wait(forced)??;
+    assert_eq!(eventfd.wait(), 1, "a worker thread completed it");
+    ring.unregister_eventfd()?;
+    assert_eq!(ring.unregister_eventfd(), Err(Errno::new(libc::ENXIO)));
     Ok(())
 }
 

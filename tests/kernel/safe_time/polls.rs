@@ -28,7 +28,12 @@ pub fn tests() -> Vec<Trial> {
         test("a_polling_ring_of_devices_refuses_polls", &[], poll_refused),
         test("a_repeated_poll_completes_each_time", &[REPEATED_POLL], polled_again),
         test("what_completes_again_is_still_in_flight", &[REPEATED_POLL], still_in_flight),
-        test("a_repeated_poll_of_what_cannot_wait_is_stopped", &[REPEATED_POLL], poll_stopped),
+        test(
+            "a_repeated_poll_of_what_cannot_wait_fails_in_words",
+            &[REPEATED_POLL],
+            poll_unwaitable,
+        ),
+        test("a_repeated_poll_that_overflows_is_stopped", &[REPEATED_POLL], poll_overflown),
         test("a_repeated_poll_is_given_other_events", &[REPEATED_POLL], poll_updated),
         test("of_exclusive_polls_one_is_woken", &[EXCLUSIVE], exclusive),
     ]
@@ -146,16 +151,37 @@ fn still_in_flight() -> Result<(), Failed> {
     Ok(())
 }
 
-fn poll_stopped() -> Result<(), Failed> {
-    let mut ring = small();
-    let regular = File::open("/proc/self/exe")?;
-    let ticket = begin(&mut ring, PollMulti::new(regular, PollEvents::IN));
-    let events = ring.next(&ticket)?.expect("it is ready");
-    assert!(events.contains(PollEvents::IN), "{events:?}");
-    assert!(ring.next(&ticket)?.is_none());
+fn poll_unwaitable() -> Result<(), Failed> {
+    for path in ["/proc/self/exe", "/dev/null"] {
+        let mut ring = small();
+        let ticket = begin(&mut ring, PollMulti::new(File::open(path)?, PollEvents::IN));
+        let events = ring.next(&ticket)?.expect("it is ready");
+        assert!(events.contains(PollEvents::IN), "{path}: {events:?}");
+        assert!(ring.next(&ticket)?.is_none());
+        let ended = ring.wait(ticket)?;
+        assert!(!ended.how.wants_more(), "{path}: a loop would never end");
+        let Ending::Failed(error) = ended.how else { panic!("{path}: {:?}", ended.how) };
+        assert!(error.to_string().contains("always ready and cannot be waited for"), "{error}");
+        assert!(ended.fd.metadata().is_ok());
+    }
+    Ok(())
+}
+
+fn poll_overflown() -> Result<(), Failed> {
+    // Plain: what wakes the poll completes at the next call of this thread, whatever that is.
+    let mut ring = safe_ring(Setup::plain(2));
+    let room = ring.raw().cq_entries();
+    let (mut reader, mut writer) = pipe()?;
+    let ticket = begin(&mut ring, PollMulti::new(reader.try_clone()?, PollEvents::IN));
+    // More than fit, and nobody takes any.
+    for _ in 0..room + 2 {
+        writer.write_all(b"x")?;
+        reader.read_exact(&mut [0])?;
+    }
+    while ring.next(&ticket)?.is_some() {}
     let ended = ring.wait(ticket)?;
     assert!(matches!(ended.how, Ending::Stopped), "{:?}", ended.how);
-    assert!(ended.fd.metadata().is_ok());
+    assert!(ended.how.wants_more());
     Ok(())
 }
 
