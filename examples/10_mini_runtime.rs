@@ -398,8 +398,7 @@ async fn demonstrate(
     while results.borrow().len() < clients as usize {
         // The clients wake nobody when they are done, so look again now and then.
         runtime.op(Timeout::new(Duration::from_millis(1))).await?;
-        // Or they would wait for it for ever.
-        stopped.borrow_mut().take().map_or(Ok(()), Err)?;
+        stopped.borrow_mut().take().map_or(Ok(()), Err)?; // Or they would wait for ever.
     }
     let bytes = results.take().into_iter().sum::<io::Result<u64>>()?;
 
