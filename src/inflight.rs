@@ -50,7 +50,7 @@ use held::Held;
 #[cfg(test)]
 pub(crate) use payload::PAYLOAD;
 use payload::{Kind, NOTHING, Payloads, contained};
-pub(crate) use word::{CANCEL, DONE, kind, low};
+pub(crate) use word::{CANCEL, DONE, NOBODY, kind, low};
 use word::{LAP, NONE, SPECIAL, STATE};
 
 /// Something about an operation in flight that its last completion must look at.
@@ -121,7 +121,7 @@ pub(crate) struct Slab<U> {
     /// Of those, how many may bring one more before the last: their result, before a notification.
     twofold: u32,
     stale: u64,
-    /// Whether a drained operation may be in flight.
+    /// Whether what is submitted may wait for others, since one was drained.
     drained: bool,
 }
 

@@ -224,12 +224,13 @@ pub unsafe trait Op: Sized {
     ///
     /// Nothing cancels it before it begins, nor what waits behind it: no entry, which would wait
     /// there too, and no [`cancel_now`](crate::Ring::cancel_now), which does not find it. Cancel
-    /// what it waits for. So there is none in a scope, nor in a chain but as its first step; and
-    /// while one is in flight, no operation is accepted [in a scope](crate::Rejection::Drained).
+    /// what it waits for. So there is none in a scope, nor in a chain but as its first step. Later
+    /// kernels let what is submitted afterwards wait too, until nothing is in flight once (seen in
+    /// 6.18): until then no operation is accepted [in a scope](crate::Rejection::Drained).
     ///
     /// A zero-copy send waits for its own notification when it is to wait for all, and never
-    /// begins: it is not drained, nor in a chain that is, nor accepted while such a one is in
-    /// flight. All this does not compile where types tell.
+    /// begins: it is not drained, nor in a chain that is, nor accepted until nothing is in flight.
+    /// All this does not compile where types tell.
     fn drained(self) -> Drained<Self> {
         const {
             assert!(

@@ -62,7 +62,7 @@ use annulus_sys::sq::Full;
 
 use crate::backlog::Backlog;
 use crate::error::{EnterCause, EnterError};
-use crate::inflight::{At, Life, Slab};
+use crate::inflight::{At, Life, NOBODY, Slab};
 use crate::lease::{Brought, Registered, buf_ring};
 use crate::op::{Op, RingId, Shots};
 use crate::own::Own;
@@ -146,12 +146,15 @@ impl<U: Default> Ring<U> {
         user: U,
         life: Life,
     ) -> Result<Ticket<O>, Rejected<O, U>> {
+        if (life == Life::Scoped || O::SHOTS == Shots::Notified)
+            && self.slab.may_wait()
+            && let Err(why) = self.go_past_drained()
+        {
+            return Err(Rejected { op, user, why });
+        }
         let Self { raw, slab, id, .. } = self;
         if !O::NEEDS.is_empty() && !raw.features().contains(O::NEEDS) {
             return Err(Rejected { op, user, why: Rejection::Unsupported { needs: O::NEEDS } });
-        }
-        if (life == Life::Scoped || O::SHOTS == Shots::Notified) && slab.has_drained() {
-            return Err(Rejected { op, user, why: Rejection::Drained });
         }
         slab.expect_drained(O::DRAINS);
         // SAFETY: as promised to `place`.
@@ -264,18 +267,42 @@ impl<U: Default> Ring<U> {
     /// Pushes a cancel of what is called `word`, which is not being cancelled. On a ring with a
     /// polling thread, waits for room if it must.
     pub(crate) fn cancel_word(&mut self, word: u64) -> Result<(), EnterError> {
-        if !self.raw.has_room() {
-            if self.raw.gate().polls() {
-                self.pull(None)?; // An old thread does not go on while completions overflow.
-            }
-            self.raw.wait_for_room()?;
-        }
+        self.make_own_room()?;
         let sqe = self.own.tagged(prep::cancel_word(word), word);
         // SAFETY: it points to nothing (OP1).
         unsafe { self.raw.push_known(sqe) }
             .map_err(|Full| EnterError::new(0, EnterCause::OutOfRequests))?;
         self.own.pushed(word);
         self.slab.cancel_begins(word);
+        Ok(())
+    }
+
+    fn make_own_room(&mut self) -> Result<(), EnterError> {
+        if !self.raw.has_room() {
+            if self.raw.gate().polls() {
+                self.pull(None)?; // An old thread does not go on while completions overflow.
+            }
+            self.raw.wait_for_room()?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that nothing waits any more because an operation was drained: pushes a NOP while
+    /// nothing else is in flight. See [`may_wait`](Slab::may_wait).
+    #[cold]
+    pub(crate) fn go_past_drained(&mut self) -> Result<(), Rejection> {
+        if self.own.count() > 0 {
+            self.pull(None).map_err(Rejection::Enter)?;
+        }
+        if self.slab.in_flight() + self.own.count() > 0 {
+            return Err(Rejection::Drained);
+        }
+        self.make_own_room().map_err(Rejection::Enter)?;
+        let sqe = self.own.tagged(prep::nop(), NOBODY);
+        // SAFETY: it points to nothing (OP1).
+        unsafe { self.raw.push_known(sqe) }.map_err(|Full| Rejection::Queue)?;
+        self.own.pushed(NOBODY);
+        self.slab.waits_no_more();
         Ok(())
     }
 

@@ -19,7 +19,8 @@
 //! since nothing else proves that it is done. If the kernel can no longer be entered at all, the
 //! process aborts.
 //!
-//! What a [drained](Op::drained) operation holds up cannot be cancelled: so there is none in a scope, and nothing is submitted in one while such an operation is in flight.
+//! What a [drained](Op::drained) operation holds up cannot be cancelled: so there is none in a
+//! scope, and after one nothing is submitted in a scope before nothing is in flight.
 //!
 //! Keeps OP1.
 //!

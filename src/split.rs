@@ -16,10 +16,13 @@
 //! submitter enters the kernel, whatever the reaper asks.
 //!
 //! A request runs on behalf of the thread that submitted it. When that thread exits, the kernel
-//! does not look for what is still in flight: a poll or a read does nothing more, and completes with
-//! `ECANCELED` at the latest when what it waits for has come, which may be never. Cancel it before
-//! the thread exits. And the reaper cannot know what the submitter is about to submit, so
-//! none of its waits is refused as hopeless.
+//! does not look for what is still in flight: a poll or a read does nothing more, and completes
+//! with `ECANCELED` at the latest when what it waits for has come, which may be never. Cancel it
+//! before the thread exits. What a worker thread of the kernel runs is interrupted, and completes
+//! with `EINTR`, `ECANCELED`, or a bare 512 (`ERESTARTSYS`, seen in 6.18).
+//!
+//! The reaper cannot know what the submitter is about to submit, so none of its waits is refused
+//! as hopeless.
 #![allow(unsafe_code, reason = "its entries point to memory")]
 
 use std::sync::Arc;

@@ -105,8 +105,8 @@ pub enum Rejection {
         reason: &'static str,
     },
     /// Another operation in flight picks from the same ring of buffers, and one of the two must be
-    /// alone with it: since it receives [bundles](crate::op::RecvBundle), or since it completes once
-    /// and the buffers are [used in parts](crate::register::Used::InParts).
+    /// alone with it: since it receives [bundles](crate::op::RecvBundle), or since it completes
+    /// once and the buffers are [used in parts](crate::register::Used::InParts).
     #[error(
         "another operation picks from this ring of buffers, and one of the two must be alone with \
              it, as a bundle, or what completes once and fills a part of a buffer: wait until that \
@@ -122,12 +122,12 @@ pub enum Rejection {
         /// What it lacks of this.
         needs: Features,
     },
-    /// A [drained](crate::op::Op::drained) operation is in flight, and whatever is submitted waits
-    /// behind it, where no cancel finds it: what is of a scope, which could not end; and a
-    /// zero-copy send, whose notification it would wait for.
+    /// An operation was [drained](crate::op::Op::drained), and whatever is submitted may wait for
+    /// what is in flight, where no cancel finds it: what is of a scope, which could not end; and a
+    /// zero-copy send, which would wait for its own notification.
     #[error(
-        "a drained operation is in flight, and what waits behind it cannot be cancelled: wait for \
-         it first"
+        "an operation was drained, and what waits because of it cannot be cancelled: wait first \
+         until nothing is in flight"
     )]
     Drained,
     /// The submission ring is shorter than the chain.

@@ -59,15 +59,16 @@ impl<U> Slab<U> {
         self.drained |= so;
     }
 
-    /// Whether a drained operation is in flight, and so whatever is submitted may wait behind it.
+    /// Whether what is submitted may wait for others, since one was drained: also when that one has
+    /// ended. Later kernels go on until an entry comes while nothing else is in flight (seen in
+    /// 6.18).
     #[inline]
-    pub(crate) fn has_drained(&mut self) -> bool {
-        self.drained && self.find_drained()
+    pub(crate) fn may_wait(&self) -> bool {
+        self.drained
     }
 
-    #[cold]
-    fn find_drained(&mut self) -> bool {
-        self.drained = self.slots.iter().any(|slot| slot.key & DONE == 0 && slot.kind.drains);
-        self.drained
+    /// Such an entry was pushed.
+    pub(crate) fn waits_no_more(&mut self) {
+        self.drained = false;
     }
 }

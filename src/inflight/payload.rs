@@ -24,7 +24,6 @@ pub(crate) const PAYLOAD: usize = 192;
 pub(super) struct Kind {
     pub(super) shots: Shots,
     pub(super) brings: Brings,
-    pub(super) drains: bool,
     pub(super) last_is_shot: fn(i32) -> bool,
     /// Makes the output and drops it.
     pub(super) bury: unsafe fn(NonNull<Payload>, Done),
@@ -36,7 +35,6 @@ impl Kind {
             &Self {
                 shots: O::SHOTS,
                 brings: O::BRINGS,
-                drains: O::DRAINS,
                 last_is_shot: O::last_is_shot,
                 bury: bury::<O>,
             }

@@ -38,6 +38,9 @@ pub(super) const SPECIAL: u64 = 1 << 28;
 /// In a word of the ring's own: its cancel of the operation that the rest of the word names.
 pub(crate) const CANCEL: u64 = 1 << 31;
 
+/// The word of no operation, nor of anything else: that slot is beyond the last one.
+pub(crate) const NOBODY: u64 = (1 << 30) - 1;
+
 #[inline]
 pub(crate) fn low(word: u64) -> u32 {
     let [a, b, c, d, ..] = word.to_le_bytes();

@@ -52,8 +52,11 @@ impl<U: Default> Ring<U> {
             return reject(chain, why);
         }
         drop(claims); // Each step claims again in its slot, and nothing comes between.
-        if (life == Life::Scoped || L::WAITS.notifies()) && self.slab.has_drained() {
-            return reject(chain, Rejection::Drained);
+        if (life == Life::Scoped || L::WAITS.notifies())
+            && self.slab.may_wait()
+            && let Err(why) = self.go_past_drained()
+        {
+            return reject(chain, why);
         }
         if !self.slab.has_vacant(count) {
             return reject(chain, Rejection::Slots);

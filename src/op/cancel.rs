@@ -56,7 +56,8 @@ pub enum CancelOutcome {
     /// So many were found, at least one. Those that ran already among them may complete as usual.
     Cancelled(u32),
     /// There was none: it has completed, is just about to, or has not begun because a chain holds
-    /// it back.
+    /// it back. On a ring with a polling thread also said of what a worker runs, which is
+    /// interrupted all the same (seen in 6.18).
     NotFound,
     /// It runs already, and perhaps was interrupted: then it completes with `EINTR` or
     /// `ECANCELED`, otherwise as usual.

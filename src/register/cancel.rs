@@ -22,14 +22,16 @@
 
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annulus_sys::abi::Timespec;
 use annulus_sys::abi_register::SyncCancelReg;
+use annulus_sys::errno::Errno;
 use annulus_sys::flags::CancelFlags;
 use annulus_sys::opcode::{Opcode, RegisterOp};
 
 use super::call::Call;
+use crate::error::{EnterCause, EnterError};
 use crate::lease::RegisterError;
 use crate::raw::RawRing;
 use crate::ring::Ring;
@@ -46,16 +48,19 @@ pub struct CancelNow<'f> {
     file: PhantomData<BorrowedFd<'f>>,
 }
 
-/// What became of it.
+/// What became of it. On a ring with a polling thread, of what that thread's workers run, only
+/// [`Ring::cancel_now`] tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "what did not end still uses its memory"]
 pub enum EndedNow {
     /// So many were found, and are about to complete. When [all](CancelNow::all) were meant, 0 may
     /// also say that some were found and have ended meanwhile.
     Ended(u32),
-    /// There was none.
+    /// There was none: it has ended, or was not submitted. Nor is found what waits because of a
+    /// [drained](crate::op::Op::drained) one, or is just being handed to a worker.
     NotFound,
-    /// One was found and interrupted, and did not end in time.
+    /// One was found and interrupted, and did not end in time; or it has ended, and that is held
+    /// back until the ring asks for it (`DEFER_TASKRUN`, unless [`Ring::cancel_now`] says it).
     TimedOut,
 }
 
@@ -125,7 +130,10 @@ impl<'f> CancelNow<'f> {
 
 impl RawRing {
     /// Asks for the end of requests, at once. It finds those only that were submitted, by whichever
-    /// thread. Since Linux 6.0.
+    /// thread; and of those that a worker of a polling thread runs, none. Since Linux 6.0.
+    ///
+    /// With `DEFER_TASKRUN` a worker's request that ends does not end this call: use short waits,
+    /// and [`get_events`](Self::get_events) between them.
     ///
     /// # Errors
     ///
@@ -148,13 +156,22 @@ impl RawRing {
     }
 }
 
+/// How long to let the kernel wait before we look ourselves: it does not see all that ends.
+const LOOK: Duration = Duration::from_millis(1);
+
 impl<U: Default> Ring<U> {
     /// Asks for the end of an operation, past all that is queued, and waits for it for at most
-    /// `time`. It completes all the same: keep its ticket. Since Linux 6.0.
+    /// `time`. It completes all the same: keep its ticket. What else completes meanwhile is kept
+    /// for [`reap`](Self::reap). Since Linux 6.0.
+    ///
+    /// On a ring with a polling thread, what the kernel does not find so is cancelled by an entry
+    /// as well, in its turn: it may be in a worker of that thread. So there, of an operation in
+    /// flight, [`EndedNow::TimedOut`] is said and never [`EndedNow::NotFound`].
     ///
     /// # Errors
     ///
-    /// As [`RawRing::cancel_now`], which finds by other things than tickets.
+    /// As [`RawRing::cancel_now`], which finds by other things than tickets; and what the kernel
+    /// says when it is entered.
     ///
     /// # Panics
     ///
@@ -165,6 +182,55 @@ impl<U: Default> Ring<U> {
         time: Duration,
     ) -> Result<EndedNow, RegisterError> {
         self.check(ticket);
-        self.raw.cancel_now(&CancelNow::word(ticket.word()).within(time))
+        let until = Instant::now().checked_add(time);
+        let what = CancelNow::word(ticket.word());
+        let (mut interrupted, mut asked) = (false, false);
+        loop {
+            let left = until.map_or(LOOK, |until| until.saturating_duration_since(Instant::now()));
+            match self.raw.cancel_now(&what.within(left.min(LOOK)))? {
+                EndedNow::Ended(count) => return Ok(EndedNow::Ended(count)),
+                EndedNow::TimedOut => interrupted = true,
+                EndedNow::NotFound if interrupted => return Ok(EndedNow::Ended(1)),
+                EndedNow::NotFound => {
+                    self.look()?;
+                    if !self.raw.gate().polls() || self.slab.is_done(ticket) {
+                        let asked = self.slab.is_done(ticket) && asked;
+                        return Ok(if asked { EndedNow::Ended(1) } else { EndedNow::NotFound });
+                    }
+                    asked = true;
+                    let cancelled = self.cancel(ticket);
+                    self.go_on(cancelled)?;
+                    let waited = self.wait_a_little(left.min(LOOK));
+                    self.go_on(waited)?;
+                }
+            }
+            self.look()?;
+            if self.slab.is_done(ticket) {
+                return Ok(EndedNow::Ended(1));
+            }
+            if left.is_zero() {
+                return Ok(EndedNow::TimedOut);
+            }
+        }
+    }
+
+    /// Takes what has completed, also what is held back until one asks.
+    fn look(&mut self) -> Result<(), RegisterError> {
+        let looked = self.raw.get_events().and_then(|()| self.pull(None));
+        self.go_on(looked)
+    }
+
+    /// Goes on after an error where entering again can help.
+    fn go_on(&mut self, entered: Result<(), EnterError>) -> Result<(), RegisterError> {
+        let Err(error) = entered.or_else(|error| self.bear(error)) else { return Ok(()) };
+        let errno = match error.cause {
+            EnterCause::Refused(errno) | EnterCause::Other(errno) => errno,
+            EnterCause::OutOfRequests => Errno::new(libc::EAGAIN),
+            EnterCause::CompletionsLost => Errno::new(libc::EBADR),
+            EnterCause::PollerDied => Errno::new(libc::EOWNERDEAD),
+            EnterCause::OtherProcess => Errno::new(libc::ECHILD),
+            _ => Errno::new(libc::EIO),
+        };
+        Err(RegisterError::other(errno))
     }
 }

@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_scope_drops_outputs_that_nobody_redeemed", &[], unredeemed),
         test("a_scope_leaves_other_operations_alone", &[], others),
         test("nothing_of_a_scope_waits_behind_what_is_drained", &[], drained_outside),
+        test("nothing_of_a_scope_waits_because_of_what_was_drained", &[], drained_before),
         test("no_zero_copy_send_waits_behind_what_is_drained", &ZERO_COPY, drained_before_a_send),
         test("a_chain_runs_in_order", &[], in_order),
         test("a_chain_breaks_where_a_step_fails", &[], breaks),
@@ -69,6 +70,26 @@ fn drained_outside() -> Result<(), Failed> {
     })
 }
 
+/// The drained one has ended; what came behind it has not, and later kernels let the next wait.
+fn drained_before() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, mut writer) = silent();
+    let drained = ring.submit(Nop.drained()).map_err(|r| r.why)?;
+    let read = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
+    assert_eq!(ring.wait(drained)?.ok(), Some(0));
+    ring.scope(|s| {
+        let refused = s.submit(Nop).map(drop).map_err(|rejected| rejected.why);
+        assert_eq!(refused, Err(Rejection::Drained));
+    });
+    writer.write_all(b"x")?;
+    assert_eq!(ring.wait(read)?.result?, 1);
+    ring.scope(|s| {
+        let nop = s.submit(Nop).map_err(|r| r.why)?;
+        assert_eq!(s.wait(nop)?.ok(), Some(0));
+        Ok(())
+    })
+}
+
 /// It would have a notification that the drained one waits for, and wait for that one.
 fn drained_before_a_send() -> Result<(), Failed> {
     let mut ring = small();
@@ -82,7 +103,7 @@ fn drained_before_a_send() -> Result<(), Failed> {
     assert_eq!(refused, Err(Rejection::Drained));
     assert_eq!(ring.wait(drained)?.ok(), Some(0));
     let sent = ring.submit(send()).map_err(|r| r.why)?;
-    assert_eq!(ring.wait(sent)?.result?.bytes, 8);
+    assert_eq!(ring.wait_timeout(sent, Duration::from_secs(20))?.result?.bytes, 8);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use annulus::sys::abi::Sqe;
-use annulus::sys::flags::{EnterFlags, SetupFlags};
+use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
 use annulus::sys::kernel::Kernel;
 use annulus::sys::map::Pages;
 use annulus::sys::opcode::RegisterOp;
@@ -21,6 +21,8 @@ use crate::harness::{DEFERRING, Need, drain_words, nop, patient, push, read_byte
 
 const ONE_ISSUER: Need = Need::Setup(SetupFlags::SINGLE_ISSUER);
 const DEFER: Need = Need::Setup(DEFERRING);
+/// Before, workers are no threads of the process, and outlive those that they work for.
+const WORKERS: Need = Need::Feature(Features::NATIVE_WORKERS);
 const FD_ONLY: Need = Need::Setup(SetupFlags::REGISTERED_FD_ONLY);
 
 /// The tests.
@@ -57,6 +59,7 @@ pub fn tests() -> Vec<Trial> {
         test("another_thread_lets_go_of_no_ring_but_its_own", &[FD_ONLY], elsewhere),
         test("halves_of_two_rings_do_not_join", &[], strangers),
         test("what_a_thread_that_exited_submitted_does_nothing_more", &[], thread_ends),
+        test("what_a_worker_ran_for_a_thread_that_exited_is_interrupted", &[WORKERS], worker_ends),
     ]
 }
 
@@ -264,6 +267,28 @@ fn thread_ends() -> Result<(), Failed> {
     assert_eq!(ends, [1, 2].map(|word| Some((word, -libc::ECANCELED))));
     let mut byte = [0];
     assert_eq!((from.read(&mut byte)?, byte), (1, *b"x"), "the byte is still in the pipe");
+    let ring = submitter.join(reaper).map_err(|_| "the halves of one ring")?;
+    assert_eq!(ring.in_flight(), 0);
+    Ok(())
+}
+
+/// It moves nothing, and completes though nobody writes.
+fn worker_ends() -> Result<(), Failed> {
+    let (mut submitter, mut reaper) = split(ring(Setup::plain(4)))?;
+    let ((from, _writer), (_reader, to)) = (std::io::pipe()?, std::io::pipe()?);
+    let splice = prep::splice(from.as_raw_fd(), u64::MAX, to.as_raw_fd(), u64::MAX, 8, 0);
+    let submitting = thread::spawn(move || {
+        // SAFETY: a splice points to nothing (OP1).
+        unsafe { submitter.push(Sqe { user_data: 1, ..splice }) }.expect("room for an entry");
+        assert_eq!(submitter.submit(), Ok(1));
+        submitter
+    });
+    let submitter = submitting.join().expect("no panic");
+    reaper.wait(1)?;
+    let (word, result) = reaper.pop().map(|cqe| (cqe.user_data, cqe.res)).ok_or("it has ended")?;
+    // The last is the kernel's word to itself, seen in 6.18.
+    let ends = [-libc::ECANCELED, -libc::EINTR, -512];
+    assert!(word == 1 && ends.contains(&result), "{result}");
     let ring = submitter.join(reaper).map_err(|_| "the halves of one ring")?;
     assert_eq!(ring.in_flight(), 0);
     Ok(())

@@ -2,10 +2,11 @@
 
 use std::io::{PipeReader, PipeWriter, pipe};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use annulus::lease::RegisterError;
-use annulus::op::{Nop, Op, Read};
+use annulus::op::{Nop, Op, Read, Splice};
 use annulus::register::{CancelNow, EndedNow};
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::SqeFlags;
@@ -27,6 +28,13 @@ pub fn tests() -> Vec<Trial> {
         test("all_of_an_operation_are_cancelled_at_once", &BY_OP, by_opcode),
         test("everything_is_cancelled_at_once", &NOW, everything),
         test("one_that_runs_in_a_worker_is_waited_for", &NOW, in_a_worker),
+        test("what_a_worker_runs_is_ended_at_once", &NOW, || worker(Setup::plain(8), false)),
+        test("what_a_worker_runs_is_ended_at_once_deferring", &NOW, || {
+            worker(Setup::new(8), false)
+        }),
+        test("what_a_worker_runs_is_ended_at_once_polling", &NOW, || {
+            worker(Setup::plain(8).sqpoll(Duration::from_millis(1)), true)
+        }),
         test("an_operation_behind_a_drained_one_is_cancelled_at_once", &NOW, by_ticket),
         test("a_place_without_a_file_is_found_by_nothing", &NOW, no_file),
         test("cancelling_at_once_before_6_0_says_so", &[Need::Other(lacks_it)], says_so),
@@ -138,6 +146,26 @@ fn in_a_worker() -> Result<(), Failed> {
     }
     let cqe = ring.pop().expect("it has ended");
     assert!([-libc::ECANCELED, -libc::EINTR].contains(&cqe.res), "{cqe:?}");
+    Ok(())
+}
+
+/// Its end does not come by itself on a ring that defers; and a polling thread has workers of its
+/// own, whose work the kernel does not look through.
+fn worker(setup: Setup<'_>, polls: bool) -> Result<(), Failed> {
+    let mut ring = safe_ring(setup);
+    let ((reader, _writer), (socket, _peer)) = (pipe()?, UnixStream::pair()?);
+    let splice = ring.submit(Splice::new(reader, socket, 8)).map_err(|r| r.why)?;
+    ring.submit_all()?;
+    loop {
+        match ring.cancel_now(&splice, Duration::from_secs(20))? {
+            EndedNow::Ended(count) => break assert_eq!(count, 1),
+            // It is on its way to a worker.
+            EndedNow::NotFound if !polls => {}
+            said => return Err(format!("{said:?}").into()),
+        }
+    }
+    let error = ring.wait(splice)?.result.expect_err("nobody writes");
+    assert!(matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EINTR)), "{error}");
     Ok(())
 }
 

@@ -3,18 +3,20 @@
 use std::io::{PipeReader, PipeWriter, Write as _, pipe};
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use annulus::op::{
-    Cancel, CancelOutcome, Nop, Op as _, Poll, PollEvents, Read, Timeout, TimeoutEnd, TimeoutMulti,
+    Cancel, CancelOutcome, Nop, Op, Poll, PollEvents, Read, Timeout, TimeoutEnd, TimeoutMulti,
 };
 use annulus::sys::opcode::Opcode;
-use annulus::{Ring, Ticket};
+use annulus::{Rejection, Ring, Setup, Ticket};
 use libtest_mimic::{Failed, Trial};
 
 use super::{BY_FLAGS, HOUR, SOON, begin, errno, goes_on, is_one, run, small};
-use crate::harness::{Need, test};
+use crate::harness::{Need, patient, safe_ring, test};
 
 const BY_OPCODE: Need = Need::Other(no_cancel_by_opcode);
+const POLLS: Need = Need::Other(polls_not);
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -28,6 +30,7 @@ pub fn tests() -> Vec<Trial> {
         test("all_operations_of_a_kind_are_cancelled", &[BY_OPCODE], by_opcode),
         test("there_is_one_cancel_of_each_operation", &[], one_cancel_each),
         test("what_a_cancel_missed_is_cancelled_again", &[], cancelled_again),
+        test("a_cancel_waits_for_room_in_a_polled_queue", &[POLLS], full_queue),
         test("op2_a_cancel_by_kind_hits_no_other_on_any_kernel", &[], by_opcode_misses),
     ]
 }
@@ -38,6 +41,15 @@ fn no_cancel_by_opcode() -> Option<String> {
     let outcome = run(&mut ring, Cancel::opcode(Opcode::TIMEOUT));
     ring.detach(timeout);
     (!is_one(&outcome)).then(|| "needs Linux 6.6: ASYNC_CANCEL_OP".to_owned())
+}
+
+fn polled() -> Setup<'static> {
+    Setup::plain(2).cq_entries(256).sqpoll(Duration::from_millis(1))
+}
+
+fn polls_not() -> Option<String> {
+    let refused = patient(|| polled().build_raw()).err()?;
+    Some(format!("needs Linux 5.11 or root: {refused}"))
 }
 
 type Reading<F> = Ticket<Read<F, Vec<u8>>>;
@@ -216,7 +228,7 @@ fn cancelled_again() -> Result<(), Failed> {
     let read = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
     let nop = ring.submit(Nop).map_err(|r| r.why)?;
     ring.cancel(&nop)?;
-    ring.submit_and_wait(2)?;
+    ring.submit_and_wait(1)?; // The cancel shows no event.
     ring.reap(|_| ())?;
     let before = ring.raw().stats().sqes;
     ring.cancel(&nop)?; // It has ended.
@@ -226,5 +238,31 @@ fn cancelled_again() -> Result<(), Failed> {
     let result = ring.wait(read)?.result;
     assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
     assert_eq!(ring.wait(nop)?.ok(), Some(0));
+    Ok(())
+}
+
+/// The polling thread makes room by and by.
+fn full_queue() -> Result<(), Failed> {
+    let mut ring = safe_ring(polled());
+    let (reader, _writer) = ends()?;
+    let mut tickets = Vec::new();
+    let next = || Read::new(Rc::clone(&reader), Vec::with_capacity(8));
+    let mut read = next();
+    while tickets.len() < 200 {
+        read = match ring.submit(read) {
+            Ok(ticket) => {
+                tickets.push(ticket);
+                next()
+            }
+            Err(rejected) if rejected.why == Rejection::Queue => rejected.op,
+            Err(rejected) => return Err(rejected.why.into()),
+        };
+    }
+    for ticket in &tickets {
+        ring.cancel(ticket)?;
+    }
+    for ticket in tickets {
+        assert!(is_cancelled(&mut ring, ticket));
+    }
     Ok(())
 }
