@@ -113,7 +113,8 @@ const PRIVATE: FutexFlags = SHARED.union(FutexFlags::PRIVATE);
 ///
 /// # Cancellation
 ///
-/// At once, with `ECANCELED`; by its ticket, not by a file.
+/// At once, with `ECANCELED`; by its ticket, not by a file. In a chain, the next step begins all
+/// the same.
 ///
 /// # Errors
 ///
@@ -305,7 +306,8 @@ impl<W: FutexWord> FutexSet<W> {
 ///
 /// # Cancellation
 ///
-/// At once, with `ECANCELED`; by its ticket, not by a file.
+/// At once, with `ECANCELED`; by its ticket, not by a file. In a chain, the next step begins all
+/// the same.
 ///
 /// # Errors
 ///
