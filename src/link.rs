@@ -22,7 +22,8 @@
 //! Since Linux 6.0 the kernel does not hear of some errors: of syncing, of changing names and
 //! attributes, of what is about memory. What is behind such a step runs all the same, also behind
 //! an [`Fsync`](crate::op::Fsync) that failed: so look at it before you rely on that. Each such
-//! operation says so.
+//! operation says so. A wait at a futex that was cancelled, by its clock too, breaks no chain
+//! either.
 //!
 //! Links hold within one submission only, so all entries of a chain are set aside at once; when the
 //! room is not there, or an operation panics while it is asked for its entry, nothing is submitted.

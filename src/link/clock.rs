@@ -189,7 +189,7 @@ impl<O: Op> Step for Within<O> {
     }
 
     fn watch<U: Default>(ring: &mut Ring<U>, ticket: &mut TimedTicket<O>) -> Option<Instant> {
-        // Without this a wait cannot be bounded, and the kernel's clocks start with what they bound.
+        // Without this no wait is bounded, and the kernel's clocks start with what they bound.
         let bounded = ring.raw.features().contains(Features::EXT_ARG);
         if !bounded || result(ring, &ticket.op).is_some() {
             return None;

@@ -28,6 +28,9 @@ use super::ChainEnd;
 pub(super) enum Breaks {
     /// All but this number of bytes.
     Short(u32),
+    /// Fewer bytes than the buffers have that the kernel picked. We do not know how many those
+    /// are; and what is behind is far more often held back by that than cancelled while it ran.
+    Likely,
     /// Errors.
     Errors,
     /// Errors, but not that the time is up.
@@ -57,6 +60,9 @@ impl Breaks {
         match sqe.opcode {
             Opcode::READ | Opcode::WRITE | Opcode::READ_FIXED | Opcode::WRITE_FIXED if !picked => {
                 Self::Short(most(sqe.len.into()))
+            }
+            Opcode::READ | Opcode::READV | Opcode::READ_FIXED | Opcode::SEND if picked => {
+                Self::Likely
             }
             Opcode::READV | Opcode::WRITEV | Opcode::READV_FIXED | Opcode::WRITEV_FIXED => {
                 Self::Short(bytes_of(sqe.addr, u64::from(sqe.len)))
@@ -94,6 +100,7 @@ impl Breaks {
     fn by(self, result: i32, features: Features) -> bool {
         match self {
             Self::Short(asked) => u32::try_from(result) != Ok(asked),
+            Self::Likely => true,
             Self::Errors => result < 0,
             Self::ErrorsButTime => result < 0 && result != -libc::ETIME,
             // Since Linux 6.3, the first that says so.
@@ -196,6 +203,8 @@ mod tests {
         let all = libc::MSG_WAITALL.cast_unsigned();
         let read = Breaks::of(&sqe(Opcode::READ, 0));
         assert!(!read.by(8, now) && read.by(7, now) && read.by(-libc::EIO, now));
+        let picked = Sqe { flags: SqeFlags::BUFFER_SELECT, ..sqe(Opcode::READ, 0) };
+        assert_eq!(Breaks::of(&picked), Breaks::Likely);
         let some = Breaks::of(&sqe(Opcode::RECV, 0));
         assert!(!some.by(8, now) && !some.by(7, now) && some.by(-libc::EIO, now));
         assert_eq!(Breaks::of(&sqe(Opcode::RECV, all)), Breaks::Short(8));

@@ -142,6 +142,8 @@ impl Flush {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::Brought;
+    use annulus_sys::flags::CqeFlags;
 
     #[test]
     fn only_a_close_that_never_began_leaves_the_descriptor() {
@@ -151,5 +153,18 @@ mod tests {
         assert!(!never_began(0));
         assert!(!never_began(i32::MIN));
         assert!(never_began(-libc::ECANCELED));
+    }
+
+    #[test]
+    fn a_close_that_was_taken_back_still_has_its_descriptor() {
+        let fd = |fate| {
+            let file = std::fs::File::open("/dev/null").expect("it is there");
+            let close = Close { fd: file.into(), flush: Flush::Perhaps };
+            let done = Done::new(-libc::ECANCELED, CqeFlags::empty(), None, Brought::Nothing);
+            let fd = close.finish(done.with(fate)).fd;
+            fd.is_some()
+        };
+        assert!(fd(Fate::TakenBack));
+        assert!(!fd(Fate::Usual), "a number that may be another's leaks rather than is closed");
     }
 }

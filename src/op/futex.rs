@@ -17,15 +17,16 @@
 //! kernel waits at it: in an `Arc`, or `'static`, or borrowed for a [scope](crate::Ring::scope).
 //! The kernel reads it, and never writes it. What the values mean is the program's to say.
 //!
-//! Some kernels give a process a table of its waits of its own when it makes its second thread (or
-//! when a worker of the kernel is made for its ring), and overlook who waits already: the wake finds
-//! nobody. A thread that waits cannot make another, but a ring can. So before the first wait that is
-//! not shared, we ask for that table, as large as the kernel would make it (`PR_FUTEX_HASH`).
+//! A wait is for wakes by other processes too, and a wake for their waits, unless both are
+//! [`private`](FutexWait::private): then the kernel need not look up what memory the word lies in.
+//! But some kernels (Linux 6.18 is one) make a process a table of its own for private waits when
+//! it makes its second thread, or the kernel a worker for its ring, and overlook who waits already:
+//! the wake finds nobody.
+//!
+//! A thread in `futex(2)` belongs to those without `FUTEX_PRIVATE_FLAG`.
 //!
 //! Keeps OP1: the word's owner lies in the operation, and so does the table of many.
 #![allow(unsafe_code, reason = "writes entries that point to words")]
-
-mod table;
 
 use std::io;
 use std::rc::Rc;
@@ -98,8 +99,11 @@ fn addr(word: &impl FutexWord) -> u64 {
     std::ptr::from_ref(word.word()).expose_provenance() as u64
 }
 
-/// What a word of this process is.
-const PRIVATE: FutexFlags = FutexFlags::SIZE_U32.union(FutexFlags::PRIVATE);
+/// What a word is that whoever has its memory waits at and wakes.
+const SHARED: FutexFlags = FutexFlags::SIZE_U32;
+
+/// What a word is that is this process's alone.
+const PRIVATE: FutexFlags = SHARED.union(FutexFlags::PRIVATE);
 
 /// Waits at a word, as long as it has a value. Since Linux 6.7.
 ///
@@ -109,7 +113,8 @@ const PRIVATE: FutexFlags = FutexFlags::SIZE_U32.union(FutexFlags::PRIVATE);
 ///
 /// # Cancellation
 ///
-/// At once, with `ECANCELED`; by its ticket, not by a file.
+/// At once, with `ECANCELED`; by its ticket, not by a file. In a chain, the next step begins all
+/// the same.
 ///
 /// # Errors
 ///
@@ -147,9 +152,10 @@ pub struct FutexWait<W> {
 }
 
 impl<W: FutexWord> FutexWait<W> {
-    /// Waits at `word` as long as it is `value`, for a wake by this process.
+    /// Waits at `word` as long as it is `value`, for a wake by this process, or by another that has
+    /// the word in memory that they share.
     pub fn new(word: W, value: u32) -> Self {
-        Self { word, value, mask: FUTEX_MATCH_ANY, flags: PRIVATE }
+        Self { word, value, mask: FUTEX_MATCH_ANY, flags: SHARED }
     }
 
     /// For wakes whose mask has a bit of `mask`.
@@ -158,9 +164,14 @@ impl<W: FutexWord> FutexWait<W> {
         Self { mask, ..self }
     }
 
-    /// For wakes by other processes, too: the word lies in memory that they share.
-    pub fn shared(self) -> Self {
-        Self { flags: FutexFlags::SIZE_U32, ..self }
+    /// For wakes that are private too, and no others: `FUTEX_PRIVATE_FLAG` of `futex(2)`. Cheaper.
+    ///
+    /// Some kernels (Linux 6.18 is one) never wake a private wait that began before the process's
+    /// second thread was made, or the first worker of the kernel for its ring. So say this only
+    /// where there was another thread before.
+    #[doc(alias = "FUTEX2_PRIVATE")]
+    pub fn private(self) -> Self {
+        Self { flags: PRIVATE, ..self }
     }
 }
 
@@ -170,7 +181,6 @@ unsafe impl<W: FutexWord> Op for FutexWait<W> {
     type Output = Outcome<(), (), W>;
 
     fn prep(&mut self) -> Sqe {
-        table::settle(self.flags);
         prep::futex_wait(addr(&self.word), self.value.into(), self.mask.into(), self.flags)
     }
 
@@ -202,12 +212,12 @@ pub struct FutexWake<W> {
 }
 
 impl<W: FutexWord> FutexWake<W> {
-    /// Wakes up to `count` waits at `word`, of this process. 0 wakes none, and more than `i32::MAX`
-    /// all.
+    /// Wakes up to `count` waits at `word` that are not private. 0 wakes none, and more than
+    /// `i32::MAX` all.
     pub fn new(word: W, count: u32) -> Self {
         // The kernel takes it for an `int`.
         let count = count.min(i32::MAX.cast_unsigned());
-        Self { word, count, mask: FUTEX_MATCH_ANY, flags: PRIVATE }
+        Self { word, count, mask: FUTEX_MATCH_ANY, flags: SHARED }
     }
 
     /// Those only whose mask has a bit of `mask`.
@@ -216,10 +226,10 @@ impl<W: FutexWord> FutexWake<W> {
         Self { mask, ..self }
     }
 
-    /// Those of other processes, too: the word lies in memory that they share. Waits that are not
-    /// for other processes are not woken so.
-    pub fn shared(self) -> Self {
-        Self { flags: FutexFlags::SIZE_U32, ..self }
+    /// Those that are private, and no others.
+    #[doc(alias = "FUTEX2_PRIVATE")]
+    pub fn private(self) -> Self {
+        Self { flags: PRIVATE, ..self }
     }
 }
 
@@ -256,14 +266,14 @@ impl<W: FutexWord> FutexSet<W> {
         Self::default()
     }
 
-    /// One more word, to be waited at as long as it is `value`, for a wake by this process.
+    /// One more word, to be waited at as long as it is `value`, as by [`FutexWait::new`].
     pub fn with(self, word: W, value: u32) -> Self {
-        self.add(word, value, PRIVATE)
+        self.add(word, value, SHARED)
     }
 
-    /// One more word, which other processes may wake too.
-    pub fn with_shared(self, word: W, value: u32) -> Self {
-        self.add(word, value, FutexFlags::SIZE_U32)
+    /// One more word, for private wakes only: see [`FutexWait::private`] for what that risks.
+    pub fn with_private(self, word: W, value: u32) -> Self {
+        self.add(word, value, PRIVATE)
     }
 
     fn add(mut self, word: W, value: u32, flags: FutexFlags) -> Self {
@@ -296,7 +306,8 @@ impl<W: FutexWord> FutexSet<W> {
 ///
 /// # Cancellation
 ///
-/// At once, with `ECANCELED`; by its ticket, not by a file.
+/// At once, with `ECANCELED`; by its ticket, not by a file. In a chain, the next step begins all
+/// the same.
 ///
 /// # Errors
 ///
@@ -324,7 +335,6 @@ unsafe impl<W: FutexWord> Op for FutexWaitV<W> {
     fn prep(&mut self) -> Sqe {
         let FutexSet { words, table } = &mut self.set;
         for (word, place) in words.iter().zip(&mut *table) {
-            table::settle(FutexFlags::from_bits_retain(place.flags));
             place.uaddr = addr(word);
         }
         // As many as that no kernel takes.
@@ -363,10 +373,10 @@ mod tests {
         let sqe = wait.prep();
         assert_eq!((sqe.len, addresses(&wait)), (3, theirs));
         // Words that lie in the set itself move with it.
-        let mut wait = FutexWaitV::new(FutexSet::new().with_shared(Word::new(1), 1));
+        let mut wait = FutexWaitV::new(FutexSet::new().with_private(Word::new(1), 1));
         wait.prep();
         assert_eq!(addresses(&wait), [addr(&wait.set.words()[0])]);
-        assert_eq!(wait.set.table[0].flags, FutexFlags::SIZE_U32.bits());
+        assert_eq!(wait.set.table[0].flags, PRIVATE.bits());
         wait.set.expect(0, 7);
         assert_eq!(wait.set.table[0].val, 7);
     }

@@ -386,6 +386,8 @@ unsafe impl Op for TimeoutUpdate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::Brought;
+    use annulus_sys::flags::CqeFlags;
 
     #[test]
     fn one_clock_at_a_time_is_asked_for() {
@@ -402,6 +404,19 @@ mod tests {
         let sqe = timeout.prep();
         assert_eq!(sqe.addr, (&raw const timeout.time).addr() as u64);
         assert_eq!(timeout.time, Timespec { tv_sec: 5, tv_nsec: 7 });
+    }
+
+    #[test]
+    fn a_repeated_timeout_is_complete_when_it_ran_out_so_often() {
+        let end = |times, result, count| {
+            let done = Done::new(result, CqeFlags::empty(), None, Brought::Nothing);
+            let multi = TimeoutMulti::new(Duration::ZERO).times(times);
+            multi.finish(done.with(Fate::Often(count))).ok()
+        };
+        assert_eq!(end(3, -libc::ETIME, 3), Some(RepeatEnd::Complete));
+        assert_eq!(end(3, -libc::ETIME, 2), Some(RepeatEnd::Stopped));
+        assert_eq!(end(0, -libc::ETIME, 0), Some(RepeatEnd::Stopped), "it has no end of its own");
+        assert_eq!(end(3, -libc::ECANCELED, 3), None);
     }
 
     #[test]

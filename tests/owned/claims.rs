@@ -7,7 +7,7 @@ use annulus::link::Linked;
 use annulus::op::{Multishot, Read, RecvMulti, RecvPicked, SendZc, Write};
 use annulus::{ChainEnd, ChainTicket, EnterError, Next, Ring, Ticket, Unfinished};
 
-use super::ledger::{OpId, Tie};
+use super::ledger::{Goes, OpId, Tie};
 use super::things::{File, Judged, Leases, Readable, Tagged, Watched, Word, keep};
 use super::world::World;
 
@@ -219,6 +219,22 @@ pub trait JudgedRow: Linked + 'static {
     fn parts(tickets: Self::Tickets, ids: &[OpId]) -> Parts;
 }
 
+/// Where the chain of `ids` must have ended: at the last step that ran, if that one broke it, and
+/// otherwise at the next, which then began, and was cancelled.
+fn end_of(steps: &[usize], ids: &[OpId], world: &World) -> ChainEnd {
+    let ran = |&at: &usize| {
+        let clock = (!steps.contains(&(at + 1))).then(|| ids.get(at + 1)).flatten();
+        let ran_out = clock.is_some_and(|&clock| world.result(clock) != -libc::ECANCELED);
+        world.result(ids[at]) != -libc::ECANCELED || ran_out
+    };
+    let Some(last) = steps.iter().rposition(ran) else { return ChainEnd::Broken { at: 0 } };
+    match world.goes(ids[steps[last]]) {
+        _ if last + 1 == steps.len() => ChainEnd::Complete,
+        Goes::On => ChainEnd::Broken { at: last + 1 },
+        Goes::No => ChainEnd::Broken { at: last },
+    }
+}
+
 impl<L: JudgedRow> AnyClaim for Row<L> {
     fn ids(&self) -> Vec<OpId> {
         self.ids.clone()
@@ -232,14 +248,11 @@ impl<L: JudgedRow> AnyClaim for Row<L> {
         let Self { ids, tickets } = *self;
         match ring.wait_chain(tickets) {
             Ok(chain) => {
-                let mut steps = L::STEPS.iter().map(|&at| sink.world.result(ids[at]));
-                let ran = steps.rposition(|result| result != -libc::ECANCELED);
-                let expected = match ran.unwrap_or(0) {
-                    at if ran.is_some() && at + 1 == L::STEPS.len() => ChainEnd::Complete,
-                    at => ChainEnd::Broken { at },
-                };
+                let expected = end_of(L::STEPS, &ids, sink.world);
                 if chain.end != expected {
-                    sink.world.fault(format!("a chain ended {:?}, not {expected:?}", chain.end));
+                    let results: Vec<_> = ids.iter().map(|&id| sink.world.result(id)).collect();
+                    let was = format!("a chain of {results:?} ended {:?}", chain.end);
+                    sink.world.fault(format!("{was}, not {expected:?}"));
                 }
                 L::judge(chain.outputs, &ids, sink);
                 Ok(())

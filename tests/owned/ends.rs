@@ -17,7 +17,7 @@ use annulus_sys::flags::CqeFlags;
 use super::Profile;
 use super::group::Gift;
 use super::kernel::{Kernel, Posted};
-use super::ledger::{Broken, Ledger, Stage, Tie};
+use super::ledger::{Broken, Goes, Ledger, Stage, Tie};
 use super::request::{Region, Request, Role, State};
 
 /// So many shots, and then an end.
@@ -25,13 +25,6 @@ const MOST_SHOTS: u32 = 6;
 
 /// So many requests at once.
 const MOST_REQUESTS: usize = 24;
-
-/// Whether a chain goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Goes {
-    On,
-    No,
-}
 
 impl Kernel {
     /// Completes a request, if any may complete.
@@ -87,7 +80,8 @@ impl Kernel {
     pub fn number(&mut self, len: usize) -> i32 {
         let len = u32::try_from(len).expect("short");
         let (part, noise) = (self.chance.below(len + 1), self.chance.half().cast_signed());
-        let errors = [libc::EIO, libc::EBADF, libc::EAGAIN, libc::EINTR, libc::ENOBUFS];
+        // None that a refused entry has: that would break a chain behind a hard step, too.
+        let errors = [libc::EIO, libc::EFAULT, libc::EAGAIN, libc::EINTR, libc::ENOBUFS];
         let error = -self.chance.among(&errors);
         let lies = [i32::MIN, i32::MAX, -4096, 4096, 0x7fff_f000, -1_000_000, noise];
         let lie = self.chance.among(&lies);
@@ -244,8 +238,10 @@ impl Kernel {
         let request = self.requests.remove(at);
         let cqe = Cqe { user_data: request.word, res, flags };
         let Some(id) = request.op else { return self.post(cqe, Posted::Other) };
+        let went = request.succeeded(res) || request.tie == Tie::Hard;
+        let goes = if went { Goes::On } else { Goes::No };
         let note = ledger.op(id);
-        note.stage = Stage::Ended;
+        (note.stage, note.goes) = (Stage::Ended, goes);
         (note.flags, note.image) = (flags, request.region.written());
         // A notification says nothing about the result.
         if !(request.role == Role::Notified && flags.contains(CqeFlags::NOTIF)) {
@@ -256,8 +252,7 @@ impl Kernel {
         if let Some(chain) = request.chain
             && request.role != Role::Clock
         {
-            let goes_on = request.succeeded(res) || request.tie == Tie::Hard;
-            self.go_on(chain, at, if goes_on { Goes::On } else { Goes::No });
+            self.go_on(chain, at, goes);
         }
     }
 

@@ -58,6 +58,13 @@ pub enum Tie {
     Hard,
 }
 
+/// Whether a chain goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goes {
+    On,
+    No,
+}
+
 /// Whether the end of an operation was shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
@@ -76,6 +83,8 @@ pub struct OpNote {
     pub fate: Fate,
     /// How its entry must be tied to the next.
     pub tie: Tie,
+    /// Whether it lets the next of its chain begin, now that it has ended.
+    pub goes: Goes,
     pub shown: Shown,
     /// What its completions said.
     pub result: i32,
@@ -153,6 +162,7 @@ impl Ledger {
             claim: Claim::Held,
             fate,
             tie: Tie::None,
+            goes: Goes::No,
             shown: Shown::No,
             result: 0,
             flags: CqeFlags::empty(),

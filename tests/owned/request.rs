@@ -196,10 +196,9 @@ impl Request {
 
     /// Whether it did all that was asked, having ended with `result`.
     pub fn succeeded(&self, result: i32) -> bool {
-        let asked = match self.region.use_ {
-            Use::Nothing => 0,
-            Use::Reads | Use::Writes => self.region.len,
-        };
-        usize::try_from(result).is_ok_and(|count| count >= asked)
+        match self.region.use_ {
+            Use::Nothing => result >= 0,
+            Use::Reads | Use::Writes => usize::try_from(result) == Ok(self.region.len),
+        }
     }
 }

@@ -29,7 +29,7 @@ use super::Profile;
 use super::chance::Chance;
 use super::group::{Gift, Group};
 use super::kernel::{Ask, Bound, Kernel, Tally};
-use super::ledger::{Claim, Cut, Fate, Ledger, Of, OpId, Shown, Stage, Tie};
+use super::ledger::{Claim, Cut, Fate, Goes, Ledger, Of, OpId, Shown, Stage, Tie};
 use crate::support::memory::sane;
 
 /// Whether values that may panic when they are dropped do.
@@ -180,6 +180,11 @@ impl World {
 
     pub fn result(&self, id: OpId) -> i32 {
         self.state().ledger.op(id).result
+    }
+
+    /// Whether it let the next of its chain begin.
+    pub fn goes(&self, id: OpId) -> Goes {
+        self.state().ledger.op(id).goes
     }
 
     pub fn claim_of(&self, id: OpId) -> Claim {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use annulus::op::{FutexSet, FutexWait, FutexWaitV, FutexWake, FutexWord};
+use annulus::op::{Fsync, FutexSet, FutexWait, FutexWaitV, FutexWake, FutexWord};
 use annulus::sys::flags_futex::FUTEX_WAITV_MAX;
 use annulus::sys::opcode::Opcode;
 use libtest_mimic::{Failed, Trial};
@@ -21,6 +21,7 @@ const MANY: Need = Need::Op(Opcode::FUTEX_WAITV);
 pub const PARTS: &[Part] = &[
     ("a wait before there were threads", one_then_threads),
     ("a wait at many before there were threads", many_then_threads),
+    ("a wait before there was a worker", one_then_a_worker),
 ];
 
 pub fn tests() -> Vec<Trial> {
@@ -32,6 +33,9 @@ pub fn tests() -> Vec<Trial> {
         ),
         test("a_wait_at_many_is_found_by_such_a_process_too", &[MANY, WAKE], || {
             child_succeeds("a wait at many before there were threads")
+        }),
+        test("a_wait_is_found_when_the_kernel_made_a_worker_since", &[FUTEX, WAKE], || {
+            child_succeeds("a wait before there was a worker")
         }),
         test("a_futex_wakes_as_many_as_it_is_told_to", &[FUTEX, WAKE], wakes),
         test("a_word_that_has_changed_is_not_waited_at", &[FUTEX], changed),
@@ -109,13 +113,13 @@ fn masks() -> Result<(), Failed> {
 fn shared() -> Result<(), Failed> {
     let mut ring = small();
     let word = word(0);
-    let private = begin(&mut ring, FutexWait::new(Arc::clone(&word), 0));
-    let both = begin(&mut ring, FutexWait::new(Arc::clone(&word), 0).shared());
+    let private = begin(&mut ring, FutexWait::new(Arc::clone(&word), 0).private());
+    let shared = begin(&mut ring, FutexWait::new(Arc::clone(&word), 0));
     let wake = || FutexWake::new(Arc::clone(&word), 9);
-    assert_eq!(run(&mut ring, wake().shared()).result?, 1);
-    ring.wait(both)?.result?;
-    let private = goes_on(&mut ring, private);
     assert_eq!(run(&mut ring, wake()).result?, 1);
+    ring.wait(shared)?.result?;
+    let private = goes_on(&mut ring, private);
+    assert_eq!(run(&mut ring, wake().private()).result?, 1);
     ring.wait(private)?.result?;
     Ok(())
 }
@@ -127,10 +131,10 @@ fn threads() -> Result<(), Failed> {
     let theirs = Arc::clone(&word);
     let thread = thread::spawn(move || {
         theirs.store(1, Ordering::Release);
-        let woken = futex(&theirs, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
+        let woken = futex(&theirs, libc::FUTEX_WAKE, 1);
         // And now the other way round: waits as long as it must.
         while theirs.load(Ordering::Acquire) == 1 {
-            futex(&theirs, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 1);
+            futex(&theirs, libc::FUTEX_WAIT, 1);
         }
         woken
     });
@@ -186,10 +190,21 @@ fn one_then_threads() {
     ring.wait(wait).expect("it completes").result.expect("woken");
 }
 
+/// What syncs blocks, so a worker of the kernel runs it.
+fn one_then_a_worker() {
+    let mut ring = small();
+    let word = word(0);
+    let wait = begin(&mut ring, FutexWait::new(Arc::clone(&word), 0));
+    let file = std::fs::File::open("/proc/self/exe").expect("this program");
+    run(&mut ring, Fsync::new(file)).result.expect("synced");
+    assert_eq!(run(&mut ring, FutexWake::new(word, 1)).result.expect("a wake"), 1);
+    ring.wait(wait).expect("it completes").result.expect("woken");
+}
+
 fn many_then_threads() {
     let mut ring = small();
     let words = [word(0), word(0)];
-    let set = FutexSet::new().with_shared(Arc::clone(&words[0]), 0).with(Arc::clone(&words[1]), 0);
+    let set = FutexSet::new().with(Arc::clone(&words[0]), 0).with(Arc::clone(&words[1]), 0);
     let wait = begin(&mut ring, FutexWaitV::new(set));
     make_threads();
     let wake = FutexWake::new(Arc::clone(&words[1]), 1);
@@ -250,12 +265,12 @@ fn first_of_many() -> Result<(), Failed> {
 fn many_changed() -> Result<(), Failed> {
     let mut ring = small();
     let words = [word(1), word(2)];
-    let set = FutexSet::new().with(Arc::clone(&words[0]), 1).with_shared(Arc::clone(&words[1]), 3);
+    let set = FutexSet::new().with(Arc::clone(&words[0]), 1).with_private(Arc::clone(&words[1]), 3);
     let mut ended = run(&mut ring, FutexWaitV::new(set));
     assert_eq!((errno(&ended), ended.buf.words().len()), (Some(libc::EAGAIN), 2));
     ended.buf.expect(1, 2);
     let wait = begin(&mut ring, FutexWaitV::new(ended.buf));
-    assert_eq!(run(&mut ring, FutexWake::new(Arc::clone(&words[1]), 1).shared()).result?, 1);
+    assert_eq!(run(&mut ring, FutexWake::new(Arc::clone(&words[1]), 1).private()).result?, 1);
     assert_eq!(ring.wait(wait)?.result?, 1);
     Ok(())
 }
