@@ -66,7 +66,8 @@ enum Runs {
     Inline,
     /// A worker thread, since that is asked for.
     Forced,
-    /// Whoever ran the operation before it in a chain.
+    /// Whoever ran the operation before it in a chain; or a worker thread, if it is drained and has
+    /// to wait.
     Behind,
 }
 
@@ -96,7 +97,8 @@ impl Source {
         Self { runs: Runs::Forced, ..self }
     }
 
-    /// The same, for an operation that begins when the one before it in its chain has ended.
+    /// The same, for an operation that begins when the one before it in its chain has ended, or all
+    /// that came before it.
     pub(crate) fn behind(self) -> Self {
         Self { runs: Runs::Behind, ..self }
     }
@@ -116,6 +118,13 @@ impl Source {
         }
     }
 
+    /// Whether what the operation picks is told by the order in which it picks.
+    pub(crate) fn is_in_order<O: Op>(&self) -> bool {
+        let in_parts = self.pool().is_some_and(|pool| pool.is_used_in_parts());
+        let sends = matches!(self.kind, Kind::Sends(_));
+        in_parts || sends || O::BRINGS == Brings::Bundle
+    }
+
     /// For an operation of `ring`, which counts as in flight from now on.
     pub(crate) fn claim<O: Op>(self, ring: RingId) -> Result<Claimed, Rejection> {
         if self.ring() != ring {
@@ -127,11 +136,10 @@ impl Source {
             let reason = "a message needs a buffer of its own: use buffers that are used whole";
             return Err(Rejection::Invalid { reason });
         }
-        let sends = matches!(self.kind, Kind::Sends(_));
-        let in_order = in_parts || sends || O::BRINGS == Brings::Bundle;
+        let in_order = self.is_in_order::<O>();
         if in_order && self.runs != Runs::Inline {
             let reason = "what it picks is known only where the kernel runs it in its turn: \
-                          neither force it nor put it behind another operation";
+                          neither force it nor put it behind another operation, nor drain it";
             return Err(Rejection::Invalid { reason });
         }
         let alone = in_order && !(in_parts && O::SHOTS == Shots::Many);

@@ -250,6 +250,8 @@ impl<S: Step> Step for Hard<S> {
 #[derive(Debug, Default)]
 pub struct Claims {
     steps: u32,
+    /// Whether what a step picks is told by the order in which it picks.
+    in_order: bool,
     held: Vec<Claimed>,
 }
 
@@ -258,6 +260,7 @@ impl Claims {
         if O::HAS_SOURCE {
             let source = op.source().ok_or(Rejection::OtherRing)?;
             let source = if self.steps == 0 { source } else { source.behind() };
+            self.in_order |= source.is_in_order::<O>();
             self.held.push(source.claim::<O>(ring)?);
         }
         self.steps += 1;

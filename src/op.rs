@@ -208,7 +208,7 @@ pub unsafe trait Op: Sized {
     /// Whether completions name buffers or files of a [`Source`].
     const HAS_SOURCE: bool = !matches!(Self::BRINGS, Brings::Number | Brings::Fd);
 
-    /// Where the buffers or files that completions name come from. Asked for once, before
+    /// Where the buffers or files that completions name come from. Asked for before
     /// [`prep`](Self::prep), if there is such a thing.
     fn source(&self) -> Option<Source> {
         None
@@ -357,7 +357,7 @@ unsafe impl<O: Op> Op for Drained<O> {
     }
 
     fn source(&self) -> Option<Source> {
-        self.0.source()
+        self.0.source().map(Source::behind)
     }
 
     fn belongs_to(&self, ring: RingId) -> bool {

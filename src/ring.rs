@@ -146,8 +146,12 @@ impl<U: Default> Ring<U> {
         user: U,
         life: Life,
     ) -> Result<Ticket<O>, Rejected<O, U>> {
-        if (life == Life::Scoped || O::SHOTS == Shots::Notified)
+        // What must not wait for others, and what a worker thread must not run: the kernel gives
+        // all that comes behind a drained entry to those.
+        let alone = life == Life::Scoped || O::SHOTS == Shots::Notified;
+        if (alone || O::HAS_SOURCE)
             && self.slab.may_wait()
+            && (alone || op.source().is_some_and(|source| source.is_in_order::<O>()))
             && let Err(why) = self.go_past_drained()
         {
             return Err(Rejected { op, user, why });

@@ -51,8 +51,9 @@ impl<U: Default> Ring<U> {
         if let Err(why) = chain.admit(self.id, &mut claims) {
             return reject(chain, why);
         }
+        let in_order = claims.in_order;
         drop(claims); // Each step claims again in its slot, and nothing comes between.
-        if (life == Life::Scoped || L::WAITS.notifies())
+        if (life == Life::Scoped || L::WAITS.notifies() || in_order)
             && self.slab.may_wait()
             && let Err(why) = self.go_past_drained()
         {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use annulus::lease::BufRing;
-use annulus::op::{Nop, Op, RecvBundle, RecvPicked};
+use annulus::op::{Nop, Op, RecvBundle, RecvMulti, RecvPicked};
 use annulus::register::{Used, Whose};
 use annulus::sys::abi::Cqe;
 use annulus::sys::abi_register::{BufReg, BufStatus};
@@ -242,6 +242,22 @@ fn br1_what_is_in_flight_may_name_what_was_picked() {
     let last = rig.begin(RecvPicked::new(null(), &rig.buffers));
     rig.complete(&last, -libc::ENOBUFS, CqeFlags::empty());
     assert_eq!((rig.offered(), rig.asked(), rig.buffers.leased()), (5, 1, 1), "that of `forced`");
+}
+
+#[test]
+fn br1_what_is_passed_over_beside_others_waits_until_none_is_in_flight() {
+    let mut rig = Rig::new(Used::InParts { min_left: 0 });
+    let slow = rig.begin(RecvMulti::new(null(), &rig.buffers));
+    let quick = rig.begin(RecvMulti::new(null(), &rig.buffers));
+    // The slow one has picked buffer 0, and a worker thread is to fill it.
+    rig.complete(&quick, 16, named(1) | CqeFlags::MORE);
+    assert_eq!(rig.offered(), 5, "buffer 1 came, and went back since nobody took it: not buffer 0");
+    rig.says(2);
+    rig.complete(&quick, -libc::ECANCELED, CqeFlags::empty());
+    assert_eq!((rig.offered(), rig.asked()), (5, 0));
+    rig.complete(&slow, -libc::ECANCELED, CqeFlags::empty());
+    assert_eq!((rig.offered(), rig.asked()), (6, 1));
+    drop((rig.ring.try_take(slow), rig.ring.try_take(quick)));
 }
 
 #[test]

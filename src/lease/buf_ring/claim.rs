@@ -5,19 +5,22 @@
 //! | picks one buffer, once | beside others | alone |
 //! | picks one buffer, again and again | beside others | beside others of its kind |
 //! | picks a bundle | alone | as one buffer |
-//! | is forced, or behind another in a chain | unless it picks a bundle | not at all |
+//! | is forced, drained, or behind another in a chain | unless it picks a bundle | not at all |
 //!
 //! A completion of a part does not say where in its buffer the part begins, and one of a bundle
 //! names the first buffer alone: both are understood by what was picked before. A worker thread of
 //! the kernel's breaks that order, since it takes what it picks when it picks it, however little it
 //! fills, and however late. The kernel may call one by itself for what completes once: when others
 //! took the data from under it some 127 times (seen on every kernel that has parts, 6.12 to 7.3).
-//! What completes many times was never seen to be moved so.
+//! What completes many times was never seen to be moved so; but behind a drained entry the kernel
+//! hands all that comes to workers, and there one that reads what cannot be polled without waiting
+//! takes the rest of its buffer too. So none of these is submitted while a drain may hold.
 //!
 //! What is alone cannot be misunderstood; but more may be taken for it than a completion names.
 //! Buffers that are lost so are found, and offered again,
 //!
-//! - when a completion names one that was offered later, since they are picked in order; and
+//! - when a completion names one that was offered later, since they are picked in order, and no
+//!   other operation is in flight that may have picked it; and
 //! - when an operation ends without data, and nothing is in flight: the kernel tells how many it
 //!   has picked (`PBUF_STATUS`).
 //!
@@ -73,8 +76,9 @@ impl Pool {
     /// A completion names buffer `bid`: if they come in order, what was offered before that was
     /// picked, and comes in no completion.
     pub(super) fn pass_over(&self, bid: u16) {
+        // With others in flight, a gap may be what one of them has picked, and has yet to fill.
         let in_order = self.is_alone() || self.is_used_in_parts();
-        if !in_order || !self.is_with_kernel(bid) {
+        if !in_order || self.claims.get() > 1 || !self.is_with_kernel(bid) {
             return;
         }
         let turn = self.order.borrow().out_of_turn(bid);

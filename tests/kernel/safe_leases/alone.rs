@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use annulus::lease::{BufLease, BufRing};
-use annulus::op::{Nop, Op, ReadMulti, RecvBundle, RecvBundleMulti, RecvMsgMulti, RecvMulti};
+use annulus::op::{Nop, Op, Read, ReadMulti, RecvBundle, RecvBundleMulti, RecvMsgMulti, RecvMulti};
 use annulus::op::{RecvPicked, SendBundle};
 use annulus::{Event, Rejection, Ring, StepExt as _, Ticket};
 use libtest_mimic::{Failed, Trial};
@@ -31,6 +31,7 @@ pub fn tests() -> Vec<Trial> {
         test("br1_parts_of_many_multishots_follow_each_other", &PARTS, multishots),
         test("br1_nothing_picks_beside_a_bundle", &PICKED, nothing_beside_a_bundle),
         test("br1_what_must_be_in_turn_is_not_for_workers", &PARTS, not_for_workers),
+        test("br1_what_must_be_in_turn_is_not_submitted_behind_a_drain", &PARTS, not_drained),
         test("br1_a_chain_does_not_pick_against_itself", &PICKED, chains),
         test("messages_need_buffers_that_are_used_whole", &PARTS, messages),
         test("br1_parts_that_a_cancel_leaves_come_back", &PARTS, parts_back_from_cancelled),
@@ -263,6 +264,37 @@ fn not_for_workers() -> Result<(), Failed> {
         Err(error) => println!("bundles need Linux 6.10: {error}"),
     }
     all_are_back(&mut ring, &whole);
+    Ok(())
+}
+
+/// Behind a drained entry the kernel gives everything to worker threads.
+fn not_drained() -> Result<(), Failed> {
+    let mut ring = ring();
+    let (whole, parts) = (buffers(&mut ring, 4, 16), parts(&mut ring, 4, 16));
+    let (from, mut to) = sockets();
+    let (reader, mut writer) = pipe();
+    drop(invalid(&mut ring, RecvMulti::new(from.try_clone()?, &parts).drained()));
+    drop(invalid(&mut ring, RecvBundle::new(from.try_clone()?, &whole).drained()));
+    let before = ring.submit(Read::new(reader, [0; 1]))?;
+    let drain = ring.submit(Nop.drained())?;
+    ring.submit_all()?;
+    let refused =
+        ring.submit(RecvMulti::new(from.try_clone()?, &parts)).expect_err("a drain holds");
+    assert_eq!(refused.why, Rejection::Drained);
+    let bundle = ring.submit(RecvBundle::new(from.try_clone()?, &whole)).expect_err("it holds");
+    assert_eq!(bundle.why, Rejection::Drained);
+    let chain = ring.submit_chain((bundle.op, Nop)).expect_err("it holds");
+    assert_eq!(chain.why, Rejection::Drained);
+    // What names its buffer may.
+    let picked = ring.submit(RecvPicked::new(from.try_clone()?, &whole))?;
+    to.write_all(b"picked")?;
+    writer.write_all(b"x")?;
+    drop((ring.wait(before)?, ring.wait(drain)?));
+    assert_eq!(ring.wait(picked)?.result?.as_deref(), Some(&b"picked"[..]));
+    let many = ring.submit(refused.op)?;
+    to.write_all(b"in turn")?;
+    assert_eq!(ring.next(&many)?.ok_or("data")??[..], *b"in turn");
+    ring.detach(many);
     Ok(())
 }
 
