@@ -127,8 +127,8 @@ pub enum Rejection {
     /// scope, which could not end; a zero-copy send, which would wait for its own notification; and
     /// what picks buffers in turn, as bundles and parts are.
     #[error(
-        "an operation was drained, and what waits because of it cannot be cancelled, and goes to a \
-         worker thread: wait first until nothing is in flight"
+        "an operation was drained, and what waits because of it cannot be cancelled, and goes to \
+         a worker thread: wait first until nothing is in flight"
     )]
     Drained,
     /// The submission ring is shorter than the chain.

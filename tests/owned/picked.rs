@@ -109,7 +109,7 @@ impl Rig {
         let addr = std::ptr::with_exposed_provenance_mut::<u64>(entry);
         // SAFETY: an entry of the ring of buffers, which the buffers keep.
         let was = unsafe { addr.read_volatile() };
-        // SAFETY: as above, and this is their kernel, which may write there.
+        // SAFETY: the same entry, which nobody else uses, since this is their kernel.
         unsafe { addr.write_volatile(was + into) };
     }
 
