@@ -123,9 +123,9 @@ pub enum Rejection {
         needs: Features,
     },
     /// An operation was [drained](crate::op::Op::drained), and whatever is submitted may wait for
-    /// what is in flight, where no cancel finds it, and then be run by a worker thread: what is of a
-    /// scope, which could not end; a zero-copy send, which would wait for its own notification; and
-    /// what picks buffers in turn, as bundles and parts are.
+    /// what is in flight, where no cancel finds it, and then be run by a worker thread: what is of
+    /// a scope, which could not end; a zero-copy send, which would wait for its own notification;
+    /// and what picks buffers in turn, as bundles and parts are.
     #[error(
         "an operation was drained, and what waits because of it cannot be cancelled, and goes to \
          a worker thread: wait first until nothing is in flight"
