@@ -162,6 +162,7 @@ fn flooded() -> Result<(), Failed> {
         })
         .collect();
     let (reader, _writer) = pipe()?;
+    ring.submit_and_wait(1)?; // The flood has begun.
     let ticket = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
     let unfinished = ring.wait_timeout(ticket, Duration::from_millis(20)).expect_err("no data");
     assert_eq!(unfinished.why.cause, annulus::EnterCause::TimedOut);
