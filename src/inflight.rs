@@ -149,7 +149,9 @@ struct Word<'a, U: Default>(&'a mut U);
 impl<U: Default> Drop for Word<'_, U> {
     #[inline]
     fn drop(&mut self) {
-        contained(|| drop(mem::take(self.0)));
+        if mem::needs_drop::<U>() {
+            contained(|| drop(mem::take(self.0)));
+        }
     }
 }
 
