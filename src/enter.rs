@@ -246,6 +246,10 @@ impl Gate {
                         return Err(EnterError::new(0, EnterCause::OutOfRequests));
                     }
                     if count == pending {
+                        self.look_again(cq, count)?;
+                        if cq.ready() >= want {
+                            return Ok(count);
+                        }
                         // It waited, and came back for a signal: see `wait`.
                         return Err(EnterError::new(count, EnterCause::Interrupted));
                     }
@@ -302,10 +306,35 @@ impl Gate {
                 }
                 Err(error) => return Err(error),
             };
-            if let Some(woken) = wait.judge(cq, back, min_complete, self.early(), submitted)? {
+            let judged = wait.judge(cq, back, min_complete, self.early(), submitted);
+            if let Some(woken) = self.appeal(&wait, cq, judged)? {
                 return Ok((submitted, woken));
             }
         }
+    }
+
+    /// Looks again before it believes that a signal ended the wait.
+    #[inline]
+    fn appeal(
+        &mut self,
+        wait: &Wait<'_>,
+        cq: &mut CompletionRing,
+        judged: Result<Option<Woken>, EnterError>,
+    ) -> Result<Option<Woken>, EnterError> {
+        match judged {
+            Err(error) if error.cause == EnterCause::Interrupted => {
+                self.look_again(cq, error.submitted)?;
+                if wait.missing(cq) == 0 { Ok(Some(Woken::Ready)) } else { Err(error) }
+            }
+            judged => judged,
+        }
+    }
+
+    /// Has the kernel finish what it came back for. A `TIMEOUT` that expires ends a wait, now and
+    /// then before its completion is there (v6.12 to v7.3, rings that defer task work).
+    #[cold]
+    fn look_again(&mut self, cq: &CompletionRing, submitted: u32) -> Result<(), EnterError> {
+        self.get_events(cq).map_err(|error| EnterError::new(submitted, error.cause))
     }
 
     /// Waits until `want` completions are ready, and submits nothing.
@@ -329,7 +358,8 @@ impl Gate {
                 Err(errno) if errno.is(libc::ETIME) => Back::TimeUp,
                 Err(errno) => return Err(EnterError::new(0, errno)),
             };
-            if let Some(woken) = wait.judge(cq, back, min_complete, self.early(), 0)? {
+            let judged = wait.judge(cq, back, min_complete, self.early(), 0);
+            if let Some(woken) = self.appeal(&wait, cq, judged)? {
                 return Ok(woken);
             }
         }

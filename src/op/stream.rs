@@ -55,7 +55,8 @@ impl SendFlags {
     /// More follows soon: wait for it before a packet is made (`MSG_MORE`).
     pub const MORE: Self = Self(libc::MSG_MORE.cast_unsigned());
     /// Complete when everything is sent, or on an error: no short sends (`MSG_WAITALL`). Since
-    /// Linux 5.19; without effect before.
+    /// Linux 5.19; without effect before. A part that was sent before the error is told, if the
+    /// kernel knows of it: see [`RecvFlags::WAIT_ALL`].
     pub const WAIT_ALL: Self = Self(libc::MSG_WAITALL.cast_unsigned());
     /// Fail with `EAGAIN` rather than wait for room (`MSG_DONTWAIT`).
     pub const DONT_WAIT: Self = Self(libc::MSG_DONTWAIT.cast_unsigned());
@@ -92,6 +93,10 @@ impl RecvFlags {
     pub const PEEK: Self = Self(libc::MSG_PEEK.cast_unsigned());
     /// Complete when the buffer is full, or at the end, or on an error (`MSG_WAITALL`). Since Linux
     /// 5.18; before, it may complete with less.
+    ///
+    /// When it fails or is cancelled with a part of the bytes there, it completes with that part.
+    /// Not so on Debian's Linux 5.10: what was received is lost there, and an operation that is
+    /// [forced](super::Op::forced) fails so, with `EAGAIN`, where one that was not would wait.
     pub const WAIT_ALL: Self = Self(libc::MSG_WAITALL.cast_unsigned());
     /// Fail with `EAGAIN` rather than wait for data (`MSG_DONTWAIT`).
     pub const DONT_WAIT: Self = Self(libc::MSG_DONTWAIT.cast_unsigned());

@@ -1,6 +1,8 @@
 //! Waits without a bound: how many calls they make, and how they end.
 
-use annulus::{EnterCause, EnterError, RawRing};
+use std::time::Duration;
+
+use annulus::{EnterCause, EnterError, Patience, RawRing, Woken};
 use annulus_sys::abi::{Cqe, Cqe32, Sqe};
 use annulus_sys::flags::{
     AcceptFlags, CqeFlags, PollFlags, RecvSendFlags, SetupFlags, SqeFlags, TimeoutFlags,
@@ -77,8 +79,9 @@ fn a_signal_before_anything_says_so() {
 #[test]
 fn a_signal_behind_a_count_is_told_and_nothing_is_submitted_twice() {
     let (mut ring, kernel) = plain();
-    // Both went in, neither completed, and the kernel came back.
+    // Both went in, neither completed, and the kernel came back; also when asked what it holds.
     kernel.enters(Enter::Consume(2));
+    kernel.enters(Enter::Answer(0));
     push(&mut ring, [1, 2]);
     assert_eq!(ring.submit_and_wait(2), Err(interrupted(2)));
     // The next wait asks for as many, and submits nothing.
@@ -88,7 +91,7 @@ fn a_signal_behind_a_count_is_told_and_nothing_is_submitted_twice() {
         Ok(to_submit)
     })));
     assert_eq!(ring.submit_and_wait(2), Ok(0));
-    assert_eq!(kernel.took(), [(2, 2, GETEVENTS), (0, 2, GETEVENTS)]);
+    assert_eq!(kernel.took(), [(2, 2, GETEVENTS), (0, 0, GETEVENTS), (0, 2, GETEVENTS)]);
     assert_eq!(consumed(&kernel), [1, 2]);
     assert_eq!(ring.stats().sqes, 2);
 }
@@ -103,6 +106,7 @@ fn a_wait_that_comes_back_with_too_few_says_so_and_can_be_taken_up() {
         assert!(kernel.post(Cqe { user_data: 1, ..Cqe::ZERO }));
         Ok(0)
     })));
+    kernel.enters(Enter::Answer(0));
     kernel.enters(Enter::Run(Box::new(|kernel, _| {
         assert!(kernel.post(Cqe { user_data: 2, ..Cqe::ZERO }));
         Ok(0)
@@ -110,8 +114,46 @@ fn a_wait_that_comes_back_with_too_few_says_so_and_can_be_taken_up() {
     assert_eq!(ring.wait(2), Err(interrupted(0)));
     assert_eq!(ring.ready(), 1);
     assert_eq!(ring.wait(2), Ok(()));
-    assert_eq!(kernel.took(), [(2, 0, NONE), (0, 2, GETEVENTS), (0, 2, GETEVENTS)]);
+    let entered = [(2, 0, NONE), (0, 2, GETEVENTS), (0, 0, GETEVENTS), (0, 2, GETEVENTS)];
+    assert_eq!(kernel.took(), entered);
     assert_eq!(pop_all(&mut ring), [1, 2]);
+}
+
+/// It counts the `TIMEOUT` as ended, and posts its completion later.
+#[test]
+fn a_kernel_that_comes_back_for_what_is_not_there_yet_is_asked_for_it() {
+    let posts = || {
+        Enter::Run(Box::new(|kernel, _| {
+            assert!(kernel.post(Cqe { user_data: 1, ..Cqe::ZERO }));
+            Ok(0)
+        }))
+    };
+    let (mut ring, kernel) = plain();
+    kernel.enters(Enter::Consume(1));
+    kernel.enters(posts());
+    push(&mut ring, [1]);
+    assert_eq!(ring.submit_and_wait(1), Ok(1));
+    assert_eq!(kernel.took(), [(1, 1, GETEVENTS), (0, 0, GETEVENTS)]);
+    let (mut ring, kernel) = plain();
+    kernel.enters(Enter::Consume(1));
+    kernel.enters(Enter::Answer(0));
+    kernel.enters(posts());
+    push(&mut ring, [1]);
+    assert_eq!((ring.submit(), ring.wait(1)), (Ok(1), Ok(())));
+    assert_eq!(kernel.took(), [(1, 0, NONE), (0, 1, GETEVENTS), (0, 0, GETEVENTS)]);
+    let (mut ring, kernel) = plain();
+    kernel.enters(Enter::Consume(1));
+    kernel.enters(posts());
+    push(&mut ring, [1]);
+    let patience = Patience::at_most(Duration::from_secs(3600));
+    assert_eq!(ring.submit_and_wait_with(1, &patience), Ok((1, Woken::Ready)));
+    // What it then says goes on counts what went in.
+    let (mut ring, kernel) = plain();
+    kernel.enters(Enter::Consume(1));
+    kernel.enters(Enter::Fail(libc::EBADR));
+    push(&mut ring, [1]);
+    let lost = ring.submit_and_wait(1).expect_err("lost");
+    assert_eq!(lost, EnterError { submitted: 1, cause: EnterCause::CompletionsLost });
 }
 
 #[test]
@@ -125,7 +167,7 @@ fn a_kernel_that_comes_back_for_ever_is_not_asked_for_ever() {
     }
     kernel.took();
     assert_eq!(ring.wait(1), Err(interrupted(0)));
-    assert_eq!(kernel.took(), [(0, 1, GETEVENTS)]);
+    assert_eq!(kernel.took(), [(0, 1, GETEVENTS), (0, 0, GETEVENTS)]);
 }
 
 #[test]
@@ -208,7 +250,7 @@ fn what_may_complete_more_than_once_opens_the_forecast() {
             Err(EnterCause::NothingComing { want: 2, coming: 1 })
         );
         assert_eq!(refused, !is_open, "{sqe:?}");
-        assert_eq!(kernel.took().len(), if is_open { 2 } else { 1 }, "{sqe:?}");
+        assert_eq!(kernel.took().len(), if is_open { 3 } else { 1 }, "{sqe:?}");
     }
 }
 
@@ -285,7 +327,7 @@ fn an_entry_of_a_chain_opens_the_forecast_too() {
     chain.commit();
     kernel.enters(Enter::Consume(1));
     assert_eq!(ring.submit_and_wait(2), Err(interrupted(1)));
-    assert_eq!(kernel.took(), [(1, 2, GETEVENTS)]);
+    assert_eq!(kernel.took(), [(1, 2, GETEVENTS), (0, 0, GETEVENTS)]);
 }
 
 #[test]
@@ -295,7 +337,7 @@ fn an_entry_filled_in_place_opens_the_forecast_too() {
     unsafe { ring.push_with(|sqe| sqe.opcode = Opcode::MSG_RING) }.expect("room");
     kernel.enters(Enter::Consume(1));
     assert_eq!(ring.submit_and_wait(2), Err(interrupted(1)));
-    assert_eq!(kernel.took(), [(1, 2, GETEVENTS)]);
+    assert_eq!(kernel.took(), [(1, 2, GETEVENTS), (0, 0, GETEVENTS)]);
 }
 
 #[test]

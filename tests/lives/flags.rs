@@ -13,7 +13,7 @@ pub fn picked(world: &mut World) -> PickedFlags {
 pub fn own(world: &mut World) -> RecvFlags {
     match world.chance.below(8) {
         1 => RecvFlags::DONT_WAIT,
-        2 => RecvFlags::WAIT_ALL,
+        2 if world.keeps_parts => RecvFlags::WAIT_ALL,
         _ => RecvFlags::default(),
     }
 }
@@ -22,7 +22,7 @@ pub fn own(world: &mut World) -> RecvFlags {
 pub fn send(world: &mut World) -> SendFlags {
     match world.chance.below(6) {
         1 => SendFlags::DONT_WAIT,
-        2 => SendFlags::WAIT_ALL,
+        2 if world.keeps_parts => SendFlags::WAIT_ALL,
         _ => SendFlags::default(),
     }
 }

@@ -65,6 +65,8 @@ pub struct World {
     pub rude: bool,
     /// A wait can be bounded.
     pub bounded: bool,
+    /// The kernel tells of the part that an operation has moved when it fails waiting for all.
+    pub keeps_parts: bool,
     /// How long a buffer is.
     pub size: u32,
 }
@@ -101,6 +103,8 @@ impl World {
             slots,
             rude,
             bounded: features.contains(Features::EXT_ARG),
+            // Linux 5.17, and later kernels do.
+            keeps_parts: features.contains(Features::CQE_SKIP),
             size,
         };
         world.say(|| format!("a ring, {}, {slots} slots; buffers of {size}", KINDS[kind]));
