@@ -184,8 +184,8 @@ impl Claimed {
             Kind::Sends(_) | Kind::Files(_) => None,
         };
         drop(self);
-        if let Some(pool) = pool.filter(|_| result <= 0) {
-            pool.recover();
+        if let Some(pool) = pool {
+            pool.recover(result);
         }
     }
 }

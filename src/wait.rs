@@ -15,9 +15,9 @@
 //! The kernel says `EINTR` only where it has nothing else to tell: behind entries that it consumed,
 //! or completions that are ready, it answers with a count. Were that waited out, the signal would
 //! be lost, and a wait for what never comes would not end. So a count that is short of what was
-//! asked is told as what it is nearly always, when what the kernel still held back has been asked for.
-//! A `TIMEOUT` that ends looks like that too, if several completions were awaited: the kernel lets it
-//! end every wait.
+//! asked is told as what it is nearly always, when what the kernel still held back has been asked
+//! for. A `TIMEOUT` that ends looks like that too, if several completions were awaited: the kernel
+//! lets it end every wait.
 //!
 //! Leaves to others: entering the kernel (`enter`).
 

@@ -10,6 +10,7 @@
 //! | `LIVES_COUNT=1000` | how many, however long |
 //! | `LIVES_SEED=7` | this one life, and its steps |
 //! | `LIVES_START=7` | the first of them, and then the next ones |
+//! | `LIVES_TELL=1` | shows each step as it begins: of a life that hangs, too |
 //! | `LIVES_ON=1` | goes on after a finding, and counts what was found |
 //! | `LIVES_WITHOUT=recv own forced` | without these: `in parts`, and kinds and manners as they are counted |
 //!

@@ -271,8 +271,12 @@ impl Pool {
         let mut places = pool.places.borrow_mut();
         // What names no buffer that the kernel has is no completion of ours: nothing is leased.
         let place = places.get_mut(usize::from(bid)).filter(|place| place.with == With::Kernel)?;
-        let bytes = u32::try_from(cqe.res).unwrap_or(0);
-        let with = pool.with(bid, *place, bytes, cqe.flags);
+        let bytes = u32::try_from(cqe.res);
+        let with = match bytes {
+            Ok(bytes) => pool.with(bid, *place, bytes, cqe.flags),
+            Err(_) => pool.with_whom_failing(bid),
+        };
+        let bytes = bytes.unwrap_or(0);
         let (start, len) = place.fill(bytes, pool.each, with);
         drop(places);
         if with != With::Kernel {

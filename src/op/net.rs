@@ -327,7 +327,8 @@ unsafe impl<F: Target> Op for AcceptFrom<F> {
 ///
 /// # Errors
 ///
-/// `ECONNREFUSED` when nobody listens there.
+/// `ECONNREFUSED` when nobody listens there; `EAGAIN` of a unix socket that does not block, when
+/// the listener's queue is full. One that blocks waits for room.
 #[doc(alias = "IORING_OP_CONNECT")]
 #[doc(alias = "io_uring_prep_connect")]
 #[derive(Debug)]

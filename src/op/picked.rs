@@ -27,6 +27,9 @@ use crate::prep;
 /// Only from what can be polled, such as pipes and sockets; others end with `EBADFD`. Since Linux
 /// 6.7.
 ///
+/// Make an inotify or `/dev/kmsg` descriptor one that does not block (`O_NONBLOCK`): of one that
+/// does, nothing comes though there is something to read (seen on 6.18), until it is cancelled.
+///
 /// # Completion
 ///
 /// For each piece of data, with the buffer that holds it; and once more at the end, with the

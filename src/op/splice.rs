@@ -42,8 +42,8 @@ use crate::prep;
 /// # Errors
 ///
 /// Those of `splice(2)`: `EINVAL` when neither is a pipe, when both are the same one, or when a
-/// file was opened for appending; `ESPIPE` for an offset in a pipe; `EAGAIN` with
-/// [`non_block`](Self::non_block).
+/// file was opened for appending; `ESPIPE` for an offset in a pipe; `EAGAIN` if nothing can be
+/// moved now, with [`non_block`](Self::non_block) or when either file does not block.
 ///
 /// # Example
 ///

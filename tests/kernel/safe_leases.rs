@@ -26,6 +26,8 @@ mod alone;
 pub mod buf_ring;
 #[path = "safe_leases/direct.rs"]
 mod direct;
+#[path = "safe_leases/failing.rs"]
+mod failing;
 #[path = "safe_leases/fixed_buf.rs"]
 mod fixed_buf;
 #[path = "safe_leases/fixed_file.rs"]
@@ -53,6 +55,7 @@ pub fn tests() -> Vec<Trial> {
         fixed_buf::tests(),
         buf_ring::tests(),
         alone::tests(),
+        failing::tests(),
         order::tests(),
         read_multi::tests(),
         fixed_file::tests(),

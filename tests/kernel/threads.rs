@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::ptr;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
@@ -14,7 +15,7 @@ use annulus::sys::map::Pages;
 use annulus::sys::opcode::RegisterOp;
 use annulus::sys::rings::{Request, Rings};
 use annulus::sys::syscall::EnterArg;
-use annulus::{EnterCause, RawRing, Setup, prep};
+use annulus::{EnterCause, RawRing, Setup, Woken, prep};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{DEFERRING, Need, drain_words, nop, patient, push, read_byte, ring, test};
@@ -272,10 +273,22 @@ fn thread_ends() -> Result<(), Failed> {
     Ok(())
 }
 
-/// It moves nothing, and completes though nobody writes.
+/// It moves nothing, and completes though nobody writes. But now and then the kernel misses what a
+/// worker is just beginning (6.16).
 fn worker_ends() -> Result<(), Failed> {
+    for _ in 0..20 {
+        if is_interrupted()? {
+            return Ok(());
+        }
+        println!("the kernel missed the worker: once more");
+    }
+    Err("it was never interrupted".into())
+}
+
+/// Whether a splice that waits in a worker ends with the thread that submitted it.
+fn is_interrupted() -> Result<bool, Failed> {
     let (mut submitter, mut reaper) = split(ring(Setup::plain(4)))?;
-    let ((from, _writer), (_reader, to)) = (std::io::pipe()?, std::io::pipe()?);
+    let ((from, writer), (_reader, to)) = (std::io::pipe()?, std::io::pipe()?);
     let splice = prep::splice(from.as_raw_fd(), u64::MAX, to.as_raw_fd(), u64::MAX, 8, 0);
     let submitting = thread::spawn(move || {
         // SAFETY: a splice points to nothing (OP1).
@@ -284,12 +297,15 @@ fn worker_ends() -> Result<(), Failed> {
         submitter
     });
     let submitter = submitting.join().expect("no panic");
+    let woken = reaper.wait_timeout(1, Duration::from_secs(2))?;
+    drop(writer); // The end of what it waits for.
     reaper.wait(1)?;
     let (word, result) = reaper.pop().map(|cqe| (cqe.user_data, cqe.res)).ok_or("it has ended")?;
     // The last is the kernel's word to itself, seen in 6.18.
     let ends = [-libc::ECANCELED, -libc::EINTR, -512];
-    assert!(word == 1 && ends.contains(&result), "{result}");
+    let interrupted = woken == Woken::Ready && ends.contains(&result);
+    assert!(word == 1 && (interrupted || result == 0), "{result}");
     let ring = submitter.join(reaper).map_err(|_| "the halves of one ring")?;
     assert_eq!(ring.in_flight(), 0);
-    Ok(())
+    Ok(interrupted)
 }

@@ -6,7 +6,11 @@ use crate::world::World;
 
 /// Says how to receive, by chance.
 pub fn picked(world: &mut World) -> PickedFlags {
-    if world.chance.one_in(6) { PickedFlags::DONT_WAIT } else { PickedFlags::default() }
+    if world.chance.one_in(6) && world.allows("dont wait") {
+        PickedFlags::DONT_WAIT
+    } else {
+        PickedFlags::default()
+    }
 }
 
 /// How to receive into a buffer of one's own.

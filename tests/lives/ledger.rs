@@ -6,6 +6,8 @@
 //!      └──► refused
 //! ```
 
+use std::io::Write as _;
+
 use annulus::Rejection;
 
 use crate::claims::{About, Claim, Manner, Whose, refusable};
@@ -14,7 +16,12 @@ use crate::world::World;
 impl World {
     /// Writes a step down.
     pub fn say(&self, what: impl FnOnce() -> String) {
-        self.log.borrow_mut().push(what());
+        let what = what();
+        if self.tells {
+            // Not captured, since a life that hangs never comes to show it.
+            let _ = writeln!(std::io::stderr(), "  {what}");
+        }
+        self.log.borrow_mut().push(what);
     }
 
     pub fn note_ship(&self, about: &About, manner: Manner) {

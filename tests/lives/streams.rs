@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, PipeWriter, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::rc::Rc;
@@ -210,11 +210,16 @@ impl Inward {
         }
     }
 
-    /// Sends a datagram to an operation that was given up, since nothing else would end it.
+    /// Ends the receiving of a datagram, for an operation that was given up: nothing else would.
     pub fn poke(&self) {
         let _ = match &self.writer {
             Writer::UnixDatagram(writer) => writer.send(&[0]),
             Writer::Udp(writer) => writer.send(&[0]),
+            // Nobody can send. The call is the same for each kind of socket.
+            Writer::Gone => self.own.try_clone().and_then(|own| {
+                UnixDatagram::from(own).shutdown(Shutdown::Both)?;
+                Ok(0)
+            }),
             _ => return,
         };
     }

@@ -56,6 +56,8 @@ pub struct World {
     pub sentinels: Sentinels,
     pub tally: Rc<RefCell<Tally>>,
     pub log: Log,
+    /// Each step is shown as it begins.
+    pub tells: bool,
     number: u64,
     /// Tickets that were dropped.
     pub dropped: u32,
@@ -98,6 +100,7 @@ impl World {
             sentinels: Sentinels::new(),
             tally,
             log,
+            tells: std::env::var_os("LIVES_TELL").is_some(),
             number: 0,
             dropped: 0,
             slots,

@@ -25,6 +25,9 @@ struct Rig {
     told: Arc<Told>,
 }
 
+/// The ring is restricted from asking.
+const REFUSED: u32 = u32::MAX - 1;
+
 #[derive(Debug, Default)]
 struct Told {
     /// How many buffers the kernel says that it has picked; `u32::MAX` is no answer.
@@ -49,6 +52,9 @@ impl Told {
                 let head = self.head.load(Ordering::Relaxed);
                 if head == u32::MAX {
                     return Some(Err(Errno::new(libc::EINVAL)));
+                }
+                if head == REFUSED {
+                    return Some(Err(Errno::new(libc::EACCES)));
                 }
                 // SAFETY: a live `struct io_uring_buf_status`, as promised to `register`.
                 unsafe { (*arg.cast::<BufStatus>()).head = head };
@@ -258,6 +264,72 @@ fn br1_what_is_passed_over_beside_others_waits_until_none_is_in_flight() {
     rig.complete(&slow, -libc::ECANCELED, CqeFlags::empty());
     assert_eq!((rig.offered(), rig.asked()), (6, 1));
     drop((rig.ring.try_take(slow), rig.ring.try_take(quick)));
+}
+
+/// Linux 6.16 and 6.17 name a buffer that they have not picked, and go on to pick.
+#[test]
+fn br1_what_a_failure_names_is_offered_again_if_the_kernel_has_picked_it() {
+    let mut rig = Rig::new(Used::Whole);
+    let failing = |rig: &mut Rig, head| {
+        let receive = rig.begin(RecvPicked::new(null(), &rig.buffers));
+        rig.says(head);
+        rig.complete(&receive, -libc::EAGAIN, named(0));
+        assert!(rig.ring.try_take(receive).expect("it has ended").result.is_err());
+        rig.offered()
+    };
+    assert_eq!(failing(&mut rig, 0), 4, "the kernel has picked none");
+    assert_eq!(failing(&mut rig, 1), 5, "it has picked that one");
+    // What it had not picked is of whom a later completion names.
+    assert_eq!(failing(&mut rig, 4), 5, "buffer 0 is behind the others now");
+    let receive = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.complete(&receive, 3, named(0));
+    let lease = rig.ring.try_take(receive).expect("it has ended").result.expect("data");
+    assert_eq!(lease.expect("a buffer").len(), 3);
+}
+
+#[test]
+fn br1_what_a_failure_names_beside_others_waits_until_none_is_in_flight() {
+    let mut rig = Rig::new(Used::Whole);
+    let other = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    let receive = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    // The other may have picked it, and its completion be yet to come.
+    rig.says(1);
+    rig.complete(&receive, -libc::EAGAIN, named(0));
+    drop(rig.ring.try_take(receive).expect("it has ended"));
+    assert_eq!((rig.offered(), rig.buffers.leased()), (4, 0));
+    rig.complete(&other, 3, named(0));
+    let lease = rig.ring.try_take(other).expect("it has ended").result.expect("data");
+    assert_eq!(lease.as_ref().expect("a buffer").len(), 3);
+    drop(lease);
+    assert_eq!(rig.offered(), 5, "once");
+    // Neither has, and the failing one had: it is found when nothing is in flight.
+    let other = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    let receive = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.says(3);
+    rig.complete(&receive, -libc::EINTR, named(1));
+    drop(rig.ring.try_take(receive).expect("it has ended"));
+    assert_eq!(rig.offered(), 5);
+    rig.complete(&other, 3, named(2));
+    assert_eq!(rig.offered(), 6, "though the last one brought data");
+    drop(rig.ring.try_take(other).expect("it has ended"));
+    assert_eq!((rig.offered(), rig.buffers.leased()), (7, 0));
+}
+
+#[test]
+fn br1_what_a_failure_names_is_taken_at_its_word_where_nobody_can_be_asked() {
+    let mut rig = Rig::new(Used::Whole);
+    rig.says(u32::MAX);
+    let receive = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.complete(&receive, -libc::EINTR, named(0));
+    drop(rig.ring.try_take(receive).expect("it has ended"));
+    assert_eq!((rig.offered(), rig.asked()), (5, 1), "Linux before 6.8");
+    // Restricted from asking, it is not known, and not offered twice.
+    let mut rig = Rig::new(Used::Whole);
+    rig.says(REFUSED);
+    let receive = rig.begin(RecvPicked::new(null(), &rig.buffers));
+    rig.complete(&receive, -libc::EINTR, named(0));
+    drop(rig.ring.try_take(receive).expect("it has ended"));
+    assert_eq!((rig.offered(), rig.buffers.leased()), (4, 0));
 }
 
 #[test]

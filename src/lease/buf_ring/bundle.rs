@@ -55,7 +55,11 @@ impl Pool {
             left -= here;
             // The kernel goes on to fill the last one at most.
             let last = left == 0;
-            let with = if last { pool.with(at, *place, here, cqe.flags) } else { With::Us };
+            let with = match last {
+                true if cqe.res < 0 => pool.with_whom_failing(at),
+                true => pool.with(at, *place, here, cqe.flags),
+                false => With::Us,
+            };
             let (from, here) = place.fill(here, pool.each, with);
             start = if buffers == 0 { from } else { start };
             (buffers, taken, bytes) =

@@ -22,13 +22,16 @@
 //! - when a completion names one that was offered later, since they are picked in order, and no
 //!   other operation is in flight that may have picked it; and
 //! - when an operation ends without data, and nothing is in flight: the kernel tells how many it
-//!   has picked (`PBUF_STATUS`).
+//!   has picked (`PBUF_STATUS`). So it is with what one names that fails while others are in
+//!   flight: Linux 6.16 and 6.17 name a buffer that they have not picked yet.
 //!
 //! And where the kernel goes on in a buffer stands in that one's entry, to be read while nothing is
 //! in flight.
 //!
 //! Keeps BR1. Leaves to others: the operations (`lease`), what a completion brings (`buf_ring`).
 #![allow(unsafe_code, reason = "reads an entry that the kernel has written")]
+
+use annulus_sys::groups::Group;
 
 use super::Pool;
 use super::place::With;
@@ -48,6 +51,8 @@ pub(in crate::lease) enum Doubt {
     No,
     /// Where a worker thread may run the operation, or several are picked at once.
     Yes,
+    /// And one that failed has named one, beside others.
+    Named,
 }
 
 impl Pool {
@@ -62,7 +67,7 @@ impl Pool {
         }
         self.claims.set(others + 1);
         self.share.set(share);
-        if doubt == Doubt::Yes {
+        if self.doubt.get() == Doubt::No {
             self.doubt.set(doubt);
         }
         true
@@ -87,10 +92,16 @@ impl Pool {
         }
     }
 
-    /// An operation has ended that brought nothing. If no other is in flight, buffers come back
-    /// that were picked, and that no completion has named.
-    pub(in crate::lease) fn recover(&self) {
-        if self.doubt.get() == Doubt::Yes
+    /// An operation has ended, with `result`. If it brought nothing, or another had named what was
+    /// not its own, and no other is in flight, buffers come back that were picked, and that no
+    /// completion has named.
+    pub(in crate::lease) fn recover(&self, result: i32) {
+        let doubted = match self.doubt.get() {
+            Doubt::No => false,
+            Doubt::Yes => result <= 0,
+            Doubt::Named => true,
+        };
+        if doubted
             && self.claims.get() == 0
             && let Some(picked) = self.head()
         {
@@ -129,6 +140,26 @@ impl Pool {
             Some(picked) if self.order.borrow().is_before(bid, picked) => With::Us,
             Some(_) => With::Kernel,
             None => With::Lost,
+        }
+    }
+
+    /// With whom buffer `bid` is, which a completion names that failed. Linux 6.16 and 6.17 name
+    /// one that they have not picked, and go on to pick.
+    pub(super) fn with_whom_failing(&self, bid: u16) -> With {
+        let Some(head) = self.group.borrow().as_ref().map(Group::head) else { return With::Us };
+        match head {
+            _ if self.is_used_in_parts() => With::Kernel,
+            Ok(picked) if !self.order.borrow().is_before(bid, picked) => With::Kernel,
+            Ok(_) if self.claims.get() <= 1 => With::Us,
+            // It, or another whose completion is yet to come.
+            Ok(_) => {
+                self.doubt.set(Doubt::Named);
+                With::Kernel
+            }
+            // Linux before 6.8, which names what it has picked.
+            Err(why) if why.is(libc::EINVAL) => With::Us,
+            // We may not ask. What comes again may come; what does not is never offered again.
+            Err(_) => With::Kernel,
         }
     }
 

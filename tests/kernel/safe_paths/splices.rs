@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read as _, Seek as _, SeekFrom, Write as _, pipe};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd as _, AsRawFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use annulus::Rejection;
@@ -27,6 +28,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_registered_file_of_another_ring_is_not_spliced", &[SPLICE, REGISTERED], foreign),
         test("what_cannot_be_spliced_gives_both_files_back", &[SPLICE], refused),
         test("a_splice_that_may_not_wait_does_not", &[SPLICE], non_block),
+        test("a_splice_of_a_file_that_does_not_block_does_not_wait", &[SPLICE], either),
         test("a_splice_that_waits_is_cancelled", &[SPLICE], cancelled),
         test("the_end_of_a_pipe_is_no_bytes", &[SPLICE, TEE], end),
         test("what_is_in_a_pipe_is_shown_to_another", &[TEE], tee),
@@ -150,6 +152,21 @@ fn non_block() -> Result<(), Failed> {
     let (_other, to) = ends()?;
     let tee = run(&mut ring, Tee::new(reader, to, 4).non_block());
     assert_eq!(errno(&tee), Some(libc::EAGAIN));
+    Ok(())
+}
+
+/// One of the two is enough.
+fn either() -> Result<(), Failed> {
+    let mut ring = small();
+    for which in [0, 1] {
+        let (reader, _writer) = ends()?;
+        let (_reader, writer) = ends()?;
+        let either = [reader.as_fd(), writer.as_fd()][which].try_clone_to_owned()?;
+        // The call is the same for each kind of file.
+        UnixStream::from(either).set_nonblocking(true)?;
+        let splice = run(&mut ring, Splice::new(reader, writer, 4));
+        assert_eq!(errno(&splice), Some(libc::EAGAIN), "{which}");
+    }
     Ok(())
 }
 

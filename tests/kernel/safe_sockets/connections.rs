@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{self, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::rc::Rc;
 
@@ -40,6 +41,7 @@ pub fn tests() -> Vec<Trial> {
         test("connect_refused_gives_the_socket_back", &ACCEPT, refused),
         test("connect_of_a_socket_that_does_not_block_waits_too", &ACCEPT, connect_no_block),
         test("connect_reaches_a_path_and_misses_another", &ACCEPT, connect_path),
+        test("connect_to_a_full_queue_waits_if_the_socket_does", &ACCEPT, connect_full),
         test("a_dropped_listener_goes_on_accepting_until_it_is_cancelled", &ACCEPT, dropped),
         test("shutdown_ends_a_receive_that_waits", &SHUTDOWN, shutdown_receive),
         test("shutdown_lets_the_peer_read_to_the_end", &SHUTDOWN, shutdown_write),
@@ -242,6 +244,22 @@ fn connect_no_block() -> Result<(), Failed> {
     let client = TcpStream::from(connected.fd);
     assert_eq!(listener.accept()?.1, client.local_addr()?);
     assert_eq!(client.peer_addr()?, listener.local_addr()?);
+    Ok(())
+}
+
+fn connect_full() -> Result<(), Failed> {
+    let mut ring = small();
+    let name = UnixAddr::from_abstract_name(format!("annulus-full-{}", std::process::id()))?;
+    let listener = UnixListener::bind_addr(&name)?;
+    // SAFETY: numbers only, because that is what `listen(2)` takes.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+    let _first = UnixStream::connect_addr(&name)?; // The queue is full now.
+    let of = |flags| socket(libc::AF_UNIX, libc::SOCK_STREAM | flags);
+    let refused = run(&mut ring, Connect::new(of(libc::SOCK_NONBLOCK)?, &name));
+    assert_eq!(code(refused.result), Some(libc::EAGAIN));
+    let waits = begin(&mut ring, Connect::new(of(0)?, &name));
+    listener.accept()?;
+    ring.wait(waits)?.result?;
     Ok(())
 }
 
