@@ -28,6 +28,7 @@ use annulus_sys::syscall::{EnterArg, RingRef, Thread, this_thread};
 
 use crate::error::{EnterCause, EnterError, Woken};
 use crate::patience::Patience;
+use crate::rest::Rest;
 use crate::wait::{Back, Early, Wait};
 
 /// The way into the kernel: the ring's name, its mode, and a count of the times we went.
@@ -274,7 +275,8 @@ impl Gate {
         patience: &Patience,
         mut submitted: u32,
     ) -> Result<(u32, Woken), EnterError> {
-        let mut wait = Wait::new(self.features(), cq, want, patience)?;
+        let (mut wait, mut rest) =
+            (Wait::new(self.features(), cq, want, patience)?, Rest::default());
         if self.polls() {
             submitted += self.publish(sq)?;
         }
@@ -310,6 +312,7 @@ impl Gate {
             if let Some(woken) = self.appeal(&wait, cq, judged)? {
                 return Ok((submitted, woken));
             }
+            self.rest(&mut rest, &wait, submitted)?;
         }
     }
 
@@ -344,7 +347,8 @@ impl Gate {
         want: u32,
         patience: &Patience,
     ) -> Result<Woken, EnterError> {
-        let mut wait = Wait::new(self.features(), cq, want, patience)?;
+        let (mut wait, mut rest) =
+            (Wait::new(self.features(), cq, want, patience)?, Rest::default());
         loop {
             let missing = wait.missing(cq);
             if missing == 0 {
@@ -362,7 +366,17 @@ impl Gate {
             if let Some(woken) = self.appeal(&wait, cq, judged)? {
                 return Ok(woken);
             }
+            self.rest(&mut rest, &wait, 0)?;
         }
+    }
+
+    /// Rests before it waits on, where the kernel waits for devices alone.
+    fn rest(&self, rest: &mut Rest, wait: &Wait<'_>, submitted: u32) -> Result<(), EnterError> {
+        if self.early() == Early::Never {
+            return Ok(());
+        }
+        rest.take(self.base.fd(), wait.left(), wait.signals())
+            .map_err(|errno| EnterError::new(submitted, errno))
     }
 
     /// SQPOLL: publishes everything written, and wakes the polling thread if it sleeps.

@@ -101,6 +101,7 @@ pub mod prep;
 pub mod raw;
 mod reap;
 pub mod register;
+mod rest;
 pub mod ring;
 pub mod scope;
 pub mod sender;

@@ -68,6 +68,17 @@ pub(crate) enum Limit {
     Until(Clock, Duration),
 }
 
+impl Limit {
+    /// How much time is left of it, for what began `since` ago.
+    pub(crate) fn left(self, since: Duration) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::After(span) => Some(span.saturating_sub(since)),
+            Self::Until(clock, time) => Some(time.saturating_sub(clock.now())),
+        }
+    }
+}
+
 /// Whether the system counts the waiting thread as one that waits for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum IoWait {
@@ -114,7 +125,9 @@ impl Patience {
 
     /// While it waits, the thread holds back the signals of `mask` and no others, as in `ppoll(2)`.
     /// A signal that is let in so ends the wait, with [`EnterCause::Interrupted`]; which it may say
-    /// when none came, too, but not keep silent about one that did.
+    /// when none came, too. Of one that comes in the moment in which a completion does, the kernel
+    /// tells nothing, and a wait for more goes on: what must not be missed belongs into a signalfd,
+    /// or a pipe that the ring reads.
     #[doc(alias("sigmask", "io_uring_wait_cqes"))]
     pub fn signals(self, mask: SignalMask) -> Self {
         Self { signals: Some(mask), ..self }
@@ -130,8 +143,10 @@ impl Patience {
     /// The kernel finds how long to wait in `slot` of the ring's
     /// [`WaitRegion`](crate::register::WaitRegion). What is said here should be the same: it
     /// decides when the wait is taken up again, after the kernel came back early; or nothing, and
-    /// then the slot alone does, and a signal that comes behind something submitted or ready may be
-    /// told as [`Woken::TimedOut`]. Since Linux 6.13.
+    /// then the slot alone does, which nobody here knows: a signal that comes behind something
+    /// submitted or ready, or the end of a [`Timeout`](crate::op::Timeout), may be told as
+    /// [`Woken::TimedOut`]; and a wait for what can never come is not refused, also if the slot
+    /// says nothing. Since Linux 6.13.
     ///
     /// `EINVAL` before, and `EFAULT` where the ring has no region, or a smaller one.
     #[doc(alias("IORING_ENTER_EXT_ARG_REG", "io_uring_submit_and_wait_reg"))]
@@ -168,11 +183,7 @@ impl Patience {
     /// What is left of it, for a turn that waits for one completion, and began `since` ago; `None`
     /// if nothing is. The minimum wait ends a turn too.
     fn left(&self, since: Duration) -> Option<Self> {
-        let limit = match self.limit {
-            Limit::Never => None,
-            Limit::After(span) => Some(span.saturating_sub(since)),
-            Limit::Until(clock, time) => Some(time.saturating_sub(clock.now())),
-        };
+        let limit = self.limit.left(since);
         if limit == Some(Duration::ZERO) {
             return None;
         }
@@ -392,6 +403,10 @@ impl<U: Default> Ring<U> {
     /// ended.
     fn turn_with(&mut self, slot: u32, patience: &Patience) -> Result<Woken, EnterError> {
         self.serve();
+        if patience.signals.is_some() {
+            // On its own: behind what is submitted, the kernel would not tell of a signal.
+            self.raw.submit()?;
+        }
         let entered = if self.raw.ready() == 0 {
             self.raw.submit_and_wait_with_unasked(1, patience).map(|(_, woken)| woken)
         } else {

@@ -8,7 +8,7 @@
 //! | `ETIME`, or a count | the time is up | timed out |
 //! | `ETIME` | the minimum wait is over, or our clock is not so far | wait on |
 //! | a count | the device is polled, or the ring is mixed and full, and something is ready | take that first |
-//! | a count | the device is polled, or slots are not completions | wait on |
+//! | a count | the device is polled, or slots are not completions | wait on; in the first case, rest before |
 //! | a count | only a stored slot bounds the wait | timed out, or a signal: either way it ends |
 //! | a count, `EINTR` | none of these | interrupted by a signal |
 //!
@@ -136,6 +136,19 @@ impl<'a> Wait<'a> {
         }
     }
 
+    /// How long it may go on, if there is a limit: to its end, or to that of the minimum wait.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        let elapsed = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+        let limit = self.patience.limit.left(elapsed);
+        let min_wait = self.min_wait.map(|span| span.saturating_sub(elapsed));
+        min_wait.filter(|span| !span.is_zero()).into_iter().chain(limit).min()
+    }
+
+    /// The signals that are held back meanwhile, if others are than usual.
+    pub(crate) fn signals(&self) -> Option<&'a libc::sigset_t> {
+        self.patience.signals.as_ref().map(|mask| mask.set())
+    }
+
     /// The argument for the next enter, and its flags: what is left of the time.
     #[inline]
     pub(crate) fn arg(&mut self) -> (EnterArg<'a>, EnterFlags) {
@@ -144,7 +157,7 @@ impl<'a> Wait<'a> {
             IoWait::Counted => EnterFlags::empty(),
             IoWait::Uncounted => EnterFlags::NO_IOWAIT,
         };
-        let signals = patience.signals.as_ref().map(|mask| mask.set());
+        let signals = self.signals();
         let turn = std::mem::replace(&mut self.turn, Turn::Later);
         let arg = match (patience.stored, self.started) {
             // What is stored there would begin anew, each time.
@@ -157,13 +170,9 @@ impl<'a> Wait<'a> {
     }
 
     fn ext(&self, elapsed: Duration, sigmask: Option<&'a libc::sigset_t>) -> EnterArg<'a> {
-        let timeout = match self.patience.limit {
-            Limit::Never => None,
-            Limit::After(span) => Some(span.saturating_sub(elapsed)),
-            // What is left: the kernel would take a point in time for one of the system's clock,
-            // also in a time namespace, where ours is another.
-            Limit::Until(clock, time) => Some(time.saturating_sub(clock.now())),
-        };
+        // What is left: the kernel would take a point in time for one of the system's clock, also
+        // in a time namespace, where ours is another.
+        let timeout = self.patience.limit.left(elapsed);
         let min_wait = self.min_wait.map(|span| span.saturating_sub(elapsed));
         EnterArg::Ext(ExtArg { timeout: timeout.map(Into::into), min_wait, sigmask })
     }

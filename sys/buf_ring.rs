@@ -128,13 +128,15 @@ impl BufferRing {
     }
 
     /// The entry that the kernel picks from next, as the kernel has left it; `None` if nothing is
-    /// on offer. Of a buffer that is used in parts (`IOU_PBUF_RING_INC`) it is what is left.
+    /// on offer, and in a forked child. Of a buffer that is used in parts (`IOU_PBUF_RING_INC`) it
+    /// is what is left.
     ///
     /// # Safety
     ///
     /// No request may be in flight that could pick from the ring.
     pub unsafe fn front(&self) -> Option<Buf> {
-        if self.offered == 0 {
+        // A forked child has nothing there, or what it has mapped itself.
+        if self.offered == 0 || !self.process.is_this() {
             return None;
         }
         let at = u32::from(self.written).wrapping_sub(self.offered);

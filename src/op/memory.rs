@@ -110,10 +110,7 @@ pub enum MapChange {
     /// In a shared map: the file, or the shared memory, has a hole there, and zeroes are read.
     #[doc(alias = "MADV_REMOVE")]
     Punch,
-    /// A forked child does not have it.
-    #[doc(alias = "MADV_DONTFORK")]
-    DontFork,
-    /// It does, as usual.
+    /// A forked child has it, as usual: undoes [`Madvise::dont_fork`].
     #[doc(alias = "MADV_DOFORK")]
     DoFork,
     /// A forked child finds zeroes there. Private maps of no file only.
@@ -136,7 +133,6 @@ impl MapChange {
         match self {
             Self::Discard => 4,
             Self::Punch => 9,
-            Self::DontFork => 10,
             Self::DoFork => 11,
             Self::DontDump => 16,
             Self::DoDump => 17,
@@ -302,7 +298,22 @@ impl<M: PagesMut> Madvise<M> {
     pub fn change(map: M, change: MapChange) -> Self {
         Self::made(map, change.bits(), Effect::Some)
     }
+
+    /// A forked child does not have `map`. For a map that must not be seen there,
+    /// [`MapChange::WipeOnFork`] is enough.
+    ///
+    /// # Safety
+    ///
+    /// A child that this process forks must neither use what it inherited of `map`, nor drop it:
+    /// something else may lie there.
+    #[doc(alias = "MADV_DONTFORK")]
+    pub unsafe fn dont_fork(map: M) -> Self {
+        Self::made(map, DONT_FORK, Effect::Some)
+    }
 }
+
+/// `MADV_DONTFORK`.
+const DONT_FORK: u32 = 10;
 
 impl Place {
     /// The pages that `range` means; none if it is not inside.
@@ -455,7 +466,6 @@ mod tests {
         let pairs = [
             (MapChange::Discard, raw::MADV_DONTNEED),
             (MapChange::Punch, raw::MADV_REMOVE),
-            (MapChange::DontFork, raw::MADV_DONTFORK),
             (MapChange::DoFork, raw::MADV_DOFORK),
             (MapChange::WipeOnFork, raw::MADV_WIPEONFORK),
             (MapChange::KeepOnFork, raw::MADV_KEEPONFORK),
@@ -465,5 +475,6 @@ mod tests {
         for (change, number) in pairs {
             assert_eq!(change.bits(), number, "{change:?}");
         }
+        assert_eq!(DONT_FORK, raw::MADV_DONTFORK);
     }
 }

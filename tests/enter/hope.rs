@@ -1,7 +1,7 @@
 //! The safe face refuses a wait exactly when nothing can come: its slots know what is in flight.
 
 use annulus::op::{Nop, Read, SendZc, TimeoutMulti};
-use annulus::{EnterCause, Patience, Ring, Setup};
+use annulus::{EnterCause, Patience, Ring, Setup, SignalMask};
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::CqeFlags;
 use annulus_sys::opcode::RegisterOp;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::gate_kernel::GateKernel;
 use crate::support::doors::Enter;
+use crate::{GETEVENTS, NONE};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -117,4 +118,21 @@ fn what_is_kept_is_counted_once() {
     post(&kernel, first, CqeFlags::empty());
     assert_eq!(ring.submit_and_wait(2), Ok(0));
     assert!(ring.try_take(read).is_ok());
+}
+
+/// Behind what is submitted with it, the kernel would keep silent about a signal.
+#[test]
+fn a_wait_that_lets_signals_in_submits_before_it() {
+    let (mut ring, kernel) = safe();
+    let nop = ring.submit(Nop).expect("room");
+    kernel.enters(Enter::Consume(1));
+    kernel.enters(Enter::Fail(libc::EINTR));
+    let patience = Patience::FOREVER.signals(SignalMask::none());
+    let unfinished = ring.wait_with(nop, &patience).expect_err("a signal");
+    assert_eq!(unfinished.why.cause, EnterCause::Interrupted);
+    assert_eq!(kernel.took(), [(1, 0, NONE), (0, 1, GETEVENTS)]);
+    let word = kernel.consumed().last().expect("one").user_data;
+    post(&kernel, word, CqeFlags::empty());
+    assert!(ring.try_take(unfinished.ticket).is_err(), "it is not taken yet");
+    ring.reap(|_| ()).expect("it is there");
 }

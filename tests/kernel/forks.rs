@@ -44,6 +44,7 @@ pub const PARTS: &[Part] = &[
     ("a scope ends in a forked child", safe::ends_a_scope),
     ("a forked child looks at registered buffers", leases::registered),
     ("a forked child looks at picked buffers", leases::picked),
+    ("a forked child submits what picks", leases::picking),
     ("a forked child looks at buffers to send", leases::to_send),
     ("a forked child sets a slot of a region", leases::region),
     ("a forked child drops files that are passed", leases::drops_passages),
@@ -57,7 +58,7 @@ const TABLES: [Need; 1] = [Need::Op(Opcode::SOCKET)];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let tests: [(&str, &[Need]); 13] = [
+    let tests: [(&str, &[Need]); 14] = [
         ("a_forked_child_that_touches_the_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_touches_half_a_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_comes_out_of_a_drain_takes_no_more", &[]),
@@ -67,6 +68,7 @@ pub fn tests() -> Vec<Trial> {
         ("a_scope_ends_in_a_forked_child_without_waiting", &[]),
         ("a_forked_child_has_zeroes_of_its_own_in_registered_buffers", &[]),
         ("a_forked_child_has_zeroes_of_its_own_in_picked_buffers", &QUEUE),
+        ("a_forked_child_picks_nothing_of_its_parents", &QUEUE),
         ("a_forked_child_has_zeroes_of_its_own_in_buffers_to_send", &QUEUE),
         ("a_forked_child_sets_no_slot_of_a_region", &REGION),
         ("a_forked_child_drops_a_file_that_is_passed_whoever_held_the_lock", &TABLES),

@@ -2,10 +2,9 @@
 //!
 //! The clock decides no test. What a wait must not be is too short; and what is to end one is there
 //! before it begins.
-#![allow(unsafe_code, reason = "sends signals, and registers memory and clocks")]
+#![allow(unsafe_code, reason = "registers memory and clocks")]
 
 use std::io::{PipeWriter, Write};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use annulus::op::{Clock, Nop, Read};
@@ -16,7 +15,7 @@ use annulus::sys::flags_register::{MemRegionFlags, RegWaitFlags, RegionDescFlags
 use annulus::sys::map::{Map, Pages, page_size};
 use annulus::sys::opcode::RegisterOp;
 use annulus::{
-    DisabledRing, EnterCause, EnterError, Patience, RawRing, Ring, Setup, SignalMask, Ticket, Woken,
+    DisabledRing, EnterCause, EnterError, Patience, RawRing, Ring, Setup, Ticket, Woken,
 };
 use libtest_mimic::{Failed, Trial};
 
@@ -25,6 +24,8 @@ use crate::harness::{
     safe_ring, test,
 };
 
+#[path = "masks.rs"]
+mod masks;
 #[path = "slots.rs"]
 mod slots;
 
@@ -54,9 +55,6 @@ pub fn tests() -> Vec<Trial> {
         in_each_mode("a_wait_with_patience_brings_what_is_there", &[BOUNDED], brings),
         vec![
             test("a_wait_goes_by_the_clock_that_it_names", &[BOUNDED, CLOCK, POINTS], other_clock),
-            test("a_signal_that_patience_lets_in_ends_a_wait", &[], signal_raw),
-            test("a_signal_that_patience_holds_back_ends_none", &[BOUNDED], signal_held),
-            test("a_signal_ends_a_wait_for_one_operation_if_let_in", &[], signal_safe),
             test("a_wait_without_iowait_is_a_wait", &[BOUNDED, IOWAIT, SAID], uncounted),
             test("no_wait_without_iowait_before_6_15", &[on_counted], no_uncounted),
             test("an_operation_is_waited_for_until_a_time", &[BOUNDED], one_operation),
@@ -66,6 +64,7 @@ pub fn tests() -> Vec<Trial> {
             test("a_limit_ends_a_wait_before_a_longer_minimum", &[MIN_WAIT], longer_minimum),
             test("a_reaper_waits_with_patience", &[BOUNDED], reaper),
         ],
+        masks::tests(),
         slots::tests(),
     ]
     .into_iter()
@@ -147,84 +146,6 @@ fn other_clock() -> Result<(), Failed> {
 }
 
 /// How often the handler ran on this thread, which has a signal to itself.
-static HANDLED: AtomicU32 = AtomicU32::new(0);
-
-extern "C" fn handle(_: libc::c_int) {
-    HANDLED.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Sends this thread a signal that it holds back, and returns the mask that lets it in.
-fn pending() -> SignalMask {
-    let handler: extern "C" fn(libc::c_int) = handle;
-    let mut held = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
-    let action = libc::sigaction {
-        sa_sigaction: handler as usize,
-        // SAFETY: all zeros are an empty set, because it is an array of integers.
-        sa_mask: unsafe { held.assume_init() },
-        sa_flags: 0,
-        sa_restorer: None,
-    };
-    // SAFETY: one live action, whose handler only adds to a number, because that is `handle`.
-    let installed =
-        unsafe { libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) };
-    assert_eq!(installed, 0);
-    // SAFETY: one live set, because it is a local.
-    unsafe { libc::sigaddset(held.as_mut_ptr(), libc::SIGUSR2) };
-    // SAFETY: one live set, likewise, and no other is asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, held.as_ptr(), std::ptr::null_mut()) };
-    // SAFETY: has no preconditions, because it only names the thread.
-    let thread = unsafe { libc::pthread_self() };
-    // SAFETY: the thread lives, because it is the one that calls.
-    unsafe { libc::pthread_kill(thread, libc::SIGUSR2) };
-    let current = SignalMask::current();
-    assert!(current.contains(libc::SIGUSR2), "{current:?}");
-    current.without(libc::SIGUSR2).expect("there is such a signal")
-}
-
-/// Runs `body` on a thread of its own, whose signals are nobody else's.
-fn alone(body: fn() -> Result<(), Failed>) -> Result<(), Failed> {
-    std::thread::spawn(move || body().map_err(|failed| format!("{failed:?}")))
-        .join()
-        .map_err(|_| "it panicked")?
-        .map_err(Failed::from)
-}
-
-fn signal_raw() -> Result<(), Failed> {
-    alone(|| {
-        let (mut ring, _to) = endless(plain(SetupFlags::empty()))?;
-        let mask = pending();
-        let bounded = ring.features().contains(Features::EXT_ARG);
-        let patience = Patience::FOREVER.signals(mask);
-        assert_eq!(cause(ring.wait_with(1, &patience)), Some(EnterCause::Interrupted));
-        if bounded {
-            pending();
-            let patience = Patience::at_most(A_MINUTE).signals(mask);
-            assert_eq!(cause(ring.wait_with(1, &patience)), Some(EnterCause::Interrupted));
-        }
-        // Also where the kernel answers with a count, and says nothing of the signal.
-        pending();
-        push(&mut ring, nop(2));
-        let interrupted = EnterError { submitted: 1, cause: EnterCause::Interrupted };
-        assert_eq!(ring.submit_and_wait_with(2, &patience), Err(interrupted));
-        assert_eq!(drain_words(&mut ring), [2]);
-        assert!(HANDLED.load(Ordering::Relaxed) > 0);
-        assert!(SignalMask::current().contains(libc::SIGUSR2), "it is held back again");
-        Ok(())
-    })
-}
-
-fn signal_held() -> Result<(), Failed> {
-    alone(|| {
-        let (mut ring, _to) = endless(plain(SetupFlags::empty()))?;
-        let _ = pending();
-        for mask in [SignalMask::current(), SignalMask::all()] {
-            let patience = Patience::at_most(A_WHILE).signals(mask);
-            assert_eq!(ring.wait_with(1, &patience), Ok(Woken::TimedOut));
-        }
-        Ok(())
-    })
-}
-
 fn small() -> Ring {
     safe_ring(Setup::new(8))
 }
@@ -236,22 +157,6 @@ fn reading(ring: &mut Ring) -> Result<(Reading, PipeWriter), Failed> {
     let (from, to) = std::io::pipe()?;
     let read = ring.submit(Read::new(from, [0; 1])).map_err(|rejected| rejected.why)?;
     Ok((read, to))
-}
-
-fn signal_safe() -> Result<(), Failed> {
-    alone(|| {
-        let mut ring = small();
-        let (read, mut to) = reading(&mut ring)?;
-        let mask = pending();
-        let Err(unfinished) = ring.wait_with(read, &Patience::FOREVER.signals(mask)) else {
-            return Err("nothing was written".into());
-        };
-        assert_eq!(unfinished.why.cause, EnterCause::Interrupted);
-        to.write_all(b"x")?;
-        let read = ring.wait_with(unfinished.ticket, &Patience::FOREVER)?;
-        assert_eq!((read.result?, read.buf), (1, *b"x"));
-        Ok(())
-    })
 }
 
 fn uncounted() -> Result<(), Failed> {

@@ -18,6 +18,7 @@ const F6: &[&str] = &[
     "forecast",
     "chain",
     "patience",
+    "rest",
     "wait",
     "enter",
     "raw",

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use annulus::lease::{FileSender, FileTable, FixedFile};
-use annulus::op::{PassFile, ReadFixed, RecvPicked, WriteFixed};
-use annulus::register::Whose;
+use annulus::lease::{FileSender, FileTable, FixedFile, RegisterError};
+use annulus::op::{Nop, PassFile, ReadFixed, RecvMulti, RecvPicked, WriteFixed};
+use annulus::register::{Used, Whose};
 use annulus::sys::flags::EnterFlags;
-use annulus::{Ring, SendError, Setup};
+use annulus::{Rejection, Ring, SendError, Setup};
 
 use super::{in_a_child, map_at};
 use crate::harness::{patient, safe_ring};
@@ -78,6 +78,33 @@ pub fn picked() {
         in_a_child("a picked buffer that is dropped", || drop(shared.take()));
         assert_eq!(buffers.leased(), 1);
     }
+}
+
+/// What would be picked from the parent's buffers is refused before anybody looks at those.
+pub fn picking() {
+    let mut ring = safe_ring(Setup::new(8));
+    let parts =
+        |ring: &mut Ring| ring.buf_ring_with(4, 64, Whose::Kernels, Used::InParts { min_left: 0 });
+    let buffers = match parts(&mut ring) {
+        // Linux before 6.12.
+        Err(RegisterError::Unsupported { .. }) => ring.buf_ring(4, 64).expect("buffers"),
+        buffers => buffers.expect("buffers"),
+    };
+    let (mut ours, theirs) = UnixStream::pair().expect("sockets");
+    let receive = || RecvMulti::new(theirs.try_clone().expect("a descriptor"), &buffers);
+    in_a_child("submits what picks", || {
+        let rejected = ring.submit(receive()).expect_err("a child");
+        assert_eq!(rejected.why, Rejection::OtherProcess);
+        let rejected = ring.submit_chain((receive(), Nop)).expect_err("a child");
+        assert_eq!(rejected.why, Rejection::OtherProcess);
+        let single = RecvPicked::new(theirs.try_clone().expect("a descriptor"), &buffers);
+        let rejected = ring.submit(single).expect_err("a child");
+        assert_eq!(rejected.why, Rejection::OtherProcess);
+    });
+    let many = ring.submit(receive()).expect("submit");
+    ours.write_all(b"whole").expect("write");
+    let shot = ring.next(&many).expect("wait").expect("a shot").expect("data");
+    assert_eq!(&shot[..], b"whole");
 }
 
 pub fn to_send() {

@@ -132,21 +132,30 @@ fn flags(map: &MmapMut) -> Option<Vec<String>> {
     Some(line.split_whitespace().map(str::to_owned).collect())
 }
 
+fn has(map: &MmapMut, name: &str) -> Option<bool> {
+    flags(map).map(|flags| flags.iter().any(|flag| flag == name))
+}
+
 fn marks() -> Result<(), Failed> {
     let (mut ring, mut map) = (small(), map(1)?);
     let pairs = [
-        (MapChange::DontFork, MapChange::DoFork, "dc"),
         (MapChange::WipeOnFork, MapChange::KeepOnFork, "wf"),
         (MapChange::DontDump, MapChange::DoDump, "dd"),
     ];
     for (mark, unmark, name) in pairs {
-        let has = |map: &MmapMut| flags(map).map(|flags| flags.iter().any(|flag| flag == name));
-        assert_ne!(has(&map), Some(true), "{name}");
+        assert_ne!(has(&map, name), Some(true), "{name}");
         map = change(&mut ring, map, mark)?;
-        assert_ne!(has(&map), Some(false), "{name}");
+        assert_ne!(has(&map, name), Some(false), "{name}");
         map = change(&mut ring, map, unmark)?;
-        assert_ne!(has(&map), Some(true), "{name}");
+        assert_ne!(has(&map, name), Some(true), "{name}");
     }
+    // SAFETY: this test forks nothing, and what others fork has no use for the map.
+    let forks = unsafe { Madvise::dont_fork(map) };
+    let done = run(&mut ring, forks);
+    done.result?;
+    assert_ne!(has(&done.buf, "dc"), Some(false));
+    map = change(&mut ring, done.buf, MapChange::DoFork)?;
+    assert_ne!(has(&map, "dc"), Some(true));
     assert!(map.iter().all(|&byte| byte == 7));
     Ok(())
 }
