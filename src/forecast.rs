@@ -7,6 +7,9 @@
 //! | with `CQE_SKIP_SUCCESS`, commands | 0, 1, or as many as the driver likes | open |
 //! | on another ring, sent here | 1 | open, [by the caller](Forecast::open), or once one is seen |
 //!
+//! One that is seen is known only by counts: it hides a request in flight, unless the caller said
+//! so before.
+//!
 //! A repeating forecast refuses a wait when nothing is in flight, an open one never. The kernel
 //! itself cannot know, and would wait for ever.
 //!

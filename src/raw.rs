@@ -361,16 +361,15 @@ impl RawRing {
     }
 
     /// Takes note that completions may come that no push announced: messages from other rings,
-    /// resource tags, a command's own. From then on no wait is refused as hopeless. The ring finds
-    /// out by itself when one has come, but may refuse to wait for the first.
+    /// resource tags, a command's own. From then on no wait is refused as hopeless, and the kernel
+    /// is asked whenever it may hold one back. To be called before others may send here.
     pub fn expect_others(&mut self) {
         self.forecast.open();
     }
 
-    /// How many requests were pushed whose last completion was not popped yet.
-    ///
-    /// An estimate once entries with `CQE_SKIP_SUCCESS` were pushed, or completions came that no
-    /// push announced.
+    /// How many requests were pushed whose last completion was not popped yet. An estimate once
+    /// entries with `CQE_SKIP_SUCCESS` were pushed; and too low once completions came that no push
+    /// announced, since each looks like the end of one ([`expect_others`](Self::expect_others)).
     #[inline]
     pub fn in_flight(&self) -> u32 {
         let (sq, cq) = self.rings.halves();

@@ -9,9 +9,11 @@
 //! The kernel holds completions back when the ring overflows, and when it defers task work; with
 //! `TASKRUN_FLAG` it says so in the shared flags. CQ5: nothing is presumed absent that was not
 //! asked for. Each completion is out of the ring before the caller's code sees it, so that code may
-//! push, panic, or drop the ring.
+//! push, panic, or drop the ring. Others may complete as fast as we take: a drain comes back when
+//! it has seen four times what the ring holds.
 
 use annulus_sys::abi::{Cqe, Cqe32};
+use annulus_sys::cq::CompletionRing;
 
 use crate::enter::Gate;
 use crate::error::EnterError;
@@ -35,7 +37,9 @@ impl RawRing {
     }
 
     /// Takes the oldest completion, asking the kernel first for what it holds back if the ring is
-    /// empty and that may be (CQ5). `None` is the truth: nothing had completed.
+    /// empty and that may be (CQ5). `None` is the truth, nothing had completed: but where others
+    /// send here, only after [`expect_others`](Self::expect_others), since a message looks like the
+    /// end of a request.
     ///
     /// # Errors
     ///
@@ -54,7 +58,8 @@ impl RawRing {
     ///
     /// Also those that the kernel says it holds back, and those that it holds back without a sign
     /// (`DEFER_TASKRUN` or `COOP_TASKRUN` without `TASKRUN_FLAG`, `IOPOLL`) if the ring was empty
-    /// (CQ5).
+    /// (CQ5; where others send here, as for [`peek`](Self::peek)). Where they come as fast as they
+    /// are taken, it ends after four times as many as the ring holds; what is left comes next time.
     ///
     /// # Errors
     ///
@@ -116,7 +121,7 @@ impl RawRing {
     ) -> Result<bool, EnterError> {
         let maybe_more = Gate::flagged(self.rings().halves().1) || total == 0;
         // Asking brought nothing: there is nothing.
-        if (*asked && count == 0) || !maybe_more {
+        if (*asked && count == 0) || !maybe_more || is_flood(self.rings().halves().1, total) {
             return Ok(false);
         }
         *asked = true;
@@ -135,4 +140,10 @@ impl RawRing {
         }
         gate.get_events(cq).map(|()| true)
     }
+}
+
+/// Whether `total` completions are enough at once: others can complete as fast as we take, and are
+/// not to keep us for ever. Those that are left come the next time.
+pub(crate) fn is_flood(cq: &CompletionRing, total: u32) -> bool {
+    total >= cq.entries().saturating_mul(4)
 }

@@ -40,6 +40,7 @@ use crate::forecast::Forecast;
 use crate::inspect::Stats;
 use crate::patience::Patience;
 use crate::raw::RawRing;
+use crate::reap::is_flood;
 
 /// The half that submits.
 #[derive(Debug)]
@@ -226,7 +227,10 @@ impl Reaper {
             total += count;
             let maybe_more = Gate::flagged(&self.cq) || total == 0;
             // Asking brought nothing: there is nothing.
-            if (asked && count == 0) || !maybe_more || !self.fetch()? {
+            if (asked && count == 0) || !maybe_more || is_flood(&self.cq, total) {
+                return Ok(total);
+            }
+            if !self.fetch()? {
                 return Ok(total);
             }
             asked = true;

@@ -20,6 +20,8 @@
 //! Reads only slots in `head..tail`, which are ours.
 #![allow(unsafe_code, reason = "decides which slots are ours to read")]
 
+mod mixed;
+
 use std::sync::Arc;
 
 use crate::abi::{Cqe, Cqe32};
@@ -122,6 +124,11 @@ impl CompletionRing {
         assert_eq!(moved.next, next, "CQ1: the resize lost our head");
         let seen = popped + moved.seen;
         *self = Self { endless, seen, ..moved };
+        if self.shape == CqeShape::Mixed {
+            // SAFETY: nothing is posted but in an enter of ours, since a ring that is resized
+            // defers its task work.
+            unsafe { self.blank_free() };
+        }
     }
 
     /// Takes the oldest completion, if one is in the ring. Never enters the kernel.
@@ -249,20 +256,6 @@ impl CompletionRing {
         if self.shape == CqeShape::Mixed { self.count_mixed() } else { self.slots_ready() }
     }
 
-    /// [`ready`](Self::ready), by a walk over what is there.
-    fn count_mixed(&self) -> u32 {
-        let (mut at, mut count) = (self.next, 0);
-        while at != self.known {
-            // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4).
-            let flags = unsafe { self.slots.read(at) }.flags;
-            let wide = flags.contains(CqeFlags::CQE32);
-            let left = self.known.distance_from(at);
-            at = at.advance(if wide { left.min(2) } else { 1 });
-            count += u32::from(!flags.contains(CqeFlags::SKIP));
-        }
-        count
-    }
-
     /// How many slots hold something that can be popped, as the kernel counts them: on a mixed ring
     /// a completion of 32 bytes is two, and a filler one.
     #[inline]
@@ -352,7 +345,7 @@ impl CompletionRing {
         let tail = self.tail.observe();
         let ready = tail.distance_from(self.next);
         assert!(
-            ready <= self.entries(), // CQ2: the peer's word, before it is used.
+            ready <= self.entries() || self.overruns(ready), // CQ2: before it is used.
             "CQ2: the kernel's tail {tail:?} is outside our {:?}",
             self.next
         );
@@ -403,32 +396,6 @@ impl CompletionRing {
             [0; 2]
         };
         Some(Cqe32 { first: self.take(), big })
-    }
-
-    /// Takes the next entry of a mixed ring, one slot or two, and passes over fillers.
-    fn take_mixed(&mut self) -> Option<Cqe32> {
-        while self.next != self.known {
-            // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4).
-            let first = unsafe { self.slots.read(self.next) };
-            let wide = first.flags.contains(CqeFlags::CQE32);
-            let filler = first.flags.contains(CqeFlags::SKIP);
-            let mut big = [0; 2];
-            if wide {
-                let covered = self.slots_ready() >= 2;
-                assert!(covered, "CQ2: the kernel's tail cuts a 32-byte completion in two");
-                // SAFETY: ours, as just asserted (CQ3, CQ4).
-                big = unsafe { self.slots.read(self.next.advance(1)) }.to_words();
-            }
-            self.next = self.next.advance(if wide { 2 } else { 1 });
-            let ends = !filler && !first.flags.contains(CqeFlags::MORE);
-            let slots = 1 + u32::from(wide);
-            self.endless.add(slots - u32::from(ends));
-            if !filler {
-                self.seen += 1;
-                return Some(Cqe32 { first, big });
-            }
-        }
-        None
     }
 }
 

@@ -223,7 +223,9 @@ impl Rings {
         }
         let entries_stay = SetupFlags::SQ_REWIND | SetupFlags::SQE128 | SetupFlags::SQE_MIXED;
         let entries_lost = flags.intersects(entries_stay) && self.sq.unconsumed() > 0;
-        if entries_lost || (flags.contains(SetupFlags::CQE32) && self.cq.ready() > 0) {
+        let cqes_lost = flags.contains(SetupFlags::CQE32) && self.cq.ready() > 0;
+        // And where the tail is one too far, the oldest completion twice.
+        if entries_lost || cqes_lost || self.cq.is_overrun() {
             return Err(ResizeFailure::Refused(Errno::new(libc::EBUSY)));
         }
         let mut params = Request { cq_entries, ..Request::new(entries) }.params();

@@ -16,7 +16,6 @@ use crate::error::EnterError;
 use crate::event::{Event, result_of};
 use crate::inflight::{Settled, Slab};
 use crate::own::Own;
-use crate::raw::RawRing;
 use crate::ring::Ring;
 
 impl<U: Default> Ring<U> {
@@ -45,7 +44,7 @@ impl<U: Default> Ring<U> {
                 show(slab, backlog, own, settled, &mut each);
             });
             total += taken;
-            if total >= flood(raw) || !raw.may_bring_more(total, taken, &mut asked)? {
+            if !raw.may_bring_more(total, taken, &mut asked)? {
                 break;
             }
         }
@@ -84,7 +83,7 @@ impl<U: Default> Ring<U> {
             let each = |cqe| keep(slab, backlog, own, cqe, quiet);
             let taken = raw.rings_mut().cq().drain(each);
             total += taken;
-            if total >= flood(raw) || !raw.may_bring_more(total, taken, &mut asked)? {
+            if !raw.may_bring_more(total, taken, &mut asked)? {
                 break;
             }
         }
@@ -93,13 +92,6 @@ impl<U: Default> Ring<U> {
         }
         Ok(())
     }
-}
-
-/// How many completions are taken at once, at least as many as the ring holds: others can post
-/// messages as fast as they are taken, and are not to keep us for ever. Those that are left come
-/// the next time.
-fn flood(raw: &RawRing) -> u32 {
-    raw.cq_entries().saturating_mul(4)
 }
 
 /// Shows one settled completion. The end after a last shot is kept first, and shown with what is

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use annulus_sys::abi::{Cqe, Cqe32};
 use annulus_sys::cq::{CompletionRing, CqeShape};
 use annulus_sys::flags::{CqRingFlags, CqeFlags};
+use annulus_sys::index::Index;
 use proptest::prelude::*;
 
 use crate::support::fake_kernel::{FakeKernel, Shape};
@@ -16,6 +17,9 @@ pub enum Step {
     PostWide(Cqe32),
     /// A filler alone, as Linux leaves one when the wide completion behind it found no room.
     PostFiller,
+    /// The same in the last slot; the next one is written over it, and the tail goes too far.
+    FillLast,
+    Overstep(Cqe),
     Pop,
     PopWide,
     Drain,
@@ -44,11 +48,14 @@ pub fn steps() -> impl Strategy<Value = Step> {
                 Cqe { user_data, res, flags: CqeFlags::from_bits_retain(flags & !shape) }
             })
         };
+    let small = cqe();
     let wide = (cqe(), any::<[u64; 2]>()).prop_map(|(first, big)| Cqe32 { first, big });
     prop_oneof![
         6 => cqe().prop_map(Step::Post),
         6 => wide.prop_map(Step::PostWide),
         1 => Just(Step::PostFiller),
+        3 => Just(Step::FillLast),
+        3 => small.prop_map(Step::Overstep),
         4 => Just(Step::Pop),
         4 => Just(Step::PopWide),
         1 => Just(Step::Drain),
@@ -68,11 +75,20 @@ pub struct Completions {
     popped: u64,
     ended: u32,
     flags: u32,
+    /// Behind a filler in the last slot: what is posted next may go over it.
+    filled: Option<Index>,
 }
 
 impl Completions {
     pub fn new(shape: Shape) -> Self {
-        Self { shape, posted: VecDeque::new(), popped: 0, ended: shape.start, flags: 0 }
+        Self {
+            shape,
+            posted: VecDeque::new(),
+            popped: 0,
+            ended: shape.start,
+            flags: 0,
+            filled: None,
+        }
     }
 
     pub fn run(&mut self, step: Step, cq: &mut CompletionRing, kernel: &mut FakeKernel) {
@@ -91,7 +107,19 @@ impl Completions {
             Step::PostFiller if self.shape.cqe == CqeShape::Mixed => {
                 kernel.post(Cqe { flags: CqeFlags::SKIP, ..Cqe::ZERO });
             }
-            Step::PostWide(_) | Step::PostFiller => {}
+            Step::FillLast if self.shape.cqe == CqeShape::Mixed => {
+                // A kernel starts at slot 0, so that each slot was used before. And in a ring of
+                // two the filler is passed, and what is written over it is lost.
+                let lap = kernel.cq_tail.last().to_raw().wrapping_sub(self.shape.start);
+                if self.shape.cq_entries > 2 && lap >= self.shape.cq_entries && kernel.fill_last() {
+                    self.filled = Some(kernel.cq_tail.last());
+                }
+            }
+            Step::Overstep(first) if self.filled == Some(kernel.cq_tail.last()) => {
+                kernel.overstep(first);
+                self.posted.push_back(Cqe32 { first, big: [0; 2] });
+            }
+            Step::PostWide(_) | Step::PostFiller | Step::FillLast | Step::Overstep(_) => {}
             Step::Pop => {
                 let popped = cq.pop();
                 assert_eq!(popped, self.next().map(|wide| wide.first));
@@ -177,6 +205,6 @@ impl Completions {
     /// What was popped went back to the kernel (CQ4), and nothing else did.
     fn agree_on_slots(&self, cq: &mut CompletionRing, kernel: &FakeKernel) {
         assert_eq!(cq.ready() as usize, self.posted.len());
-        assert_eq!(cq.entries() - kernel.cq_room(), cq.slots_ready());
+        assert_eq!(kernel.cq_used(), cq.slots_ready());
     }
 }

@@ -295,10 +295,14 @@ impl FakeKernel {
         unsafe { self.sqes.read(Index::from_raw(slot)) }
     }
 
+    /// Slots posted and not given back: one more than there are after `overstep` on a full ring.
+    pub fn cq_used(&self) -> u32 {
+        self.cq_tail.last().distance_from(self.cq_head.observe())
+    }
+
     /// Slots free for completions.
     pub fn cq_room(&self) -> u32 {
-        let used = self.cq_tail.last().distance_from(self.cq_head.observe());
-        self.shape.cq_entries - used
+        self.shape.cq_entries.saturating_sub(self.cq_used())
     }
 
     /// Puts one completion on the ring, if it has room.
@@ -345,6 +349,22 @@ impl FakeKernel {
         unsafe { self.cqes.write(tail.advance(1), second_half(wide)) };
         self.cq_tail.publish(tail.advance(2));
         true
+    }
+
+    /// Puts a filler into the last slot of a mixed ring, alone: the wide completion behind it finds
+    /// no room (Linux 6.18 to 7.2). Says whether the tail was there, and the slot free.
+    pub fn fill_last(&mut self) -> bool {
+        let last = self.cq_tail.last().is_last_slot(self.cqes.entries());
+        last && self.post(Cqe { flags: CqeFlags::SKIP, ..Cqe::ZERO })
+    }
+
+    /// Puts a completion over the filler of `fill_last`, and moves the tail past a slot to which
+    /// nothing was written, as those kernels do next. Looks for no room: they do not.
+    pub fn overstep(&mut self, cqe: Cqe) {
+        let (tail, back) = (self.cq_tail.last(), self.shape.cq_entries - 1);
+        // SAFETY: not ours to write: what this is for. The lap before had the same slot there.
+        unsafe { self.cqes.write(tail.advance(back), cqe) };
+        self.cq_tail.publish(tail.advance(1));
     }
 
     /// The polling thread's way to sleep: raise NEED_WAKEUP, then look once more (SQ5). Says

@@ -56,7 +56,7 @@ const FLOORS: &[Floor] = &[
     floor("F0", "sys", &["index", "errno", "abi*", "flags*", "opcode", "shape"]).values_only(),
     floor("F1", "sys", &["process", "syscall", "map", "kernel"]),
     floor("F2", "sys", &["shared"]),
-    floor("F3", "sys", &["sq", "reservation", "cq", "buf_ring", "refill"]),
+    floor("F3", "sys", &["sq", "reservation", "cq", "cq/*", "buf_ring", "refill"]),
     floor("F3+", "sys", &["layout", "rings", "groups"]),
     floor("sim", "src", &["sim", "sim/*"]),
     floor("F4", "src", &["prep", "prep/*"]).values_only(),
