@@ -48,18 +48,22 @@ pub const PARTS: &[Part] = &[
     ("a forked child sets a slot of a region", leases::region),
     ("a forked child drops files that are passed", leases::drops_passages),
     ("a forked child registers rings of its own", indices),
+    ("a forked child submits a message", safe::sends),
+    ("a forked child shares registered buffers", leases::clones),
     ("a child shares its parent's memory", shared::submits),
 ];
 
 const QUEUE: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
 const REGION: [Need; 1] = [Need::Register(RegisterOp::MEM_REGION)];
 const INDICES: [Need; 1] = [Need::Register(RegisterOp::RING_FDS)];
+const CLONES: [Need; 1] = [Need::Register(RegisterOp::CLONE_BUFFERS)];
+const MESSAGES: [Need; 1] = [Need::Op(Opcode::MSG_RING)];
 /// Since Linux 5.19, as tables that the kernel fills.
 const TABLES: [Need; 1] = [Need::Op(Opcode::SOCKET)];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let tests: [(&str, &[Need]); 14] = [
+    let tests: [(&str, &[Need]); 16] = [
         ("a_forked_child_that_touches_the_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_touches_half_a_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_comes_out_of_a_drain_takes_no_more", &[]),
@@ -73,6 +77,8 @@ pub fn tests() -> Vec<Trial> {
         ("a_forked_child_sets_no_slot_of_a_region", &REGION),
         ("a_forked_child_drops_a_file_that_is_passed_whoever_held_the_lock", &TABLES),
         ("a_forked_child_forgets_no_index_of_its_own_rings", &INDICES),
+        ("a_forked_child_sends_no_message_that_its_parent_made", &MESSAGES),
+        ("a_forked_child_shares_no_table_that_its_parent_registered", &CLONES),
         ("a_child_that_shares_memory_is_one_more_thread", &[]),
     ];
     let parts = tests.into_iter().zip(PARTS);
