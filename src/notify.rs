@@ -41,7 +41,7 @@ impl RawRing {
     ///
     /// # Errors
     ///
-    /// The kernel's; the ring stays registered then.
+    /// The kernel's, and `ECHILD` in a forked child; the ring stays registered then.
     #[doc(alias = "IORING_UNREGISTER_RING_FDS")]
     pub fn unregister_ring_fd(&mut self) -> Result<(), Errno> {
         if let Some(index) = self.gate().registered() {

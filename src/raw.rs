@@ -418,11 +418,11 @@ impl RawRing {
     /// # Errors
     ///
     /// Gives the ring back when it was set up for one thread (`SINGLE_ISSUER`, or
-    /// `REGISTERED_FD_ONLY`).
+    /// `REGISTERED_FD_ONLY`), and in a forked child.
     #[expect(clippy::result_large_err, reason = "the error is the ring, given back")]
     pub fn split(mut self) -> Result<(Submitter, Reaper), Self> {
         let one_thread = SetupFlags::SINGLE_ISSUER | SetupFlags::REGISTERED_FD_ONLY;
-        if self.flags().intersects(one_thread) || self.mapped == Mapped::No {
+        if self.flags().intersects(one_thread) || self.check_mapped().is_err() {
             return Err(self);
         }
         if self.gate.registered().is_some() && self.unregister_ring_fd().is_err() {

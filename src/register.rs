@@ -130,14 +130,14 @@ pub(crate) fn name_ring(base: &Base) -> Result<u32, Errno> {
     Ok(update.offset)
 }
 
-/// Forgets the ring that this thread registered at `index`.
+/// Forgets the ring that this thread registered at `index`. In a forked child that is the place of
+/// a ring of its own, so there it fails with `ECHILD`, and the kernel is not asked.
 pub(crate) fn forget_ring(base: &Base, index: u32) -> Result<(), Errno> {
     let mut update = RsrcUpdate { offset: index, resv: 0, data: 0 };
     let arg = (&raw mut update).cast();
-    let ring = base.fd().by_ref();
     // SAFETY: one live `struct io_uring_rsrc_update`, which the kernel does not keep, because it
     // copies.
-    unsafe { base.kernel().register(ring, RegisterOp::UNREGISTER_RING_FDS, arg, 1) }.map(drop)
+    unsafe { base.register(RegisterOp::UNREGISTER_RING_FDS, arg, 1) }.map(drop)
 }
 
 /// Which completions signal an eventfd.

@@ -225,6 +225,15 @@ fn send_directly(base: &Base, message: u64) -> Result<(), Errno> {
     unsafe { kernel.register(RingRef::NONE, RegisterOp::SEND_MSG_RING, arg, 1) }.map(drop)
 }
 
+/// The number by which another ring of this process names that of `base`. None (-1, `EBADF`) for a
+/// ring without a descriptor, and in a forked child, whose descriptor leads to its parent's ring.
+pub(crate) fn named(base: &Base) -> i32 {
+    match base.fd() {
+        RingFd::Owned(fd) if base.is_of_this_process() => fd.as_raw_fd(),
+        RingFd::Owned(_) | RingFd::Registered(_) => -1,
+    }
+}
+
 /// The word of the completion that brings `message`.
 pub(crate) fn word(message: u64) -> u64 {
     kind::MESSAGE | message & MAX_MESSAGE

@@ -34,6 +34,7 @@ pub use crate::layout::{Attached, MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request};
 use crate::layout::{Layout, OwnMemory};
 use crate::map::Map;
 use crate::opcode::RegisterOp;
+use crate::process::Numbers;
 use crate::sq::SubmissionRing;
 use crate::syscall::{RingFd, RingRef, Thread, this_thread};
 
@@ -62,6 +63,7 @@ pub struct Base {
     kernel: Kernel,
     fd: RingFd,
     params: Params,
+    number: u64,
     /// The thread that made the ring, to which the index of a ring without descriptor belongs.
     thread: Thread,
     /// Where the rings of this descriptor lie, to tell whose halves are whose.
@@ -278,8 +280,9 @@ pub enum ResizeFailure {
 impl Base {
     fn new(kernel: &Kernel, fd: RingFd, params: Params) -> Self {
         let nowhere: Weak<[Map; 0]> = Weak::new();
-        let thread = this_thread();
-        Self { kernel: kernel.clone(), fd, params, thread, memory: Mutex::new(nowhere) }
+        static NUMBERS: Numbers = Numbers::new();
+        let (number, thread) = (NUMBERS.next(), this_thread());
+        Self { kernel: kernel.clone(), fd, params, number, thread, memory: Mutex::new(nowhere) }
     }
 
     /// Takes note of where the rings lie now.
@@ -312,6 +315,11 @@ impl Base {
     /// What holds the ring open.
     pub fn fd(&self) -> &RingFd {
         &self.fd
+    }
+
+    /// A number that no other ring of this process has, or ever will.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// What `io_uring_setup(2)` returned. The sizes may have changed since, by a resize.

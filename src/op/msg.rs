@@ -12,12 +12,10 @@
 #![allow(unsafe_code, reason = "writes entries")]
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::rings::Base;
-use annulus_sys::syscall::RingFd;
 
 use super::{Done, Op};
 use crate::prep;
@@ -35,7 +33,8 @@ use crate::sender::{self, RingSender, SendError};
 /// # Errors
 ///
 /// `EINVAL` before Linux 5.18; `EOVERFLOW` when that ring has more completions than there is memory
-/// for, and `EOWNERDEAD` when its thread has ended.
+/// for, and `EOWNERDEAD` when its thread has ended; `EBADF` in a forked child, on a ring of its own,
+/// for what its parent made.
 ///
 /// # Cancellation
 ///
@@ -87,11 +86,7 @@ unsafe impl Op for Message {
     type Output = io::Result<()>;
 
     fn prep(&mut self) -> Sqe {
-        let fd = match self.to.fd() {
-            RingFd::Owned(fd) => fd.as_raw_fd(),
-            RingFd::Registered(_) => -1,
-        };
-        prep::msg_ring(fd, 0, sender::word(self.message))
+        prep::msg_ring(sender::named(&self.to), 0, sender::word(self.message))
     }
 
     fn finish(self, done: Done) -> io::Result<()> {

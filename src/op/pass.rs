@@ -13,17 +13,14 @@
 //! and waking the other ring ([`RingSender`](crate::RingSender)).
 #![allow(unsafe_code, reason = "writes entries")]
 
-use std::os::fd::AsRawFd;
-
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::MsgRingFlags;
-use annulus_sys::syscall::RingFd;
 
 use super::{Done, Op, Outcome, RingId};
 use crate::lease::passed::Passage;
 use crate::lease::{FileSender, FixedFile, PassedFile};
 use crate::prep;
-use crate::sender::SendError;
+use crate::sender::{self, SendError};
 
 /// Puts a file of this ring's table into a free place of another's. Since Linux 6.3.
 ///
@@ -72,10 +69,7 @@ unsafe impl Op for PassFile {
     }
 
     fn prep(&mut self) -> Sqe {
-        let fd = match self.to.base().fd() {
-            RingFd::Owned(fd) => fd.as_raw_fd(),
-            RingFd::Registered(_) => -1,
-        };
+        let fd = sender::named(self.to.base());
         let index = self.file.index().cast_unsigned();
         prep::msg_ring_fd_alloc(fd, index, 0, MsgRingFlags::CQE_SKIP)
     }

@@ -224,6 +224,9 @@ impl RawRing {
             Some(from) => (from.start, from.end - from.start),
             None => (0, 0),
         };
+        if !other.base().is_of_this_process() {
+            return Err(RegisterError::NotHere); // Its name leads to its parent's ring, or nowhere.
+        }
         let name = other.base().fd().by_ref();
         let named = match name.is_registered() {
             true => CloneBuffersFlags::SRC_REGISTERED,

@@ -9,7 +9,7 @@
 //! group, capabilities, security labels, all as they were when they were registered.
 //!
 //! A number of another ring would name somebody else, or nobody (`EINVAL`). So the safe face takes
-//! a personality only on its own ring.
+//! a personality only on its own ring, and only its own ring forgets it.
 //!
 //! Leaves to others: changing the credentials of a thread.
 
@@ -27,6 +27,9 @@ use crate::ring::Ring;
 
 /// Credentials that are registered with a ring.
 ///
+/// When they are forgotten, the kernel gives their number to others at last, after 65535 more were
+/// registered: a copy that was kept till then names those.
+///
 /// ```
 /// use annulus::Setup;
 /// use annulus::op::{Nop, Op};
@@ -41,6 +44,8 @@ use crate::ring::Ring;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Personality {
     id: NonZeroU16,
+    /// The number of the ring that it is registered with.
+    base: u64,
     /// The safe ring that it is registered with.
     ring: Option<RingId>,
 }
@@ -78,10 +83,14 @@ impl RawRing {
     #[doc(alias = "IORING_UNREGISTER_PERSONALITY")]
     #[doc(alias = "io_uring_unregister_personality")]
     pub fn unregister_personality(&self, who: Personality) -> Result<(), RegisterError> {
+        let missing = RegisterError::Missing { what: "such personality" };
+        if who.base != self.base().number() {
+            return Err(missing); // Its number is somebody else's here.
+        }
         let count = who.id().into();
         let call = Call::new(RegisterOp::UNREGISTER_PERSONALITY, count, "");
         call.bare(self.base()).map(drop).map_err(|error| match error {
-            RegisterError::Invalid { .. } => RegisterError::Missing { what: "such personality" },
+            RegisterError::Invalid { .. } => missing,
             error => error,
         })
     }
@@ -105,7 +114,7 @@ fn keep(base: &Base) -> Result<Personality, RegisterError> {
     let number = call.bare(base)?;
     let id = u16::try_from(number).ok().and_then(NonZeroU16::new);
     let id = id.expect("the kernel numbers credentials from 1 to 65535");
-    Ok(Personality { id, ring: None })
+    Ok(Personality { id, base: base.number(), ring: None })
 }
 
 impl<U: Default> Ring<U> {

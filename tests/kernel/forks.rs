@@ -48,17 +48,23 @@ pub const PARTS: &[Part] = &[
     ("a forked child looks at buffers to send", leases::to_send),
     ("a forked child sets a slot of a region", leases::region),
     ("a forked child drops files that are passed", leases::drops_passages),
+    ("a forked child registers rings of its own", indices),
+    ("a forked child submits a message", safe::sends),
+    ("a forked child shares registered buffers", leases::clones),
     ("a child shares its parent's memory", shared::submits),
 ];
 
 const QUEUE: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
 const REGION: [Need; 1] = [Need::Register(RegisterOp::MEM_REGION)];
+const INDICES: [Need; 1] = [Need::Register(RegisterOp::RING_FDS)];
+const CLONES: [Need; 1] = [Need::Register(RegisterOp::CLONE_BUFFERS)];
+const MESSAGES: [Need; 1] = [Need::Op(Opcode::MSG_RING)];
 /// Since Linux 5.19, as tables that the kernel fills.
 const TABLES: [Need; 1] = [Need::Op(Opcode::SOCKET)];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let tests: [(&str, &[Need]); 14] = [
+    let tests: [(&str, &[Need]); 17] = [
         ("a_forked_child_that_touches_the_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_touches_half_a_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_comes_out_of_a_drain_takes_no_more", &[]),
@@ -72,6 +78,9 @@ pub fn tests() -> Vec<Trial> {
         ("a_forked_child_has_zeroes_of_its_own_in_buffers_to_send", &QUEUE),
         ("a_forked_child_sets_no_slot_of_a_region", &REGION),
         ("a_forked_child_drops_a_file_that_is_passed_whoever_held_the_lock", &TABLES),
+        ("a_forked_child_forgets_no_index_of_its_own_rings", &INDICES),
+        ("a_forked_child_sends_no_message_that_its_parent_made", &MESSAGES),
+        ("a_forked_child_shares_no_table_that_its_parent_registered", &CLONES),
         ("a_child_that_shares_memory_is_one_more_thread", &[]),
     ];
     let parts = tests.into_iter().zip(PARTS);
@@ -253,6 +262,42 @@ fn touches_halves() {
     let mut ring = submitter.join(reaper).expect("they are of one ring");
     assert_eq!(ring.submit_and_wait(2), Ok(1));
     assert_eq!(drain_words(&mut ring), [1, 2]);
+}
+
+/// How a child may be done with a ring that its parent registered, and whether it is refused.
+const ENDS: [(&str, fn(RawRing) -> bool); 3] = [
+    ("unregister_ring_fd", |mut ring| child(ring.unregister_ring_fd())),
+    ("split", |ring| ring.split().is_err()),
+    ("drop", |ring| {
+        drop(ring);
+        true
+    }),
+];
+
+/// The places of a thread are its own, and so their numbers are the same in a child.
+fn indices() {
+    for (end, right) in ENDS {
+        let mut inherited = ring(Setup::plain(4));
+        inherited.register_ring_fd().expect("a place");
+        let mut shared = Some(inherited);
+        in_a_child(end, || {
+            let mut own = ring(Setup::plain(4));
+            own.register_ring_fd().expect("a place");
+            works(&mut own);
+            assert!(right(shared.take().expect("the child's own")), "{end}");
+            // Would take the place of `own`, if that were forgotten.
+            let mut next = ring(Setup::plain(4));
+            next.register_ring_fd().expect("a place");
+            works(&mut own);
+            works(&mut next);
+        });
+        works(&mut shared.take().expect("the child took its own"));
+    }
+    let mut shared = Some(ring(Setup::plain(4)));
+    in_a_child("split, nothing being registered", || {
+        assert!(shared.take().expect("the child's own").split().is_err());
+    });
+    assert!(shared.take().expect("the child took its own").split().is_ok());
 }
 
 thread_local! {

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use annulus::lease::{FileSender, FileTable, FixedFile, RegisterError};
 use annulus::op::{Nop, PassFile, ReadFixed, RecvMulti, RecvPicked, WriteFixed};
-use annulus::register::{Used, Whose};
+use annulus::register::{ClonePart, Used, Whose};
 use annulus::sys::flags::EnterFlags;
 use annulus::{Rejection, Ring, SendError, Setup};
 
 use super::{in_a_child, map_at};
-use crate::harness::{patient, safe_ring};
+use crate::harness::{patient, ring, safe_ring};
 use crate::processes::{Side, end_with, fork, outcome, pipe};
 
 /// Whether nothing else can come to lie where `bytes` do.
@@ -141,6 +141,18 @@ pub fn region() {
         let waited = ring.enter(0, 1, EnterFlags::GETEVENTS, region.arg(slot));
         assert!(waited.is_err_and(|errno| errno.is(libc::ETIME)));
     }
+}
+
+/// Shares what its parent registered with a ring of its own.
+pub fn clones() {
+    let mut inherited = ring(Setup::plain(4));
+    inherited.register_buffers_sparse(2).expect("a table");
+    in_a_child("a table of buffers", || {
+        let mut own = ring(Setup::plain(4));
+        // SAFETY: there are no buffers in it, and nothing is submitted (OP1).
+        let cloned = unsafe { own.clone_buffers(&inherited, &ClonePart::all()) };
+        assert_eq!(cloned, Err(RegisterError::NotHere));
+    });
 }
 
 /// A ring with a table, and a file in it.

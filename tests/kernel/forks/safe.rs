@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::io::Write as _;
 
 use annulus::lease::RegisterError;
-use annulus::op::{Nop, Op, PollEvents, PollMulti, Read};
-use annulus::{Rejection, Ring, SendError, Setup, StepExt as _, Ticket};
+use annulus::op::{Message, Nop, Op, PollEvents, PollMulti, Read};
+use annulus::{Event, Rejection, Ring, SendError, Setup, StepExt as _, Ticket};
 
 use super::{FORKED, MOMENT, end_if_forked, fork_here, in_a_child, refused};
 use crate::harness::{patient, safe_ring};
@@ -169,4 +169,27 @@ pub fn ends_a_scope() {
     });
     end_if_forked("scope", || (result, buf) == (0, [0; 4]));
     assert_eq!((result, &buf), (4, b"data"));
+}
+
+/// A message is made for a ring of the process that made it, whoever submits it where.
+pub fn sends() {
+    let mut ring = safe_ring(Setup::new(4));
+    let sender = ring.sender().expect("a sender");
+    let mut inherited = Message::new(&sender, 7).ok();
+    in_a_child("a message", || {
+        let mut own = safe_ring(Setup::new(4));
+        let message = own.submit(inherited.take().expect("the child's own")).expect("room");
+        let sent = own.wait(message).expect("it completes");
+        assert!(sent.is_err_and(|error| error.raw_os_error() == Some(libc::EBADF)));
+    });
+    sender.send(8).expect("the ring is here");
+    ring.submit_and_wait(1).expect("it comes");
+    let mut messages = Vec::new();
+    ring.reap(|event| {
+        if let Event::Message(number) = event {
+            messages.push(number);
+        }
+    })
+    .expect("reap");
+    assert_eq!(messages, [8], "what the child sent came to its parent's ring");
 }

@@ -13,7 +13,7 @@ use annulus::sys::abi::Sqe;
 use annulus::{Rejection, Setup};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, nop, push, ring, safe_ring, test};
+use crate::harness::{Need, nop, patient, push, ring, safe_ring, test};
 
 pub fn tests() -> Vec<Trial> {
     vec![
@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Trial> {
         test("personalities_have_numbers_of_their_own", &[], numbers),
         test("a_personality_of_another_ring_is_rejected", &[], of_another),
         test("a_personality_is_forgotten_once", &[], forgotten),
+        test("a_personality_of_another_ring_is_not_forgotten", &[], not_forgotten),
     ]
 }
 
@@ -99,5 +100,22 @@ fn forgotten() -> Result<(), Failed> {
     ring.unregister_personality(who)?;
     let twice = ring.unregister_personality(who);
     assert_eq!(twice, Err(RegisterError::Missing { what: "such personality" }));
+    Ok(())
+}
+
+/// The first of each ring has the same number.
+fn not_forgotten() -> Result<(), Failed> {
+    let missing = Err(RegisterError::Missing { what: "such personality" });
+    let (mut ring, mut other) = (safe_ring(Setup::new(4)), safe_ring(Setup::new(4)));
+    let (ours, theirs) = (ring.register_personality()?, other.register_personality()?);
+    assert_eq!(ours.id(), theirs.id());
+    assert_eq!(ring.raw().unregister_personality(theirs), missing);
+    let nop = ring.submit(Nop.acting_as(ours))?;
+    ring.wait(nop)??;
+    let mut disabled = patient(|| Setup::plain(4).build_disabled())?;
+    let before = disabled.register_personality()?;
+    let raw = disabled.enable_raw().map_err(|(_, errno)| errno)?;
+    assert_eq!(raw.unregister_personality(ours), missing);
+    assert_eq!(raw.unregister_personality(before), Ok(()));
     Ok(())
 }
