@@ -184,10 +184,9 @@ const CALLS: [Call<RawRing>; 27] = [
     ("stats", |ring| ring.stats().cqes == 1),
     ("pause_eventfd", |ring| child(ring.pause_eventfd())),
     ("resume_eventfd", |ring| child(ring.resume_eventfd())),
-    (
-        "resize",
-        |ring| matches!(ring.resize(4, None), Err(ResizeFailure::Refused(errno)) if errno.is(libc::ECHILD)),
-    ),
+    ("resize", |ring| {
+        ring.resize(4, None) == Err(ResizeFailure::Refused(Errno::new(libc::ECHILD)))
+    }),
     ("register_ring_fd", |ring| ring.register_ring_fd().is_err()),
 ];
 
