@@ -5,10 +5,13 @@
 //! | `EPERM` | `kernel.io_uring_disabled` | `/proc/sys/kernel/io_uring_disabled`, `io_uring_group` |
 //! | `EPERM` | a seccomp filter: Docker, containerd, a sandbox | `/proc/self/status`, `Seccomp: 2` |
 //! | `ENOSYS` | no io_uring in the kernel, or a filter that hides it | the same |
-//! | `ENOMEM` | `RLIMIT_MEMLOCK` | `getrlimit(2)` |
+//! | `ENOMEM` | `RLIMIT_MEMLOCK`, without `CAP_IPC_LOCK` | `getrlimit(2)`, `/proc/self/status` |
+//! | `ENOMEM`, mapping it | `RLIMIT_AS` | `getrlimit(2)` |
+//! | `EBUSY` | 16 rings are registered already | – |
 //! | `EMFILE` | `RLIMIT_NOFILE` | `getrlimit(2)` |
 //! | `EINVAL` | a flag that this kernel does not know | each flag, tried on its own |
 //! | `EINVAL` | no CPU for the polling thread | a small ring, tried with that CPU |
+//! | `EINVAL` | nothing to attach to | a small ring, tried so |
 //!
 //! The look-up comes after the failure and never before: what the kernel says decides, and no
 //! version number does.
@@ -93,6 +96,17 @@ pub enum SetupError {
         /// The soft limit `RLIMIT_MEMLOCK`, in bytes.
         limit: u64,
     },
+    /// The ring does not fit into what this process may map.
+    #[error(
+        "the ring takes about {needed} bytes of address space, and the limit is {limit}, most of \
+         which is used: raise it (ulimit -v, RLIMIT_AS), or make a smaller ring"
+    )]
+    AddressSpace {
+        /// Bytes that the ring takes, about.
+        needed: u64,
+        /// The soft limit `RLIMIT_AS`, in bytes.
+        limit: u64,
+    },
     /// The kernel has no memory for the ring.
     #[error("the kernel has no memory for the ring ({needed} bytes): make a smaller one")]
     OutOfMemory {
@@ -123,6 +137,18 @@ pub enum SetupError {
         /// The CPU that was asked for.
         cpu: u32,
     },
+    /// There is nothing to attach to.
+    #[error(
+        "the kernel attaches the ring to nothing there: `attach` takes the descriptor of a ring, \
+         and with SQPOLL of one that has a polling thread too"
+    )]
+    NotAttached,
+    /// This thread has no place for another registered ring.
+    #[error(
+        "this thread has registered 16 rings already, and there are no more places: drop one, or \
+         make the ring without REGISTERED_FD_ONLY"
+    )]
+    TooManyRings,
     /// Too many files are open.
     #[error(
         "too many open files; the limit is {limit}: close some, or raise it (ulimit -n, \
@@ -195,20 +221,26 @@ pub(crate) fn explain(failure: SetupFailure, request: &Request<'_>) -> SetupErro
     let needed = bytes_needed(request);
     let errno = match failure {
         SetupFailure::Setup(errno) => errno,
-        SetupFailure::Map(errno) if errno.is(libc::ENOMEM) || errno.is(libc::EAGAIN) => {
-            return out_of_memory(needed);
+        // Where all memory is locked (`mlockall(2)`).
+        SetupFailure::Map(errno) if errno.is(libc::EAGAIN) => return out_of_memory(needed),
+        SetupFailure::Map(errno) => {
+            return unmapped(needed, errno).unwrap_or(SetupError::Map(errno));
         }
-        SetupFailure::Map(errno) => return SetupError::Map(errno),
         SetupFailure::OwnMemory(_) if request.pages == Pages::Huge => {
             return SetupError::NoHugePages { pages: needed.div_ceil(HUGE_PAGE as u64) };
         }
-        SetupFailure::OwnMemory(_) => return SetupError::OutOfMemory { needed },
+        SetupFailure::OwnMemory(errno) => {
+            return unmapped(needed, errno).unwrap_or(SetupError::OutOfMemory { needed });
+        }
     };
     match errno.raw() {
         libc::EPERM => explain_denial(request),
         libc::ENOSYS => SetupError::NotSupported { filter: seccomp_filter() },
         libc::ENOMEM => out_of_memory(needed),
         libc::EMFILE => SetupError::TooManyFiles { limit: limit_of(libc::RLIMIT_NOFILE) },
+        libc::EBUSY if request.flags.contains(SetupFlags::REGISTERED_FD_ONLY) => {
+            SetupError::TooManyRings
+        }
         libc::EFAULT if request.flags.contains(SetupFlags::NO_MMAP) => SetupError::ScatteredMemory,
         _ => SetupError::Other(errno),
     }
@@ -230,6 +262,13 @@ pub(crate) fn explain_invalid(kernel: &Kernel, errno: Errno, request: &Request<'
     let cpu = request.sq_thread_cpu;
     if asked.contains(bound) && !makes(kernel, &polled_on(cpu)) {
         return SetupError::NoSuchCpu { cpu };
+    }
+    if let Some(attach) = request.attach {
+        let flags = request.flags & SetupFlags::SQPOLL;
+        let request = Request { flags, attach: Some(attach), ..Request::new(1) };
+        if !makes(kernel, &request) {
+            return SetupError::NotAttached;
+        }
     }
     // On kernels that want contiguous memory, EINVAL says that it is not.
     if request.flags.contains(SetupFlags::NO_MMAP) {
@@ -329,8 +368,12 @@ pub(crate) fn seccomp_filter() -> Filter {
 /// Whether this thread has `CAP_SYS_ADMIN`.
 fn is_privileged() -> bool {
     const CAP_SYS_ADMIN: u32 = 21;
+    has_capability(CAP_SYS_ADMIN)
+}
+
+fn has_capability(number: u32) -> bool {
     let capabilities = status("CapEff:").and_then(|hex| u64::from_str_radix(&hex, 16).ok());
-    capabilities.is_some_and(|bits| bits & 1 << CAP_SYS_ADMIN != 0)
+    capabilities.is_some_and(|bits| bits & 1 << number != 0)
 }
 
 /// The line of this thread's status that begins with `name`.
@@ -341,14 +384,33 @@ fn status(name: &str) -> Option<String> {
 }
 
 fn out_of_memory(needed: u64) -> SetupError {
-    let limit = limit_of(libc::RLIMIT_MEMLOCK);
-    // Without a limit, or far below it, the memory itself has run out. What other rings of this
-    // user hold counts too and cannot be asked for, so the limit is suspected first.
-    if limit == u64::MAX {
-        SetupError::OutOfMemory { needed }
-    } else {
-        SetupError::LockedMemory { needed, limit }
+    match memory_lock_limit() {
+        None => SetupError::OutOfMemory { needed },
+        Some(limit) => SetupError::LockedMemory { needed, limit },
     }
+}
+
+/// The limit `RLIMIT_MEMLOCK`, if one binds this thread. What other rings of this user hold counts
+/// too and cannot be asked for, so where there is a limit, it is suspected first; where there is
+/// none, the memory itself has run out.
+pub(crate) fn memory_lock_limit() -> Option<u64> {
+    let limit = limit_of(libc::RLIMIT_MEMLOCK);
+    (limit != u64::MAX && !locks_freely()).then_some(limit)
+}
+
+/// Whether this thread has `CAP_IPC_LOCK`, which the kernel asks for outside all user namespaces.
+fn locks_freely() -> bool {
+    const CAP_IPC_LOCK: u32 = 14;
+    let outside = fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+    outside && has_capability(CAP_IPC_LOCK)
+}
+
+/// Why there are no `needed` bytes of addresses, if a limit says so.
+fn unmapped(needed: u64, errno: Errno) -> Option<SetupError> {
+    let limit = limit_of(libc::RLIMIT_AS);
+    let limited = errno.is(libc::ENOMEM) && limit != u64::MAX;
+    limited.then_some(SetupError::AddressSpace { needed, limit })
 }
 
 /// About how many bytes the rings of `request` take.

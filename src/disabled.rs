@@ -86,11 +86,13 @@ pub struct DisabledRing {
     rings: Rings,
     /// What every entry must carry, once it is enabled.
     demanded: SqeFlags,
+    /// The region of waits that the kernel made and that could not be mapped: where, how long.
+    pub(crate) unmapped: Option<(u64, usize)>,
 }
 
 impl DisabledRing {
     fn over(rings: Rings) -> Self {
-        Self { rings, demanded: SqeFlags::empty() }
+        Self { rings, demanded: SqeFlags::empty(), unmapped: None }
     }
 
     /// Enables the ring, which from now on belongs to this thread.

@@ -400,7 +400,7 @@ impl RawRing {
     /// does not allow it, `EBUSY` when it would tear what is in a ring of large entries or
     /// completions or that rewinds (empty it first), `EOVERFLOW` when what is in the rings would
     /// not fit, or, from Linux 7.3 on, a wide completion of a mixed ring would lie across the wrap.
-    /// After [`ResizeFailure::Map`] every submit and wait fails with [`EnterCause::Unmapped`].
+    /// After [`ResizeFailure::Map`] all that enters is [`EnterCause::Unmapped`], for good.
     pub fn resize(&mut self, entries: u32, cq_entries: Option<u32>) -> Result<(), ResizeFailure> {
         let resized = match self.mapped {
             Mapped::Yes => self.rings.resize(entries, cq_entries),

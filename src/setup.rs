@@ -304,6 +304,9 @@ impl<'a> Setup<'a> {
         if cq_entries > MAX_CQ_ENTRIES && !clamps {
             return refuse("more than 65536 completion entries: ask for fewer, or add CLAMP");
         }
+        if flags.contains(SetupFlags::CQE_MIXED) && cq_entries == 1 {
+            return refuse("a mixed ring of 1 completion has no room for a large one: ask for 2");
+        }
         let sq_entries = entries.min(MAX_SQ_ENTRIES).next_power_of_two();
         if cq_entries.min(MAX_CQ_ENTRIES).next_power_of_two() < sq_entries || cq_entries == 0 {
             return refuse("fewer completion than submission entries: ask for at least as many");
@@ -331,6 +334,9 @@ mod tests {
         assert!(refusal(plain(40_000)).contains("CLAMP"));
         assert!(refusal(plain(2).with(SetupFlags::SQE_MIXED)).contains("ask for 4"));
         assert!(refusal(plain(8).cq_entries(0)).contains("at least as many"));
+        let mixed = plain(1).with(SetupFlags::CQE_MIXED);
+        assert!(refusal(mixed.clone().cq_entries(1)).contains("ask for 2"));
+        assert_eq!(mixed.cq_entries(2).check(), Ok(()));
         assert!(refusal(plain(9).cq_entries(8)).contains("at least as many"));
         assert!(refusal(plain(8).cq_entries(100_000)).contains("CLAMP"));
         assert!(refusal(flags(SetupFlags::DEFER_TASKRUN)).contains("SINGLE_ISSUER"));

@@ -157,24 +157,30 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// The kernel's.
-    pub fn unregister(self) -> Result<(), Errno> {
+    /// The kernel's, with the group, which is still registered: `EACCES` on a ring whose
+    /// restrictions do not allow it.
+    pub fn unregister(self) -> Result<(), (Self, Errno)> {
         let mut reg = BufReg { bgid: self.id, ..BufReg::default() };
-        register(&self.base, RegisterOp::UNREGISTER_PBUF_RING, &mut reg).map(drop)
+        match register(&self.base, RegisterOp::UNREGISTER_PBUF_RING, &mut reg) {
+            Ok(_) => Ok(()),
+            Err(errno) => Err((self, errno)),
+        }
     }
 
     /// Unregisters the ring and unmaps its memory.
     ///
     /// # Errors
     ///
-    /// The kernel's; the memory is leaked then.
+    /// As [`unregister`](Self::unregister).
     ///
     /// # Safety
     ///
     /// No request that selects from this group may be in flight.
-    pub unsafe fn unregister_idle(self) -> Result<(), Errno> {
+    pub unsafe fn unregister_idle(self) -> Result<(), (Self, Errno)> {
         let mut reg = BufReg { bgid: self.id, ..BufReg::default() };
-        register(&self.base, RegisterOp::UNREGISTER_PBUF_RING, &mut reg)?;
+        if let Err(errno) = register(&self.base, RegisterOp::UNREGISTER_PBUF_RING, &mut reg) {
+            return Err((self, errno));
+        }
         // SAFETY: as promised to `unregister_idle`, and the kernel no longer knows the ring.
         unsafe { self.map.found_idle() };
         Ok(())

@@ -98,12 +98,13 @@ impl Map {
     pub fn own(len: usize, pages: Pages) -> Result<Self, Errno> {
         let mut options = MmapOptions::new();
         let len = match pages {
-            Pages::Ordinary => len.max(1).next_multiple_of(page_size()),
+            Pages::Ordinary => len.max(1).checked_next_multiple_of(page_size()),
             Pages::Huge => {
                 options.huge(Some(21));
-                len.next_multiple_of(HUGE_PAGE)
+                len.checked_next_multiple_of(HUGE_PAGE)
             }
         };
+        let len = len.ok_or(Errno::new(libc::ENOMEM))?; // More than there are addresses.
         options.len(len).populate();
         let map = options.map_anon().map_err(|error| Errno::of(&error))?;
         let map = MmapRaw::from(map);
@@ -220,6 +221,14 @@ pub fn page_size() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_than_there_are_addresses_is_refused() {
+        for pages in [Pages::Ordinary, Pages::Huge] {
+            let refused = Map::own(usize::MAX, pages).map(|map| map.len());
+            assert_eq!(refused, Err(Errno::new(libc::ENOMEM)));
+        }
+    }
 
     #[test]
     fn own_memory_is_whole_pages_zeroed_and_writable() {

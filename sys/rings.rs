@@ -203,13 +203,17 @@ impl Rings {
     /// # Errors
     ///
     /// [`ResizeFailure::Refused`] leaves the ring as it was: `EXDEV` where a half was swapped for
-    /// another ring's. After [`ResizeFailure::Map`] the
+    /// another ring's, and `ECHILD` in a forked child. After [`ResizeFailure::Map`] the
     /// kernel uses memory that we could not map: the ring must not be used any more.
     ///
     /// # Panics
     ///
     /// When what the kernel describes cannot be a ring (SQ2, CQ2), or lost our place in it.
     pub fn resize(&mut self, entries: u32, cq_entries: Option<u32>) -> Result<(), ResizeFailure> {
+        // In a child somebody who is gone may hold the lock.
+        if !self.base.is_of_this_process() {
+            return Err(ResizeFailure::Refused(Errno::new(libc::ECHILD)));
+        }
         let flags = self.base.params.flags;
         // With memory of ours, the kernel would want new memory, and we could not tell when the old
         // is idle. Where a new index array lies, it does not say (v6.18).

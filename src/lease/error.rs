@@ -30,7 +30,7 @@ use annulus_sys::errno::Errno;
 use annulus_sys::map::page_size;
 use thiserror::Error;
 
-use crate::denied::limit_of;
+use crate::denied::{limit_of, memory_lock_limit};
 
 /// Why the kernel did not register something, or did not undo it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -124,14 +124,10 @@ pub enum RegisterError {
 impl RegisterError {
     /// Why the kernel said `ENOMEM` to `needed` bytes of memory that it is to lock: whole pages.
     pub(crate) fn no_memory(needed: u64) -> Self {
-        let limit = limit_of(libc::RLIMIT_MEMLOCK);
         let needed = needed.next_multiple_of(page_size() as u64);
-        // What else this user holds counts too and cannot be asked for, so the limit is suspected
-        // first.
-        if limit == u64::MAX {
-            Self::OutOfMemory { needed }
-        } else {
-            Self::LockedMemory { needed, limit }
+        match memory_lock_limit() {
+            None => Self::OutOfMemory { needed },
+            Some(limit) => Self::LockedMemory { needed, limit },
         }
     }
 

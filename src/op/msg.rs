@@ -33,8 +33,8 @@ use crate::sender::{self, RingSender, SendError};
 /// # Errors
 ///
 /// `EINVAL` before Linux 5.18; `EOVERFLOW` when that ring has more completions than there is memory
-/// for, and `EOWNERDEAD` when its thread has ended; `EBADF` in a forked child, on a ring of its own,
-/// for what its parent made.
+/// for, and `EOWNERDEAD` when its thread has ended; `EBADF` in a forked child for what its parent
+/// made.
 ///
 /// # Cancellation
 ///

@@ -116,6 +116,9 @@ impl RawRing {
     /// id of a queue.
     #[doc(alias = "IO_URING_NAPI_STATIC_ADD_ID")]
     pub fn add_napi_id(&self, id: u32) -> Result<(), RegisterError> {
+        if !self.base().is_of_this_process() {
+            return Err(RegisterError::NotHere);
+        }
         let opcode = NapiOp::STATIC_ADD_ID;
         let added = self.napi(&mut Napi { opcode, op_param: id, ..Napi::default() });
         added.map_err(|error| match error {

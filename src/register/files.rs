@@ -273,6 +273,7 @@ pub(super) fn check_tags(count: usize, tags: &[u64]) -> Result<(), RegisterError
 fn explain(error: RegisterError, count: u32) -> RegisterError {
     let reason = "a ring cannot stand in a table of files";
     error
+        .unless(libc::EOVERFLOW, RegisterError::Invalid { reason: UPDATE })
         .unless(libc::EBUSY, RegisterError::Taken { what: TABLE })
         .unless(libc::ENXIO, RegisterError::Missing { what: TABLE })
         .unless(libc::EMFILE, RegisterError::too_many_files(count))

@@ -81,7 +81,8 @@ impl DisabledRing {
     ///
     /// [`RegisterError::Taken`] for a second region, [`RegisterError::Unsupported`] before Linux
     /// 6.13, and for memory of the kernel's before 6.14; [`RegisterError::Invalid`] for no slots,
-    /// or more than a million.
+    /// or more than a million. [`RegisterError::OutOfMemory`] when memory of the kernel's cannot be
+    /// mapped: then ask again, for as many slots or fewer.
     #[doc(alias = "IORING_REGISTER_MEM_REGION")]
     #[doc(alias = "IORING_MEM_REGION_REG_WAIT_ARG")]
     #[doc(alias = "io_uring_register_region")]
@@ -99,9 +100,24 @@ impl DisabledRing {
         let base = Arc::clone(self.rings().base());
         let map = match whose {
             Whose::Ours => ours(&base, len)?,
-            Whose::Kernels => kernels(&base, len)?,
+            Whose::Kernels => self.kernels(&base, len)?,
         };
         Ok(WaitRegion { map, count, base: Arc::downgrade(&base) })
+    }
+
+    /// Memory of the kernel's, mapped. What could not be mapped is kept for the next time.
+    fn kernels(&mut self, base: &Base, len: usize) -> Result<Map, RegisterError> {
+        let (offset, registered) = match self.unmapped {
+            Some(region) if len <= region.1 => region,
+            _ => (kernels(base, len)?, len),
+        };
+        self.unmapped = Some((offset, registered));
+        let map = base.kernel().map(base.fd(), offset, len).map_err(|errno| match errno.raw() {
+            libc::ENOMEM => RegisterError::OutOfMemory { needed: len as u64 },
+            _ => RegisterError::Other(errno),
+        })?;
+        self.unmapped = None;
+        Ok(map)
     }
 }
 
@@ -122,8 +138,8 @@ fn ours(base: &Base, len: usize) -> Result<Map, RegisterError> {
     registered.map(|()| map)
 }
 
-/// Memory of the kernel's, mapped.
-fn kernels(base: &Base, len: usize) -> Result<Map, RegisterError> {
+/// Memory of the kernel's, registered: the offset at which it can be mapped.
+fn kernels(base: &Base, len: usize) -> Result<u64, RegisterError> {
     let mut desc = RegionDesc { size: len as u64, ..RegionDesc::default() };
     register(base, &mut desc).map_err(|error| match error {
         // Linux 6.13 wants an address.
@@ -135,7 +151,7 @@ fn kernels(base: &Base, len: usize) -> Result<Map, RegisterError> {
             RegisterError::Unsupported { what: "a region of the kernel's", since: "6.14" },
         ),
     })?;
-    base.kernel().map(base.fd(), desc.mmap_offset, len).map_err(RegisterError::Other)
+    Ok(desc.mmap_offset)
 }
 
 fn register(base: &Base, desc: &mut RegionDesc) -> Result<(), RegisterError> {

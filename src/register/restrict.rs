@@ -18,7 +18,9 @@
 //! and `FIXED_FILE` where these are required; the latter is taken on a cancel since Linux 5.19.
 //! Where a task was restricted so, or other flags are required, [`Ring::cancel`] does nothing, and
 //! a ring that ends with operations in flight needs Linux 6.0 to cancel them. Before Linux 6.13 a
-//! ring is woken by its [`sender`](crate::Ring::sender) only where `POLL_ADD` is allowed.
+//! ring is woken by its [`sender`](crate::Ring::sender) only where `POLL_ADD` is allowed. Where a
+//! task was restricted, a ring without descriptor (`REGISTERED_FD_ONLY`) goes only with its thread,
+//! unless `UNREGISTER_RING_FDS` is allowed.
 //!
 //! [`Ring::cancel`]: crate::Ring::cancel
 //!
@@ -92,11 +94,17 @@ impl Restrictions {
     }
 
     /// Allows a register call. A number beyond 63 is none that this crate knows, and not allowed.
+    /// `RING_FDS` brings `UNREGISTER_RING_FDS` along: without it a ring that was
+    /// [registered](crate::RawRing::register_ring_fd) could not give its place back, and a thread
+    /// has 16.
     #[doc(alias = "IORING_RESTRICTION_REGISTER_OP")]
     #[must_use]
     pub const fn allow_register(mut self, op: RegisterOp) -> Self {
         if op.0 < u64::BITS {
             self.calls |= 1 << op.0;
+        }
+        if op.0 == RegisterOp::RING_FDS.0 {
+            self.calls |= 1 << RegisterOp::UNREGISTER_RING_FDS.0;
         }
         self
     }

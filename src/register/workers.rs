@@ -44,18 +44,20 @@ pub struct Workers {
 }
 
 impl RawRing {
-    /// Lets the workers run on these processors only, those that there are too. Since Linux 5.14.
+    /// Lets the workers run on these processors only. Numbers of which there is no processor the
+    /// kernel leaves out; if there is no other, the workers run anywhere. Since Linux 5.14.
     ///
     /// # Errors
     ///
-    /// [`RegisterError::Invalid`] for no processor, or one that this thread may not run on.
+    /// [`RegisterError::Invalid`] for no number, for one above 65535, and for a processor outside
+    /// this thread's cpuset.
     #[doc(alias = "IORING_REGISTER_IOWQ_AFF")]
     #[doc(alias = "io_uring_register_iowq_aff")]
     pub fn set_worker_cpus(
         &self,
         cpus: impl IntoIterator<Item = u32>,
     ) -> Result<(), RegisterError> {
-        let reason = "workers run on one processor at least, and only where this thread may";
+        let reason = "workers run on one processor at least, of the cpuset of this thread";
         let mut words: Vec<u64> = Vec::new();
         for cpu in cpus {
             if cpu >= PROCESSORS {

@@ -165,9 +165,9 @@ impl RawRing {
     /// # Errors
     ///
     /// [`RegisterError::Privilege`] without `CAP_NET_ADMIN`, [`RegisterError::Missing`] for an
-    /// interface that there is not; [`RegisterError::Taken`] for a queue that is in use;
-    /// [`RegisterError::Invalid`] for a ring that cannot have one, or something that this kernel
-    /// does not know of.
+    /// interface that there is not; [`RegisterError::Taken`] for a queue that is in use, also by a
+    /// ring that could not map it and has not ended; [`RegisterError::Invalid`] for a ring that
+    /// cannot have one, or something that this kernel does not know of.
     ///
     /// # Safety
     ///

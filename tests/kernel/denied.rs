@@ -9,7 +9,7 @@ use annulus::denied::{Filter, FlagName};
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::{Features, SetupFlags};
 use annulus::sys::kernel::Kernel;
-use annulus::sys::map::{Pages, page_size};
+use annulus::sys::map::Pages;
 use annulus::sys::rings::{Attached, Request, Rings, SetupFailure};
 use annulus::{Capabilities, EnterCause, RawRing, Setup, SetupError};
 use libtest_mimic::{Failed, Trial};
@@ -25,12 +25,20 @@ pub const PARTS: &[Part] = &[
     ("a filter says ENOSYS", filtered_with_enosys),
     ("a filter refuses to register", filtered_register),
     ("a filter refuses to enter", filtered_enter),
-    ("little memory may be locked", little_locked_memory),
-    ("no descriptor is left", no_descriptor_left),
+    ("little memory may be locked", limits::little_locked_memory),
+    ("no descriptor is left", limits::no_descriptor_left),
+    ("few addresses may be used", limits::few_addresses),
 ];
+
+#[path = "denied/limits.rs"]
+mod limits;
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
+    [refused(), limits::tests()].into_iter().flatten().collect()
+}
+
+fn refused() -> Vec<Trial> {
     vec![
         test("a_seccomp_filter_is_named_with_its_remedy", &[Need::Other(turned_on)], || {
             child_succeeds("a filter says EPERM")
@@ -43,10 +51,6 @@ pub fn tests() -> Vec<Trial> {
         }),
         test("a_filter_of_enters_is_named", &ON, || child_succeeds("a filter refuses to enter")),
         test("a_polling_threads_cpu_that_there_is_not_is_named", &POLLS, no_such_cpu),
-        test("a_ring_is_made_or_the_lock_limit_is_named", &[Need::Other(turned_on)], || {
-            child_succeeds("little memory may be locked")
-        }),
-        test("the_limit_on_descriptors_is_named", &[], || child_succeeds("no descriptor is left")),
         test("io_uring_disabled_2_is_named", &[Need::TurnedOff(2)], || turned_off_for_us(2)),
         test("io_uring_disabled_1_is_named", &[Need::TurnedOff(1), Need::User], || {
             turned_off_for_us(1)
@@ -197,36 +201,6 @@ fn no_such_cpu() -> Result<(), Failed> {
     let cpu = u32::try_from(unsafe { libc::sched_getcpu() })?;
     patient(|| asked(cpu))?;
     Ok(())
-}
-
-/// Kernels from 6.14 to 7.1, and up to 5.11, count the ring against the limit; others do not.
-fn little_locked_memory() {
-    let limit = 16 << 10;
-    let hard = set_limit(libc::RLIMIT_MEMLOCK, limit);
-    become_ordinary();
-    let setup = Setup::plain(256); // 16 KiB of entries, 8 of completions, 1 of indices, a header
-    let pages = |bytes: usize| bytes.next_multiple_of(page_size()) as u64;
-    match setup.build_raw() {
-        Ok(ring) => assert_eq!(ring.sq_entries(), 256),
-        Err(error) => {
-            let needed = pages(256 * 64) + pages(384 + 512 * 16 + 256 * 4);
-            assert_eq!(error, SetupError::LockedMemory { needed, limit });
-            let bytes = format!("{needed} bytes");
-            says(error, &[&bytes, "16384", "ulimit -l", "RLIMIT_MEMLOCK"]);
-            // And the remedy is one.
-            set_limit(libc::RLIMIT_MEMLOCK, hard);
-            patient(|| setup.build_raw()).expect("the limit was all that was wrong");
-        }
-    }
-}
-
-fn no_descriptor_left() {
-    let hard = set_limit(libc::RLIMIT_NOFILE, 3);
-    let error = Setup::new(4).build_raw().expect_err("no descriptor is left");
-    assert_eq!(error, SetupError::TooManyFiles { limit: 3 });
-    says(error, &["too many open files", "limit is 3", "ulimit -n"]);
-    set_limit(libc::RLIMIT_NOFILE, hard);
-    patient(|| Setup::new(4).build_raw()).expect("the limit was all that was wrong");
 }
 
 fn turned_off_for_us(value: u32) -> Result<(), Failed> {

@@ -50,6 +50,8 @@ fn registers(ring: &mut Ring<u32>) {
     assert_eq!(ring.file_table(4).map(drop), Err(RegisterError::NotHere));
     assert_eq!(ring.fixed_pool(4, 64).map(drop), Err(RegisterError::NotHere));
     assert!(ring.register_ring_fd().is_err_and(|errno| errno.is(libc::ECHILD)));
+    assert_eq!(ring.raw().add_napi_id(1), Err(RegisterError::NotHere));
+    assert_eq!(ring.raw().remove_napi_id(1), Err(RegisterError::NotHere));
     assert!(ring.sender().is_err());
     assert_eq!((ring.raw().room(), ring.raw().lost(), ring.stale()), (0, 0, 0));
 }

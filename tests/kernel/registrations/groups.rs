@@ -7,14 +7,14 @@ use std::io::{Write, pipe};
 use std::os::fd::AsRawFd;
 
 use annulus::lease::RegisterError;
-use annulus::register::{BufferGroup, Used, Whose};
+use annulus::register::{BufferGroup, Restrictions, Used, Whose};
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::{CqeFlags, SqeFlags};
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, here, push, ring, test};
+use crate::harness::{Need, here, patient, push, ring, test};
 
 const RINGS: [Need; 2] =
     [Need::Register(RegisterOp::PBUF_RING), Need::Register(RegisterOp::UNREGISTER_PBUF_RING)];
@@ -33,6 +33,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_rest_that_is_too_short_is_not_used", &LEAVING, leaving),
         test("a_wrong_group_is_refused_in_words", &RINGS, wrong),
         test("a_group_that_there_is_not_has_no_head", &HEADS, no_head),
+        test("a_group_that_may_not_be_unregistered_comes_back", &RINGS, comes_back),
         test("a_group_before_5_19_says_so", &[Need::Other(has_groups)], says_so),
     ]
 }
@@ -144,7 +145,7 @@ fn no_head() -> Result<(), Failed> {
     assert_eq!(ring.buffer_group_head(7), Err(RegisterError::Missing { what: NUMBER }));
     let group = ring.buffer_group(7, 4, Whose::Ours, Used::Whole)?;
     assert_eq!(ring.buffer_group_head(7), Ok(0));
-    group.unregister()?;
+    group.unregister().map_err(|(_, errno)| errno)?;
     assert_eq!(ring.buffer_group_head(7), Err(RegisterError::Missing { what: NUMBER }));
     Ok(())
 }
@@ -152,5 +153,18 @@ fn no_head() -> Result<(), Failed> {
 fn says_so() -> Result<(), Failed> {
     let refused = ring(Setup::plain(4)).buffer_group(7, 4, Whose::Ours, Used::Whole);
     assert_eq!(refused.unwrap_err().to_string(), "PBUF_RING needs Linux 5.19");
+    Ok(())
+}
+
+fn comes_back() -> Result<(), Failed> {
+    let mut disabled = patient(|| Setup::plain(4).build_disabled())?;
+    disabled.restrict(&Restrictions::new().allow_register(RegisterOp::PBUF_RING))?;
+    let ring = disabled.enable_raw().map_err(|(_, errno)| errno)?;
+    let group = ring.buffer_group(7, 4, Whose::Ours, Used::Whole)?;
+    let (group, errno) = group.unregister().expect_err("not allowed");
+    assert_eq!((group.id(), errno.raw()), (7, libc::EACCES));
+    // SAFETY: no request was ever pushed, so none selects from it.
+    let (group, errno) = unsafe { group.unregister_idle() }.expect_err("not allowed");
+    assert_eq!((group.id(), errno.raw()), (7, libc::EACCES));
     Ok(())
 }

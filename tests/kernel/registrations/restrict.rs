@@ -19,6 +19,7 @@ use crate::harness::{Need, here, nop, patient, push, read_byte, test};
 
 const TASKS: [Need; 1] = [Need::Register(RegisterOp::BPF_FILTER)]; // Both came with 7.0.
 const POWERLESS: [Need; 3] = [TASKS[0], Need::User, Need::Other(gave_up)];
+const PLACES: [Need; 1] = [Need::Register(RegisterOp::RING_FDS)];
 const SYNC: [Need; 1] = [Need::Register(RegisterOp::SYNC_CANCEL)];
 const BUNDLE: [Need; 1] = [Need::Feature(Features::RECVSEND_BUNDLE)];
 const SET: &str = "set of restrictions, for good";
@@ -35,6 +36,7 @@ pub fn tests() -> Vec<Trial> {
         test("br1_a_ring_that_may_not_ask_sends_no_bundles", &BUNDLE, no_bundles),
         test("a_sandboxed_ring_uses_what_was_registered_before", &[], by_places),
         test("a_ring_is_restricted_once", &[], once),
+        test("a_restricted_ring_gives_its_place_back", &PLACES, places),
         test("what_the_kernel_does_not_have_is_not_allowed", &[], unknown),
         test("a_restricted_task_makes_restricted_rings", &TASKS, task),
         test("restricting_a_task_takes_a_privilege", &POWERLESS, powerless),
@@ -282,5 +284,17 @@ fn powerless() -> Result<(), Failed> {
 fn says_so() -> Result<(), Failed> {
     let error = restrict_task(&Restrictions::new()).unwrap_err();
     assert_eq!(error.to_string(), "restricting a task needs Linux 7.0");
+    Ok(())
+}
+
+/// A thread has 16.
+fn places() -> Result<(), Failed> {
+    let allowed = Restrictions::new().allow(Opcode::NOP).allow_register(RegisterOp::RING_FDS);
+    for _ in 0..17 {
+        let mut disabled = patient(|| Setup::plain(4).build_disabled())?;
+        disabled.restrict(&allowed)?;
+        let mut ring = disabled.enable_raw().map_err(|(_, errno)| errno)?;
+        ring.register_ring_fd()?;
+    }
     Ok(())
 }
