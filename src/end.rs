@@ -160,7 +160,7 @@ impl<U: Default> Ring<U> {
                 register::cancel_now(self.raw.base(), word);
             }
             // One cancel of each is enough: behind an entry that waits, they would pile up.
-            if self.slab.is_being_cancelled(word) {
+            if self.slab.is_being_cancelled(word) || self.own.is_ending(word) {
                 continue;
             }
             if self.cancel_word(word).is_err() {

@@ -26,6 +26,9 @@ use libtest_mimic::{Failed, Trial};
 use crate::harness::{Need, Part, child_succeeds, here, safe_ring, test};
 use crate::watched::{quietly, unwind};
 
+#[path = "safe_sender/drains.rs"]
+mod drains;
+
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = &[("a forked child sends", forked_child_sends)];
 
@@ -63,6 +66,12 @@ pub fn tests() -> Vec<Trial> {
         test("a_ring_that_polls_devices_takes_messages_or_says_why_not", &[], devices),
         test("a_forked_child_cannot_send", &[], || child_succeeds("a forked child sends")),
         test("the_last_message_of_the_last_sender_ends_a_wait", &[], || in_each_way(last)),
+        test("what_is_drained_begins_or_is_refused_beside_a_sender", &[], || {
+            in_each_way(drains::begins_or_is_refused)
+        }),
+        test("a_sender_is_made_only_where_its_messages_wake_the_ring", &[], || {
+            in_each_way(drains::wakes_or_is_refused)
+        }),
     ];
     for (name, needs, body) in EACH_WAY {
         for (way, flags, setup) in ways() {
