@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use annulus_sys::flags::Features;
 
-use crate::error::{EnterCause, EnterError};
+use crate::error::{EnterCause, EnterError, Woken};
 use crate::inflight::low;
 use crate::lease::buf_ring::Idle;
 use crate::register;
@@ -66,9 +66,10 @@ impl Pace {
         words.rotate_left(first);
     }
 
-    /// How long to let the ring fill: longer each time, since it may be a long one.
+    /// How long to let the ring fill: longer each time, since it may be a long one, and for as long
+    /// as the longest takes.
     fn jam(&self) -> Duration {
-        AGAIN.saturating_mul(1 << self.idle.min(6))
+        AGAIN.saturating_mul(1 << self.idle.min(12))
     }
 
     /// How long until then. The cancels complete too, and do not hurry us.
@@ -159,7 +160,7 @@ impl<U: Default> Ring<U> {
                 register::cancel_now(self.raw.base(), word);
             }
             // One cancel of each is enough: behind an entry that waits, they would pile up.
-            if self.slab.is_being_cancelled(word) {
+            if self.slab.is_being_cancelled(word) || self.own.is_ending(word) {
                 continue;
             }
             if self.cancel_word(word).is_err() {
@@ -174,15 +175,30 @@ impl<U: Default> Ring<U> {
     /// beyond the ring. No cancel finds a timer that runs out as fast as it is armed.
     fn jam(&mut self, time: Duration) -> Result<(), EnterError> {
         if self.raw.features().contains(Features::EXT_ARG) {
-            let full = self.raw.cq_entries();
-            let waited = self.raw.submit_and_wait_timeout(full, time).map(drop);
-            self.suffer(waited)?;
+            self.fill(time)?;
             // For the one that finds no room.
             std::thread::sleep(time.min(Duration::from_millis(1)));
             let entered = self.raw.get_events();
             self.suffer(entered)?;
         }
         Ok(())
+    }
+
+    /// Waits until the completion ring is full, for at most `time`, and while anything comes. Each
+    /// timer that runs out ends the kernel's wait, as a signal does.
+    fn fill(&mut self, time: Duration) -> Result<(), EnterError> {
+        let (full, until) = (self.raw.cq_entries(), Instant::now().checked_add(time));
+        let mut seen = self.raw.ready();
+        loop {
+            let left = until.map_or(time, |until| until.saturating_duration_since(Instant::now()));
+            match self.raw.submit_and_wait_timeout(full, left.min(AGAIN)) {
+                Ok((_, Woken::TimedOut)) if left > AGAIN && self.raw.ready() > seen => {
+                    seen = self.raw.ready();
+                }
+                Err(error) if error.cause == EnterCause::Interrupted && !left.is_zero() => {}
+                waited => return self.suffer(waited.map(drop)),
+            }
+        }
     }
 
     /// Waits for a completion, for at most `time`, and takes all that there are.
@@ -250,5 +266,18 @@ impl<U: Default> Drop for Ring<U> {
         if let Some(payload) = panic.or(cleared.err()) {
             resume_unwind(payload);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a hundred microseconds each, in the longest ring.
+    #[test]
+    fn what_no_cancel_finds_has_time_to_fill_any_ring() {
+        let longest = Pace { idle: u32::MAX, ..Pace::default() }.jam();
+        assert!(longest > (1 << 17) * Duration::from_micros(100));
+        assert!(longest < Duration::from_secs(60));
     }
 }

@@ -282,6 +282,13 @@ pub struct Boarding<'a, U: Default> {
 }
 
 impl<U: Default> Boarding<'_, U> {
+    /// The words of what the next step waits for: if it is the first and something was drained, all
+    /// that is in flight.
+    fn held_up_by(&self) -> Vec<u64> {
+        let held = self.last.is_none() && self.slab.may_wait();
+        if held { self.slab.flying_words() } else { Vec::new() }
+    }
+
     /// # Safety
     ///
     /// No lifetime in `O` may end before its slot is empty again.

@@ -228,6 +228,10 @@ pub unsafe trait Op: Sized {
     /// kernels let what is submitted afterwards wait too, until nothing is in flight once (seen in
     /// 6.18): until then no operation is accepted [in a scope](crate::Rejection::Drained).
     ///
+    /// Where messages come through a poll, which is always in flight (before Linux 6.13, and on a
+    /// ring without a descriptor), a ring that has had a [sender](crate::Ring::sender) accepts
+    /// nothing drained: it would not begin.
+    ///
     /// A zero-copy send waits for its own notification when it is to wait for all, and never
     /// begins: it is not drained, nor in a chain that is, nor accepted until nothing is in flight.
     /// All this does not compile where types tell.

@@ -23,9 +23,18 @@ use annulus_sys::flags::SqeFlags;
 use crate::inflight::{CANCEL, kind};
 use crate::prep;
 use crate::sender::Mailbox;
+use crate::ticket::Rejection;
 
 /// The word of the poll on the mailbox: no slot's.
 const MAIL: u64 = 1 << 30;
+
+/// Why nothing is drained on a ring that keeps watch: it would wait for the poll, and what comes
+/// behind it too, the poll itself among it, so that messages woke nobody.
+pub(crate) const NEVER_BEGINS: Rejection = Rejection::Invalid {
+    reason: "what is drained would not begin here: a poll for messages is always in flight, since \
+             the ring has had a sender (before Linux 6.13; later too where the ring has no \
+             descriptor): submit it to a ring without a sender, or make a chain instead",
+};
 
 /// What the ring has to do for itself.
 #[derive(Debug, Default)]
@@ -132,18 +141,35 @@ impl Own {
         self.poll = Poll::Armed;
     }
 
-    /// The word that a cancel of the watch names, unless one is on its way.
+    /// The word that a cancel of the watch names.
     pub(crate) fn watch_word(&self) -> Option<u64> {
-        (self.poll == Poll::Armed && !self.ending).then_some(kind::OWN | MAIL)
+        (self.poll == Poll::Armed).then_some(kind::OWN | MAIL)
+    }
+
+    /// Whether this is the watch's word, and a cancel of it is on its way.
+    pub(crate) fn is_ending(&self, word: u64) -> bool {
+        self.ending && word == kind::OWN | MAIL
     }
 
     pub(crate) fn mailbox(&self) -> Option<&Arc<Mailbox>> {
         self.mailbox.as_ref()
     }
 
-    /// Whether somebody can still send, or a message is under way.
+    /// Whether somebody can still send, or a message is under way. Where not, all that was sent is
+    /// seen from here on.
     pub(crate) fn has_senders(&self) -> bool {
-        self.mailbox.as_ref().is_some_and(|mailbox| Arc::weak_count(mailbox) > 0)
+        let Some(mailbox) = &self.mailbox else { return false };
+        let some = Arc::weak_count(mailbox) > 0;
+        if !some {
+            // To count orders nothing. To make one more waits for what the last one did.
+            drop(Arc::downgrade(mailbox));
+        }
+        some
+    }
+
+    /// Whether a poll of ours is in flight, now or soon: as good as always.
+    pub(crate) fn keeps_watch(&self) -> bool {
+        self.poll != Poll::Never
     }
 
     /// Takes a mailbox, and watches it from now on if it is to be watched.

@@ -329,6 +329,8 @@ impl<U: Default> Ring<U> {
         let mut submitted = self.submit_all()?;
         let failed = |submitted| move |error: EnterError| EnterError { submitted, ..error };
         loop {
+            // Asked first: who is gone by now has sent everything, and the pull finds it.
+            let awaited = self.own.has_senders();
             self.pull(None).map_err(failed(submitted))?;
             let since = started.elapsed();
             let ended = given_up - self.slab.orphans();
@@ -338,6 +340,9 @@ impl<U: Default> Ring<U> {
             }
             let coming = self.may_come(u32::try_from(come).unwrap_or(u32::MAX));
             if coming < needed {
+                if awaited {
+                    continue; // The last sender has just gone, perhaps when it had sent.
+                }
                 let cause = EnterCause::NothingComing { want: needed, coming };
                 return Err(EnterError::new(submitted, cause));
             }

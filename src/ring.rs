@@ -65,7 +65,7 @@ use crate::error::{EnterCause, EnterError};
 use crate::inflight::{At, Life, NOBODY, Slab};
 use crate::lease::{Brought, Registered, buf_ring};
 use crate::op::{Op, RingId, Shots};
-use crate::own::Own;
+use crate::own::{NEVER_BEGINS, Own};
 use crate::prep;
 use crate::raw::RawRing;
 use crate::ticket::{Rejected, Rejection, Ticket};
@@ -155,6 +155,9 @@ impl<U: Default> Ring<U> {
             && let Err(why) = self.go_past_drained()
         {
             return Err(Rejected { op, user, why });
+        }
+        if O::DRAINS && self.own.keeps_watch() {
+            return Err(Rejected { op, user, why: NEVER_BEGINS });
         }
         let Self { raw, slab, id, .. } = self;
         if !O::NEEDS.is_empty() && !raw.features().contains(O::NEEDS) {

@@ -271,18 +271,25 @@ impl RingSender {
 
 impl<U: Default> Ring<U> {
     /// What other threads send to this ring with. As long as there is one, no wait is refused as
-    /// hopeless.
+    /// hopeless. Where messages come through a poll (before Linux 6.13, or without a descriptor),
+    /// nothing [drained](crate::op::Op::drained) is accepted from now on: it would not begin.
     ///
     /// # Errors
     ///
     /// When no eventfd can be made, before Linux 6.13; and there, `Unsupported` for a ring with
-    /// `IOPOLL`. [`SendError::Closed`] in a forked child.
+    /// `IOPOLL`, and `ResourceBusy` while an operation that was [drained](crate::op::Op::drained)
+    /// may hold up others. [`SendError::Closed`] in a forked child.
     pub fn sender(&mut self) -> io::Result<RingSender> {
         if !self.process.is_this() {
             return Err(io::Error::other(SendError::Closed));
         }
         if self.own.mailbox().is_none() {
             let mailbox = Arc::new(Mailbox::new(self.raw.base())?);
+            // Its poll would wait behind what is drained, and messages wake nobody.
+            if mailbox.eventfd().is_some() && self.slab.may_wait() {
+                let past = self.go_past_drained();
+                past.map_err(|why| io::Error::new(io::ErrorKind::ResourceBusy, why))?;
+            }
             self.own.open(mailbox);
             self.raw.expect_messages();
             self.serve_sender();

@@ -20,6 +20,11 @@ impl<U> Slab<U> {
         (slot.key & !SPECIAL == word).then_some(slot)
     }
 
+    /// Whether the operation with this word is in flight.
+    pub(crate) fn is_in_flight(&mut self, word: u64) -> bool {
+        self.flying(word).is_some()
+    }
+
     /// Whether the operation is in flight, and no cancel of it is on its way.
     pub(crate) fn may_cancel(&mut self, word: u64) -> bool {
         self.flying(word).is_some_and(|slot| slot.marks & mark::CANCEL == 0)

@@ -17,6 +17,10 @@
 //! what blocks in a worker thread of the kernel, never. And a clock that runs out at an unlucky
 //! moment misses its operation. So whoever waits for the chain cancels what is over its time.
 //!
+//! Our clock must not start before the operation: a later step begins when the one before has
+//! ended, and the first at once, unless it is drained or something before it was. Then it begins
+//! when all has ended that was in flight when it was submitted.
+//!
 //! Keeps OP1. Leaves to others: what a tie means (`link`).
 #![allow(unsafe_code, reason = "writes entries that point to timespecs")]
 
@@ -29,6 +33,7 @@ use super::went::Went;
 use super::{Boarded, Boarding, Claims, Step, Tie, Waits, result, sealed};
 use crate::op::{Done, Op, RingId};
 use crate::prep;
+use crate::register;
 use crate::ring::Ring;
 use crate::ticket::{Rejection, Ticket};
 
@@ -102,6 +107,8 @@ impl<O: Op> StepExt for O {}
 #[must_use = "redeem it with its chain, by `wait_chain`"]
 pub struct TimedTicket<O> {
     op: Ticket<O>,
+    /// The words of what was in flight before it, if it waits for that, as far as is known.
+    behind: Vec<u64>,
     clock: Ticket<Clock>,
     time: Duration,
     late: Late,
@@ -171,12 +178,13 @@ impl<O: Op> Step for Within<O> {
         // The clock is tied to its operation by that one's flag, and to the next step by its own.
         let flags = if tie == Tie::None { SqeFlags::IO_LINK } else { tied };
         let Self { op, time } = self;
+        let behind = aboard.held_up_by();
         // SAFETY: as promised to `board`.
         let Boarded { ticket: op, breaks } = unsafe { aboard.one(op, flags) };
         let clock = Clock { time: time.into() };
         // SAFETY: as promised to `board`; it borrows nothing (OP1).
         let Boarded { ticket: clock, .. } = unsafe { aboard.one(clock, tie.flags(tied)) };
-        Boarded { ticket: TimedTicket { op, clock, time, late: Late::default() }, breaks }
+        Boarded { ticket: TimedTicket { op, behind, clock, time, late: Late::default() }, breaks }
     }
 
     fn went<U: Default>(ring: &Ring<U>, boarded: &Boarded<TimedTicket<O>>) -> Option<Went> {
@@ -194,9 +202,21 @@ impl<O: Op> Step for Within<O> {
         if !bounded || result(ring, &ticket.op).is_some() {
             return None;
         }
+        if !ticket.behind.is_empty() {
+            ticket.behind.retain(|&word| ring.slab.is_in_flight(word));
+            if !ticket.behind.is_empty() {
+                return None; // It has not begun, and whatever lets it begin ends our wait.
+            }
+        }
         let now = Instant::now();
-        if ticket.late.is_due(ticket.time, now) && ring.cancel(&ticket.op).is_ok() {
-            ticket.late.put_off(now);
+        if ticket.late.is_due(ticket.time, now) {
+            // Something drained may wait for it, and an entry then waits behind that.
+            if ring.slab.may_wait() {
+                register::cancel_now(ring.raw.base(), ticket.op.word());
+            }
+            if ring.cancel(&ticket.op).is_ok() {
+                ticket.late.put_off(now);
+            }
         }
         ticket.late.due
     }
@@ -205,11 +225,11 @@ impl<O: Op> Step for Within<O> {
         ring: &mut Ring<U>,
         ticket: TimedTicket<O>,
     ) -> Result<Timed<O::Output>, TimedTicket<O>> {
-        let TimedTicket { op, clock, time, late } = ticket;
+        let TimedTicket { op, behind, clock, time, late } = ticket;
         ring.check(&op);
         ring.check(&clock);
         if !ring.slab.is_done(&op) || !ring.slab.is_done(&clock) {
-            return Err(TimedTicket { op, clock, time, late });
+            return Err(TimedTicket { op, behind, clock, time, late });
         }
         // The clock first: nobody's code runs for it but the word's.
         match (ring.try_take(clock), ring.try_take(op)) {

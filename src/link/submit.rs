@@ -12,6 +12,7 @@
 use super::{Boarding, ChainOutcome, ChainTicket, Claims, Linked};
 use crate::error::EnterCause;
 use crate::inflight::Life;
+use crate::own::NEVER_BEGINS;
 use crate::ring::Ring;
 use crate::ticket::{Rejected, Rejection, Unfinished};
 
@@ -58,6 +59,9 @@ impl<U: Default> Ring<U> {
             && let Err(why) = self.go_past_drained()
         {
             return reject(chain, why);
+        }
+        if L::WAITS.drains() && self.own.keeps_watch() {
+            return reject(chain, NEVER_BEGINS);
         }
         if !self.slab.has_vacant(count) {
             return reject(chain, Rejection::Slots);

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{PipeWriter, pipe};
+use std::sync::mpsc::{self, TryRecvError};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
@@ -24,6 +25,9 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, Part, child_succeeds, here, safe_ring, test};
 use crate::watched::{quietly, unwind};
+
+#[path = "safe_sender/drains.rs"]
+mod drains;
 
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = &[("a forked child sends", forked_child_sends)];
@@ -61,6 +65,13 @@ pub fn tests() -> Vec<Trial> {
         test("a_ring_without_descriptor_cannot_be_named", &[Need::Setup(NAMELESS)], nameless),
         test("a_ring_that_polls_devices_takes_messages_or_says_why_not", &[], devices),
         test("a_forked_child_cannot_send", &[], || child_succeeds("a forked child sends")),
+        test("the_last_message_of_the_last_sender_ends_a_wait", &[], || in_each_way(last)),
+        test("what_is_drained_begins_or_is_refused_beside_a_sender", &[], || {
+            in_each_way(drains::begins_or_is_refused)
+        }),
+        test("a_sender_is_made_only_where_its_messages_wake_the_ring", &[], || {
+            in_each_way(drains::wakes_or_is_refused)
+        }),
     ];
     for (name, needs, body) in EACH_WAY {
         for (way, flags, setup) in ways() {
@@ -84,6 +95,12 @@ fn ways() -> [(&'static str, SetupFlags, Setup<'static>); 4] {
         ("nameless", NAMELESS, nameless()),
         ("nameless_polling", NAMELESS | SetupFlags::SQPOLL, nameless().sqpoll(idle)),
     ]
+}
+
+/// `body` with a ring for each way that there is here.
+fn in_each_way(body: Body) -> Result<(), Failed> {
+    let here = ways().into_iter().filter(|(_, flags, _)| here().setup_flags().contains(*flags));
+    here.map(|(_, _, setup)| safe_ring(setup)).try_for_each(body)
 }
 
 /// The messages among the events that there are.
@@ -296,6 +313,30 @@ fn outlives(mut ring: Ring) -> Result<(), Failed> {
         assert_eq!(thread.join().expect("no panic"), SendError::Closed);
     }
     assert_eq!(sender.clone().send(1), Err(SendError::Closed));
+    Ok(())
+}
+
+/// Its sender goes as soon as it is sent, perhaps while the ring asks whether any can come.
+fn last(mut ring: Ring) -> Result<(), Failed> {
+    let (to, senders) = mpsc::channel::<(u32, RingSender)>();
+    let thread = thread::spawn(move || {
+        loop {
+            match senders.try_recv() {
+                Ok((pause, sender)) => {
+                    (0..pause).for_each(|_| std::hint::spin_loop());
+                    sender.send(7).expect("the ring is there");
+                }
+                Err(TryRecvError::Empty) => thread::yield_now(),
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+    });
+    for round in 0..3000 {
+        to.send((round % 128, ring.sender()?))?;
+        assert_eq!(await_messages(&mut ring, 1), [7]);
+    }
+    drop(to);
+    thread.join().expect("no panic");
     Ok(())
 }
 

@@ -2,13 +2,15 @@
 #![allow(unsafe_code, reason = "makes a listener with a short queue")]
 
 use std::fmt::Debug;
-use std::io::{self, pipe};
+use std::io::{self, PipeReader, PipeWriter, Write as _, pipe};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use annulus::op::{
     Cancel, Connect, Domain, FutexSet, FutexWait, FutexWaitV, Nop, Op, Read, ReadV, Socket,
@@ -34,6 +36,9 @@ pub fn tests() -> Vec<Trial> {
         test("a_clock_ends_what_blocks_in_a_worker_of_a_polling_ring", &[SPLICE], polled_splices),
         test("a_chain_goes_on_behind_a_hard_step_that_ran_out_of_time", &[SPLICE], hard),
         test("a_clock_of_a_step_starts_when_that_begins", &[], not_yet),
+        test("a_clock_of_what_is_drained_starts_when_that_begins", &[], held),
+        test("a_clock_ends_what_was_held_up_when_that_has_begun", &[], held_and_silent),
+        test("a_clock_ends_what_something_drained_waits_for", &[SPLICE], waited_for),
         test("a_step_that_was_cancelled_while_it_ran_is_named", &[BY_FLAGS], cancelled),
     ]
 }
@@ -150,6 +155,75 @@ fn not_yet() -> Result<(), Failed> {
     let chain = ring.submit_chain((first, Read::new(ready, [0; 1]).within(50 * SOON)))?;
     let chain = ring.wait_chain(chain)?;
     assert_eq!(chain.outputs.1.output.result?, 1);
+    Ok(())
+}
+
+/// A pipe with a byte in it.
+fn ready(ring: &mut Ring) -> Result<PipeReader, Failed> {
+    let (ready, writer) = pipe()?;
+    run(ring, Write::new(writer, "x")).result?;
+    Ok(ready)
+}
+
+/// What holds the step up takes far longer than the step may.
+fn held() -> Result<(), Failed> {
+    let mut ring = small();
+    let (first, time) = (|| Timeout::new(200 * SOON), 100 * SOON);
+    let read = Read::new(ready(&mut ring)?, [0; 1]);
+    let _first = ring.submit(first())?;
+    let _drained = ring.submit(Nop.drained())?;
+    let chain = ring.submit_chain((read.within(time),))?;
+    let read = ring.wait_chain(chain)?.outputs.0;
+    assert_eq!((read.output.result?, read.expired), (1, false));
+    let read = Read::new(ready(&mut ring)?, [0; 1]);
+    let _first = ring.submit(first())?;
+    let chain = ring.submit_chain((read.drained().within(time).hard(), Nop))?;
+    let read = ring.wait_chain(chain)?.outputs.0;
+    assert_eq!((read.output.result?, read.expired), (1, false));
+    Ok(())
+}
+
+/// Writes to the pipe after a while, unless what this returns is gone by then: so what would hang
+/// ends, and fails.
+fn rescue(mut writer: PipeWriter) -> Sender<()> {
+    let (alive, gone) = mpsc::channel();
+    std::thread::spawn(move || {
+        if gone.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+            writer.write_all(b"too late").expect("the reader is there");
+        }
+    });
+    alive
+}
+
+fn held_and_silent() -> Result<(), Failed> {
+    let mut ring = small();
+    let (silent, writer) = pipe()?;
+    let _rescue = rescue(writer);
+    let _first = ring.submit(Timeout::new(SOON))?;
+    let read = Read::new(silent.try_clone()?, [0; 1]).drained().within(SOON);
+    let chain = ring.submit_chain((read,))?;
+    let read = ring.wait_chain(chain)?.outputs.0;
+    assert!(read.expired && is_over(read.output.result));
+    let (_reader, to) = pipe()?;
+    let _first = ring.submit(Timeout::new(SOON))?;
+    let _drained = ring.submit(Nop.drained())?;
+    let chain = ring.submit_chain((Splice::new(silent, to, 8).within(SOON),))?;
+    let splice = ring.wait_chain(chain)?.outputs.0;
+    assert!(splice.expired && is_over(splice.output.result));
+    Ok(())
+}
+
+/// A cancel that is an entry would wait behind what is drained.
+fn waited_for() -> Result<(), Failed> {
+    let mut ring = small();
+    let (from, writer) = pipe()?;
+    let _rescue = rescue(writer);
+    let (_reader, to) = pipe()?;
+    let chain = ring.submit_chain((Splice::new(from, to, 8).within(SOON),))?;
+    let drained = ring.submit(Nop.drained())?;
+    let splice = ring.wait_chain(chain)?.outputs.0;
+    assert!(splice.expired && is_over(splice.output.result));
+    ring.wait(drained)??;
     Ok(())
 }
 
