@@ -5,7 +5,8 @@
 //! | [`Ticket<O>`](crate::Ticket) | the operation's |
 //! | [`TimedTicket<O>`](crate::TimedTicket) | [`Timed`](crate::Timed), of the operation's |
 //!
-//! A chain as a whole is redeemed by [`Ring::wait_chain`]. Leaves to others: the slots (`inflight`).
+//! A chain as a whole is redeemed by [`Ring::wait_chain`]. Leaves to others: the slots
+//! (`inflight`).
 
 use crate::op::Op;
 use crate::ring::Ring;
