@@ -261,7 +261,7 @@ fn long() -> Result<(), Failed> {
         let (from, mut to) = sockets();
         to.write_all(b"data")?;
         assert_eq!(receive(&mut ring, &from, &buffers).as_deref(), Some(&b"data"[..]));
-        all_are_back(&mut ring, &buffers);
+        assert_eq!(buffers.leased(), 0, "BR1"); // Nobody fills so much.
     }
     Ok(())
 }
