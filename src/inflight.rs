@@ -116,9 +116,12 @@ pub(crate) struct Slab<U> {
     in_flight: u32,
     /// Of those, how many nobody wants.
     orphans: u32,
-    /// Of those, how many may bring any number of completions before the last one.
+    /// Of those that nobody wants, how many may complete more than once.
+    murmurs: u32,
+    /// Of those that are wanted, how many may bring any number of completions before the last one.
     endless: u32,
-    /// Of those, how many may bring one more before the last: their result, before a notification.
+    /// Of those that are wanted, how many may bring one more before the last: their result, before
+    /// a notification.
     twofold: u32,
     stale: u64,
     /// Whether what is submitted may wait for others, since one was drained.
@@ -207,9 +210,21 @@ impl<U: Default> Slab<U> {
         let slots = (0..count).map(slot).collect();
         let payloads = Payloads::new(count);
         let (free, in_flight, orphans, stale) = (0, 0, 0, 0);
-        let (endless, twofold, drained) = (0, 0, false);
+        let (murmurs, endless, twofold, drained) = (0, 0, 0, false);
         let last = count - 1;
-        Self { slots, last, payloads, free, in_flight, orphans, endless, twofold, stale, drained }
+        Self {
+            slots,
+            last,
+            payloads,
+            free,
+            in_flight,
+            orphans,
+            murmurs,
+            endless,
+            twofold,
+            stale,
+            drained,
+        }
     }
 
     /// Takes note of a completion that is the only one of an operation in flight: of what nearly
@@ -286,7 +301,7 @@ impl<U: Default> Slab<U> {
                 (slot.result, slot.flags) = (cqe.res, cqe.flags);
                 if kind.shots == Shots::Notified && more && slot.marks & mark::REPORTED == 0 {
                     slot.marks |= mark::REPORTED;
-                    self.twofold -= 1;
+                    self.twofold -= u32::from(wanted);
                 }
                 if kind.shots == Shots::Notified && more && wanted {
                     let brought = Brought::Nothing;
@@ -302,8 +317,8 @@ impl<U: Default> Slab<U> {
             }
             slot.key = slot.key & !SPECIAL | DONE;
             self.in_flight -= 1;
+            self.end_repeating(index);
             self.orphans -= u32::from(!wanted);
-            self.ends_repeating(index);
         }
         match (more, wanted, shot) {
             (true, _, None) => Settled::Nothing,
@@ -355,11 +370,8 @@ impl<U: Default> Slab<U> {
 
     /// Gives up the claim: the output is dropped now, or when it comes.
     pub(crate) fn abandon<O>(&mut self, ticket: Ticket<O>) {
-        let slot = &mut self.slots[ticket.slot() as usize];
-        if slot.is_flying(&ticket) {
-            slot.marks |= mark::ORPHAN;
-            self.orphans += 1;
-            slot.key |= SPECIAL;
+        if self.slots[ticket.slot() as usize].is_flying(&ticket) {
+            self.orphan(ticket.slot());
         } else {
             assert!(self.is_done(&ticket), "OP2: a ticket's slot was given away");
             self.bury(ticket.slot());
@@ -395,10 +407,11 @@ impl<U: Default> Slab<U> {
         slot.key = slot.key & !SPECIAL | DONE;
         slot.marks |= mark::TAKEN_BACK;
         (slot.result, slot.flags) = (-libc::ECANCELED, CqeFlags::empty());
-        self.orphans -= u32::from(slot.marks & mark::ORPHAN != 0);
         self.in_flight -= 1;
-        self.ends_repeating(index);
-        self.bury(index);
+        self.end_repeating(index);
+        self.orphans -= u32::from(self.is_orphan(index));
+        // It may be a panic of another step's that brought us here.
+        contained(|| self.bury(index));
     }
 }
 

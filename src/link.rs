@@ -73,7 +73,7 @@ use crate::ticket::{Rejection, Ticket};
 #[doc(hidden)]
 pub use waits::Waits;
 
-pub use clock::{StepExt, Timed, Within};
+pub use clock::{StepExt, Timed, TimedTicket, Within};
 use went::Breaks;
 #[doc(hidden)]
 pub use went::Went;
@@ -152,6 +152,9 @@ pub trait Step: Sized + sealed::Step {
         ring: &mut Ring<U>,
         ticket: Self::Ticket,
     ) -> Result<Self::Output, Self::Ticket>;
+
+    #[doc(hidden)]
+    fn give_up<U: Default>(ring: &mut Ring<U>, ticket: Self::Ticket);
 }
 
 /// A step that is in its slots.
@@ -207,6 +210,10 @@ impl<O: Op> Step for O {
     fn take<U: Default>(ring: &mut Ring<U>, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
         ring.try_take(ticket)
     }
+
+    fn give_up<U: Default>(ring: &mut Ring<U>, ticket: Ticket<O>) {
+        ring.detach(ticket);
+    }
 }
 
 impl<S: Step> Step for Hard<S> {
@@ -241,6 +248,10 @@ impl<S: Step> Step for Hard<S> {
 
     fn take<U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) -> Result<S::Output, S::Ticket> {
         S::take(ring, ticket)
+    }
+
+    fn give_up<U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) {
+        S::give_up(ring, ticket);
     }
 }
 
@@ -394,14 +405,19 @@ pub trait Linked: Sized + sealed::Linked {
 
     #[doc(hidden)]
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs;
+
+    #[doc(hidden)]
+    fn give_up<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets);
 }
 
 /// The claims to the outputs of a chain.
-#[must_use = "redeem it with `wait_chain`, or take it apart"]
+#[must_use = "redeem it with `wait_chain`, take it apart, or give it up with `detach_chain`; \
+              otherwise its slots stay taken"]
 pub struct ChainTicket<L: Linked>(L::Boarded);
 
 impl<L: Linked> ChainTicket<L> {
-    /// The claims one by one, to redeem or give up each as any other.
+    /// The claims one by one, to redeem or give up each as any other: a [`Ticket`] for each step,
+    /// or a [`TimedTicket`] where it has a clock.
     pub fn into_tickets(self) -> L::Tickets {
         L::tickets(self.0)
     }

@@ -10,7 +10,7 @@
 //! `TASKRUN_FLAG` it says so in the shared flags. CQ5: nothing is presumed absent that was not
 //! asked for. Each completion is out of the ring before the caller's code sees it, so that code may
 //! push, panic, or drop the ring. Others may complete as fast as we take: a drain comes back when
-//! it has seen four times what the ring holds.
+//! it has seen four times what the ring holds, and a thousand at least.
 
 use annulus_sys::abi::{Cqe, Cqe32};
 use annulus_sys::cq::CompletionRing;
@@ -143,7 +143,8 @@ impl RawRing {
 }
 
 /// Whether `total` completions are enough at once: others can complete as fast as we take, and are
-/// not to keep us for ever. Those that are left come the next time.
+/// not to keep us for ever. Those that are left come the next time. A thousand are no flood, since
+/// small rings overflow by more than they hold.
 pub(crate) fn is_flood(cq: &CompletionRing, total: u32) -> bool {
-    total >= cq.entries().saturating_mul(4)
+    total >= cq.entries().saturating_mul(4).max(1024)
 }

@@ -17,7 +17,7 @@
 //! | see what has completed | [`reap`](Ring::reap), then [`try_take`](Ring::try_take) | if something is held back |
 //! | take the next of many | [`next`](Ring::next), [`try_next`](Ring::try_next) | if it must |
 //! | stop an operation | [`cancel`](Ring::cancel), then wait as before | no |
-//! | give up its output | [`detach`](Ring::detach) | no |
+//! | give up its output | [`detach`](Ring::detach), [`detach_chain`](Ring::detach_chain) | no |
 //! | end | [`shutdown`](Ring::shutdown), or drop it | to cancel, and to wait |
 //!
 //! `Ring<U>` keeps a word of type `U` with each operation, and shows it with each of its events: an
@@ -51,11 +51,12 @@
 
 mod hope;
 mod reaping;
+mod redeem;
 mod waiting;
 
 use std::num::NonZero;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annulus_sys::process::{Numbers, Process};
 use annulus_sys::sq::Full;
@@ -70,10 +71,15 @@ use crate::prep;
 use crate::raw::RawRing;
 use crate::ticket::{Rejected, Rejection, Ticket};
 
+pub use redeem::Redeem;
+pub(crate) use redeem::sealed;
 pub use waiting::Next;
 
 /// How long dropping a ring waits for what is in flight.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long, at most, a submission waits for cancels of the ring's own that nothing holds up.
+const OWN_TIME: Duration = Duration::from_secs(1);
 
 /// A ring that owns what the kernel has.
 #[derive(Debug)]
@@ -163,7 +169,6 @@ impl<U: Default> Ring<U> {
         if !O::NEEDS.is_empty() && !raw.features().contains(O::NEEDS) {
             return Err(Rejected { op, user, why: Rejection::Unsupported { needs: O::NEEDS } });
         }
-        slab.expect_drained(O::DRAINS);
         // SAFETY: as promised to `place`.
         let mut berth = match unsafe { slab.moor(op) } {
             Ok(berth) => berth,
@@ -185,6 +190,7 @@ impl<U: Default> Ring<U> {
             return unsafe { self.place_after_all(op, user, life) };
         }
         let (ticket, old) = berth.sail(user, life, *id);
+        slab.note_drained(O::DRAINS); // Here, since what was rejected was not drained.
         let mut claim = Claim { slab, ticket: Some(ticket) };
         drop(old);
         Ok(claim.ticket.take().expect("just put there"))
@@ -233,7 +239,12 @@ impl<U: Default> Ring<U> {
     ///
     /// When the ticket is of another ring.
     #[inline]
-    pub fn try_take<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
+    pub fn try_take<T: Redeem>(&mut self, ticket: T) -> Result<T::Output, T> {
+        ticket.redeem(self)
+    }
+
+    #[inline]
+    fn take_one<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
         self.check(&ticket);
         let mut left = Brought::Nothing;
         if O::SHOTS != Shots::One && self.slab.is_done(&ticket) {
@@ -298,8 +309,14 @@ impl<U: Default> Ring<U> {
     /// nothing else is in flight. See [`may_wait`](Slab::may_wait).
     #[cold]
     pub(crate) fn go_past_drained(&mut self) -> Result<(), Rejection> {
+        if !self.raw.is_here() {
+            return Err(Rejection::OtherProcess);
+        }
         if self.own.count() > 0 {
             self.pull(None).map_err(Rejection::Enter)?;
+        }
+        if self.slab.in_flight() == 0 && self.own.count() > 0 {
+            self.await_own().map_err(Rejection::Enter)?;
         }
         if self.slab.in_flight() + self.own.count() > 0 {
             return Err(Rejection::Drained);
@@ -313,6 +330,20 @@ impl<U: Default> Ring<U> {
         Ok(())
     }
 
+    /// Hands over what the ring has to do for itself, and waits a little for it: nothing else is in
+    /// flight, and the caller knows of nothing to wait for.
+    fn await_own(&mut self) -> Result<(), EnterError> {
+        let until = Instant::now() + OWN_TIME;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            self.wait_a_little(left.min(OWN_TIME / 100))?;
+            // The watch on the mailbox may last as long as it likes.
+            if self.own.count() == u32::from(self.own.is_watched()) || left.is_zero() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Gives up the claim to the output. The operation goes on; everything that it owns, and all
     /// that it brings, is dropped when it has completed. Should that panic, the panic hook tells
     /// so, and it goes no further, as in a detached thread: whoever reaps or waits just then has
@@ -321,7 +352,11 @@ impl<U: Default> Ring<U> {
     /// # Panics
     ///
     /// When the ticket is of another ring.
-    pub fn detach<O: Op>(&mut self, ticket: Ticket<O>) {
+    pub fn detach<T: Redeem>(&mut self, ticket: T) {
+        ticket.give_up(self);
+    }
+
+    fn detach_one<O: Op>(&mut self, ticket: Ticket<O>) {
         self.check(&ticket);
         if O::SHOTS != Shots::One {
             self.backlog.forget(&mut self.slab, ticket.slot());

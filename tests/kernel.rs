@@ -91,6 +91,7 @@ fn main() {
             safe_processes::PARTS,
             safe_processes::FUTEXES,
             safe_paths::PARTS,
+            safe_scope::PARTS,
             safe_sender::PARTS,
         ];
         harness::play(&part, &parts.concat());

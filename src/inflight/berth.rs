@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 
 use annulus_sys::abi::Sqe;
 
-use super::payload::{Kind, PAYLOAD, Payload};
+use super::payload::{Kind, PAYLOAD, Payload, contained};
 use super::word::{DONE, SPECIAL};
 use super::{Held, Life, Slab, Slot, mark};
 use crate::op::{Brings, Op, RingId, Shots};
@@ -145,24 +145,49 @@ impl<O: Op, U> Berth<'_, O, U> {
 impl<O: Op, U> Drop for Berth<'_, O, U> {
     fn drop(&mut self) {
         self.forget_source();
-        // SAFETY: the slot holds it, and no entry names it (OP1): its slot is still free.
-        unsafe { self.payload.drop_in_place() };
+        // It was a panic that brought us here: another must not abort.
+        contained(|| {
+            // SAFETY: the slot holds it, and no entry names it (OP1): its slot is still free.
+            unsafe { self.payload.drop_in_place() };
+        });
     }
 }
 
 impl<U> Slab<U> {
-    /// How many completions the operations in flight can bring at most; `None`: any number.
+    /// How many events the operations in flight can bring at most; `None`: any number.
     pub(crate) fn coming(&self) -> Option<u32> {
         (self.endless == 0).then(|| self.in_flight + self.twofold)
     }
 
-    /// An operation has ended: if it was one that may complete more than once, there is one fewer.
-    pub(super) fn ends_repeating(&mut self, index: u32) {
+    /// Whether completions may come that are no events, since nobody wants what they bring.
+    #[inline]
+    pub(crate) fn has_murmurs(&self) -> bool {
+        self.murmurs > 0
+    }
+
+    /// Nobody wants the operation in flight in this slot: its end is all that it brings.
+    pub(super) fn orphan(&mut self, index: u32) {
+        if self.is_orphan(index) {
+            return;
+        }
+        self.end_repeating(index);
+        let slot = &mut self.slots[index as usize];
+        slot.marks |= mark::ORPHAN;
+        slot.key |= SPECIAL;
+        self.orphans += 1;
+        self.murmurs += u32::from(slot.kind.shots != Shots::One);
+    }
+
+    /// An operation has ended, or is wanted no more: if it was one that may complete more than
+    /// once, there is one fewer.
+    pub(super) fn end_repeating(&mut self, index: u32) {
+        let wanted = !self.is_orphan(index);
         let slot = &self.slots[index as usize];
         match slot.kind.shots {
+            Shots::One => {}
+            Shots::Many | Shots::Notified if !wanted => self.murmurs -= 1,
             Shots::Many => self.endless -= 1,
             Shots::Notified => self.twofold -= u32::from(slot.marks & mark::REPORTED == 0),
-            Shots::One => {}
         }
     }
 }

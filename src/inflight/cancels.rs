@@ -58,9 +58,9 @@ impl<U> Slab<U> {
         self.slots.iter().any(endless)
     }
 
-    /// A drained operation is about to be submitted, if that is `so`.
+    /// A drained operation was submitted, if that is `so`.
     #[inline]
-    pub(crate) fn expect_drained(&mut self, so: bool) {
+    pub(crate) fn note_drained(&mut self, so: bool) {
         self.drained |= so;
     }
 

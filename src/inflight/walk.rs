@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::payload::contained;
 use super::word::{DONE, SPECIAL};
-use super::{Life, Slab, Slot, mark};
+use super::{Life, Slab, Slot};
 
 impl<U> Slot<U> {
     /// Whether an operation lies here that has ended, if the free slots are marked.
@@ -65,14 +65,15 @@ impl<U: Default> Slab<U> {
 impl<U> Slab<U> {
     /// Marks every operation in flight of a scope as wanted by nobody, and returns their words.
     pub(crate) fn orphan_scope(&mut self) -> Vec<u64> {
-        let flying = |slot: &&mut Slot<U>| slot.key & DONE == 0 && slot.life == Life::Scoped;
-        let orphans = self.slots.iter_mut().filter(flying).map(|slot| {
-            self.orphans += u32::from(slot.marks & mark::ORPHAN == 0);
-            slot.marks |= mark::ORPHAN;
-            slot.key |= SPECIAL;
-            slot.key & !SPECIAL
-        });
-        orphans.collect()
+        let mut words = Vec::new();
+        for index in 0..self.count() {
+            let slot = &self.slots[index as usize];
+            if slot.key & DONE == 0 && slot.life == Life::Scoped {
+                words.push(slot.key & !SPECIAL);
+                self.orphan(index);
+            }
+        }
+        words
     }
 
     /// The words of all operations in flight.

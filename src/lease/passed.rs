@@ -31,7 +31,9 @@ use crate::sender::SendError;
 pub struct FileSender(Weak<Inbox>);
 
 /// A file that was put into another ring's table: to be [received](FileTable::receive) there.
-/// Dropped, it is closed, when its table is next used.
+/// Dropped, it is closed, when its table is next used. Forgotten (`mem::forget`), it stays where it
+/// is, and under way for ever: the ring makes no other table then, since the place cannot be given
+/// to anything else.
 #[derive(Debug)]
 #[must_use = "dropped, the file is closed: send it to the thread of its table"]
 pub struct PassedFile {

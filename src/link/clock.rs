@@ -102,9 +102,34 @@ pub trait StepExt: Op {
 
 impl<O: Op> StepExt for O {}
 
-/// The claim to the output of a [`Within`].
+mod claim;
+
+/// The claim to the output of an operation with a clock: see [`within`](StepExt::within). It comes
+/// out of a chain that is [taken apart](super::ChainTicket::into_tickets), and is redeemed or given
+/// up as any other: [`Ring::wait`], [`Ring::try_take`], [`Ring::detach`].
+///
+/// The operation has ended when its clock has, too. Each shows an [event](crate::Event) of its own.
+///
+/// Waited for so, the operation is bounded by the kernel's clock alone, since nobody knows when a
+/// step begins whose chain was taken apart. Where that does not do, see
+/// [`within`](StepExt::within), use [`Ring::wait_timeout`], and [cancel](Ring::cancel) it.
+///
+/// ```
+/// use annulus::{Setup, StepExt as _};
+/// use annulus::op::{Nop, Read};
+/// use std::time::Duration;
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let (silent, _writer) = std::io::pipe()?;
+/// let read = Read::new(silent, [0; 8]).within(Duration::from_millis(1));
+/// let (nop, read) = ring.submit_chain((Nop, read))?.into_tickets();
+/// ring.wait(nop)??;
+/// assert!(ring.wait(read)?.expired);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
-#[must_use = "redeem it with its chain, by `wait_chain`"]
+#[must_use = "redeem it with `wait` or `try_take`, or give it up with `detach`; otherwise its two \
+              slots stay taken"]
 pub struct TimedTicket<O> {
     op: Ticket<O>,
     /// The words of what was in flight before it, if it waits for that, as far as is known.
@@ -236,6 +261,10 @@ impl<O: Op> Step for Within<O> {
             (Ok(ran_out), Ok(output)) => Ok(Timed { output, expired: ran_out || late.rounds > 0 }),
             _ => unreachable!("OP2: both were done"),
         }
+    }
+
+    fn give_up<U: Default>(ring: &mut Ring<U>, ticket: TimedTicket<O>) {
+        ring.detach(ticket);
     }
 }
 

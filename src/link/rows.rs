@@ -51,6 +51,12 @@ fn done<S: Step, U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) -> thread::R
     Ok(taken.unwrap_or_else(|_| unreachable!("OP2: every step was done")))
 }
 
+/// Gives a step up; or how its owner's code panicked, to be gone on with when the others are given
+/// up too.
+fn given_up<S: Step, U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) -> thread::Result<()> {
+    catch_unwind(AssertUnwindSafe(|| S::give_up(ring, ticket)))
+}
+
 fn back<T>(taken: thread::Result<T>) -> T {
     taken.unwrap_or_else(|panic| resume_unwind(panic))
 }
@@ -97,6 +103,11 @@ impl<A: Step> Linked for (A,) {
         let a = done::<A, U>(ring, tickets.0);
         (back(a),)
     }
+
+    fn give_up<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) {
+        let a = given_up::<A, U>(ring, tickets.0);
+        [a].into_iter().for_each(back);
+    }
 }
 
 impl<A: Step, B: Step> Linked for (A, B) {
@@ -139,6 +150,12 @@ impl<A: Step, B: Step> Linked for (A, B) {
         let a = done::<A, U>(ring, tickets.0);
         let b = done::<B, U>(ring, tickets.1);
         (back(a), back(b))
+    }
+
+    fn give_up<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) {
+        let a = given_up::<A, U>(ring, tickets.0);
+        let b = given_up::<B, U>(ring, tickets.1);
+        [a, b].into_iter().for_each(back);
     }
 }
 
@@ -187,6 +204,13 @@ impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
         let b = done::<B, U>(ring, tickets.1);
         let c = done::<C, U>(ring, tickets.2);
         (back(a), back(b), back(c))
+    }
+
+    fn give_up<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) {
+        let a = given_up::<A, U>(ring, tickets.0);
+        let b = given_up::<B, U>(ring, tickets.1);
+        let c = given_up::<C, U>(ring, tickets.2);
+        [a, b, c].into_iter().for_each(back);
     }
 }
 
@@ -246,6 +270,14 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
         let d = done::<D, U>(ring, tickets.3);
         (back(a), back(b), back(c), back(d))
     }
+
+    fn give_up<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) {
+        let a = given_up::<A, U>(ring, tickets.0);
+        let b = given_up::<B, U>(ring, tickets.1);
+        let c = given_up::<C, U>(ring, tickets.2);
+        let d = given_up::<D, U>(ring, tickets.3);
+        [a, b, c, d].into_iter().for_each(back);
+    }
 }
 
 impl<S: Step, const N: usize> Linked for [S; N] {
@@ -286,6 +318,10 @@ impl<S: Step, const N: usize> Linked for [S; N] {
 
     fn take<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) -> Self::Outputs {
         tickets.map(|ticket| done::<S, U>(ring, ticket)).map(back)
+    }
+
+    fn give_up<U: Default>(ring: &mut Ring<U>, tickets: Self::Tickets) {
+        tickets.map(|ticket| given_up::<S, U>(ring, ticket)).into_iter().for_each(back);
     }
 }
 

@@ -77,14 +77,24 @@ impl<U: Default> Ring<U> {
             }
             Err(error) => return reject(chain, Rejection::Enter(error)),
         };
-        slab.expect_drained(L::WAITS.drains());
         let mut aboard = Boarding { slab, slots: Some(slots), ring: *id, life, last: None };
         // SAFETY: as promised to `place_chain`.
         let tickets = unsafe { chain.board(&mut aboard) };
         if let Some(slots) = aboard.slots.take() {
             slots.commit();
+            aboard.slab.note_drained(L::WAITS.drains()); // And not if a step panicked.
         }
         Ok(ChainTicket(tickets))
+    }
+
+    /// Gives up the claims to all outputs of the chain, as [`detach`](Self::detach) does to one.
+    /// Its steps go on.
+    ///
+    /// # Panics
+    ///
+    /// When the chain is of another ring.
+    pub fn detach_chain<L: Linked>(&mut self, chain: ChainTicket<L>) {
+        L::give_up(self, chain.into_tickets());
     }
 
     /// Waits until every step of the chain has completed, and returns their outputs, and how far it
@@ -93,6 +103,10 @@ impl<U: Default> Ring<U> {
     /// # Errors
     ///
     /// [`Unfinished`] gives the tickets back, when the kernel cannot go on.
+    ///
+    /// # Panics
+    ///
+    /// When the chain is of another ring. Its claims are lost, and its slots stay taken there.
     pub fn wait_chain<L: Linked>(
         &mut self,
         mut tickets: ChainTicket<L>,

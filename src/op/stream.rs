@@ -41,7 +41,7 @@ use annulus_sys::flags::RecvSendFlags;
 use super::addr::Destination;
 use super::target::Target;
 use super::{Brings, Done, Op, Outcome, RingId};
-use crate::buf::{IoBuf, IoBufMut};
+use crate::buf::{IoBuf, IoBufMut, MAX_TRANSFER};
 use crate::lease::{BufLease, BufRing, Source};
 use crate::prep;
 
@@ -419,7 +419,9 @@ unsafe impl<F: Target> Op for RecvPicked<F> {
     }
 
     fn prep(&mut self) -> Sqe {
-        let (len, group) = (self.buffers.buffer_size(), self.buffers.0.id());
+        // The kernel takes it for an `int`.
+        let len = self.buffers.buffer_size().min(MAX_TRANSFER);
+        let group = self.buffers.0.id();
         let (flags, order) = (self.flags.bits(), RecvSendFlags::empty());
         self.fd.aim(prep::recv_picked(-1, len, group, flags, order))
     }

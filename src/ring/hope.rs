@@ -4,7 +4,7 @@
 //! |---|---|
 //! | what is ready or kept | there are |
 //! | the end of an operation in flight | there are, and one more for each result before a notification |
-//! | what a multishot brings | it likes, while it is in flight |
+//! | what a multishot brings | it likes, while it is in flight and wanted |
 //! | messages | there may be, while there is a sender |
 //! | what the caller's own entries bring ([`Ring::raw_mut`]) | the raw face reckons with |
 //!

@@ -19,8 +19,10 @@ use crate::own::Own;
 use crate::ring::Ring;
 
 impl<U: Default> Ring<U> {
-    /// Shows every completion there is to `each`, and returns how many. Each is consumed, and its
-    /// slot in order, before `each` sees it: so `each` may panic, and nothing is lost or repeated.
+    /// Shows every event there is to `each`, and returns how many. Each is consumed, and its slot
+    /// in order, before `each` sees it: so `each` may panic, and nothing is lost or repeated. What
+    /// is of operations that were [given up](Self::detach) is consumed too, and neither shown nor
+    /// counted, not even their end.
     ///
     /// # Errors
     ///
@@ -32,7 +34,7 @@ impl<U: Default> Ring<U> {
             count = self.reap_backlog(&mut each);
         }
         let Self { raw, slab, backlog, own, .. } = self;
-        let (mut total, mut asked) = (0, false);
+        let (mut total, mut hidden, mut asked) = (0, 0, false);
         loop {
             // Its own closure each time, so that what it needs stays in registers.
             let taken = raw.rings_mut().cq().drain_counting(|cqe, endless| {
@@ -41,16 +43,16 @@ impl<U: Default> Ring<U> {
                 }
                 endless.note(cqe.flags); // What was plain has no `MORE`.
                 let settled = slab.settle_parts(cqe.user_data, cqe.res, cqe.flags.bits());
-                show(slab, backlog, own, settled, &mut each);
+                hidden += u32::from(!show(slab, backlog, own, settled, &mut each));
             });
             total += taken;
             if !raw.may_bring_more(total, taken, &mut asked)? {
                 break;
             }
         }
-        count += total;
+        count += total - hidden;
         if !self.backlog.is_empty() {
-            self.reap_backlog(&mut each);
+            count += self.reap_backlog(&mut each);
         }
         let own = &mut self.own;
         if own.has_mail() {
@@ -68,8 +70,8 @@ impl<U: Default> Ring<U> {
     fn reap_backlog(&mut self, each: &mut impl FnMut(Event<'_, U>)) -> u32 {
         let mut count = 0;
         while let Some(settled) = self.backlog.pop(&mut self.slab) {
-            show(&mut self.slab, &mut self.backlog, &mut self.own, settled, each);
-            count += 1;
+            let Self { slab, backlog, own, .. } = self;
+            count += u32::from(show(slab, backlog, own, settled, each));
         }
         count
     }
@@ -94,8 +96,8 @@ impl<U: Default> Ring<U> {
     }
 }
 
-/// Shows one settled completion. The end after a last shot is kept first, and shown with what is
-/// kept: so a panic at the shot does not lose it.
+/// Shows one settled completion, and says whether there was anything to show. The end after a last
+/// shot is kept first, and shown with what is kept: so a panic at the shot does not lose it.
 #[cold]
 fn show<U: Default>(
     slab: &mut Slab<U>,
@@ -103,7 +105,7 @@ fn show<U: Default>(
     own: &mut Own,
     settled: Settled,
     each: &mut impl FnMut(Event<'_, U>),
-) {
+) -> bool {
     match settled {
         Settled::Ended(slot) => {
             let result = result_of(slab.result(slot));
@@ -116,9 +118,13 @@ fn show<U: Default>(
         }
         Settled::Message(message) => each(Event::Message(message)),
         Settled::Raw(cqe) => each(Event::Raw(cqe)),
-        Settled::Own(word, res) => own.completed(word, res),
-        Settled::Nothing => {}
+        Settled::Own(word, res) => {
+            own.completed(word, res);
+            return false;
+        }
+        Settled::Nothing => return false,
     }
+    true
 }
 
 /// Settles `cqe`, and keeps what is to be shown or taken later.

@@ -16,9 +16,9 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{EnterCause, EnterError, Woken};
-use crate::op::{Multishot, Op};
+use crate::op::Multishot;
 use crate::patience::Patience;
-use crate::ring::Ring;
+use crate::ring::{Redeem, Ring};
 use crate::ticket::{Ticket, Unfinished};
 
 /// What [`Ring::try_next`] found.
@@ -34,7 +34,8 @@ pub enum Next<T> {
 
 impl<U: Default> Ring<U> {
     /// Hands everything over, and waits until at least `want` events can be reaped. The end of an
-    /// operation that was [given up](Self::detach) counts too, though it shows none.
+    /// operation that was [given up](Self::detach) counts too, though it shows none; what it brings
+    /// until then does not.
     ///
     /// # Errors
     ///
@@ -63,10 +64,11 @@ impl<U: Default> Ring<U> {
         self.submit_and_wait_with(want, &Patience::at_most(timeout))
     }
 
-    /// Whether nothing is kept, and every completion to come is of an operation.
+    /// Whether nothing is kept, and every completion to come is an event, or the end of what was
+    /// given up.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.backlog.is_empty() && self.own.is_quiet()
+        self.backlog.is_empty() && self.own.is_quiet() && !self.slab.has_murmurs()
     }
 
     /// Waits until the operation has completed, however long, and returns its output. What else
@@ -88,7 +90,7 @@ impl<U: Default> Ring<U> {
     ///
     /// When the ticket is of another ring.
     #[inline]
-    pub fn wait<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Unfinished<Ticket<O>>> {
+    pub fn wait<T: Redeem>(&mut self, ticket: T) -> Result<T::Output, Unfinished<T>> {
         self.wait_until(ticket, None)
     }
 
@@ -102,25 +104,25 @@ impl<U: Default> Ring<U> {
     /// # Panics
     ///
     /// When the ticket is of another ring.
-    pub fn wait_timeout<O: Op>(
+    pub fn wait_timeout<T: Redeem>(
         &mut self,
-        ticket: Ticket<O>,
+        ticket: T,
         timeout: Duration,
-    ) -> Result<O::Output, Unfinished<Ticket<O>>> {
+    ) -> Result<T::Output, Unfinished<T>> {
         self.wait_until(ticket, Instant::now().checked_add(timeout))
     }
 
-    fn wait_until<O: Op>(
+    fn wait_until<T: Redeem>(
         &mut self,
-        mut ticket: Ticket<O>,
+        mut ticket: T,
         until: Option<Instant>,
-    ) -> Result<O::Output, Unfinished<Ticket<O>>> {
+    ) -> Result<T::Output, Unfinished<T>> {
         loop {
             ticket = match self.try_take(ticket) {
                 Ok(output) => return Ok(output),
                 Err(ticket) => ticket,
             };
-            if let Err(why) = self.turn(Some(ticket.slot()), until) {
+            if let Err(why) = self.turn(ticket.quiet(), until) {
                 return match self.try_take(ticket) {
                     Ok(output) => Ok(output),
                     Err(ticket) => Err(Unfinished { ticket, why }),

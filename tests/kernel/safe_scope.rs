@@ -12,11 +12,24 @@ use annulus::sys::opcode::Opcode;
 use annulus::{ChainEnd, Rejection, Ring, Setup, Step, StepExt};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, safe_ring, test};
+use crate::harness::{Need, Part, child_succeeds, safe_ring, test};
 use crate::watched::{Panics, Watched, quietly, unwind};
+
+#[path = "safe_scope/drained.rs"]
+mod drained;
+
+/// The parts that play in a child process, since where they fail it aborts.
+pub const PARTS: &[Part] = &[
+    ("a step panics when it is taken back", || taken_back().expect("it goes on")),
+    ("an operation panics when it is taken back", || taken_back_alone().expect("it goes on")),
+];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
+    drained::tests().into_iter().chain(scopes_and_chains()).collect()
+}
+
+fn scopes_and_chains() -> Vec<Trial> {
     vec![
         test("a_scope_lends_a_buffer_and_gives_it_back", &[], lends),
         test("a_buffer_can_be_lent_again_within_its_scope", &[], lends_again),
@@ -37,6 +50,12 @@ pub fn tests() -> Vec<Trial> {
         test("a_chain_longer_than_the_ring_is_given_back", &[], too_long),
         test("a_chain_without_slots_is_given_back", &[], no_slots),
         test("op1_a_panic_within_a_chain_submits_none_of_it", &[], chain_panics),
+        test("a_panic_of_what_is_taken_back_out_of_a_chain_aborts_nothing", &[], || {
+            child_succeeds("a step panics when it is taken back")
+        }),
+        test("a_panic_of_what_is_taken_back_aborts_nothing", &[], || {
+            child_succeeds("an operation panics when it is taken back")
+        }),
         test("chains_follow_one_another_round_the_ring", &[], many_chains),
         test("a_chain_borrows_within_a_scope", &[], scoped_chain),
         test("a_chain_of_an_array_gives_an_array", &[], array),
@@ -369,6 +388,28 @@ fn chain_panics() -> Result<(), Failed> {
     writer.write_all(b"12345678")?;
     let ticket = ring.submit(read(Panics::Never)).map_err(|r| r.why)?;
     assert_eq!(ring.wait(ticket)?.result?, 8);
+    Ok(())
+}
+
+/// A step panics, and one before it again when it is taken out of its slot.
+fn taken_back() -> Result<(), Failed> {
+    let mut ring = small();
+    let drops = Rc::new(Cell::new(0));
+    let read = |panics| Read::new(silent().0, Watched::new(&drops, panics));
+    let chain = (read(Panics::InDrop), read(Panics::InDrop), Nop, read(Panics::InRegion));
+    assert!(quietly(|| ring.submit_chain(chain).is_ok()).is_err());
+    assert_eq!((drops.get(), ring.in_flight(), ring.vacant()), (3, 0, 8));
+    Ok(())
+}
+
+/// An operation panics when it is asked for its entry, and again when it is dropped for that.
+fn taken_back_alone() -> Result<(), Failed> {
+    let mut ring = small();
+    let drops = Rc::new(Cell::new(0));
+    let twice = || Read::new(silent().0, Watched::new(&drops, Panics::InRegionAndDrop));
+    assert!(quietly(|| ring.submit(twice()).is_ok()).is_err());
+    assert!(quietly(|| ring.submit_chain((Nop, twice())).is_ok()).is_err());
+    assert_eq!((drops.get(), ring.in_flight(), ring.vacant()), (2, 0, 8));
     Ok(())
 }
 

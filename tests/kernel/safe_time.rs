@@ -18,10 +18,14 @@ use libtest_mimic::Trial;
 
 use crate::harness::{Need, safe_ring};
 
+#[path = "safe_time/alone.rs"]
+mod alone;
 #[path = "safe_time/cancels.rs"]
 mod cancels;
 #[path = "safe_time/clocks.rs"]
 mod clocks;
+#[path = "safe_time/given_up.rs"]
+mod given_up;
 #[path = "safe_time/polls.rs"]
 mod polls;
 #[path = "safe_time/timeouts.rs"]
@@ -38,7 +42,14 @@ pub const BY_FLAGS: Need = Need::Op(Opcode::SOCKET);
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let all = [timeouts::tests(), clocks::tests(), polls::tests(), cancels::tests()];
+    let all = [
+        timeouts::tests(),
+        clocks::tests(),
+        polls::tests(),
+        cancels::tests(),
+        given_up::tests(),
+        alone::tests(),
+    ];
     all.into_iter().flatten().collect()
 }
 

@@ -21,6 +21,8 @@ pub enum Panics {
     InRegion,
     InFilled,
     InDrop,
+    /// In both, one after the other.
+    InRegionAndDrop,
 }
 
 impl Watched {
@@ -34,7 +36,8 @@ impl Watched {
     }
 
     fn at(&self, place: Panics) {
-        if self.panics == place {
+        let both = self.panics == Panics::InRegionAndDrop && place != Panics::InFilled;
+        if both || self.panics == place {
             unwind();
         }
     }

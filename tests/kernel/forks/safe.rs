@@ -61,6 +61,8 @@ pub fn calls_everything() {
         let mut ring: Ring<u32> = patient(|| setup.build_for()).expect("a ring");
         let (from, mut to) = pipe();
         let (silent, _open) = pipe();
+        let drained = ring.submit(Nop.drained()).expect("submit");
+        ring.wait(drained).expect("wait").expect("it does nothing");
         let done = ring.submit(Nop).expect("submit");
         ring.submit_and_wait(1).expect("wait");
         ring.reap(|_| ()).expect("reap");

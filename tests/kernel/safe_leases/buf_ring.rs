@@ -39,9 +39,20 @@ fn uses_no_part() -> Option<String> {
     tried(Whose::Ours, SOME)
 }
 
+const LONG: [Need; 2] = [PICKED[0], Need::Other(no_room_for_long)];
+
+/// More bytes than the kernel takes for the length of anything.
+const BEYOND: u32 = 1 << 31;
+
+fn no_room_for_long() -> Option<String> {
+    let made = safe_ring(Setup::plain(1)).buf_ring(1, BEYOND);
+    matches!(made, Err(RegisterError::OutOfMemory { .. })).then(|| "needs 2 GiB to map".to_owned())
+}
+
 pub fn tests() -> Vec<Trial> {
     vec![
         test("picked_buffers_bring_data", &PICKED, bring_data),
+        test("picked_buffers_longer_than_one_transfer_bring_data", &LONG, long),
         test("picked_buffers_come_back_from_failures", &PICKED, back_from_failures),
         test("picked_buffers_come_back_from_cancelled_receives", &PICKED, back_from_cancelled),
         test("picked_buffers_are_sent_on", &PICKED, sent_on),
@@ -240,6 +251,18 @@ fn another_ring() -> Result<(), Failed> {
     assert_eq!(outcome.result?.as_deref(), Some(&b"mine"[..]));
     of_another_ring(other.submit(RecvMulti::new(outcome.fd, &buffers)));
     all_are_back(&mut ring, &buffers);
+    Ok(())
+}
+
+fn long() -> Result<(), Failed> {
+    let mut ring = ring();
+    for size in [BEYOND - 1, BEYOND] {
+        let buffers = buffers(&mut ring, 1, size);
+        let (from, mut to) = sockets();
+        to.write_all(b"data")?;
+        assert_eq!(receive(&mut ring, &from, &buffers).as_deref(), Some(&b"data"[..]));
+        assert_eq!(buffers.leased(), 0, "BR1"); // Nobody fills so much.
+    }
     Ok(())
 }
 

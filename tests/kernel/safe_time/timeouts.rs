@@ -21,7 +21,7 @@ const UPDATE: Need = Need::Feature(Features::EXT_ARG);
 const CLOCKS: Need = Need::Op(Opcode::LINKAT);
 /// Since Linux 5.16: this came a release later.
 const UNBROKEN: Need = Need::Feature(Features::CQE_SKIP);
-const REPEATED: Need = Need::Other(no_repeated_timeout);
+pub const REPEATED: Need = Need::Other(no_repeated_timeout);
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
