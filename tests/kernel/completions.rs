@@ -53,7 +53,7 @@ pub fn tests() -> Vec<Trial> {
         test(
             "a_message_that_was_announced_hides_no_request",
             &[Need::Other(passes_no_flags)],
-            || announced(),
+            announced,
         ),
         test("a_wait_for_more_than_the_ring_holds_is_refused", &[], too_large),
     ]);

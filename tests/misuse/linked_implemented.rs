@@ -35,6 +35,8 @@ impl Linked for Mine {
     }
 
     fn take<U: Default>(_: &mut Ring<U>, _: ()) {}
+
+    fn give_up<U: Default>(_: &mut Ring<U>, (): ()) {}
 }
 
 fn main() {}

@@ -37,6 +37,8 @@ impl Step for Mine {
     fn take<U: Default>(_: &mut Ring<U>, _: ()) -> Result<(), ()> {
         Ok(())
     }
+
+    fn give_up<U: Default>(_: &mut Ring<U>, (): ()) {}
 }
 
 fn main() {}

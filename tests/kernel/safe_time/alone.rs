@@ -26,11 +26,10 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
+type Reading = TimedTicket<Read<PipeReader, [u8; 4]>>;
+
 /// A read of what never comes.
-fn reading(
-    ring: &mut Ring,
-    time: Duration,
-) -> Result<(TimedTicket<Read<PipeReader, [u8; 4]>>, PipeWriter), Failed> {
+fn reading(ring: &mut Ring, time: Duration) -> Result<(Reading, PipeWriter), Failed> {
     let (silent, writer) = pipe()?;
     let chain = ring.submit_chain((Read::new(silent, [0; 4]).within(time),));
     let (read,) = chain.map_err(|rejected| rejected.why)?.into_tickets();
