@@ -127,7 +127,8 @@ fn accepted() -> Result<(), Failed> {
         let accept = ring.submit(AcceptMulti::new(listener))?;
         ring.cancel(&accept)?;
         let ended = ring.wait(accept)?;
-        let [connection] = <[_; 1]>::try_from(ended.left).map_err(|_| "one had come")?;
+        let [connection] =
+            <[_; 1]>::try_from(ended.left).map_err(|left| format!("{left:?}, {:?}", ended.how))?;
         TcpStream::from(connection?).write_all(b"here")?;
         let mut answer = [0; 4];
         client.read_exact(&mut answer)?;

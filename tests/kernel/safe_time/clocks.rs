@@ -16,7 +16,7 @@ use annulus::op::{
     Cancel, Connect, Domain, FutexSet, FutexWait, FutexWaitV, Nop, Op, Read, ReadV, Socket,
     SocketKind, Splice, Timeout, Write,
 };
-use annulus::sys::opcode::Opcode;
+use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::{ChainEnd, ChainOutcome, Ring, Setup, Step, StepExt as _, Timed};
 use libtest_mimic::{Failed, Trial};
 
@@ -25,6 +25,8 @@ use crate::harness::{Need, safe_ring, test};
 
 const FUTEX: Need = Need::Op(Opcode::FUTEX_WAIT);
 const SPLICE: Need = Need::Op(Opcode::SPLICE);
+/// A cancel that waits for nothing.
+const AT_ONCE: Need = Need::Register(RegisterOp::SYNC_CANCEL);
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -38,7 +40,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_clock_of_a_step_starts_when_that_begins", &[], not_yet),
         test("a_clock_of_what_is_drained_starts_when_that_begins", &[], held),
         test("a_clock_ends_what_was_held_up_when_that_has_begun", &[], held_and_silent),
-        test("a_clock_ends_what_something_drained_waits_for", &[SPLICE], waited_for),
+        test("a_clock_ends_what_something_drained_waits_for", &[SPLICE, AT_ONCE], waited_for),
         test("a_step_that_was_cancelled_while_it_ran_is_named", &[BY_FLAGS], cancelled),
     ]
 }
