@@ -16,8 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use annulus::op::{
-    AcceptMulti, Ending, Nop, PollEvents, PollMulti, Read, ReadMulti, Recv, RecvMsgMulti,
-    RecvMulti, Write,
+    AcceptMulti, Ending, Nop, Poll, PollEvents, PollMulti, Read, ReadMulti, Recv, RecvMsgMulti,
+    RecvMulti, Target, Write,
 };
 use annulus::sys::opcode::Opcode;
 use annulus::{Event, Ring, Setup, Ticket};
@@ -120,10 +120,18 @@ fn in_order() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Waits until there is something to take: what goes over the loopback may come late.
+fn arrived<U: Default>(ring: &mut Ring<U>, fd: impl Target + 'static) -> Result<(), Failed> {
+    let poll = ring.submit(Poll::new(fd, PollEvents::IN)).map_err(|rejected| rejected.why)?;
+    ring.wait(poll)?.result?;
+    Ok(())
+}
+
 fn accepted() -> Result<(), Failed> {
     for mut ring in rings() {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let mut client = TcpStream::connect(listener.local_addr()?)?;
+        arrived(&mut ring, listener.try_clone()?)?;
         let accept = ring.submit(AcceptMulti::new(listener))?;
         ring.cancel(&accept)?;
         let ended = ring.wait(accept)?;
@@ -142,6 +150,7 @@ fn accepted_direct() -> Result<(), Failed> {
     let table = ring.file_table(2)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut client = TcpStream::connect(listener.local_addr()?)?;
+    arrived(&mut ring, listener.try_clone()?)?;
     let accept = ring.submit(AcceptMulti::new(listener).direct(&table))?;
     ring.cancel(&accept)?;
     let ended = ring.wait(accept)?;
@@ -160,6 +169,7 @@ fn messages() -> Result<(), Failed> {
     let theirs = UdpSocket::bind("127.0.0.1:0")?;
     let ours = UdpSocket::bind("127.0.0.1:0")?;
     ours.send_to(b"datagram", theirs.local_addr()?)?;
+    arrived(&mut ring, theirs.try_clone()?)?;
     let receive = ring.submit(RecvMsgMulti::new(theirs, &buffers))?;
     ring.cancel(&receive)?;
     let ended = ring.wait(receive)?;
