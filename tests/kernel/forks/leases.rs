@@ -92,6 +92,14 @@ pub fn picking() {
     };
     let (mut ours, theirs) = UnixStream::pair().expect("sockets");
     let receive = || RecvMulti::new(theirs.try_clone().expect("a descriptor"), &buffers);
+    // Where nothing lies in the place of the parent's buffers, and where something does.
+    match fork() {
+        Side::Child => end_with(|| {
+            let rejected = ring.submit(receive()).expect_err("a child");
+            assert_eq!(rejected.why, Rejection::OtherProcess);
+        }),
+        Side::Parent(child) => assert_eq!(outcome(child), 0, "it touched what it does not have"),
+    }
     in_a_child("submits what picks", || {
         let rejected = ring.submit(receive()).expect_err("a child");
         assert_eq!(rejected.why, Rejection::OtherProcess);
