@@ -107,6 +107,9 @@ impl DisabledRing {
 
     /// Memory of the kernel's, mapped. What could not be mapped is kept for the next time.
     fn kernels(&mut self, base: &Base, len: usize) -> Result<Map, RegisterError> {
+        if !base.is_of_this_process() {
+            return Err(RegisterError::NotHere); // What is kept is its parent's.
+        }
         let (offset, registered) = match self.unmapped {
             Some(region) if len <= region.1 => region,
             _ => (kernels(base, len)?, len),
