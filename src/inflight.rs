@@ -194,7 +194,7 @@ impl<U: Default> Slab<U> {
         // So that no slot's number has the bits that say what state it is in.
         assert!(count <= 1 << 20 && count.is_power_of_two(), "OP2: {count} slots");
         let slot = |index: u32| Slot {
-            key: u64::from(index) | DONE,
+            key: LAP | u64::from(index) | DONE,
             kind: NOTHING,
             held: Held::Nothing,
             result: 0,

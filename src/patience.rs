@@ -126,7 +126,7 @@ impl Patience {
     /// While it waits, the thread holds back the signals of `mask` and no others, as in `ppoll(2)`.
     /// A signal that is let in so ends the wait, with [`EnterCause::Interrupted`]; which it may say
     /// when none came, too. Of one that comes in the moment in which a completion does, the kernel
-    /// tells nothing, and a wait for more goes on: what must not be missed belongs into a signalfd,
+    /// tells nothing, and a wait for more goes on: what must not be missed belongs in a signalfd,
     /// or a pipe that the ring reads.
     #[doc(alias("sigmask", "io_uring_wait_cqes"))]
     pub fn signals(self, mask: SignalMask) -> Self {
@@ -410,7 +410,8 @@ impl<U: Default> Ring<U> {
         self.serve();
         if patience.signals.is_some() {
             // On its own: behind what is submitted, the kernel would not tell of a signal.
-            self.raw.submit()?;
+            let submitted = self.raw.submit().map(drop);
+            submitted.or_else(|error| self.bear(error))?;
         }
         let entered = if self.raw.ready() == 0 {
             self.raw.submit_and_wait_with_unasked(1, patience).map(|(_, woken)| woken)

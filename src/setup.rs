@@ -305,7 +305,7 @@ impl<'a> Setup<'a> {
             return refuse("more than 65536 completion entries: ask for fewer, or add CLAMP");
         }
         if flags.contains(SetupFlags::CQE_MIXED) && cq_entries == 1 {
-            return refuse("a mixed ring of 1 completion has no room for a large one: ask for 2");
+            return refuse("a mixed ring of 1 completion has no room for a large one: ask for 4");
         }
         let sq_entries = entries.min(MAX_SQ_ENTRIES).next_power_of_two();
         if cq_entries.min(MAX_CQ_ENTRIES).next_power_of_two() < sq_entries || cq_entries == 0 {
@@ -335,7 +335,7 @@ mod tests {
         assert!(refusal(plain(2).with(SetupFlags::SQE_MIXED)).contains("ask for 4"));
         assert!(refusal(plain(8).cq_entries(0)).contains("at least as many"));
         let mixed = plain(1).with(SetupFlags::CQE_MIXED);
-        assert!(refusal(mixed.clone().cq_entries(1)).contains("ask for 2"));
+        assert!(refusal(mixed.clone().cq_entries(1)).contains("ask for 4"));
         assert_eq!(mixed.cq_entries(2).check(), Ok(()));
         assert!(refusal(plain(9).cq_entries(8)).contains("at least as many"));
         assert!(refusal(plain(8).cq_entries(100_000)).contains("CLAMP"));

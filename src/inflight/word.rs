@@ -12,6 +12,9 @@
 //! A free slot is done with an operation of its next generation, which nobody has submitted: no
 //! ticket asks for it. So a slot that is taken has the ticket's key already, and what is free need
 //! be told from what is done only where slots are walked.
+//!
+//! Generations begin at 1: 0, which blank memory and the kernel's fillers say, is the word of no
+//! operation until the first slot has been used 2^30 times.
 
 /// Whose a `user_data` word is: its upper two bits.
 pub(crate) mod kind {

@@ -6,9 +6,9 @@
 //!
 //! A read that waits holds no buffer. What an abandoned one had picked goes back (BR1, OP3).
 //!
-//! There is no such read that completes once: when it fails, Linux 6.16 and 6.17 name a buffer that
-//! they have not given up, and nothing tells it from one that they have. Receives do not do that
-//! ([`RecvPicked`](super::RecvPicked)), nor do multishot reads.
+//! There is no such read that completes once. When one fails, Linux 6.16 and 6.17 name a buffer
+//! that they have not picked, as they do for a receive ([`RecvPicked`](super::RecvPicked)), where
+//! the kernel is asked whether it has.
 //!
 //! Leaves to others: the ring of buffers (`lease`).
 #![allow(unsafe_code, reason = "writes entries that name a ring of buffers")]

@@ -103,7 +103,8 @@ impl CompletionRing {
             return None;
         }
         // It may have been written over the filler while we read. What is stored in order (x86) has
-        // come whole once its end has, which we saw: so what we read now is all of it.
+        // come whole once its end has, which we saw: so what we read now is all of it. Elsewhere it
+        // may still have the filler's word, which is 0.
         let _ = self.tail.observe();
         // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4).
         Some(unsafe { self.slots.read(self.next) })

@@ -4,7 +4,7 @@
 //!   sent, and held back ─► a wait that lets it in ─► its handler runs ─► Interrupted
 //! ```
 //!
-//! What is to end a wait is there before it begins.
+//! What is to end a wait is there before it begins, or comes again until it has ended.
 #![allow(unsafe_code, reason = "sends signals")]
 
 use std::io::Write as _;

@@ -132,12 +132,14 @@ fn forged() -> Result<(), Failed> {
     let (ticket, mut writer) = waiting(&mut ring);
     let slot = u64::from(ticket.slot());
     let forgeries = [
-        slot | 1 << 32,       // Another generation.
+        slot | 2 << 32,       // Another generation.
+        slot,                 // The one before the first.
+        0,                    // As blank memory has it.
         slot | 1 << 29,       // The word of a slot that is done.
         slot | 1 << 30,       // That of a free one.
         slot | 1 << 28,       // That of one that needs a closer look.
         (slot + 1) | 1 << 30, // A slot that is free.
-        slot + 1,             // The same, as if it were in flight.
+        (slot + 1) | 1 << 32, // The same, as if it were in flight.
         1 << 20,              // Beyond the last slot.
         u64::from(u32::MAX),
         (1 << 62) - 1,

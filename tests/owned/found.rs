@@ -21,6 +21,9 @@ use super::runner::complaint;
 use super::world::OnPurpose;
 use crate::support::doors::{Enter, Script, ScriptedKernel};
 
+/// In a word: the first operation that a slot has.
+const FIRST: u64 = 1 << 32;
+
 /// A ring whose kernel does as it is told, and what it is told with.
 fn scripted<U: Default>() -> (Ring<U>, Arc<Script>) {
     let (kernel, script) = ScriptedKernel::new();
@@ -34,7 +37,7 @@ fn null() -> std::fs::File {
 
 /// Posts a completion of the operation in `slot`, the first that it has.
 fn post(script: &Script, slot: u32, res: i32, flags: CqeFlags) {
-    let cqe = Cqe { user_data: u64::from(slot), res, flags };
+    let cqe = Cqe { user_data: FIRST | u64::from(slot), res, flags };
     assert!(script.kernel(|kernel| kernel.post(cqe)));
 }
 
@@ -213,7 +216,7 @@ fn an_end_that_was_redeemed_is_no_event_to_wait_for() {
     script.enters(Enter::Consume(1));
     script.enters(Enter::Run(Box::new(|kernel, _| {
         // The second time that slot is used.
-        assert!(kernel.post(Cqe { user_data: 1 << 32, ..Cqe::ZERO }));
+        assert!(kernel.post(Cqe { user_data: 2 << 32, ..Cqe::ZERO }));
         Ok(0)
     })));
     assert_eq!(third.slot(), 0);
@@ -382,7 +385,9 @@ fn no_operation_is_left_out_when_there_is_no_room_for_all_cancels() {
             let mut cancelled = cancelled.lock().expect("no panic");
             cancelled.push(sqe.addr);
             if cancelled.len() == 8 {
-                (0..4).for_each(|slot| assert!(kernel.post(Cqe { user_data: slot, ..Cqe::ZERO })));
+                (0..4).for_each(|slot| {
+                    assert!(kernel.post(Cqe { user_data: FIRST | slot, ..Cqe::ZERO }));
+                });
             }
             let cqe = Cqe { user_data: sqe.user_data, res: -libc::EALREADY, ..Cqe::ZERO };
             assert!(kernel.post(cqe));
@@ -393,5 +398,9 @@ fn no_operation_is_left_out_when_there_is_no_room_for_all_cancels() {
     assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
     let mut slots = cancelled.lock().expect("no panic").clone();
     slots.sort_unstable();
-    assert_eq!(slots, [0, 0, 1, 1, 2, 2, 3, 3], "each in turn, and what was missed again");
+    assert_eq!(
+        slots,
+        [0, 0, 1, 1, 2, 2, 3, 3].map(|slot| FIRST | slot),
+        "each in turn, and what was missed again"
+    );
 }

@@ -45,7 +45,7 @@ impl Kernel {
         let slots = u64::from(self.rings.shape().cq_entries);
         let slot = self.chance.next() % slots;
         let lap = self.chance.next() % 64;
-        let (word, what) = match self.chance.below(8) {
+        let (word, what) = match self.chance.below(9) {
             0 => (slot | lap << 32 | self.chance.among(&STATES), Posted::Stale),
             1 => (slots + self.chance.next() % (FAR - slots), Posted::Stale),
             2 => (slot | ((FAR + lap) * LAP), Posted::Stale),
@@ -53,6 +53,7 @@ impl Kernel {
             4 => (OWN | (2 + self.chance.next() % FAR), Posted::Other),
             5 => (OWN << 1 | self.chance.next() & !KIND, Posted::Message),
             6 => (KIND | self.chance.next(), Posted::Raw),
+            7 => (0, Posted::Stale), // As blank memory has it, and a filler.
             _ => match self.chance.place(self.ended.len()) {
                 Some(at) => (self.ended[at], Posted::Stale),
                 None => return,
