@@ -1,22 +1,22 @@
-//! One request that does nothing, by the three system calls and the shared words alone.
+//! One NOP, with nothing but the three system calls and the shared memory.
 //!
 //! ```text
-//!   1  io_uring_setup   a descriptor, and where in its memory the words lie        F1
-//!   2  mmap             the words and the slots, shared with the kernel            F1
-//!   3                   each word gets a role: we store it, or we only look        F2
+//!   1  io_uring_setup   a descriptor, and the offsets of head, tail and flags      F1
+//!   2  mmap             the rings and the slots, shared with the kernel            F1
+//!   3                   each index gets a role: we store it, or we only load it    F2
 //!   4  push             a slot is written; the kernel sees nothing                 F3
-//!   5  flush            the tail is stored; now it could see it                    F3
-//!   6  io_uring_enter   it looks, takes the entry, posts a completion              F1
+//!   5  flush            the tail is stored; now the kernel could see the entry     F3
+//!   6  io_uring_enter   the kernel takes the entry, and posts a completion         F1
 //!   7  pop              we copy the completion out and give its slot back          F3
-//!   8  munmap, close    by dropping what owns them
+//!   8  munmap, close    when their owners are dropped
 //! ```
 //!
 //! Look at: the offsets in step 1, which only the kernel knows; and the tail, which moves in step 5
-//! and not before. `Rings::setup` of `annulus_sys` is steps 1 to 3, with checks and for every
-//! layout; the crate `annulus` never makes you write them.
+//! and not before. `Rings::setup` of `annulus_sys` does steps 1 to 3, with checks and for every
+//! layout; with the crate `annulus` you never write them yourself.
 //!
 //! Linux 5.4 (one mapping for both rings).
-#![allow(unsafe_code, reason = "vouches for the words, as `sys/rings.rs` does for everybody else")]
+#![allow(unsafe_code, reason = "vouches for the memory, as `sys/rings.rs` otherwise does")]
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -25,36 +25,35 @@ use std::sync::Arc;
 
 use annulus::Stats;
 use annulus::sys::abi::{Cqe, Params, Sqe};
-use annulus::sys::cq::{CompletionRing, CqParts, CqeShape};
+use annulus::sys::cq::{CompletionQueue, CqIndices, CqParts, CqeShape};
 use annulus::sys::flags::{EnterFlags, Features, OFF_SQ_RING, OFF_SQES};
 use annulus::sys::index::{Entries, Index};
 use annulus::sys::map::Map;
 use annulus::sys::opcode::Opcode;
-use annulus::sys::shared::{
-    Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width, Word,
+use annulus::sys::orderings::{
+    AtomicU32, Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width,
 };
-use annulus::sys::sq::{SqParts, SqeShape, SubmissionRing, Turn};
+use annulus::sys::sq::{SqParts, SqeShape, SubmissionQueue, Turn};
 use annulus::sys::syscall::{self, EnterArg, RingFd};
-use support::{Arguments, Failure, Page};
+use clap::Parser;
+use support::{Failure, Page};
 
 mod support;
 
-const USAGE: &str = "
-usage: 01_three_syscalls [--stats] [--help]
-
-Submits one NOP by hand, and prints what happens at each step.
-
-  --stats   print what it cost, printing included
-  --help    print this";
-
-fn main() -> ExitCode {
-    support::main(USAGE, run)
+/// Submits one NOP by hand, and prints what happens at each step.
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Arguments {
+    /// Print what it cost, printing included
+    #[arg(long)]
+    stats: bool,
 }
 
-fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let wants_stats = arguments.flag("--stats");
-    arguments.end()?;
+fn main() -> ExitCode {
+    support::main(run)
+}
 
+fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let (fd, params) = setup(page)?;
     let memory = map(page, &fd, &params)?;
     let (mut sq, mut cq) = assign(page, &memory, &params)?;
@@ -64,21 +63,22 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let cpu = support::cpu_time() - before;
 
     let mapped = ring_mappings();
-    // The mappings go with the last that points into them. Nothing is in flight, so all may go.
+    // The last owner of a pointer into the mappings unmaps them. Nothing is in flight, so they may
+    // go.
     drop((sq, cq, memory, fd));
     writeln!(
         page,
         "8 close, munmap: mappings of a ring before {mapped}, after {}",
         ring_mappings()
     )?;
-    if wants_stats {
+    if arguments.stats {
         let stats = Stats { enters: 1, sqes: 1, cqes: 1, ..Stats::default() };
         writeln!(page, "{}", support::stats_line(stats, 1, cpu))?;
     }
     Ok(())
 }
 
-/// Step 1: the kernel makes a ring and says where its words lie.
+/// Step 1: the kernel makes a ring and reports the offsets of its indices and flags.
 fn setup(page: &mut Page) -> Result<(RingFd, Params), Failure> {
     let mut params = Params::default();
     // SAFETY: no flag is set, so `params` names no memory of ours.
@@ -90,7 +90,7 @@ fn setup(page: &mut Page) -> Result<(RingFd, Params), Failure> {
     writeln!(page, "  sizes: {sq_entries} submission slots, {cq_entries} completion slots")?;
     let features: Vec<_> = features.iter_names().map(|(name, _)| name).collect();
     page.list("  features:", &features)?;
-    writeln!(page, "  bytes from the start of the ring mapping to each word:")?;
+    writeln!(page, "  bytes from the start of the ring mapping to each index:")?;
     writeln!(
         page,
         "    sq  head {}  tail {}  flags {}  dropped {}  array {}",
@@ -104,7 +104,7 @@ fn setup(page: &mut Page) -> Result<(RingFd, Params), Failure> {
     Ok((fd, params))
 }
 
-/// Step 2: the ring's memory becomes ours too. The words and completions, then the entries.
+/// Step 2: maps the ring's memory into ours: first the indices and completions, then the entries.
 fn map(page: &mut Page, fd: &RingFd, params: &Params) -> Result<Arc<[Map]>, Failure> {
     let RingFd::Owned(fd) = fd else {
         return Err(Failure::Failed("the ring has no descriptor to map".into()));
@@ -121,38 +121,38 @@ fn map(page: &mut Page, fd: &RingFd, params: &Params) -> Result<Arc<[Map]>, Fail
     };
     let rings = map(OFF_SQ_RING, array_end.max(cqes_end))?;
     let entries = map(OFF_SQES, sq_count * size_of::<Sqe>())?;
-    writeln!(page, "2 mmap: {} bytes of words and completions", rings.len())?;
+    writeln!(page, "2 mmap: {} bytes of indices and completions", rings.len())?;
     writeln!(page, "  mmap: {} bytes of submission entries, 64 each", entries.len())?;
     Ok([rings, entries].into())
 }
 
-/// Step 3: each word and each slot gets a role. Both halves keep the memory that they point into.
+/// Step 3: each index and each slot gets a role. Both halves keep the memory that they point into.
 fn assign(
     page: &mut Page,
     memory: &Arc<[Map]>,
     params: &Params,
-) -> Result<(SubmissionRing, CompletionRing), Failure> {
+) -> Result<(SubmissionQueue, CompletionQueue), Failure> {
     let Params { sq_off, cq_off, .. } = params;
     let sizes = Entries::new(params.sq_entries).zip(Entries::new(params.cq_entries));
     let (sq_entries, cq_entries) = sizes.expect("SQ2, CQ2: the sizes are powers of two");
     let (sq_count, cq_count) = (params.sq_entries as usize, params.cq_entries as usize);
 
-    // `at` checks that what it points to lies inside the mapping.
+    // `at` checks that its pointer is inside the mapping.
     let (rings, entries) = (&memory[0], &memory[1]);
-    let word = |offset: u32| rings.at::<Word>(offset as usize, 1);
+    let word = |offset: u32| rings.at::<AtomicU32>(offset as usize, 1);
     let sqes = entries.at::<Slot<Sqe>>(0, sq_count);
     let cqes = rings.at::<Slot<Cqe>>(cq_off.cqes as usize, cq_count);
     let array = rings.at::<Slot<u32>>(sq_off.array as usize, sq_count);
     // SAFETY: every pointer lies in the mappings, because `at` checked, and the halves keep them;
-    // each word has one `Published` at most, and the kernel keeps SQ1 and CQ1.
+    // each atomic has one `Published` at most, and the kernel keeps SQ1 and CQ1.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
     let (sq, cq) = unsafe {
-        // The kernel finds an entry by way of this array. Filled once, it sends index 0 to slot 0.
+        // The kernel finds an entry through this array. It is filled once: index 0 names slot 0.
         let mut array = Slots::new(array, sq_entries, Width::Single);
         (0..params.sq_entries).for_each(|slot| array.write_single(Index::from_raw(slot), slot));
-        let sq = SubmissionRing::over(SqParts {
-            head: Observed::new(word(sq_off.head)), // Theirs: how far they consumed.
-            tail: Published::new(word(sq_off.tail)), // Ours: how far they may.
+        let sq = SubmissionQueue::over(SqParts {
+            head: Observed::new(word(sq_off.head)), // The kernel's: how far it consumed.
+            tail: Published::new(word(sq_off.tail)), // Ours: how far the kernel may.
             flags: ObservedFlags::new(word(sq_off.flags)),
             dropped: Counter::new(word(sq_off.dropped)),
             slots: Slots::new(sqes, sq_entries, Width::Single),
@@ -160,7 +160,7 @@ fn assign(
             turn: Turn::Round,
             memory: Arc::clone(memory),
         });
-        let cq = CompletionRing::over(CqParts {
+        let cq = CompletionQueue::over(CqParts {
             head: Published::new(word(cq_off.head)), // Ours: how far we popped.
             tail: Observed::new(word(cq_off.tail)),  // Theirs: how far they posted.
             flags: (cq_off.flags != 0).then(|| PublishedFlags::new(word(cq_off.flags))),
@@ -176,10 +176,10 @@ fn assign(
     Ok((sq, cq))
 }
 
-/// Steps 4 to 6: an entry is written, published, and taken.
-fn submit(page: &mut Page, fd: &RingFd, sq: &mut SubmissionRing) -> Result<(), Failure> {
-    let tail = |sq: &SubmissionRing| sq.indices().1.to_raw();
-    let head = |sq: &SubmissionRing| sq.indices().0.to_raw();
+/// Steps 4 to 6: an entry is written, published, and consumed.
+fn submit(page: &mut Page, fd: &RingFd, sq: &mut SubmissionQueue) -> Result<(), Failure> {
+    let tail = |sq: &SubmissionQueue| sq.indices().tail.to_raw();
+    let head = |sq: &SubmissionQueue| sq.indices().head.to_raw();
 
     let nop = Sqe { opcode: Opcode::NOP, user_data: 42, ..Sqe::ZERO };
     // SAFETY: a NOP points to nothing (OP1).
@@ -213,8 +213,8 @@ fn submit(page: &mut Page, fd: &RingFd, sq: &mut SubmissionRing) -> Result<(), F
 }
 
 /// Step 7: the completion is copied out, and its slot given back.
-fn reap(page: &mut Page, cq: &mut CompletionRing) -> Result<(), Failure> {
-    let (head, tail) = cq.indices();
+fn reap(page: &mut Page, cq: &mut CompletionQueue) -> Result<(), Failure> {
+    let CqIndices { head, tail } = cq.indices();
     writeln!(
         page,
         "  the completion is there: cq.head {}, cq.tail {}",
@@ -224,7 +224,7 @@ fn reap(page: &mut Page, cq: &mut CompletionRing) -> Result<(), Failure> {
     let Some(cqe) = cq.pop() else {
         return Err(Failure::Failed("the kernel posted no completion".into()));
     };
-    let head = cq.indices().0;
+    let head = cq.indices().head;
     writeln!(
         page,
         "7 pop: user_data {}, res {}; cq.head is {}, so the slot is given back (CQ4)",

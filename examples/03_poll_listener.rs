@@ -1,17 +1,17 @@
-//! Told when a connection waits: a poll that completes once, again, and until further notice.
+//! Polling for connections: a poll that completes once, again, and until it is removed.
 //!
 //! ```text
 //!   one-shot    Poll ──────► connection ──► Outcome, with the listener: it has ended
-//!   multishot   PollMulti ─► connection ──► an item, and it goes on
-//!                        ──► connection ──► an item, and it goes on
+//!   multishot   PollMulti ─► connection ──► an item, and the poll goes on
+//!                        ──► connection ──► an item, and the poll goes on
 //!               PollRemove ───────────────► Cancelled(1), and the poll's own end: Cancelled
 //! ```
 //!
-//! Look at: what a look costs that finds nothing, against a wait; the second connection, of which a
-//! one-shot poll says nothing until it is submitted again; and that a poll which is removed still
-//! has its own end. Until that has come the ring owns the listener.
+//! Look at: the cost of a check that finds nothing, against a wait; the second connection, which a
+//! one-shot poll does not report until it is submitted again; and that a poll which is removed
+//! still has its own end. Until that has come the ring owns the listener.
 //!
-//! Linux 5.1; multishot needs 5.13, and is left out before. Waits are bounded from 5.11 on.
+//! Linux 5.1; multishot needs 5.13, and is skipped before. Waits can have a timeout from 5.11 on.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
@@ -22,34 +22,34 @@ use std::time::{Duration, Instant};
 use annulus::op::{CancelOutcome, Ending, Op, Outcome, Poll, PollEvents, PollMulti, PollRemove};
 use annulus::sys::flags::Features;
 use annulus::{Next, Ring, Setup, Ticket};
-use support::{Arguments, Failure, Page, failed};
+use clap::Parser;
+use support::{Failure, Page, failed};
 
 mod support;
 
-const USAGE: &str = "
-usage: 03_poll_listener [--stats] [--help]
-
-Listens on a port of the loopback interface, connects to it, and prints what
-the ring says.
-
-  --stats   print what the ring did in all
-  --help    print this";
+/// Listens on a port of the loopback interface, connects to it, and prints what
+/// the ring says.
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Arguments {
+    /// Print what the ring did in all
+    #[arg(long)]
+    stats: bool,
+}
 
 /// How long the client sleeps before it connects, so that there is something to wait for.
 const DELAY: Duration = Duration::from_millis(50);
-/// How long we wait for what must come.
+/// How long to wait for a completion that must come.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The listener has several owners: us, and each poll that is in flight.
+/// The listener has several owners: this program, and each poll that is in flight.
 type Listener = Rc<TcpListener>;
 
 fn main() -> ExitCode {
-    support::main(USAGE, run)
+    support::main(run)
 }
 
-fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let wants_stats = arguments.flag("--stats");
-    arguments.end()?;
+fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(failed("cannot listen"))?;
     let address = listener.local_addr().map_err(failed("cannot listen"))?;
     let listener = Rc::new(listener);
@@ -60,14 +60,14 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     one_shot(page, &mut ring, &listener, address)?;
     multishot(page, &mut ring, &listener, address)?;
 
-    if wants_stats {
+    if arguments.stats {
         let (stats, cpu) = (ring.stats(), support::cpu_time() - before);
         writeln!(page, "{}", support::stats_line(stats, stats.cqes, cpu))?;
     }
     Ok(())
 }
 
-/// A poll that completes once: look, wait, and a second connection that goes unnoticed.
+/// A poll that completes once: a check, a wait, and a second connection that goes unnoticed.
 fn one_shot(
     page: &mut Page,
     ring: &mut Ring,
@@ -94,7 +94,7 @@ fn one_shot(
     let polled = wait(ring, ticket);
     let (cost, waited) = (ring.stats().enters - before, start.elapsed().as_millis());
     let client = client.join().map_err(|_| Failure::Failed("the client panicked".into()))?;
-    // Why nobody came, before that nobody came.
+    // Report why no client came, before reporting that none came.
     let first = client.map_err(failed("cannot connect"))?;
     let events = readable(polled?)?;
     writeln!(page, "  a wait: {waited} ms and {cost} enters, then {events:?}")?;
@@ -122,7 +122,7 @@ fn multishot(
     ring.submit_all()?;
     match ring.try_next(&ticket)? {
         Next::Pending => {}
-        // A kernel that lacks it says so at once.
+        // A kernel without multishot refuses it at once.
         Next::Ended => {
             return match wait(ring, ticket)?.how {
                 Ending::Failed(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
@@ -160,9 +160,9 @@ fn multishot(
     )
 }
 
-/// Waits for an operation's end, for so long.
+/// Waits at most this long for an operation's end.
 fn wait<O: Op>(ring: &mut Ring, ticket: Ticket<O>) -> Result<O::Output, Failure> {
-    // Before Linux 5.11, which cannot bound a wait, it takes as long as it takes.
+    // Before Linux 5.11 a wait has no timeout, and takes as long as it takes.
     let waited = if ring.features().contains(Features::EXT_ARG) {
         ring.wait_timeout(ticket, LIMIT)
     } else {
@@ -171,7 +171,7 @@ fn wait<O: Op>(ring: &mut Ring, ticket: Ticket<O>) -> Result<O::Output, Failure>
     Ok(waited?)
 }
 
-/// Waits for the next item of a poll that goes on, for so long.
+/// Waits at most this long for the next item of a poll that goes on.
 fn next(ring: &mut Ring, ticket: &Ticket<PollMulti<Listener>>) -> Result<PollEvents, Failure> {
     let start = Instant::now();
     loop {
@@ -182,7 +182,7 @@ fn next(ring: &mut Ring, ticket: &Ticket<PollMulti<Listener>>) -> Result<PollEve
             Next::Pending if start.elapsed() > LIMIT => {
                 return Err(Failure::Failed(format!("no item within {} s", LIMIT.as_secs())));
             }
-            // A signal is no reason to look elsewhere.
+            // A signal is no reason to give up.
             Next::Pending => match ring.submit_and_wait_timeout(1, LIMIT) {
                 Err(error) if error.cause == annulus::EnterCause::Interrupted => {}
                 waited => drop(waited?),
@@ -191,7 +191,7 @@ fn next(ring: &mut Ring, ticket: &Ticket<PollMulti<Listener>>) -> Result<PollEve
     }
 }
 
-/// The events of a poll that saw a connection wait.
+/// The events of a poll that reported a connection.
 fn readable(polled: Outcome<PollEvents, Listener>) -> Result<PollEvents, Failure> {
     let events = polled.result.map_err(failed("cannot poll"))?;
     if events.contains(PollEvents::IN) {
@@ -200,7 +200,7 @@ fn readable(polled: Outcome<PollEvents, Listener>) -> Result<PollEvents, Failure
     Err(Failure::Failed(format!("{events:?}, and no IN")))
 }
 
-/// Takes the connection that waits. Only now: the poll said that this does not block.
+/// Accepts the waiting connection. Only now: the poll reported that this does not block.
 fn accept(page: &mut Page, listener: &TcpListener) -> Result<(), Failure> {
     let (_, peer) = listener.accept().map_err(failed("cannot accept"))?;
     writeln!(page, "  accepted {peer}")

@@ -1,9 +1,9 @@
 //! A file read twice: into buffers that the ring owns, then into one that it borrows.
 //!
 //! ```text
-//!   owned      Read { file, buf } ─► in flight ─► event: place ─► outcome { count, file, buf }
+//!   owned      Read { file, buf } ─► in flight ─► event: index ─► outcome { count, file, buf }
 //!                   ▲                                                     │
-//!                   └──── the next block, into the very same buffer ◄─────┘
+//!                   └──── the next block, into that same buffer ◄─────────┘
 //!
 //!   borrowed   scope │ Read { &file, &mut buf[..64K] }  Read { &file, &mut buf[64K..] } …  wait │
 //!                    │◄──────── lent up to here, however the code in between ends ─────────────►│
@@ -17,8 +17,8 @@
 //! | blocks are checked | as they come, in any order | in order |
 //!
 //! Look at: the enters of either way, far fewer than the reads; and whether blocks overtook each
-//! other, as they may when a device has to be asked. Every byte is held against what `std` reads at
-//! the same place.
+//! other, as they may when a device has to be asked. Every byte is compared with what `std` reads
+//! at that position.
 //!
 //! Linux 5.6.
 
@@ -30,23 +30,28 @@ use std::rc::Rc;
 use annulus::buf::SliceExt;
 use annulus::op::{Outcome, Read};
 use annulus::{Event, Ring, Setup, Ticket};
+use clap::Parser;
 use support::reading::{BLOCK, Comparison, ReadBlock, Source, Verdict};
-use support::{Arguments, Failure, Page};
+use support::{Failure, Page, up_to};
 
 mod support;
 
-const USAGE: &str = "
-usage: 04_read_file [PATH] [--depth N] [--stats] [--help]
+/// Reads a file twice, many blocks at once: into buffers that the ring owns, and
+/// into one that it borrows.
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Arguments {
+    /// The file to read; else the source of this program
+    path: Option<PathBuf>,
+    /// Blocks in flight, 1 to 1024
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = up_to(1024))]
+    depth: u32,
+    /// Print what the ring did in all
+    #[arg(long)]
+    stats: bool,
+}
 
-Reads a file twice, N blocks at once: into buffers that the ring owns, and into
-one that it borrows.
-
-  PATH        the file to read; else the source of this program
-  --depth N   blocks in flight, 1 to 1024; 16 unless told
-  --stats     print what the ring did in all
-  --help      print this";
-
-/// What one way of reading took.
+/// The figures of one way of reading.
 struct Report {
     bytes: u64,
     reads: u64,
@@ -54,18 +59,12 @@ struct Report {
 }
 
 fn main() -> ExitCode {
-    support::main(USAGE, run)
+    support::main(run)
 }
 
-fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let wants_stats = arguments.flag("--stats");
-    let depth = arguments.number_after("--depth")?.unwrap_or(16);
-    let path = arguments.operand().map(PathBuf::from);
-    arguments.end()?;
-    if depth > 1024 {
-        return Err(Failure::Usage("--depth: at most 1024 blocks at once".into()));
-    }
-    let source = match path {
+fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
+    let depth = arguments.depth;
+    let source = match arguments.path {
         Some(path) => Source::open(&path)?,
         None => Source::open_our_own("04_read_file.rs")?,
     };
@@ -82,7 +81,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let report = read_borrowed(&mut ring, &source, depth as usize)?;
     show(page, &report, ring.stats().enters - enters)?;
 
-    if wants_stats {
+    if arguments.stats {
         let (stats, cpu) = (ring.stats(), support::cpu_time() - before);
         writeln!(page, "{}", support::stats_line(stats, stats.sqes, cpu))?;
     }
@@ -97,17 +96,17 @@ fn show(page: &mut Page, report: &Report, enters: u64) -> Result<(), Failure> {
 
 // The first way: owned ---------------------------------------------------------------------------
 
-/// A block in flight. File and buffer are the operation's until its end.
+/// A block in flight. The operation owns file and buffer until its end.
 struct Block {
     ticket: Ticket<ReadBlock>,
     at: u64,
-    /// How many of its bytes have come before.
+    /// How many of its bytes came before this read.
     filled: usize,
 }
 
 impl Block {
-    /// Asks for what is missing of the block that begins at `at`. The ring's word for it, which its
-    /// event will carry, is the place that we keep it in.
+    /// Asks for the missing part of the block that begins at `at`. The operation's user value,
+    /// which its event will carry, is the index under which we keep the block.
     fn ask(
         ring: &mut Ring<usize>,
         place: usize,
@@ -120,7 +119,7 @@ impl Block {
     }
 }
 
-/// Reads with owned buffers. As soon as a block has come its buffer goes out for the next. Also
+/// Reads with owned buffers. As soon as a block has come its buffer is used for the next one. Also
 /// returns how many blocks were overtaken.
 fn read_owned(
     ring: &mut Ring<usize>,
@@ -138,7 +137,8 @@ fn read_owned(
     let (mut in_flight, mut ended) = (places.len(), Vec::with_capacity(depth));
     while in_flight > 0 {
         support::submit_and_wait(ring, 1)?;
-        // An event says whose end has come. While the ring shows them it takes no orders.
+        // An event names the operation that has ended. While the ring shows events it takes no
+        // operations.
         ring.reap(|event| {
             if let Event::Ended { user, .. } = event {
                 ended.push(*user);
@@ -160,7 +160,8 @@ fn read_owned(
             late += u64::from(at < newest);
             newest = newest.max(at);
             in_flight -= 1;
-            // Beyond the size that the file claims, one at a time, until one brings nothing.
+            // Beyond the size that the file claims: one block at a time, until a read returns
+            // nothing.
             if !is_last && (asked < source.size() || in_flight == 0) {
                 places[place] = Some(Block::ask(ring, place, (fd, buf), asked, 0)?);
                 (asked, reads, in_flight) = (asked + BLOCK as u64, reads + 1, in_flight + 1);
@@ -179,7 +180,7 @@ fn read_borrowed(ring: &mut Ring<usize>, source: &Source, depth: usize) -> Resul
     let (mut at, mut reads, mut is_last) = (0, 0, false);
     let mut comparison = Comparison::new(source);
     while !is_last {
-        // No more than the file claims to have, but one at least, to find the end.
+        // No more than the file claims to have, but at least one, to find the end.
         let left = source.size().saturating_sub(at).div_ceil(BLOCK as u64);
         let blocks = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, depth);
         reads += read_parts(ring, source, at, &mut buf[..blocks * BLOCK], &mut counts)?;
@@ -220,7 +221,8 @@ fn read_parts(
                 if is_last || *filled == BLOCK {
                     break;
                 }
-                // The outcome gives back what was lent: we go on behind what has come.
+                // The outcome gives back the buffer that was lent: the next read continues after
+                // those bytes.
                 let (_, rest) = outcome.buf.split_at_mut(count);
                 ticket = scope.submit(Read::new(file, rest).at(start + *filled as u64))?;
                 reads += 1;

@@ -1,21 +1,22 @@
-//! `cp SOURCE DEST`: many reads and writes at once, through a few buffers that go round.
+//! `cp SOURCE DEST`: many reads and writes at once, with a few buffers that are used again and
+//! again.
 //!
 //! ```text
 //!               ┌──────────────────── the next block of the source ◄──────────────────┐
 //!               ▼                                                                     │
-//!   a place   Reading ─ all, or the end ─► Ready ─ its turn ─► Writing ─ all of it ─► Idle
+//!   a slot    Reading ─ all, or the end ─► Ready ─ its turn ─► Writing ─ all of it ─► Idle
 //!               ▲ │                                             ▲ │
 //!               └─┘ short: the rest                             └─┘ short: the rest
 //! ```
 //!
 //! | | is read | is written |
 //! |---|---|---|
-//! | a regular file | as many blocks at once as there are places, by offset | so, too |
-//! | what has no size: a FIFO, a device, a `/proc` file | one at a time, in order | so, too |
+//! | a regular file | as many blocks at once as there are slots, by offset | likewise |
+//! | a file without a size: a FIFO, a device, `/proc` | one block at a time, in order | likewise |
 //!
-//! A file that takes less room than its size has holes. `std` cannot ask where they are, so we look
-//! at each 4 KiB of such a file: zeroes are not written, and in the end the file is made as long as
-//! the source. There it reads as zeroes, and takes no room.
+//! A file that takes less room than its size has holes. `std` cannot ask where they are, so we
+//! check each 4 KiB of such a file: zeroes are not written, and in the end the destination is made
+//! as long as the source. The holes read as zeroes, and take no room.
 //!
 //! Look at: the enters per block (`--stats`); that each state holds what it owns, the ticket or the
 //! buffer, so that no buffer can be used twice; and that nothing is allocated per block.
@@ -35,28 +36,38 @@ use std::time::Duration;
 use annulus::buf::{Slice, SliceExt};
 use annulus::op::{Offset, Outcome, Read, Write};
 use annulus::{Event, Ring, Setup, Ticket};
+use clap::{Parser, value_parser};
 use support::progress::Progress;
 use support::reading::is_passing;
-use support::{Arguments, Failure, Page, failed};
+use support::{Failure, Page, failed, up_to};
 
 mod support;
 
-const USAGE: &str = "
-usage: 05_copy SOURCE DEST [--depth N] [--bytes N] [--stats] [--help]
-
-Copies what is in SOURCE, of any kind but a directory, to DEST, or into it if it
-is a directory.
-
-  --depth N   blocks of 128 KiB on their way, 1 to 1024; 16 unless told
-  --bytes N   copy no more than N bytes, as of /dev/zero
-  --stats     print what the ring did in all
-  --help      print this";
+/// Copies what is in SOURCE, of any kind but a directory, to DEST, or into it if it
+/// is a directory.
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Arguments {
+    /// What to copy
+    source: PathBuf,
+    /// Where to: a file, or a directory to put it in
+    dest: PathBuf,
+    /// Blocks of 128 KiB on their way, 1 to 1024
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = up_to(1024))]
+    depth: u32,
+    /// Copy no more than N bytes, as of /dev/zero
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=u64::MAX))]
+    bytes: Option<u64>,
+    /// Print what the ring did in all
+    #[arg(long)]
+    stats: bool,
+}
 
 /// The bytes in a block.
 const BLOCK: usize = 128 << 10;
-/// The least that is left out as a hole: a block of most file systems.
+/// The shortest run of zeroes that is left out as a hole: a block of most file systems.
 const UNIT: usize = 4 << 10;
-/// How long to wait, when something failed, for what is in flight.
+/// How long to wait, after a failure, for the operations in flight.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 type Buf = Box<[u8]>;
@@ -69,27 +80,27 @@ struct End {
     order: Order,
 }
 
-/// In what order an end takes what is asked of it.
+/// The order in which an end handles its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// Any: each block has its offset.
+    /// Any order: each block has its offset.
     Any,
-    /// One after the other.
+    /// One block after the other.
     Strict,
 }
 
-/// What becomes of zeroes.
+/// How zeroes are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Zeroes {
     Written,
     LeftOut,
 }
 
-/// A buffer on its way round.
+/// A buffer in use.
 #[derive(Debug)]
 struct Place {
     state: State,
-    /// Where its block begins.
+    /// The offset of its block.
     at: u64,
     /// How many bytes of it have been read.
     filled: usize,
@@ -101,33 +112,33 @@ struct Place {
 enum State {
     Idle(Buf),
     Reading(Ticket<Read<Rc<File>, Slice<Buf>>>),
-    /// Read, and not yet to be written: what lies before it comes first.
+    /// Read, and not yet to be written: the blocks before it come first.
     Ready(Buf),
     Writing(Ticket<Write<Rc<File>, Slice<Buf>>>),
-    /// Its buffer is somewhere on the stack; or lost, when something failed.
+    /// Its buffer is on the stack for a moment; or lost, after a failure.
     Between,
 }
 
 #[derive(Debug)]
 struct Copying {
-    /// The word of an operation is its place.
+    /// The user value of an operation is the index of its slot.
     ring: Ring<usize>,
     source: End,
     dest: End,
     zeroes: Zeroes,
-    /// What the source claims to have.
+    /// The size that the source claims to have.
     size: u64,
     /// No more than these.
     limit: u64,
     places: Vec<Place>,
     idle: Vec<usize>,
-    /// How many places are reading.
+    /// How many slots are reading.
     reading: usize,
-    /// Where the next block begins.
+    /// The offset of the next block.
     next: u64,
-    /// Whether a read brought nothing: that is the end.
+    /// Whether a read returned nothing: that is the end.
     has_ended: bool,
-    /// Up to where anything was read.
+    /// The offset up to which anything was read.
     len: u64,
     counts: Counts,
 }
@@ -136,32 +147,22 @@ struct Copying {
 struct Counts {
     reads: u64,
     writes: u64,
-    /// Bytes read, and those among them that were left out as holes.
+    /// Bytes read, and how many of those were left out as holes.
     bytes: u64,
     left_out: u64,
 }
 
 fn main() -> ExitCode {
-    support::main(USAGE, run)
+    support::main(run)
 }
 
-fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let wants_stats = arguments.flag("--stats");
-    let depth = arguments.number_after("--depth")?.unwrap_or(16);
-    let limit = arguments.count_after("--bytes")?.unwrap_or(u64::MAX);
-    let (source, dest) = (arguments.operand(), arguments.operand());
-    arguments.end()?;
-    let (Some(source), Some(dest)) = (source, dest) else {
-        return Err(Failure::Usage("SOURCE and DEST are needed".into()));
-    };
-    if depth > 1024 {
-        return Err(Failure::Usage("--depth: at most 1024 blocks at once".into()));
-    }
-    // Before a file is made or emptied.
+fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
+    let Arguments { source, dest, depth, bytes, stats: wants_stats } = arguments;
+    // Before a file is created or truncated.
     let ring = Setup::new(depth).build_for()?;
     let before = support::cpu_time();
-    let (source, dest) = open(Path::new(&source), Path::new(&dest))?;
-    let mut copying = Copying::new(ring, source, dest, depth as usize, limit)?;
+    let (source, dest) = open(&source, &dest)?;
+    let mut copying = Copying::new(ring, source, dest, depth as usize, bytes.unwrap_or(u64::MAX))?;
     if let Err(failure) = copying.run() {
         return Err(copying.give_up(failure));
     }
@@ -180,7 +181,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
 
 // Two files to begin with ------------------------------------------------------------------------
 
-/// Opens both ends. What is refused is refused before anything is made or emptied.
+/// Opens both ends. All checks come before any file is created or truncated.
 fn open(source: &Path, dest: &Path) -> Result<(End, End), Failure> {
     let cannot = |what: &str, path: &Path| failed(format!("cannot {what} {}", path.display()));
     let from = fs::metadata(source).map_err(cannot("open", source))?;
@@ -206,7 +207,7 @@ fn open(source: &Path, dest: &Path) -> Result<(End, End), Failure> {
     let mut options = OpenOptions::new();
     options.write(true);
     if to.is_err() {
-        // As `cp` does: what the owner, the group and others may, less what the umask takes away.
+        // Like `cp`: the permissions of the source, less the umask.
         options.create_new(true).mode(from.permissions().mode() & 0o777);
     }
     let file = options.open(&dest).map_err(|error| match error.kind() {
@@ -288,7 +289,8 @@ impl Copying {
     }
 
     fn run(&mut self) -> Result<(), Failure> {
-        let (mut ended, mut progress) = (Vec::with_capacity(self.places.len()), Progress::new());
+        let mut ended = Vec::with_capacity(self.places.len());
+        let progress = self.progress();
         loop {
             self.read_ahead()?;
             if self.idle.len() == self.places.len() {
@@ -303,11 +305,7 @@ impl Copying {
             for place in ended.drain(..) {
                 self.go_on(place)?;
             }
-            let (done, size) = (self.counts.bytes >> 20, self.size.min(self.limit) >> 20);
-            match self.source.order {
-                Order::Any => progress.show(format_args!("{done} of {size} MiB")),
-                Order::Strict => progress.show(format_args!("{done} MiB")),
-            }
+            progress.show(self.counts.bytes);
         }
         if self.counts.left_out > 0 {
             let whole = self.dest.file.set_len(self.len);
@@ -316,10 +314,17 @@ impl Copying {
         Ok(())
     }
 
+    /// Of as many bytes as the source claims to have, or else as are wanted, if there is an end.
+    fn progress(&self) -> Progress {
+        let size = if self.source.order == Order::Any { self.size } else { u64::MAX };
+        let total = size.min(self.limit);
+        Progress::of_bytes((total < u64::MAX).then_some(total))
+    }
+
     /// Starts as many reads as there is something to read, and room for.
     fn read_ahead(&mut self) -> Result<(), Failure> {
         while !self.has_ended && self.next < self.limit {
-            // Beyond the size that the source claims, one at a time, until one brings nothing.
+            // Beyond the size that the source claims, one at a time, until a read returns nothing.
             let is_claimed = self.source.order == Order::Any && self.next < self.size;
             if self.reading > 0 && !is_claimed {
                 break;

@@ -1,19 +1,19 @@
-//! Chains: operations that begin one after the other, where they break, and clocks beside them.
+//! Chains: operations that begin one after the other, where they break, and link timeouts.
 //!
 //! ```text
 //!   soft   write ──all of it──► write ──all of it──► fsync
 //!             └─ an error, or less than was asked: the rest is cancelled
 //!   hard   write ──however it ended──► write
-//!   clock  read
+//!   time   read
 //!             └ LINK_TIMEOUT: cancels it when the time is up, or ends when it has ended
 //! ```
 //!
-//! Look at: a chain costs one submission, and the kernel goes on by itself; a read that brings less
-//! than it was to breaks a soft chain as an error does; what never began says `ECANCELED`, and
-//! comes back with its buffer all the same; and the kernel counts a timeout that has run out as an
-//! error, `ETIME`, which is none to us.
+//! Look at: a chain costs one submission, and the kernel goes on by itself; a read that returns
+//! less than it was asked to breaks a soft chain, like an error does; a step that never began ends
+//! with `ECANCELED`, and gives its buffer back anyway; and the kernel counts a timeout that has
+//! expired as an error, `ETIME`, which is no error for us.
 //!
-//! Linux 5.6; timeouts that repeat need 6.4, and are left out before.
+//! Linux 5.6; timeouts that repeat need 6.4, and are skipped before.
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
@@ -24,31 +24,31 @@ use std::time::Duration;
 
 use annulus::op::{Fsync, Nop, Offset, Read, Timeout, TimeoutMulti, Write};
 use annulus::{ChainEnd, Ring, Setup, Step, StepExt};
-use support::{Arguments, Failure, Page, failed};
+use clap::Parser;
+use support::{Failure, Page, failed};
 
 mod support;
 
-const USAGE: &str = "
-usage: 06_links_and_timeouts [--stats] [--help]
+/// Submits chains that hold and chains that break, and operations with a clock,
+/// and prints what each step ended with.
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Arguments {
+    /// Print what the ring did in all
+    #[arg(long)]
+    stats: bool,
+}
 
-Submits chains that hold and chains that break, and operations with a clock,
-and prints what each step ended with.
-
-  --stats   print what the ring did in all
-  --help    print this";
-
-/// What waits in vain, waits so long.
+/// The timeout of operations that wait in vain.
 const SHORT: Duration = Duration::from_millis(20);
-/// What need not wait could wait so long.
+/// The timeout of operations that end sooner.
 const LONG: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    support::main(USAGE, run)
+    support::main(run)
 }
 
-fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let wants_stats = arguments.flag("--stats");
-    arguments.end()?;
+fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let mut ring = Setup::new(8).build()?;
     let file = Rc::new(nameless_file()?);
     let before = support::cpu_time();
@@ -60,13 +60,13 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     repeats(page, &mut ring)?;
 
     let (stats, cpu) = (ring.raw().stats(), support::cpu_time() - before);
-    if wants_stats {
+    if arguments.stats {
         writeln!(page, "{}", support::stats_line(stats, stats.sqes, cpu))?;
     }
     ring.shutdown(Duration::from_secs(1)).map_err(failed("the ring did not end"))
 }
 
-/// Chains in which every step does all that was asked.
+/// Chains in which every step does everything it was asked to.
 fn holds(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failure> {
     writeln!(page, "a chain that holds: write, write, fsync, read")?;
     let write = |text, at| Write::new(Rc::clone(file), text).offset(Offset::At(at));
@@ -91,9 +91,9 @@ fn holds(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failur
     writeln!(page, "  {}; it read {text:?}\n", told(chain.end))
 }
 
-/// Chains that break, softly and not: by an error, and by less than was asked.
+/// Chains that break, soft and hard: by an error, and by a result that is too short.
 fn breaks(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failure> {
-    // Nobody can read what nobody can write: the reading end is gone.
+    // Writing to a pipe without a reader fails: the read end is closed.
     let closed = || io::pipe().map(|(_, writer)| writer).map_err(failed("no pipe"));
 
     writeln!(page, "an error breaks it: write into a closed pipe, nop")?;
@@ -122,7 +122,7 @@ fn breaks(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failu
     writeln!(page, "  {}\n", told(chain.end))
 }
 
-/// Reads with a clock beside them.
+/// Reads with a link timeout.
 fn clocks(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failure> {
     let (silent, _writer) = io::pipe().map_err(failed("no pipe"))?;
     writeln!(page, "a clock runs out: read from a silent pipe within {SHORT:?}, nop")?;
@@ -143,7 +143,7 @@ fn clocks(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failu
     writeln!(page, "  time was up: {}; {}\n", read.expired, told(chain.end))
 }
 
-/// Timeouts by themselves: they wait for a time, or for others to complete.
+/// Timeouts by themselves: they wait for a time, or for other operations to complete.
 fn timeouts(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     writeln!(page, "timeouts: one that runs out, one that another completion ends, one cancelled")?;
     let timeout = ring.submit(Timeout::new(SHORT))?;
@@ -176,7 +176,7 @@ fn repeats(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     writeln!(page, "  in flight: {}", ring.in_flight())
 }
 
-/// What a step ended with.
+/// Prints the result of a step.
 fn show(page: &mut Page, what: &str, result: &io::Result<impl Debug>) -> Result<(), Failure> {
     match result {
         Ok(value) => writeln!(page, "  {what:<16} {value:?}"),
@@ -191,7 +191,7 @@ fn told(end: ChainEnd) -> String {
     }
 }
 
-/// A file that is gone when it is closed.
+/// A file that is removed when it is closed.
 fn nameless_file() -> Result<File, Failure> {
     let name = format!("annulus-06-{}", std::process::id());
     let path = std::env::temp_dir().join(name);

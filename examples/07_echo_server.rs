@@ -1,4 +1,4 @@
-//! An echo server: what comes in over a connection goes out over it again, and is never copied.
+//! An echo server: it sends back whatever comes in over a connection, and never copies it.
 //!
 //! ```text
 //!   listener ─ AcceptMulti ─► connection ─ RecvMulti ─► lease ─► queue ─► Send ─► offered again
@@ -7,26 +7,24 @@
 //!                                                  waits for one that goes back
 //! ```
 //!
-//! | what happens | what it does |
+//! | what happens | what the server does |
 //! |---|---|
-//! | data comes | the kernel picks a buffer; the lease itself is sent, and goes back by its drop |
+//! | data comes | the kernel selects a buffer; the lease itself is sent, and dropping it offers the buffer again |
 //! | more data comes during a send | it queues: two sends in flight on one stream have no order |
-//! | a client takes nothing of what it sent | at 16 leases we receive no more of it; in the end it is cut off |
+//! | a client does not read its echo | at 16 leases the server stops receiving from it; in the end it is cut off |
 //! | all buffers are out | the kernel ends the receives with `NoBuffers`; each is armed again in its turn |
-//! | completions overflow | the kernel ends it with `Stopped`; it is armed again at once |
-//! | a client closes its half | what it sent before is echoed, then the connection is closed |
-//! | a client vanishes | receive or send fail, and nothing of it is left |
+//! | completions overflow | the kernel ends the receive with `Stopped`; it is armed again at once |
+//! | a client shuts down its sending side | the data before is echoed, then the connection is closed |
+//! | a client vanishes | its receive or send fails, and nothing of it is left |
 //! | more clients than there is room for | they wait in the listener |
-//! | SIGINT, SIGTERM | what was received is echoed, then it ends; a second one ends it at once |
+//! | SIGINT, SIGTERM | received data is echoed, then the server ends; a second signal ends it at once |
 //!
-//! Look at: the enters per receive (`--stats`), far below one, since under load each enter hands
-//! over all sends of a turn and brings all that has come meanwhile. And at what is not there: no
-//! buffer per connection, and no unsafe.
-//!
-//! Linux 6.0.
+//! Look at: the enters per receive (`--stats`), far below one, since under load each enter submits
+//! all sends of a turn and fetches all completions that have come meanwhile. And at what is not
+//! there: no buffer per connection, and no unsafe. Linux 6.0.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::mem;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -39,36 +37,47 @@ use annulus::lease::{BufLease, BufRing};
 use annulus::op::{AcceptMulti, Ended, Ending, Multishot, Recv, RecvMulti, Send, SendFlags};
 use annulus::sys::opcode::Opcode;
 use annulus::{Capabilities, Ring, Setup, Ticket};
+use clap::Parser;
 use support::serving::{self, Counts, Happened, Table};
-use support::{Arguments, Failure, Page, failed};
+use support::{Failure, Page, failed, up_to};
 
 mod support;
 
-const USAGE: &str = "
-usage: 07_echo_server [ADDRESS] [--connections N] [--buffers N] [--bytes N]
-                      [--patience N] [--stats] [--help]
+/// Sends back what it receives, until it is told to stop (Ctrl-C).
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Arguments {
+    /// Where to listen; port 0 is any
+    #[arg(default_value = "127.0.0.1:7777")]
+    address: String,
+    /// Serve so many at once, 1 to 30000
+    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = up_to(30_000))]
+    connections: u32,
+    /// Buffers: a power of two, 1 to 32768
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = up_to(32768))]
+    buffers: u32,
+    /// Bytes in a buffer
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = up_to(u32::MAX))]
+    bytes: u32,
+    /// Cut off who takes nothing for N seconds
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = up_to(u32::MAX))]
+    timeout: u32,
+    /// Print what the ring did in all
+    #[arg(long)]
+    stats: bool,
+}
 
-Sends back what it receives, until it is told to stop (Ctrl-C).
-
-  ADDRESS          where to listen; 127.0.0.1:7777 unless told. Port 0: any
-  --connections N  serve so many at once; 4000 unless told
-  --buffers N      buffers for all of them, 1, 2, 4, and so on; 4096 unless told
-  --bytes N        bytes in a buffer; 4096 unless told
-  --patience N     cut off who takes nothing for N seconds; 10 unless told
-  --stats          print what the ring did in all
-  --help           print this";
-
-/// So many leases of one client may wait to be sent.
+/// How many leases of one client may wait to be sent.
 const QUEUE: usize = 16;
-/// How often we look for clients that take nothing.
+/// How often the server looks for clients that do not read.
 const TICK: Duration = Duration::from_secs(1);
-/// How long clients may take to get what they sent, when we are told to stop.
+/// How long clients may take to read their echo after the server is told to stop.
 const GRACE: Duration = Duration::from_secs(2);
 
 type Receive = RecvMulti<Rc<TcpStream>>;
 type SendBack = Send<Rc<TcpStream>, Slice<BufLease>>;
 
-/// Whose completion it is.
+/// Which operation a completion belongs to.
 #[derive(Debug, Clone, Copy, Default)]
 enum Whose {
     #[default]
@@ -83,19 +92,19 @@ enum Whose {
 struct Connection {
     stream: Rc<TcpStream>,
     reading: Reading,
-    /// One at a time, and since when.
+    /// The send in flight, only one at a time, and since when.
     sending: Option<(Ticket<SendBack>, Instant)>,
-    /// What was received and is to be sent, oldest first.
+    /// Received data that is to be sent, oldest first.
     queue: VecDeque<BufLease>,
 }
 
 #[derive(Debug)]
 enum Reading {
-    /// The kernel receives.
+    /// A receive is in flight.
     Armed(Ticket<Receive>),
-    /// Until a buffer is free.
+    /// Waits until a buffer is free.
     Starved,
-    /// Until the client has taken some of what it sent.
+    /// Waits until the client has read some of its echo.
     Held,
     /// The client sends no more.
     Over,
@@ -117,46 +126,35 @@ struct Server {
     accepting: Accepting,
     signals: Option<Ticket<Recv<UnixStream, [u8; 8]>>>,
     connections: Table<Connection>,
-    /// Accepted, and there is no room yet.
+    /// Accepted while there was no room.
     waiting: VecDeque<TcpStream>,
     room: usize,
-    /// Who waits for a buffer, longest first.
+    /// Connections that wait for a buffer, longest first.
     starved: VecDeque<u32>,
-    patience: Duration,
+    timeout: Duration,
     looked: Instant,
-    /// When to end at the latest, once we were told to stop.
+    /// When to end at the latest, once the server was told to stop.
     until: Option<Instant>,
     counts: Counts,
 }
 
 fn main() -> ExitCode {
-    support::main(USAGE, run)
+    support::main(run)
 }
 
-fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let wants_stats = arguments.flag("--stats");
-    let room = arguments.number_after("--connections")?.unwrap_or(4000);
-    let count = arguments.number_after("--buffers")?.unwrap_or(4096);
-    let size = arguments.number_after("--bytes")?.unwrap_or(4096);
-    let patience = arguments.number_after("--patience")?.unwrap_or(10);
-    let address = arguments.operand().unwrap_or_else(|| "127.0.0.1:7777".into());
-    arguments.end()?;
-    let address = address.to_string_lossy().into_owned();
-    if room > 30_000 {
-        return Err(Failure::Usage("--connections: at most 30000".into()));
-    }
-    // Of the same release as receives that complete many times, which cannot be asked for.
+fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
+    let Arguments { address, connections: room, buffers, bytes, timeout, stats } = arguments;
+    // It came with multishot receives, which themselves cannot be asked for.
     if !Capabilities::detect()?.has_op(Opcode::SEND_ZC) {
         return Err(Failure::Failed("receives that complete many times need Linux 6.0".into()));
     }
     let listening = format!("cannot listen on {address}");
-    let listener = TcpListener::bind(&*address).map_err(failed(&listening))?;
+    let listener = TcpListener::bind(&address).map_err(failed(&listening))?;
     let address = listener.local_addr().map_err(failed(&listening))?;
-    // A receive and a send for each connection, beside listener and signals.
+    // A receive and a send for each connection, and the listener and signals.
     let mut ring = Setup::new(1024).cq_entries((2 * room + 16).max(1024)).build_for()?;
-    let buffers = ring.buf_ring(count, size).map_err(failed("cannot make buffers"))?;
-    let patience = Duration::from_secs(patience.into());
-    let mut server = Server::new(ring, buffers, room as usize, patience);
+    let buffers = ring.buf_ring(buffers, bytes).map_err(failed("cannot make buffers"))?;
+    let mut server = Server::new(ring, buffers, room as usize, timeout.into());
     server.listen(listener)?;
     server.listen_to_signals(serving::asked_to_stop()?)?;
     let before = support::cpu_time();
@@ -166,16 +164,16 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     server.counts.left = server.connections.len();
     let cpu = support::cpu_time() - before;
     writeln!(page, "{}", server.counts)?;
-    let (stats, receives) = (server.ring.raw().stats(), server.counts.receives);
-    if wants_stats {
-        writeln!(page, "{}", support::stats_line(stats, receives, cpu))?;
-        writeln!(page, "{}", serving::enters_per_receive(stats.enters, receives))?;
+    let (total, receives) = (server.ring.raw().stats(), server.counts.receives);
+    if stats {
+        writeln!(page, "{}", support::stats_line(total, receives, cpu))?;
+        writeln!(page, "{}", serving::enters_per_receive(total.enters, receives))?;
     }
     server.ring.shutdown(Duration::from_secs(1)).map_err(failed("an untidy end"))
 }
 
 impl Server {
-    fn new(ring: Ring<Whose>, buffers: BufRing, room: usize, patience: Duration) -> Self {
+    fn new(ring: Ring<Whose>, buffers: BufRing, room: usize, seconds: u64) -> Self {
         Self {
             ring,
             buffers,
@@ -185,14 +183,14 @@ impl Server {
             waiting: VecDeque::new(),
             room,
             starved: VecDeque::new(),
-            patience,
+            timeout: Duration::from_secs(seconds),
             looked: Instant::now(),
             until: None,
             counts: Counts::default(),
         }
     }
 
-    /// Turns until it is told to stop: wait, take all that has happened, act on it.
+    /// Runs until it is told to stop: waits, takes all events, acts on them.
     fn serve(&mut self) -> Result<(), Failure> {
         let mut happened = Vec::new();
         while !self.is_over() {
@@ -215,30 +213,34 @@ impl Server {
         self.until.is_some_and(|until| is_empty || Instant::now() >= until)
     }
 
-    /// How long to wait for something to happen; for ever while there is nothing to look for.
+    /// How long to wait for an event; forever while there is nothing to check.
     fn limit(&self) -> Option<Duration> {
         let paused = matches!(self.accepting, Accepting::Paused(_));
         if !self.starved.is_empty() && self.buffers.leased() < self.buffers.count() {
-            return Some(Duration::ZERO); // There is a buffer for the next of them.
+            return Some(Duration::ZERO); // There is a buffer for the next connection.
         }
         (paused || self.connections.len() > 0 || self.until.is_some()).then_some(TICK)
     }
 
     fn act_on(&mut self, what: Happened<Whose>) -> Result<(), Failure> {
         match what {
-            Happened::Shot(Whose::Listener, shot) => match AcceptMulti::<TcpListener>::item(shot) {
-                Ok(fd) => self.admit(fd.into()),
-                Err(_) => Ok(()),
-            },
-            Happened::Shot(Whose::Received(number), shot) => match Receive::item(shot) {
-                Ok(lease) => self.received(number, lease),
-                Err(_) => Ok(()),
-            },
+            Happened::Completion(Whose::Listener, completion) => {
+                match AcceptMulti::<TcpListener>::item(completion) {
+                    Ok(fd) => self.admit(fd.into()),
+                    Err(_) => Ok(()),
+                }
+            }
+            Happened::Completion(Whose::Received(number), completion) => {
+                match Receive::item(completion) {
+                    Ok(lease) => self.received(number, lease),
+                    Err(_) => Ok(()),
+                }
+            }
             Happened::Ended(Whose::Listener) => self.accepting_ended(),
             Happened::Ended(Whose::Received(number)) => self.receiving_ended(number),
             Happened::Ended(Whose::Sent(number)) => self.sent(number),
             Happened::Ended(Whose::Signals) => self.stop(),
-            Happened::Shot(..) | Happened::Ended(Whose::Nobody) => Ok(()),
+            Happened::Completion(..) | Happened::Ended(Whose::Nobody) => Ok(()),
         }
     }
 
@@ -250,7 +252,7 @@ impl Server {
         Ok(())
     }
 
-    /// Takes a new connection in, or lets it wait.
+    /// Adds a new connection, or lets it wait.
     fn admit(&mut self, stream: TcpStream) -> Result<(), Failure> {
         if self.until.is_some() {
             return Ok(());
@@ -259,7 +261,7 @@ impl Server {
             self.waiting.push_back(stream);
             return Ok(());
         }
-        // Each answer goes at once: we have no second part to wait for.
+        // Each answer is sent at once: there is no second part to wait for.
         let _ = stream.set_nodelay(true);
         let number = self.connections.insert(Connection {
             stream: Rc::new(stream),
@@ -277,14 +279,14 @@ impl Server {
         self.receive(number)
     }
 
-    /// The kernel accepts no more: goes on, now or later, or lets go of the listener.
+    /// The accept has ended: starts it again, now or later, or drops the listener.
     fn accepting_ended(&mut self) -> Result<(), Failure> {
         let Accepting::Armed(ticket) = mem::replace(&mut self.accepting, Accepting::Closed) else {
             return Ok(());
         };
         let Ok(Ended { how, fd, .. }) = self.ring.try_take(ticket) else { return Ok(()) };
         if self.until.is_some() {
-            return Ok(()); // Whoever still waits in the listener is turned away.
+            return Ok(()); // Clients in the backlog are refused.
         }
         self.accepting = Accepting::Paused(fd);
         match how {
@@ -294,7 +296,7 @@ impl Server {
             Ending::Failed(error) if error.kind() != ErrorKind::ConnectionAborted => {
                 // Out of descriptors, or of memory: when a connection ends, or a tick later.
                 if self.counts.paused == 0 {
-                    let _ = writeln!(io::stderr(), "  cannot accept for now: {error}");
+                    support::tell(format_args!("cannot accept for now: {error}"));
                 }
                 self.counts.paused += 1;
                 Ok(())
@@ -304,7 +306,7 @@ impl Server {
         }
     }
 
-    /// There is room again: for who waits, then for who comes.
+    /// There is room again: first for waiting connections, then for new ones.
     fn make_use_of_room(&mut self) -> Result<(), Failure> {
         while self.connections.len() < self.room {
             let Some(stream) = self.waiting.pop_front() else { break };
@@ -330,7 +332,7 @@ impl Server {
         Ok(())
     }
 
-    /// A buffer has come, and will go back the way it came.
+    /// A buffer has come, and is sent back on its connection.
     fn received(&mut self, number: u32, lease: BufLease) -> Result<(), Failure> {
         let Some(connection) = self.connections.get(number) else { return Ok(()) };
         self.counts.receives += 1;
@@ -345,7 +347,7 @@ impl Server {
         self.send_next(number)
     }
 
-    /// Sends the oldest lease that waits, if none is on its way.
+    /// Sends the oldest waiting lease, if no send is in flight.
     fn send_next(&mut self, number: u32) -> Result<(), Failure> {
         let Some(connection) = self.connections.get(number) else { return Ok(()) };
         if connection.sending.is_some() {
@@ -365,7 +367,7 @@ impl Server {
         Ok(())
     }
 
-    /// A send has ended: the next one, or the rest of this one.
+    /// A send has ended: sends the next lease, or the rest of this one.
     fn sent(&mut self, number: u32) -> Result<(), Failure> {
         let Some(connection) = self.connections.get(number) else { return Ok(()) };
         let Some((ticket, _)) = connection.sending.take() else { return Ok(()) };
@@ -378,7 +380,7 @@ impl Server {
             Ok(_) => {}
             Err(_) => connection.give_up(),
         }
-        // Before the next one, so that its buffer can be picked for it.
+        // Before the next send, so that the kernel can select the lease's buffer for it.
         drop(outcome.buf);
         let held = matches!(connection.reading, Reading::Held);
         if held && connection.queue.len() < QUEUE / 2 {
@@ -388,7 +390,7 @@ impl Server {
         self.close_if_over(number)
     }
 
-    /// The kernel receives no more: goes on, now or later, or not.
+    /// The receive has ended: starts it again, now or later, or not at all.
     fn receiving_ended(&mut self, number: u32) -> Result<(), Failure> {
         let Some(connection) = self.connections.get(number) else { return Ok(()) };
         let Reading::Armed(ticket) = mem::replace(&mut connection.reading, Reading::Over) else {
@@ -421,7 +423,7 @@ impl Server {
         for _ in self.buffers.leased()..self.buffers.count() {
             let Some(number) = self.starved.pop_front() else { break };
             let connection = self.connections.get(number);
-            // It may be gone by now, and its number another's.
+            // The connection may be closed by now, and its number be another's.
             if connection.is_some_and(|it| matches!(it.reading, Reading::Starved)) {
                 self.receive(number)?;
             }
@@ -431,7 +433,7 @@ impl Server {
 
     // Connections go -----------------------------------------------------------------------------
 
-    /// Closes a connection of which nothing comes, and to which nothing goes.
+    /// Closes a connection that has nothing to receive or to send any more.
     fn close_if_over(&mut self, number: u32) -> Result<(), Failure> {
         let connection = self.connections.get(number);
         if connection.is_some_and(|connection| connection.is_over()) {
@@ -441,12 +443,12 @@ impl Server {
         Ok(())
     }
 
-    /// Cuts off who has taken nothing for too long.
+    /// Cuts off clients that have not read for too long.
     fn look_around(&mut self) -> Result<(), Failure> {
         self.looked = Instant::now();
         for connection in self.connections.iter() {
             let Some((_, since)) = &mut connection.sending else { continue };
-            if since.elapsed() >= self.patience {
+            if since.elapsed() >= self.timeout {
                 *since = self.looked;
                 self.counts.cut_off += 1;
                 connection.give_up();
@@ -461,8 +463,7 @@ impl Server {
         Ok(())
     }
 
-    /// We are told to stop: takes no more in, and lets clients have what is theirs. Told again, it
-    /// does not wait for them.
+    /// Told to stop: accepts no more clients, and lets them read their echo; told again, ends.
     fn stop(&mut self) -> Result<(), Failure> {
         let Some(ticket) = self.signals.take() else { return Ok(()) };
         let Ok(outcome) = self.ring.try_take(ticket) else { return Ok(()) };
@@ -475,7 +476,7 @@ impl Server {
             _ => self.accepting = Accepting::Closed,
         }
         for connection in self.connections.iter() {
-            // What has come is still received; then it looks as if the client had ended it.
+            // Data that has come is still received; then the stream ends as if by the client.
             let _ = connection.stream.shutdown(Shutdown::Read);
         }
         Ok(())
@@ -483,8 +484,7 @@ impl Server {
 }
 
 impl Connection {
-    /// The client is gone, or as good as gone: what was to be sent is dropped, and whatever is in
-    /// flight ends.
+    /// The client is gone, or nearly so: drops the data to be sent, and ends what is in flight.
     fn give_up(&mut self) {
         self.queue.clear();
         let _ = self.stream.shutdown(Shutdown::Both);

@@ -1,22 +1,22 @@
-//! Cancelling: what is asked, what becomes of it, and why nothing is lost on the way.
+//! Cancelling: what can be cancelled, how it ends, and why no data is lost on the way.
 //!
 //! ```text
-//!   Cancel ──► the kernel ──┬─► CancelOutcome           what became of the attempt
+//!   Cancel ──► the kernel ──┬─► CancelOutcome           whether the cancel found the operation
 //!                           └─► the operation completes  and gives back all that it was given
 //! ```
 //!
 //! | outcome | the operation then ends with |
 //! |---|---|
-//! | `Cancelled` | `ECANCELED`, or what it had done already |
-//! | `TooLate` | `EINTR`, `ECANCELED`, or what it does: it ran already |
-//! | `NotFound` | what it did: it had completed |
+//! | `Cancelled` | `ECANCELED`, or the result that it had already |
+//! | `TooLate` | `EINTR`, `ECANCELED`, or its result: it was already running |
+//! | `NotFound` | its result: it had completed |
 //!
 //! Look at: a cancel that succeeds frees nothing, and one that fails loses nothing; only the
-//! operation's own completion says what it has done, and the race between the two may go either
-//! way, a thousand times, with every byte accounted for. Then three ways to want no answer any
-//! more: give the ticket up, drop it, end the ring.
+//! operation's own completion reports its result. The race between the two may go either way, a
+//! thousand times, and every byte is accounted for. Then three ways to give up an output: detach
+//! the ticket, drop it, end the ring.
 //!
-//! Linux 5.6; cancelling by file, and everything, needs 5.19, and is left out before.
+//! Linux 5.6; cancelling by file, and cancelling everything, need 5.19, and are skipped before.
 
 use std::fmt::Debug;
 use std::io::{self, PipeReader, PipeWriter, Write as _};
@@ -28,38 +28,39 @@ use std::{hint, thread};
 
 use annulus::op::{Cancel, CancelOutcome, Nop, Outcome, Read};
 use annulus::{Ring, Setup, Stats, Ticket};
-use support::{Arguments, Failure, Page, failed};
+use clap::Parser;
+use support::{Failure, Page, failed, up_to};
 
 mod support;
 
-const USAGE: &str = "
-usage: 08_cancel [--races N] [--stats] [--help]
+/// Cancels reads in several ways, races a cancel against data, and shows that
+/// nothing is lost or leaked.
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Arguments {
+    /// How often to race
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = up_to(u32::MAX))]
+    races: u32,
+    /// Print what the ring did in all
+    #[arg(long)]
+    stats: bool,
+}
 
-Cancels reads in several ways, races a cancel against data, and shows that
-nothing is lost or leaked.
-
-  --races N   how often to race; 1000 unless told
-  --stats     print what the ring did in all
-  --help      print this";
-
-/// A read from a pipe that others may read from, too.
+/// A read from a pipe that other readers may share.
 type Reading = Read<Rc<PipeReader>, [u8; 8]>;
 
 fn main() -> ExitCode {
-    support::main(USAGE, run)
+    support::main(run)
 }
 
-fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let wants_stats = arguments.flag("--stats");
-    let races = arguments.number_after("--races")?.unwrap_or(1000);
-    arguments.end()?;
+fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let mut ring = Setup::new(8).build()?;
     let before = support::cpu_time();
 
     by_ticket(page, &mut ring)?;
     by_file(page, &mut ring)?;
     everything(page, &mut ring)?;
-    let raced = race(page, races)?;
+    let raced = race(page, arguments.races)?;
     unwanted(page, &mut ring)?;
 
     let (mut stats, cpu) = (ring.raw().stats(), support::cpu_time() - before);
@@ -67,7 +68,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     stats.sqes += raced.sqes;
     stats.cqes += raced.cqes;
     the_end(page, ring)?;
-    if wants_stats {
+    if arguments.stats {
         writeln!(page, "{}", support::stats_line(stats, stats.sqes, cpu))?;
     }
     Ok(())
@@ -94,7 +95,7 @@ fn by_ticket(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     writeln!(page)
 }
 
-/// All that are about one file, and no other.
+/// All operations on one file, and no others.
 fn by_file(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     writeln!(page, "three reads by their file, and not a fourth one of another file")?;
     let (silent, _writer) = pipe()?;
@@ -109,7 +110,7 @@ fn by_file(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     end(page, ring, reads, count)
 }
 
-/// Whatever there is.
+/// All operations in flight.
 fn everything(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     writeln!(page, "everything")?;
     let ((one, _writer), (two, _other_writer)) = (pipe()?, pipe()?);
@@ -123,8 +124,8 @@ fn everything(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     end(page, ring, reads, count)
 }
 
-/// Shows what an attempt came to, and returns how many it found: none, if this kernel knows no such
-/// attempts.
+/// Prints the outcome of a cancel, and returns how many operations it found: none, if this kernel
+/// knows no such cancel.
 fn found(page: &mut Page, outcome: CancelOutcome) -> Result<u32, Failure> {
     let count = outcome.count();
     match outcome {
@@ -162,7 +163,6 @@ fn end(
 }
 
 /// A cancel against a byte that another thread writes at the same time.
-///
 /// It takes a ring that completes as soon as it can. One that defers completions to when we enter
 /// (`DEFER_TASKRUN`) sees the cancel first, always. Returns what that ring did.
 fn race(page: &mut Page, races: u32) -> Result<Stats, Failure> {
@@ -183,7 +183,7 @@ fn race(page: &mut Page, races: u32) -> Result<Stats, Failure> {
     for race in 0..races {
         let reading: Ticket<Reading> = ring.submit(Read::new(Rc::clone(&reader), [0; 8]))?;
         ring.submit_all()?;
-        // Sometimes the one is early, sometimes the other.
+        // Sometimes the cancel is first, sometimes the byte.
         go.send(race % 8 * 4).map_err(failed("the other thread has ended"))?;
         nearly.recv().map_err(failed("the other thread has ended"))?;
         dawdle(race / 8 % 8 * 4);
@@ -191,7 +191,7 @@ fn race(page: &mut Page, races: u32) -> Result<Stats, Failure> {
         let outcome = ring.wait(cancel)?;
         match ring.wait(reading)?.result {
             Ok(1) => read += 1,
-            // The byte is in the pipe, or will be; the next one who reads gets it.
+            // The byte is in the pipe, or will be; the next reader gets it.
             Err(_) => {
                 let again = ring.submit(Read::new(Rc::clone(&reader), [0; 8]))?;
                 match ring.wait(again)?.result {
@@ -221,9 +221,9 @@ fn dawdle(microseconds: u32) {
     }
 }
 
-/// Three operations whose outputs nobody wants.
+/// Three operations whose outputs are not wanted.
 fn unwanted(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
-    writeln!(page, "a ticket that is given up, while its read goes on")?;
+    writeln!(page, "a ticket that is detached, while its read goes on")?;
     let (reader, mut writer) = pipe()?;
     let read = ring.submit(Read::new(Rc::clone(&reader), [0; 8]))?;
     ring.submit_all()?;
@@ -231,8 +231,8 @@ fn unwanted(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     writeln!(page, "  in flight: {}; owners of the pipe: {}", ring.in_flight(), owners(&reader))?;
     writer.write_all(b"unseen").map_err(failed("cannot write"))?;
     while ring.in_flight() > 0 {
-        // Nobody sees it complete, so there is no event to wait for: what it read is dropped, and
-        // its hold on the pipe.
+        // Its completion is never shown, so there is no event to wait for: the bytes are dropped,
+        // and so is its share of the pipe.
         ring.reap(|_| {})?;
         thread::yield_now();
     }

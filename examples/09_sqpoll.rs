@@ -1,4 +1,4 @@
-//! A thread of the kernel that looks for entries, so that we need not enter it: at what price.
+//! A polling thread in the kernel that takes entries without an enter, and what that costs.
 //!
 //! ```text
 //!   usual    we write entries ── enter ──► the kernel takes them, and we wait in there
@@ -6,16 +6,16 @@
 //!                             ── enter ──► its thread, asleep since `idle`: one to wake it
 //! ```
 //!
-//! Look at: the enters, which go from one per batch to next to none; and the CPU time per request,
-//! which counts the polling thread too: it takes a CPU for itself for as long as it is awake, also
-//! when there is nothing to do. So it is for rings that are always busy, on machines with a CPU to
-//! spare for each, or with one polling thread for all of them. Where that CPU is ours, too, the two
-//! are in each other's way.
+//! Look at: the enters, which fall from one per batch to almost none; and the CPU time per request,
+//! which includes the polling thread: it uses a whole CPU for as long as it is awake, even when
+//! there is nothing to do. So polling is for rings that are always busy, on machines with a CPU to
+//! spare for each, or with one polling thread for all rings. If the thread has to share our CPU,
+//! the two slow each other down.
 //!
-//! Completions are looked for here, not waited for, since a wait is an enter as well. What needs to
-//! sleep may as well enter.
+//! This program looks for completions and does not wait for them, since a wait is an enter as well.
+//! A program that needs to sleep may as well enter.
 //!
-//! Linux 5.1; before 5.13 polling is for root, or for those with `CAP_SYS_NICE`.
+//! Linux 5.1; before 5.13 polling is for root, or for users with `CAP_SYS_NICE`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -24,41 +24,43 @@ use std::{hint, thread};
 use annulus::op::Nop;
 use annulus::sys::flags::SetupFlags;
 use annulus::{Ring, Setup, Stats};
-use support::{Arguments, Failure, Page, failed};
+use clap::Parser;
+use support::{Failure, Page, failed, up_to};
 
 mod support;
 
-const USAGE: &str = "
-usage: 09_sqpoll [--requests N] [--idle N] [--stats] [--help]
+/// Does the same work on a usual ring and on one that a thread of the kernel
+/// polls, and counts how often the kernel was entered.
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Arguments {
+    /// How many requests
+    #[arg(long, value_name = "N", default_value_t = 32_000, value_parser = up_to(u32::MAX))]
+    requests: u32,
+    /// Milliseconds until an idle thread sleeps
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = up_to(u32::MAX))]
+    idle: u32,
+    /// Print what the rings did in all
+    #[arg(long)]
+    stats: bool,
+}
 
-Does the same work on a usual ring and on one that a thread of the kernel
-polls, and counts how often the kernel was entered.
-
-  --requests N  how many requests; 32000 unless told
-  --idle N      the thread sleeps when it found nothing for N milliseconds;
-                50 unless told
-  --stats       print what the rings did in all
-  --help        print this";
-
-/// Requests that are handed over together.
+/// Requests that are submitted together.
 const BATCH: u32 = 32;
-/// Twice as many, since the thread posts completions before it lets go of the entries.
+/// Twice as many, since the thread posts completions before it releases the entries.
 const ENTRIES: u32 = 2 * BATCH;
-/// Looks without success, after which the CPU is offered to others: the polling thread may need it.
+/// How many checks without success come before a yield: the polling thread may need the CPU.
 const LOOKS: u32 = 1000;
-/// How long the polling thread may take to fall asleep, beyond its time.
+/// How long the polling thread may take to fall asleep, beyond its idle time.
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    support::main(USAGE, run)
+    support::main(run)
 }
 
-fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let wants_stats = arguments.flag("--stats");
-    let requests = arguments.number_after("--requests")?.unwrap_or(32_000);
-    let idle = arguments.number_after("--idle")?.unwrap_or(50);
-    arguments.end()?;
-    let idle = Duration::from_millis(idle.into());
+fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
+    let requests = arguments.requests;
+    let idle = Duration::from_millis(arguments.idle.into());
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     if cpus < 3 {
         writeln!(page, "{cpus} CPUs: polling takes one, and we one; there is none to spare, and")?;
@@ -79,14 +81,15 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     show(page, "polled", &polled, cpu)?;
     let second = support::stats_line(polled.raw().stats(), requests.into(), cpu);
     sleep(page, &mut polled, idle)?;
-    if wants_stats {
+    if arguments.stats {
         writeln!(page, "usual:  {first}")?;
         writeln!(page, "polled: {second}")?;
     }
     polled.shutdown(LIMIT).map_err(failed("the ring did not end"))
 }
 
-/// Does the work on one ring, and returns the CPU time that it took: also the polling thread's.
+/// Does the work on one ring, and returns the CPU time that it took, including the polling
+/// thread's.
 fn work(ring: &mut Ring, requests: u32) -> Result<Duration, Failure> {
     let before = support::cpu_time();
     let mut left = requests;
@@ -104,7 +107,7 @@ fn show(page: &mut Page, name: &str, ring: &Ring, cpu: Duration) -> Result<(), F
     writeln!(page, "{name}: {sqes} requests, {enters} enters, {each} CPU ns per request")
 }
 
-/// Hands `count` requests over, and takes their completions.
+/// Submits `count` requests, and takes their completions.
 fn complete(ring: &mut Ring, count: u32) -> Result<(), Failure> {
     let mut tickets = Vec::new();
     for _ in 0..count {
@@ -118,7 +121,7 @@ fn complete(ring: &mut Ring, count: u32) -> Result<(), Failure> {
     }
     let (mut done, mut looks) = (0, 0);
     while done < count {
-        // Enters only if the kernel holds something back.
+        // Enters only if the kernel holds completions back.
         done += ring.reap(|_| {})?;
         looks += 1;
         if looks % LOOKS == 0 {

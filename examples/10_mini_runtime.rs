@@ -6,16 +6,16 @@
 //!              └─► Op (first poll: submit) ─► ring ─► submit_and_wait ─► kernel ─┘
 //! ```
 //!
-//! | in the runtime | is, in the ring |
+//! | in the runtime | in the ring |
 //! |---|---|
-//! | the waker of an operation | its word: `Ring<Option<Waker>>` |
-//! | a future of an operation | its ticket; dropped, it cancels and detaches |
-//! | a stream | the ticket of an operation that completes many times |
+//! | the waker of an operation | its user value: `Ring<Option<Waker>>` |
+//! | a future of an operation | its ticket; dropping it cancels and detaches |
+//! | a stream | the ticket of a multishot operation |
 //! | waking from another thread | a `RingSender` |
-//! | no room | a list of wakers, woken when something has completed |
+//! | no room | a list of wakers, woken when an operation has completed |
 //!
 //! Look at what is not here: no unsafe, no buffer that is kept alive by hand; and a future that is
-//! dropped in the middle of a read costs a cancel, because the ring owns what the kernel has.
+//! dropped in the middle of a read costs one cancel, because the ring owns the buffer.
 //!
 //! The demonstration: an echo server and its clients on one thread, a timer that wins against a
 //! read, and a wake-up from another thread. Linux 5.19.
@@ -36,23 +36,29 @@ use std::time::Duration;
 
 use annulus::buf::SliceExt;
 use annulus::op::{
-    AcceptMulti, Connect, Domain, Ending, Multishot, Op, Recv, Send, Shot, Socket, SocketKind,
-    Timeout,
+    AcceptMulti, Completion, Connect, Domain, Ending, Multishot, Op, Recv, Send, Socket,
+    SocketKind, Timeout,
 };
 use annulus::{Event, Rejection, Ring, RingSender, Setup, Ticket};
-use support::{Arguments, Failure, Page};
+use clap::Parser;
+use support::{Failure, Page, failed, up_to};
 
 mod support;
 
-const USAGE: &str = "
-usage: 10_mini_runtime [--clients N] [--rounds N] [--stats] [--help]
-
-Runs an echo server and N clients as tasks of one thread, on one ring.
-
-  --clients N   how many clients; 100 unless told
-  --rounds N    how often each sends and gets back; 10 unless told
-  --stats       print what the ring did in all
-  --help        print this";
+/// Runs an echo server and its clients as tasks of one thread, on one ring.
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Arguments {
+    /// How many clients, 1 to 32760
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = up_to(32760))]
+    clients: u32,
+    /// How often each sends and gets back
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = up_to(u32::MAX))]
+    rounds: u32,
+    /// Print what the ring did in all
+    #[arg(long)]
+    stats: bool,
+}
 
 // The runtime ------------------------------------------------------------------------------------
 
@@ -65,12 +71,12 @@ struct Runtime(Rc<Inner>);
 struct Inner {
     ring: RefCell<Ring<Option<Waker>>>,
     tasks: RefCell<Vec<Option<Task>>>,
-    /// Places of tasks that are done.
+    /// Free slots of finished tasks.
     vacated: RefCell<Vec<usize>>,
     ready: Arc<Ready>,
-    /// What streams were brought and have not taken, by slot.
-    shots: RefCell<Vec<VecDeque<Shot>>>,
-    /// Who found no room in the ring.
+    /// Items of streams that were not taken yet, by slot.
+    completions: RefCell<Vec<VecDeque<Completion>>>,
+    /// Tasks that found no room in the ring.
     crowded: RefCell<Vec<Waker>>,
 }
 
@@ -100,32 +106,31 @@ impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         self.ready.push(self.task);
         if thread::current().id() != self.ready.thread {
-            // Without a ring there is nobody to wake.
+            // Without a ring there is no thread to wake.
             let _ = self.ready.sender.send(0);
         }
     }
 }
 
 impl Runtime {
-    /// A runtime in which up to `waiting` operations wait at once. Were there fewer slots than
-    /// that, those who wait could fill them, and those they wait for would find no room.
+    /// Has room for `waiting` operations at once: in a full ring, none could begin that they await.
     fn new(waiting: u32) -> Result<Self, Failure> {
         let setup = Setup::new(waiting.clamp(1, 256)).cq_entries(waiting.max(512));
         let mut ring: Ring<Option<Waker>> = setup.build_for()?;
         let sender = ring.sender().map_err(|error| Failure::of("no eventfd", error))?;
-        let shots = (0..ring.vacant()).map(|_| VecDeque::new()).collect();
+        let completions = (0..ring.vacant()).map(|_| VecDeque::new()).collect();
         let ready = Ready { queue: Mutex::default(), sender, thread: thread::current().id() };
         Ok(Self(Rc::new(Inner {
             ring: RefCell::new(ring),
             tasks: RefCell::default(),
             vacated: RefCell::default(),
             ready: Arc::new(ready),
-            shots: RefCell::new(shots),
+            completions: RefCell::new(completions),
             crowded: RefCell::default(),
         })))
     }
 
-    /// Runs `task` beside the others.
+    /// Runs `task` alongside the others.
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let mut tasks = self.0.tasks.borrow_mut();
         let place = self.0.vacated.borrow_mut().pop().unwrap_or(tasks.len());
@@ -136,7 +141,7 @@ impl Runtime {
         self.0.ready.push(place);
     }
 
-    /// Runs until `main` is done, and returns what it returned.
+    /// Runs until `main` is done, and returns its output.
     fn block_on<T: 'static>(&self, main: impl Future<Output = T> + 'static) -> Result<T, Failure> {
         let result = Rc::new(RefCell::new(None));
         let place = Rc::clone(&result);
@@ -155,8 +160,7 @@ impl Runtime {
         }
     }
 
-    /// Drops all tasks, and so cancels what they wait for. They hold the runtime: without this it
-    /// would never go.
+    /// Drops all tasks, which cancels their operations and releases the runtime that they hold.
     fn end(self) {
         let tasks = self.0.tasks.take();
         drop(tasks);
@@ -164,7 +168,7 @@ impl Runtime {
 
     /// Polls one task, which may spawn others, or drop anything.
     fn poll(&self, number: usize) {
-        // Taken out meanwhile, so that the task may spawn; a wake-up for a finished one is nothing.
+        // Taken out meanwhile, so that the task may spawn; waking a finished task does nothing.
         let Some(mut task) = self.0.tasks.borrow_mut()[number].take() else { return };
         let waker = TaskWaker { task: number, ready: Arc::clone(&self.0.ready) };
         let waker = Waker::from(Arc::new(waker));
@@ -174,12 +178,12 @@ impl Runtime {
         }
     }
 
-    /// Submits what the tasks asked for, waits for completions, and wakes who waits for them.
+    /// Submits the operations of all tasks, waits for completions, and wakes their tasks.
     fn turn(&self) -> Result<(), Failure> {
         let mut woken = self.0.crowded.take();
         {
             let mut ring = self.0.ring.borrow_mut();
-            let mut shots = self.0.shots.borrow_mut();
+            let mut completions = self.0.completions.borrow_mut();
             match ring.submit_and_wait(1) {
                 Err(error) if error.cause != annulus::EnterCause::Interrupted => {
                     return Err(error.into());
@@ -188,11 +192,11 @@ impl Runtime {
             }
             ring.reap(|event| match event {
                 Event::Ended { user, .. } => woken.extend(user.take()),
-                Event::Shot { user, slot, shot } => {
-                    shots[slot as usize].push_back(shot);
+                Event::Multishot { user, slot, completion } => {
+                    completions[slot as usize].push_back(completion);
                     woken.extend(user.take());
                 }
-                // Somebody woke a task, which is in the ready queue already.
+                // Another thread woke a task, which is in the ready queue already.
                 _ => {}
             })?;
         }
@@ -206,7 +210,7 @@ impl Runtime {
         OpFuture { runtime: self.clone(), state: State::Idle(op) }
     }
 
-    /// A stream of what `op` brings.
+    /// A stream of the items of `op`.
     async fn stream<O: Multishot + 'static>(&self, op: O) -> Stream<O> {
         let mut op = Some(op);
         let ticket = poll_fn(|context| {
@@ -222,7 +226,7 @@ impl Runtime {
         Stream { ticket: Some(ticket.await), runtime: self.clone() }
     }
 
-    /// Submits `op`, or gives it back and sees to it that the task is woken when there is room.
+    /// Submits `op`, or gives it back and arranges for the task to be woken when there is room.
     fn submit<O: Op + 'static>(&self, op: O, context: &Context<'_>) -> Result<Ticket<O>, O> {
         let waker = Some(context.waker().clone());
         self.0.ring.borrow_mut().submit_for(op, waker).map_err(|rejected| {
@@ -232,7 +236,7 @@ impl Runtime {
         })
     }
 
-    /// Gives up an operation: the ring keeps what it owns until the kernel is done.
+    /// Detaches an operation: the ring keeps what it owns until the kernel is done.
     fn abandon<O: Op>(&self, ticket: Ticket<O>) {
         let mut ring = self.0.ring.borrow_mut();
         // When the cancel finds no room, the operation ends later.
@@ -241,7 +245,7 @@ impl Runtime {
     }
 }
 
-/// An operation as a future. Submits at the first poll; dropped, it cancels.
+/// An operation as a future. The first poll submits; dropping it cancels.
 struct OpFuture<O: Op + 'static> {
     runtime: Runtime,
     state: State<O>,
@@ -289,7 +293,7 @@ impl<O: Op + 'static> Drop for OpFuture<O> {
     }
 }
 
-/// What an operation brings, one after the other.
+/// The items of an operation, one after the other.
 struct Stream<O: Multishot + 'static> {
     runtime: Runtime,
     ticket: Option<Ticket<O>>,
@@ -301,9 +305,11 @@ impl<O: Multishot + 'static> Stream<O> {
         poll_fn(|context| {
             let Some(ticket) = self.ticket.take() else { panic!("asked after its end") };
             let inner = &self.runtime.0;
-            if let Some(shot) = inner.shots.borrow_mut()[ticket.slot() as usize].pop_front() {
+            if let Some(completion) =
+                inner.completions.borrow_mut()[ticket.slot() as usize].pop_front()
+            {
                 self.ticket = Some(ticket);
-                return Poll::Ready(Ok(O::item(shot)));
+                return Poll::Ready(Ok(O::item(completion)));
             }
             let mut ring = inner.ring.borrow_mut();
             match ring.try_take(ticket) {
@@ -322,13 +328,13 @@ impl<O: Multishot + 'static> Stream<O> {
 impl<O: Multishot + 'static> Drop for Stream<O> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.runtime.0.shots.borrow_mut()[ticket.slot() as usize].clear();
+            self.runtime.0.completions.borrow_mut()[ticket.slot() as usize].clear();
             self.runtime.abandon(ticket);
         }
     }
 }
 
-/// `future`, or `None` when `time` is over first. What it did until then is cancelled by its drop.
+/// The output of `future`, or `None` when `time` is over first, which cancels the future.
 async fn within<F: Future>(runtime: &Runtime, time: Duration, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut timer = pin!(runtime.op(Timeout::new(time)));
@@ -344,19 +350,16 @@ async fn within<F: Future>(runtime: &Runtime, time: Duration, future: F) -> Opti
 // The demonstration ------------------------------------------------------------------------------
 
 fn main() -> ExitCode {
-    support::main(USAGE, run)
+    support::main(run)
 }
 
-fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let wants_stats = arguments.flag("--stats");
-    let clients = arguments.number_after("--clients")?.unwrap_or(100);
-    let rounds = arguments.number_after("--rounds")?.unwrap_or(10);
-    arguments.end()?;
+fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
+    let Arguments { clients, rounds, stats } = arguments;
     let listener = TcpListener::bind("127.0.0.1:0").map_err(failed("cannot listen"))?;
     let address = listener.local_addr().map_err(failed("cannot listen"))?;
     let before = support::cpu_time();
     // Each connection waits at both of its ends.
-    let runtime = Runtime::new(clients.saturating_mul(2).saturating_add(16))?;
+    let runtime = Runtime::new(2 * clients + 16)?;
     let stopped = Stopped::default();
     let (server, sees) = (serve(runtime.clone(), listener), Rc::clone(&stopped));
     runtime.spawn(async move { *sees.borrow_mut() = Some(server.await) });
@@ -365,16 +368,12 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     writeln!(page, "{clients} clients, {rounds} rounds each: {bytes} bytes there and back")?;
     writeln!(page, "a read of a silent peer lost against a timer, and was cancelled by its drop")?;
     writeln!(page, "another thread woke a task {wakes} times")?;
-    if wants_stats {
-        let (stats, cpu) = (runtime.0.ring.borrow().stats(), support::cpu_time() - before);
-        writeln!(page, "{}", support::stats_line(stats, stats.sqes, cpu))?;
+    if stats {
+        let (total, cpu) = (runtime.0.ring.borrow().stats(), support::cpu_time() - before);
+        writeln!(page, "{}", support::stats_line(total, total.sqes, cpu))?;
     }
     runtime.end();
     Ok(())
-}
-
-fn failed(what: &'static str) -> impl Fn(io::Error) -> Failure {
-    move |error| Failure::of(what, error)
 }
 
 /// Why the server has stopped, once it has.
@@ -396,9 +395,9 @@ async fn demonstrate(
         });
     }
     while results.borrow().len() < clients as usize {
-        // The clients wake nobody when they are done, so look again now and then.
+        // Clients wake no task when they are done, so the demonstration checks now and then.
         runtime.op(Timeout::new(Duration::from_millis(1))).await?;
-        stopped.borrow_mut().take().map_or(Ok(()), Err)?; // Or they would wait for ever.
+        stopped.borrow_mut().take().map_or(Ok(()), Err)?; // Or they would wait forever.
     }
     let bytes = results.take().into_iter().sum::<io::Result<u64>>()?;
 
@@ -410,7 +409,7 @@ async fn demonstrate(
     Ok((bytes, woken_from_afar().await))
 }
 
-/// A client: sends, and reads until all of it came back.
+/// A client: sends, and reads until its whole message came back.
 async fn talk(runtime: &Runtime, server: SocketAddr, number: u32, rounds: u32) -> io::Result<u64> {
     let socket = runtime.op(Socket::new(Domain::V4, SocketKind::STREAM)).await?;
     let socket = Rc::new(socket);
@@ -454,7 +453,7 @@ async fn serve(runtime: Runtime, listener: TcpListener) -> io::Error {
         let end = loop {
             match connections.next().await {
                 Ok(Ok(connection)) => runtime.spawn(echo(runtime.clone(), Rc::new(connection))),
-                Ok(Err(error)) => eprintln!("accept: {error}"),
+                Ok(Err(error)) => support::tell(format_args!("cannot accept: {error}")),
                 Err(end) => break end,
             }
         };
@@ -466,13 +465,13 @@ async fn serve(runtime: Runtime, listener: TcpListener) -> io::Error {
     }
 }
 
-/// Sends back what comes, until nothing more does.
+/// Sends back all data, until no more comes.
 async fn echo(runtime: Runtime, connection: Rc<OwnedFd>) {
     let mut buf = Vec::with_capacity(4096);
     loop {
         let received = runtime.op(Recv::new(Rc::clone(&connection), buf)).await;
         if !matches!(received.result, Ok(1..)) {
-            return; // The end, or the peer has vanished.
+            return; // The end of the stream, or the peer has vanished.
         }
         match send_all(&runtime, &connection, received.buf).await {
             Ok(sent) => buf = sent,

@@ -1,5 +1,5 @@
-//! What the kernel that runs this can do: each operation, register call, set-up flag, enter flag
-//! and feature that Linux 7.3 has.
+//! What the running kernel can do: each operation, register call, set-up flag, enter flag and
+//! feature that Linux 7.3 has.
 //!
 //! ```text
 //!   READ  yes                 it is here
@@ -7,11 +7,11 @@
 //!   NAPI  no                  this kernel is new enough, and was built or locked up without it
 //! ```
 //!
-//! Look at: where the answers come from. Linux 6.18 and later says what it has when asked; before,
-//! each thing is tried once. The version plays no part, because distributions carry features back
-//! and sandboxes take them away; only a thing that is missing is set beside it, to say why.
+//! Look at: where the answers come from. Linux 6.18 and later answers a query; before, each feature
+//! is tried once. The version decides nothing, because distributions backport features and
+//! sandboxes remove them; it is printed only next to a missing feature, to explain why.
 //!
-//! With `--json`, the same for a program: `jq '.operations.PIPE.here'`.
+//! `--json` prints the same for a program: `jq '.operations.PIPE.here'`.
 //!
 //! Linux 5.1.
 
@@ -19,29 +19,31 @@ use std::fs;
 use std::process::ExitCode;
 
 use annulus::Capabilities;
-use annulus::capabilities::Source;
+use annulus::raw::capabilities::Source;
 use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
 use annulus::sys::opcode::{Opcode, RegisterOp};
-use support::{Arguments, Failure, Page, failed};
+use clap::Parser;
+use support::{Failure, Page, failed};
 
 mod support;
 
-const USAGE: &str = "
-usage: capabilities [--json] [--help]
+/// Prints what the io_uring of this kernel can do: yes, no, or since which Linux.
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Arguments {
+    /// Print it for a program
+    #[arg(long)]
+    json: bool,
+}
 
-Prints what the io_uring of this kernel can do: yes, no, or since which Linux.
-
-  --json   print it for a program
-  --help   print this";
-
-/// One thing that a kernel may have.
+/// A feature that a kernel may have.
 struct Row {
     name: &'static str,
     since: &'static str,
     here: bool,
 }
 
-/// A kind of things, with the name of it in JSON.
+/// A kind of features, with its name in JSON.
 struct Section {
     title: &'static str,
     key: &'static str,
@@ -49,17 +51,15 @@ struct Section {
 }
 
 fn main() -> ExitCode {
-    support::main(USAGE, run)
+    support::main(run)
 }
 
-fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let wants_json = arguments.flag("--json");
-    arguments.end()?;
+fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")
         .map_err(failed("cannot tell which Linux this is"))?;
     let here = Capabilities::detect()?;
     let sections = sections(&here);
-    if wants_json {
+    if arguments.json {
         return json(page, release.trim(), &here, &sections);
     }
     let source = match here.source() {
@@ -73,7 +73,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Everything that Linux 7.3 has, and whether it is here.
+/// Every feature of Linux 7.3, and whether it is here.
 fn sections(here: &Capabilities) -> [Section; 5] {
     let row = |name, since: Option<_>, here| Row { name, since: since.unwrap_or("5.1"), here };
     let ops = Opcode::ALL
@@ -110,7 +110,7 @@ fn version(release: &str) -> (u32, u32) {
     (next(), next())
 }
 
-/// What stands beside a thing: yes, no, or what it needs.
+/// The text next to a feature: yes, no, or what it needs.
 fn answer(row: &Row, linux: (u32, u32)) -> String {
     match row.here {
         true => "yes".into(),
@@ -134,8 +134,8 @@ fn table(page: &mut Page, linux: (u32, u32), section: &Section) -> Result<(), Fa
     Ok(())
 }
 
-/// Prints everything as one object. The release is whatever somebody made it, so what would have to
-/// be escaped is left out.
+/// Prints everything as one object. The release string can be anything, so characters that would
+/// have to be escaped are left out.
 fn json(
     page: &mut Page,
     release: &str,

@@ -4,14 +4,14 @@
 //! |---|---|---|
 //! | 1 | what this kernel can do | what `Setup::new` made of it |
 //! | 2 | a file, read by many reads at once | how few times the kernel was entered |
-//! | 3 | an echo of which both ends use the ring | the same |
-//! | 4 | both rings at four moments | whose a slot is, and what moves when |
-//! | 5 | what it took | enters per request |
+//! | 3 | an echo with both ends on the ring | how few times the kernel was entered |
+//! | 4 | both rings at four moments | who owns a slot, and what moves when |
+//! | 5 | the cost | enters per request |
 //!
-//! Nothing here is `unsafe`: the ring owns buffers and files while the kernel has them (the file),
+//! Nothing here is `unsafe`: the ring owns buffers and files while the kernel uses them (the file),
 //! or borrows them for the time of a scope (the echo).
 //!
-//! Linux 5.10. What is newer is used where it is there: SOCKET from 5.19, registered ring
+//! Linux 5.10. Newer features are used where the kernel has them: SOCKET from 5.19, registered ring
 //! descriptors from 5.18. A ring of 16 entries fits a locked-memory limit of 64 KiB, the default of
 //! old kernels.
 
@@ -19,45 +19,45 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use annulus::capabilities::Source as LearnedBy;
 use annulus::op::Nop;
+use annulus::raw::capabilities::Source as LearnedBy;
 use annulus::sys::flags::SetupFlags;
 use annulus::sys::index::Entries;
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::{Capabilities, Ring, Setup};
+use clap::Parser;
 use support::echo::{self, Connection};
 use support::picture::picture;
 use support::reading::{BLOCK, Source};
-use support::{Arguments, Failure, Page};
+use support::{Failure, Page};
 
 mod support;
 
-const USAGE: &str = "
-usage: quickstart [PATH] [--stats] [--help]
+/// Shows what io_uring can do here, reads a file through a ring, echoes over TCP,
+/// and draws the rings at work.
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Arguments {
+    /// The file to read; else the source of this program
+    path: Option<PathBuf>,
+    /// Print CPU time per request, too
+    #[arg(long)]
+    stats: bool,
+}
 
-Shows what io_uring can do here, reads a file through a ring, echoes over TCP,
-and draws the rings at work.
-
-  PATH      the file to read; else the source of this program
-  --stats   print CPU time per request, too
-  --help    print this";
-
-/// Submission entries of the ring, and so many blocks of the file are in flight at once.
+/// Submission entries of the ring; as many blocks of the file are in flight at once.
 const DEPTH: u32 = 16;
 /// How often the echo goes there and back.
 const ROUNDS: u8 = 100;
 
 fn main() -> ExitCode {
-    support::main(USAGE, run)
+    support::main(run)
 }
 
-fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let wants_stats = arguments.flag("--stats");
-    let path = arguments.operand().map(PathBuf::from);
-    arguments.end()?;
-
-    // First what can be told at once: whether the file can be read, and whether there is a ring.
-    let source = match path {
+fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
+    // First the checks that can fail at once: whether the file can be read, and whether there is a
+    // ring.
+    let source = match arguments.path {
         Some(path) => Source::open(&path)?,
         None => Source::open_our_own("quickstart.rs")?,
     };
@@ -81,7 +81,7 @@ fn run(mut arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
         stats.cqes,
         ratio(stats.enters, stats.sqes)
     )?;
-    if wants_stats {
+    if arguments.stats {
         writeln!(page, "   {}", support::stats_line(stats, stats.sqes, cpu))?;
     }
     Ok(())
@@ -117,7 +117,7 @@ fn show_kernel(page: &mut Page, here: &Capabilities) -> Result<(), Failure> {
     writeln!(page, "   learned        {by}")
 }
 
-/// How many of `facts` hold, and which do not, if they are few.
+/// How many of `facts` are true, and which are not, if they are few.
 fn show_count(
     page: &mut Page,
     label: &str,
@@ -132,7 +132,7 @@ fn show_count(
     page.list(label, &words)
 }
 
-/// Part 1, continued: what `Setup::new` made.
+/// Part 1, continued: the features that `Setup::new` chose.
 fn show_ring(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     let flags: Vec<_> = ring.flags().iter_names().map(|(name, _)| name).collect();
     let none = ["none"];
@@ -175,7 +175,7 @@ fn read_file(
     writeln!(page, "   checksum       {:016x}", report.checksum)
 }
 
-/// Part 3: an echo of which both ends use the ring.
+/// Part 3: an echo with both ends on the ring.
 fn run_echo(page: &mut Page, ring: &mut Ring, here: &Capabilities) -> Result<(), Failure> {
     writeln!(page, "\n3. An echo over TCP, both ends on this ring\n")?;
     let failed = |failure| match failure {
@@ -208,7 +208,7 @@ fn show_moments(page: &mut Page) -> Result<(), Failure> {
     let reaped = ring.reap(|_| ())?;
     show_moment(page, &ring, "reaped: the completions are copied out, their slots given back")?;
     if reaped != 3 || tickets.into_iter().any(|ticket| ring.try_take(ticket).is_err()) {
-        return Err(Failure::Failed(format!("3 NOPs brought {reaped} completions")));
+        return Err(Failure::Failed(format!("3 NOPs had {reaped} completions")));
     }
     for _ in 0..3 {
         let again = ring.submit(Nop)?;

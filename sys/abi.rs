@@ -1,7 +1,7 @@
-//! What lies in the rings, and what `io_uring_setup(2)` and `io_uring_enter(2)` are told.
+//! The entries of the rings, and the arguments of `io_uring_setup(2)` and `io_uring_enter(2)`.
 //!
-//! A submission entry is 64 bytes. The kernel declares it with unions; here each place has one
-//! name and the doc of the field lists the others.
+//! A submission entry is 64 bytes. The kernel declares it with unions. Here each place has one
+//! name, and the documentation of the field lists the kernel's other names for it.
 //!
 //! ```text
 //!      0      1      2             4                           8
@@ -15,10 +15,10 @@
 //!
 //! A completion entry is 16 bytes, or 32: `user_data`, `res`, `flags`, then `big`.
 //!
-//! Values only, all of them numbers: an address is a `u64`, flags are the types of
-//! [`flags`](crate::flags), and what is reserved must be zero. Each struct has the kernel's field
-//! names (without their leading underscores) and its proof of size and offsets beside it. What
-//! `io_uring_register(2)` is told is in [`abi_register`](crate::abi_register), the memory of
+//! These are plain numbers: an address is a `u64`, and flags are the types of
+//! [`flags`](crate::flags). Reserved fields must be zero. Each struct has the kernel's field names
+//! (without their leading underscores), followed by assertions on its size and offsets. The
+//! arguments of `io_uring_register(2)` are in [`abi_register`](crate::abi_register), those of
 //! zero-copy receive in [`abi_zcrx`](crate::abi_zcrx).
 
 use core::mem::{align_of, offset_of, size_of};
@@ -29,17 +29,17 @@ use crate::flags::{CQE_BUFFER_SHIFT, CqeFlags, Features, SetupFlags, SqeFlags};
 use crate::flags_register::RegWaitFlags;
 use crate::opcode::Opcode;
 
-/// A submission entry: one request.
+/// A submission entry (SQE): one request.
 #[doc(alias = "io_uring_sqe")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sqe {
-    /// What the request does.
+    /// The operation that the request performs.
     pub opcode: Opcode,
-    /// What holds for a request of any kind.
+    /// The flags that apply to every operation.
     pub flags: SqeFlags,
-    /// The priority of a read or a write; for the network
-    /// [`RecvSendFlags`](crate::flags::RecvSendFlags) and
+    /// The priority of a read or a write; for network operations
+    /// [`RecvSendFlags`](crate::flags::RecvSendFlags) or
     /// [`AcceptFlags`](crate::flags::AcceptFlags).
     pub ioprio: u16,
     /// The file: a descriptor, or with `FIXED_FILE` an index into the registered files.
@@ -50,7 +50,7 @@ pub struct Sqe {
     /// `addr`, `splice_off_in`, `level` (lower half) and `optname` (upper half).
     #[doc(alias("splice_off_in", "level", "optname"))]
     pub addr: u64,
-    /// `len`: of the buffer, or how many there are.
+    /// `len`: the length of the buffer, or the number of buffers.
     pub len: u32,
     /// `rw_flags`, `fsync_flags`, `poll_events`, `poll32_events`, `sync_range_flags`, `msg_flags`,
     /// `timeout_flags`, `accept_flags`, `cancel_flags`, `open_flags`, `statx_flags`,
@@ -59,12 +59,12 @@ pub struct Sqe {
     /// `install_fd_flags`, `nop_flags`, `pipe_flags`.
     #[doc(alias = "rw_flags")]
     pub op_flags: u32,
-    /// Ours: the completion brings it back unread.
+    /// A value that we choose. The kernel copies it to the completions, and does not interpret it.
     pub user_data: u64,
     /// `buf_index`, `buf_group`.
     #[doc(alias = "buf_group")]
     pub buf_index: u16,
-    /// The registered credentials under which the request runs, or 0 for ours.
+    /// The registered credentials with which the request runs, or 0 for the submitting task's own.
     pub personality: u16,
     /// `file_index`, `splice_fd_in`, `zcrx_ifq_idx`, `optlen`, `addr_len` (lower half),
     /// `write_stream` (lowest byte).
@@ -79,7 +79,8 @@ pub struct Sqe {
 }
 
 impl Sqe {
-    /// All bytes zero, which is a `NOP`: what the rest of an entry is taken from.
+    /// All bytes zero, which is a `NOP`. Use it for the other fields of a literal:
+    /// `..Sqe::ZERO`.
     pub const ZERO: Self = Self {
         opcode: Opcode::NOP,
         flags: SqeFlags::empty(),
@@ -115,8 +116,8 @@ impl Sqe {
         self.pad2 = u64::from_le_bytes(words[1]);
     }
 
-    /// The entry whose bytes are those of `words`: how the second half of a 128-byte entry gets
-    /// into a slot.
+    /// The entry with the bytes of `words`. The second half of a 128-byte entry is written to its
+    /// slot in this form.
     pub const fn from_words(words: [u64; 8]) -> Self {
         let [opcode, flags, p0, p1, f0, f1, f2, f3] = words[0].to_le_bytes();
         let [l0, l1, l2, l3, o0, o1, o2, o3] = words[3].to_le_bytes();
@@ -159,7 +160,7 @@ const _: () = {
     assert!(offset_of!(Sqe, pad2) == 56);
 };
 
-/// A submission entry of 128 bytes, whose command has 80 bytes.
+/// A submission entry of 128 bytes, with a command of 80 bytes.
 ///
 /// The command starts inside `first`, at its `addr3`.
 #[repr(C)]
@@ -204,16 +205,16 @@ const _: () = {
     assert!(offset_of!(Sqe128, rest) == 64);
 };
 
-/// A completion entry: how one request went.
+/// A completion entry (CQE): the result of one request.
 #[doc(alias = "io_uring_cqe")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cqe {
-    /// The word of the request.
+    /// The `user_data` of the request.
     pub user_data: u64,
-    /// What the request returned: an amount, or below zero an error.
+    /// The result of the request: its value, or a negated error number.
     pub res: i32,
-    /// What else there is to say.
+    /// Flags, which may include the id of a selected buffer.
     pub flags: CqeFlags,
 }
 
@@ -221,7 +222,7 @@ impl Cqe {
     /// All bytes zero.
     pub const ZERO: Self = Self { user_data: 0, res: 0, flags: CqeFlags::empty() };
 
-    /// What the request returned, or the error with which it failed.
+    /// The value that the request returned, or the error with which it failed.
     ///
     /// # Errors
     ///
@@ -231,13 +232,13 @@ impl Cqe {
         Errno::split(self.res)
     }
 
-    /// Whether no other completion of the request will come (OP1): the flag `MORE` is not set.
+    /// Whether this is the last completion of its request (OP1): the flag `MORE` is not set.
     #[inline]
     pub const fn is_last(&self) -> bool {
         !self.flags.contains(CqeFlags::MORE)
     }
 
-    /// The buffer that the kernel chose, if it chose one.
+    /// The id of the provided buffer that the kernel selected, if it selected one.
     #[inline]
     pub const fn buffer_id(&self) -> Option<u16> {
         if !self.flags.contains(CqeFlags::BUFFER) {
@@ -247,7 +248,8 @@ impl Cqe {
         Some(u16::from_le_bytes([low, high]))
     }
 
-    /// The bytes of the entry as words: how the second half of a 32-byte entry gets out of a slot.
+    /// The bytes of the entry as two `u64`. The second half of a 32-byte completion is read from
+    /// its slot in this form.
     pub const fn to_words(self) -> [u64; 2] {
         let [r0, r1, r2, r3] = self.res.to_le_bytes();
         let [f0, f1, f2, f3] = self.flags.bits().to_le_bytes();
@@ -261,7 +263,7 @@ const _: () = {
     assert!(offset_of!(Cqe, user_data) == 0);
     assert!(offset_of!(Cqe, res) == 8);
     assert!(offset_of!(Cqe, flags) == 12);
-    // `buffer_id` takes the two upper bytes.
+    // `buffer_id` reads the two upper bytes.
     assert!(CQE_BUFFER_SHIFT == 16);
 };
 
@@ -271,7 +273,7 @@ const _: () = {
 pub struct Cqe32 {
     /// The part that every completion has.
     pub first: Cqe,
-    /// `big_cqe`: what the operation says beyond it.
+    /// `big_cqe`: additional results of the operation.
     #[doc(alias = "big_cqe")]
     pub big: [u64; 2],
 }
@@ -288,30 +290,30 @@ const _: () = {
     assert!(offset_of!(Cqe32, big) == 16);
 };
 
-/// What `io_uring_setup(2)` is told, and what it tells: the kernel fills in the rest.
+/// The parameters of `io_uring_setup(2)`; the kernel fills in the fields marked "from the kernel".
 #[doc(alias = "io_uring_params")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Params {
     /// From the kernel: how many entries the SQ has, a power of two.
     pub sq_entries: u32,
-    /// How many the CQ is to have, with `CQSIZE`; from the kernel: how many it has.
+    /// How many entries the CQ shall have, with `CQSIZE`; from the kernel: how many it has.
     pub cq_entries: u32,
-    /// How the ring is made.
+    /// The options of the ring.
     pub flags: SetupFlags,
-    /// The processor of the `SQPOLL` thread, with `SQ_AFF`.
+    /// The CPU of the `SQPOLL` thread, with `SQ_AFF`.
     pub sq_thread_cpu: u32,
-    /// After how many idle milliseconds the `SQPOLL` thread sleeps; 0 is one second.
+    /// After how many idle milliseconds the `SQPOLL` thread sleeps; 0 means one second.
     pub sq_thread_idle: u32,
-    /// From the kernel: what it says of itself.
+    /// From the kernel: its features.
     pub features: Features,
-    /// The ring to share with, for `ATTACH_WQ`.
+    /// The ring whose threads to share, with `ATTACH_WQ`.
     pub wq_fd: u32,
     /// Reserved.
     pub resv: [u32; 3],
-    /// From the kernel: where in the map the parts of the SQ lie.
+    /// From the kernel: the offsets of the parts of the SQ in its map.
     pub sq_off: SqringOffsets,
-    /// From the kernel: where in the map the parts of the CQ lie.
+    /// From the kernel: the offsets of the parts of the CQ in its map.
     pub cq_off: CqringOffsets,
 }
 
@@ -330,28 +332,28 @@ const _: () = {
     assert!(offset_of!(Params, cq_off) == 80);
 };
 
-/// Where in its map the parts of the SQ lie, in bytes.
+/// The offsets of the parts of the SQ in its map, in bytes.
 #[doc(alias = "io_sqring_offsets")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SqringOffsets {
-    /// How many entries the kernel has taken: it writes, we read.
+    /// The index up to which the kernel has consumed entries: it writes, we read.
     pub head: u32,
-    /// How many entries we have published: we write, the kernel reads.
+    /// The index up to which we have published entries: we write, the kernel reads.
     pub tail: u32,
-    /// Index to slot.
+    /// The mask that turns an index into a slot.
     pub ring_mask: u32,
-    /// How many slots there are.
+    /// The number of slots.
     pub ring_entries: u32,
-    /// The word of [`SqRingFlags`](crate::flags::SqRingFlags).
+    /// The [`SqRingFlags`](crate::flags::SqRingFlags).
     pub flags: u32,
-    /// How many entries the kernel dropped as invalid; only with an array.
+    /// How many entries the kernel dropped as invalid; only with an index array.
     pub dropped: u32,
-    /// The array of slots, one `u32` each; absent with `NO_SQARRAY`.
+    /// The index array, one `u32` for each slot; absent with `NO_SQARRAY`.
     pub array: u32,
     /// Reserved.
     pub resv1: u32,
-    /// With `NO_MMAP`, where our memory for the entries lies.
+    /// With `NO_MMAP`, the address of our memory for the entries.
     pub user_addr: u64,
 }
 
@@ -369,28 +371,29 @@ const _: () = {
     assert!(offset_of!(SqringOffsets, user_addr) == 32);
 };
 
-/// Where in its map the parts of the CQ lie, in bytes.
+/// The offsets of the parts of the CQ in its map, in bytes.
 #[doc(alias = "io_cqring_offsets")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CqringOffsets {
-    /// How many entries we have taken: we write, the kernel reads.
+    /// The index up to which we have consumed completions: we write, the kernel reads.
     pub head: u32,
-    /// How many entries the kernel has published: it writes, we read.
+    /// The index up to which the kernel has posted completions: it writes, we read.
     pub tail: u32,
-    /// Index to slot.
+    /// The mask that turns an index into a slot.
     pub ring_mask: u32,
-    /// How many slots there are.
+    /// The number of slots.
     pub ring_entries: u32,
-    /// How many completions were lost, which only a kernel without `NODROP` does lightly.
+    /// How many completions were lost. A kernel with `NODROP` loses one only if it has no memory to
+    /// keep it.
     pub overflow: u32,
-    /// The entries.
+    /// The completions.
     pub cqes: u32,
-    /// The word of [`CqRingFlags`](crate::flags::CqRingFlags); 0 on a kernel without it.
+    /// The [`CqRingFlags`](crate::flags::CqRingFlags); 0 on a kernel without them.
     pub flags: u32,
     /// Reserved.
     pub resv1: u32,
-    /// With `NO_MMAP`, where our memory for the rings lies.
+    /// With `NO_MMAP`, the address of our memory for the rings.
     pub user_addr: u64,
 }
 
@@ -408,19 +411,19 @@ const _: () = {
     assert!(offset_of!(CqringOffsets, user_addr) == 32);
 };
 
-/// A span or a point of time.
+/// A time span, or a point in time.
 #[doc(alias = "__kernel_timespec")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timespec {
     /// Whole seconds.
     pub tv_sec: i64,
-    /// The nanoseconds beyond them, below 1,000,000,000.
+    /// Additional nanoseconds, below 1,000,000,000.
     pub tv_nsec: i64,
 }
 
 impl From<Duration> for Timespec {
-    /// A span too long for the kernel becomes the longest that it takes.
+    /// A span that is too long for the kernel becomes the longest that it accepts.
     fn from(span: Duration) -> Self {
         match i64::try_from(span.as_secs()) {
             Ok(tv_sec) => Self { tv_sec, tv_nsec: i64::from(span.subsec_nanos()) },
@@ -444,7 +447,7 @@ const _: () = {
 pub struct IoTimespec {
     /// Whole seconds.
     pub tv_sec: u64,
-    /// The nanoseconds beyond them.
+    /// Additional nanoseconds.
     pub tv_nsec: u64,
 }
 
@@ -460,13 +463,14 @@ const _: () = {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GeteventsArg {
-    /// The address of the signal mask during the wait, or 0.
+    /// The address of the signal mask that applies during the wait, or 0.
     pub sigmask: u64,
-    /// The bytes of that mask.
+    /// The size of that mask, in bytes.
     pub sigmask_sz: u32,
-    /// How long to wait for the full number, before fewer are enough; with `MIN_TIMEOUT`.
+    /// How many microseconds to wait for all requested completions, before fewer are enough; with
+    /// `MIN_TIMEOUT`.
     pub min_wait_usec: u32,
-    /// The address of a [`Timespec`] that bounds the wait, or 0.
+    /// The address of a [`Timespec`] that limits the wait, or 0.
     pub ts: u64,
 }
 
@@ -479,20 +483,20 @@ const _: () = {
     assert!(offset_of!(GeteventsArg, ts) == 16);
 };
 
-/// How `io_uring_enter(2)` waits, with `EXT_ARG_REG`: lies in a registered region.
+/// How `io_uring_enter(2)` waits, with `EXT_ARG_REG`. It lies in the registered wait region.
 #[doc(alias = "io_uring_reg_wait")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RegWait {
-    /// What bounds the wait, if `flags` says so.
+    /// The limit of the wait; used only if `flags` has `TS`.
     pub ts: Timespec,
-    /// How long to wait for the full number, before fewer are enough.
+    /// How many microseconds to wait for all requested completions, before fewer are enough.
     pub min_wait_usec: u32,
-    /// What is given here.
+    /// Which of the other fields are used.
     pub flags: RegWaitFlags,
-    /// The address of the signal mask during the wait, or 0.
+    /// The address of the signal mask that applies during the wait, or 0.
     pub sigmask: u64,
-    /// The bytes of that mask.
+    /// The size of that mask, in bytes.
     pub sigmask_sz: u32,
     /// Reserved.
     pub pad: [u32; 3],
@@ -512,18 +516,18 @@ const _: () = {
     assert!(offset_of!(RegWait, pad2) == 48);
 };
 
-/// An entry of a ring of buffers.
+/// An entry of a buffer ring.
 #[doc(alias = "io_uring_buf")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Buf {
-    /// Where the buffer lies.
+    /// The address of the buffer.
     pub addr: u64,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub len: u32,
-    /// Its id, which the completion brings back.
+    /// Its id, which the completion carries.
     pub bid: u16,
-    /// In entry 0 the `tail` of the whole ring: never to be written with an entry (BR2).
+    /// In entry 0 this is the `tail` of the ring, so it must never be written with an entry (BR2).
     pub resv: u16,
 }
 
@@ -536,7 +540,7 @@ const _: () = {
     assert!(offset_of!(Buf, resv) == 14);
 };
 
-/// A ring of buffers seen as a whole: its first entry, with the `tail` in `resv`.
+/// The start of a buffer ring: its first entry, with the `tail` of the ring in place of `resv`.
 #[doc(alias = "io_uring_buf_ring")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -547,11 +551,11 @@ pub struct BufRing {
     pub resv2: u32,
     /// `bid` of entry 0.
     pub resv3: u16,
-    /// How many entries we have published.
+    /// The index up to which we have published entries.
     pub tail: u16,
 }
 
-/// Where in a ring of buffers its `tail` lies, in bytes.
+/// The offset of `tail` in a buffer ring, in bytes.
 pub const BUF_RING_TAIL_OFFSET: usize = 14;
 
 const _: () = {
@@ -569,15 +573,15 @@ const _: () = {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AttrPi {
-    /// What is checked (`IO_INTEGRITY_CHK_*` of `linux/fs.h`).
+    /// Which tags are checked (`IO_INTEGRITY_CHK_*` of `linux/fs.h`).
     pub flags: u16,
     /// The application tag to check against.
     pub app_tag: u16,
-    /// The bytes of the information.
+    /// The size of the protection information, in bytes.
     pub len: u32,
-    /// Where it lies.
+    /// Its address.
     pub addr: u64,
-    /// The value that the reference tag starts from.
+    /// The first value of the reference tag.
     pub seed: u64,
     /// Reserved.
     pub rsvd: u64,
@@ -594,16 +598,17 @@ const _: () = {
     assert!(offset_of!(AttrPi, rsvd) == 24);
 };
 
-/// What a multishot `RECVMSG` puts before the name, the control data and the payload.
+/// The header that a multishot `RECVMSG` writes before the address, the control data and the
+/// payload.
 #[doc(alias = "io_uring_recvmsg_out")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RecvmsgOut {
-    /// The bytes of the peer's address, which may be more than there was room for.
+    /// The length of the peer's address, which may be more than there was room for.
     pub namelen: u32,
-    /// The bytes of control data.
+    /// The length of the control data.
     pub controllen: u32,
-    /// The bytes of payload, which may be more than there was room for.
+    /// The length of the payload, which may be more than there was room for.
     pub payloadlen: u32,
     /// `MSG_*`, such as `MSG_TRUNC`.
     pub flags: u32,
@@ -618,7 +623,7 @@ const _: () = {
     assert!(offset_of!(RecvmsgOut, flags) == 12);
 };
 
-/// How `OPENAT2` opens.
+/// How `OPENAT2` opens a file.
 #[doc(alias = "open_how")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -644,11 +649,11 @@ const _: () = {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FutexWaitv {
-    /// The value at which to wait.
+    /// The value that the futex must have for the wait to start.
     pub val: u64,
     /// The address of the futex.
     pub uaddr: u64,
-    /// `FUTEX2_*`: its size, and who shares it.
+    /// `FUTEX2_*`: its size, and whether other processes share it.
     pub flags: u32,
     /// Reserved.
     pub reserved: u32,

@@ -1,14 +1,14 @@
-//! What `BPF_FILTER` is told, and what the filter sees: programs that judge requests, since 7.0.
+//! BPF filters, programs that allow or refuse requests (`BPF_FILTER`), since Linux 7.0.
 //!
 //! ```text
 //!   Bpf { cmd_type: FILTER, filter: BpfFilter } ──filter_ptr──► filter_len × sock_filter
 //!
-//!   for each request with that opcode, the program loads words of a BpfCtx
+//!   for each request with that opcode, the program loads 32-bit values of a BpfCtx
 //!      0  user_data     8  opcode, sqe_flags, pdu_size     16  pdu_size bytes of the operation
-//!   and returns 0 to refuse it (EACCES), anything else to let it run
+//!   and returns 0 to refuse it (EACCES), or any other number to let it run
 //! ```
 //!
-//! Values only; what is reserved must be zero. Writing the program is left to others.
+//! These are plain numbers; reserved fields must be zero. Leaves to others: writing the program.
 
 use core::mem::{align_of, offset_of, size_of};
 
@@ -16,14 +16,14 @@ use crate::flags::SqeFlags;
 use crate::flags_register::{BpfCmd, BpfFilterFlags};
 use crate::opcode::Opcode;
 
-/// What to do with filters.
+/// The argument of `BPF_FILTER`.
 #[doc(alias = "io_uring_bpf")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bpf {
-    /// What to do.
+    /// The command.
     pub cmd_type: BpfCmd,
-    /// None is defined yet.
+    /// Flags, of which none is defined yet.
     pub cmd_flags: u16,
     /// Reserved.
     pub resv: u32,
@@ -45,14 +45,14 @@ const _: () = {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BpfFilter {
-    /// The [`Opcode`] that it judges, in 32 bits.
+    /// The [`Opcode`] that the filter is for, in 32 bits.
     pub opcode: u32,
-    /// How it is installed.
+    /// How the filter is installed.
     pub flags: BpfFilterFlags,
-    /// How many instructions it has.
+    /// The number of instructions.
     pub filter_len: u32,
-    /// How many bytes of the operation's own the program expects; from the kernel, when it
-    /// refuses with `EMSGSIZE`: how many it has.
+    /// How many bytes of operation data the program expects. From the kernel, when it refuses with
+    /// `EMSGSIZE`: how many there are.
     pub pdu_size: u8,
     /// Reserved.
     pub resv: [u8; 3],
@@ -74,18 +74,18 @@ const _: () = {
     assert!(offset_of!(BpfFilter, resv2) == 24);
 };
 
-/// What a filter sees of a request. Never passed by us: its offsets are what a program loads.
+/// The data of a request that a filter can load. We never pass it; a program uses its offsets.
 #[doc(alias = "io_uring_bpf_ctx")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BpfCtx {
-    /// The word of the request.
+    /// The `user_data` of the request.
     pub user_data: u64,
-    /// What the request does.
+    /// The operation that the request performs.
     pub opcode: Opcode,
-    /// Its flags.
+    /// The flags of its entry.
     pub sqe_flags: SqeFlags,
-    /// How many bytes of the operation's own follow.
+    /// How many bytes of operation data follow.
     pub pdu_size: u8,
     /// Reserved.
     pub pad: [u8; 5],
@@ -105,7 +105,7 @@ const _: () = {
     assert!(offset_of!(BpfCtx, open) == 16);
 };
 
-/// What a filter sees of an `OPENAT` or `OPENAT2`.
+/// The operation data of an `OPENAT` or `OPENAT2`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BpfCtxOpen {
@@ -125,7 +125,7 @@ const _: () = {
     assert!(offset_of!(BpfCtxOpen, resolve) == 16);
 };
 
-/// What a filter sees of a `SOCKET`, in the place of [`BpfCtx::open`].
+/// The operation data of a `SOCKET`, in the place of [`BpfCtx::open`].
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BpfCtxSocket {

@@ -1,27 +1,28 @@
-//! The mock file: a device of the kernel for testing rings, reached by `URING_CMD`, since 6.17.
+//! The mock file: a kernel device for testing rings, used through `URING_CMD`, since Linux 6.17.
 //!
 //! ```text
-//!   /dev/io_uring_mock ── MockMgrCmd::PROBE  (addr: MockProbe)  ──► what it can do
+//!   /dev/io_uring_mock ── MockMgrCmd::PROBE  (addr: MockProbe)  ──► its features
 //!                      ── MockMgrCmd::CREATE (addr: MockCreate) ──► a file that answers late,
 //!                                                                  short or not at all
 //!   that file          ── MockCmd::COPY_REGBUF ──► copies to or from a registered buffer
 //! ```
 //!
 //! The number of the command is in the lower half of `off`. Only kernels built for testing have
-//! it, so nothing here is of use to a program; values only, and what is reserved must be zero.
+//! the device, so ordinary programs have no use for it. These are plain numbers; reserved fields
+//! must be zero.
 
 use core::mem::{align_of, offset_of, size_of};
 
 use bitflags::bitflags;
 
-/// What the device does.
+/// A command to the mock device.
 #[doc(alias = "io_uring_mock_mgr_cmd")]
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct MockMgrCmd(pub u32);
 
 impl MockMgrCmd {
-    /// Tells what it can do. Since Linux 6.17.
+    /// Returns its features. Since Linux 6.17.
     #[doc(alias = "IORING_MOCK_MGR_CMD_PROBE")]
     pub const PROBE: Self = Self(0);
     /// Makes a mock file. Since Linux 6.17.
@@ -29,13 +30,13 @@ impl MockMgrCmd {
     pub const CREATE: Self = Self(1);
 }
 
-/// What a mock file does.
+/// A command to a mock file.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct MockCmd(pub u32);
 
 impl MockCmd {
-    /// Copies between a registered buffer and memory of ours. Since Linux 6.17.
+    /// Copies between a registered buffer and ordinary memory. Since Linux 6.17.
     #[doc(alias = "IORING_MOCK_CMD_COPY_REGBUF")]
     pub const COPY_REGBUF: Self = Self(0);
 }
@@ -45,7 +46,7 @@ bitflags! {
     #[repr(transparent)]
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct MockCopyFlags: u32 {
-        /// Out of the registered buffer, not into it. Since Linux 6.17.
+        /// Copies out of the registered buffer, not into it. Since Linux 6.17.
         #[doc(alias = "IORING_MOCK_COPY_FROM")]
         const FROM = 1 << 0;
 
@@ -53,8 +54,8 @@ bitflags! {
     }
 }
 
-/// What the device can do: numbers in the order in which they came, so that
-/// [`MockProbe::features`] says how many there are.
+/// A feature of the mock device. The numbers are in the order in which the kernel added them, so
+/// the count in [`MockProbe::features`] tells which ones there are.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct MockFeature(pub u64);
@@ -63,33 +64,33 @@ impl MockFeature {
     /// [`MockCmd::COPY_REGBUF`]. Since Linux 6.17.
     #[doc(alias = "IORING_MOCK_FEAT_CMD_COPY")]
     pub const CMD_COPY: Self = Self(0);
-    /// Reads give zeroes, and writes vanish. Since Linux 6.17.
+    /// Reads return zeroes, and writes are discarded. Since Linux 6.17.
     #[doc(alias = "IORING_MOCK_FEAT_RW_ZERO")]
     pub const RW_ZERO: Self = Self(1);
-    /// Reads and writes may be asked not to block. Since Linux 6.17.
+    /// Reads and writes accept the request not to block. Since Linux 6.17.
     #[doc(alias = "IORING_MOCK_FEAT_RW_NOWAIT")]
     pub const RW_NOWAIT: Self = Self(2);
-    /// Reads and writes take their time. Since Linux 6.17.
+    /// Reads and writes can complete after a delay. Since Linux 6.17.
     #[doc(alias = "IORING_MOCK_FEAT_RW_ASYNC")]
     pub const RW_ASYNC: Self = Self(3);
     /// A mock file can be polled. Since Linux 6.17.
     #[doc(alias = "IORING_MOCK_FEAT_POLL")]
     pub const POLL: Self = Self(4);
 
-    /// How many of them Linux 7.3 has: one more than the last number. Since Linux 6.17.
+    /// The number of features in Linux 7.3: one more than the last number. Since Linux 6.17.
     #[doc(alias = "IORING_MOCK_FEAT_END")]
     pub const END: u64 = 5;
 }
 
 bitflags! {
-    /// What a mock file is made to be.
+    /// Properties of a new mock file.
     #[repr(transparent)]
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct MockCreateFlags: u32 {
-        /// One that can be asked not to block. Since Linux 6.17.
+        /// It accepts the request not to block. Since Linux 6.17.
         #[doc(alias = "IORING_MOCK_CREATE_F_SUPPORT_NOWAIT")]
         const SUPPORT_NOWAIT = 1 << 0;
-        /// One that can be polled. Since Linux 6.17.
+        /// It can be polled. Since Linux 6.17.
         #[doc(alias = "IORING_MOCK_CREATE_F_POLL")]
         const POLL = 1 << 1;
 
@@ -102,7 +103,7 @@ bitflags! {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MockProbe {
-    /// From the kernel: how many of the [`MockFeature`]s it has.
+    /// From the kernel: how many of the [`MockFeature`]s the device has.
     pub features: u64,
     /// Reserved.
     pub resv: [u64; 9],
@@ -115,18 +116,18 @@ const _: () = {
     assert!(offset_of!(MockProbe, resv) == 8);
 };
 
-/// A mock file to make.
+/// The argument of [`MockMgrCmd::CREATE`].
 #[doc(alias = "io_uring_mock_create")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MockCreate {
-    /// From the kernel: its descriptor.
+    /// From the kernel: the descriptor of the new file.
     pub out_fd: u32,
-    /// What it is to be.
+    /// The properties of the file.
     pub flags: MockCreateFlags,
-    /// Its length in bytes.
+    /// The length of the file, in bytes.
     pub file_size: u64,
-    /// How long a read or a write takes.
+    /// How many nanoseconds a read or a write takes.
     pub rw_delay_ns: u64,
     /// Reserved.
     pub resv: [u64; 13],

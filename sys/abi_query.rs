@@ -1,4 +1,4 @@
-//! What `QUERY` asks, and what the kernel answers: the way to learn what it can do, since 6.18.
+//! The questions and answers of `QUERY`, which tells what a kernel can do, since Linux 6.18.
 //!
 //! ```text
 //!   QueryHdr ──query_data──► QueryOpcode | QueryZcrx | QueryScq | QueryZcrxEvent
@@ -6,29 +6,29 @@
 //!      └─next_entry──► QueryHdr ──► ...    0 ends the chain
 //! ```
 //!
-//! An older kernel fills in a shorter answer and says so in `size`; what it did not write stays
-//! as it was, so an answer starts from zeroes. Masks are as wide as the kernel gives them: turning
-//! them into flags is left to who asks. It works without a ring, too.
+//! An older kernel fills in a shorter answer, and returns its length in `size`. It leaves the other
+//! bytes unchanged, so initialize an answer with zeroes. Masks have the width that the kernel gives
+//! them; the caller turns them into flags. A query also works without a ring.
 
 use core::mem::{align_of, offset_of, size_of};
 
 use crate::abi_zcrx::ZcrxFeatures;
 use crate::flags_register::QueryOp;
 
-/// One question.
+/// One query: a question, and where to write its answer.
 #[doc(alias = "io_uring_query_hdr")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueryHdr {
-    /// The address of the next question, or 0.
+    /// The address of the next query, or 0.
     pub next_entry: u64,
     /// The address of the answer.
     pub query_data: u64,
-    /// What is asked.
+    /// The question.
     pub query_op: QueryOp,
-    /// How many bytes there are for the answer; from the kernel: how many it has.
+    /// The size of the memory for the answer; from the kernel: the size of the answer.
     pub size: u32,
-    /// From the kernel: 0, or a negated error.
+    /// From the kernel: 0, or a negated error number.
     pub result: i32,
     /// Reserved.
     pub resv: [u32; 3],
@@ -92,11 +92,11 @@ pub struct QueryZcrx {
     pub area_flags: u64,
     /// How many [`ZcrxCtrlOp`](crate::abi_zcrx::ZcrxCtrlOp)s there are.
     pub nr_ctrl_opcodes: u32,
-    /// What else there is.
+    /// Other features.
     pub features: ZcrxFeatures,
-    /// The bytes before the entries of a refill ring.
+    /// The size of the header before the entries of a refill ring, in bytes.
     pub rq_hdr_size: u32,
-    /// The alignment of those bytes.
+    /// The alignment of that header.
     pub rq_hdr_alignment: u32,
     /// Reserved.
     pub resv2: u64,
@@ -114,14 +114,15 @@ const _: () = {
     assert!(offset_of!(QueryZcrx, resv2) == 32);
 };
 
-/// The answer to `SCQ`: what memory of ours must have before the entries, with `NO_MMAP`.
+/// The answer to `SCQ`: the header that ring memory of our own needs before the completions, with
+/// `NO_MMAP`.
 #[doc(alias = "io_uring_query_scq")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueryScq {
-    /// The bytes of the header.
+    /// The size of the header, in bytes.
     pub hdr_size: u64,
-    /// Its alignment.
+    /// The alignment of the header.
     pub hdr_alignment: u64,
 }
 
@@ -139,9 +140,9 @@ const _: () = {
 pub struct QueryZcrxEvent {
     /// The [`ZcrxEventDescFlags`](crate::abi_zcrx::ZcrxEventDescFlags) that are allowed.
     pub event_flags: u32,
-    /// The bytes of a [`ZcrxStats`](crate::abi_zcrx::ZcrxStats).
+    /// The size of a [`ZcrxStats`](crate::abi_zcrx::ZcrxStats), in bytes.
     pub stats_size: u32,
-    /// The alignment of its offset.
+    /// The alignment that its offset must have.
     pub stats_off_alignment: u32,
     /// Reserved.
     pub resv1: u32,

@@ -1,15 +1,15 @@
-//! What `io_uring_register(2)` is told: one struct for each operation that takes one.
+//! The arguments of `io_uring_register(2)`: one struct for each operation that takes one.
 //!
 //! ```text
 //!   operation                          argument               count
-//!   BUFFERS, FILES                     [iovec], [i32]         how many
+//!   BUFFERS, FILES                     [iovec], [i32]         their number
 //!   BUFFERS2, FILES2                   RsrcRegister           its size
 //!   BUFFERS_UPDATE, FILES_UPDATE2      RsrcUpdate2            its size
-//!   FILES_UPDATE                       FilesUpdate            how many descriptors
-//!   RING_FDS, UNREGISTER_RING_FDS      [RsrcUpdate]           how many
+//!   FILES_UPDATE                       FilesUpdate            number of descriptors
+//!   RING_FDS, UNREGISTER_RING_FDS      [RsrcUpdate]           their number
 //!   EVENTFD, EVENTFD_ASYNC             i32                    1
-//!   PROBE                              Probe, [ProbeOp]       how many, at most 256
-//!   RESTRICTIONS                       [Restriction]          how many
+//!   PROBE                              Probe, [ProbeOp]       number of ProbeOps, at most 256
+//!   RESTRICTIONS                       [Restriction]          their number
 //!     without a ring                   TaskRestriction, ..    1
 //!   IOWQ_MAX_WORKERS                   [u32; 2]               2
 //!   PBUF_RING, UNREGISTER_PBUF_RING    BufReg                 1
@@ -24,9 +24,9 @@
 //!   MEM_REGION                         MemRegionReg           1
 //! ```
 //!
-//! The operations that carry more have files of their own: [`abi_query`](crate::abi_query),
-//! [`abi_zcrx`](crate::abi_zcrx), [`abi_bpf`](crate::abi_bpf). Values only; what is reserved must
-//! be zero. What the flags mean is in [`flags_register`](crate::flags_register).
+//! Operations with several structs have their own files: [`abi_query`](crate::abi_query),
+//! [`abi_zcrx`](crate::abi_zcrx), [`abi_bpf`](crate::abi_bpf). These are plain numbers; reserved
+//! fields must be zero. The flags are in [`flags_register`](crate::flags_register).
 
 use core::mem::{align_of, offset_of, size_of};
 
@@ -38,21 +38,21 @@ use crate::flags_register::{
 };
 use crate::opcode::Opcode;
 
-/// A table of files or of buffers.
+/// A table of files or buffers to register.
 #[doc(alias = "io_uring_rsrc_register")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RsrcRegister {
-    /// How many slots it has.
+    /// The number of slots.
     pub nr: u32,
-    /// How it is registered.
+    /// The options of the table.
     pub flags: RsrcRegisterFlags,
     /// Reserved.
     pub resv2: u64,
     /// The address of the descriptors or of the iovecs; 0 with `SPARSE`.
     pub data: u64,
-    /// The address of one `u64` for each slot, or 0: a completion with that word says that the
-    /// kernel has let go of what was in the slot.
+    /// The address of one `u64` tag for each slot, or 0. When the kernel has released the resource
+    /// of a slot, it posts a completion with that tag as its `user_data`.
     pub tags: u64,
 }
 
@@ -66,12 +66,12 @@ const _: () = {
     assert!(offset_of!(RsrcRegister, tags) == 24);
 };
 
-/// Slots of a table of files or of registered rings to replace.
+/// Slots to replace in a table of files or of registered rings.
 #[doc(alias = "io_uring_rsrc_update")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RsrcUpdate {
-    /// The first slot; for a ring, `u32::MAX` lets the kernel choose.
+    /// The first slot; for a ring, `u32::MAX` lets the kernel choose a free one.
     pub offset: u32,
     /// Reserved.
     pub resv: u32,
@@ -87,7 +87,7 @@ const _: () = {
     assert!(offset_of!(RsrcUpdate, data) == 8);
 };
 
-/// Slots of a table to replace, with their tags.
+/// Slots to replace in a table, with their tags.
 #[doc(alias = "io_uring_rsrc_update2")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,7 +100,7 @@ pub struct RsrcUpdate2 {
     pub data: u64,
     /// The address of their tags, or 0.
     pub tags: u64,
-    /// How many slots.
+    /// The number of slots.
     pub nr: u32,
     /// Reserved.
     pub resv2: u32,
@@ -117,7 +117,7 @@ const _: () = {
     assert!(offset_of!(RsrcUpdate2, resv2) == 28);
 };
 
-/// Slots of the table of files to replace: [`RsrcUpdate`] under its first name.
+/// Slots to replace in the table of files. This is the older form of [`RsrcUpdate`].
 #[doc(alias = "io_uring_files_update")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -126,7 +126,7 @@ pub struct FilesUpdate {
     pub offset: u32,
     /// Reserved.
     pub resv: u32,
-    /// The address of the descriptors: −1 empties a slot, −2 leaves it.
+    /// The address of the descriptors: −1 empties a slot, −2 leaves it unchanged.
     pub fds: u64,
 }
 
@@ -138,14 +138,14 @@ const _: () = {
     assert!(offset_of!(FilesUpdate, fds) == 8);
 };
 
-/// What a probe says as a whole; its [`ProbeOp`]s lie behind it.
+/// The header of a probe; the [`ProbeOp`]s follow it in memory.
 #[doc(alias = "io_uring_probe")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Probe {
-    /// From the kernel: the last operation that it knows.
+    /// From the kernel: the last operation that the kernel knows.
     pub last_op: Opcode,
-    /// From the kernel: how many [`ProbeOp`]s it filled in.
+    /// From the kernel: how many [`ProbeOp`]s the kernel filled in.
     pub ops_len: u8,
     /// Reserved.
     pub resv: u16,
@@ -162,12 +162,12 @@ const _: () = {
     assert!(offset_of!(Probe, resv2) == 4);
 };
 
-/// What a probe says of one operation.
+/// The result of a probe for one operation.
 #[doc(alias = "io_uring_probe_op")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProbeOp {
-    /// Which one.
+    /// The operation.
     pub op: Opcode,
     /// Reserved.
     pub resv: u8,
@@ -186,12 +186,12 @@ const _: () = {
     assert!(offset_of!(ProbeOp, resv2) == 4);
 };
 
-/// One thing that a restricted ring or task may do, or must.
+/// One thing that a restricted ring or task may do, or must do.
 #[doc(alias = "io_uring_restriction")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Restriction {
-    /// What it is about.
+    /// The kind of restriction.
     pub opcode: RestrictionOp,
     /// `register_op`, `sqe_op`, `sqe_flags`: the number of an operation, or flags.
     #[doc(alias("sqe_op", "sqe_flags"))]
@@ -211,14 +211,14 @@ const _: () = {
     assert!(offset_of!(Restriction, resv2) == 4);
 };
 
-/// What a task may do on every ring that it makes; its [`Restriction`]s lie behind it.
+/// Restrictions for every ring that a task makes; the [`Restriction`]s follow it in memory.
 #[doc(alias = "io_uring_task_restriction")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TaskRestriction {
-    /// None is defined yet.
+    /// Flags, of which none is defined yet.
     pub flags: u16,
-    /// How many [`Restriction`]s there are.
+    /// The number of [`Restriction`]s.
     pub nr_res: u16,
     /// Reserved.
     pub resv: [u32; 3],
@@ -232,7 +232,7 @@ const _: () = {
     assert!(offset_of!(TaskRestriction, resv) == 4);
 };
 
-/// The clock by which waits are bounded.
+/// The clock for the timeouts of waits.
 #[doc(alias = "io_uring_clock_register")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -250,20 +250,20 @@ const _: () = {
     assert!(offset_of!(ClockRegister, resv) == 4);
 };
 
-/// The part of another ring's table of buffers to share.
+/// The part of another ring's table of registered buffers to share.
 #[doc(alias = "io_uring_clone_buffers")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CloneBuffers {
     /// The other ring.
     pub src_fd: u32,
-    /// How to share.
+    /// How to share them.
     pub flags: CloneBuffersFlags,
-    /// The first slot over there.
+    /// The first slot in the other ring's table.
     pub src_off: u32,
-    /// The first slot here.
+    /// The first slot in our table.
     pub dst_off: u32,
-    /// How many slots; 0 is all of them.
+    /// The number of slots; 0 means all of them.
     pub nr: u32,
     /// Reserved.
     pub pad: [u32; 3],
@@ -280,20 +280,21 @@ const _: () = {
     assert!(offset_of!(CloneBuffers, pad) == 20);
 };
 
-/// A ring of buffers to make or to end.
+/// A buffer ring to register or unregister.
 #[doc(alias = "io_uring_buf_reg")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BufReg {
-    /// Where our memory for it lies, at the start of a page; 0 with `MMAP`.
+    /// The address of our memory for it, page-aligned; 0 with `MMAP`.
     pub ring_addr: u64,
-    /// How many entries it has: a power of two, at most 32768.
+    /// The number of entries: a power of two, at most 32768.
     pub ring_entries: u32,
-    /// The group by which entries ask for its buffers.
+    /// The buffer group, by which submission entries name the ring.
     pub bgid: u16,
-    /// How it is made.
+    /// The options of the ring.
     pub flags: PbufRingFlags,
-    /// With `INC`, the bytes below which the rest of a buffer is not used. Since Linux 7.1.
+    /// With `INC`: once a buffer has fewer unused bytes than this, the kernel leaves them unused.
+    /// Since Linux 7.1.
     pub min_left: u32,
     /// Reserved.
     pub resv: [u32; 5],
@@ -310,14 +311,14 @@ const _: () = {
     assert!(offset_of!(BufReg, resv) == 20);
 };
 
-/// How far the kernel is in a ring of buffers.
+/// The kernel's position in a buffer ring.
 #[doc(alias = "io_uring_buf_status")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BufStatus {
-    /// The group of the ring.
+    /// The buffer group of the ring.
     pub buf_group: u32,
-    /// From the kernel: how many entries it has taken.
+    /// From the kernel: the index up to which it has selected buffers.
     pub head: u32,
     /// Reserved.
     pub resv: [u32; 8],
@@ -331,7 +332,7 @@ const _: () = {
     assert!(offset_of!(BufStatus, resv) == 8);
 };
 
-/// Which requests are to end, and how long to wait for them.
+/// Which requests to cancel, and how long to wait for them.
 #[doc(alias = "io_uring_sync_cancel_reg")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -340,9 +341,9 @@ pub struct SyncCancelReg {
     pub addr: u64,
     /// The file to match, with `FD`.
     pub fd: i32,
-    /// What to match.
+    /// Which fields to match.
     pub flags: CancelFlags,
-    /// How long to wait; −1 in both fields is for ever.
+    /// How long to wait; −1 in both fields means indefinitely.
     pub timeout: Timespec,
     /// The operation to match, with `OP`.
     pub opcode: Opcode,
@@ -364,14 +365,14 @@ const _: () = {
     assert!(offset_of!(SyncCancelReg, pad2) == 40);
 };
 
-/// The slots among which the kernel allocates direct descriptors.
+/// The slots in which the kernel allocates direct descriptors.
 #[doc(alias = "io_uring_file_index_range")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FileIndexRange {
-    /// The first.
+    /// The first slot.
     pub off: u32,
-    /// How many.
+    /// The number of slots.
     pub len: u32,
     /// Reserved.
     pub resv: u64,
@@ -385,23 +386,23 @@ const _: () = {
     assert!(offset_of!(FileIndexRange, resv) == 8);
 };
 
-/// How network queues are polled; from the kernel, how they were before.
+/// Busy polling of network queues (NAPI). The kernel returns the previous settings here.
 ///
-/// Until Linux 6.12 the last word was a `u64`. We keep its alignment, which suits both.
+/// Until Linux 6.12 the last field was a `u64`. We keep its alignment, which fits both layouts.
 #[doc(alias = "io_uring_napi")]
 #[repr(C, align(8))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Napi {
-    /// For how many microseconds.
+    /// How many microseconds to poll.
     pub busy_poll_to: u32,
-    /// Whether polling goes before interrupts: 0 or 1.
+    /// Whether to prefer polling to interrupts: 0 or 1.
     pub prefer_busy_poll: u8,
-    /// What to do. Since Linux 6.13.
+    /// The command. Since Linux 6.13.
     pub opcode: NapiOp,
     /// Reserved.
     pub pad: [u8; 2],
-    /// A [`NapiTracking`](crate::flags_register::NapiTracking) or the id of a queue, by `opcode`.
-    /// Since Linux 6.13.
+    /// A [`NapiTracking`](crate::flags_register::NapiTracking) or the id of a queue, depending on
+    /// `opcode`. Since Linux 6.13.
     pub op_param: u32,
     /// Reserved.
     pub resv: u32,
@@ -418,14 +419,14 @@ const _: () = {
     assert!(offset_of!(Napi, resv) == 12);
 };
 
-/// A region of memory to share.
+/// A memory region to register.
 #[doc(alias = "io_uring_mem_region_reg")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MemRegionReg {
     /// The address of its [`RegionDesc`].
     pub region_uptr: u64,
-    /// What it is for.
+    /// The use of the region.
     pub flags: MemRegionFlags,
     /// Reserved.
     pub resv: [u64; 2],
@@ -439,20 +440,20 @@ const _: () = {
     assert!(offset_of!(MemRegionReg, resv) == 16);
 };
 
-/// Where a region of memory lies.
+/// The location of a memory region.
 #[doc(alias = "io_uring_region_desc")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RegionDesc {
-    /// Our memory, with `TYPE_USER`; else 0.
+    /// The address of our memory, with `TYPE_USER`; otherwise 0.
     pub user_addr: u64,
-    /// Its bytes, whole pages.
+    /// Its size in bytes, in whole pages.
     pub size: u64,
-    /// Where it comes from.
+    /// Which side allocates the memory.
     pub flags: RegionDescFlags,
-    /// Which one it is.
+    /// The number of the region.
     pub id: u32,
-    /// From the kernel: where in the descriptor `mmap(2)` finds it.
+    /// From the kernel: the offset at which to map it from the descriptor with `mmap(2)`.
     pub mmap_offset: u64,
     /// Reserved.
     pub resv: [u64; 4],

@@ -1,37 +1,37 @@
-//! Zero-copy receive: a queue of a network card that fills memory of ours, since Linux 6.15.
+//! Zero-copy receive: a queue of a network card that writes into our memory, since Linux 6.15.
 //!
 //! ```text
-//!                ZCRX_IFQ  ZcrxIfqReg ──area_ptr──► ZcrxAreaReg   the memory it fills
+//!                ZCRX_IFQ  ZcrxIfqReg ──area_ptr──► ZcrxAreaReg   the memory that it fills
 //!                                     ──region_ptr► RegionDesc    the refill ring
 //!                                     ──event_desc► ZcrxEventDesc (7.2)
 //!
-//!   RECV_ZC ──► Cqe32 { first, big: ZcrxCqe { off } }     off: area << 48 | where in the area
+//!   RECV_ZC ──► Cqe32 { first, big: ZcrxCqe { off } }     off: area << 48 | offset in the area
 //!   we use the bytes, then
-//!   refill ring ◄── ZcrxRqe { off, len }                  the memory is the card's again
+//!   refill ring ◄── ZcrxRqe { off, len }                  the card may use the memory again
 //! ```
 //!
-//! Values only, flags beside their structs; what is reserved must be zero. Who owns a piece of
-//! memory at which time is left to others.
+//! These are plain numbers, with the flags next to their structs; reserved fields must be zero.
+//! Leaves to others: which side owns a piece of memory at which time.
 
 use core::mem::{align_of, offset_of, size_of};
 
 use bitflags::bitflags;
 
-/// How far up in an offset the area is said. Since Linux 6.15.
+/// The position of the area number in an offset, in bits. Since Linux 6.15.
 #[doc(alias = "IORING_ZCRX_AREA_SHIFT")]
 pub const ZCRX_AREA_SHIFT: u32 = 48;
-/// The bits of an offset that say the area. Since Linux 6.15.
+/// The bits of an offset that hold the area number. Since Linux 6.15.
 #[doc(alias = "IORING_ZCRX_AREA_MASK")]
 pub const ZCRX_AREA_MASK: u64 = !((1 << ZCRX_AREA_SHIFT) - 1);
 
-/// An entry of the refill ring: memory that is the card's again.
+/// An entry of the refill ring: memory that the card may use again.
 #[doc(alias = "io_uring_zcrx_rqe")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ZcrxRqe {
-    /// Where it lies: what the completion said, with the token of the area.
+    /// Its offset: the one in the completion, combined with the token of the area.
     pub off: u64,
-    /// How many bytes.
+    /// Its length in bytes.
     pub len: u32,
     /// Reserved.
     pub pad: u32,
@@ -45,12 +45,12 @@ const _: () = {
     assert!(offset_of!(ZcrxRqe, pad) == 12);
 };
 
-/// The second half of a completion of `RECV_ZC`.
+/// The second half of a `RECV_ZC` completion.
 #[doc(alias = "io_uring_zcrx_cqe")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ZcrxCqe {
-    /// Which area, and where in it the data starts; `res` says how much.
+    /// The area, and the offset of the data in it; `res` is the length.
     pub off: u64,
     /// Reserved.
     pub pad: u64,
@@ -63,14 +63,14 @@ const _: () = {
     assert!(offset_of!(ZcrxCqe, pad) == 8);
 };
 
-/// Where in its map the parts of the refill ring lie, in bytes.
+/// The offsets of the parts of the refill ring in its map, in bytes.
 #[doc(alias = "io_uring_zcrx_offsets")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ZcrxOffsets {
-    /// How many entries the kernel has taken.
+    /// The index up to which the kernel has taken entries.
     pub head: u32,
-    /// How many entries we have published.
+    /// The index up to which we have published entries.
     pub tail: u32,
     /// The entries.
     pub rqes: u32,
@@ -91,12 +91,12 @@ const _: () = {
 };
 
 bitflags! {
-    /// Where the memory of an area comes from.
+    /// The kind of memory of an area.
     #[doc(alias = "io_uring_zcrx_area_flags")]
     #[repr(transparent)]
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct ZcrxAreaFlags: u32 {
-        /// It belongs to a device, by `dmabuf_fd`. Since Linux 6.16.
+        /// The memory belongs to a device, which `dmabuf_fd` names. Since Linux 6.16.
         #[doc(alias = "IORING_ZCRX_AREA_DMABUF")]
         const DMABUF = 1 << 0;
 
@@ -104,20 +104,20 @@ bitflags! {
     }
 }
 
-/// Memory that the card fills.
+/// A memory area that the card fills.
 #[doc(alias = "io_uring_zcrx_area_reg")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ZcrxAreaReg {
-    /// Where it lies; with `DMABUF`, an offset.
+    /// Its address; with `DMABUF`, an offset.
     pub addr: u64,
-    /// How many bytes.
+    /// Its length in bytes.
     pub len: u64,
-    /// From the kernel: what entries of the refill ring add to their offset.
+    /// From the kernel: the token that refill entries combine with their offset.
     pub rq_area_token: u64,
-    /// Where it comes from.
+    /// The kind of memory.
     pub flags: ZcrxAreaFlags,
-    /// The memory of a device, with `DMABUF`.
+    /// The descriptor of the device memory, with `DMABUF`.
     pub dmabuf_fd: u32,
     /// Reserved.
     pub resv2: [u64; 2],
@@ -140,10 +140,11 @@ bitflags! {
     #[repr(transparent)]
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct ZcrxRegFlags: u32 {
-        /// It is one that another ring exported, by the descriptor in `if_idx`. Since Linux 6.19.
+        /// Imports a queue that another ring exported; `if_idx` is its descriptor.
+        /// Since Linux 6.19.
         #[doc(alias = "ZCRX_REG_IMPORT")]
         const IMPORT = 1 << 0;
-        /// There is no card: every byte is copied. Since Linux 7.1.
+        /// Uses no network card: every byte is copied. Since Linux 7.1.
         #[doc(alias = "ZCRX_REG_NODEV")]
         const NODEV = 1 << 1;
 
@@ -152,15 +153,15 @@ bitflags! {
 }
 
 bitflags! {
-    /// What the kernel says of its zero-copy receive.
+    /// The features of the kernel's zero-copy receive.
     #[doc(alias = "zcrx_features")]
     #[repr(transparent)]
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct ZcrxFeatures: u32 {
-        /// `rx_buf_len` chooses how much memory the card takes at once. Since Linux 7.0.
+        /// `rx_buf_len` sets how much memory the card takes at a time. Since Linux 7.0.
         #[doc(alias = "ZCRX_FEATURE_RX_PAGE_SIZE")]
         const RX_PAGE_SIZE = 1 << 0;
-        /// Events are reported, by `event_desc`. Since Linux 7.2.
+        /// Events can be reported, as `event_desc` describes. Since Linux 7.2.
         #[doc(alias = "ZCRX_FEATURE_EVENT")]
         const EVENT = 1 << 1;
 
@@ -175,21 +176,21 @@ bitflags! {
 pub struct ZcrxIfqReg {
     /// The index of the network interface; with `IMPORT`, a descriptor.
     pub if_idx: u32,
-    /// Which of its receive queues.
+    /// The number of the receive queue on that interface.
     pub if_rxq: u32,
-    /// How many entries the refill ring has; from the kernel: rounded up.
+    /// The number of entries of the refill ring; from the kernel: rounded up.
     pub rq_entries: u32,
-    /// How it is registered.
+    /// How the queue is registered.
     pub flags: ZcrxRegFlags,
     /// The address of a [`ZcrxAreaReg`].
     pub area_ptr: u64,
     /// The address of a [`RegionDesc`](crate::abi_register::RegionDesc) for the refill ring.
     pub region_ptr: u64,
-    /// From the kernel: where the parts of the refill ring lie.
+    /// From the kernel: the offsets of the parts of the refill ring.
     pub offsets: ZcrxOffsets,
-    /// From the kernel: the number by which entries and commands name it.
+    /// From the kernel: the number by which entries and commands name the queue.
     pub zcrx_id: u32,
-    /// How much memory the card takes at once, or 0. Since Linux 7.0.
+    /// How much memory the card takes at a time, in bytes; 0 for the default. Since Linux 7.0.
     pub rx_buf_len: u32,
     /// The address of a [`ZcrxEventDesc`], or 0. Since Linux 7.2.
     pub event_desc: u64,
@@ -213,7 +214,7 @@ const _: () = {
     assert!(offset_of!(ZcrxIfqReg, resv) == 80);
 };
 
-/// Something that happened to a receive queue: a bit position in [`ZcrxEventDesc::type_mask`].
+/// An event of a receive queue: a bit position in [`ZcrxEventDesc::type_mask`].
 #[doc(alias = "zcrx_event_type")]
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -223,7 +224,7 @@ impl ZcrxEvent {
     /// The card found no memory to fill. Since Linux 7.2.
     #[doc(alias = "ZCRX_EVENT_ALLOC_FAIL")]
     pub const ALLOC_FAIL: Self = Self(0);
-    /// Data was copied, since it was not in the area. Since Linux 7.2.
+    /// Data was copied because it was not in the area. Since Linux 7.2.
     #[doc(alias = "ZCRX_EVENT_COPY")]
     pub const COPY: Self = Self(1);
 }
@@ -234,7 +235,7 @@ bitflags! {
     #[repr(transparent)]
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct ZcrxEventDescFlags: u32 {
-        /// The kernel counts, in a [`ZcrxStats`] at `stats_offset`. Since Linux 7.2.
+        /// The kernel updates counters, a [`ZcrxStats`] at `stats_offset`. Since Linux 7.2.
         #[doc(alias = "ZCRX_EVENT_DESC_FLAG_STATS")]
         const STATS = 1 << 0;
 
@@ -247,13 +248,13 @@ bitflags! {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ZcrxEventDesc {
-    /// The word of their completions.
+    /// The `user_data` of the completions that report events.
     pub user_data: u64,
     /// One bit for each [`ZcrxEvent`].
     pub type_mask: u32,
-    /// How they are reported.
+    /// How events are reported.
     pub flags: ZcrxEventDescFlags,
-    /// Where in the region of the refill ring the [`ZcrxStats`] lie, with `STATS`.
+    /// The offset of the [`ZcrxStats`] in the region of the refill ring, with `STATS`.
     pub stats_offset: u64,
     /// Reserved.
     pub resv2: [u64; 9],
@@ -269,7 +270,7 @@ const _: () = {
     assert!(offset_of!(ZcrxEventDesc, resv2) == 24);
 };
 
-/// What the kernel counts, in memory that both see. Since Linux 7.2.
+/// The kernel's counters, in shared memory. Since Linux 7.2.
 #[doc(alias = "zcrx_stats")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -287,40 +288,40 @@ const _: () = {
     assert!(offset_of!(ZcrxStats, copy_bytes) == 8);
 };
 
-/// What `ZCRX_CTRL` does to a receive queue.
+/// A command of `ZCRX_CTRL` to a receive queue.
 #[doc(alias = "zcrx_ctrl_op")]
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ZcrxCtrlOp(pub u32);
 
 impl ZcrxCtrlOp {
-    /// Takes what lies in the refill ring now. Since Linux 6.19.
+    /// Takes the entries that are in the refill ring now. Since Linux 6.19.
     #[doc(alias = "ZCRX_CTRL_FLUSH_RQ")]
     pub const FLUSH_RQ: Self = Self(0);
-    /// Makes a descriptor by which another ring can import it. Since Linux 6.19.
+    /// Makes a descriptor with which another ring can import the queue. Since Linux 6.19.
     #[doc(alias = "ZCRX_CTRL_EXPORT")]
     pub const EXPORT: Self = Self(1);
-    /// Lets an event that was reported be reported again. Since Linux 7.2.
+    /// Re-enables an event after it was reported. Since Linux 7.2.
     #[doc(alias = "ZCRX_CTRL_ARM_EVENT")]
     pub const ARM_EVENT: Self = Self(2);
-    /// Adds memory for the card to fill. Since Linux 7.3.
+    /// Adds a memory area for the card to fill. Since Linux 7.3.
     #[doc(alias = "ZCRX_CTRL_ADD_AREA")]
     pub const ADD_AREA: Self = Self(3);
 }
 
-/// A command to a receive queue.
+/// The argument of `ZCRX_CTRL`: a command to a receive queue.
 #[doc(alias = "zcrx_ctrl")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ZcrxCtrl {
-    /// The queue, as [`ZcrxIfqReg::zcrx_id`] named it.
+    /// The queue: its [`ZcrxIfqReg::zcrx_id`].
     pub zcrx_id: u32,
-    /// What to do.
+    /// The command.
     pub op: ZcrxCtrlOp,
     /// Reserved.
     pub resv: [u64; 2],
     /// `zc_export` (a [`ZcrxCtrlExport`]), `zc_flush` (a [`ZcrxCtrlFlushRq`]), `zc_arm_event` (a
-    /// [`ZcrxCtrlArmEvent`]), `zc_area` (a [`ZcrxCtrlAddArea`]), as words.
+    /// [`ZcrxCtrlArmEvent`]), `zc_area` (a [`ZcrxCtrlAddArea`]).
     #[doc(alias("zc_flush", "zc_arm_event", "zc_area"))]
     pub zc_export: [u64; 6],
 }
@@ -331,7 +332,7 @@ impl ZcrxCtrl {
         Self { zcrx_id, op: ZcrxCtrlOp::FLUSH_RQ, resv: [0; 2], zc_export: [0; 6] }
     }
 
-    /// The command [`EXPORT`](ZcrxCtrlOp::EXPORT); the kernel answers in
+    /// The command [`EXPORT`](ZcrxCtrlOp::EXPORT). Read the kernel's answer with
     /// [`exported`](Self::exported).
     pub const fn export(zcrx_id: u32) -> Self {
         Self { zcrx_id, op: ZcrxCtrlOp::EXPORT, resv: [0; 2], zc_export: [0; 6] }
@@ -365,7 +366,7 @@ const _: () = {
     assert!(offset_of!(ZcrxCtrl, zc_export) == 24);
 };
 
-/// The argument of `FLUSH_RQ`: none.
+/// The argument of `FLUSH_RQ`, which has only reserved fields.
 #[doc(alias = "zcrx_ctrl_flush_rq")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -403,7 +404,7 @@ const _: () = {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ZcrxCtrlArmEvent {
-    /// The event to report again.
+    /// The event to re-enable.
     pub event_type: ZcrxEvent,
     /// Reserved.
     pub resv: [u32; 11],

@@ -1,67 +1,74 @@
-//! The completion ring: the kernel produces, we consume.
+//! The completion queue: the kernel posts completions, we consume them.
 //!
 //! ```text
 //!             free │ popped │ completions to pop │ posted │ free
 //!   ──────────────┬┴───────┬┴───────────────────┬┴───────┬┴─────
 //!                head     next                known     tail
-//!               (ours)  (private)           (private) (theirs)
+//!               (ours)  (private)           (private) (kernel's)
 //! ```
 //!
-//! `pop` copies an entry out, moves `next` and publishes `head` behind it; `known` is the `tail` we
-//! saw last. Keeps CQ3 and CQ4, and checks CQ2. CQ1 is kept by the types of `head` and `tail`.
+//! `pop` copies a completion out, moves `next` past it, and publishes it as `head`. `known` is the
+//! last `tail` that we loaded. Keeps CQ3 and CQ4, and checks CQ2. The types of `head` and `tail`
+//! keep CQ1.
 //!
-//! In a forked child no shared word is looked at: there the ring is empty. Also when the child was
-//! forked by the code that a drain calls, and returns from it.
+//! A forked child never reads the shared memory. There, the queue is empty. This holds even if the
+//! callback of a drain forks and the child returns from that callback.
 //!
-//! Leaves to others: CQ5 (asking the kernel for what it holds back), and what a result means.
+//! Leaves to others: CQ5 (asking the kernel for completions that it holds back), and the meaning of
+//! a result.
 //!
 //! # Safety
 //!
 //! Reads only slots in `head..tail`, which are ours.
 #![allow(unsafe_code, reason = "decides which slots are ours to read")]
 
+mod look;
 mod mixed;
 
 use std::sync::Arc;
 
 use crate::abi::{Cqe, Cqe32};
 use crate::flags::{CqRingFlags, CqeFlags, SqRingFlags};
+pub use crate::index::CqIndices;
 use crate::index::Index;
 use crate::map::Map;
+use crate::orderings::{Counter, Observed, ObservedFlags, Published, PublishedFlags, Run, Slots};
 use crate::process::Process;
 pub use crate::shape::CqeShape;
-use crate::shared::{Counter, Observed, ObservedFlags, Published, PublishedFlags, Run, Slots};
+pub use look::ReadyCqes;
 
-/// Our half of the completion ring.
+/// Our half of the completion queue.
 #[derive(Debug)]
-pub struct CompletionRing {
-    /// Up to here we have given slots back.
+pub struct CompletionQueue {
+    /// We have given back the slots before this index.
     head: Published,
-    /// Up to here the kernel has posted.
+    /// The kernel has posted completions before this index.
     tail: Observed,
-    /// Up to here we have popped. Runs ahead of `head` only inside [`drain`](Self::drain).
+    /// We have popped the completions before this index. It runs ahead of `head` only inside
+    /// [`drain`](Self::drain).
     next: Index,
-    /// `tail` when it was last observed: from here on we must look again (CQ3).
+    /// `tail` when it was last loaded. To read from this index on, we must load `tail` again (CQ3).
     known: Index,
     slots: Slots<Cqe>,
     shape: CqeShape,
-    /// Ours, and absent before Linux 5.8.
+    /// The flags that we store; absent before Linux 5.8.
     flags: Option<PublishedFlags>,
     overflow: Counter,
-    /// The kernel's flags, which it keeps beside the submission words.
+    /// The kernel's flags, which lie next to the submission indices.
     hints: ObservedFlags,
     endless: Endless,
-    /// Completions popped, or known and yet to be popped, except on a mixed ring; see `popped`.
+    /// Completions that were popped, or are known and can be popped. On a mixed ring only those
+    /// that were popped; see `popped`.
     seen: u64,
-    /// What the words and slots lie in stays mapped as long as we do.
+    /// Keeps the memory of the indices and slots mapped as long as this value exists.
     memory: Arc<[Map]>,
-    /// A process that this one forks has no such memory.
+    /// The process that mapped the memory. A forked child does not have it.
     process: Process,
 }
 
-/// The shared words and slots that a [`CompletionRing`] is made of.
+/// The shared indices, flags and slots that make up a [`CompletionQueue`].
 #[derive(Debug)]
-#[expect(missing_docs, reason = "the fields are the ring's words, described in `shared`")]
+#[expect(missing_docs, reason = "the fields are the ring's atomics, described in `orderings`")]
 pub struct CqParts {
     pub head: Published,
     pub tail: Observed,
@@ -73,18 +80,18 @@ pub struct CqParts {
     pub memory: Arc<[Map]>,
 }
 
-impl CompletionRing {
-    /// A ring over shared memory.
+impl CompletionQueue {
+    /// Makes a queue over shared memory.
     ///
     /// # Panics
     ///
-    /// When the peer's `tail` and our `head` are further apart than the ring is long (CQ2).
+    /// When the kernel's `tail` and our `head` are further apart than the queue has slots (CQ2).
     ///
     /// # Safety
     ///
-    /// The peer must keep CQ1 and touch only the slots outside `head..tail`. The slots must be
-    /// double when, and only when, the shape is [`CqeShape::Double`]. Words and slots must stay
-    /// valid as long as `memory` does.
+    /// The kernel side must keep CQ1 and touch only the slots outside `head..tail`. The slots must
+    /// be double if, and only if, the shape is [`CqeShape::Double`]. The indices, flags and slots
+    /// must stay valid as long as `memory` exists.
     pub unsafe fn over(parts: CqParts) -> Self {
         let CqParts { head, tail, flags, overflow, hints, slots, shape, memory } = parts;
         assert_eq!(slots.is_double(), shape == CqeShape::Double);
@@ -108,7 +115,8 @@ impl CompletionRing {
         ring
     }
 
-    /// Moves to where the kernel has put the ring, after a resize: same indices, other slots.
+    /// Moves to the memory that the kernel made for a resized ring: the indices keep their values,
+    /// the slots are new.
     ///
     /// # Panics
     ///
@@ -125,20 +133,20 @@ impl CompletionRing {
         let seen = popped + moved.seen;
         *self = Self { endless, seen, ..moved };
         if self.shape == CqeShape::Mixed {
-            // SAFETY: nothing is posted but in an enter of ours, since a ring that is resized
-            // defers its task work.
+            // SAFETY: the kernel posts completions only in an enter of ours, since a ring that can
+            // be resized defers its task work.
             unsafe { self.blank_free() };
         }
     }
 
-    /// Takes the oldest completion, if one is in the ring. Never enters the kernel.
+    /// Takes the oldest completion, if there is one in the queue. Never enters the kernel.
     ///
-    /// On a ring of 32-byte entries the second half is passed over: see
-    /// [`pop_wide`](Self::pop_wide).
+    /// The second half of a 32-byte completion is discarded; [`pop_wide`](Self::pop_wide) returns
+    /// it.
     ///
     /// # Panics
     ///
-    /// When the peer broke CQ2.
+    /// When the kernel broke CQ2.
     #[inline]
     pub fn pop(&mut self) -> Option<Cqe> {
         if !self.is_here() || (self.next == self.known && !self.look_for_more()) {
@@ -152,18 +160,18 @@ impl CompletionRing {
         Some(cqe)
     }
 
-    /// Takes the oldest completion with its second 16 bytes, which are 0 if it has none.
+    /// Takes the oldest completion with its second 16 bytes, which are 0 for a 16-byte completion.
     ///
     /// # Panics
     ///
-    /// When the peer broke CQ2.
+    /// When the kernel broke CQ2.
     pub fn pop_wide(&mut self) -> Option<Cqe32> {
         if !self.is_here() || (self.next == self.known && !self.look_for_more()) {
             return None;
         }
         let mut wide = self.take_wide();
         if wide.is_none() && self.look_for_more() {
-            // What we knew of was fillers: Linux posts one alone when the completion behind it
+            // All known slots were fillers. Linux posts a filler alone when the completion after it
             // finds no room yet.
             wide = self.take_wide();
         }
@@ -171,14 +179,15 @@ impl CompletionRing {
         wide
     }
 
-    /// Takes every completion that is in the ring now, oldest first, and returns how many.
+    /// Takes every completion that is in the queue now, oldest first, and returns their number.
     ///
-    /// Each one counts as popped before `each` sees it, also when `each` unwinds. The slots go back
-    /// to the kernel together, at the end, or in two goes where the ring starts again.
+    /// A completion counts as popped before `each` sees it, even if `each` panics. The kernel gets
+    /// the slots back together at the end, or in two steps if the completions wrap around to slot
+    /// 0.
     ///
     /// # Panics
     ///
-    /// When the peer broke CQ2.
+    /// When the kernel broke CQ2.
     #[inline]
     pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> u32 {
         self.drain_counting(|cqe, endless| {
@@ -187,35 +196,36 @@ impl CompletionRing {
         })
     }
 
-    /// [`drain`](Self::drain), for who looks at the flags anyway: `each` must note those of every
-    /// completion in which `MORE` is set, or [`ended`](Self::ended) counts it as the last of its
-    /// request.
+    /// [`drain`](Self::drain), for a caller that looks at the flags anyway. `each` must
+    /// [`note`](Endless::note) the flags of every completion in which `MORE` is set; otherwise
+    /// [`ended`](Self::ended) counts that completion as the last of its request.
     ///
     /// # Panics
     ///
-    /// When the peer broke CQ2.
+    /// When the kernel broke CQ2.
     #[inline]
     pub fn drain_counting(&mut self, mut each: impl FnMut(Cqe, &mut Endless)) -> u32 {
         if !self.is_here() || !self.look_for_more() {
             return 0;
         }
         if self.shape != CqeShape::Single {
-            // Counted where they are taken.
+            // `take` and `take_mixed` already note the flags.
             return self.drain_wide(|wide| each(wide.first, &mut Endless(0)));
         }
         let Self { head, next, known, slots, endless, process, .. } = self;
         let (count, process) = (known.distance_from(*next), *process);
         while *next != *known {
             let ready = known.distance_from(*next);
-            // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). Single,
-            // since the shape is `CqeShape::Single`, as promised to `over`.
+            // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). They
+            // are single, since the shape is `CqeShape::Single`, as promised to `over`.
             let run = unsafe { slots.run(*next, ready) };
             let mut taken = Taken { head, next, of: run.left, run, process };
             for cqe in taken.run.by_ref() {
                 each(cqe, endless);
                 if !process.is_this() {
                     drop(taken);
-                    return count - known.distance_from(*next); // The rest is the parent's.
+                    // We are in a forked child: the other completions belong to its parent.
+                    return count - known.distance_from(*next);
                 }
             }
         }
@@ -226,7 +236,7 @@ impl CompletionRing {
     ///
     /// # Panics
     ///
-    /// When the peer broke CQ2.
+    /// When the kernel broke CQ2.
     pub fn drain_wide(&mut self, mut each: impl FnMut(Cqe32)) -> u32 {
         if !self.is_here() || !self.look_for_more() {
             return 0;
@@ -246,7 +256,7 @@ impl CompletionRing {
     ///
     /// # Panics
     ///
-    /// When the peer broke CQ2.
+    /// When the kernel broke CQ2.
     #[inline]
     pub fn ready(&mut self) -> u32 {
         if !self.is_here() {
@@ -256,14 +266,14 @@ impl CompletionRing {
         if self.shape == CqeShape::Mixed { self.count_mixed() } else { self.slots_ready() }
     }
 
-    /// How many slots hold something that can be popped, as the kernel counts them: on a mixed ring
-    /// a completion of 32 bytes is two, and a filler one.
+    /// How many slots are ready, counted as the kernel does: on a mixed ring a completion of 32
+    /// bytes counts as two slots, and a filler as one.
     #[inline]
     pub fn slots_ready(&self) -> u32 {
         self.known.distance_from(self.next)
     }
 
-    /// Whether this is the process that made the ring, and not one that it forked.
+    /// Whether the calling process made the ring, and is not a forked child of that process.
     #[inline]
     pub fn is_here(&self) -> bool {
         self.process.is_this()
@@ -275,26 +285,26 @@ impl CompletionRing {
         self.slots.entries().count()
     }
 
-    /// What lies in the slots.
+    /// The size of the completions.
     pub fn shape(&self) -> CqeShape {
         self.shape
     }
 
-    /// What the ring lies in.
+    /// The mappings that hold the ring.
     pub fn memory(&self) -> &Arc<[Map]> {
         &self.memory
     }
 
-    /// Where we have given slots back up to, and where the kernel has posted up to.
-    pub fn indices(&self) -> (Index, Index) {
+    /// Where the queue stands. In a forked child, it is empty.
+    pub fn indices(&self) -> CqIndices {
         if self.is_here() {
-            (self.head.last(), self.tail.observe())
+            CqIndices { head: self.head.last(), tail: self.tail.observe() }
         } else {
-            (self.next, self.next)
+            CqIndices { head: self.next, tail: self.next }
         }
     }
 
-    /// How many popped completions were the last of their request, modulo 2³².
+    /// How many popped completions were the last of their requests, modulo 2³².
     #[inline]
     pub fn ended(&self) -> u32 {
         self.next.to_raw().wrapping_sub(self.endless.0)
@@ -308,26 +318,27 @@ impl CompletionRing {
         }
     }
 
-    /// How many completions the kernel lost. Stays 0 where it keeps them back (`FEAT_NODROP`, since
-    /// Linux 5.5).
+    /// How many completions the kernel lost. Stays 0 if the kernel has `FEAT_NODROP` (since Linux
+    /// 5.5), with which it keeps completions that find the queue full.
     pub fn overflow(&self) -> u32 {
         if self.is_here() { self.overflow.now() } else { 0 }
     }
 
-    /// The kernel's flags, of which `CQ_OVERFLOW` and `TASKRUN` say that it holds completions back
-    /// (CQ5). They lie beside the submission words, and order nothing.
+    /// The kernel's flags. `CQ_OVERFLOW` and `TASKRUN` say that it holds completions back (CQ5).
+    /// The flags lie next to the submission indices; loading them orders no other memory access.
     #[inline]
     pub fn hints(&self) -> SqRingFlags {
         SqRingFlags::from_bits_retain(if self.is_here() { self.hints.now() } else { 0 })
     }
 
-    /// Our flags; `None` before Linux 5.8, which has no word for them, and in a forked child.
+    /// The flags that we store. `None` before Linux 5.8, which has no such flags, and in a forked
+    /// child.
     pub fn flags(&self) -> Option<CqRingFlags> {
         let flags = self.flags.as_ref().filter(|_| self.is_here());
         flags.map(|flags| CqRingFlags::from_bits_retain(flags.last()))
     }
 
-    /// Stores our flags. `false` before Linux 5.8, which has no word for them, and in a child.
+    /// Stores our flags. `false` before Linux 5.8, which has no such flags, and in a forked child.
     #[must_use]
     pub fn set_flags(&mut self, to: CqRingFlags) -> bool {
         if !self.is_here() {
@@ -339,17 +350,17 @@ impl CompletionRing {
         self.flags.is_some()
     }
 
-    /// Looks where the kernel has got to (CQ3), and says whether something can be popped.
+    /// Loads the kernel's `tail` (CQ3), and says whether there is something to pop.
     #[inline]
     fn look_for_more(&mut self) -> bool {
         let tail = self.tail.observe();
         let ready = tail.distance_from(self.next);
         assert!(
-            ready <= self.entries() || self.overruns(ready), // CQ2: before it is used.
-            "CQ2: the kernel's tail {tail:?} is outside our {:?}",
+            ready <= self.entries() || self.overruns(ready), // CQ2, before the tail is used.
+            "CQ2: the kernel's tail {tail:?} is out of range of our {:?}",
             self.next
         );
-        // CQ2 both ways: a tail between `next` and `known` has gone back over what was posted.
+        // CQ2 in the other direction: a tail between `next` and `known` has taken back completions.
         assert!(ready >= self.slots_ready(), "CQ2: the kernel's tail {tail:?} went back");
         if self.shape != CqeShape::Mixed {
             self.seen += u64::from(ready - self.slots_ready());
@@ -358,16 +369,16 @@ impl CompletionRing {
         ready != 0
     }
 
-    /// Takes the entry at `next`, which the caller knows to be there, of a ring of single slots.
+    /// Takes the completion at `next`, which the caller knows to be there, from single slots.
     #[inline]
     fn take_single(&mut self) -> Cqe {
-        // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4). Single,
-        // since the shape is `CqeShape::Single`, as promised to `over`.
+        // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4). It is
+        // single, since the shape is `CqeShape::Single`, as promised to `over`.
         let cqe = unsafe { self.slots.read_single(self.next) };
         self.step(cqe)
     }
 
-    /// Takes the entry at `next`, which the caller knows to be there.
+    /// Takes the completion at `next`, which the caller knows to be there.
     fn take(&mut self) -> Cqe {
         // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4).
         let cqe = unsafe { self.slots.read(self.next) };
@@ -399,13 +410,13 @@ impl CompletionRing {
     }
 }
 
-/// How many slots were popped that ended no request, modulo 2³²: fillers, second halves, and
-/// completions that more follow.
+/// How many popped slots did not end a request, modulo 2³²: fillers, second halves, and completions
+/// with the flag `MORE`.
 #[derive(Debug, Clone, Copy)]
 pub struct Endless(u32);
 
 impl Endless {
-    /// Takes note of a completion, by its flags.
+    /// Counts a completion if it has the flag `MORE`.
     #[inline]
     pub fn note(&mut self, flags: CqeFlags) {
         if flags.contains(CqeFlags::MORE) {
@@ -419,8 +430,8 @@ impl Endless {
     }
 }
 
-/// A run of slots being taken. When dropped, also because the caller's code unwinds, it moves
-/// `next` past those that were, and publishes `head` behind it.
+/// A run of slots being taken. Its drop, which also runs when the caller's code panics, moves
+/// `next` past the slots that were taken, and publishes that index as `head`.
 struct Taken<'a> {
     head: &'a mut Published,
     next: &'a mut Index,
@@ -439,8 +450,8 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// Publishes `head` when dropped: at the end of a drain, or because the caller's code unwinds.
-struct PublishOnDrop<'a>(&'a mut CompletionRing);
+/// Publishes `head` when dropped: at the end of a drain, or when the caller's code panics.
+struct PublishOnDrop<'a>(&'a mut CompletionQueue);
 
 impl Drop for PublishOnDrop<'_> {
     fn drop(&mut self) {

@@ -1,17 +1,17 @@
-//! Error numbers, as the kernel gives them: negated in a result, positive in `errno`.
+//! Error numbers of the kernel: negated in a result, positive in `errno`.
 //!
 //! | where | success | failure |
 //! |---|---|---|
-//! | a syscall through libc | ≥ 0 | −1, and the number in `errno` |
+//! | a system call through libc | ≥ 0 | −1, and the number in `errno` |
 //! | the `res` of a completion | ≥ 0 | the number, negated |
 //!
-//! Leaves to others: what a number means. That depends on who returned it.
+//! Leaves to others: what a number means. That depends on the call or operation that returned it.
 
 use core::fmt;
 
 /// A positive error number.
 ///
-/// Any number survives, also one that no kernel should send.
+/// It keeps any number, even one that no kernel should return.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(u32);
 
@@ -21,12 +21,12 @@ impl Errno {
         Self(number.unsigned_abs())
     }
 
-    /// What the last failed libc call on this thread left in `errno`.
+    /// The number that the last failed libc call on this thread left in `errno`.
     pub fn last() -> Self {
         Self::of(&std::io::Error::last_os_error())
     }
 
-    /// The number in `error`, or `EIO` for an error that never was the system's.
+    /// The error number in `error`, or `EIO` for an error that did not come from the system.
     pub fn of(error: &std::io::Error) -> Self {
         Self::new(error.raw_os_error().unwrap_or(libc::EIO))
     }
@@ -43,11 +43,11 @@ impl Errno {
 
     /// The number, positive.
     pub const fn raw(self) -> i32 {
-        // The one magnitude that does not fit came from `i32::MIN`, which wraps to itself.
+        // The only magnitude that does not fit comes from `i32::MIN`, which wraps to itself.
         self.0.cast_signed()
     }
 
-    /// Whether this is the error that libc names `number`.
+    /// Whether this is error `number`: `errno.is(libc::EINTR)`.
     pub const fn is(self, number: i32) -> bool {
         self.raw() == number
     }
@@ -55,7 +55,7 @@ impl Errno {
 
 impl fmt::Debug for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Errno({})", self.0)
+        write!(f, "Errno({}: {self})", self.0)
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_number_that_no_kernel_sends_survives() {
-        assert_eq!(format!("{:?}", Errno::split(i32::MIN)), "Err(Errno(2147483648))");
+        assert!(format!("{:?}", Errno::split(i32::MIN)).starts_with("Err(Errno(2147483648: "));
         assert_eq!(Errno::split(i32::MIN).unwrap_err().raw(), i32::MIN);
     }
 

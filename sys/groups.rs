@@ -1,21 +1,21 @@
-//! Buffer groups: a buffer ring that the kernel knows by a number.
+//! Buffer groups: a registered buffer ring, which entries name by a number.
 //!
 //! ```text
 //!   register ──► Group { id, BufferRing over one map } ──► unregister ──► idle? ──► unmapped
 //!                                                                          └ no ──► leaked (RG1)
 //! ```
 //!
-//! | memory | made by | since |
+//! | memory | allocated by | since |
 //! |---|---|---|
-//! | [`Whose::Ours`] | us, the kernel pins it | Linux 5.19 |
-//! | [`Whose::Kernels`] | the kernel, we map it (`IOU_PBUF_RING_MMAP`) | Linux 6.4 |
+//! | [`RingMemory::User`] | us, and the kernel pins it | Linux 5.19 |
+//! | [`RingMemory::Kernel`] | the kernel, and we map it (`IOU_PBUF_RING_MMAP`) | Linux 6.4 |
 //!
-//! Leaves to others: the buffers themselves, and which of them an id names (BR1).
+//! Leaves to others: the buffers themselves, and which buffer an id names (BR1).
 //!
 //! # Safety
 //!
 //! Vouches to `buf_ring` for pointers that `Map::at` has checked.
-#![allow(unsafe_code, reason = "vouches for the words of a buffer ring")]
+#![allow(unsafe_code, reason = "vouches for the tail and slots of a buffer ring")]
 
 use std::sync::Arc;
 
@@ -28,16 +28,16 @@ use crate::flags_register::PbufRingFlags;
 use crate::index::Entries;
 use crate::map::{Map, Pages};
 use crate::opcode::RegisterOp;
+use crate::orderings::{PublishedHalf, Slot, Slots, Width};
 use crate::rings::Base;
-use crate::shared::{PublishedHalf, Slot, Slots, Width};
 
-/// Whose pages the ring of a group lies in.
+/// Which side allocates the memory of a buffer ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
-    /// Ours, which the kernel pins.
-    Ours,
-    /// The kernel's, which we map.
-    Kernels,
+pub enum RingMemory {
+    /// We do, and the kernel pins it.
+    User,
+    /// The kernel does, and we map it.
+    Kernel,
 }
 
 /// A registered buffer ring.
@@ -46,30 +46,31 @@ pub struct Group {
     ring: BufferRing,
     map: Map,
     id: u16,
-    /// The ring that it is registered with, kept open.
+    /// The io_uring ring that the group is registered with, which this keeps open.
     base: Arc<Base>,
 }
 
 impl Group {
-    /// Makes a ring of `entries` and registers it as group `id` (`IORING_REGISTER_PBUF_RING`).
+    /// Makes a buffer ring of `entries`, and registers it as group `id`
+    /// (`IORING_REGISTER_PBUF_RING`).
     ///
     /// # Errors
     ///
-    /// The kernel's: `EEXIST` when the group is taken, `EINVAL` before Linux 5.19, for more than
-    /// 32768 entries, or for flags it does not know.
+    /// The kernel's: `EEXIST` when the group id is taken; `EINVAL` before Linux 5.19, for more than
+    /// 32768 entries, or for flags that the kernel does not know.
     pub fn register(
         base: &Arc<Base>,
         id: u16,
         entries: Entries,
-        whose: Whose,
+        memory: RingMemory,
         flags: PbufRingFlags,
     ) -> Result<Self, Errno> {
-        Self::register_leaving(base, id, entries, whose, flags, 0)
+        Self::register_leaving(base, id, entries, memory, flags, 0)
     }
 
-    /// As [`register`](Self::register), where of a buffer that is used in parts
-    /// (`IOU_PBUF_RING_INC`) the rest is not used once it has fewer than `min_left` bytes; 0 uses
-    /// all of it. Since Linux 7.1.
+    /// As [`register`](Self::register), with a minimum for incremental consumption
+    /// (`IOU_PBUF_RING_INC`): once a buffer has fewer than `min_left` unused bytes, the kernel
+    /// leaves them unused. With 0 it uses all bytes. Since Linux 7.1.
     ///
     /// # Errors
     ///
@@ -78,7 +79,7 @@ impl Group {
         base: &Arc<Base>,
         id: u16,
         entries: Entries,
-        whose: Whose,
+        memory: RingMemory,
         flags: PbufRingFlags,
         min_left: u32,
     ) -> Result<Self, Errno> {
@@ -89,18 +90,18 @@ impl Group {
         let mut reg = BufReg { ring_entries: entries.count(), bgid: id, ..BufReg::default() };
         reg.min_left = min_left;
         reg.flags = flags - PbufRingFlags::MMAP;
-        let map = match whose {
-            Whose::Ours => {
+        let map = match memory {
+            RingMemory::User => {
                 let map = Map::own(len, Pages::Ordinary)?;
                 reg.ring_addr = map.address();
                 if let Err(errno) = register(base, RegisterOp::PBUF_RING, &mut reg) {
-                    // SAFETY: the kernel refused the memory, so it has no use for it (RG1).
+                    // SAFETY: the kernel refused the memory, so it does not use it (RG1).
                     unsafe { map.found_idle() };
                     return Err(errno);
                 }
                 map
             }
-            Whose::Kernels => {
+            RingMemory::Kernel => {
                 reg.flags |= PbufRingFlags::MMAP;
                 register(base, RegisterOp::PBUF_RING, &mut reg)?;
                 let offset = OFF_PBUF_RING | u64::from(id) << OFF_PBUF_SHIFT;
@@ -114,30 +115,31 @@ impl Group {
         };
         let slots = map.at::<Slot<Buf>>(0, entries.count() as usize);
         let tail = map.at(BUF_RING_TAIL_OFFSET, 1);
-        // SAFETY: in the map, because `at` checked, and the group keeps it; only we store the tail.
+        // SAFETY: in the map, because `at` checked, and the group owns it; only we store the tail.
         let tail = unsafe { PublishedHalf::new(tail) };
-        // SAFETY: in the map, because `at` checked, and the group keeps it; any bytes are a `Buf`.
+        // SAFETY: in the map, because `at` checked, and the group owns it; any bytes are a `Buf`.
         let slots = unsafe { Slots::new(slots, entries, Width::Single) };
-        // SAFETY: a new ring starts at 0; the kernel picks only what was offered (BR1).
+        // SAFETY: a new ring starts at 0; the kernel selects only provided buffers (BR1).
         let ring = unsafe { BufferRing::over(tail, slots, 0) };
         Ok(Self { ring, map, id, base: Arc::clone(base) })
     }
 
-    /// Our half of the ring.
+    /// Our half of the buffer ring.
     ///
     /// # Safety
     ///
-    /// It must not outlive the group, nor be used in a process that this one forks.
+    /// The buffer ring must not be moved out so that it outlives the group, and must not be used in
+    /// a forked child.
     pub unsafe fn ring(&mut self) -> &mut BufferRing {
         &mut self.ring
     }
 
-    /// The number that requests name the group by.
+    /// The number by which entries name the group.
     pub fn id(&self) -> u16 {
         self.id
     }
 
-    /// How many buffers the kernel has picked, in wrapping u16 arithmetic
+    /// How many buffers the kernel has selected, modulo 2¹⁶
     /// (`IORING_REGISTER_PBUF_STATUS`). Since Linux 6.8.
     ///
     /// # Errors
@@ -146,19 +148,20 @@ impl Group {
     pub fn head(&self) -> Result<u16, Errno> {
         let mut status = BufStatus { buf_group: self.id.into(), ..BufStatus::default() };
         let arg = core::ptr::from_mut(&mut status).cast();
-        // SAFETY: a live `struct io_uring_buf_status`, because the kernel says so, which it fills.
+        // SAFETY: a live `struct io_uring_buf_status`, which is what this operation fills in.
         unsafe { self.base.register(RegisterOp::PBUF_STATUS, arg, 1) }?;
         let [low, high, ..] = status.head.to_le_bytes();
         Ok(u16::from_le_bytes([low, high]))
     }
 
-    /// Unregisters the ring. Its memory is leaked when it is ours, since a request that has picked
-    /// a buffer may still be in flight (RG1); see [`unregister_idle`](Self::unregister_idle).
+    /// Unregisters the buffer ring. Memory that we allocated for it is leaked, since a request that
+    /// has selected a buffer may still be in flight (RG1). To free it, use
+    /// [`unregister_idle`](Self::unregister_idle).
     ///
     /// # Errors
     ///
-    /// The kernel's, with the group, which is still registered: `EACCES` on a ring whose
-    /// restrictions do not allow it.
+    /// The kernel's, together with the group, which is still registered: `EACCES` on a ring whose
+    /// restrictions do not allow the operation.
     pub fn unregister(self) -> Result<(), (Self, Errno)> {
         let mut reg = BufReg { bgid: self.id, ..BufReg::default() };
         match register(&self.base, RegisterOp::UNREGISTER_PBUF_RING, &mut reg) {
@@ -167,7 +170,7 @@ impl Group {
         }
     }
 
-    /// Unregisters the ring and unmaps its memory.
+    /// Unregisters the buffer ring, and unmaps its memory.
     ///
     /// # Errors
     ///
@@ -189,7 +192,7 @@ impl Group {
 
 fn register(base: &Base, op: RegisterOp, reg: &mut BufReg) -> Result<u32, Errno> {
     let arg = core::ptr::from_mut(reg).cast();
-    // SAFETY: a live `struct io_uring_buf_reg`; the ring that it names stays mapped, because a map
-    // of our own leaks unless it was found idle (RG1).
+    // SAFETY: a live `struct io_uring_buf_reg`; the ring that it names stays mapped, because own
+    // memory leaks unless it was found idle (RG1).
     unsafe { base.register(op, arg, 1) }
 }

@@ -5,10 +5,10 @@
 //!   slot    …          2           3  0  1  2 …      where the entry lies, in a ring of 4
 //! ```
 //!
-//! Two indices have a distance but no order: after the wrap the newer one is numerically the
-//! smaller. So [`Index`] has no `<`, and nothing outside this file does arithmetic on indices.
+//! Two indices have a distance but no order: after the wrap the newer index is the smaller number.
+//! So [`Index`] has no `<`, and nothing outside this file does arithmetic on indices.
 //!
-//! Leaves to others: what lies in a slot, and who may touch it.
+//! Leaves to others: what a slot holds, and which side may touch it.
 
 use core::fmt;
 
@@ -22,12 +22,12 @@ impl Index {
     /// Where every ring starts.
     pub const ZERO: Self = Self(0);
 
-    /// The index with this raw value, as it stands in the shared word.
+    /// The index with this raw value, as it is stored in shared memory.
     pub const fn from_raw(raw: u32) -> Self {
         Self(raw)
     }
 
-    /// The raw value, as it stands in the shared word.
+    /// The raw value, as it is stored in shared memory.
     pub const fn to_raw(self) -> u32 {
         self.0
     }
@@ -51,7 +51,7 @@ impl Index {
         (self.0 & entries.mask) as usize
     }
 
-    /// How many of the `count` slots from here on lie side by side, before the ring starts again at
+    /// How many of the next `count` slots are adjacent in memory, before the ring wraps around to
     /// slot 0.
     #[inline]
     pub const fn run(self, count: u32, entries: Entries) -> u32 {
@@ -59,7 +59,7 @@ impl Index {
         if count < left { count } else { left }
     }
 
-    /// Whether this is the last slot before the ring starts again at slot 0.
+    /// Whether this is the last slot before the ring wraps around to slot 0.
     #[inline]
     pub const fn is_last_slot(self, entries: Entries) -> bool {
         self.0 & entries.mask == entries.mask
@@ -74,14 +74,14 @@ impl fmt::Debug for Index {
 
 /// The capacity of a ring: a power of two, at most 2³¹.
 ///
-/// Kept as its mask, since the mask is what every push and every pop needs.
+/// Stored as its mask, since every push and every pop needs the mask.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Entries {
     mask: u32,
 }
 
 impl Entries {
-    /// `None` unless `count` is a power of two.
+    /// The capacity `count`, or `None` unless that is a power of two.
     pub const fn new(count: u32) -> Option<Self> {
         if count.is_power_of_two() { Some(Self { mask: count - 1 }) } else { None }
     }
@@ -92,7 +92,7 @@ impl Entries {
         self.mask + 1
     }
 
-    /// `count - 1`: the bits of an index that choose the slot.
+    /// `count - 1`: the bits of an index that are the slot number.
     pub const fn mask(self) -> u32 {
         self.mask
     }
@@ -102,6 +102,26 @@ impl fmt::Debug for Entries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} entries", self.count())
     }
+}
+
+/// Where a submission queue stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqIndices {
+    /// The kernel has consumed the entries before this index.
+    pub head: Index,
+    /// The kernel may consume the entries before this index.
+    pub tail: Index,
+    /// We have written the entries before this index, and published those before `tail`.
+    pub written: Index,
+}
+
+/// Where a completion queue stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CqIndices {
+    /// We have given back the slots before this index.
+    pub head: Index,
+    /// The kernel has posted completions before this index.
+    pub tail: Index,
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The four doors: everything this crate asks of a kernel.
+//! The four kernel calls: everything that this crate asks of a kernel.
 //!
 //! ```text
-//!        ours                 door           theirs
+//!     this crate              call           the kernel's work
 //!   rings, wait loops ──►   setup     ──►   a new ring
 //!                           map       ──►   its memory
 //!                           enter     ──►   submit, wait
@@ -9,15 +9,15 @@
 //!   push, pop ────────────────────────────  touch only the mapping
 //! ```
 //!
-//! Behind the doors stands Linux. With the feature `sim` something else can (`Doors`): a model
-//! that runs the ring code above it unchanged, since push and pop never come through here. Without
-//! the feature each door is a direct call.
+//! Linux answers the calls. With the feature `sim`, a `Backend` can answer them in its place: a
+//! model of a kernel, for tests. The ring code runs on it unchanged, since push and pop never make
+//! one of these calls. Without the feature each call goes directly to Linux.
 //!
-//! Leaves to others: the calls themselves (`syscall`, `map`).
+//! Leaves to others: the system calls themselves (`syscall`, `map`).
 //!
 //! # Safety
 //!
-//! Passes on what each door's caller promised.
+//! Passes on what the caller of each method promised.
 #![allow(unsafe_code, reason = "passes unsafe contracts on")]
 
 use core::fmt;
@@ -29,45 +29,45 @@ use crate::map::Map;
 use crate::opcode::RegisterOp;
 use crate::syscall::{self, EnterArg, RingFd, RingRef};
 
-/// A kernel: Linux, or what stands in for it.
+/// A kernel: Linux, or a backend that answers in its place.
 #[derive(Clone, Default)]
-pub struct Kernel(Behind);
+pub struct Kernel(Calls);
 
 #[derive(Clone, Default)]
-enum Behind {
+enum Calls {
     #[default]
     Linux,
     #[cfg(feature = "sim")]
-    Doors(std::sync::Arc<dyn Doors>),
+    Backend(std::sync::Arc<dyn Backend>),
 }
 
-/// A kernel that is not Linux.
+/// A simulated kernel that answers the calls in place of Linux.
 ///
 /// # Safety
 ///
-/// `setup` and `map` must describe memory that keeps the contract of the real one: the offsets lie
-/// in the maps, SQ1 and CQ1 hold, slots are touched only as `sq` and `cq` allow.
+/// `setup` and `map` must describe memory that keeps the contract of the real kernel: the offsets
+/// lie in the maps, SQ1 and CQ1 hold, and the backend touches slots only as `sq` and `cq` allow.
 #[cfg(feature = "sim")]
-pub unsafe trait Doors: Send + Sync {
+pub unsafe trait Backend: Send + Sync {
     /// As [`syscall::setup`].
     ///
     /// # Errors
     ///
-    /// As the real one.
+    /// Those of the real call.
     fn setup(&self, entries: u32, params: &mut Params) -> Result<RingFd, Errno>;
 
     /// As [`Map::of_ring`].
     ///
     /// # Errors
     ///
-    /// As the real one.
+    /// Those of the real call.
     fn map(&self, ring: RingRef<'_>, offset: u64, len: usize) -> Result<Map, Errno>;
 
     /// As [`syscall::enter`].
     ///
     /// # Errors
     ///
-    /// As the real one.
+    /// Those of the real call.
     fn enter(
         &self,
         ring: RingRef<'_>,
@@ -81,7 +81,7 @@ pub unsafe trait Doors: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As the real one.
+    /// Those of the real call.
     ///
     /// # Safety
     ///
@@ -97,12 +97,12 @@ pub unsafe trait Doors: Send + Sync {
 
 impl Kernel {
     /// The kernel that runs this process.
-    pub const LINUX: Self = Self(Behind::Linux);
+    pub const LINUX: Self = Self(Calls::Linux);
 
-    /// A kernel that is not Linux.
+    /// A kernel whose calls `calls` answers in place of Linux.
     #[cfg(feature = "sim")]
-    pub fn behind(doors: std::sync::Arc<dyn Doors>) -> Self {
-        Self(Behind::Doors(doors))
+    pub fn with_backend(calls: std::sync::Arc<dyn Backend>) -> Self {
+        Self(Calls::Backend(calls))
     }
 
     /// Makes a ring.
@@ -117,9 +117,9 @@ impl Kernel {
     pub unsafe fn setup(&self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
         match &self.0 {
             // SAFETY: as promised to `Kernel::setup`.
-            Behind::Linux => unsafe { syscall::setup(entries, params) },
+            Calls::Linux => unsafe { syscall::setup(entries, params) },
             #[cfg(feature = "sim")]
-            Behind::Doors(doors) => doors.setup(entries, params),
+            Calls::Backend(calls) => calls.setup(entries, params),
         }
     }
 
@@ -127,19 +127,19 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// As [`Map::of_ring`]; `EBADF` for a ring that has no descriptor.
+    /// As [`Map::of_ring`]; `EBADF` for a ring without a descriptor.
     pub fn map(&self, ring: &RingFd, offset: u64, len: usize) -> Result<Map, Errno> {
         match &self.0 {
-            Behind::Linux => match ring {
+            Calls::Linux => match ring {
                 RingFd::Owned(fd) => Map::of_ring(std::os::fd::AsFd::as_fd(fd), offset, len),
                 RingFd::Registered(_) => Err(Errno::new(libc::EBADF)),
             },
             #[cfg(feature = "sim")]
-            Behind::Doors(doors) => doors.map(ring.by_ref(), offset, len),
+            Calls::Backend(calls) => calls.map(ring.by_ref(), offset, len),
         }
     }
 
-    /// Submits and waits.
+    /// Submits entries, and waits for completions.
     ///
     /// # Errors
     ///
@@ -159,13 +159,13 @@ impl Kernel {
     ) -> Result<u32, Errno> {
         match &self.0 {
             // SAFETY: as promised to `Kernel::enter`.
-            Behind::Linux => unsafe { syscall::enter(ring, to_submit, min_complete, flags, arg) },
+            Calls::Linux => unsafe { syscall::enter(ring, to_submit, min_complete, flags, arg) },
             #[cfg(feature = "sim")]
-            Behind::Doors(doors) => doors.enter(ring, to_submit, min_complete, flags, arg),
+            Calls::Backend(calls) => calls.enter(ring, to_submit, min_complete, flags, arg),
         }
     }
 
-    /// Does everything else.
+    /// Does everything else: registers resources, and asks the kernel about itself.
     ///
     /// # Errors
     ///
@@ -183,10 +183,10 @@ impl Kernel {
     ) -> Result<u32, Errno> {
         match &self.0 {
             // SAFETY: as promised to `Kernel::register`.
-            Behind::Linux => unsafe { syscall::register(ring, op, arg, count) },
+            Calls::Linux => unsafe { syscall::register(ring, op, arg, count) },
             #[cfg(feature = "sim")]
             // SAFETY: as promised to `Kernel::register`.
-            Behind::Doors(doors) => unsafe { doors.register(ring, op, arg, count) },
+            Calls::Backend(calls) => unsafe { calls.register(ring, op, arg, count) },
         }
     }
 }
@@ -194,9 +194,9 @@ impl Kernel {
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Behind::Linux => f.write_str("Linux"),
+            Calls::Linux => f.write_str("Linux"),
             #[cfg(feature = "sim")]
-            Behind::Doors(_) => f.write_str("not Linux"),
+            Calls::Backend(_) => f.write_str("not Linux"),
         }
     }
 }

@@ -1,20 +1,20 @@
-//! Where the words and slots of a ring lie, from what `io_uring_setup(2)` was asked and returned.
+//! Locates the indices and slots of a ring, from the parameters that `io_uring_setup(2)` returned.
 //!
 //! ```text
-//!   one ring map   │ sq words │ cq words │ … │ completions │ … │ index array │
-//!   entries map    │ submission entries                                      │
+//!   one ring map   │ sq indices │ cq indices │ … │ completions │ … │ index array │
+//!   entries map    │ submission entries                                          │
 //! ```
 //!
-//! The offsets are the kernel's and differ from release to release; only `params` knows them. Each
-//! is checked against the length of its map with arithmetic that cannot overflow, each size against
-//! the word in the ring that repeats it.
+//! The offsets differ between kernel releases; only `params` has them. Each offset is checked
+//! against the length of its map, with arithmetic that cannot overflow. Each size is checked
+//! against the copy of it that the kernel stores in the ring.
 //!
-//! Leaves to others: making the ring, and the halves that use the words (`rings`).
+//! Leaves to others: making the ring, and the two halves that use these atomics (`rings`).
 //!
 //! # Safety
 //!
-//! Vouches to `shared` for pointers that `Map::at` has checked.
-#![allow(unsafe_code, reason = "vouches for the words that the kernel located")]
+//! Vouches to `orderings` for pointers that `Map::at` has checked.
+#![allow(unsafe_code, reason = "vouches for the atomics that the kernel located")]
 
 use core::ptr::NonNull;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -27,49 +27,52 @@ use crate::flags::{Features, OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, SetupFlags};
 use crate::index::{Entries, Index};
 use crate::kernel::Kernel;
 use crate::map::{Map, Pages, page_size};
-use crate::shared::{
-    Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width, Word,
+use crate::orderings::{
+    AtomicU32, Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width,
 };
+use crate::place::Place;
 use crate::sq::{SqParts, SqeShape, Turn};
 use crate::syscall::RingFd;
 
-/// What to ask of `io_uring_setup(2)`.
+/// The ring to request from `io_uring_setup(2)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// Submission entries; the kernel rounds up to a power of two.
+    /// The number of submission entries; the kernel rounds up to a power of two.
     pub entries: u32,
-    /// Completion entries, if not twice as many (`CQSIZE`).
+    /// The number of completion entries (`CQSIZE`). With `None` it is twice `entries`.
     pub cq_entries: Option<u32>,
-    /// Everything but `CQSIZE` and `ATTACH_WQ`, which follow from the fields beside.
+    /// All flags except `CQSIZE` and `ATTACH_WQ`, which follow from `cq_entries` and `attach`.
     pub flags: SetupFlags,
     /// The CPU of the polling thread, with `SQ_AFF`.
     pub sq_thread_cpu: u32,
-    /// Milliseconds after which an idle polling thread sleeps; 0 is the kernel's default, 1 s.
+    /// After how many idle milliseconds the polling thread sleeps; 0 is the kernel's default, 1 s.
     pub sq_thread_idle: u32,
     /// The ring whose worker and polling threads to share (`ATTACH_WQ`).
     pub attach: Option<Attached<'a>>,
-    /// What own memory is made of, with `NO_MMAP`.
+    /// The pages of the memory that we allocate, with `NO_MMAP`.
     pub pages: Pages,
+    /// Memory of the caller's instead, with `NO_MMAP`.
+    pub place: Option<Place>,
 }
 
-/// A ring that shares its worker and polling threads with another.
+/// An existing ring that shares its worker and polling threads with a new one.
 #[derive(Debug, Clone, Copy)]
 pub struct Attached<'a>(BorrowedFd<'a>);
 
 impl<'a> Attached<'a> {
-    /// To `ring`.
+    /// Attaches to `ring`.
     ///
     /// # Safety
     ///
-    /// The two rings share their fate: a polling thread that dies, dies for both. The other ring
-    /// must belong to code that reckons with that.
+    /// The two rings depend on each other: if a shared polling thread dies, both rings lose it. The
+    /// other ring must belong to code that expects this.
     pub const unsafe fn to(ring: BorrowedFd<'a>) -> Self {
         Self(ring)
     }
 }
 
 impl Request<'_> {
-    /// A ring of `entries` and nothing special.
+    /// A ring of `entries` submission entries, with the kernel's defaults.
     pub const fn new(entries: u32) -> Self {
         Self {
             entries,
@@ -79,16 +82,23 @@ impl Request<'_> {
             sq_thread_idle: 0,
             attach: None,
             pages: Pages::Ordinary,
+            place: None,
         }
     }
 
-    /// The `struct io_uring_params` that asks for it, but for the addresses of own memory.
+    /// How many bytes of own memory the ring needs at most, in whole pages.
+    pub fn own_memory_size(&self) -> usize {
+        let (rings, sqes) = OwnMemory::sizes(self);
+        rings + sqes
+    }
+
+    /// The `struct io_uring_params` of the request, without the addresses of own memory.
     pub(crate) fn params(&self) -> Params {
-        let mut flags = self.flags;
-        flags.set(SetupFlags::CQSIZE, self.cq_entries.is_some());
+        let (mut flags, cq_entries) = (self.flags, self.completions());
+        flags.set(SetupFlags::CQSIZE, cq_entries.is_some());
         flags.set(SetupFlags::ATTACH_WQ, self.attach.is_some());
         Params {
-            cq_entries: self.cq_entries.unwrap_or(0),
+            cq_entries: cq_entries.unwrap_or(0),
             flags,
             sq_thread_cpu: self.sq_thread_cpu,
             sq_thread_idle: self.sq_thread_idle,
@@ -96,22 +106,31 @@ impl Request<'_> {
             ..Params::default()
         }
     }
+
+    /// How many completion entries to request; `None` lets the kernel choose from `entries`. A
+    /// mixed ring gets at least four: with one entry a wide completion has no room, and with two
+    /// the ring may lose a completion (Linux 6.18 to 7.2; see `cq::mixed`).
+    fn completions(&self) -> Option<u32> {
+        let mixed = self.flags.contains(SetupFlags::CQE_MIXED);
+        let few = matches!(self.cq_entries.unwrap_or(self.entries.saturating_mul(2)), 1 | 2);
+        if mixed && few { Some(4) } else { self.cq_entries }
+    }
 }
 
-/// The sizes that follow from `params`.
+/// The sizes of the rings and entries, computed from `params`.
 pub(crate) struct Layout {
     sq_entries: Entries,
     cq_entries: Entries,
     sqe: Width,
     cqe: Width,
-    /// Bytes from the start of its map to the end of each ring.
+    /// For each ring, the bytes from the start of its map to the end of the ring.
     sq_len: usize,
     cq_len: usize,
     sqes_len: usize,
 }
 
-/// The maps of a ring, and where in them the submission words, the completion words and the
-/// entries lie.
+/// The maps of a ring. `sq`, `cq` and `sqes` say in which map the submission indices, the
+/// completion indices and the entries lie, and at which offset.
 pub(crate) struct Regions {
     maps: Arc<[Map]>,
     sq: (usize, usize),
@@ -149,7 +168,7 @@ impl Layout {
         }
     }
 
-    /// Maps what the kernel allocated.
+    /// Maps the memory that the kernel allocated.
     pub(crate) fn map(
         &self,
         kernel: &Kernel,
@@ -168,11 +187,11 @@ impl Layout {
         }
     }
 
-    /// Locates every word and slot, checks what can be checked, and fills the index array.
+    /// Locates the indices, flags and slots, checks their sizes, and fills the index array.
     pub(crate) fn parts(&self, params: &Params, regions: &Regions) -> (SqParts, CqParts) {
         let (s, c) = (&params.sq_off, &params.cq_off);
-        let sq = |offset| regions.at::<Word>(regions.sq, offset, 1);
-        let cq = |offset| regions.at::<Word>(regions.cq, offset, 1);
+        let sq = |offset| regions.at::<AtomicU32>(regions.sq, offset, 1);
+        let cq = |offset| regions.at::<AtomicU32>(regions.cq, offset, 1);
         let sqe_units = units(self.sq_entries, self.sqe);
         let cqe_units = units(self.cq_entries, self.cqe);
         let sqes = regions.at::<Slot<Sqe>>(regions.sqes, 0, sqe_units);
@@ -181,7 +200,7 @@ impl Layout {
             regions.at::<Slot<u32>>(regions.sq, s.array, units(self.sq_entries, Width::Single))
         });
         // SAFETY: each pointer lies in the maps, because `at` checked, and the parts keep the maps;
-        // the kernel accesses the words atomically and keeps SQ1 and CQ1.
+        // the kernel accesses the indices and flags atomically and keeps SQ1 and CQ1.
         #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
         unsafe {
             let mask = |word, entries: Entries| Counter::new(word).now() == entries.mask();
@@ -218,7 +237,7 @@ impl Layout {
     }
 }
 
-/// Makes entry `i` of the index array name slot `i`, once and for ever.
+/// Makes entry `i` of the index array name slot `i`. It is never changed again.
 fn fill(mut array: Slots<u32>) {
     for slot in 0..array.entries().count() {
         // SAFETY: ours: no tail was published yet (SQ3), and slots are single.
@@ -232,17 +251,17 @@ impl Regions {
     }
 }
 
-/// Ring memory of our own, for `NO_MMAP`: the rings, then the entries.
+/// Memory that we allocate for a ring with `NO_MMAP`: first the rings, then the entries.
 pub(crate) struct OwnMemory {
-    /// One map for both, when huge; else one each.
+    /// With huge pages, one map for the rings and the entries; otherwise `sqes` is a second map.
     rings: Map,
     sqes: Option<Map>,
     sqes_start: usize,
 }
 
 impl OwnMemory {
-    /// Allocates at least as much as the kernel will ask for.
-    pub(crate) fn new(request: &Request<'_>) -> Result<Self, Errno> {
+    /// At least as much as the kernel will use, in whole pages: for the rings, and for the entries.
+    fn sizes(request: &Request<'_>) -> (usize, usize) {
         let double = |flag| {
             if request.flags.contains(flag) { Width::Double } else { Width::Single }
         };
@@ -253,7 +272,16 @@ impl OwnMemory {
             + bytes::<Cqe>(cq, double(SetupFlags::CQE32))
             + bytes::<u32>(sq, Width::Single);
         let sqes = bytes::<Sqe>(sq, double(SetupFlags::SQE128));
-        let rings = rings.next_multiple_of(page_size());
+        (rings.next_multiple_of(page_size()), sqes.next_multiple_of(page_size()))
+    }
+
+    /// Allocates it, or takes the caller's.
+    pub(crate) fn new(request: &Request<'_>) -> Result<Self, Errno> {
+        let (rings, sqes) = Self::sizes(request);
+        if let Some(place) = request.place {
+            let [rings, sqes] = place.split(rings, sqes);
+            return Ok(Self { rings, sqes: Some(sqes), sqes_start: 0 });
+        }
         Ok(match request.pages {
             Pages::Ordinary => Self {
                 rings: Map::own(rings, Pages::Ordinary)?,
@@ -268,7 +296,7 @@ impl OwnMemory {
 
     /// # Safety
     ///
-    /// The kernel must be done with the memory for good.
+    /// The kernel must never use the memory again.
     pub(crate) unsafe fn found_idle(self) {
         for map in [Some(self.rings), self.sqes].into_iter().flatten() {
             // SAFETY: as promised to `OwnMemory::found_idle`.
@@ -291,12 +319,13 @@ impl OwnMemory {
     }
 }
 
-/// The most submission entries that the kernel gives.
+/// The largest submission queue that the kernel allows.
 pub const MAX_SQ_ENTRIES: u32 = 32768;
-/// The most completion entries that the kernel gives.
+/// The largest completion queue that the kernel allows.
 pub const MAX_CQ_ENTRIES: u32 = 2 * MAX_SQ_ENTRIES;
-/// Far more than the words before the first completion take, and the padding behind the last: 64 to
-/// 384 bytes on the kernels that we know. A kernel that wanted more would reach past the end.
+/// Room for the indices and flags before the first completion, and for the padding after the last.
+/// They take 64 to 384 bytes on the kernels that we know, so a page is far more than enough. A
+/// kernel that used more would write past the end.
 const OWN_HEADER: usize = 4096;
 
 fn units(entries: Entries, width: Width) -> usize {
@@ -307,7 +336,7 @@ fn units(entries: Entries, width: Width) -> usize {
     }
 }
 
-/// No overflow: 2³² times 128 bytes fits a 64-bit `usize`.
+/// The size of `count` entries. It cannot overflow: 2³² times 128 bytes fits a 64-bit `usize`.
 fn bytes<T>(count: u32, width: Width) -> usize {
     let bytes = count as usize * size_of::<T>();
     match width {

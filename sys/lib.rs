@@ -1,4 +1,4 @@
-//! The io_uring ABI, its three syscalls and its rings, by hand.
+//! The io_uring ABI, its three system calls and its rings, written by hand.
 //!
 //! ```text
 //!                 push ▼                                        ▲ pop
@@ -6,45 +6,47 @@
 //!        │ SQ  tail ours        │                    │ CQ  head ours        │
 //!   us   │ ▒▒▒▓▓▓▓▓▓▓▓░░░░░░░░░ │                    │ ░░░▓▓▓▓▓▓▓▓▓▓▒▒▒▒▒▒▒ │
 //!  ──────┤                      ├──────── enter ─────┤                      ├──────
-//!  kernel│     head theirs      │  ►  work to do  ►  │     tail theirs      │
+//!  kernel│     head kernel's    │  ►  work to do  ►  │     tail kernel's    │
 //!        └──────────────────────┘                    └──────────────────────┘
 //! ```
 //!
-//! We write entries into the submission ring, the kernel writes their outcomes into the completion
-//! ring. Each index word has one writer. All else follows:
+//! We write entries (SQEs) into the submission queue (SQ). The kernel consumes them, and writes
+//! their results (CQEs) into the completion queue (CQ). Each queue is a ring in memory that both
+//! sides share, with a `head` and a `tail` index, and each index has exactly one writer. Everything
+//! else follows from these invariants, which comments, assertions and tests cite by name:
 //!
 //! | | |
 //! |---|---|
 //! | SQ1 | only we store `sq.tail`; only the kernel stores `sq.head` |
 //! | SQ2 | `tail - head` is in `0..=entries`, in wrapping u32 arithmetic |
-//! | SQ3 | a slot is written, all 64 (or 128) bytes, before the Release store of the `tail` that covers it |
-//! | SQ4 | a slot is rewritten only after an Acquire load of a `head` that has passed it; free space comes from the shared head, never a private count |
-//! | SQ5 | between storing `tail` and loading `NEED_WAKEUP` stands a SeqCst fence |
+//! | SQ3 | all 64 (or 128) bytes of a slot are written before the Release store of the `tail` that covers it |
+//! | SQ4 | a slot is rewritten only after an Acquire load of a `head` that has passed it; free space is computed from the shared `head`, never from a private count |
+//! | SQ5 | a SeqCst fence separates storing `tail` from loading `NEED_WAKEUP` |
 //! | CQ1 | only we store `cq.head`; only the kernel stores `cq.tail` |
 //! | CQ2 | `tail - head` is in `0..=entries`, wrapping |
 //! | CQ3 | a slot is read only after an Acquire load of a `tail` that covers it |
-//! | CQ4 | `head` passes a slot, by a Release store, only after the slot was copied out |
-//! | CQ5 | completions that the kernel holds back (overflow, deferred task work) are asked for, never presumed absent |
-//! | BR1 | a buffer id is in exactly one of {kernel, lease, unredeemed completion} |
+//! | CQ4 | a Release store moves `head` past a slot only after the slot was copied out |
+//! | CQ5 | we ask the kernel for completions that it holds back (overflow, deferred task work), and never assume that there are none |
+//! | BR1 | each buffer id is in exactly one place: with the kernel, in a lease, or in an unredeemed completion |
 //! | BR2 | a buffer-ring entry is written before the Release store of the u16 `tail` that covers it; the tail overlays `resv` of entry 0, so entries are written field by field |
-//! | OP1 | memory that a request points to lives, and is not touched, until the request's last completion |
-//! | OP2 | a `user_data` word names at most one request in flight |
-//! | OP3 | a resource that a completion carries (fd, buffer id) is owned by someone from the moment the completion is consumed |
-//! | RG1 | memory that belongs to us and that the kernel may still use is leaked rather than freed when it cannot be proved idle |
+//! | OP1 | memory that a request points to stays alive and untouched until the request's last completion |
+//! | OP2 | a `user_data` value names at most one request in flight |
+//! | OP3 | a resource that a completion carries (fd, buffer id) has an owner from the moment the completion is consumed |
+//! | RG1 | memory of ours that the kernel may still use is leaked, not freed, unless it is proved idle |
 //!
-//! # The floors, which are also the reading order
+//! # The layers, which are also the reading order
 //!
-//! | floor | files | idea |
+//! | layer | files | idea |
 //! |---|---|---|
 //! | F0 | [`index`] [`errno`] [`abi`] (and `abi_*`) [`flags`] (and `flags_*`) [`opcode`] `shape` | values only, no unsafe |
-//! | F1 | [`syscall`] [`map`] [`process`] [`kernel`] | three syscalls, mappings, and the four doors over them |
-//! | F2 | [`shared`] | every memory ordering and every dereference of ring memory |
-//! | F3 | [`sq`] [`reservation`] [`cq`] [`buf_ring`] [`refill`] | the protocol: no ordering, no pointer, no index arithmetic |
-//! | F3+ | `layout` [`rings`] [`groups`] | a request becomes mapped, checked rings |
+//! | F1 | [`syscall`] [`map`] [`process`] [`kernel`] | three system calls, mappings, and the four kernel calls made of them |
+//! | F2 | [`orderings`] | every memory ordering and every dereference of ring memory |
+//! | F3 | [`sq`] [`cq`] [`buf_ring`] [`refill`] | the protocol, without memory orderings, pointers or index arithmetic |
+//! | F3+ | `layout` [`rings`] [`groups`] | turn a setup request into mapped and checked rings |
 //!
 //! # Example
 //!
-//! One request that does nothing, by hand:
+//! Submits one `NOP`, a request that does nothing, and takes its completion:
 //!
 //! ```
 //! use annulus_sys::abi::Sqe;
@@ -70,7 +72,7 @@
 #![warn(unreachable_pub)]
 
 #[cfg(not(all(target_os = "linux", target_endian = "little", target_pointer_width = "64")))]
-compile_error!("annulus is written for 64-bit little-endian Linux (x86_64 and aarch64)");
+compile_error!("annulus supports only 64-bit little-endian Linux (x86_64 and aarch64)");
 
 pub mod abi;
 pub mod abi_bpf;
@@ -90,11 +92,12 @@ pub mod kernel;
 mod layout;
 pub mod map;
 pub mod opcode;
+pub mod orderings;
+mod page;
+pub mod place;
 pub mod process;
 pub mod refill;
-pub mod reservation;
 pub mod rings;
 pub mod shape;
-pub mod shared;
 pub mod sq;
 pub mod syscall;

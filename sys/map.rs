@@ -1,17 +1,18 @@
-//! Memory shared with the kernel: `mmap(2)` over the ring's descriptor, or pages of our own.
+//! Memory shared with the kernel: mappings of the ring's descriptor, or pages of our own.
 //!
-//! | backing | made by | after drop |
+//! | backing | allocated by | on drop |
 //! |---|---|---|
-//! | the ring's | the kernel, we map it | unmapped; the kernel keeps its pages as long as it needs |
-//! | our own | us, the kernel pins it (`IORING_SETUP_NO_MMAP`, buffer rings) | leaked, unless idle: RG1 |
+//! | ring memory | the kernel, and we map it | unmapped; the kernel keeps the pages as long as it needs |
+//! | own memory | us, and the kernel pins it (`IORING_SETUP_NO_MMAP`, buffer rings) | leaked, unless idle: RG1 |
+//! | the caller's memory | the caller, and the kernel pins it (`IORING_SETUP_NO_MMAP`) | left to the caller |
 //!
-//! A child that shared the rings would move our indices behind our back. So what is the ring's is
-//! not inherited over fork (`MADV_DONTFORK`): at its addresses a child has nothing, or something
-//! else that it has mapped since, and must ask before it looks ([`Map::is_here`]). Pages of our own
-//! can be more: a child has zeroes of its own there (`MADV_WIPEONFORK`), so that what points into
-//! them never points to anybody else's. Not huge ones, which the kernel does not wipe.
+//! A forked child that shared the rings could move our indices. So a child does not inherit ring
+//! memory (`MADV_DONTFORK`). At those addresses it has nothing, or something that it has mapped
+//! since, so it must check [`Map::is_here`] before it reads. In own memory of ordinary pages a
+//! child finds zeroes of its own (`MADV_WIPEONFORK`), so pointers into that memory stay valid
+//! there. The kernel does not wipe huge pages; those are not inherited either.
 //!
-//! Leaves to others: where in a mapping which word lies (`rings`).
+//! Leaves to others: where in a mapping each index and slot lies (`layout`).
 //!
 //! # Safety
 //!
@@ -20,35 +21,36 @@
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::errno::Errno;
+pub use crate::page::page_size;
+use crate::page::wipe_on_fork;
 use crate::process::Process;
 
-/// The size of the pages that own memory is made of.
+/// The kind of pages for memory of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pages {
-    /// Ordinary ones. Before Linux 6.14 the kernel wants each region of a ring to be contiguous in
-    /// physical memory, and so takes only a ring whose two regions fit a page each.
+    /// Ordinary pages. Before Linux 6.14 the kernel requires each region of a ring to be contiguous
+    /// in physical memory, so it accepts only a ring whose two regions fit in one page each.
     Ordinary,
-    /// Huge pages of 2 MiB, from the pool that `vm.nr_hugepages` sets aside.
+    /// Huge pages of 2 MiB, from the pool that `vm.nr_hugepages` reserves.
     Huge,
 }
 
-/// The bytes in a huge page.
+/// The size of a huge page, in bytes: 2 MiB.
 pub const HUGE_PAGE: usize = 2 << 20;
 
-/// A mapping.
+/// A mapping of memory that we share with the kernel.
 #[derive(Debug)]
 pub struct Map {
     base: NonNull<u8>,
     len: usize,
     backing: Backing,
-    /// The process that has it mapped: a forked child has not, or has zeroes there.
+    /// The process that mapped it. A forked child does not have the mapping, or finds zeroes in it.
     process: Process,
 }
 
@@ -58,28 +60,30 @@ enum Backing {
     Ring(ManuallyDrop<MmapRaw>),
     /// Leaked when dropped, unless it was found idle (RG1).
     Own(ManuallyDrop<MmapRaw>, OnceLock<Idle>),
-    /// Whatever a simulated kernel keeps alive.
+    /// Memory of the caller's, who unmaps it.
+    Callers,
+    /// Memory that a simulated kernel keeps alive.
     #[cfg(feature = "sim")]
     Foreign(#[expect(dead_code, reason = "owns the memory")] Box<dyn core::any::Any + Send + Sync>),
 }
 
-/// Memory that the kernel had is known to be ours alone again.
+/// Marks memory that the kernel is known not to use any more.
 #[derive(Debug, Clone, Copy)]
 struct Idle;
 
 // SAFETY: a mapping is memory of the process, not of a thread, and `Map` itself never touches it.
 unsafe impl Send for Map {}
 // SAFETY: `Map` hands out pointers and never reads or writes through them, because the types of
-// `shared` do.
+// `orderings` do.
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// Maps `len` bytes of `ring` from `offset`, which is one of `IORING_OFF_*`, all of them
-    /// populated, since a fault later would be a fault on the fast path.
+    /// Maps `len` bytes of `ring` from `offset`, which is one of `IORING_OFF_*`. The pages are
+    /// populated at once, to avoid page faults on the fast path.
     ///
     /// # Errors
     ///
-    /// What `mmap(2)` or `madvise(2)` refuses.
+    /// Those of `mmap(2)` and `madvise(2)`.
     pub fn of_ring(ring: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, Errno> {
         let mut options = MmapOptions::new();
         options.offset(offset).len(len).populate();
@@ -90,11 +94,11 @@ impl Map {
         Ok(Self { base, len, backing, process: Process::this() })
     }
 
-    /// Makes `len` zeroed bytes of our own for the kernel to use, rounded up to whole pages.
+    /// Allocates `len` zeroed bytes for the kernel to use, rounded up to whole pages.
     ///
     /// # Errors
     ///
-    /// What `mmap(2)` or `madvise(2)` refuses: `ENOMEM` when the huge page pool is empty.
+    /// Those of `mmap(2)` and `madvise(2)`: `ENOMEM` when the huge page pool is empty.
     pub fn own(len: usize, pages: Pages) -> Result<Self, Errno> {
         let mut options = MmapOptions::new();
         let len = match pages {
@@ -104,7 +108,7 @@ impl Map {
                 len.checked_next_multiple_of(HUGE_PAGE)
             }
         };
-        let len = len.ok_or(Errno::new(libc::ENOMEM))?; // More than there are addresses.
+        let len = len.ok_or(Errno::new(libc::ENOMEM))?; // Larger than the address space.
         options.len(len).populate();
         let map = options.map_anon().map_err(|error| Errno::of(&error))?;
         let map = MmapRaw::from(map);
@@ -118,7 +122,17 @@ impl Map {
         Ok(Self { base, len, backing, process: Process::this() })
     }
 
-    /// Wraps memory that `keeper` keeps alive, for a kernel that is not Linux.
+    /// Wraps memory of the caller's, which is never unmapped here.
+    ///
+    /// # Safety
+    ///
+    /// The `len` bytes at `base` must stay valid for reads and writes, and be used by nothing else,
+    /// until the ring is gone and everything that was in flight has completed.
+    pub(crate) unsafe fn of_caller(base: NonNull<u8>, len: usize) -> Self {
+        Self { base, len, backing: Backing::Callers, process: Process::this() }
+    }
+
+    /// Wraps memory that `keeper` keeps alive, for a simulated kernel.
     ///
     /// # Safety
     ///
@@ -132,7 +146,7 @@ impl Map {
         Self { base, len, backing: Backing::Foreign(keeper), process: Process::this() }
     }
 
-    /// Where the mapping starts, as the kernel wants to be told.
+    /// The address of the mapping, in the form that the kernel takes.
     pub fn address(&self) -> u64 {
         self.base.as_ptr().expose_provenance() as u64
     }
@@ -147,18 +161,18 @@ impl Map {
         self.len == 0
     }
 
-    /// Whether it is mapped in the process that calls. In one that this one forked it is not, or
-    /// holds zeroes.
+    /// Whether the calling process made the mapping. A forked child does not have it, or finds
+    /// zeroes in it.
     #[inline]
     pub fn is_here(&self) -> bool {
         self.process.is_this()
     }
 
-    /// A pointer to the first of `count` `T`s at `offset`.
+    /// A pointer to the first of `count` values of type `T` at `offset`.
     ///
     /// # Panics
     ///
-    /// Unless they fit, aligned.
+    /// When they do not fit in the mapping, or are not aligned.
     pub fn at<T>(&self, offset: usize, count: usize) -> NonNull<T> {
         let end = size_of::<T>().checked_mul(count).and_then(|bytes| bytes.checked_add(offset));
         let fits = end.is_some_and(|end| end <= self.len);
@@ -169,13 +183,14 @@ impl Map {
         at
     }
 
-    /// Lets own memory be unmapped on drop instead of leaked (RG1). No effect on the ring's.
+    /// Makes the drop unmap own memory instead of leaking it (RG1). No effect on ring memory.
     ///
     /// # Safety
     ///
-    /// The kernel must be done with the memory for good.
+    /// The kernel must never use the memory again.
     pub unsafe fn found_idle(&self) {
-        // In a forked child nothing is unmapped; and somebody may have been just here.
+        // A forked child unmaps nothing. And a thread of the parent may have been inside the
+        // `OnceLock` at the fork, so the child must not touch it.
         if !self.is_here() {
             return;
         }
@@ -188,7 +203,7 @@ impl Map {
 impl Drop for Map {
     fn drop(&mut self) {
         if !self.is_here() {
-            return; // What lies at these addresses now is not ours, or zeroes that nobody misses.
+            return; // What a forked child has at these addresses is not ours, or only zeroes.
         }
         match &mut self.backing {
             // SAFETY: dropped once, because the map is not used again.
@@ -199,23 +214,6 @@ impl Drop for Map {
             _ => {}
         }
     }
-}
-
-/// Has a child that this process forks find zeroes of its own in `map`, and no copy of what we have
-/// there.
-pub(crate) fn wipe_on_fork(map: &MmapRaw) -> io::Result<()> {
-    let (start, len) = (map.as_mut_ptr().cast(), map.len());
-    // SAFETY: all of a mapping, and advice that changes nothing in this process, because it says
-    // what a child is to see.
-    let advised = unsafe { libc::madvise(start, len, libc::MADV_WIPEONFORK) };
-    if advised < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// The bytes in an ordinary page.
-pub fn page_size() -> usize {
-    // SAFETY: `sysconf` has no preconditions, because it only looks a number up.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(size).expect("the page size is known and positive")
 }
 
 #[cfg(test)]
@@ -235,7 +233,7 @@ mod tests {
         let map = Map::own(100, Pages::Ordinary).unwrap();
         assert_eq!(map.len(), page_size());
         let words = map.at::<u64>(0, page_size() / 8);
-        // SAFETY: in bounds, because `at` checked; nobody else has the memory.
+        // SAFETY: in bounds, because `at` checked; no other code has the memory.
         let first = unsafe { words.read() };
         assert_eq!(first, 0);
         // SAFETY: no kernel was ever given this memory, because it never left the test.

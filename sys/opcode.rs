@@ -1,19 +1,19 @@
-//! The numbers that choose what a request (`sqe->opcode`) or `io_uring_register(2)` does.
+//! The opcodes: numbers that choose the operation of an entry or of `io_uring_register(2)`.
 //!
 //! ```text
-//!   number            newtype           how many 7.3 has    which ones a kernel has
+//!   number            newtype           count in 7.3        which ones a kernel has
 //!   sqe->opcode       Opcode(u8)        Opcode::LAST        RegisterOp::PROBE, ::QUERY
 //!   register opcode   RegisterOp(u32)   RegisterOp::LAST    RegisterOp::QUERY
 //! ```
 //!
-//! Newtypes and not enums: a newer kernel may report numbers that we do not know, and those must
-//! survive. Each constant has the kernel's name without its prefix, and says what it does in one
-//! sentence; which field of the entry means what to an operation is told where the operation is
-//! built, and the flags are in [`flags`](crate::flags).
+//! They are newtypes, not enums: a newer kernel may report numbers that we do not know, and we keep
+//! those. Each constant has the kernel's name without its prefix. What the fields of an entry mean
+//! to an operation is documented where the operation is built, in the `annulus` crate. The flags
+//! are in [`flags`](crate::flags).
 
 use core::fmt;
 
-/// What a request does (`IORING_OP_*`, the first byte of an [`Sqe`](crate::abi::Sqe)).
+/// The operation of a request (`IORING_OP_*`, the first byte of an [`Sqe`](crate::abi::Sqe)).
 #[doc(alias = "io_uring_op")]
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -23,25 +23,25 @@ impl Opcode {
     /// Does nothing, and completes. Since Linux 5.1.
     #[doc(alias = "IORING_OP_NOP")]
     pub const NOP: Self = Self(0);
-    /// Reads into many buffers, as `preadv2(2)`. Since Linux 5.1.
+    /// Reads into several buffers, as `preadv2(2)`. Since Linux 5.1.
     #[doc(alias = "IORING_OP_READV")]
     pub const READV: Self = Self(1);
-    /// Writes from many buffers, as `pwritev2(2)`. Since Linux 5.1.
+    /// Writes from several buffers, as `pwritev2(2)`. Since Linux 5.1.
     #[doc(alias = "IORING_OP_WRITEV")]
     pub const WRITEV: Self = Self(2);
-    /// Brings a file to stable storage, as `fsync(2)` or `fdatasync(2)`. Since Linux 5.1.
+    /// Writes a file to stable storage, as `fsync(2)` or `fdatasync(2)`. Since Linux 5.1.
     #[doc(alias = "IORING_OP_FSYNC")]
     pub const FSYNC: Self = Self(3);
-    /// Reads into a part of a registered buffer. Since Linux 5.1.
+    /// Reads into part of a registered buffer. Since Linux 5.1.
     #[doc(alias = "IORING_OP_READ_FIXED")]
     pub const READ_FIXED: Self = Self(4);
-    /// Writes from a part of a registered buffer. Since Linux 5.1.
+    /// Writes from part of a registered buffer. Since Linux 5.1.
     #[doc(alias = "IORING_OP_WRITE_FIXED")]
     pub const WRITE_FIXED: Self = Self(5);
-    /// Waits until a file is ready, once or (multishot) each time. Since Linux 5.1.
+    /// Waits until a file is ready, once or (multishot) repeatedly. Since Linux 5.1.
     #[doc(alias = "IORING_OP_POLL_ADD")]
     pub const POLL_ADD: Self = Self(6);
-    /// Ends or (from 5.13) changes a poll in flight. Since Linux 5.1.
+    /// Cancels or (from 5.13) changes a poll in flight. Since Linux 5.1.
     #[doc(alias = "IORING_OP_POLL_REMOVE")]
     pub const POLL_REMOVE: Self = Self(7);
     /// Writes back a range of a file, as `sync_file_range(2)`. Since Linux 5.2.
@@ -56,34 +56,34 @@ impl Opcode {
     /// Completes after a time, or after a number of other completions. Since Linux 5.4.
     #[doc(alias = "IORING_OP_TIMEOUT")]
     pub const TIMEOUT: Self = Self(11);
-    /// Ends or (from 5.11) changes a timeout in flight. Since Linux 5.5.
+    /// Cancels or (from 5.11) changes a timeout in flight. Since Linux 5.5.
     #[doc(alias = "IORING_OP_TIMEOUT_REMOVE")]
     pub const TIMEOUT_REMOVE: Self = Self(12);
-    /// Accepts one connection or (multishot) each, as `accept4(2)`. Since Linux 5.5.
+    /// Accepts one connection or (multishot) every connection, as `accept4(2)`. Since Linux 5.5.
     #[doc(alias = "IORING_OP_ACCEPT")]
     pub const ACCEPT: Self = Self(13);
-    /// Asks for requests in flight to end early. Since Linux 5.5.
+    /// Cancels requests in flight. Since Linux 5.5.
     #[doc(alias = "IORING_OP_ASYNC_CANCEL")]
     pub const ASYNC_CANCEL: Self = Self(14);
-    /// Bounds the time of the request that it is linked behind. Since Linux 5.5.
+    /// Limits the time of the request that it is linked after. Since Linux 5.5.
     #[doc(alias = "IORING_OP_LINK_TIMEOUT")]
     pub const LINK_TIMEOUT: Self = Self(15);
     /// Connects a socket, as `connect(2)`. Since Linux 5.5.
     #[doc(alias = "IORING_OP_CONNECT")]
     pub const CONNECT: Self = Self(16);
-    /// Allocates or frees the space of a file, as `fallocate(2)`. Since Linux 5.6.
+    /// Allocates or frees space of a file, as `fallocate(2)`. Since Linux 5.6.
     #[doc(alias = "IORING_OP_FALLOCATE")]
     pub const FALLOCATE: Self = Self(17);
     /// Opens a file, as `openat(2)`. Since Linux 5.6.
     #[doc(alias = "IORING_OP_OPENAT")]
     pub const OPENAT: Self = Self(18);
-    /// Closes a descriptor or (from 5.15) a slot of the file table. Since Linux 5.6.
+    /// Closes a descriptor or (from 5.15) a registered file. Since Linux 5.6.
     #[doc(alias = "IORING_OP_CLOSE")]
     pub const CLOSE: Self = Self(19);
-    /// Changes slots of the registered file table. Since Linux 5.6.
+    /// Replaces slots of the table of registered files. Since Linux 5.6.
     #[doc(alias = "IORING_OP_FILES_UPDATE")]
     pub const FILES_UPDATE: Self = Self(20);
-    /// Tells what is known of a file, as `statx(2)`. Since Linux 5.6.
+    /// Returns the attributes of a file, as `statx(2)`. Since Linux 5.6.
     #[doc(alias = "IORING_OP_STATX")]
     pub const STATX: Self = Self(21);
     /// Reads into one buffer, as `pread(2)` or (offset −1) `read(2)`. Since Linux 5.6.
@@ -92,10 +92,10 @@ impl Opcode {
     /// Writes from one buffer, as `pwrite(2)` or (offset −1) `write(2)`. Since Linux 5.6.
     #[doc(alias = "IORING_OP_WRITE")]
     pub const WRITE: Self = Self(23);
-    /// Announces how a file will be read, as `posix_fadvise(2)`. Since Linux 5.6.
+    /// Advises how a file will be read, as `posix_fadvise(2)`. Since Linux 5.6.
     #[doc(alias = "IORING_OP_FADVISE")]
     pub const FADVISE: Self = Self(24);
-    /// Announces how memory will be used, as `madvise(2)`. Since Linux 5.6.
+    /// Advises how memory will be used, as `madvise(2)`. Since Linux 5.6.
     #[doc(alias = "IORING_OP_MADVISE")]
     pub const MADVISE: Self = Self(25);
     /// Sends one buffer, as `send(2)` or (with an address) `sendto(2)`. Since Linux 5.6.
@@ -104,7 +104,7 @@ impl Opcode {
     /// Receives into one buffer, as `recv(2)`, once or multishot. Since Linux 5.6.
     #[doc(alias = "IORING_OP_RECV")]
     pub const RECV: Self = Self(27);
-    /// Opens a file with rules for its path, as `openat2(2)`. Since Linux 5.6.
+    /// Opens a file with rules for resolving its path, as `openat2(2)`. Since Linux 5.6.
     #[doc(alias = "IORING_OP_OPENAT2")]
     pub const OPENAT2: Self = Self(28);
     /// Changes the set of an epoll descriptor, as `epoll_ctl(2)`. Since Linux 5.6.
@@ -113,22 +113,22 @@ impl Opcode {
     /// Moves data between a pipe and a file, as `splice(2)`. Since Linux 5.7.
     #[doc(alias = "IORING_OP_SPLICE")]
     pub const SPLICE: Self = Self(30);
-    /// Gives the kernel buffers to choose from, the way before buffer rings. Since Linux 5.7.
+    /// Provides buffers without a buffer ring, the older way. Since Linux 5.7.
     #[doc(alias = "IORING_OP_PROVIDE_BUFFERS")]
     pub const PROVIDE_BUFFERS: Self = Self(31);
-    /// Takes such buffers back. Since Linux 5.7.
+    /// Takes back buffers of `PROVIDE_BUFFERS`. Since Linux 5.7.
     #[doc(alias = "IORING_OP_REMOVE_BUFFERS")]
     pub const REMOVE_BUFFERS: Self = Self(32);
-    /// Copies from pipe to pipe without consuming, as `tee(2)`. Since Linux 5.8.
+    /// Copies from pipe to pipe without consuming the data, as `tee(2)`. Since Linux 5.8.
     #[doc(alias = "IORING_OP_TEE")]
     pub const TEE: Self = Self(33);
-    /// Ends one or both directions of a socket, as `shutdown(2)`. Since Linux 5.11.
+    /// Shuts down one or both directions of a socket, as `shutdown(2)`. Since Linux 5.11.
     #[doc(alias = "IORING_OP_SHUTDOWN")]
     pub const SHUTDOWN: Self = Self(34);
     /// Renames a file, as `renameat2(2)`. Since Linux 5.11.
     #[doc(alias = "IORING_OP_RENAMEAT")]
     pub const RENAMEAT: Self = Self(35);
-    /// Removes a name or an empty directory, as `unlinkat(2)`. Since Linux 5.11.
+    /// Removes a file name or an empty directory, as `unlinkat(2)`. Since Linux 5.11.
     #[doc(alias = "IORING_OP_UNLINKAT")]
     pub const UNLINKAT: Self = Self(36);
     /// Makes a directory, as `mkdirat(2)`. Since Linux 5.15.
@@ -140,7 +140,7 @@ impl Opcode {
     /// Gives a file another name, as `linkat(2)`. Since Linux 5.15.
     #[doc(alias = "IORING_OP_LINKAT")]
     pub const LINKAT: Self = Self(39);
-    /// Posts a completion, or installs a file, into another ring. Since Linux 5.18.
+    /// Posts a completion to another ring, or installs a file there. Since Linux 5.18.
     #[doc(alias = "IORING_OP_MSG_RING")]
     pub const MSG_RING: Self = Self(40);
     /// Sets an extended attribute of an open file, as `fsetxattr(2)`. Since Linux 5.19.
@@ -158,16 +158,17 @@ impl Opcode {
     /// Makes a socket, as `socket(2)`. Since Linux 5.19.
     #[doc(alias = "IORING_OP_SOCKET")]
     pub const SOCKET: Self = Self(45);
-    /// Hands a command to the file's own driver, with 16 bytes of its own. Since Linux 5.19.
+    /// Sends a command of 16 bytes to the driver of the file. Since Linux 5.19.
     #[doc(alias = "IORING_OP_URING_CMD")]
     pub const URING_CMD: Self = Self(46);
-    /// Sends without copying; a second completion gives the buffer back. Since Linux 6.0.
+    /// Sends without copying; a notification, its second completion, gives the buffer back.
+    /// Since Linux 6.0.
     #[doc(alias = "IORING_OP_SEND_ZC")]
     pub const SEND_ZC: Self = Self(47);
-    /// Sends a message without copying, with the same second completion. Since Linux 6.1.
+    /// Sends a message without copying, with a notification too. Since Linux 6.1.
     #[doc(alias = "IORING_OP_SENDMSG_ZC")]
     pub const SENDMSG_ZC: Self = Self(48);
-    /// Reads whenever there is something, into buffers the kernel chooses. Since Linux 6.7.
+    /// Reads whenever there is data, into provided buffers. Since Linux 6.7.
     #[doc(alias = "IORING_OP_READ_MULTISHOT")]
     pub const READ_MULTISHOT: Self = Self(49);
     /// Waits for a child process, as `waitid(2)`. Since Linux 6.7.
@@ -179,10 +180,10 @@ impl Opcode {
     /// Wakes waiters of a futex, as `futex_wake(2)`. Since Linux 6.7.
     #[doc(alias = "IORING_OP_FUTEX_WAKE")]
     pub const FUTEX_WAKE: Self = Self(52);
-    /// Waits on the first of many futexes, as `futex_waitv(2)`. Since Linux 6.7.
+    /// Waits until one of several futexes is woken, as `futex_waitv(2)`. Since Linux 6.7.
     #[doc(alias = "IORING_OP_FUTEX_WAITV")]
     pub const FUTEX_WAITV: Self = Self(53);
-    /// Makes an ordinary descriptor of a slot of the file table. Since Linux 6.8.
+    /// Makes an ordinary descriptor for a registered file. Since Linux 6.8.
     #[doc(alias = "IORING_OP_FIXED_FD_INSTALL")]
     pub const FIXED_FD_INSTALL: Self = Self(54);
     /// Sets the length of an open file, as `ftruncate(2)`. Since Linux 6.9.
@@ -197,30 +198,30 @@ impl Opcode {
     /// Receives into memory that the network card filled. Since Linux 6.15.
     #[doc(alias = "IORING_OP_RECV_ZC")]
     pub const RECV_ZC: Self = Self(58);
-    /// Takes events out of an epoll descriptor, as `epoll_wait(2)`. Since Linux 6.15.
+    /// Takes events from an epoll descriptor, as `epoll_wait(2)`. Since Linux 6.15.
     #[doc(alias = "IORING_OP_EPOLL_WAIT")]
     pub const EPOLL_WAIT: Self = Self(59);
-    /// Reads into many parts of one registered buffer. Since Linux 6.15.
+    /// Reads into several parts of one registered buffer. Since Linux 6.15.
     #[doc(alias = "IORING_OP_READV_FIXED")]
     pub const READV_FIXED: Self = Self(60);
-    /// Writes from many parts of one registered buffer. Since Linux 6.15.
+    /// Writes from several parts of one registered buffer. Since Linux 6.15.
     #[doc(alias = "IORING_OP_WRITEV_FIXED")]
     pub const WRITEV_FIXED: Self = Self(61);
     /// Makes a pipe, as `pipe2(2)`. Since Linux 6.16.
     #[doc(alias = "IORING_OP_PIPE")]
     pub const PIPE: Self = Self(62);
-    /// Does nothing with an entry of 128 bytes, in a ring of mixed sizes. Since Linux 6.19.
+    /// Does nothing, with an entry of 128 bytes, in a mixed ring. Since Linux 6.19.
     #[doc(alias = "IORING_OP_NOP128")]
     pub const NOP128: Self = Self(63);
-    /// Hands a driver a command of 80 bytes, in a ring of mixed sizes. Since Linux 6.19.
+    /// Sends a command of 80 bytes to the driver of the file, in a mixed ring. Since Linux 6.19.
     #[doc(alias = "IORING_OP_URING_CMD128")]
     pub const URING_CMD128: Self = Self(64);
 
-    /// How many operations Linux 7.3 has: one more than the last number. Since Linux 5.1.
+    /// The number of operations in Linux 7.3: one more than the last number. Since Linux 5.1.
     #[doc(alias = "IORING_OP_LAST")]
     pub const LAST: u8 = 65;
 
-    /// Every operation we know, in the order of their numbers.
+    /// Every operation that we know, in the order of their numbers.
     #[rustfmt::skip]
     pub const ALL: &[Self] = &[
         Self::NOP, Self::READV, Self::WRITEV, Self::FSYNC, Self::READ_FIXED, Self::WRITE_FIXED,
@@ -259,7 +260,7 @@ impl fmt::Debug for Opcode {
     }
 }
 
-/// The name and the first Linux of the operation whose number is the position.
+/// For each operation, at the position of its number: its name, and the first Linux that has it.
 #[rustfmt::skip]
 const OPCODES: [(&str, &str); 65] = [
     ("NOP", "5.1"), ("READV", "5.1"), ("WRITEV", "5.1"), ("FSYNC", "5.1"), // 0
@@ -284,137 +285,140 @@ const OPCODES: [(&str, &str); 65] = [
     ("PIPE", "6.16"), ("NOP128", "6.19"), ("URING_CMD128", "6.19"), // 62
 ];
 
-/// What `io_uring_register(2)` does (`IORING_REGISTER_*` and `IORING_UNREGISTER_*`).
+/// An operation of `io_uring_register(2)` (`IORING_REGISTER_*` and `IORING_UNREGISTER_*`).
 #[doc(alias = "io_uring_register_op")]
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RegisterOp(pub u32);
 
 impl RegisterOp {
-    /// Pins a table of buffers. Since Linux 5.1.
+    /// Registers (pins) a table of buffers. Since Linux 5.1.
     #[doc(alias = "IORING_REGISTER_BUFFERS")]
     pub const BUFFERS: Self = Self(0);
-    /// Lets go of the table of buffers. Since Linux 5.1.
+    /// Unregisters the table of buffers. Since Linux 5.1.
     #[doc(alias = "IORING_UNREGISTER_BUFFERS")]
     pub const UNREGISTER_BUFFERS: Self = Self(1);
-    /// Holds a table of files; −1 leaves a slot empty. Since Linux 5.1.
+    /// Registers a table of files; −1 leaves a slot empty. Since Linux 5.1.
     #[doc(alias = "IORING_REGISTER_FILES")]
     pub const FILES: Self = Self(2);
-    /// Lets go of the table of files. Since Linux 5.1.
+    /// Unregisters the table of files. Since Linux 5.1.
     #[doc(alias = "IORING_UNREGISTER_FILES")]
     pub const UNREGISTER_FILES: Self = Self(3);
-    /// Names an eventfd that is signalled at each completion. Since Linux 5.2.
+    /// Registers an eventfd that is signalled at each completion. Since Linux 5.2.
     #[doc(alias = "IORING_REGISTER_EVENTFD")]
     pub const EVENTFD: Self = Self(4);
-    /// Forgets the eventfd. Since Linux 5.2.
+    /// Unregisters the eventfd. Since Linux 5.2.
     #[doc(alias = "IORING_UNREGISTER_EVENTFD")]
     pub const UNREGISTER_EVENTFD: Self = Self(5);
     /// Replaces slots of the table of files. Since Linux 5.5.
     #[doc(alias = "IORING_REGISTER_FILES_UPDATE")]
     pub const FILES_UPDATE: Self = Self(6);
-    /// Names an eventfd for those completions only that came out of line. Since Linux 5.6.
+    /// Registers an eventfd that is signalled only for requests that completed asynchronously.
+    /// Since Linux 5.6.
     #[doc(alias = "IORING_REGISTER_EVENTFD_ASYNC")]
     pub const EVENTFD_ASYNC: Self = Self(7);
     /// Asks which operations this kernel has. Since Linux 5.6.
     #[doc(alias = "IORING_REGISTER_PROBE")]
     pub const PROBE: Self = Self(8);
-    /// Keeps our present credentials under a number. Since Linux 5.6.
+    /// Registers our current credentials under a number, a personality. Since Linux 5.6.
     #[doc(alias = "IORING_REGISTER_PERSONALITY")]
     pub const PERSONALITY: Self = Self(9);
-    /// Forgets such credentials. Since Linux 5.6.
+    /// Unregisters a personality. Since Linux 5.6.
     #[doc(alias = "IORING_UNREGISTER_PERSONALITY")]
     pub const UNREGISTER_PERSONALITY: Self = Self(10);
-    /// Limits for good what a disabled ring, or (from 7.0) this task, may do. Since Linux 5.10.
+    /// Restricts permanently what a disabled ring, or (from 7.0) this task, may do.
+    /// Since Linux 5.10.
     #[doc(alias = "IORING_REGISTER_RESTRICTIONS")]
     pub const RESTRICTIONS: Self = Self(11);
-    /// Starts a ring that was made disabled. Since Linux 5.10.
+    /// Enables a ring that was made disabled. Since Linux 5.10.
     #[doc(alias = "IORING_REGISTER_ENABLE_RINGS")]
     pub const ENABLE_RINGS: Self = Self(12);
-    /// Holds a table of files with tags, or an empty one. Since Linux 5.13.
+    /// Registers a table of files with tags, or (from 5.19) an empty table. Since Linux 5.13.
     #[doc(alias = "IORING_REGISTER_FILES2")]
     pub const FILES2: Self = Self(13);
     /// Replaces slots of the table of files, and their tags. Since Linux 5.13.
     #[doc(alias = "IORING_REGISTER_FILES_UPDATE2")]
     pub const FILES_UPDATE2: Self = Self(14);
-    /// Pins a table of buffers with tags, or an empty one. Since Linux 5.13.
+    /// Registers a table of buffers with tags, or (from 5.19) an empty table. Since Linux 5.13.
     #[doc(alias = "IORING_REGISTER_BUFFERS2")]
     pub const BUFFERS2: Self = Self(15);
     /// Replaces slots of the table of buffers, and their tags. Since Linux 5.13.
     #[doc(alias = "IORING_REGISTER_BUFFERS_UPDATE")]
     pub const BUFFERS_UPDATE: Self = Self(16);
-    /// Chooses the processors on which the worker threads run. Since Linux 5.14.
+    /// Sets the CPUs on which the worker threads run. Since Linux 5.14.
     #[doc(alias = "IORING_REGISTER_IOWQ_AFF")]
     pub const IOWQ_AFF: Self = Self(17);
-    /// Lets the worker threads run anywhere again. Since Linux 5.14.
+    /// Lets the worker threads run on every CPU again. Since Linux 5.14.
     #[doc(alias = "IORING_UNREGISTER_IOWQ_AFF")]
     pub const UNREGISTER_IOWQ_AFF: Self = Self(18);
-    /// Sets, and tells, how many worker threads of each kind there may be. Since Linux 5.15.
+    /// Sets the limits of both kinds of worker threads, and returns the old ones. Since Linux 5.15.
     #[doc(alias = "IORING_REGISTER_IOWQ_MAX_WORKERS")]
     pub const IOWQ_MAX_WORKERS: Self = Self(19);
-    /// Puts ring descriptors into a table of this thread. Since Linux 5.18.
+    /// Registers ring descriptors in a table of this thread. Since Linux 5.18.
     #[doc(alias = "IORING_REGISTER_RING_FDS")]
     pub const RING_FDS: Self = Self(20);
-    /// Takes ring descriptors out of that table. Since Linux 5.18.
+    /// Unregisters ring descriptors from that table. Since Linux 5.18.
     #[doc(alias = "IORING_UNREGISTER_RING_FDS")]
     pub const UNREGISTER_RING_FDS: Self = Self(21);
-    /// Makes a ring of buffers for the kernel to choose from. Since Linux 5.19.
+    /// Registers a buffer ring, from which the kernel selects buffers. Since Linux 5.19.
     #[doc(alias = "IORING_REGISTER_PBUF_RING")]
     pub const PBUF_RING: Self = Self(22);
-    /// Ends a ring of buffers. Since Linux 5.19.
+    /// Unregisters a buffer ring. Since Linux 5.19.
     #[doc(alias = "IORING_UNREGISTER_PBUF_RING")]
     pub const UNREGISTER_PBUF_RING: Self = Self(23);
-    /// Asks for requests to end early, and waits for them. Since Linux 6.0.
+    /// Cancels requests, and waits for their end. Since Linux 6.0.
     #[doc(alias = "IORING_REGISTER_SYNC_CANCEL")]
     pub const SYNC_CANCEL: Self = Self(24);
-    /// Sets the slots among which the kernel allocates direct descriptors. Since Linux 6.0.
+    /// Sets the slots in which the kernel allocates direct descriptors. Since Linux 6.0.
     #[doc(alias = "IORING_REGISTER_FILE_ALLOC_RANGE")]
     pub const FILE_ALLOC_RANGE: Self = Self(25);
-    /// Tells the kernel's `head` of a ring of buffers. Since Linux 6.8.
+    /// Returns the kernel's `head` of a buffer ring. Since Linux 6.8.
     #[doc(alias = "IORING_REGISTER_PBUF_STATUS")]
     pub const PBUF_STATUS: Self = Self(26);
-    /// Sets busy polling of network queues. Since Linux 6.9.
+    /// Sets up busy polling of network queues. Since Linux 6.9.
     #[doc(alias = "IORING_REGISTER_NAPI")]
     pub const NAPI: Self = Self(27);
-    /// Ends busy polling. Since Linux 6.9.
+    /// Stops busy polling. Since Linux 6.9.
     #[doc(alias = "IORING_UNREGISTER_NAPI")]
     pub const UNREGISTER_NAPI: Self = Self(28);
-    /// Chooses the clock by which waits are bounded. Since Linux 6.12.
+    /// Sets the clock for the timeouts of waits. Since Linux 6.12.
     #[doc(alias = "IORING_REGISTER_CLOCK")]
     pub const CLOCK: Self = Self(29);
-    /// Shares the table of buffers of another ring. Since Linux 6.12.
+    /// Shares the registered buffers of another ring. Since Linux 6.12.
     #[doc(alias = "IORING_REGISTER_CLONE_BUFFERS")]
     pub const CLONE_BUFFERS: Self = Self(30);
-    /// Sends a message to a ring from a thread that has none. Since Linux 6.13.
+    /// Sends a message to a ring from a thread that has no ring. Since Linux 6.13.
     #[doc(alias = "IORING_REGISTER_SEND_MSG_RING")]
     pub const SEND_MSG_RING: Self = Self(31);
     /// Binds a receive queue of a network card to the ring. Since Linux 6.15.
     #[doc(alias = "IORING_REGISTER_ZCRX_IFQ")]
     pub const ZCRX_IFQ: Self = Self(32);
-    /// Gives a living ring other sizes. Since Linux 6.13.
+    /// Changes the sizes of a live ring. Since Linux 6.13.
     #[doc(alias = "IORING_REGISTER_RESIZE_RINGS")]
     pub const RESIZE_RINGS: Self = Self(33);
-    /// Shares a region of memory, such as one of wait arguments. Since Linux 6.13.
+    /// Registers a memory region, such as one for wait arguments. Since Linux 6.13.
     #[doc(alias = "IORING_REGISTER_MEM_REGION")]
     pub const MEM_REGION: Self = Self(34);
-    /// Asks what this kernel can do, with a ring or without. Since Linux 6.18.
+    /// Asks what this kernel can do, with a ring or without one. Since Linux 6.18.
     #[doc(alias = "IORING_REGISTER_QUERY")]
     pub const QUERY: Self = Self(35);
-    /// Commands a zero-copy receive queue. Since Linux 6.19.
+    /// Sends a command to a zero-copy receive queue. Since Linux 6.19.
     #[doc(alias = "IORING_REGISTER_ZCRX_CTRL")]
     pub const ZCRX_CTRL: Self = Self(36);
-    /// Installs a BPF program that judges requests. Since Linux 7.0.
+    /// Installs a BPF program that allows or refuses requests. Since Linux 7.0.
     #[doc(alias = "IORING_REGISTER_BPF_FILTER")]
     pub const BPF_FILTER: Self = Self(37);
 
-    /// How many of them Linux 7.3 has: one more than the last number. Since Linux 5.1.
+    /// The number of operations in Linux 7.3: one more than the last number. Since Linux 5.1.
     #[doc(alias = "IORING_REGISTER_LAST")]
     pub const LAST: u32 = 38;
 
-    /// Added to the number, `fd` is an index into this thread's registered rings. Since Linux 6.3.
+    /// A bit added to the number: `fd` is an index into this thread's registered rings.
+    /// Since Linux 6.3.
     #[doc(alias = "IORING_REGISTER_USE_REGISTERED_RING")]
     pub const USE_REGISTERED_RING: u32 = 1 << 31;
 
-    /// Every operation of `io_uring_register(2)` we know, in the order of their numbers.
+    /// Every operation of `io_uring_register(2)` that we know, in the order of their numbers.
     #[rustfmt::skip]
     pub const ALL: &[Self] = &[
         Self::BUFFERS, Self::UNREGISTER_BUFFERS, Self::FILES, Self::UNREGISTER_FILES,
@@ -429,12 +433,13 @@ impl RegisterOp {
         Self::BPF_FILTER,
     ];
 
-    /// The kernel's name without `IORING_REGISTER_` (`UNREGISTER_` stays), or `None`.
+    /// The kernel's name without `IORING_REGISTER_` (for `IORING_UNREGISTER_*`, without `IORING_`),
+    /// or `None` for a number that we do not know.
     pub fn name(self) -> Option<&'static str> {
         self.fact().map(|fact| fact.0)
     }
 
-    /// The first Linux that has it, such as `"5.6"`.
+    /// The first Linux that has the operation, such as `"5.6"`.
     pub fn since(self) -> Option<&'static str> {
         self.fact().map(|fact| fact.1)
     }
@@ -454,7 +459,7 @@ impl fmt::Debug for RegisterOp {
     }
 }
 
-/// The name and the first Linux of the register operation whose number is the position.
+/// For each operation, at the position of its number: its name, and the first Linux that has it.
 #[rustfmt::skip]
 const REGISTER_OPS: [(&str, &str); 38] = [
     ("BUFFERS", "5.1"), ("UNREGISTER_BUFFERS", "5.1"), ("FILES", "5.1"), // 0

@@ -1,23 +1,24 @@
-//! Whether this is still the process that made something, at the price of a load.
+//! Tells with one load whether the calling process is still the one that made a value.
 //!
 //! ```text
 //!   parent │ 1 │      fork      child │ 0 │   │ 1 │      MADV_WIPEONFORK
-//!            ▲ its page                         ▲ its page; the parent's says 0 here
+//!            ▲ its page                         ▲ its page; its copy of the parent's page says 0
 //! ```
 //!
-//! What a process has with a ring is not its child's: the ring's memory is not inherited
-//! (`MADV_DONTFORK`), and its descriptor, which is, leads to the parent's ring. The kernel wipes
-//! the page for a child, which then takes another. A number would not do: process ids start again
-//! in a new namespace, and what a thread counts while another forks, the child may see in part. A
-//! page has one address: while a process is copied, nothing is mapped into it. A child that shares
-//! its parent's memory (`vfork(2)`, `CLONE_VM`) shares the page too: to us it is the same process,
-//! and one more of its threads.
+//! A forked child must not use its parent's ring: it does not inherit the ring's memory
+//! (`MADV_DONTFORK`), and the descriptor, which it does inherit, leads to the parent's ring. So
+//! each process has a page with an atomic that is 1. In a child the kernel wipes that page to 0
+//! (`MADV_WIPEONFORK`), and the child maps a page of its own.
 //!
-//! The word in it is stored once, before it is published where it lies; it has nothing of the
-//! ring's.
+//! A number would not be enough. Process ids start again in a new namespace, and a child may see a
+//! counter that another thread was changing during the fork. The address of a page is unique:
+//! nothing is mapped into a process while it is copied. A child that shares its parent's memory
+//! (`vfork(2)`, `CLONE_VM`) shares the page too; for us it is another thread of the same process.
 //!
-//! Keeps RG1's other half: a child gives nothing back that is its parent's.
-#![allow(unsafe_code, reason = "keeps a word in a page that fork changes")]
+//! The atomic is stored once, before its address is published. It synchronises nothing of a ring.
+//!
+//! Keeps the other half of RG1: a child frees nothing that belongs to its parent.
+#![allow(unsafe_code, reason = "keeps an atomic in a page that fork wipes")]
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use core::sync::atomic::{AtomicPtr, AtomicU64};
@@ -26,10 +27,10 @@ use std::alloc::{Layout, handle_alloc_error};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::map::{page_size, wipe_on_fork};
+use crate::page::{page_size, wipe_on_fork};
 
-/// A process, among itself and those that it was forked from: its word, which says 1 in it, and 0
-/// in all that it forks.
+/// Identifies a process among its ancestors and children: its atomic is 1 in that process, and 0 in
+/// every child.
 #[derive(Debug, Clone, Copy)]
 pub struct Process(&'static AtomicU64);
 
@@ -41,71 +42,72 @@ impl PartialEq for Process {
 
 impl Eq for Process {}
 
-/// The word of the process that was asked last for it; null before the first.
+/// The atomic of the process that called [`Process::this`] last; null before the first call.
 static HERE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 
 impl Process {
-    /// The process that calls.
+    /// The calling process.
     #[inline]
     pub fn this() -> Self {
         let word = HERE.load(Acquire);
         if word.is_null() {
             return Self::named(word);
         }
-        // SAFETY: valid for good, because what stands in `HERE` is never unmapped; and only ever
-        // used as a word.
+        // SAFETY: valid forever, because the page that `HERE` points to is never unmapped; and only
+        // ever used as an atomic.
         let process = Self(unsafe { &*word });
         if process.is_this() { process } else { Self::named(word) }
     }
 
-    /// Whether it is the process that calls, and not one that forked it.
+    /// Whether this is the calling process, and not one that forked it.
     #[inline]
     pub fn is_this(self) -> bool {
-        // A plain load, which a loop that cannot fork does once: only in a call that the compiler
-        // does not see through can the word change.
-        // SAFETY: a live word, to which nobody stores any more since it stands in `HERE`.
+        // A plain load, so that the compiler can hoist it out of a loop that cannot fork: the value
+        // changes only in a call that the compiler cannot see through.
+        // SAFETY: a live atomic that is never stored to again once its address is in `HERE`.
         unsafe { self.0.as_ptr().read() != 0 }
     }
 
-    /// Makes the page of a process that has none yet; `before` is its parent's.
+    /// Makes the page of a process that has none yet. `before` is its parent's atomic, or null.
     #[cold]
     fn named(before: *mut AtomicU64) -> Self {
-        /// Where nobody forks, and nothing can be mapped.
+        /// Used under Miri, where nothing forks and nothing can be mapped.
         static ALONE: AtomicU64 = AtomicU64::new(0);
         let page = if cfg!(miri) { None } else { Some(page()) };
         let word = match &page {
             Some(page) => page.as_mut_ptr().cast(),
             None => (&raw const ALONE).cast_mut(),
         };
-        // SAFETY: mapped while `page` is, because that was just made; zeroed, which is a word.
+        // SAFETY: mapped as long as `page` exists, because that was just made; all zeroes, which is
+        // a valid atomic.
         unsafe { &*word }.store(1, Relaxed);
         let here = match HERE.compare_exchange(before, word, AcqRel, Acquire) {
             Ok(_) => {
-                mem::forget(page); // For good.
+                mem::forget(page); // It stays mapped forever.
                 word
             }
             Err(other) => other, // Another thread was first.
         };
-        // SAFETY: valid for good, because what stands in `HERE` is never unmapped.
+        // SAFETY: valid forever, because the page that `HERE` points to is never unmapped.
         Self(unsafe { &*here })
     }
 }
 
-/// A page that is wiped for a child.
+/// Maps a page that the kernel wipes in a forked child.
 fn page() -> MmapRaw {
     let page = MmapOptions::new().len(page_size()).map_anon().map(MmapRaw::from);
     let wiped = page.and_then(|page| wipe_on_fork(&page).map(|()| page));
-    // `MADV_WIPEONFORK` is older than io_uring, so that memory is all that can be missing.
+    // `MADV_WIPEONFORK` is older than io_uring, so this fails only for lack of memory.
     wiped.unwrap_or_else(|_| handle_alloc_error(Layout::new::<[u8; 4096]>()))
 }
 
-/// Numbers from 1 on, each of them given once: also by a child, which goes on from where its parent
-/// was. No lock, which a child could find taken for good.
+/// Gives each number from 1 on once. A forked child continues from its parent's number. There is no
+/// lock, which a child could find locked forever.
 #[derive(Debug)]
 pub struct Numbers(AtomicU64);
 
 impl Numbers {
-    /// Of which none is given yet.
+    /// A counter that has given no number yet.
     #[expect(clippy::new_without_default, reason = "made for a static")]
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
@@ -132,7 +134,7 @@ mod tests {
     #[test]
     fn a_child_is_neither_its_parent_nor_its_own_child() {
         let parent = Process::this();
-        // SAFETY: the child only loads, stores, forks and exits, because a lock could be held.
+        // SAFETY: the child only loads, stores, forks and exits, because a lock may be held.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let own = Process::this();

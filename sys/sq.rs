@@ -1,16 +1,17 @@
-//! The submission ring: we produce, the kernel consumes.
+//! The submission queue: we write entries, the kernel consumes them.
 //!
 //! ```text
 //!             free │ consumable by the kernel │ written │ free
 //!   ──────────────┬┴─────────────────────────┬┴────────┬┴─────
 //!                head                       tail     written
-//!               (theirs)                   (ours)   (private)
+//!              (kernel's)                  (ours)   (private)
 //! ```
 //!
-//! `push` moves `written`, `flush` moves `tail` up to it, the kernel moves `head`. Keeps SQ2, SQ3
-//! and SQ4. SQ1 is kept by the types of `head` and `tail`, SQ5 by `ObservedFlags`.
+//! `push` moves `written`, `flush` moves `tail` up to it, and the kernel moves `head`. Keeps SQ2,
+//! SQ3 and SQ4. The types of `head` and `tail` keep SQ1, and `ObservedFlags` keeps SQ5.
 //!
-//! In a forked child no shared word is looked at: there the ring is full, and nothing is in it.
+//! A forked child never reads the shared memory. There, the queue reports that it has no free slot
+//! and no entries.
 //!
 //! Leaves to others: when to enter the kernel, and what an entry means.
 //!
@@ -19,54 +20,66 @@
 //! Writes only slots in `tail..head + entries`, which are ours.
 #![allow(unsafe_code, reason = "decides which slots are ours to write")]
 
+mod reservation;
+
 use std::sync::Arc;
 
 use crate::abi::{Sqe, Sqe128};
 use crate::flags::{SqRingFlags, SqeFlags};
 use crate::index::Index;
+pub use crate::index::SqIndices;
 use crate::map::Map;
 use crate::opcode::Opcode;
+use crate::orderings::{Counter, Observed, ObservedFlags, Published, Slots};
 use crate::process::Process;
-use crate::reservation::Reservation;
 pub use crate::shape::{SqeShape, Turn};
-use crate::shared::{Counter, Observed, ObservedFlags, Published, Slots};
+pub use reservation::Reservation;
 
-/// Our half of the submission ring.
+/// Our half of the submission queue.
 #[derive(Debug)]
-pub struct SubmissionRing {
-    /// Up to here the kernel has consumed.
+pub struct SubmissionQueue {
+    /// The kernel has consumed the entries before this index.
     head: Observed,
-    /// Up to here the kernel may consume.
+    /// The kernel may consume the entries before this index.
     tail: Published,
-    /// Up to here we have written. Runs ahead of `tail` until [`flush`](Self::flush).
+    /// We have written the entries before this index. It runs ahead of `tail` until
+    /// [`flush`](Self::flush).
     written: Index,
-    /// `head + entries` when `head` was last observed: from here on we must look again (SQ4). Where
-    /// slots are double it stays at `written`, so that only single ones are written without a look.
+    /// `head + entries` when `head` was last loaded. To write from this index on, we must load
+    /// `head` again (SQ4). Where slots are double it stays at `written`, so only single slots are
+    /// written without that load.
     limit: Index,
     slots: Slots<Sqe>,
     shape: SqeShape,
     turn: Turn,
     flags: ObservedFlags,
     dropped: Counter,
-    /// Slots that were used up and carry no request of their own: second halves and padding.
-    hollow: u32,
-    /// Slots that [`Turn::Rewind`] gave back, so that `written + rewound` counts every slot ever.
+    /// Used slots that hold no request of their own: second halves and padding.
+    padding: u32,
+    /// Slots that [`Turn::Rewind`] freed, so that `written + rewound` counts every slot ever used.
     rewound: u32,
-    /// What the words and slots lie in stays mapped as long as we do.
+    /// Keeps the memory of the indices and slots mapped as long as this value exists.
     memory: Arc<[Map]>,
-    /// A process that this one forks has no such memory.
+    /// The process that mapped the memory. A forked child does not have it.
     process: Process,
 }
 
-/// The submission ring has too few free slots. Submit, then try again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The submission queue has too few free slots. Submit, then try again.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Full;
+
+/// Contains the text, so that a `?` in `main` prints cause and cure.
+impl core::fmt::Debug for Full {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Full({self})")
+    }
+}
 
 impl core::fmt::Display for Full {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(
-            "the submission ring is full: submit what was pushed (a polling ring: wait for room), \
-             then push again",
+            "the submission queue is full: submit the pushed entries (with SQPOLL: wait for free \
+             slots), then push again",
         )
     }
 }
@@ -74,12 +87,19 @@ impl core::fmt::Display for Full {
 impl std::error::Error for Full {}
 
 /// Why a 128-byte entry was not pushed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PushWideError {
-    /// The submission ring has too few free slots. Submit, then try again.
+    /// The submission queue has too few free slots. Submit, then try again.
     Full,
     /// The ring has 64-byte entries: set it up with `SQE128` or `SQE_MIXED`.
     Narrow,
+}
+
+/// Contains the text, so that a `?` in `main` prints cause and cure.
+impl core::fmt::Debug for PushWideError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "PushWideError({self})")
+    }
 }
 
 impl core::fmt::Display for PushWideError {
@@ -101,9 +121,9 @@ impl From<Full> for PushWideError {
     }
 }
 
-/// The shared words and slots that a [`SubmissionRing`] is made of.
+/// The shared indices, flags and slots that make up a [`SubmissionQueue`].
 #[derive(Debug)]
-#[expect(missing_docs, reason = "the fields are the ring's words, described in `shared`")]
+#[expect(missing_docs, reason = "the fields are the ring's atomics, described in `orderings`")]
 pub struct SqParts {
     pub head: Observed,
     pub tail: Published,
@@ -115,18 +135,18 @@ pub struct SqParts {
     pub memory: Arc<[Map]>,
 }
 
-impl SubmissionRing {
-    /// A ring over shared memory.
+impl SubmissionQueue {
+    /// Makes a queue over shared memory.
     ///
     /// # Panics
     ///
-    /// When the peer's `head` and our `tail` are further apart than the ring is long (SQ2).
+    /// When the kernel's `head` and our `tail` are further apart than the queue has slots (SQ2).
     ///
     /// # Safety
     ///
-    /// The peer must keep SQ1 and touch only the slots in `head..tail`, and must not write to any.
-    /// The slots must be double when, and only when, the shape is [`SqeShape::Double`]. Words and
-    /// slots must stay valid as long as `memory` does.
+    /// The kernel side must keep SQ1. It may read only the slots in `head..tail`, and must write to
+    /// none. The slots must be double if, and only if, the shape is [`SqeShape::Double`]. The
+    /// indices, flags and slots must stay valid as long as `memory` exists.
     pub unsafe fn over(parts: SqParts) -> Self {
         let SqParts { head, tail, flags, dropped, slots, shape, turn, memory } = parts;
         assert_eq!(slots.is_double(), shape == SqeShape::Double);
@@ -141,16 +161,17 @@ impl SubmissionRing {
             turn,
             flags,
             dropped,
-            hollow: 0,
+            padding: 0,
             rewound: 0,
             memory,
             process: Process::this(),
         };
-        ring.used(); // SQ2 holds from the start.
+        ring.used(); // Checks that SQ2 holds from the start.
         ring
     }
 
-    /// Moves to where the kernel has put the ring, after a resize: same indices, other slots.
+    /// Moves to the memory that the kernel made for a resized ring: the indices keep their values,
+    /// the slots are new.
     ///
     /// # Panics
     ///
@@ -158,12 +179,12 @@ impl SubmissionRing {
     ///
     /// # Safety
     ///
-    /// As for [`over`](Self::over); and everything written must have been flushed, since the kernel
-    /// copied only what it could see.
+    /// As for [`over`](Self::over). Also, every written entry must have been flushed, since the
+    /// kernel copied only flushed entries.
     pub unsafe fn move_to(&mut self, parts: SqParts) {
-        let (written, hollow, rewound) = (self.written, self.hollow, self.rewound);
+        let (written, padding, rewound) = (self.written, self.padding, self.rewound);
         // SAFETY: as promised to `move_to`.
-        *self = Self { hollow, rewound, ..unsafe { Self::over(parts) } };
+        *self = Self { padding, rewound, ..unsafe { Self::over(parts) } };
         assert_eq!(self.written, written, "SQ1: the resize lost our tail");
     }
 
@@ -175,8 +196,8 @@ impl SubmissionRing {
     ///
     /// # Safety
     ///
-    /// Whatever `sqe` points to must stay valid and unaliased until its last completion (OP1). The
-    /// ring must be [of this process](Self::is_here).
+    /// The memory that `sqe` points to must stay valid and unaliased until its last completion
+    /// (OP1). The ring must be [of this process](Self::is_here).
     #[inline]
     pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
         if self.written == self.limit {
@@ -189,28 +210,28 @@ impl SubmissionRing {
             }
         }
         let at = self.written;
-        // SAFETY: ours: `head` has passed the slot (SQ4), `tail` has not reached it (SQ3). And
-        // single, since `limit` runs ahead of `written`, or we have just asked.
+        // SAFETY: ours: `head` has passed the slot (SQ4), `tail` has not reached it (SQ3). The slot
+        // is single, since `limit` is ahead of `written`, or `is_double` was just checked.
         unsafe { self.slots.write_single(at, sqe) };
         self.written = at.advance(1);
         Ok(())
     }
 
-    /// Whether a slot is free. Looks where the kernel has got to only if it must (SQ4).
+    /// Whether a slot is free. Loads the kernel's `head` only if it must (SQ4).
     #[inline]
     pub fn has_room(&mut self) -> bool {
         self.is_here() && (self.written != self.limit || self.need(1).is_ok())
     }
 
-    /// Whether this is the process that made the ring, and not one that it forked.
+    /// Whether the calling process made the ring, and is not a forked child of that process.
     #[inline]
     pub fn is_here(&self) -> bool {
         self.process.is_this()
     }
 
-    /// Fills the next free slot in place: `fill` gets a blank entry where the kernel will read it.
+    /// Fills the next free slot in place: `fill` gets a zeroed entry where the kernel will read it.
     ///
-    /// When `fill` unwinds, nothing was pushed.
+    /// If `fill` panics, nothing is pushed.
     ///
     /// # Errors
     ///
@@ -224,7 +245,7 @@ impl SubmissionRing {
         if self.written == self.limit {
             self.need(1)?;
         }
-        // SAFETY: ours (SQ3, SQ4), and the peer never writes a slot, as promised to `over`.
+        // SAFETY: ours (SQ3, SQ4), and the kernel side never writes a slot, as promised to `over`.
         unsafe { self.slots.fill(self.written, Sqe::ZERO, fill) };
         self.finish_slot();
         Ok(())
@@ -232,9 +253,9 @@ impl SubmissionRing {
 
     /// Writes a 128-byte entry. The kernel sees it after [`flush`](Self::flush).
     ///
-    /// On a mixed ring it takes two slots side by side. When only the last slot before the wrap is
-    /// left of this lap, that one is filled with a NOP that posts no completion; so a mixed ring of
-    /// fewer than 4 slots may never have the room.
+    /// On a mixed ring the entry takes two adjacent slots. If the next free slot is the last one
+    /// before the wrap, that slot is filled with a NOP that posts no completion, and the entry
+    /// starts at slot 0. So a mixed ring of fewer than 4 slots may never have enough free slots.
     ///
     /// # Errors
     ///
@@ -243,9 +264,9 @@ impl SubmissionRing {
     ///
     /// # Safety
     ///
-    /// As for [`push`](Self::push). On a mixed ring the operation must be one of 128 bytes, and
-    /// such a one must be pushed here: the kernel tells the width by the opcode, and would take the
-    /// second half, or the next entry, for what it is not.
+    /// As for [`push`](Self::push). On a mixed ring only operations of 128 bytes may be pushed
+    /// here, and they may be pushed only here. The kernel knows the width from the opcode; with the
+    /// wrong one it would read a second half as an entry, or the next entry as a second half.
     pub unsafe fn push_wide(&mut self, sqe: Sqe128) -> Result<(), PushWideError> {
         let Sqe128 { first, rest } = sqe;
         let rest = Sqe::from_words(rest);
@@ -267,23 +288,23 @@ impl SubmissionRing {
                     // SAFETY: ours (SQ3, SQ4), since `need` found room for three.
                     unsafe { self.slots.write(self.written, PADDING) };
                     self.written = self.written.advance(1);
-                    self.hollow = self.hollow.wrapping_add(1);
+                    self.padding = self.padding.wrapping_add(1);
                 }
                 // SAFETY: ours (SQ3, SQ4), since `need` found room.
                 unsafe { self.slots.write(self.written, first) };
                 // SAFETY: ours (SQ3, SQ4), since `need` found room.
                 unsafe { self.slots.write(self.written.advance(1), rest) };
                 self.written = self.written.advance(2);
-                self.hollow = self.hollow.wrapping_add(1);
+                self.padding = self.padding.wrapping_add(1);
             }
         }
         Ok(())
     }
 
-    /// Sets `count` free slots aside, so that what is pushed into them is handed over as one.
+    /// Reserves `count` free slots, so that the entries pushed into them are submitted together.
     ///
-    /// On a mixed ring an entry of 128 bytes takes two slots, and the first such one a third when
-    /// it would straddle the wrap.
+    /// On a mixed ring an entry of 128 bytes takes two slots. It takes a third one, for padding, if
+    /// it would otherwise straddle the wrap.
     ///
     /// # Errors
     ///
@@ -294,28 +315,29 @@ impl SubmissionRing {
         Ok(Reservation::new(self, end))
     }
 
-    /// Hands every written entry to the kernel and returns how many it has yet to consume.
+    /// Publishes every written entry to the kernel, and returns how many entries it has yet to
+    /// consume.
     ///
-    /// This is the `to_submit` of the next enter.
+    /// Pass that number as `to_submit` to the next enter.
     ///
     /// # Panics
     ///
-    /// When the peer broke SQ2.
+    /// When the kernel broke SQ2.
     #[inline]
     pub fn flush(&mut self) -> u32 {
         if !self.is_here() {
             return 0;
         }
-        // Of a rewinding ring the kernel takes as many as enter says, from slot 0 on; and entering
-        // orders SQ3.
+        // With `Turn::Rewind` the kernel reads no tail: it consumes as many entries as enter says,
+        // from slot 0 on, and the system call itself gives the order that SQ3 asks for.
         if self.turn == Turn::Round {
             self.tail.publish(self.written); // SQ3
         }
         self.used()
     }
 
-    /// Takes note that an enter consumed `count` entries. Only [`Turn::Rewind`] needs to be told:
-    /// what was left over moves down to slot 0, where the kernel will look next.
+    /// Records that an enter consumed `count` entries. Only [`Turn::Rewind`] needs this: the
+    /// entries that are left move down to slot 0, where the kernel starts to read next time.
     #[inline]
     pub fn consumed(&mut self, count: u32) {
         if self.turn == Turn::Rewind && count > 0 && self.is_here() {
@@ -324,13 +346,13 @@ impl SubmissionRing {
         }
     }
 
-    /// How many entries were written, flushed or not, that the kernel has not consumed.
+    /// How many written entries, flushed or not, the kernel has yet to consume.
     #[inline]
     pub fn unconsumed(&self) -> u32 {
         if self.is_here() { self.used() } else { 0 }
     }
 
-    /// [`unconsumed`](Self::unconsumed), where the ring is of this process.
+    /// [`unconsumed`](Self::unconsumed), for a ring that is known to be of this process.
     #[inline]
     fn used(&self) -> u32 {
         match self.turn {
@@ -351,62 +373,63 @@ impl SubmissionRing {
         self.slots.entries().count()
     }
 
-    /// What lies in the slots.
+    /// The size of the entries.
     pub fn shape(&self) -> SqeShape {
         self.shape
     }
 
-    /// What the ring lies in.
+    /// The mappings that hold the ring.
     pub fn memory(&self) -> &Arc<[Map]> {
         &self.memory
     }
 
-    /// Where the kernel has consumed up to, we have published up to, and we have written up to.
+    /// Where the queue stands. In a forked child, it is empty.
     #[inline]
-    pub fn indices(&self) -> (Index, Index, Index) {
+    pub fn indices(&self) -> SqIndices {
+        let written = self.written;
         if !self.is_here() {
-            return (self.written, self.written, self.written);
+            return SqIndices { head: written, tail: written, written };
         }
-        (self.head.observe(), self.tail.last(), self.written)
+        SqIndices { head: self.head.observe(), tail: self.tail.last(), written }
     }
 
     /// How many requests were ever pushed, modulo 2³².
     #[inline]
     pub fn pushed(&self) -> u32 {
-        self.written.to_raw().wrapping_add(self.rewound).wrapping_sub(self.hollow)
+        self.written.to_raw().wrapping_add(self.rewound).wrapping_sub(self.padding)
     }
 
-    /// How many entries the kernel refused to look at, since their place in the index array was
-    /// out of range. Stays 0: we fill that array once, and never write to it again.
+    /// How many entries the kernel dropped because their number in the index array was out of
+    /// range. Stays 0, since we fill that array once and never write to it again.
     pub fn dropped(&self) -> u32 {
         if self.is_here() { self.dropped.now() } else { 0 }
     }
 
-    /// The kernel's flags. Hints: they order nothing.
+    /// The kernel's flags. They are hints: loading them orders no other memory access.
     #[inline]
     pub fn flags(&self) -> SqRingFlags {
         SqRingFlags::from_bits_retain(if self.is_here() { self.flags.now() } else { 0 })
     }
 
-    /// Whether the polling thread sleeps, asked after [`flush`](Self::flush) (SQ5).
+    /// Whether the polling thread (`SQPOLL`) sleeps. Call it after [`flush`](Self::flush) (SQ5).
     pub fn needs_wakeup(&self) -> bool {
         let flags = || SqRingFlags::from_bits_retain(self.flags.after_publish());
         self.is_here() && flags().contains(SqRingFlags::NEED_WAKEUP)
     }
 
-    /// Up to where we have written, to come back to.
-    pub(crate) fn mark(&self) -> Mark {
-        Mark { written: self.written, hollow: self.hollow }
+    /// The position up to which we have written, for [`go_to`](Self::go_to).
+    fn mark(&self) -> Mark {
+        Mark { written: self.written, padding: self.padding }
     }
 
-    /// Goes on from `mark`: behind what a reservation holds, or back to where it began. Nothing
-    /// beyond was flushed, so it is ours to move in (SQ3).
-    pub(crate) fn go_to(&mut self, mark: Mark) {
-        Mark { written: self.written, hollow: self.hollow } = mark;
+    /// Continues writing at `mark`: at the end of a reservation, or back at its start. No slot
+    /// beyond `mark` was flushed, so all of them are still ours (SQ3).
+    fn go_to(&mut self, mark: Mark) {
+        Mark { written: self.written, padding: self.padding } = mark;
         self.limit = self.written;
     }
 
-    /// Ends the slot at `written`, whose first 64 bytes were just decided.
+    /// Completes the slot at `written`, whose first 64 bytes were just written.
     #[inline]
     fn finish_slot(&mut self) {
         if self.slots.is_double() {
@@ -417,8 +440,8 @@ impl SubmissionRing {
         self.written = self.written.advance(1);
     }
 
-    /// Looks where the kernel has got to (SQ4), if that is needed to tell whether `count` slots are
-    /// free.
+    /// Checks that `count` slots are free, and loads the kernel's `head` (SQ4) if that is needed to
+    /// tell.
     #[cold]
     fn need(&mut self, count: u32) -> Result<(), Full> {
         let known = self.limit.distance_from(self.written) >= count && !self.slots.is_double();
@@ -434,7 +457,7 @@ impl SubmissionRing {
         let left = self.written.to_raw() - consumed;
         for slot in 0..left {
             let (from, to) = (Index::from_raw(slot + consumed), Index::from_raw(slot));
-            // SAFETY: ours: outside an enter, the kernel reads no slot of a rewinding ring (SQ3).
+            // SAFETY: ours: outside an enter, the kernel reads no slot of such a ring (SQ3).
             let first = unsafe { self.slots.read(from) };
             // SAFETY: ours (SQ3), likewise.
             unsafe { self.slots.write(to, first) };
@@ -447,25 +470,26 @@ impl SubmissionRing {
         }
         self.rewound = self.rewound.wrapping_add(consumed);
         self.written = Index::from_raw(left);
-        self.limit = self.written; // To be found anew.
+        self.limit = self.written; // To be loaded again.
     }
 }
 
-/// Up to where a ring was written.
+/// A position up to which the queue was written.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Mark {
-    pub(crate) written: Index,
-    hollow: u32,
+struct Mark {
+    written: Index,
+    padding: u32,
 }
 
-/// What fills the last slot of a lap when a 128-byte entry would straddle the wrap.
+/// Fills the last slot before the wrap when a 128-byte entry would straddle it. It is a NOP without
+/// a completion, so the caller never sees it.
 const PADDING: Sqe =
     Sqe { opcode: Opcode::NOP, flags: SqeFlags::CQE_SKIP_SUCCESS, fd: -1, ..Sqe::ZERO };
 
-/// SQ2, where the peer's word comes in.
+/// Checks SQ2 on the `head` that the kernel stored, and returns how many slots are in use.
 #[inline]
 fn checked(written: Index, head: Index, entries: u32) -> u32 {
     let used = written.distance_from(head);
-    assert!(used <= entries, "SQ2: the kernel's head {head:?} is outside our {written:?}");
+    assert!(used <= entries, "SQ2: the kernel's head {head:?} is out of range of our {written:?}");
     used
 }

@@ -2,13 +2,13 @@
 //!
 //! | number | call | what it does |
 //! |---|---|---|
-//! | 425 | [`setup`] | makes a ring and says where its words lie |
+//! | 425 | [`setup`] | makes a ring and says where in its memory the indices and entries lie |
 //! | 426 | [`enter`] | consumes submissions, waits for completions |
 //! | 427 | [`register`] | everything else |
 //!
-//! Each returns the kernel's value or its error number; nothing is retried here.
+//! Each returns the kernel's value or its error number. Nothing is retried here.
 //!
-//! Leaves to others: what to do about an error, and the memory that the rings live in.
+//! Leaves to others: how to handle an error, and the memory of the rings.
 //!
 //! # Safety
 //!
@@ -44,7 +44,7 @@ enum Named {
 }
 
 impl<'a> RingRef<'a> {
-    /// No ring: some register calls act on the task instead.
+    /// No ring: some register operations act on the calling task instead.
     pub const NONE: RingRef<'static> =
         RingRef { number: -1, named: Named::ByFd, ring: PhantomData };
 
@@ -56,12 +56,13 @@ impl<'a> RingRef<'a> {
 
     /// The ring that this thread registered at `index` (`IORING_REGISTER_RING_FDS`).
     ///
-    /// On another thread, or when nothing is registered there, the kernel refuses it.
+    /// The kernel refuses the index if nothing is registered there. On another thread it names
+    /// nothing, or another ring.
     pub const fn registered(index: u32) -> Self {
         Self { number: index.cast_signed(), named: Named::ByIndex, ring: PhantomData }
     }
 
-    /// The number that stands for the ring, a descriptor or an index.
+    /// The number that names the ring: a descriptor or an index.
     pub const fn number(&self) -> RawFd {
         self.number
     }
@@ -72,18 +73,18 @@ impl<'a> RingRef<'a> {
     }
 }
 
-/// What holds a ring open.
+/// The handle that keeps a ring open.
 #[derive(Debug)]
 pub enum RingFd {
     /// A descriptor.
     Owned(OwnedFd),
-    /// An index among the rings of the thread that made it, and nothing else
-    /// (`IORING_SETUP_REGISTERED_FD_ONLY`).
+    /// Only an index among the registered rings of the thread that made the ring, without a
+    /// descriptor (`IORING_SETUP_REGISTERED_FD_ONLY`).
     Registered(u32),
 }
 
 impl RingFd {
-    /// The name that system calls use.
+    /// The name of the ring for system calls.
     #[inline]
     pub fn by_ref(&self) -> RingRef<'_> {
         match self {
@@ -93,35 +94,35 @@ impl RingFd {
     }
 }
 
-/// The optional argument of [`enter`]: what bounds the wait.
+/// The optional argument of [`enter`]: timeouts and a signal mask for the wait.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum EnterArg<'a> {
-    /// Nothing does.
+    /// No argument: the wait has no time limit.
     #[default]
     None,
-    /// A signal mask, in force during the wait as for `ppoll(2)`.
+    /// A signal mask, which applies during the wait as in `ppoll(2)`.
     SigMask(&'a libc::sigset_t),
     /// A timeout, a minimum wait, a signal mask, or all of them (`IORING_ENTER_EXT_ARG`, since
     /// Linux 5.11).
     Ext(ExtArg<'a>),
-    /// The same, from the `struct io_uring_reg_wait` at this byte offset of the registered wait
-    /// region (`IORING_ENTER_EXT_ARG_REG`, since Linux 6.13).
+    /// Like `Ext`, but read from the `struct io_uring_reg_wait` at this byte offset of the
+    /// registered wait region (`IORING_ENTER_EXT_ARG_REG`, since Linux 6.13).
     Registered(usize),
 }
 
 /// The fields of [`EnterArg::Ext`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExtArg<'a> {
-    /// Wait at most so long, or, with `IORING_ENTER_ABS_TIMER`, until then.
+    /// How long to wait at most or, with `IORING_ENTER_ABS_TIMER`, until which time.
     pub timeout: Option<Timespec>,
-    /// Wait so long even for less than was asked for; then one completion is enough. Whole
-    /// microseconds. Since Linux 6.12 (`IORING_FEAT_MIN_TIMEOUT`).
+    /// How long to wait for all `min_complete` completions; after that, one completion is enough.
+    /// Rounded up to whole microseconds. Since Linux 6.12 (`IORING_FEAT_MIN_TIMEOUT`).
     pub min_wait: Option<Duration>,
-    /// A signal mask, in force during the wait.
+    /// A signal mask, which applies during the wait.
     pub sigmask: Option<&'a libc::sigset_t>,
 }
 
-/// The bytes of a signal mask that the kernel reads, whatever the size of libc's `sigset_t`.
+/// How many bytes of a signal mask the kernel reads: 64 signals. libc's `sigset_t` may be larger.
 pub const SIGMASK_SIZE: usize = 8;
 
 const _: () = {
@@ -133,13 +134,13 @@ const _: () = {
 ///
 /// # Errors
 ///
-/// The kernel's. `params` is unchanged then.
+/// The kernel's. `params` is unchanged in that case.
 ///
 /// # Safety
 ///
 /// With `IORING_SETUP_NO_MMAP` the two `user_addr` of `params` must point to zeroed memory that is
-/// large enough for the rings, and stays the kernel's until the ring is gone (RG1). With
-/// `IORING_SETUP_ATTACH_WQ`, `wq_fd` must be the caller's to use.
+/// large enough for the rings, and that belongs to the kernel until the ring is gone (RG1). With
+/// `IORING_SETUP_ATTACH_WQ`, the caller must be allowed to use `wq_fd`.
 pub unsafe fn setup(entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
     let pointer = ptr::from_mut(params);
     // SAFETY: a live, exclusive `struct io_uring_params`, because it was a `&mut`; the memory that
@@ -148,15 +149,16 @@ pub unsafe fn setup(entries: u32, params: &mut Params) -> Result<RingFd, Errno> 
     if params.flags.contains(SetupFlags::REGISTERED_FD_ONLY) {
         return Ok(RingFd::Registered(number));
     }
-    // SAFETY: a new descriptor that nobody else owns, since that is what success means.
+    // SAFETY: a new descriptor without another owner, since that is what success means.
     Ok(RingFd::Owned(unsafe { OwnedFd::from_raw_fd(number.cast_signed()) }))
 }
 
-/// `io_uring_enter(2)`. The flags that say what `arg` is, and how `ring` is named, are added here.
+/// `io_uring_enter(2)`. It adds the flags that say what `arg` is and how `ring` is named.
 ///
 /// # Errors
 ///
-/// The kernel's. Nothing was consumed then; after a partial submission it returns the count.
+/// The kernel's. In that case no entry was consumed; after a partial submission the call succeeds
+/// with the number of consumed entries.
 ///
 /// # Safety
 ///
@@ -221,8 +223,8 @@ pub unsafe fn enter(
 ///
 /// # Safety
 ///
-/// `arg` and `count` must be what `op` takes, per `io_uring_register(2)`; memory that the kernel
-/// keeps using after the call must stay valid until it is unregistered and idle (RG1).
+/// `arg` and `count` must be what `op` takes according to `io_uring_register(2)`. Memory that the
+/// kernel keeps using after the call must stay valid until it is unregistered and idle (RG1).
 pub unsafe fn register(
     ring: RingRef<'_>,
     op: RegisterOp,
@@ -239,7 +241,8 @@ pub unsafe fn register(
     })
 }
 
-/// A thread of this process: of all that there ever are, and not of a forked child.
+/// Identifies a thread of one process, forever: no later thread and no thread of a forked child
+/// equals it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thread {
     process: Process,
@@ -247,7 +250,7 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Whether it is no thread of a process that forked this one.
+    /// Whether the thread belongs to the calling process, and not to a process that forked it.
     pub fn is_of_this_process(self) -> bool {
         self.process.is_this()
     }
@@ -257,7 +260,7 @@ impl Thread {
 pub fn this_thread() -> Thread {
     static NUMBERS: Numbers = Numbers::new();
     thread_local! {
-        // Without a destructor, so that it can be read while the thread ends.
+        // It has no destructor, so it can be read while the thread ends.
         static NUMBER: Cell<u64> = const { Cell::new(0) };
     }
     if NUMBER.get() == 0 {
@@ -266,7 +269,7 @@ pub fn this_thread() -> Thread {
     Thread { process: Process::this(), number: NUMBER.get() }
 }
 
-/// `duration` in microseconds, rounded up so that a short wait is not none.
+/// `duration` in microseconds, rounded up so that a short wait does not become 0.
 fn whole_micros(duration: Duration) -> u32 {
     let micros = duration.as_nanos().div_ceil(1000);
     u32::try_from(micros).unwrap_or(u32::MAX)
@@ -277,6 +280,6 @@ fn checked(result: libc::c_long) -> Result<u32, Errno> {
     if result < 0 {
         return Err(Errno::last());
     }
-    // So that, where it is a descriptor, it is one as an int too.
-    Ok(i32::try_from(result).expect("the three calls answer an int").cast_unsigned())
+    // The check through `i32` ensures that a descriptor fits an int.
+    Ok(i32::try_from(result).expect("the three calls return an int").cast_unsigned())
 }

@@ -1,15 +1,15 @@
-//! Our ABI, held against four witnesses: two tables of Linux 7.3, another binding, and the bytes
-//! that liburing writes.
+//! The ABI of `annulus_sys`, checked against four witnesses: two tables of Linux 7.3, another
+//! binding, and the bytes that liburing writes.
 //!
 //! | module | witness | what it proves |
 //! |---|---|---|
 //! | `constants` | `data/constants.tsv` | every name, its value, and its "Since Linux" |
 //! | `layout` | `data/layout.tsv` | every struct and field, its offset and its size |
-//! | `raw_sys` | `linux-raw-sys` | the two above, by somebody else's hand |
+//! | `raw_sys` | `linux-raw-sys` | the two above, independently |
 //! | `golden` | `data/sqe-golden.tsv` | that our field names are where liburing writes them |
-//! | `values` | – | what our own small functions say of these numbers |
+//! | `values` | – | the results of our own small functions of these numbers |
 //!
-//! The asserts beside the structs prove what we believe; these prove that we are right.
+//! The asserts next to the structs state what we believe; these tests prove it.
 
 #[path = "abi/constants.rs"]
 mod constants;

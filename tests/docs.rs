@@ -1,7 +1,7 @@
-//! `docs/KERNELS.md` says of each thing what the code says: none missing, none wrong, none made up;
-//! and `src/register.rs` of each register call.
+//! `docs/KERNELS.md` and `src/raw/register.rs` agree with the code: no row is missing, wrong, or
+//! made up.
 //!
-//! The first one's tables are the code's own constants, written down. To write them anew:
+//! The tables of `docs/KERNELS.md` are the code's own constants. To write them again:
 //! `ANNULUS_WRITE=1 cargo test --test docs -- --test-threads=1`.
 
 use std::fs;
@@ -15,7 +15,7 @@ fn path() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/KERNELS.md")
 }
 
-/// The table of names and releases, as it stands under a heading.
+/// The table of names and releases, in the form that follows a heading.
 fn table<'a>(head: &str, facts: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> String {
     let row = |(name, since): (&str, Option<&str>)| {
         format!("| `{name}` | {} |\n", since.expect("a release"))
@@ -23,7 +23,7 @@ fn table<'a>(head: &str, facts: impl Iterator<Item = (&'a str, Option<&'a str>)>
     format!("| {head} | Linux |\n|---|---|\n{}", facts.map(row).collect::<String>())
 }
 
-/// Demands that `table` is the one under `heading`; or puts it there, if that is asked for.
+/// Requires that `table` follows `heading`; or writes it there, if asked to.
 fn stands_under(heading: &str, table: &str) {
     let text = fs::read_to_string(path()).expect("the file is there");
     let (before, section) = text.split_once(&format!("\n### {heading}\n")).expect("a heading");
@@ -75,7 +75,7 @@ fn each_enter_flag_stands_in_the_table_with_its_release() {
 /// The rows of the table of register calls, each as its cells.
 fn register_rows() -> Vec<Vec<&'static str>> {
     const HEAD: &str = "//! | | call | since Linux | function | test |\n";
-    let source = include_str!("../src/register.rs");
+    let source = include_str!("../src/raw/register.rs");
     let (_, table) = source.split_once(HEAD).expect("the table");
     let rows = table.lines().skip(1).map_while(|line| line.strip_prefix("//! | "));
     rows.map(|row| row.trim_end_matches(" |").split(" | ").collect()).collect()
@@ -93,7 +93,7 @@ fn each_register_call_stands_at_the_head_of_its_file() {
     assert_eq!(said, facts);
 }
 
-/// All that stands in the files of `dir` and below.
+/// The text of all files in `dir` and below.
 fn text_of(dir: &Path) -> String {
     let entries = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("one").path());
     let text = |path: &Path| fs::read_to_string(path).expect("a text");

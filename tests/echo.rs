@@ -4,13 +4,13 @@
 //! ```text
 //!   this process                          a child
 //!   clients, 125 to a thread  ◄── TCP ──► 07_echo_server
-//!   kill -INT, kill -TERM     ──────────► ends with 0, and says what it did
+//!   kill -INT, kill -TERM     ──────────► ends with 0, and prints its figures
 //!   /proc/PID/fd              ◄────────── how many descriptors it has
 //! ```
 //!
-//! The bytes of a client are different at each place and from those of all others, so a byte that
-//! is lost, doubled, swapped or another's is seen. Nothing here depends on how fast the machine is;
-//! waits are bounded by a limit that is reached only by a server that hangs.
+//! The bytes of a client differ at each position and from those of all others, so a byte that is
+//! lost, doubled, swapped or another client's is noticed. Nothing here depends on the speed of the
+//! machine; waits have a limit that only a server that hangs reaches.
 #![allow(unsafe_code, reason = "raises the limit of open descriptors")]
 
 use std::fs;
@@ -22,13 +22,13 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Far more than anything here takes.
+/// Far longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Long enough for what can go to have gone, mostly.
+/// Usually long enough for all data that can be sent to be sent.
 const WHILE: Duration = Duration::from_secs(1);
 /// How many clients there are at once, at most.
 const CLIENTS: usize = 1000;
-/// So many threads do their work.
+/// The number of threads that do their work.
 const THREADS: usize = 8;
 
 /// A server, which is killed when a test fails.
@@ -38,7 +38,7 @@ struct Server {
     address: SocketAddr,
 }
 
-/// What a server said before it ended.
+/// The output of a server before it ended.
 struct Report(String);
 
 impl Server {
@@ -97,7 +97,7 @@ impl Server {
         assert!(killed.success());
     }
 
-    /// Keeps it from running, until it is sent `-CONT`.
+    /// Stops the process with `SIGSTOP`, until it gets `-CONT`.
     fn pause(&self) {
         self.signal("-STOP");
         let stat = format!("/proc/{}/stat", self.child.id());
@@ -107,7 +107,7 @@ impl Server {
         }
     }
 
-    /// Stops it, and returns what it said.
+    /// Stops it, and returns its output.
     fn stop(self, name: &str) -> Report {
         self.signal(name);
         self.ended()
@@ -142,7 +142,7 @@ impl Drop for Server {
 }
 
 impl Report {
-    /// The number that stands before `words`.
+    /// The number before `words`.
     #[track_caller]
     fn number(&self, words: &str) -> u64 {
         let Self(page) = self;
@@ -152,12 +152,12 @@ impl Report {
     }
 }
 
-/// Says why a test is skipped, where it is seen: the output of a test that passes is not.
+/// Prints why a test is skipped, where it is seen: the output of a test that passes is not.
 fn skip(stderr: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {}", stderr.trim_end());
 }
 
-/// The program, which cargo puts beside the folder of this one.
+/// The program, which cargo puts next to the folder of this one.
 fn program() -> PathBuf {
     let this = std::env::current_exe().expect("we run from a file");
     let profile = this.ancestors().nth(2).expect("cargo runs us from PROFILE/deps");
@@ -166,7 +166,7 @@ fn program() -> PathBuf {
     program
 }
 
-/// Lets this process, and those that it starts, have as many descriptors as they may.
+/// Raises this process's limit of descriptors, and that of its children, as far as possible.
 fn raise_the_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: one live `struct rlimit`, which is not kept, because the call is synchronous.
@@ -176,7 +176,7 @@ fn raise_the_limit() {
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
 }
 
-/// The byte that client `who` sends at `place`.
+/// The byte that client `who` sends at position `place`.
 fn byte(who: usize, place: usize) -> u8 {
     let mixed = (place ^ who << 20).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed.to_le_bytes()[5]
@@ -208,7 +208,7 @@ impl Client {
         self.goal += size;
     }
 
-    /// Sends and takes what goes without waiting; returns how many bytes that was.
+    /// Sends and receives as much as possible without waiting; returns how many bytes that was.
     fn turn(&mut self, buf: &mut [u8]) -> usize {
         let mut moved = 0;
         while self.sent < self.goal {
@@ -232,7 +232,7 @@ impl Client {
     }
 }
 
-/// What came of a call that does not wait.
+/// The result of a call that does not wait.
 fn ready(result: std::io::Result<usize>) -> Option<usize> {
     match result {
         Ok(count) => Some(count),
@@ -267,13 +267,13 @@ fn load(server: &Server, sizes: &[usize]) {
                 let mut clients: Vec<_> = numbers.map(|who| Client::new(who, server)).collect();
                 everybody.wait();
                 sizes.iter().for_each(|&size| exchange(&mut clients, size));
-                everybody.wait(); // So that all of them are there until the end.
+                everybody.wait(); // So that all clients stay until the end.
             });
         }
     });
 }
 
-/// Sends `count` bytes, and takes them back.
+/// Sends `count` bytes, and receives them back.
 fn echo(stream: &mut TcpStream, count: usize) {
     let sent: Vec<u8> = (0..count).map(|place| byte(7, place)).collect();
     stream.write_all(&sent).expect("the server takes it");
@@ -303,7 +303,7 @@ fn under_load_the_kernel_is_entered_rarely() {
     let mut clients: Vec<_> = (0..CLIENTS).map(|who| Client::new(who, &server)).collect();
     let (rounds, size) = (200, 64);
     for _ in 0..rounds {
-        // The server finds a request of every client whenever it turns: load, on any machine.
+        // The server finds a request of every client at each turn: full load, on any machine.
         server.pause();
         clients.iter_mut().for_each(|client| client.send(size));
         server.signal("-CONT");
@@ -326,12 +326,12 @@ fn clients_that_vanish_leave_nothing_behind_and_disturb_nobody() {
         let mut served = server.connect();
         echo(&mut served, 100);
         drop(served);
-        // With bytes on the way to it: its kernel answers them with a reset.
+        // With bytes on the way to the client: its kernel answers them with a reset.
         let mut rude = server.connect();
         rude.write_all(&[7; 50_000]).expect("the server takes it");
         rude.read_exact(&mut [0]).expect("the first byte comes back");
         drop(rude);
-        // With bytes on the way, and none taken.
+        // With bytes on the way, and none read.
         let mut ruder = server.connect();
         ruder.write_all(&[7; 100]).expect("the server takes it");
         drop(ruder);
@@ -373,19 +373,19 @@ fn when_buffers_run_out_everybody_is_served_all_the_same() {
     assert!(report.number("times, held") > 0, "{}", report.0);
 }
 
-/// A client that takes nothing, and sends until it is cut off, or nothing has gone for a while.
-fn hog(server: &Server, patience: Duration) -> TcpStream {
+/// A client that does not read, and sends until it is cut off, or no byte has moved for a while.
+fn hog(server: &Server, timeout: Duration) -> TcpStream {
     let mut hog = server.connect();
-    hog.set_write_timeout(Some(patience)).expect("it is not zero");
+    hog.set_write_timeout(Some(timeout)).expect("it is not zero");
     while hog.write(&[7; 65536]).is_ok() {}
     hog
 }
 
 #[test]
 fn a_client_that_takes_nothing_is_held_back_and_others_are_served() {
-    // One reaping shows no more than four times what the ring holds, here 4096; so there are always
-    // buffers for others.
-    let arguments = ["--patience", "3600", "--connections", "4", "--buffers", "32768"];
+    // One reap shows no more than four times the size of the ring, here 4096; so there are always
+    // buffers for other clients.
+    let arguments = ["--timeout", "3600", "--connections", "4", "--buffers", "32768"];
     let Some(server) = Server::start(&arguments) else { return };
     let hog = hog(&server, WHILE);
     let mut other = server.connect();
@@ -398,8 +398,8 @@ fn a_client_that_takes_nothing_is_held_back_and_others_are_served() {
 
 #[test]
 fn a_client_that_takes_nothing_for_too_long_is_cut_off() {
-    // With so few buffers it has all of them: nobody else is served before it is gone.
-    let Some(server) = Server::start(&["--patience", "1", "--buffers", "2"]) else { return };
+    // With so few buffers the client holds all of them: no other is served before it is cut off.
+    let Some(server) = Server::start(&["--timeout", "1", "--buffers", "2"]) else { return };
     let before = server.descriptors();
     let hog = hog(&server, LIMIT);
     echo(&mut server.connect(), 100);
@@ -460,12 +460,12 @@ fn told_to_stop_it_gives_back_what_it_was_sent_and_hangs_up() {
 #[test]
 fn told_to_stop_it_does_not_wait_for_those_who_take_nothing() {
     for told in [1, 2] {
-        let Some(server) = Server::start(&["--patience", "3600"]) else { return };
+        let Some(server) = Server::start(&["--timeout", "3600"]) else { return };
         let hog = hog(&server, WHILE);
         for _ in 1..told {
             server.signal("-INT");
         }
-        // None, if it had not sent enough to fill all that lies between.
+        // None, if it had not sent enough to fill all buffers on the way.
         assert!(server.stop("-INT").number("at the end") <= 1);
         drop(hog);
     }
@@ -479,8 +479,12 @@ fn what_it_cannot_do_it_says_in_one_line() {
         (&[&taken], 1, "07_echo_server: cannot listen on "),
         (&["nonsense"], 1, "07_echo_server: cannot listen on nonsense: "),
         (&["127.0.0.1:0", "--buffers", "3"], 1, "07_echo_server: cannot make buffers: "),
-        (&["--connections", "99999"], 2, "07_echo_server: --connections: at most 30000"),
-        (&["--buffers", "x"], 2, "07_echo_server: x is no number"),
+        (
+            &["--connections", "99999"],
+            2,
+            "error: invalid value '99999' for '--connections <N>': 99999 is not in 1..=30000",
+        ),
+        (&["--buffers", "x"], 2, "error: invalid value 'x' for '--buffers <N>': "),
     ];
     for (arguments, code, what) in cases {
         let output = Command::new(program()).args(arguments).output().expect("it starts");

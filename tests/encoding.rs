@@ -1,4 +1,4 @@
-//! Every function of `annulus::prep`, held against the 64 bytes that liburing writes.
+//! Every function of `annulus::prep`, compared with the 64 bytes that liburing writes.
 //!
 //! ```text
 //!   data/sqe-golden.tsv   io_uring_prep_fsync  fd=0x3110 fsync_flags=0x3220  ..  03000000103100..
@@ -6,13 +6,13 @@
 //!   CASES                "io_uring_prep_fsync"  prep::fsync(a.fd("fd"), ..) ── must be ──┘
 //! ```
 //!
-//! | what is true | so that |
+//! | a test checks that | so that |
 //! |---|---|
 //! | a case's entry is its row's, byte for byte | arguments lie where the kernel looks |
-//! | every function that `src/prep.rs` exports has a case | a new one is not forgotten |
+//! | every function that `src/prep/mod.rs` exports has a case | a new one is not forgotten |
 //! | every row has a case | nothing that liburing writes is missing |
 //!
-//! Each argument of a row is a number that stands nowhere else in it. To add a function: add its
+//! Each argument of a row is a number that appears nowhere else in it. To add a function: add its
 //! case to the list of its family; where liburing's table has no row, write one into [`MORE`], by
 //! what liburing or the kernel reads.
 
@@ -36,14 +36,14 @@ mod rows;
 
 use rows::{Arguments, Row, table};
 
-/// What liburing wrote.
+/// The rows that liburing wrote.
 const GOLDEN: &str = include_str!("data/sqe-golden.tsv");
 
-/// Where `prep` says what it has.
-const PREP: &str = include_str!("../src/prep.rs");
+/// Where `prep` lists its functions.
+const PREP: &str = include_str!("../src/prep/mod.rs");
 
-/// Rows for functions that the table has none for: by the source of liburing, or, where that has no
-/// such function either, by the field that the kernel reads.
+/// Rows for functions without one in the table: from the source of liburing, or, where that has no
+/// such function either, from the field that the kernel reads.
 const MORE: &str = "
 io_uring_prep_writev2\tfd=0x3110 iovecs=0x7f0080204000 nr_vecs=0x3330 offset=0x102030400002440 \
     flags=0x3550\tWRITEV\tfd=fd off=offset addr=iovecs len=nr_vecs op_flags=flags
@@ -59,9 +59,9 @@ io_uring_prep_poll_remove\tuser_data=0x102030400002110\tPOLL_REMOVE\tfd=-1 addr=
 io_uring_prep_cancel_fd\tfd=0x3110 flags=0x4800\tASYNC_CANCEL\tfd=fd op_flags=flags|0x2
 io_uring_prep_msg_ring\tfd=0x3110 len=0x3220 data=0x102030400002330\tMSG_RING\t\
     fd=fd off=data len=len
-a read into a buffer that the kernel picks\tfd=0x3110 len=0x3220 offset=0x102030400002330 \
+a read into a buffer that the kernel selects\tfd=0x3110 len=0x3220 offset=0x102030400002330 \
     group=0x3440\tREAD\tflags=IOSQE_BUFFER_SELECT fd=fd off=offset len=len buf_index=group
-a receive into a buffer that the kernel picks\tfd=0x3110 len=0x3220 group=0x3330 flags=0x3440 \
+a receive into a buffer that the kernel selects\tfd=0x3110 len=0x3220 group=0x3330 flags=0x3440 \
     recv_flags=0x5400\tRECV\t\
     flags=IOSQE_BUFFER_SELECT ioprio=recv_flags fd=fd len=len op_flags=flags buf_index=group
 a cancel by opcode\topcode=0x16 word=0x102030400002110 flags=0x4800\tASYNC_CANCEL\t\
@@ -72,7 +72,7 @@ a cancel by word alone\tword=0x102030400002110\tASYNC_CANCEL\tfd=-1 addr=word
 /// One call of a function, with a row's arguments.
 type Build = fn(&Arguments) -> Sqe;
 
-/// A row, the function that is held against it, and the call.
+/// A row, the function that is compared with it, and the call.
 type Case = (&'static str, &'static str, Build);
 
 const FILES: &[Case] = &[
@@ -134,8 +134,8 @@ const REGISTERED: &[Case] = &[
     ("io_uring_prep_files_update", "files_update", |a| {
         prep::files_update(a.word("fds"), a.len("nr_fds"), a.len("offset"))
     }),
-    ("a read into a buffer that the kernel picks", "read_picked", |a| {
-        prep::read_picked(a.fd("fd"), a.len("len"), a.word("offset"), a.index("group"))
+    ("a read into a buffer that the kernel selects", "read_provided", |a| {
+        prep::read_provided(a.fd("fd"), a.len("len"), a.word("offset"), a.index("group"))
     }),
     ("io_uring_prep_read_multishot", "read_multishot", |a| {
         let sqe = prep::read_multishot(a.fd("fd"), a.word("offset"), a.index("buf_group"));
@@ -181,9 +181,9 @@ const SOCKETS: &[Case] = &[
     }),
     ("io_uring_prep_recv", "recv", |a| recv(a, RecvSendFlags::empty())),
     ("io_uring_prep_recv_multishot", "recv", |a| recv(a, RecvSendFlags::RECV_MULTISHOT)),
-    ("a receive into a buffer that the kernel picks", "recv_picked", |a| {
+    ("a receive into a buffer that the kernel selects", "recv_provided", |a| {
         let flags = RecvSendFlags::from_bits_retain(a.index("recv_flags"));
-        prep::recv_picked(a.fd("fd"), a.len("len"), a.index("group"), a.len("flags"), flags)
+        prep::recv_provided(a.fd("fd"), a.len("len"), a.index("group"), a.len("flags"), flags)
     }),
     ("io_uring_prep_recvmsg", "recvmsg", |a| {
         prep::recvmsg(a.fd("fd"), a.word("msg"), a.len("flags"), RecvSendFlags::empty())
@@ -221,7 +221,7 @@ const REQUESTS: &[Case] = &[
     ("io_uring_prep_cancel64", "cancel", |a| {
         prep::cancel(a.word("user_data"), CancelFlags::from_bits_retain(a.len("flags")))
     }),
-    ("a cancel by word alone", "cancel_word", |a| prep::cancel_word(a.word("word"))),
+    ("a cancel by word alone", "cancel_user_data", |a| prep::cancel_user_data(a.word("word"))),
     ("io_uring_prep_cancel_fd", "cancel_fd", |a| {
         prep::cancel_fd(a.fd("fd"), CancelFlags::from_bits_retain(a.len("flags")))
     }),
@@ -280,7 +280,11 @@ fn every_function_writes_what_liburing_writes() {
 #[test]
 fn every_function_is_compared() {
     let compared: BTreeSet<&str> = cases().map(|(_, function, _)| *function).collect();
-    assert_eq!(exported(PREP), compared, "src/prep.rs exports the left, and CASES has the right");
+    assert_eq!(
+        exported(PREP),
+        compared,
+        "src/prep/mod.rs exports the left, and CASES has the right"
+    );
 }
 
 #[test]
@@ -293,7 +297,7 @@ fn every_row_is_compared() {
 }
 
 #[test]
-fn a_row_of_words_is_what_its_bytes_are() {
+fn a_row_of_numbers_is_what_its_bytes_are() {
     let mut checked = 0;
     for row in table(GOLDEN).filter(|row| row.opcode.is_some()) {
         assert_eq!(row.spelled(), row.entry(), "{}", row.name);

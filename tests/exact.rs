@@ -1,7 +1,8 @@
-//! Transfers that go on until every byte is moved, on a scripted kernel: each turn answers what the
-//! test says, and the entries are looked at.
+//! Whole transfers, which go on until every byte is moved, on a scripted kernel: each turn answers
+//! what the test says, and the entries are checked.
 //!
-//! An entry is written as `(opcode, flags, offset, bytes into the buffer, length)`.
+//! An entry is written as `(opcode, flags, offset, bytes into the buffer, length)`. Whole transfers
+//! of several buffers are in `exact/vectored.rs`.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -20,12 +21,15 @@ use annulus_sys::opcode::Opcode;
 
 mod support;
 
-use support::doors::{Enter, Script, ScriptedKernel};
+#[path = "exact/vectored.rs"]
+mod vectored;
+
+use support::backend::{Enter, Script, ScriptedKernel};
 
 const PLAIN: SqeFlags = SqeFlags::empty();
 const ASYNC: SqeFlags = SqeFlags::ASYNC;
 
-/// The entries that the kernel took.
+/// The entries that the kernel consumed.
 type Seen = Arc<Mutex<Vec<Sqe>>>;
 
 /// A ring whose operations end with these results, one after the other.
@@ -38,7 +42,7 @@ fn ring(results: impl IntoIterator<Item = i32>) -> (Ring, Arc<Script>, Seen) {
         script.enters(Enter::Run(Box::new(move |kernel, to_submit| {
             let sqe = kernel.consume().expect("an entry");
             assert_eq!(to_submit, 1, "one operation at a time");
-            seen.lock().expect("nobody panicked").push(sqe);
+            seen.lock().expect("no thread panicked").push(sqe);
             assert!(kernel.post(Cqe { user_data: sqe.user_data, res: result, ..Cqe::ZERO }));
             Ok(1)
         })));
@@ -46,14 +50,14 @@ fn ring(results: impl IntoIterator<Item = i32>) -> (Ring, Arc<Script>, Seen) {
     (ring, script, seen)
 }
 
-/// Any file: the kernel does not look.
+/// Any file: the kernel does not use it.
 fn file() -> OwnedFd {
     File::open("/dev/null").expect("it is there").into()
 }
 
-/// The transfers among what was seen, for a buffer at `start`.
+/// The transfers among these entries, for a buffer at `start`.
 fn turns(seen: &Seen, start: u64) -> Vec<(Opcode, SqeFlags, u64, u64, u32)> {
-    let seen = seen.lock().expect("nobody panicked");
+    let seen = seen.lock().expect("no thread panicked");
     let turn = |sqe: &Sqe| (sqe.opcode, sqe.flags, sqe.off, sqe.addr.wrapping_sub(start), sqe.len);
     seen.iter().filter(|sqe| sqe.opcode != Opcode::POLL_ADD).map(turn).collect()
 }
@@ -62,7 +66,7 @@ fn address(buf: &[u8]) -> u64 {
     buf.as_ptr().addr() as u64
 }
 
-/// What a whole transfer failed with, and that all came back.
+/// The error of a whole transfer, after checking that everything came back.
 fn failure<B>(outcome: Outcome<(), OwnedFd, B>, number: i32) -> std::io::Error {
     assert_eq!(outcome.fd.as_raw_fd(), number);
     outcome.result.expect_err("not all was moved")
@@ -131,7 +135,7 @@ fn a_file_that_is_not_ready_is_waited_for_and_then_may_block() {
             (opcode, PLAIN, u64::MAX, 5, 3),
         ];
         assert_eq!(turns(&seen, address(&moved.buf)), expected);
-        let seen = seen.lock().expect("nobody panicked");
+        let seen = seen.lock().expect("no thread panicked");
         let poll = (seen[2].opcode, seen[2].fd, seen[2].op_flags.cast_signed());
         assert_eq!(poll, (Opcode::POLL_ADD, number, event.into()));
     }
@@ -175,7 +179,7 @@ fn a_kernel_that_says_more_than_it_was_offered_is_not_believed() {
     let (mut ring, _script, seen) = ring([5, 1000]);
     let read = ring.read_exact(file(), [0; 8], Offset::At(0)).expect("the ring goes on");
     assert!(read.result.is_ok());
-    assert_eq!(seen.lock().expect("nobody panicked").len(), 2);
+    assert_eq!(seen.lock().expect("no thread panicked").len(), 2);
 }
 
 #[test]
@@ -184,7 +188,7 @@ fn an_offset_does_not_wrap() {
     let read = ring.read_exact(file(), [0; 8], Offset::At(u64::MAX - 2)).expect("it goes on");
     assert!(read.result.is_ok());
     let offsets: Vec<u64> =
-        seen.lock().expect("nobody panicked").iter().map(|sqe| sqe.off).collect();
+        seen.lock().expect("no thread panicked").iter().map(|sqe| sqe.off).collect();
     assert_eq!(offsets, [u64::MAX - 2, u64::MAX - 1], "neither zero, nor the file's own position");
 }
 
@@ -223,7 +227,7 @@ fn a_ring_without_a_free_slot_gives_all_back() {
     }
 }
 
-/// Says when it is dropped.
+/// Records when it is dropped.
 struct Watched([u8; 8], Rc<Cell<bool>>);
 
 impl AsRef<[u8]> for Watched {
@@ -244,7 +248,7 @@ fn op1_a_ring_that_cannot_go_on_keeps_the_buffer_until_the_kernel_is_done() {
     let word = Arc::new(Mutex::new(0));
     let kept = Arc::clone(&word);
     script.enters(Enter::Run(Box::new(move |kernel, _| {
-        *kept.lock().expect("nobody panicked") = kernel.consume().expect("an entry").user_data;
+        *kept.lock().expect("no thread panicked") = kernel.consume().expect("an entry").user_data;
         Ok(1)
     })));
     script.enters(Enter::Fail(libc::EOWNERDEAD));
@@ -253,7 +257,7 @@ fn op1_a_ring_that_cannot_go_on_keeps_the_buffer_until_the_kernel_is_done() {
     let lost = ring.write_all(file(), buf, Offset::Current).map(drop);
     assert_eq!(lost.map_err(cause), Err(EnterCause::PollerDied));
     assert_eq!((dropped.get(), ring.in_flight()), (false, 1));
-    assert!(script.post(*word.lock().expect("nobody panicked"), 8));
+    assert!(script.post(*word.lock().expect("no thread panicked"), 8));
     ring.reap(|event| panic!("nobody waits for it: {event:?}")).expect("reap");
     assert_eq!((dropped.get(), ring.in_flight(), ring.vacant()), (true, 0, 8));
 }

@@ -1,6 +1,6 @@
-//! What a kernel may describe wrongly: each ends in a panic that names SQ2 or CQ2, or in the error
-//! with which Linux refuses the map, before a word outside the maps is touched; and everything is
-//! let go of.
+//! Wrong descriptions of a ring by a kernel: each ends in a panic that names SQ2 or CQ2, or in the
+//! error with which Linux refuses the map, before any access outside the maps; and everything is
+//! released.
 //!
 //! Each case runs on one ring map and on two. The maps are exactly pages, so that an address
 //! sanitizer sees an access outside.
@@ -11,13 +11,13 @@ use annulus_sys::abi::Params;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::Features;
 use annulus_sys::rings::{Request, Rings, SetupFailure};
-use support::doors::ScriptedKernel;
+use support::backend::ScriptedKernel;
 use support::memory::{Block, RingMemory};
 use support::panics::complaint;
 
 type Tamper = fn(&mut Params, &RingMemory);
 
-/// What to break, and the invariant that then is named.
+/// What to break, and the invariant that the panic then names.
 const CASES: &[(&str, Tamper, &str)] = &[
     ("no entries", |params, _| params.sq_entries = 0, "SQ2"),
     ("entries not a power of two", |params, _| params.sq_entries = 3, "SQ2"),
@@ -39,7 +39,7 @@ const CASES: &[(&str, Tamper, &str)] = &[
 
 type Offset = fn(&mut Params) -> &mut u32;
 
-/// Every offset that a kernel names.
+/// Every offset that a kernel reports.
 const OFFSETS: &[(&str, Offset)] = &[
     ("sq.head", |params| &mut params.sq_off.head),
     ("sq.tail", |params| &mut params.sq_off.tail),
@@ -93,7 +93,7 @@ fn sq2_cq2_an_offset_that_is_not_aligned_is_named() {
 fn sq2_cq2_an_offset_outside_its_map_is_named() {
     for features in BOTH_LAYOUTS {
         for &(what, offset) in OFFSETS {
-            // The first word behind the page, and what would wrap 32-bit arithmetic.
+            // The first index after the page, and one that would wrap 32-bit arithmetic.
             for to in [4096, 1 << 31, u32::MAX - 7, u32::MAX - 3, u32::MAX] {
                 let (kernel, script) = ScriptedKernel::new();
                 script.set_features(features);
@@ -125,11 +125,11 @@ fn an_offset_outside_the_memory_is_a_map_that_is_refused() {
 }
 
 #[test]
-fn a_ring_of_the_largest_size_that_a_word_can_name_asks_for_its_whole_length() {
+fn a_ring_of_the_largest_size_that_32_bits_can_name_asks_for_its_whole_length() {
     let (kernel, script) = ScriptedKernel::new();
     script.tamper(|params, _| (params.sq_entries, params.cq_entries) = (1 << 31, 1 << 31));
     let failure = Rings::setup(&kernel, &Request::new(4)).expect_err("refused");
     assert_eq!(failure, SetupFailure::Map(Errno::new(libc::EINVAL)));
-    let asked = support::doors::Call::Map { offset: 0x1000_0000, len: 64 << 31 };
+    let asked = support::backend::Call::Map { offset: 0x1000_0000, len: 64 << 31 };
     assert_eq!(script.calls()[1], asked);
 }

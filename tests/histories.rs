@@ -7,8 +7,8 @@
 //!   posted ──pop, pop_wide, drain, drain_wide──►    every bit as it was posted, each once
 //! ```
 //!
-//! A history that fails shrinks to a short one. The two rings of a history are independent: what is
-//! posted answers nothing that was pushed.
+//! A failing history shrinks to a short one. The two rings of a history are independent:
+//! completions posted are not answers to entries pushed.
 
 #[path = "histories/completions.rs"]
 mod completions;
@@ -29,7 +29,7 @@ use submissions::Submissions;
 const SQE_SHAPES: [SqeShape; 3] = [SqeShape::Single, SqeShape::Double, SqeShape::Mixed];
 const CQE_SHAPES: [CqeShape; 3] = [CqeShape::Single, CqeShape::Double, CqeShape::Mixed];
 
-/// RawRing sizes and a start index; half of them soon wrap.
+/// Ring sizes and a start index; half of them soon wrap.
 fn sizes() -> impl Strategy<Value = (u32, u32, u32)> {
     let start = prop_oneof![(0..200_u32).prop_map(|before| u32::MAX - before), any::<u32>()];
     (0..=6_u32, 0..=6_u32, start).prop_map(|(sq, cq, start)| (1 << sq, 1 << cq, start))
@@ -97,7 +97,7 @@ enum Either {
     Completion(completions::Step),
 }
 
-/// Both halves of one ring at once, on all eighteen layouts: they share nothing that either would
+/// Both halves of one ring at once, on all eighteen layouts: they share nothing that either could
 /// notice.
 #[test]
 fn sq1_cq1_the_two_halves_do_not_disturb_each_other() {

@@ -1,10 +1,10 @@
-//! A kernel that stores what it likes: each call on our halves returns, or panics and names the
-//! invariant that the kernel broke. After a caught panic the next call does the same.
+//! A kernel that stores anything: each call on our halves returns, or panics and names the
+//! invariant that the kernel broke. After a caught panic the next call does so too.
 //!
 //! ```text
-//!   theirs: sq.head, cq.tail   any u32, also between two calls, also from another thread
-//!           sq.flags           any u32
-//!           completions        any bytes: res of i32::MIN, CQE32 in the last slot, SKIP everywhere
+//!   kernel's: sq.head, cq.tail  any u32, also between two calls, also from another thread
+//!             sq.flags          any u32
+//!             completions       any bytes: res of i32::MIN, CQE32 in the last slot, SKIP anywhere
 //! ```
 //!
 //! The memory is on the heap and no longer than the rings, so that an address sanitizer sees an
@@ -25,10 +25,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use annulus_sys::abi::{Cqe, Sqe, Sqe128};
-use annulus_sys::cq::{CompletionRing, CqeShape};
+use annulus_sys::cq::{CompletionQueue, CqeShape};
 use annulus_sys::flags::{CqRingFlags, CqeFlags};
 use annulus_sys::index::Index;
-use annulus_sys::sq::{SqeShape, SubmissionRing, Turn};
+use annulus_sys::sq::{SqeShape, SubmissionQueue, Turn};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -36,24 +36,24 @@ use support::fake_buffers::BufferArena;
 use support::fake_kernel::{FakeKernel, Shape};
 use support::panics::{OWN, complaint, survives, watched};
 
-/// What the kernel does between two calls of ours.
+/// What the kernel does between two of our calls.
 #[derive(Debug, Clone, Copy)]
 enum Theirs {
     SqHead(Aim),
     CqTail(Aim),
     SqFlags(u32),
     Counters(u32),
-    /// Writes the unit of a completion slot, without posting it.
+    /// Writes to a completion slot, without posting it.
     Cqe(u32, Cqe),
-    /// Posts what lies in the slots already.
+    /// Posts the completions that are in the slots already.
     Advance(u32),
 }
 
-/// Where an index goes.
+/// Where the kernel moves an index.
 #[derive(Debug, Clone, Copy)]
 enum Aim {
     Anywhere(u32),
-    /// So far behind our index, or, when it wraps, ahead of it.
+    /// So far behind our index, or ahead of it where the number wraps.
     Near(u32),
 }
 
@@ -63,7 +63,7 @@ enum Ours {
     Push,
     PushWith,
     PushWide,
-    /// Reserves, then pushes so many, then as many wide ones.
+    /// Reserves, then pushes so many entries, then as many wide ones.
     Reserve {
         count: u32,
         pushes: u32,
@@ -77,9 +77,10 @@ enum Ours {
     PopWide,
     Drain,
     DrainWide,
-    /// Drains, and panics at this one.
+    /// Drains, and panics at this completion.
     DrainInto(u32),
     Ready,
+    IterReady,
     LookAtCq,
     SetFlags(u32),
 }
@@ -131,6 +132,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Ours::DrainWide),
         1 => (0..4_u32).prop_map(Ours::DrainInto),
         1 => Just(Ours::Ready),
+        1 => Just(Ours::IterReady),
         1 => Just(Ours::LookAtCq),
         1 => any::<u32>().prop_map(Ours::SetFlags),
     ];
@@ -174,10 +176,10 @@ fn theirs(what: Theirs, shape: Shape, kernel: &mut FakeKernel) {
         }
         Theirs::Cqe(slot, cqe) => {
             let slot = Index::from_raw(slot);
-            // SAFETY: nobody reads meanwhile, since there is one thread.
+            // SAFETY: no thread reads meanwhile, since there is one thread.
             unsafe { kernel.cqes.write(slot, cqe) };
             if shape.cqe == CqeShape::Double {
-                // SAFETY: nobody reads meanwhile, since there is one thread; double.
+                // SAFETY: no thread reads meanwhile, since there is one thread; a wide entry.
                 unsafe { kernel.cqes.write_rest(slot, cqe) };
             }
         }
@@ -195,7 +197,7 @@ fn at(aim: Aim, ours: Index) -> Index {
     }
 }
 
-fn ours(what: Ours, sq: &mut SubmissionRing, cq: &mut CompletionRing) {
+fn ours(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
     match what {
         Ours::Push => {
             // SAFETY: the entry is a NOP, which points to nothing (OP1).
@@ -248,6 +250,10 @@ fn ours(what: Ours, sq: &mut SubmissionRing, cq: &mut CompletionRing) {
             });
         }
         Ours::Ready => assert!(cq.ready() <= cq.entries()),
+        Ours::IterReady => {
+            let most = cq.entries() as usize;
+            assert!(cq.iter_ready().count() <= most);
+        }
         Ours::LookAtCq => {
             let _ = (cq.indices(), cq.ended(), cq.popped(), cq.overflow(), cq.hints());
             let _ = (cq.flags(), cq.shape(), cq.memory(), format!("{cq:?}"));
@@ -258,15 +264,15 @@ fn ours(what: Ours, sq: &mut SubmissionRing, cq: &mut CompletionRing) {
     }
 }
 
-/// As [`ours`]; what is reserved and not committed never was, also when that unwinds (SQ3).
-fn checked(what: Ours, sq: &mut SubmissionRing, cq: &mut CompletionRing) {
-    let (_, _, before) = sq.indices();
+/// Like [`ours`]; a reservation that is not committed never was, even when the call unwinds (SQ3).
+fn checked(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
+    let before = sq.indices().written;
     let mut ended = false;
     survives(|| {
         ours(what, sq, cq);
         ended = true;
     });
-    let (_, _, after) = sq.indices();
+    let after = sq.indices().written;
     let commits = |what| matches!(what, Ours::Reserve { commit: true, .. });
     if matches!(what, Ours::Reserve { .. }) && !(commits(what) && ended) {
         assert_eq!(after, before, "what was not committed is kept");
@@ -296,7 +302,7 @@ fn sq2_cq2_whatever_the_kernel_stores_each_call_ends() {
     });
 }
 
-/// Two threads: the kernel's stores indices and flags without pause, ours calls everything.
+/// Two threads: the kernel's stores indices and flags without pause, ours makes every call.
 #[test]
 fn sq2_cq2_indices_that_change_at_any_moment_are_survived() {
     const CALLS: u32 = 20_000;
@@ -353,6 +359,7 @@ fn each_call(mut call: impl FnMut(Ours)) {
         Ours::Drain,
         Ours::DrainWide,
         Ours::Ready,
+        Ours::IterReady,
         Ours::LookAtCq,
     ] {
         call(what);

@@ -30,8 +30,8 @@ mod forks;
 mod layouts;
 #[path = "kernel/notify.rs"]
 mod notify;
-#[path = "kernel/patience.rs"]
-mod patience;
+#[path = "kernel/wait_options.rs"]
+mod options;
 #[path = "kernel/peer_bugs.rs"]
 mod peer_bugs;
 #[path = "kernel/processes.rs"]
@@ -46,6 +46,8 @@ mod safe_claims;
 mod safe_core;
 #[path = "kernel/safe_end.rs"]
 mod safe_end;
+#[path = "kernel/safe_event_loop.rs"]
+mod safe_event_loop;
 #[path = "kernel/safe_files.rs"]
 mod safe_files;
 #[path = "kernel/safe_leases.rs"]
@@ -93,6 +95,7 @@ fn main() {
             safe_paths::PARTS,
             safe_scope::PARTS,
             safe_sender::PARTS,
+            threads::PARTS,
         ];
         harness::play(&part, &parts.concat());
     }
@@ -110,7 +113,7 @@ fn conclude() -> Conclusion {
         forks::tests(),
         layouts::tests(),
         notify::tests(),
-        patience::tests(),
+        options::tests(),
         peer_bugs::tests(),
         processes::tests(),
         registrations::tests(),
@@ -118,6 +121,7 @@ fn conclude() -> Conclusion {
         safe_claims::tests(),
         safe_core::tests(),
         safe_end::tests(),
+        safe_event_loop::tests(),
         safe_files::tests(),
         safe_leases::tests(),
         safe_paths::tests(),

@@ -1,7 +1,7 @@
-//! `Rings` over a scripted kernel: what is mapped for which layout, what is refused, what is let go
-//! of, and how a ring is taken apart, put together and resized.
+//! `Rings` over a scripted kernel: what is mapped for each layout, what is refused, what is
+//! released, and how a ring is taken apart, put together and resized.
 //!
-//! What a kernel describes wrongly is in `geometry.rs`.
+//! Wrong descriptions by a kernel are in `geometry.rs`.
 #![allow(unsafe_code, reason = "pushes entries that point to nothing")]
 
 mod support;
@@ -20,7 +20,7 @@ use annulus_sys::opcode::RegisterOp;
 use annulus_sys::rings::{Attached, Request, ResizeFailure, Rings, SetupFailure};
 use annulus_sys::sq::{Full, SqeShape};
 use annulus_sys::syscall::RingFd;
-use support::doors::{Call, Script, ScriptedKernel};
+use support::backend::{Call, Script, ScriptedKernel};
 use support::memory::UNTOUCHED;
 use support::panics::complaint;
 
@@ -51,7 +51,7 @@ fn maps(script: &Script) -> Vec<(u64, usize)> {
 #[test]
 fn each_layout_is_mapped_where_and_as_long_as_it_is() {
     let none = SetupFlags::empty();
-    // Eight completions from 320 to 448, or to 576; then four words of the array.
+    // Eight completions from 320 to 448, or to 576; then four indices of the array.
     let cases = [
         (none, 256, 464, (464, 448)),
         (SetupFlags::SQE128, 512, 464, (464, 448)),
@@ -86,7 +86,7 @@ fn a_feature_that_is_withheld_means_two_maps_of_the_same_memory() {
     drop(rings);
     script.take_calls();
     let fd = RingFd::Owned(std::fs::File::open("/dev/null").expect("a file").into());
-    // SAFETY: the parameters are those of the script's ring, which nobody else has mapped any more.
+    // SAFETY: the parameters are those of the script's ring, which no other ring maps any more.
     let mut rings = unsafe { Rings::adopt(&kernel, fd, params) }.expect("a ring");
     assert_eq!(maps(&script), [(OFF_SQES, 256), (OFF_SQ_RING, 464), (OFF_CQ_RING, 448)]);
     assert!(script.post(7, 0));
@@ -115,6 +115,30 @@ fn the_request_is_asked_as_it_was_made() {
     assert_eq!((params.sq_thread_cpu, params.sq_thread_idle), (3, 50));
     let (sq, cq) = rings.halves();
     assert_eq!((sq.entries(), cq.entries()), (8, 64));
+}
+
+#[test]
+fn cq2_a_mixed_ring_is_never_so_short_that_it_loses_a_completion() {
+    let none = SetupFlags::empty();
+    let cases = [
+        // (entries, cq_entries) and the request; 0 leaves it to the kernel.
+        (SetupFlags::CQE_MIXED, 1, None, 4),
+        (SetupFlags::CQE_MIXED, 1, Some(1), 4),
+        (SetupFlags::CQE_MIXED, 2, Some(2), 4),
+        (SetupFlags::CQE_MIXED, 2, Some(3), 3),
+        (SetupFlags::CQE_MIXED, 2, None, 0),
+        (SetupFlags::CQE_MIXED, u32::MAX, Some(8), 8),
+        (none, 1, None, 0),
+        (none, 1, Some(1), 1),
+    ];
+    for (flags, entries, cq_entries, asked) in cases {
+        let (kernel, script) = ScriptedKernel::new();
+        let request = Request { flags, cq_entries, ..Request::new(entries) };
+        drop(Rings::setup(&kernel, &request));
+        let Call::Setup { params, .. } = script.calls()[0] else { panic!("no setup") };
+        let sized = params.flags.contains(SetupFlags::CQSIZE);
+        assert_eq!((params.cq_entries, sized), (asked, asked > 0), "{flags:?} {entries}");
+    }
 }
 
 #[test]
@@ -152,7 +176,7 @@ fn where_there_is_no_index_array_nothing_is_written() {
 }
 
 #[test]
-fn the_words_are_those_that_the_kernel_uses() {
+fn the_atomics_are_those_that_the_kernel_uses() {
     let (mut rings, script) = rings(SetupFlags::empty());
     script.kernel(|kernel| {
         kernel.sq_flags.store(SqRingFlags::NEED_WAKEUP.bits());
@@ -168,13 +192,13 @@ fn the_words_are_those_that_the_kernel_uses() {
 }
 
 #[test]
-fn a_kernel_without_a_word_for_our_flags_is_not_told() {
+fn a_kernel_without_a_place_for_our_flags_is_not_told() {
     let (kernel, script) = ScriptedKernel::new();
     script.tamper(|params, _| params.cq_off.flags = 0);
     let mut rings = Rings::setup(&kernel, &Request::new(4)).expect("a ring");
     assert_eq!(rings.cq().flags(), None);
     assert!(!rings.cq().set_flags(CqRingFlags::EVENTFD_DISABLED));
-    assert_eq!(rings.sq().indices().0.to_raw(), 0, "what lies at 0 is the head");
+    assert_eq!(rings.sq().indices().head.to_raw(), 0, "what lies at 0 is the head");
 }
 
 #[test]
@@ -287,8 +311,8 @@ fn rg1_own_memory_is_leaked_unless_it_was_found_idle() {
     assert!(!is_own_memory(params.sq_off.user_addr), "no ring was made");
 }
 
-/// Whether `address` lies in a mapping that a child does not inherit. In this binary only the test
-/// above makes such.
+/// Whether `address` is in a mapping that a child does not inherit. In this binary only the test
+/// above makes such mappings.
 fn is_own_memory(address: u64) -> bool {
     let maps = std::fs::read_to_string("/proc/self/smaps").expect("procfs");
     let mut inside = false;
@@ -362,7 +386,7 @@ fn busy(flags: SetupFlags) -> (Rings, Arc<Script>) {
     (rings, script)
 }
 
-/// That a [`busy`] ring has nothing lost and nothing twice.
+/// Checks that a [`busy`] ring has nothing lost and nothing twice.
 fn finishes(mut rings: Rings, script: &Script) {
     let (pushed, ended, popped) = (rings.sq().pushed(), rings.cq().ended(), rings.cq().popped());
     assert_eq!((pushed, ended), (u32::MAX.wrapping_add(2), u32::MAX));
@@ -386,7 +410,9 @@ fn sq1_cq1_a_resized_ring_goes_on_where_it_was() {
             let (mut rings, script) = busy(flags);
             rings.resize(entries, cq_entries).expect("a kernel that can");
             let (sq, cq) = rings.halves();
-            let expected = (entries, cq_entries.unwrap_or(2 * entries));
+            let cq_entries = cq_entries.unwrap_or(2 * entries);
+            let mixed = flags.contains(SetupFlags::CQE_MIXED);
+            let expected = (entries, if mixed { cq_entries.max(4) } else { cq_entries });
             assert_eq!((sq.entries(), cq.entries()), expected);
             assert_eq!(sq.room(), entries - 2);
             assert_eq!(maps(&script).len(), 2);

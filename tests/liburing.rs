@@ -1,15 +1,15 @@
-//! `docs/LIBURING.md` names each public function of liburing once, and beside it what we have.
+//! `docs/LIBURING.md` names each public function of liburing once, with our counterpart.
 //!
 //! | | |
 //! |---|---|
-//! | each function of the list stands in one row | none is forgotten |
+//! | each function of the list is in one row | none is forgotten |
 //! | each row is of a function of the list | none is made up |
-//! | each name of ours stands in our sources, where its path says | none is out of date |
-//! | what `Ring` or `RawRing` is said to have, an `impl` of it has | it compiles as said |
-//! | what is said to go through `Ring::raw` takes `&self` | so does that |
+//! | each name of ours is in our sources, where its path says | none is out of date |
+//! | each method that a row gives to `Ring` or `RawRing` is in an `impl` of it | it compiles as stated |
+//! | each method that a row reaches through `Ring::raw` takes `&self` | so does that |
 //!
-//! The list (`data/liburing-2.15.txt`) is of the header of liburing 2.15, with what its main branch
-//! had beyond in August 2026.
+//! The list (`data/liburing-2.15.txt`) is of the header of liburing 2.15, with the additions of its
+//! main branch in August 2026.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ use std::path::Path;
 const PAGE: &str = include_str!("../docs/LIBURING.md");
 const FUNCTIONS: &str = include_str!("data/liburing-2.15.txt");
 
-/// The rows: what stands first, and what stands beside it.
+/// The rows: the first cell, and the second.
 fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
     let row = |line: &'static str| {
         let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
@@ -28,12 +28,12 @@ fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
     PAGE.lines().filter_map(row).filter(|(name, _)| name.contains("io_uring_")).collect()
 }
 
-/// What stands in back quotes.
+/// The texts in back quotes.
 fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// All our sources, by what a path of theirs begins with: `prep`, `op`, `sys`, or nothing.
+/// All our sources, by the beginning of their paths: `prep`, `op`, `sys`, or nothing.
 fn sources(folder: &Path, into: &mut BTreeMap<String, String>, root: &str) {
     for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
         let path = entry.path();
@@ -95,7 +95,8 @@ fn each_name_of_ours_is_one() {
             let last = parts.last().expect("a name");
             let (known, place) = match parts[0] {
                 "sys" => (&sys, parts[1]),
-                "prep" | "op" | "lease" | "register" => (&ours, parts[0]),
+                "prep" | "op" => (&ours, parts[0]),
+                "register" => (&ours, "raw"),
                 _ => (&ours, ""),
             };
             let mut text = known.get(place).cloned().unwrap_or_default();
@@ -107,7 +108,7 @@ fn each_name_of_ours_is_one() {
     assert!(checked > 250, "only {checked} names were looked up");
 }
 
-/// What the `impl` blocks of `whose` (`Ring<U>`, `RawRing`) say, in all of `text`.
+/// The contents of the `impl` blocks of `whose` (`Ring<U>`, `RawRing`), in all of `text`.
 fn impls_of(text: &str, whose: &str) -> String {
     let mut found = String::new();
     let mut inside = false;

@@ -1,22 +1,22 @@
-//! Random lives: a small ring, and all that leases are used for, in any order.
+//! Random lives: a small ring, and every use of leases, in any order.
 //!
 //! ```text
-//!   seed ─► ring × pools × streams ─► some hundred steps ─► the end: all is there again
+//!   seed ─► ring × pools × streams ─► some hundred steps ─► the end: everything is back
 //! ```
 //!
 //! | in the environment | |
 //! |---|---|
-//! | `LIVES_SECONDS=60` | how long; three seconds without |
-//! | `LIVES_COUNT=1000` | how many, however long |
-//! | `LIVES_SEED=7` | this one life, and its steps |
-//! | `LIVES_START=7` | the first of them, and then the next ones |
-//! | `LIVES_TELL=1` | shows each step as it begins: of a life that hangs, too |
-//! | `LIVES_ON=1` | goes on after a finding, and counts what was found |
-//! | `LIVES_WITHOUT=recv own forced` | without these: `in parts`, and kinds and manners as they are counted |
+//! | `LIVES_SECONDS=60` | how long; three seconds by default |
+//! | `LIVES_COUNT=1000` | how many, however long they take |
+//! | `LIVES_SEED=7` | only this life, with its steps |
+//! | `LIVES_START=7` | the first seed; the next ones follow |
+//! | `LIVES_TELL=1` | prints each step as it begins, even of a life that hangs |
+//! | `LIVES_ON=1` | goes on after a failure, and counts the failures |
+//! | `LIVES_WITHOUT=recv own forced` | without these: `in parts`, and kinds and manners by their names in the tally |
 //!
-//! Every byte says which stream it is of, and where in it; every lease that is held is watched; in
-//! the end every buffer, slot and descriptor is where it was. What the ring refuses is refused, and
-//! counted. What a ring is and has is asked for; where the kernel has none, there is less to try.
+//! Every byte encodes its stream and its position in it; every lease that is held is watched; in
+//! the end every buffer, slot and descriptor is back. Operations that the ring refuses are counted.
+//! The features of a ring are asked for; where the kernel lacks one, there is less to try.
 
 #[path = "owned/chance.rs"]
 #[expect(dead_code, reason = "others ask for random bytes, too")]
@@ -33,8 +33,12 @@ mod flags;
 mod ledger;
 #[path = "lives/make.rs"]
 mod make;
+#[path = "lives/passing.rs"]
+mod passing;
 #[path = "lives/receives.rs"]
 mod receives;
+#[path = "lives/scopes.rs"]
+mod scopes;
 #[path = "lives/sends.rs"]
 mod sends;
 #[path = "lives/sentinels.rs"]
@@ -100,7 +104,7 @@ fn every_life_ends_whole() {
     assert!(found.is_empty(), "{} sorts of findings", found.len());
 }
 
-/// Lives one life; or tells what was found, with all of its steps.
+/// Lives one life; or prints the failure, with all of its steps.
 fn live(seed: u64, tally: &Rc<RefCell<Tally>>) -> Result<(), String> {
     let log: Log = Rc::default();
     let before = descriptors();
@@ -130,10 +134,10 @@ fn descriptors() -> usize {
 fn words(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().cloned();
     text.or_else(|| payload.downcast_ref::<&str>().map(|&text| text.to_owned()))
-        .unwrap_or_else(|| "a panic without words".to_owned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
 }
 
-/// A finding without its numbers.
+/// A failure without its numbers.
 fn sort_of(finding: &str) -> String {
     let mut sort = String::new();
     for letter in finding.chars().take(140) {

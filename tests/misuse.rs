@@ -5,24 +5,24 @@
 //!   ┌────────────────────────────────────────────┐
 //!   │ //! E0382: redeeming a ticket uses it up.  │   the error's code, and the rule
 //!   │ let nop = ring.submit(Nop).unwrap();       │
-//!   │ ring.wait(nop).unwrap();                   │   as it stands:     rejected, with that code,
+//!   │ ring.wait(nop).unwrap();                   │   as it is:         rejected, with that code,
 //!   │ ring.wait(nop).unwrap(); // misuse         │                     and for this line alone
 //!   └────────────────────────────────────────────┘   without the line: accepted
 //! ```
 //!
 //! | in a case | means |
 //! |---|---|
-//! | `//! E0382: why` | how it begins; an error that has no code is given by its words |
-//! | `//! Says: words` | the error has these words; then it may stand in the library |
-//! | `// misuse` | ends a line that errors point to, and that the right program is without |
-//! | ``// misuse, instead: `code` `` | the same, but the right program has this in its place |
+//! | `//! E0382: why` | how it begins; an error that has no code is given by its text |
+//! | `//! Says: text` | the error contains this text; then it may be in the library |
+//! | `// misuse` | ends a line that errors point to, and that the correct program is without |
+//! | ``// misuse, instead: `code` `` | likewise, but the correct program has this in its place |
 //! | either on a line of its own | is about the line above, which ends with a brace |
 //!
-//! So no case can pass because of a slip of the pen: one program compiles, the other does not, and
-//! all that lies between them is the misuse. To add a case, write the file.
+//! So no case can pass because of a typing error: one program compiles, the other does not, and the
+//! misuse is the only difference. To add a case, write the file.
 //!
-//! Cases are compiled against the library beside this test, with which it was linked. Where there
-//! is none, or the compiler cannot read it, the tests say so on stderr, and pass.
+//! Cases are compiled against the library next to this test, with which it was linked. Where there
+//! is none, or the compiler cannot read it, the tests report that on stderr, and pass.
 
 use std::env;
 use std::fs;
@@ -90,10 +90,10 @@ struct Case {
     /// What it is about: the file's name, without `.rs`.
     name: String,
     path: PathBuf,
-    /// The code of the only error, or its words.
+    /// The code of the only error, or its text.
     error: String,
     why: String,
-    /// What the error says too.
+    /// Further text of the error.
     says: Option<String>,
     /// The lines that errors may point to, counted from 1.
     marked: Vec<usize>,
@@ -102,7 +102,7 @@ struct Case {
 }
 
 impl Case {
-    /// Reads a case, or says what is wrong with it.
+    /// Reads a case, or reports what is wrong with it.
     fn parse(path: &Path, text: &str) -> Result<Self, String> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let head = text.lines().map_while(|line| line.strip_prefix("//! "));
@@ -120,7 +120,7 @@ impl Case {
             if wanted.is_none() && !instead.is_empty() {
                 return Err(format!("{name}:{number}: no mark ends with `{instead}`"));
             }
-            // Lines keep their numbers, also where nothing stands in their place.
+            // Lines keep their numbers, even where nothing replaces them.
             let at = if code.trim().is_empty() { number - 1 } else { number };
             right[number - 1] = "";
             right[at - 1] = wanted.unwrap_or_default();
@@ -176,7 +176,7 @@ fn cases() -> Result<Vec<Case>, String> {
     paths.iter().map(read).collect()
 }
 
-/// What there is; or `None`, with the reason on stderr, past the harness that would hold it back.
+/// The value; or `None`, with the reason on stderr, past the harness that would hold it back.
 fn or_skip<T>(found: Result<T, String>) -> Option<T> {
     let skip = |why| writeln!(io::stderr(), "skipped: misuse is not compiled, because {why}");
     found.map_err(skip).ok()
@@ -185,14 +185,14 @@ fn or_skip<T>(found: Result<T, String>) -> Option<T> {
 /// An error that the compiler reported.
 #[derive(Debug, PartialEq)]
 struct Found {
-    /// Its code, or its words if it has none.
+    /// Its code, or its text if it has none.
     name: String,
     words: String,
-    /// The lines of the case in which it underlines something; none if it stands elsewhere.
+    /// The lines of the case in which it underlines something; none if it points elsewhere.
     lines: Vec<usize>,
 }
 
-/// The errors in what the compiler said about a file, whose path ends with `end`.
+/// The errors in the compiler's output about a file, whose path ends with `end`.
 fn errors(words: &str, end: &str) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     let (mut is_here, mut number) = (false, None::<usize>);
@@ -217,7 +217,7 @@ fn errors(words: &str, end: &str) -> Vec<Found> {
     found
 }
 
-/// What the compiler said.
+/// The compiler's output.
 #[derive(Debug)]
 struct Output {
     is_success: bool,
@@ -227,15 +227,15 @@ struct Output {
 /// A compiler that can read the library.
 #[derive(Debug)]
 struct Compiler {
-    /// The library, as it is built.
+    /// The library, as it was built.
     annulus: PathBuf,
     flags: Vec<String>,
-    /// A new folder, which goes with this.
+    /// A new folder, which is removed with this.
     folder: PathBuf,
 }
 
 impl Compiler {
-    /// The compiler, with the newest library beside this test that it can read.
+    /// The compiler, with the newest library next to this test that it can read.
     fn find() -> Result<Self, String> {
         if cfg!(miri) {
             return Err(String::from("Miri starts no compiler"));
@@ -271,7 +271,7 @@ impl Compiler {
         let mut command = Command::new(rustc);
         command.args(["--edition", "2024", "--crate-type", "bin", "--emit", "obj"]);
         command.args(["--error-format", "human", "--color", "never", "--cap-lints", "allow"]);
-        // All functions are compiled, also those that `main` does not call.
+        // All functions are compiled, even those that `main` does not call.
         command.args(["-C", "link-dead-code"]).args(&self.flags);
         command.arg("--out-dir").arg(&self.folder);
         command.arg("--extern").arg(format!("annulus={}", self.annulus.display())).arg(path);
@@ -287,12 +287,12 @@ impl Compiler {
 
 impl Drop for Compiler {
     fn drop(&mut self) {
-        // What stays behind is in the folder for such things.
+        // Files that are left over are in the folder for temporary files.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// A folder that nobody else uses.
+/// A folder that nothing else uses.
 fn new_folder() -> io::Result<PathBuf> {
     let mut count = 0;
     loop {
@@ -318,8 +318,8 @@ fn libraries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found.into_iter().rev().map(|(_, path)| path).collect())
 }
 
-/// With what the library was compiled, as far as it must be the same here, and where the libraries
-/// are that it uses.
+/// The compiler flags of the library, as far as they must match here, and where its dependencies
+/// are.
 fn flags(beside: &Path) -> Vec<String> {
     let mut flags = vec![format!("-Ldependency={}", beside.display())];
     // A build for a named target lies one folder deeper, `target/triple/debug/deps`, and its macros
@@ -342,7 +342,7 @@ fn flags(beside: &Path) -> Vec<String> {
     flags
 }
 
-/// The harness judged by its own rule: what it must accept, and what it must reject.
+/// The harness tested by its own rule: what it must accept, and what it must reject.
 mod harness {
     use super::*;
 
@@ -352,7 +352,7 @@ mod harness {
         Case::parse(Path::new("tests/misuse/a_b.rs"), text)
     }
 
-    /// What [`Case::judge`] says when the compiler rejects the program with `words`.
+    /// The verdict of [`Case::judge`] when the compiler rejects the program with `words`.
     fn judge(text: &str, words: &str) -> Result<(), String> {
         let output = Output { is_success: false, words: words.into() };
         parse(text).expect("the text is of a case").judge(&output)
@@ -401,8 +401,8 @@ mod harness {
     }
 
     #[test]
-    fn an_error_in_the_library_must_have_the_words_that_the_case_gives() {
-        let words = "error[E0382]: a slot\n --> src/ring.rs:3:1\n3 | b();\n  | ^^^";
+    fn an_error_in_the_library_must_have_the_text_that_the_case_gives() {
+        let words = "error[E0382]: a slot\n --> src/ring/mod.rs:3:1\n3 | b();\n  | ^^^";
         assert!(judge(TEXT, words).is_err());
         let case = |says| TEXT.replacen('\n', &format!("\n//! Says: {says}\n"), 1);
         judge(&case("a slot"), words).expect("these words");

@@ -1,13 +1,13 @@
-//! Every history to a stated depth, on rings of 1, 2 and 4 slots that start just before the wrap,
-//! against queues.
+//! Every history to a given depth, on rings of 1, 2 and 4 slots that start just before the wrap,
+//! checked against queues.
 //!
 //! ```text
 //!   written ──flush──► visible ──consume──► taken ──post──► posted ──pop, drain──►
 //! ```
 //!
 //! A history is a number in base `STEPS.len()`, whose digits are the steps. After each step both
-//! halves must say what the queues say. What differs between entries here is their `user_data`; all
-//! bytes are for `histories.rs`.
+//! halves must report what the queues hold. Entries here differ only in their `user_data`;
+//! `histories.rs` compares all bytes.
 #![allow(unsafe_code, reason = "pushes entries that point to nothing")]
 
 mod support;
@@ -15,8 +15,8 @@ mod support;
 use std::collections::VecDeque;
 
 use annulus_sys::abi::{Cqe, Sqe};
-use annulus_sys::cq::CompletionRing;
-use annulus_sys::sq::{Full, SubmissionRing, Turn};
+use annulus_sys::cq::CompletionQueue;
+use annulus_sys::sq::{Full, SubmissionQueue, Turn};
 use support::fake_buffers::BufferArena;
 use support::fake_kernel::{Arena, FakeKernel, Shape};
 
@@ -28,13 +28,13 @@ enum Step {
     Post,
     Pop,
     Drain,
-    /// Reserves two slots and keeps one of them.
+    /// Reserves two slots and commits one of them.
     Commit,
-    /// Reserves two slots, fills both, and lets go of them.
+    /// Reserves two slots, fills both, and commits none.
     Abandon,
 }
 
-/// What must have happened, as queues of `user_data`.
+/// The expected contents, as queues of `user_data`.
 #[derive(Debug, Default)]
 struct Queues {
     written: VecDeque<u64>,
@@ -81,7 +81,7 @@ fn every_history(name: &str, steps: &[Step], depth: u32) {
     println!("{name}: {count} histories of {depth} steps");
 }
 
-/// The digits of a history, each the place of a step.
+/// The digits of a history, each the index of a step.
 fn digits(history: u32, base: u32, depth: u32) -> impl Iterator<Item = usize> {
     (0..depth).scan(history, move |rest, _| {
         let digit = *rest % base;
@@ -92,8 +92,8 @@ fn digits(history: u32, base: u32, depth: u32) -> impl Iterator<Item = usize> {
 
 fn run(
     step: Step,
-    sq: &mut SubmissionRing,
-    cq: &mut CompletionRing,
+    sq: &mut SubmissionQueue,
+    cq: &mut CompletionQueue,
     kernel: &mut FakeKernel,
     queues: &mut Queues,
 ) {
@@ -142,7 +142,7 @@ fn run(
     }
 }
 
-fn reserve(step: Step, sq: &mut SubmissionRing, queues: &mut Queues) {
+fn reserve(step: Step, sq: &mut SubmissionQueue, queues: &mut Queues) {
     let room = queues.room(sq.entries());
     let Ok(mut reservation) = sq.reserve(2) else {
         assert!(room < 2);
@@ -170,8 +170,8 @@ fn reserve(step: Step, sq: &mut SubmissionRing, queues: &mut Queues) {
 /// Both halves, and the kernel, count what the queues count.
 fn agree(
     entries: u32,
-    sq: &SubmissionRing,
-    cq: &mut CompletionRing,
+    sq: &SubmissionQueue,
+    cq: &mut CompletionQueue,
     kernel: &FakeKernel,
     queues: &Queues,
 ) {
@@ -179,6 +179,10 @@ fn agree(
     assert_eq!((entries - kernel.cq_room()) as usize, queues.posted.len());
     assert_eq!(sq.room() as usize, queues.room(entries));
     assert_eq!(sq.pushed(), queues.pushed.wrapping_add(u32::MAX - 1));
+    // Looking takes none, however often.
+    for _ in 0..2 {
+        assert!(cq.iter_ready().map(|cqe| cqe.first.user_data).eq(queues.posted.iter().copied()));
+    }
     assert_eq!(cq.ready() as usize, queues.posted.len());
     assert_eq!(cq.popped(), u64::from(queues.popped));
     assert_eq!(cq.ended(), queues.popped.wrapping_add(u32::MAX - 1));
@@ -203,8 +207,8 @@ fn sq2_sq3_reservations_agree_with_queues() {
     every_history("reserve", &[Push, Commit, Abandon, Flush, Consume], 8);
 }
 
-/// A ring that rewinds: an enter is told a count, reads from slot 0, and what it did not consume
-/// moves down.
+/// A ring that rewinds: an enter gets a count, reads from slot 0, and entries that it did not
+/// consume move down.
 #[test]
 fn sq3_a_rewinding_ring_agrees_with_a_queue() {
     const DEPTH: u32 = 8;
@@ -231,7 +235,7 @@ fn sq3_a_rewinding_ring_agrees_with_a_queue() {
 
 fn rewinding_step(
     digit: usize,
-    sq: &mut SubmissionRing,
+    sq: &mut SubmissionQueue,
     kernel: &mut FakeKernel,
     queues: &mut Queues,
 ) {
@@ -263,7 +267,7 @@ fn rewinding_step(
     }
 }
 
-/// Push, flush, pick, and give back what was picked; the 16-bit tail wraps on the way.
+/// Push, flush, select, and give back what was selected; the 16-bit tail wraps on the way.
 #[test]
 fn br1_br2_buffer_rings_agree_with_queues() {
     const DEPTH: u32 = 9;
@@ -274,11 +278,11 @@ fn br1_br2_buffer_rings_agree_with_queues() {
         for history in 0..BASE.pow(DEPTH) {
             arena.run(u16::MAX - 1, |ring, kernel| {
                 let (mut written, mut visible) = (VecDeque::new(), VecDeque::new());
-                let (mut picked, mut next) = (0_u32, 0_u16);
+                let (mut selected, mut next) = (0_u32, 0_u16);
                 for digit in digits(history, BASE, DEPTH) {
                     match digit {
                         0 => {
-                            let offered = written.len() + visible.len() + picked as usize;
+                            let offered = written.len() + visible.len() + selected as usize;
                             let room = offered < entries as usize;
                             // SAFETY: the kernel is a fake, which never looks into the buffer.
                             let pushed = unsafe { ring.push(buffer(next).0, buffer(next).1, next) };
@@ -293,19 +297,20 @@ fn br1_br2_buffer_rings_agree_with_queues() {
                             visible.append(&mut written);
                         }
                         2 => {
-                            let buf = kernel.pick();
+                            let buf = kernel.select();
                             let bid = visible.pop_front();
                             assert_eq!(buf.map(|buf| buf.bid), bid);
                             assert_eq!(buf.map(|buf| (buf.addr, buf.len)), bid.map(buffer));
-                            picked += u32::from(bid.is_some());
+                            selected += u32::from(bid.is_some());
                         }
                         _ => {
-                            // SAFETY: the kernel picked so many and told nobody else (BR1).
-                            unsafe { ring.taken(picked) };
-                            picked = 0;
+                            // SAFETY: the kernel selected so many and gave them to nothing else
+                            // (BR1).
+                            unsafe { ring.taken(selected) };
+                            selected = 0;
                         }
                     }
-                    let offered = written.len() + visible.len() + picked as usize;
+                    let offered = written.len() + visible.len() + selected as usize;
                     assert_eq!(ring.offered() as usize, offered);
                     assert_eq!(usize::from(kernel.visible()), visible.len());
                 }

@@ -1,8 +1,8 @@
-//! The safe core against a kernel that says what it likes and a caller who does what he likes:
-//! random histories, in which OP1, OP2, OP3, BR1 and RG1 must hold.
+//! The safe API between a kernel that answers anything and a caller that does anything: random
+//! histories, in which OP1, OP2, OP3, BR1 and RG1 must hold.
 //!
 //! ```text
-//!   owned/program.rs   what the caller does: a seed says what, in which order
+//!   owned/program.rs   what the caller does, decided by a seed
 //!        │             (submits.rs, chains.rs, scopes.rs, finish.rs; of things.rs, claims.rs)
 //!        ▼
 //!      annulus         the ring under test
@@ -13,11 +13,12 @@
 //!   owned/ledger.rs    what must hold
 //! ```
 //!
-//! `ANNULUS_SEEDS=n` runs so many histories of each kind, `ANNULUS_SEEDS=m..n` others; what they
-//! leak adds up, so 20 000 at a time are enough. `ANNULUS_SEED=n` runs one again, and says what it
-//! does; `ANNULUS_STEPS=n` stops it after so many steps. Under AddressSanitizer the same histories
-//! show each byte that is used too late; what is leaked, is leaked on purpose.
-#![allow(unsafe_code, reason = "plays the kernel, and opens a forecast")]
+//! `ANNULUS_SEEDS=n` runs `n` histories of each kind, `ANNULUS_SEEDS=m..n` those with these seeds.
+//! The histories leak memory, which adds up: run 20 000 at a time at most. `ANNULUS_SEED=n` runs
+//! one history again and prints its steps; `ANNULUS_STEPS=n` stops it after `n` steps. Under
+//! AddressSanitizer the same histories show each byte that is used too late. What they leak, they
+//! leak on purpose.
+#![allow(unsafe_code, reason = "plays the kernel, and opens the pending count")]
 
 mod support;
 
@@ -27,6 +28,8 @@ mod chains;
 mod chance;
 #[path = "owned/claims.rs"]
 mod claims;
+#[path = "owned/drained.rs"]
+mod drained;
 #[path = "owned/ends.rs"]
 mod ends;
 #[path = "owned/finish.rs"]
@@ -41,8 +44,8 @@ mod kernel;
 mod ledger;
 #[path = "owned/lies.rs"]
 mod lies;
-#[path = "owned/picked.rs"]
-mod picked;
+#[path = "owned/loops.rs"]
+mod loops;
 #[path = "owned/program.rs"]
 mod program;
 #[path = "owned/request.rs"]
@@ -51,22 +54,26 @@ mod request;
 mod runner;
 #[path = "owned/scopes.rs"]
 mod scopes;
+#[path = "owned/selected.rs"]
+mod selected;
 #[path = "owned/submits.rs"]
 mod submits;
 #[path = "owned/things.rs"]
 mod things;
+#[path = "owned/timed.rs"]
+mod timed;
 #[path = "owned/world.rs"]
 mod world;
 
-/// What kind of history.
+/// The kind of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// The kernel is one that Linux could be.
+    /// The kernel behaves as some Linux could.
     Honest,
-    /// It posts completions that are not true.
+    /// The kernel posts false completions.
     Lying,
-    /// It is honest, and what the caller hands over panics: when it is asked for its bytes, told
-    /// how many came, or dropped.
+    /// The kernel is honest, and the caller's values panic: when asked for their bytes, when told
+    /// how many bytes came, or when dropped.
     Panicking,
 }
 

@@ -1,7 +1,7 @@
 //! The rings against a kernel that is a thread: many entries, few slots, indices past the wrap.
 //!
-//! An ordinary test, and with ThreadSanitizer a sharper one, since here, unlike against Linux, it
-//! sees both sides:
+//! An ordinary test, and a sharper one with ThreadSanitizer, which here sees both sides, unlike
+//! against Linux:
 //!
 //! ```sh
 //! TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp" \
@@ -9,9 +9,9 @@
 //!     cargo +nightly test --target x86_64-unknown-linux-gnu --test race
 //! ```
 //!
-//! What TSan cannot see: it does not model fences, so a missing SQ5 is no race to it; there the
-//! test notices that the kernel's thread sleeps over an entry, on a machine that lets it. Every
-//! interleaving of a few entries is `tests/loom.rs`'s.
+//! TSan does not model fences, so a missing SQ5 is no race to it; but the test notices when the
+//! kernel's thread sleeps although there is an entry, on a machine that lets that happen.
+//! `tests/loom.rs` tests every interleaving of a few entries.
 #![cfg(not(loom))]
 #![allow(unsafe_code, reason = "pushes entries that point to nothing")]
 
@@ -24,8 +24,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus_sys::abi::{Buf, Cqe, Cqe32, Sqe, Sqe128};
-use annulus_sys::cq::{CompletionRing, CqeShape};
-use annulus_sys::sq::{SqeShape, SubmissionRing};
+use annulus_sys::cq::{CompletionQueue, CqeShape};
+use annulus_sys::sq::{SqeShape, SubmissionQueue};
 
 use support::fake_kernel::{FakeBufferKernel, FakeKernel, Shape};
 
@@ -34,7 +34,7 @@ const COUNT: u64 = 50_000;
 /// After this long nothing will happen any more.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Calls `step` until it has something to give.
+/// Calls `step` until it returns something.
 fn until<T>(mut step: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -46,7 +46,7 @@ fn until<T>(mut step: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The `number`th entry: every word of it differs from the entry's a lap ago.
+/// The `number`th entry: every number in it differs from those of the entry a lap ago.
 fn entry(number: u64) -> Sqe {
     Sqe::from_words([0, 1, 2, 3, 4, 5, 6, 7].map(|word| number << 3 | word))
 }
@@ -60,7 +60,7 @@ fn shape(entries: u32) -> Shape {
     Shape { start: u32::MAX - 1_000, ..Shape::plain(entries) }
 }
 
-fn flush_all(sq: &mut SubmissionRing, mut push: impl FnMut(&mut SubmissionRing, u64) -> bool) {
+fn flush_all(sq: &mut SubmissionQueue, mut push: impl FnMut(&mut SubmissionQueue, u64) -> bool) {
     let mut number = 0;
     while number < COUNT {
         // As many as there is room for, then one flush.
@@ -85,7 +85,7 @@ fn sq3_and_sq4_hold_for_every_slot() {
         }
     });
     flush_all(&mut sq, |sq, number| {
-        // SAFETY: nobody follows the entry's addresses (OP1): the kernel here is a test.
+        // SAFETY: nothing follows the entry's addresses (OP1): the kernel here is a test.
         unsafe { sq.push(entry(number)) }.is_ok()
     });
     peer.join().expect("the kernel's thread");
@@ -100,7 +100,7 @@ fn sq3_and_sq4_hold_for_slots_filled_in_place() {
         }
     });
     flush_all(&mut sq, |sq, number| {
-        // SAFETY: nobody follows the entry's addresses (OP1): the kernel here is a test.
+        // SAFETY: nothing follows the entry's addresses (OP1): the kernel here is a test.
         unsafe { sq.push_with(|sqe| *sqe = entry(number)) }.is_ok()
     });
     peer.join().expect("the kernel's thread");
@@ -117,7 +117,7 @@ fn sq3_and_sq4_hold_for_double_slots() {
         }
     });
     flush_all(&mut sq, |sq, number| {
-        // SAFETY: nobody follows the entry's addresses (OP1): the kernel here is a test.
+        // SAFETY: nothing follows the entry's addresses (OP1): the kernel here is a test.
         unsafe { sq.push_wide(wide(number)) }.is_ok()
     });
     peer.join().expect("the kernel's thread");
@@ -127,7 +127,7 @@ fn sq3_and_sq4_hold_for_double_slots() {
 fn posted(
     shape: Shape,
     post: impl Fn(&mut FakeKernel, u64) -> bool + Send + 'static,
-    take: impl Fn(&mut CompletionRing, &mut Vec<u64>),
+    take: impl Fn(&mut CompletionQueue, &mut Vec<u64>),
 ) {
     let (_sq, mut cq, mut kernel) = FakeKernel::new(shape);
     let peer = thread::spawn(move || {
@@ -148,7 +148,7 @@ fn post_wide(kernel: &mut FakeKernel, number: u64) -> bool {
     kernel.post_wide(Cqe32 { first: completion(number), big: [number, !number] })
 }
 
-fn pop_wide(cq: &mut CompletionRing, seen: &mut Vec<u64>) {
+fn pop_wide(cq: &mut CompletionQueue, seen: &mut Vec<u64>) {
     while let Some(Cqe32 { first, big }) = cq.pop_wide() {
         assert_eq!(big, [first.user_data, !first.user_data]);
         seen.push(first.user_data);
@@ -208,7 +208,7 @@ fn both_rings_hold_on_round_trips() {
     });
     let (mut pushed, mut popped) = (0, 0);
     until(|| {
-        // SAFETY: nobody follows the entry's addresses (OP1): the kernel here is a test.
+        // SAFETY: nothing follows the entry's addresses (OP1): the kernel here is a test.
         while pushed < COUNT && unsafe { sq.push(entry(pushed)) }.is_ok() {
             pushed += 1;
         }
@@ -223,29 +223,29 @@ fn both_rings_hold_on_round_trips() {
 }
 
 #[test]
-fn br2_the_kernel_picks_what_was_written() {
+fn br2_the_kernel_selects_what_was_written() {
     let buffer = |number: u64| Buf { addr: number, len: 7, bid: 3, resv: 0 };
     let (mut ring, mut picker) = FakeBufferKernel::new(4, u16::MAX - 1_000);
     let (_sq, mut cq, mut kernel) = FakeKernel::new(shape(4));
     let peer = thread::spawn(move || {
         for number in 0..COUNT {
-            let picked = until(|| picker.pick());
-            // The tail lies in `resv` of entry 0, and counts on.
-            assert_eq!(Buf { resv: 0, ..picked }, buffer(number));
+            let selected = until(|| picker.select());
+            // The tail lies in `resv` of entry 0, and is counted on.
+            assert_eq!(Buf { resv: 0, ..selected }, buffer(number));
             until(|| kernel.post(completion(number)).then_some(()));
         }
     });
     let mut offered = 0;
     let mut back = 0;
     until(|| {
-        // SAFETY: nobody follows the address: the kernel here is a test. One id for all (BR1) is
+        // SAFETY: nothing follows the address: the kernel here is a test. One id for all (BR1) is
         // fine, since the test tells buffers apart by their addresses.
         while offered < COUNT && unsafe { ring.push(offered, 7, 3) }.is_ok() {
             offered += 1;
         }
         ring.flush();
         let count = cq.drain(|_| ());
-        // SAFETY: each completion has brought one buffer back, once (BR1).
+        // SAFETY: each completion has returned one buffer, once (BR1).
         unsafe { ring.taken(count) };
         back += u64::from(count);
         (back == COUNT).then_some(())
@@ -253,8 +253,8 @@ fn br2_the_kernel_picks_what_was_written() {
     peer.join().expect("the kernel's thread");
 }
 
-/// Where the polling thread sleeps: `true` while it may be woken. No lock, since those of the
-/// standard library are closed to TSan.
+/// Where the polling thread sleeps: `true` while it may be woken. Not a lock, since TSan cannot see
+/// into those of the standard library.
 type Bed = Arc<AtomicBool>;
 
 /// Sleeps until woken.
@@ -291,7 +291,7 @@ fn sq5_no_wakeup_is_lost() {
         }
     });
     for number in 0..COUNT {
-        // SAFETY: nobody follows the entry's addresses (OP1): the kernel here is a test.
+        // SAFETY: nothing follows the entry's addresses (OP1): the kernel here is a test.
         until(|| unsafe { sq.push(entry(number)) }.ok());
         sq.flush();
         if sq.needs_wakeup() {

@@ -3,7 +3,7 @@
 //! ```text
 //!   tidy/source.rs      reads the tree; tells code from comments, and what ships from tests
 //!   tidy/page.rs        widths, lengths, first lines, words we do not use
-//!   tidy/floors.rs      who may import whom; no file that nobody reads
+//!   tidy/layers.rs      who may import whom; no file that nobody reads
 //!   tidy/unsafety.rs    where memory orderings and `unsafe` may stand, and what SAFETY must say
 //!   tidy/invariants.rs  SQ1 and its sisters: defined once, cited in code, named by a test
 //!   tidy/facts.rs       "Since Linux", `# Completion`, examples and documents that can be found
@@ -17,10 +17,12 @@
 
 #[path = "tidy/facts.rs"]
 mod facts;
-#[path = "tidy/floors.rs"]
-mod floors;
+#[path = "tidy/imports.rs"]
+mod imports;
 #[path = "tidy/invariants.rs"]
 mod invariants;
+#[path = "tidy/layers.rs"]
+mod layers;
 #[path = "tidy/mutants.rs"]
 mod mutants;
 #[path = "tidy/page.rs"]
@@ -69,22 +71,27 @@ fn nothing_names_one_machine() {
 
 #[test]
 fn imports_go_down() {
-    each_file(floors::imports_go_down);
+    each_file(layers::imports_go_down);
 }
 
 #[test]
-fn every_file_stands_on_a_floor() {
-    each_file(floors::has_a_floor);
+fn every_file_stands_in_a_layer() {
+    each_file(layers::has_a_layer);
 }
 
 #[test]
 fn no_file_is_dead() {
-    whole_tree(floors::no_dead_files);
+    whole_tree(layers::no_dead_files);
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    whole_tree(layers::no_circles);
 }
 
 #[test]
 fn memory_orderings_stand_in_one_file() {
-    each_file(unsafety::orderings_stand_in_shared);
+    each_file(unsafety::orderings_stand_in_one_file);
 }
 
 #[test]
@@ -95,6 +102,11 @@ fn unsafe_is_opted_into_by_file() {
 #[test]
 fn safety_comments_spend_named_facts() {
     each_file(unsafety::safety_names_a_fact);
+}
+
+#[test]
+fn promises_are_asked_for() {
+    whole_tree(unsafety::promises_are_asked_for);
 }
 
 #[test]

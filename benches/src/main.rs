@@ -1,15 +1,16 @@
-//! User-space instructions per NOP: the same loop over this crate's faces and over its peers.
+//! User-space instructions per NOP: the same loop over this crate's APIs and over other libraries.
 //!
 //! ```text
 //!   annulus-bench PEER BATCH COUNT        PEER: annulus | annulus-pop | annulus-safe |
-//!                                               annulus-safe-waker | io-uring | baseline
+//!                                               annulus-safe-waker | annulus-loop | io-uring |
+//!                                               baseline
 //!
 //!   repeat COUNT / BATCH times:  push BATCH NOPs,  submit and wait for BATCH,  take BATCH
 //! ```
 //!
 //! `run` counts the instructions of each and takes the difference of two counts, so that start-up
-//! does not matter. `baseline` is the loop alone. Every completion's word is added up, and the sum
-//! is checked: a loop that lost its completions would be fast and wrong.
+//! does not matter. `baseline` is the loop alone. The `user_data` of all completions are added up,
+//! and the sum is checked: a loop that lost its completions would be fast and wrong.
 
 use std::process::ExitCode;
 use std::task::Waker;
@@ -17,9 +18,9 @@ use std::task::Waker;
 use annulus::op::Nop;
 use annulus::sys::abi::Sqe;
 use annulus::sys::opcode::Opcode;
-use annulus::{Event, Ring, Setup};
+use annulus::{Event, EventLoop, Ring, Setup};
 
-/// RawRing size: the largest batch.
+/// Ring size: the largest batch.
 const ENTRIES: u32 = 128;
 
 fn main() -> ExitCode {
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         "io-uring" => io_uring(batch, rounds),
         "annulus-safe" => annulus_safe::<()>(batch, rounds),
         "annulus-safe-waker" => annulus_safe::<Option<Waker>>(batch, rounds),
+        "annulus-loop" => annulus_loop(batch, rounds),
         "baseline" => baseline(batch, rounds),
         _ => return usage(),
     };
@@ -49,7 +51,8 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!("usage: annulus-bench PEER BATCH(1..=128) COUNT");
-    eprintln!("PEER: annulus, annulus-pop, annulus-safe, annulus-safe-waker, io-uring or baseline");
+    eprintln!("PEER: annulus, annulus-pop, annulus-safe, annulus-safe-waker, annulus-loop,");
+    eprintln!("      io-uring or baseline");
     ExitCode::from(2)
 }
 
@@ -91,7 +94,7 @@ fn annulus_pop(batch: u32, rounds: u64) -> u64 {
     sum
 }
 
-/// The safe face: each operation in its slot, each ticket redeemed.
+/// The safe API: each operation in its slot, each ticket redeemed.
 fn annulus_safe<U: Word>(batch: u32, rounds: u64) -> u64 {
     let mut ring: Ring<U> = Setup::new(ENTRIES).build_for().expect("a ring");
     let mut tickets = Vec::with_capacity(batch as usize);
@@ -115,7 +118,25 @@ fn annulus_safe<U: Word>(batch: u32, rounds: u64) -> u64 {
     sum
 }
 
-/// What is kept with an operation.
+/// The event loop: each operation with its closure.
+fn annulus_loop(batch: u32, rounds: u64) -> u64 {
+    let ring = Setup::new(ENTRIES).build_for().expect("a ring");
+    let mut events = EventLoop::new(ring, 0_u64);
+    for _ in 0..rounds {
+        for word in 0..batch {
+            let mut io = events.io();
+            let submitted = io.submit(Nop, move |io, done| {
+                *io.state += std::hint::black_box(u64::from(word));
+                done.map(drop)
+            });
+            submitted.expect("room");
+        }
+        events.run(|_, error| panic!("{error}")).expect("submit");
+    }
+    events.state
+}
+
+/// The user value of an operation.
 trait Word: Default {
     fn word() -> Self;
     fn wake(&mut self);

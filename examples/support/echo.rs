@@ -1,12 +1,12 @@
-//! An echo over TCP of which both ends use one ring, with borrowed buffers.
+//! An echo over TCP with both ends on one ring, and with borrowed buffers.
 //!
 //! ```text
 //!   client  send ──► recv  server          one submit for the pair
 //!   client  recv ◄── send  server          and one for the way back
 //! ```
 //!
-//! A send may take less and a receive bring less than a whole message; the rest goes again. Each
-//! way is a scope, so that buffers and sockets need only be lent.
+//! A send or a receive may move less than a whole message; the rest is submitted again. Each way is
+//! a scope, so that buffers and sockets need only be lent.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,12 +26,12 @@ pub const MESSAGE: usize = 256;
 pub struct Connection {
     client: OwnedFd,
     server: OwnedFd,
-    /// The operations that made it.
+    /// The operations that made the connection.
     pub made_by: &'static str,
 }
 
 impl Connection {
-    /// Connects to ourselves, by the ring as far as this kernel can.
+    /// Connects to this process itself, through the ring as far as this kernel can.
     pub fn open(ring: &mut Ring, here: &Capabilities) -> Result<Self, Failure> {
         let (listener, address) = listen().map_err(failed("cannot listen on loopback"))?;
         if here.has_op(Opcode::SOCKET) {
@@ -70,8 +70,8 @@ fn listen() -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-/// Accepts at one end while the other connects. Should one of them fail, the other is cancelled at
-/// the end of the scope.
+/// Accepts at one end while the other connects. If one of them fails, the other is cancelled at the
+/// end of the scope.
 fn meet(
     ring: &mut Ring,
     listener: &TcpListener,
@@ -86,7 +86,7 @@ fn meet(
     })
 }
 
-/// Brings a message from one end to the other.
+/// Carries a message from one end to the other.
 fn carry(
     ring: &mut Ring,
     from: &OwnedFd,
@@ -97,12 +97,12 @@ fn carry(
     let (mut sent, mut received) = (0, 0);
     while received < message.len() {
         ring.scope(|scope| {
-            // When all is sent, this sends nothing.
+            // When everything is sent, this sends nothing.
             let send = scope.submit(Send::new(from, &message[sent..]))?;
             let recv = scope.submit(Recv::new(to, &mut buf[received..]))?;
-            // Should it fail, nothing will come, and the scope cancels the other.
+            // If it fails, nothing will come, and the scope cancels the receive.
             sent += match scope.wait(send)?.result {
-                Err(error) if error.kind() == ErrorKind::Interrupted => 0, // Once more.
+                Err(error) if error.kind() == ErrorKind::Interrupted => 0, // Try again.
                 result => result.map_err(failed("send"))?,
             };
             received += match scope.wait(recv)?.result {

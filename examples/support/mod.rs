@@ -1,8 +1,8 @@
-//! What the examples share: arguments, one-line failures, and what an operation cost.
+//! What the examples share: arguments, one-line failures, and the cost of an operation.
 //!
-//! | a program ends | with | and says |
+//! | a program ends | with | and prints |
 //! |---|---|---|
-//! | as it should, or after `--help` | 0 | what it has to say, on stdout |
+//! | as it should, or after `--help` | 0 | its output, on stdout |
 //! | because something failed | 1 | one line on stderr |
 //! | because it was called wrongly | 2 | what is wrong and how to call it, on stderr |
 #![allow(dead_code, reason = "no example uses all of it")]
@@ -14,7 +14,6 @@ pub mod reading;
 pub mod serving;
 
 use std::cell::Cell;
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,15 +21,16 @@ use std::{fmt, fs, thread};
 
 use annulus::sys::sq::Full;
 use annulus::{EnterCause, EnterError, Rejected, Ring, SetupError, Stats, Unfinished};
+use clap::builder::RangedI64ValueParser;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, Parser, value_parser};
 
 /// Why an example ends before its time.
 #[derive(Debug)]
 pub enum Failure {
-    /// It was called wrongly.
-    Usage(String),
-    /// Something failed: one line that says what.
+    /// Something failed: one line of text.
     Failed(String),
-    /// Its output has nowhere to go.
+    /// Its output cannot be written.
     Output(io::Error),
 }
 
@@ -65,7 +65,7 @@ impl<O, U> From<Rejected<O, U>> for Failure {
     }
 }
 
-/// The claim goes with it. What is in flight then ends with its ring, or with its scope.
+/// The ticket is dropped with the error. The operation then ends with its ring, or with its scope.
 impl<T> From<Unfinished<T>> for Failure {
     fn from(unfinished: Unfinished<T>) -> Self {
         Self::Failed(unfinished.to_string())
@@ -77,42 +77,59 @@ pub fn failed<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Fai
     move |error| Failure::of(what, error)
 }
 
-/// Runs an example, and turns how it ended into what the shell sees.
-pub fn main(usage: &str, example: fn(Arguments, &mut Page) -> Result<(), Failure>) -> ExitCode {
-    let mut arguments = Arguments { rest: std::env::args_os().skip(1).collect() };
-    let mut page = Page { out: io::stdout() };
-    let outcome = if arguments.flag("--help") || arguments.flag("-h") {
-        writeln!(page, "{}", usage.trim())
-    } else {
-        example(arguments, &mut page)
+/// The name of the example that this is compiled into.
+const NAME: &str = env!("CARGO_BIN_NAME");
+
+/// Parses the arguments, runs an example with them, and turns its result into an exit code.
+pub fn main<A: Parser>(example: fn(A, &mut Page) -> Result<(), Failure>) -> ExitCode {
+    let outcome = match parse::<A>() {
+        Ok(arguments) => example(arguments, &mut Page { out: io::stdout() }),
+        // When stderr is closed too, there is nowhere left to report it.
+        Err(wrong) if wrong.use_stderr() => {
+            let _ = wrong.print();
+            return ExitCode::from(2);
+        }
+        Err(help) => help.print().map_err(Failure::Output),
     };
-    // When stderr is closed too, there is nobody left to tell.
-    let mut stderr = io::stderr();
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    let what = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
         // The reader, such as `head`, has seen enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
-        Err(Failure::Output(error)) => {
-            let _ = writeln!(stderr, "{}: cannot write: {error}", name(usage));
-            ExitCode::from(1)
-        }
-        Err(Failure::Failed(what)) => {
-            let _ = writeln!(stderr, "{}: {what}", name(usage));
-            ExitCode::from(1)
-        }
-        Err(Failure::Usage(what)) => {
-            let call = usage.trim().lines().next().unwrap_or_default();
-            let _ = writeln!(stderr, "{}: {what}\n{call}", name(usage));
-            ExitCode::from(2)
-        }
-    }
+        Err(Failure::Output(error)) => format!("cannot write: {error}"),
+        Err(Failure::Failed(what)) => what,
+    };
+    tell(what);
+    ExitCode::FAILURE
 }
 
-/// The name of the example whose usage begins with `usage: NAME`.
-fn name(usage: &str) -> &str {
-    usage.split_whitespace().nth(1).unwrap_or("example")
+/// Parses the arguments. A negative number is a number, and so is told the range that it misses.
+fn parse<A: Parser>() -> Result<A, clap::Error> {
+    let negative = |arg: Arg| {
+        let takes_value = arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_value)
+    };
+    let mut command = A::command().mut_args(negative);
+    let matches = command.try_get_matches_from_mut(std::env::args_os());
+    let parsed = matches.and_then(|matches| A::from_arg_matches(&matches));
+    parsed.map_err(|mut wrong| {
+        // `clap` leaves it out when it is a value that is wrong.
+        if wrong.get(ContextKind::Usage).is_none() {
+            wrong.insert(ContextKind::Usage, ContextValue::StyledStr(command.render_usage()));
+        }
+        wrong
+    })
+}
+
+/// Parses a number from 1 to `most`.
+pub fn up_to(most: u32) -> RangedI64ValueParser<u32> {
+    value_parser!(u32).range(1..=most.into())
+}
+
+/// Writes a line to stderr, without the panic of `eprintln!` when that is closed.
+pub fn tell(what: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{NAME}: {what}");
 }
 
 /// Where an example writes: stdout, without the panic of `println!` when that is closed or full.
@@ -143,73 +160,11 @@ impl Page {
     }
 }
 
-/// What stood on the command line, minus what was taken already.
-#[derive(Debug)]
-pub struct Arguments {
-    rest: Vec<OsString>,
-}
-
-impl Arguments {
-    /// Takes `name`, and says whether it was there.
-    pub fn flag(&mut self, name: &str) -> bool {
-        let before = self.rest.len();
-        self.rest.retain(|argument| argument != name);
-        self.rest.len() != before
-    }
-
-    /// Takes `name` and the number after it.
-    pub fn number_after(&mut self, name: &str) -> Result<Option<u32>, Failure> {
-        let Some(number) = self.count_after(name)? else { return Ok(None) };
-        let too_large = || Failure::Usage(format!("{name}: {number} is more than {}", u32::MAX));
-        u32::try_from(number).map(Some).map_err(|_| too_large())
-    }
-
-    /// Takes `name` and the number after it, which may be as large as they come.
-    pub fn count_after(&mut self, name: &str) -> Result<Option<u64>, Failure> {
-        let Some(at) = self.rest.iter().position(|argument| argument == name) else {
-            return Ok(None);
-        };
-        if at + 1 == self.rest.len() {
-            return Err(Failure::Usage(format!("{name} needs a number")));
-        }
-        let number = number(&self.rest.remove(at + 1))?;
-        self.rest.remove(at);
-        Ok(Some(number))
-    }
-
-    /// Takes the first argument that is no option.
-    pub fn operand(&mut self) -> Option<OsString> {
-        let is_option = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-");
-        let at = self.rest.iter().position(|argument| !is_option(argument))?;
-        Some(self.rest.remove(at))
-    }
-
-    /// Refuses what nobody took.
-    pub fn end(self) -> Result<(), Failure> {
-        let Some(left) = self.rest.first() else { return Ok(()) };
-        let left = left.to_string_lossy();
-        let kind = if left.starts_with('-') { "unknown option" } else { "one argument too many" };
-        Err(Failure::Usage(format!("{kind}: {left}")))
-    }
-}
-
-/// The number, at least 1, that `argument` is.
-pub fn number(argument: &OsString) -> Result<u64, Failure> {
-    let parsed = argument.to_str().and_then(|text| text.parse::<u64>().ok());
-    match parsed.filter(|&number| number > 0) {
-        Some(number) => Ok(number),
-        None => {
-            let given = argument.to_string_lossy();
-            Err(Failure::Usage(format!("{given} is no number from 1 to {}", u64::MAX)))
-        }
-    }
-}
-
-/// Hands everything over and waits until `want` events can be reaped, also past a signal.
+/// Submits everything and waits until `want` events can be reaped, even after a signal.
 pub fn submit_and_wait<U: Default>(ring: &mut Ring<U>, want: u32) -> Result<(), EnterError> {
     loop {
         match ring.submit_and_wait(want) {
-            // Ctrl-Z and `fg`, or a debugger. What was submitted stays so; we wait on.
+            // Ctrl-Z and `fg`, or a debugger. The entries stay submitted; the wait goes on.
             Err(EnterError { cause: EnterCause::Interrupted, .. }) => {}
             outcome => return outcome.map(drop),
         }
@@ -239,7 +194,7 @@ pub fn cpu_time() -> Duration {
     latest
 }
 
-/// What `--stats` prints: what was done, and what one of `operations` cost.
+/// The output of `--stats`: what was done, and the cost of one of `operations`.
 pub fn stats_line(stats: Stats, operations: u64, cpu: Duration) -> String {
     let Stats { enters, sqes, cqes, .. } = stats;
     let each = nanos_each(cpu, operations);
@@ -247,7 +202,7 @@ pub fn stats_line(stats: Stats, operations: u64, cpu: Duration) -> String {
 }
 
 /// How many nanoseconds of `cpu` one of `operations` took; `unknown`, where [`cpu_time`] could not
-/// be asked for, such as without a descriptor left to open its file.
+/// be read, such as without a descriptor left to open its file.
 pub fn nanos_each(cpu: Duration, operations: u64) -> String {
     if cpu.is_zero() {
         return "unknown".into();

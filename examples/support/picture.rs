@@ -1,13 +1,13 @@
-//! The two rings as a picture: what lies in each slot, and whose it is.
+//! The two rings as a picture: the contents of each slot, and who owns it.
 //!
 //! ```text
 //!   submission ring                 head 0   tail 3   written 3
-//!   │  #0  │  #1  │  #2  │      │   an entry goes by its index
+//!   │  #0  │  #1  │  #2  │      │   an entry is shown by its index
 //!   └kernel┴kernel┴kernel┴──us──┘   who may touch the slot now
-//!      h                     tw     where head, tail and written stand
+//!      h                     tw     where head, tail and written are
 //! ```
 
-use annulus::inspect::Positions;
+use annulus::raw::inspect::Positions;
 use annulus::sys::index::{Entries, Index};
 
 /// Slots in a row: 8 of them fit into 80 columns.
@@ -22,7 +22,7 @@ pub fn picture(at: &Positions, sq: Entries, cq: Entries) -> String {
         sq_tail.to_raw(),
         sq_written.to_raw()
     );
-    // Published and not yet consumed: the kernel's. All else is ours to write.
+    // Published and not yet consumed: the kernel's. All others are ours to write.
     let marks = [('h', sq_head), ('t', sq_tail), ('w', sq_written)];
     draw(&mut text, sq, (sq_head, sq_written), (sq_head, sq_tail, "kernel", "us"), &marks);
     text.push_str(&format!(
@@ -30,7 +30,7 @@ pub fn picture(at: &Positions, sq: Entries, cq: Entries) -> String {
         cq_head.to_raw(),
         cq_tail.to_raw()
     ));
-    // Posted and not yet popped: ours. All else is the kernel's to write.
+    // Posted and not yet popped: ours. All others are the kernel's to write.
     let marks = [('h', cq_head), ('t', cq_tail)];
     draw(&mut text, cq, (cq_head, cq_tail), (cq_head, cq_tail, "us", "kernel"), &marks);
     text
@@ -69,7 +69,7 @@ fn draw(
     }
 }
 
-/// An index in at most six columns: of a large one its last digits.
+/// An index in at most six columns: the last digits of a large one.
 fn number(index: Index) -> String {
     match index.to_raw() {
         small @ 0..100_000 => format!("#{small}"),

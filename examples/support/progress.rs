@@ -1,42 +1,48 @@
-//! How far a program is, on stderr, once a second: for whoever sits at a terminal and waits.
+//! Progress on stderr, for someone who waits at a terminal.
 
-use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-/// How often to say it; and nothing is said of what takes no longer.
-const PERIOD: Duration = Duration::from_secs(1);
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
-/// A line that is written over and over, and wiped away when dropped.
+/// A program that is faster shows nothing.
+const SOON: Duration = Duration::from_secs(1);
+/// How far it is with bytes of a known number, with bytes of an unknown number, and with requests.
+const BYTES: &str = "  {wide_bar} {binary_bytes} of {binary_total_bytes}, \
+                     {binary_bytes_per_sec}, {eta} left";
+const ENDLESS: &str = "  {binary_bytes}, {binary_bytes_per_sec}";
+const REQUESTS: &str = "  {wide_bar} {percent} %, {eta} left";
+
+/// A bar that appears after a second, if stderr is a terminal, and is wiped away when dropped.
 #[derive(Debug)]
-pub struct Progress {
-    shown: Instant,
-    is_terminal: bool,
-    is_dirty: bool,
-}
+pub struct Progress(Option<(ProgressBar, Instant)>);
 
 impl Progress {
-    /// Says nothing as yet; and never, where stderr is no terminal.
-    pub fn new() -> Self {
-        let is_terminal = io::stderr().is_terminal();
-        Self { shown: Instant::now(), is_terminal, is_dirty: false }
+    /// Of so many bytes, if that is known.
+    pub fn of_bytes(total: Option<u64>) -> Self {
+        Self::new(total, if total.is_some() { BYTES } else { ENDLESS })
     }
 
-    /// Says how far we are, if it is time to.
-    pub fn show(&mut self, how_far: fmt::Arguments<'_>) {
-        if self.is_terminal && self.shown.elapsed() >= PERIOD {
-            self.shown = Instant::now();
-            self.is_dirty = true;
-            // Progress that cannot be shown is no reason to stop.
-            let _ = write!(io::stderr(), "\r  {how_far}\x1b[K");
-        }
+    /// Of so many requests.
+    pub fn of_requests(total: u64) -> Self {
+        Self::new(Some(total), REQUESTS)
     }
-}
 
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.is_dirty {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+    fn new(total: Option<u64>, template: &str) -> Self {
+        let begin = io::stderr().is_terminal().then(Instant::now);
+        Self(begin.map(|begin| {
+            let style = ProgressStyle::with_template(template).expect("its keys are indicatif's");
+            let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+            (bar.with_style(style).with_finish(ProgressFinish::AndClear), begin)
+        }))
+    }
+
+    /// So many are `done`.
+    pub fn show(&self, done: u64) {
+        let Some((bar, begin)) = &self.0 else { return };
+        if bar.is_hidden() && begin.elapsed() >= SOON {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
         }
+        bar.set_position(done);
     }
 }

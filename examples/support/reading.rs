@@ -1,4 +1,4 @@
-//! A file read through the ring, several blocks at once, and held against what `std` reads.
+//! A file read through the ring, several blocks at once, and compared with what `std` reads.
 //!
 //! ```text
 //!   file     │ taken │ taken │ full │ in flight │ in flight │ full │ not asked for yet
@@ -6,10 +6,10 @@
 //!   buffers                  │◄────────────── depth ──────────────►│
 //! ```
 //!
-//! Each buffer goes into its read, and comes out of it again for the next one. A read may bring
-//! less than was asked for; then the rest of the block is asked for again. Only a read of 0 bytes
-//! is the end, whatever size the file claims: those in `/proc` claim 0. So beyond that size one
-//! block is in flight at a time.
+//! Each buffer is moved into its read, and comes out of it again for the next one. A read may
+//! return less than was asked for; then the rest of the block is asked for again. Only a read of 0
+//! bytes is the end, whatever size the file claims: files in `/proc` claim 0. So beyond that size
+//! only one block is in flight at a time.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -38,20 +38,20 @@ pub struct Source {
     stamp: Stamp,
 }
 
-/// A read of a block, or of what is missing of one.
+/// A read of a block, or of the missing part of one.
 pub type ReadBlock = Read<Rc<File>, Slice<Box<[u8]>>>;
 
-/// What changes when a file does.
+/// What identifies the contents of a file; it changes when the file does.
 type Stamp = (u64, Option<SystemTime>);
 
-/// What was read.
+/// The result of reading.
 #[derive(Debug)]
 pub struct Report {
     /// How many bytes the file has.
     pub bytes: u64,
-    /// How many reads that took.
+    /// How many reads it took.
     pub reads: u64,
-    /// Of all bytes.
+    /// The hash of all bytes.
     pub checksum: u64,
     /// Whether `std` read the same bytes.
     pub verdict: Verdict,
@@ -60,9 +60,9 @@ pub struct Report {
 /// Whether `std` read the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every one.
+    /// Yes, every byte.
     Equal,
-    /// No, and none need be: the kernel writes such a file anew for each reader.
+    /// No, and it need not be so: the kernel writes such a file again for each reader.
     Fleeting,
 }
 
@@ -70,17 +70,17 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Equal => "equal to what std reads, byte for byte",
-            Self::Fleeting => "not what std reads: this file is written anew for each reader",
+            Self::Fleeting => "not what std reads: this file is written again for each reader",
         })
     }
 }
 
-/// A block that is asked for and not taken.
+/// A block that was asked for and not taken.
 struct Block {
     ticket: Ticket<ReadBlock>,
-    /// Where it begins in the file.
+    /// Its offset in the file.
     at: u64,
-    /// How many of its bytes are there, beside those in flight.
+    /// How many of its bytes are there, besides those in flight.
     filled: usize,
 }
 
@@ -88,7 +88,7 @@ impl Source {
     /// Opens a regular file.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let cannot = || failed(format!("cannot open {}", path.display()));
-        // Looked at before it is opened, since opening a pipe would wait for its writer.
+        // Checked before it is opened, since opening a pipe would wait for its writer.
         let metadata = fs::metadata(path).map_err(cannot())?;
         if metadata.is_dir() {
             return Err(Failure::Failed(format!("{} is a directory, not a file", path.display())));
@@ -110,7 +110,7 @@ impl Source {
         })
     }
 
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -125,12 +125,12 @@ impl Source {
         self.stamp.0
     }
 
-    /// What a read failed with.
+    /// The error of a read.
     pub fn cannot_read(&self, error: io::Error) -> Failure {
         Failure::of(format_args!("cannot read {}", self.path.display()), error)
     }
 
-    /// Reads all of it with up to `depth` blocks in flight, and compares block by block.
+    /// Reads the whole file with up to `depth` blocks in flight, and compares block by block.
     pub fn read(&self, ring: &mut Ring, depth: usize) -> Result<Report, Failure> {
         let mut spare: Vec<Box<[u8]>> = (0..depth).map(|_| vec![0; BLOCK].into()).collect();
         let mut blocks: VecDeque<Block> = VecDeque::with_capacity(depth);
@@ -154,7 +154,7 @@ impl Source {
             comparison.block(at, &buf[..filled])?;
             checksum = add(checksum, &buf[..filled]);
             if is_last {
-                // What was asked for beyond the end is the ring's affair.
+                // Reads beyond the end are left to the ring.
                 blocks.into_iter().for_each(|block| ring.detach(block.ticket));
                 let bytes = comparison.bytes;
                 return Ok(Report { bytes, reads, checksum, verdict: comparison.end()? });
@@ -176,10 +176,10 @@ impl Source {
         Ok(Block { ticket, at, filled })
     }
 
-    /// How many bytes a read brought.
+    /// How many bytes a read returned.
     pub fn count(&self, result: io::Result<usize>) -> Result<usize, Failure> {
         match result {
-            // A signal, or a file that cannot wait: nothing was read, so once more.
+            // A signal, or a file that cannot wait: nothing was read, so try again.
             Err(error) if is_passing(&error) => Ok(0),
             result => result.map_err(|error| self.cannot_read(error)),
         }
@@ -191,7 +191,7 @@ pub fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
 }
 
-/// What was read, held against what `std` reads at the same places, in any order.
+/// The bytes read, compared with what `std` reads at the same offsets, in any order.
 pub struct Comparison<'a> {
     source: &'a Source,
     theirs: Box<[u8]>,
@@ -202,9 +202,10 @@ pub struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    /// Nothing as yet.
+    /// Nothing yet.
     pub fn new(source: &'a Source) -> Self {
-        let (theirs, progress) = (vec![0; BLOCK].into(), Progress::new());
+        let (theirs, size) = (vec![0; BLOCK].into(), source.size());
+        let progress = Progress::of_bytes((size > 0).then_some(size));
         Self { source, theirs, equal: true, progress, bytes: 0 }
     }
 
@@ -214,12 +215,11 @@ impl<'a> Comparison<'a> {
         let count = read_full(&self.source.file, theirs, at).map_err(std_failed(self.source))?;
         self.equal &= theirs[..count] == *ours;
         self.bytes += ours.len() as u64;
-        let (done, size) = (self.bytes >> 20, self.source.size() >> 20);
-        self.progress.show(format_args!("{done} of {size} MiB"));
+        self.progress.show(self.bytes);
         Ok(())
     }
 
-    /// That was all; there must be no more.
+    /// That was everything; there must be no more.
     pub fn end(self) -> Result<Verdict, Failure> {
         let (source, path) = (self.source, self.source.path.display());
         let more = read_full(&source.file, &mut [0], self.bytes).map_err(std_failed(source))?;
@@ -256,7 +256,8 @@ fn read_full(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// FNV-1a, by words of eight bytes instead of by bytes: all blocks but the last are whole words.
+/// FNV-1a, by eight bytes at a time instead of by one: all blocks but the last are a multiple of
+/// eight.
 fn add(checksum: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];

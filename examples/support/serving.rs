@@ -1,17 +1,17 @@
-//! What serving programs share: being asked to stop, waits that end, and a table of connections.
+//! What servers share: being asked to stop, waits with a timeout, and a table of connections.
 //!
 //! ```text
 //!   SIGINT, SIGTERM ─► handler ─► a byte through a socket ─► a read on the ring ─► "stop"
 //! ```
 //!
-//! A signal handler may do next to nothing, and a ring waits for completions. So the handler (of
-//! the crate `signal-hook`) only writes a byte, and that is a completion like any other.
+//! A signal handler may do almost nothing, and a ring waits for completions. So the handler (of the
+//! crate `signal-hook`) only writes a byte, and that becomes a completion like any other.
 
 use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use annulus::op::Shot;
+use annulus::op::Completion;
 use annulus::{EnterCause, EnterError, Event, Ring};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
@@ -29,7 +29,7 @@ pub fn asked_to_stop() -> Result<UnixStream, Failure> {
     Ok(ours)
 }
 
-/// Hands everything over, and waits until there is something to reap, or the time is up.
+/// Submits everything, and waits until there is an event to reap, or the time is up.
 pub fn wait<U: Default>(ring: &mut Ring<U>, limit: Option<Duration>) -> Result<(), EnterError> {
     let waited = match limit {
         Some(limit) => ring.submit_and_wait_timeout(1, limit).map(drop),
@@ -49,43 +49,43 @@ fn passes(cause: EnterCause) -> bool {
     )
 }
 
-/// What the ring has reported, to be acted on once the ring is ours again.
+/// What the ring has reported, to be handled once the ring is no longer borrowed.
 #[derive(Debug)]
 pub enum Happened<U> {
     /// One of many completions.
-    Shot(U, Shot),
-    /// The last one: the ticket can be redeemed.
+    Completion(U, Completion),
+    /// The last completion: the ticket can be redeemed.
     Ended(U),
 }
 
 impl<U: Copy> Happened<U> {
-    /// What an event says of an operation.
+    /// What an event reports of an operation.
     pub fn of(event: Event<'_, U>) -> Option<Self> {
         match event {
-            Event::Shot { user, shot, .. } => Some(Self::Shot(*user, shot)),
+            Event::Multishot { user, completion, .. } => Some(Self::Completion(*user, completion)),
             Event::Ended { user, .. } => Some(Self::Ended(*user)),
             _ => None,
         }
     }
 }
 
-/// What a server has done.
+/// The figures of a server.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub connections: u64,
-    /// How many there were at once, at most.
+    /// How many connections there were at once, at most.
     pub most: usize,
     pub receives: u64,
     pub bytes: u64,
     /// How often data had come, and all buffers were out.
     pub ran_out: u64,
-    /// How often a client was received no more from, until it had taken some of what it sent.
+    /// How often the server stopped receiving from a client, until it had read some of its echo.
     pub held: u64,
-    /// How often nobody could be accepted, for want of descriptors or memory.
+    /// How often no client could be accepted, for lack of descriptors or memory.
     pub paused: u64,
-    /// How many clients took nothing for too long.
+    /// How many clients did not read for too long.
     pub cut_off: u64,
-    /// How many were left when the server ended.
+    /// How many connections were left when the server ended.
     pub left: usize,
 }
 
@@ -101,13 +101,13 @@ impl fmt::Display for Counts {
     }
 }
 
-/// What `--stats` prints of a server.
+/// The output of `--stats` for a server.
 pub fn enters_per_receive(enters: u64, receives: u64) -> String {
     let thousandths = enters * 1000 / receives.max(1);
     format!("{}.{:03} enters per receive", thousandths / 1000, thousandths % 1000)
 }
 
-/// Things by number. A number is given out again once its thing is gone.
+/// Values by number. A number is used again once its value is removed.
 #[derive(Debug)]
 pub struct Table<T> {
     places: Vec<Option<T>>,
@@ -130,12 +130,12 @@ impl<T> Table<T> {
         u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
     }
 
-    /// The thing with this number.
+    /// The value with this number.
     pub fn get(&mut self, number: u32) -> Option<&mut T> {
         self.places.get_mut(number as usize)?.as_mut()
     }
 
-    /// Takes a thing out.
+    /// Removes a value.
     pub fn remove(&mut self, number: u32) -> Option<T> {
         let thing = self.places.get_mut(number as usize)?.take()?;
         self.free.push(number);
@@ -147,7 +147,7 @@ impl<T> Table<T> {
         self.places.len() - self.free.len()
     }
 
-    /// All of them.
+    /// All values.
     pub fn iter(&mut self) -> impl Iterator<Item = &mut T> {
         self.places.iter_mut().flatten()
     }

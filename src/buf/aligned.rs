@@ -1,23 +1,23 @@
-//! A buffer at an aligned address, as `O_DIRECT` wants it.
+//! A buffer at an aligned address, for files that were opened with `O_DIRECT`.
 //!
 //! ```text
 //!   start, a multiple of `align`
 //!   ▼
-//!   │ filled: what `Deref` shows │ zeroes, or what an earlier read left │
+//!   │ filled: shown by `Deref`   │ zeroes, or left by an earlier read   │
 //!   │ the kernel reads these     │                                      │
 //!   │ the kernel writes these, from the front, all of them              │
 //!                                └ set_len, set_filled                  └ capacity
 //! ```
 //!
-//! Every byte is initialised from the start, so moving the end of the filled ones is safe.
+//! Every byte is initialised from the start, so moving the end of the filled part is safe.
 //!
-//! Leaves to others: which alignment a file wants (`statx`).
+//! Leaves to others: which alignment a file needs (`statx`).
 //!
 //! # Safety
 //!
-//! `start` and `layout` are of one allocation, made in `new` and freed in `drop`. All of it is
+//! `start` and `layout` describe one allocation, made in `new` and freed in `drop`. All of it is
 //! initialised, and it is reached only through borrows of its `AlignedBuf`.
-#![allow(unsafe_code, reason = "allocates at an alignment that `Vec` has no word for")]
+#![allow(unsafe_code, reason = "allocates at an alignment that `Vec` cannot express")]
 
 use std::alloc::{self, Layout};
 use std::ops::{Deref, DerefMut};
@@ -28,15 +28,15 @@ use super::{IoBuf, IoBufMut, Region, RegionMut};
 
 /// A buffer for files that were opened with `O_DIRECT`, whose transfers bypass the page cache.
 ///
-/// For such a file the kernel wants three things aligned, and refuses a transfer with `EINVAL`
-/// if one of them is not: the address in memory, the offset in the file, and the length. Since
-/// Linux 6.1 `statx` tells to what, if asked with `STATX_DIOALIGN`: in `stx_dio_mem_align` for the
-/// address, in `stx_dio_offset_align` for the other two. Before, the size of the device's logical
-/// blocks is what to assume: 512 bytes for many, and 4096 suits nearly all.
+/// For such a file the kernel requires three things to be aligned: the address in memory, the
+/// offset in the file, and the length. It refuses a transfer with `EINVAL` if one of them is not.
+/// Since Linux 6.1 `statx` reports the required alignment, if asked with `STATX_DIOALIGN`:
+/// `stx_dio_mem_align` for the address, and `stx_dio_offset_align` for the offset and the length.
+/// On older kernels, assume the logical block size of the device: often 512 bytes, and 4096 suits
+/// nearly all devices.
 ///
-/// This type sees to the address. The kernel writes up to [`capacity`](Self::capacity) bytes and
-/// reads as many as are filled, so a length that is a multiple is for you to choose; as the offset
-/// is.
+/// This type aligns the address. The kernel writes up to [`capacity`](Self::capacity) bytes and
+/// reads the filled bytes. You choose both the length and the offset as multiples of the alignment.
 ///
 /// # Example
 ///
@@ -52,7 +52,7 @@ use super::{IoBuf, IoBufMut, Region, RegionMut};
 /// buf[..5].copy_from_slice(b"hello");
 /// assert_eq!(buf.region().len(), 4096);
 ///
-/// // The second of four blocks, and no other.
+/// // Only the second of four blocks.
 /// buf.set_len(16384);
 /// assert_eq!(buf.slice(4096..8192).region().addr() % 4096, 0);
 /// ```
@@ -65,20 +65,20 @@ pub struct AlignedBuf {
     filled: usize,
 }
 
-// SAFETY: owns its allocation, which nobody else points to, so it may move to another thread.
+// SAFETY: owns its allocation, and no other pointer to it exists, so it may move to another thread.
 unsafe impl Send for AlignedBuf {}
 
-// SAFETY: a shared borrow only reads, since whoever writes needs an exclusive one.
+// SAFETY: a shared borrow only reads, because writing needs an exclusive borrow.
 unsafe impl Sync for AlignedBuf {}
 
 impl AlignedBuf {
-    /// Allocates `capacity` zeroes at an address that is a multiple of `align`. None of them counts
-    /// as filled.
+    /// Allocates `capacity` zeroed bytes at an address that is a multiple of `align`. No byte
+    /// counts as filled yet.
     ///
     /// # Panics
     ///
     /// If `align` is not a power of two, if `capacity` is 0, or if `capacity`, rounded up to
-    /// `align`, exceeds `isize::MAX`. Aborts like `Vec` if there is no memory.
+    /// `align`, exceeds `isize::MAX`. Like `Vec`, it aborts if there is no memory.
     #[track_caller]
     pub fn new(capacity: usize, align: usize) -> Self {
         assert!(align.is_power_of_two(), "an alignment of {align} is not a power of two");
@@ -98,8 +98,8 @@ impl AlignedBuf {
         self.layout.size()
     }
 
-    /// Makes the first `len` bytes the filled ones. Those that were not filled before are zeroes,
-    /// or what was there when they last were.
+    /// Marks the first `len` bytes as filled. Bytes that were not filled before are zero, or keep
+    /// what they last held.
     ///
     /// # Panics
     ///
@@ -114,22 +114,22 @@ impl AlignedBuf {
 
     #[inline]
     fn all(&self) -> &[u8] {
-        // SAFETY: `start` is ours until `drop`, every byte behind it is initialised since `new`
-        // zeroed them, and writing needs an exclusive borrow.
+        // SAFETY: `start` is ours until `drop`, every byte after it is initialised because `new`
+        // zeroed it, and writing needs an exclusive borrow.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) }
     }
 
     #[inline]
     fn all_mut(&mut self) -> &mut [u8] {
-        // SAFETY: `start` is ours until `drop`, every byte behind it is initialised since `new`
-        // zeroed them, and this borrow is exclusive.
+        // SAFETY: `start` is ours until `drop`, every byte after it is initialised because `new`
+        // zeroed it, and writing needs an exclusive borrow.
         unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
     }
 }
 
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
-        // SAFETY: `new` allocated it with this very layout, and nobody can use it after `drop`.
+        // SAFETY: `new` allocated it with this same layout, and nothing can use it after `drop`.
         unsafe { alloc::dealloc(self.start.as_ptr(), self.layout) };
     }
 }
@@ -177,14 +177,14 @@ impl IoBuf for AlignedBuf {
     }
 }
 
-/// The kernel writes from the front, and what it wrote is filled afterwards.
+/// The kernel writes from the front; the bytes that it wrote count as filled afterwards.
 impl IoBufMut for AlignedBuf {
     #[inline]
     fn region_mut(&mut self) -> RegionMut<'_> {
         self.all_mut().into()
     }
 
-    /// Sets no more than the capacity.
+    /// Clamps `count` to the capacity.
     #[inline]
     unsafe fn set_filled(&mut self, count: usize) {
         self.filled = count.min(self.capacity());
@@ -197,7 +197,7 @@ mod tests {
 
     use super::*;
 
-    /// The words with which `what` is refused.
+    /// The panic message with which `what` is refused.
     fn refusal(what: impl FnOnce() + panic::UnwindSafe) -> String {
         let words = panic::catch_unwind(what).expect_err("it was not refused");
         let words = match words.downcast::<String>() {

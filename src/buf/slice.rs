@@ -1,28 +1,30 @@
-//! A range of a buffer, moved along with the whole of it.
+//! A range of a buffer: the operation owns the whole buffer, and transfers only the range.
 //!
 //! ```text
 //!   Vec<u8>             │ H e l l o , w o r l d │ . . . . │
 //!                         0                   11          capacity
-//!   read into it                                └──────► appends
+//!   read into it          ─────────────────────────────► from the front
+//!   Append::new(buf)                            └──────► appends
 //!   buf.slice(6..11)                │ w o r l d │
-//!   read into that                  └──────────► overwrites, and never more than these
+//!   read into that                  └──────────► overwrites, and only these bytes
 //! ```
 //!
-//! A range counts initialised bytes: those that `AsRef<[u8]>` shows. If a buffer shows fewer when
-//! the ring asks for the region, the slice is empty; that is no reason to panic so late.
+//! A range counts initialised bytes: the ones that `AsRef<[u8]>` shows. If a buffer shows fewer
+//! bytes when the ring asks for the region, the slice is empty; it does not panic that late.
 //!
-//! Leaves to others: owners, and what is spare in them (`buf`).
+//! Leaves to others: buffer types, and their spare capacity (`buf`).
 //!
 //! # Safety
 //!
-//! The regions are borrowed from what the buffer shows, which safe code vouches for.
-#![allow(unsafe_code, reason = "implements `set_filled`, which its callers make promises to")]
+//! The regions are borrowed from the bytes that the buffer shows, which safe code guarantees to be
+//! valid.
+#![allow(unsafe_code, reason = "implements `set_filled`, whose callers must keep its contract")]
 
 use std::ops::{Bound, RangeBounds};
 
 use super::{IoBuf, IoBufMut, Region, RegionMut};
 
-/// A range of a buffer. The operation owns the whole buffer, and moves bytes of the range only.
+/// A range of a buffer. The operation owns the whole buffer, and transfers only bytes of the range.
 ///
 /// Made by [`SliceExt::slice`], which has an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub struct Slice<B> {
     end: usize,
 }
 
-/// Cuts a [`Slice`] out of any buffer whose bytes can be seen.
+/// Makes a [`Slice`] of any buffer whose bytes can be seen.
 ///
 /// # Example
 ///
@@ -44,11 +46,11 @@ pub struct Slice<B> {
 /// assert_eq!(word.as_ref(), b"world");
 /// assert_eq!(word.region().len(), 5);
 ///
-/// // A slice of a slice counts from where the first one begins.
+/// // A slice of a slice counts from the start of the first slice.
 /// let mut letters = word.slice(1..=2);
 /// assert_eq!(letters.as_ref(), b"or");
 ///
-/// // A vector appends, and its slice overwrites.
+/// // Only the bytes of the slice are overwritten.
 /// assert_eq!(letters.region_mut().len(), 2);
 /// let text: Vec<u8> = letters.into_inner().into_inner();
 /// assert_eq!(text, b"Hello, world");
@@ -56,11 +58,11 @@ pub struct Slice<B> {
 pub trait SliceExt: AsRef<[u8]> + Sized {
     /// The bytes of `range`, counted in initialised bytes from the front.
     ///
-    /// `bytes::Bytes` has a method of this name too, which comes first. It does as well.
+    /// `bytes::Bytes` has a method of this name too, which takes precedence. It works just as well.
     ///
     /// # Panics
     ///
-    /// If the range does not lie inside the buffer, or starts behind its end.
+    /// If the range does not lie inside the buffer, or starts after its end.
     #[track_caller]
     fn slice(self, range: impl RangeBounds<usize>) -> Slice<Self> {
         let len = self.as_ref().len();
@@ -73,7 +75,7 @@ pub trait SliceExt: AsRef<[u8]> + Sized {
 
 impl<B: AsRef<[u8]>> SliceExt for B {}
 
-/// The start and the end of a range, neither of them checked against `len`.
+/// The start and the end of a range, not checked against `len`.
 #[track_caller]
 fn resolve(range: &impl RangeBounds<usize>, len: usize) -> (usize, usize) {
     let start = match range.start_bound() {
@@ -92,7 +94,7 @@ fn resolve(range: &impl RangeBounds<usize>, len: usize) -> (usize, usize) {
 #[track_caller]
 fn after(index: usize) -> usize {
     let Some(next) = index.checked_add(1) else {
-        panic!("a slice cannot begin or end behind byte {index}: no buffer has so many");
+        panic!("a slice cannot begin or end after byte {index}: no buffer has so many");
     };
     next
 }
@@ -104,7 +106,7 @@ impl<B> Slice<B> {
         self.start
     }
 
-    /// Where the range ends in the buffer, in bytes; that byte is not in it.
+    /// Where the range ends in the buffer, in bytes (exclusive).
     #[inline]
     pub fn end(&self) -> usize {
         self.end
@@ -123,7 +125,7 @@ impl<B> Slice<B> {
     }
 }
 
-/// The bytes of the range; none if the buffer has become too short for it.
+/// The bytes of the range; empty if the buffer has become too short for it.
 impl<B: AsRef<[u8]>> AsRef<[u8]> for Slice<B> {
     #[inline]
     fn as_ref(&self) -> &[u8] {
@@ -131,7 +133,7 @@ impl<B: AsRef<[u8]>> AsRef<[u8]> for Slice<B> {
     }
 }
 
-/// The bytes of the range; none if the buffer has become too short for it.
+/// The bytes of the range; empty if the buffer has become too short for it.
 impl<B: AsMut<[u8]>> AsMut<[u8]> for Slice<B> {
     #[inline]
     fn as_mut(&mut self) -> &mut [u8] {
@@ -146,7 +148,7 @@ impl<B: AsRef<[u8]>> IoBuf for Slice<B> {
     }
 }
 
-/// Overwrites bytes that were initialised already, so there is nothing to take note of.
+/// Overwrites bytes that were already initialised, so there is nothing to record.
 impl<B: AsMut<[u8]>> IoBufMut for Slice<B> {
     #[inline]
     fn region_mut(&mut self) -> RegionMut<'_> {
@@ -165,7 +167,7 @@ mod tests {
 
     use super::*;
 
-    /// The words with which a slice is refused.
+    /// The panic message with which a slice is refused.
     fn refusal(range: impl RangeBounds<usize>) -> String {
         let slice = || b"0123456789".to_vec().slice(range);
         let words = panic::catch_unwind(AssertUnwindSafe(slice)).expect_err("the slice was made");
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::reversed_empty_ranges, reason = "that it is refused is what is tested")]
+    #[expect(clippy::reversed_empty_ranges, reason = "the test checks that it is refused")]
     fn a_range_that_runs_backwards_is_refused_in_words() {
         assert!(refusal(7..3).contains("starts at 7 cannot end at 3"));
         assert!(refusal(usize::MAX..0).contains("cannot end at 0"));
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_of_a_vector_overwrites_and_the_vector_appends() {
+    fn a_slice_of_a_vector_overwrites_and_the_vector_is_filled_from_the_front() {
         let mut buf = Vec::with_capacity(64);
         buf.extend_from_slice(b"abcdef");
         let start = buf.as_ptr().addr() as u64;
@@ -243,7 +245,7 @@ mod tests {
         assert_eq!(slice.as_ref(), b"XY", "a short transfer does not shorten the range");
         let mut buf = slice.into_inner();
         assert_eq!(buf, b"abXYef");
-        assert_eq!(buf.region_mut().addr(), start + 6);
+        assert_eq!(buf.region_mut().addr(), start);
     }
 
     #[test]
@@ -254,7 +256,7 @@ mod tests {
         assert_eq!("words".to_owned().slice(1..3).as_ref(), b"or");
     }
 
-    /// Shows ever less of itself.
+    /// A buffer that shows fewer bytes each time.
     struct Shrinking {
         bytes: [u8; 8],
         shown: Cell<usize>,

@@ -1,29 +1,33 @@
-//! Buffer rings: the kernel picks a buffer when data is there, and a completion names it.
+//! Buffer rings: the kernel selects a buffer when data arrives, and the completion names it.
 //!
 //! ```text
-//!             offered ──── the kernel picks ───► in a completion ──► BufLease
+//!           provided ─── the kernel selects ──► in a completion ──► BufLease
 //!                ▲                                                      │
 //!                └───────────────────── dropped ────────────────────────┘
 //! ```
 //!
-//! So a thousand idle connections need no thousand buffers. An operation that selects from an empty
-//! ring fails at once with `ENOBUFS`: drop leases sooner, or make the ring larger.
+//! So a thousand idle connections do not need a thousand buffers. An operation that selects from an
+//! empty ring fails at once with `ENOBUFS`: drop leases sooner, or make the ring larger.
 //!
-//! A buffer that is used in parts ([`Used::InParts`]) is in several leases, each of what one
-//! completion filled, and with the kernel as long as there is room in it. It is offered again when
-//! the kernel has given it up and the last of its leases is dropped. A completion does not say
-//! where its part begins: that is where the one before it ended. So not everything may pick from
-//! such a ring at once, and what may not is [rejected](crate::Rejection::Picking):
+//! With incremental consumption ([`Consumption::Incremental`]), several leases share one buffer.
+//! Each lease is the part that one completion filled, and the kernel keeps the buffer as long as
+//! there is room in it. The buffer is provided again once the kernel has given it up and its last
+//! lease is dropped. A completion does not say where its part begins: it begins where the previous
+//! part ended. So not every mix of operations may select from such a ring at once. Others are
+//! [rejected](crate::Rejection::BufRingBusy):
 //!
-//! | in flight | may come beside it |
+//! | in flight | may be submitted as well |
 //! |---|---|
-//! | any number of receives or reads that complete many times | others of these |
-//! | one that completes once | nothing |
+//! | any number of multishot receives or reads | more of these |
+//! | one single-shot operation | nothing |
 //!
-//! A [bundle](crate::op::RecvBundle) has its ring of buffers alone, too.
+//! A [bundle](crate::op::RecvBundle) must be alone on its buffer ring, too.
 //!
-//! Keeps BR1: a buffer is with the kernel, in a lease, or in a completion that nobody has taken
-//! yet; one that a failed or abandoned operation had picked goes back too.
+//! Keeps BR1: a buffer is with the kernel, in a lease, or in a completion that no code has taken
+//! yet. A buffer goes back even if the operation that selected it failed or was given up. A failed
+//! operation may also name a buffer that belongs to another operation in flight on this ring. Such
+//! a buffer goes back only when none of those is in flight any more. So where a multishot receive
+//! is always armed, give receives that are forced and cancelled their own buffer ring.
 //!
 //! # Example
 //!
@@ -39,7 +43,7 @@
 //! let stream = ring.submit(RecvMulti::new(theirs, &buffers))?;
 //! ours.write_all(b"hello")?;
 //! match ring.next(&stream)? {
-//!     Some(shot) => assert_eq!(&shot?[..], b"hello"),
+//!     Some(bytes) => assert_eq!(&bytes?[..], b"hello"),
 //!     None => println!("multishot recv needs Linux 6.0"),
 //! }
 //! ring.detach(stream);
@@ -48,10 +52,10 @@
 #![allow(unsafe_code, reason = "owns buffers that the kernel fills")]
 
 mod bundle;
-mod claim;
 mod lease;
 mod make;
 mod place;
+mod sharing;
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -64,36 +68,30 @@ use annulus_sys::groups::Group;
 use annulus_sys::process::Process;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
-use super::error::RegisterError;
-use crate::op::RingId;
-use crate::register::Used;
+use crate::raw::RingId;
+use crate::raw::register::Consumption;
+use crate::raw::register::RegisterError;
 
 pub use bundle::Bundle;
-pub(super) use claim::{Doubt, Share};
-use place::{Order, Place, With};
+pub use lease::BufLease;
+pub(crate) use make::{Pools, Wanted};
+use place::{Order, Owner, Place};
+pub(super) use sharing::{MayLose, Share};
 
-/// A ring of buffers that the kernel picks from. Cheap to clone.
+/// A buffer ring: buffers that the kernel selects from. Cheap to clone.
+///
+/// Made by [`Ring::buf_ring`](crate::Ring::buf_ring), which has an example.
 #[derive(Debug, Clone)]
 pub struct BufRing(pub(crate) Rc<Pool>);
 
-/// A buffer that the kernel picked and filled. Dropped, it is offered again.
-#[derive(Debug)]
-pub struct BufLease {
-    pool: Rc<Pool>,
-    bid: u16,
-    /// Where in its buffer it begins.
-    start: u32,
-    len: u32,
-}
-
-/// Which buffers of a new ring are offered.
+/// Which buffers of a new ring are provided to the kernel at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Offered {
     All,
     None,
 }
 
-/// The buffers, and the ring that offers them.
+/// The buffers, and the shared ring that offers them to the kernel.
 #[derive(Debug)]
 pub(crate) struct Pool {
     ring: RingId,
@@ -101,17 +99,17 @@ pub(crate) struct Pool {
     group: RefCell<Option<Group>>,
     places: RefCell<Box<[Place]>>,
     order: RefCell<Order>,
-    /// Unmapped only if it is idle (RG1).
+    /// Unmapped only if the kernel is known to be done with it (RG1).
     memory: ManuallyDrop<MmapRaw>,
     start: NonNull<u8>,
     each: u32,
-    used: Used,
+    used: Consumption,
     id: u16,
-    /// How many operations in flight pick from here.
+    /// How many operations in flight select from this ring.
     claims: Cell<u32>,
-    /// How the last one that was submitted does.
+    /// The share of the operation that was submitted last.
     share: Cell<Share>,
-    doubt: Cell<Doubt>,
+    may_lose: Cell<MayLose>,
     process: Process,
     /// The kernel is known to be done with the buffers.
     idle: Cell<bool>,
@@ -124,20 +122,20 @@ impl Pool {
         let exhausted = RegisterError::OutOfMemory { needed: bytes as u64 };
         let mut memory = MmapOptions::new().len(bytes).map_anon().map_err(|_| exhausted)?;
         let start = memory.as_mut_ptr().cast();
-        // A forked child has zeroes of its own there, and the kernel goes on to fill ours.
-        // SAFETY: all of a new mapping, and advice that changes nothing in this process, because it
-        // says what a child is to see.
+        // A forked child sees zeroes there, and the kernel goes on filling the parent's memory.
+        // SAFETY: the range is a whole new mapping, and the advice changes nothing in this process:
+        // it only says what a child sees.
         let advised = unsafe { libc::madvise(start, bytes, libc::MADV_WIPEONFORK) };
         if advised < 0 { Err(exhausted) } else { Ok(memory) }
     }
 
-    /// Is of `group` from now on, which is new.
+    /// Belongs from now on to `group`, which is new.
     fn join(&self, group: Group) {
         self.group.replace(Some(group));
         self.idle.set(false);
     }
 
-    /// Over `memory`, which holds `count` buffers of `each` bytes, and which no kernel knows yet.
+    /// A pool over `memory`, which holds `count` buffers of `each` bytes. No kernel knows them yet.
     pub(super) fn over(
         memory: MmapMut,
         ring: RingId,
@@ -151,9 +149,9 @@ impl Pool {
         let places = RefCell::new(vec![Place::OFFERED; count as usize].into());
         let order = RefCell::new(Order::of(count));
         let (group, idle) = (RefCell::default(), Cell::new(true));
-        let used = Used::Whole;
-        let (claims, share, doubt) =
-            (Cell::new(0), Cell::new(Share::WithOthers), Cell::new(Doubt::No));
+        let used = Consumption::Whole;
+        let (claims, share, may_lose) =
+            (Cell::new(0), Cell::new(Share::WithOthers), Cell::new(MayLose::No));
         Self {
             ring,
             group,
@@ -166,7 +164,7 @@ impl Pool {
             id,
             claims,
             share,
-            doubt,
+            may_lose,
             process,
             idle,
         }
@@ -180,69 +178,89 @@ impl Pool {
         self.id
     }
 
-    /// Whether a buffer is filled by several completions.
+    /// Whether several completions may fill one buffer (incremental consumption).
     pub(crate) fn is_used_in_parts(&self) -> bool {
-        matches!(self.used, Used::InParts { .. })
+        matches!(self.used, Consumption::Incremental { .. })
     }
 
-    pub(super) fn at(&self, bid: u16) -> NonNull<u8> {
-        // SAFETY: within the buffers, because ids are checked where they come from.
+    /// The start of buffer `bid`.
+    ///
+    /// # Safety
+    ///
+    /// There must be a buffer of that id.
+    pub(super) unsafe fn at(&self, bid: u16) -> NonNull<u8> {
+        // SAFETY: within the buffers, as promised to `at`.
         unsafe { self.start.add(usize::from(bid) * self.each as usize) }
     }
 
     /// Gives the buffer to the kernel.
-    fn offer(&self, bid: u16) {
-        self.offer_part(bid, 0, self.each);
+    ///
+    /// # Safety
+    ///
+    /// As for [`offer_part`](Self::offer_part).
+    unsafe fn offer(&self, bid: u16) {
+        // SAFETY: as promised to `offer`.
+        unsafe { self.offer_part(bid, 0, self.each) };
     }
 
-    /// Gives `len` bytes from the `start`th of the buffer to the kernel.
-    pub(super) fn offer_part(&self, bid: u16, start: u32, len: u32) {
+    /// Gives `len` bytes of the buffer to the kernel, from offset `start`.
+    ///
+    /// # Safety
+    ///
+    /// There must be a buffer of that id. The kernel must not have it, and no lease may cover it,
+    /// nor be made before a completion names the buffer (BR1).
+    pub(super) unsafe fn offer_part(&self, bid: u16, start: u32, len: u32) {
         let mut group = self.group.borrow_mut();
         let Some(group) = group.as_mut() else { return };
         assert!(start.checked_add(len).is_some_and(|end| end <= self.each), "BR1: within it");
-        let addr = self.at(bid).as_ptr().expose_provenance() as u64 + u64::from(start);
-        // SAFETY: it does not leave this function, and the group does (BR2).
+        // SAFETY: as promised to `offer_part`.
+        let addr = unsafe { self.at(bid) }.as_ptr().expose_provenance() as u64 + u64::from(start);
+        // SAFETY: the ring does not leave this function, and the group outlives it (BR2).
         let ring = unsafe { group.ring() };
-        // SAFETY: the pool keeps the buffer, which is in nobody's hands but ours, and gives it back
-        // only when a completion names it (BR1).
+        // SAFETY: the pool keeps the buffer. The kernel does not have it and no lease covers it, as
+        // promised to `offer_part` (BR1).
         let offered = unsafe { ring.push(addr, len, bid) };
         assert!(offered.is_ok(), "BR1: more buffers than there are");
         ring.flush();
         self.order.borrow_mut().push(bid);
     }
 
-    /// Takes note that completions have brought `count` buffers back, each once, since they were
-    /// with the kernel.
-    pub(super) fn taken(&self, count: u32) {
+    /// Records that the kernel has given up `count` buffers.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must have given up each of them, according to a completion or to what it reports
+    /// that it has selected, and each must be recorded once (BR1).
+    pub(super) unsafe fn taken(&self, count: u32) {
         if let Some(group) = self.group.borrow_mut().as_mut() {
-            // SAFETY: it does not leave this block, and the group does (BR2).
+            // SAFETY: the ring does not leave this block, and the group outlives it (BR2).
             let ring = unsafe { group.ring() };
-            // SAFETY: as the caller has seen, by their places (BR1).
+            // SAFETY: as promised to `taken` (BR1).
             unsafe { ring.taken(count) };
         }
         let count = u16::try_from(count).expect("BR1: a ring has at most 32768 entries");
         self.order.borrow_mut().taken(count);
     }
 
-    /// How many buffers the kernel has picked, if it tells.
+    /// How many buffers the kernel has selected so far, if it reports that (`PBUF_STATUS`).
     pub(super) fn head(&self) -> Option<u16> {
         self.group.borrow().as_ref().and_then(|group| group.head().ok())
     }
 
-    /// Whether the ring is restricted from asking for [`head`](Self::head).
+    /// Whether the ring's restrictions forbid asking for [`head`](Self::head).
     pub(super) fn may_not_ask(&self) -> bool {
         let group = self.group.borrow();
         group.as_ref().is_some_and(|group| group.head().is_err_and(|why| why.is(libc::EACCES)))
     }
 
-    /// Takes the last `count` buffers off the ring again.
+    /// Removes the last `count` buffers from the ring again.
     ///
     /// # Safety
     ///
-    /// Nothing may be in flight that could pick one of them, nor one of them have been picked.
+    /// The kernel must not have selected any of these buffers, and nothing in flight may do so.
     pub(super) unsafe fn rewind(&self, count: u32) {
         if let Some(group) = self.group.borrow_mut().as_mut() {
-            // SAFETY: it does not leave this block, and the group does (BR2).
+            // SAFETY: the ring does not leave this block, and the group outlives it (BR2).
             let ring = unsafe { group.ring() };
             // SAFETY: as promised to `rewind`.
             unsafe { ring.rewind(count) };
@@ -251,7 +269,7 @@ impl Pool {
         self.order.borrow_mut().rewind(count);
     }
 
-    /// Whether there is a ring that it is registered with, and not a parent's.
+    /// Whether the pool is registered with a ring of this process.
     pub(super) fn is_registered(&self) -> bool {
         self.process.is_this() && self.group.borrow().is_some()
     }
@@ -265,55 +283,70 @@ impl Pool {
     }
 
     /// The buffer that a completion names, whether it succeeded or failed.
-    pub(crate) fn lease(pool: &Rc<Self>, cqe: Cqe) -> Option<BufLease> {
+    ///
+    /// # Safety
+    ///
+    /// The kernel must have posted `cqe` for an operation that selects from this pool. Each
+    /// completion must be used once, in the order in which they came.
+    pub(crate) unsafe fn lease(pool: &Rc<Self>, cqe: Cqe) -> Option<BufLease> {
         let bid = cqe.buffer_id()?;
-        pool.pass_over(bid);
+        // SAFETY: a completion of the kernel's names it, as promised to `lease`.
+        unsafe { pool.pass_over(bid) };
         let mut places = pool.places.borrow_mut();
-        // What names no buffer that the kernel has is no completion of ours: nothing is leased.
-        let place = places.get_mut(usize::from(bid)).filter(|place| place.with == With::Kernel)?;
+        // A completion that names no buffer of the kernel's is not ours: nothing is leased.
+        let place =
+            places.get_mut(usize::from(bid)).filter(|place| place.owner == Owner::Kernel)?;
         let bytes = u32::try_from(cqe.res);
-        let with = match bytes {
-            Ok(bytes) => pool.with(bid, *place, bytes, cqe.flags),
-            Err(_) => pool.with_whom_failing(bid),
+        let owner = match bytes {
+            Ok(bytes) => pool.owner_after(bid, *place, bytes, cqe.flags),
+            Err(_) => pool.note_failure(bid),
         };
         let bytes = bytes.unwrap_or(0);
-        let (start, len) = place.fill(bytes, pool.each, with);
+        let (start, len) = place.fill(bytes, pool.each, owner);
         drop(places);
-        if with != With::Kernel {
-            pool.taken(1);
+        if owner != Owner::Kernel {
+            // SAFETY: the completion names it, as promised to `lease`, and its place said that the
+            // kernel had it (BR1).
+            unsafe { pool.taken(1) };
         }
         Some(BufLease { pool: Rc::clone(pool), bid, start, len })
     }
 
-    /// With whom the buffer at `place` is, once a completion has said that `bytes` of it were
-    /// filled.
-    fn with(&self, bid: u16, place: Place, bytes: u32, flags: CqeFlags) -> With {
+    /// Who has the buffer at `place`, after a completion has said that `bytes` of it were filled.
+    fn owner_after(&self, bid: u16, place: Place, bytes: u32, flags: CqeFlags) -> Owner {
         match self.used {
-            Used::Whole => With::Us,
-            // A completion that has filled nothing has used nothing up, whatever its flags say: at
-            // the end of a stream kernels were seen to give back what they go on to fill.
-            Used::InParts { .. } if bytes == 0 || flags.contains(CqeFlags::BUF_MORE) => {
-                With::Kernel
+            Consumption::Whole => Owner::Us,
+            // A completion that filled nothing has consumed nothing, whatever its flags say: at the
+            // end of a stream, kernels were seen to report a buffer as done and then go on filling
+            // it.
+            Consumption::Incremental { .. } if bytes == 0 || flags.contains(CqeFlags::BUF_MORE) => {
+                Owner::Kernel
             }
-            // With room left, it may have come from a worker thread, and Linux 6.16 says of what it
-            // goes on to fill that it has given it up.
-            Used::InParts { .. } if self.is_alone() && bytes < self.each - place.filled => {
-                self.with_whom(bid)
+            // If there is room left, the completion may come from a worker thread: Linux 6.16 then
+            // reports a buffer as done that it goes on filling.
+            Consumption::Incremental { .. }
+                if self.is_alone() && bytes < self.each - place.filled =>
+            {
+                self.owner_of(bid)
             }
-            Used::InParts { .. } => With::Us,
+            Consumption::Incremental { .. } => Owner::Us,
         }
     }
 
-    /// The ring goes, or nobody else knows of it. `idle`: nothing is in flight that could pick a
-    /// buffer.
-    pub(crate) fn retire(&self, idle: Idle) {
+    /// The ring ends, or nothing else refers to the pool. `idle` says whether anything in flight
+    /// could still select a buffer.
+    ///
+    /// # Safety
+    ///
+    /// If `idle` is [`Idle::Yes`], nothing in flight may select from this pool.
+    pub(crate) unsafe fn retire(&self, idle: Idle) {
         let Some(group) = self.group.take() else { return };
         let unregistered = match idle {
             // SAFETY: nothing is in flight, as promised to `retire` (RG1).
             Idle::Yes => unsafe { group.unregister_idle() },
             Idle::No => group.unregister(),
         };
-        // Failing, it leaks (RG1).
+        // If unregistering fails, the buffers are leaked (RG1).
         self.idle.set(idle == Idle::Yes && unregistered.is_ok());
     }
 
@@ -322,7 +355,7 @@ impl Pool {
     }
 }
 
-/// Whether every request of a ring has completed.
+/// Whether every request of a ring that ends has completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Idle {
     Yes,
@@ -331,22 +364,32 @@ pub(crate) enum Idle {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // RG1: leaked unless the kernel is known to be done. No lease is left, since each holds us.
+        // RG1: leaked unless the kernel is known to be done. No lease is left, because each holds
+        // the pool.
         if self.idle.get() {
-            // SAFETY: dropped once, because the pool is not used again; and idle (RG1).
+            // SAFETY: dropped once, because the pool is not used again; and the kernel is done with
+            // it (RG1).
             unsafe { ManuallyDrop::drop(&mut self.memory) };
         }
     }
 }
 
-/// A lease of a buffer of `size` bytes that no kernel knows, of which a completion said `result`.
+/// What [`Pool::lease`] returns for a pool that no kernel knows.
+#[cfg(test)]
+fn leased(pool: &Rc<Pool>, cqe: Cqe) -> Option<BufLease> {
+    assert!(pool.group.borrow().is_none(), "no kernel fills it");
+    // SAFETY: nothing fills the buffers while they are leased, because no kernel knows them.
+    unsafe { Pool::lease(pool, cqe) }
+}
+
+/// A lease of a buffer of `size` bytes that no kernel knows, filled by a completion with `result`.
 #[cfg(test)]
 pub(super) fn lone_lease(size: u32, result: i32) -> BufLease {
     let memory = MmapOptions::new().len(size as usize).map_anon().expect("memory");
     let ring = RingId(std::num::NonZero::<u32>::MIN);
     let pool = Rc::new(Pool::over(memory, ring, 0, 1, size, Process::this()));
     let cqe = Cqe { user_data: 0, res: result, flags: CqeFlags::BUFFER };
-    Pool::lease(&pool, cqe).expect("the only one")
+    leased(&pool, cqe).expect("the only one")
 }
 
 #[cfg(test)]
@@ -372,15 +415,15 @@ mod tests {
     #[test]
     fn br1_what_cannot_be_is_not_leased() {
         let pool = pool(4);
-        assert!(Pool::lease(&pool, cqe(1, 4)).is_none(), "beyond the last");
-        assert!(Pool::lease(&pool, cqe(1, u16::MAX)).is_none());
+        assert!(leased(&pool, cqe(1, 4)).is_none(), "beyond the last");
+        assert!(leased(&pool, cqe(1, u16::MAX)).is_none());
         let none = Cqe { flags: CqeFlags::empty(), ..cqe(1, 3) };
-        assert!(Pool::lease(&pool, none).is_none(), "names no buffer");
-        let lease = Pool::lease(&pool, cqe(1, 3)).expect("the last");
-        assert!(Pool::lease(&pool, cqe(1, 3)).is_none(), "leased already");
+        assert!(leased(&pool, none).is_none(), "names no buffer");
+        let lease = leased(&pool, cqe(1, 3)).expect("the last");
+        assert!(leased(&pool, cqe(1, 3)).is_none(), "leased already");
         assert_eq!(pool.leased(), 1);
         drop(lease);
-        assert!(Pool::lease(&pool, cqe(1, 3)).is_some());
+        assert!(leased(&pool, cqe(1, 3)).is_some());
     }
 
     #[test]
@@ -388,19 +431,19 @@ mod tests {
         let pool = pool(2);
         for (result, len) in [(0, 0), (3, 3), (8, 8), (9, 8), (i32::MAX, 8), (-5, 0), (i32::MIN, 0)]
         {
-            let lease = Pool::lease(&pool, cqe(result, 1)).expect("it is free");
+            let lease = leased(&pool, cqe(result, 1)).expect("it is free");
             assert_eq!(*lease, vec![0; len], "{result}");
         }
     }
 
-    /// A pool whose buffers are used in parts.
+    /// A pool with incremental consumption.
     fn pool_of_parts(count: u32) -> Rc<Pool> {
         let mut pool = Rc::into_inner(pool(count)).expect("nobody else has it");
-        pool.used = Used::InParts { min_left: 0 };
+        pool.used = Consumption::Incremental { min_left: 0 };
         Rc::new(pool)
     }
 
-    /// The same buffer, which the kernel goes on to fill.
+    /// As [`cqe`], for a buffer that the kernel goes on filling.
     fn more(result: i32, bid: u16) -> Cqe {
         let cqe = cqe(result, bid);
         Cqe { flags: cqe.flags | CqeFlags::BUF_MORE, ..cqe }
@@ -409,25 +452,25 @@ mod tests {
     #[test]
     fn br1_parts_of_a_buffer_follow_each_other() {
         let pool = pool_of_parts(2);
-        let first = Pool::lease(&pool, more(5, 1)).expect("with the kernel");
-        let second = Pool::lease(&pool, more(2, 1)).expect("with the kernel still");
-        let last = Pool::lease(&pool, cqe(9, 1)).expect("with the kernel still");
+        let first = leased(&pool, more(5, 1)).expect("with the kernel");
+        let second = leased(&pool, more(2, 1)).expect("with the kernel still");
+        let last = leased(&pool, cqe(9, 1)).expect("with the kernel still");
         let parts = [&first, &second, &last].map(|lease| (lease.start, lease.len()));
         assert_eq!(parts, [(0, 5), (5, 2), (7, 1)], "and no part is beyond the end");
         assert_eq!(pool.leased(), 1);
-        assert!(Pool::lease(&pool, more(1, 1)).is_none(), "given up by the kernel");
+        assert!(leased(&pool, more(1, 1)).is_none(), "given up by the kernel");
     }
 
     #[test]
     fn br1_a_buffer_is_offered_again_when_all_of_its_parts_are_back() {
         let pool = pool_of_parts(1);
-        let first = Pool::lease(&pool, more(5, 0)).expect("with the kernel");
-        drop(Pool::lease(&pool, more(1, 0)));
-        let last = Pool::lease(&pool, cqe(2, 0)).expect("with the kernel still");
+        let first = leased(&pool, more(5, 0)).expect("with the kernel");
+        drop(leased(&pool, more(1, 0)));
+        let last = leased(&pool, cqe(2, 0)).expect("with the kernel still");
         drop(last);
-        assert!(Pool::lease(&pool, cqe(1, 0)).is_none(), "the first part is held");
+        assert!(leased(&pool, cqe(1, 0)).is_none(), "the first part is held");
         drop(first);
-        let again = Pool::lease(&pool, more(3, 0)).expect("offered again");
+        let again = leased(&pool, more(3, 0)).expect("offered again");
         assert_eq!((again.start, again.len()), (0, 3));
     }
 
@@ -435,13 +478,13 @@ mod tests {
     fn br1_a_part_of_no_bytes_uses_nothing_up() {
         let pool = pool_of_parts(1);
         for result in [0, -1, i32::MIN] {
-            drop(Pool::lease(&pool, cqe(result, 0)));
+            drop(leased(&pool, cqe(result, 0)));
             assert_eq!(pool.places.borrow()[0], Place::OFFERED, "{result}");
         }
         let whole = self::pool(1);
-        drop(Pool::lease(&whole, more(0, 0)));
-        let lease = Pool::lease(&whole, more(1, 0)).expect("it came back");
-        assert!(Pool::lease(&whole, cqe(1, 0)).is_none(), "a whole one is in one lease");
+        drop(leased(&whole, more(0, 0)));
+        let lease = leased(&whole, more(1, 0)).expect("it came back");
+        assert!(leased(&whole, cqe(1, 0)).is_none(), "a whole one is in one lease");
         drop(lease);
     }
 }

@@ -1,18 +1,18 @@
-//! Messages in buffers that the kernel picked: a head, and the bytes.
+//! Socket messages in buffers that the kernel selected: a header, then the payload.
 //!
 //! ```text
 //!   buffer   │ 16: lengths, flags │ room for an address │ room for control data │ bytes …
-//!              written each time    as long as it is      as much as there is
+//!              written each time    partly used           partly used
 //! ```
 //!
-//! How much room there is was said when the operation was made; how much of it counts says the
-//! head. What lies behind that is left from an earlier use of the buffer, so it is never looked at:
-//! there the peer's bytes, or ours, may look like a descriptor.
+//! The operation's constructor says how much room there is; the header says how much of it is used.
+//! The rest may be left over from an earlier use of the buffer, so it is never looked at: bytes of
+//! the peer or of ours might look like a descriptor there.
 //!
-//! Keeps OP3: descriptors among the control data are taken out when the completion is consumed, and
-//! closed unless somebody takes them. And BR1, since a lease holds the buffer. Lengths of the
-//! kernel's are taken for no more than there was room.
-#![allow(unsafe_code, reason = "takes numbers for descriptors")]
+//! Keeps OP3: descriptors in the control data are taken out when the completion is consumed, and
+//! closed unless the caller takes them. Keeps BR1, because a lease holds the buffer. Lengths that
+//! the kernel reports are clamped to the room there is.
+#![allow(unsafe_code, reason = "turns numbers into descriptors")]
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -20,14 +20,16 @@ use std::os::fd::OwnedFd;
 use annulus_sys::abi::RecvmsgOut;
 
 use super::buf_ring::BufLease;
+use crate::buf::address::Address;
+use crate::buf::control;
+use crate::buf::control::Came;
+use crate::buf::control::Control;
 use crate::buf::{IoBuf, Region};
-use crate::op::message::control::{self, Came};
-use crate::op::{Address, Control};
 
-/// How many bytes the lengths and flags have.
+/// The size of the lengths and flags, in bytes.
 const LENGTHS: usize = size_of::<RecvmsgOut>();
 
-/// How much room lies in front of a message's bytes.
+/// How much room lies before a message's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// For an address, in bytes.
@@ -37,27 +39,27 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Where the bytes begin.
+    /// The offset of the payload.
     pub(crate) fn head(self) -> u32 {
         RECVMSG_OUT.saturating_add(self.address).saturating_add(self.control)
     }
 }
 
-/// [`LENGTHS`], as the kernel counts.
+/// [`LENGTHS`], as a `u32`.
 const RECVMSG_OUT: u32 = 16;
 const _: () = assert!(RECVMSG_OUT as usize == LENGTHS);
 
-/// A message in a buffer that the kernel picked. Dropped, the buffer is offered again, and
-/// descriptors that came along and were not taken are closed.
+/// A message in a buffer that the kernel selected. Dropping it provides the buffer again, and
+/// closes the message's descriptors that were not taken.
 pub struct Datagram {
     lease: BufLease,
     layout: Layout,
-    /// Made for those messages only that bring any.
+    /// Allocated only for messages that carry descriptors.
     came: Option<Box<Came>>,
 }
 
 impl Datagram {
-    /// What the kernel has put into a buffer; `None` if that is no whole head.
+    /// The message in a buffer; `None` if the buffer does not hold a whole header.
     pub(crate) fn of(lease: BufLease, layout: Layout) -> Option<Self> {
         if lease.len() < layout.head() as usize {
             return None;
@@ -72,36 +74,48 @@ impl Datagram {
         self.lease.get(self.layout.head() as usize..).unwrap_or_default()
     }
 
-    /// Who sent it; `None` when that was not asked for, when the message came through a connection,
-    /// when the sender has no address, and when that [may name a descriptor](Address::from_bytes).
+    /// The sender's address. `None` if it was not asked for, if the message came through a
+    /// connection, if the sender has no address, or if the address [may name a
+    /// descriptor](Address::from_bytes).
     pub fn from(&self) -> Option<Address> {
         let len = self.lengths().namelen;
         let room = self.lease.get(LENGTHS..LENGTHS + len as usize)?;
         if len <= self.layout.address { Address::from_bytes(room) } else { None }
     }
 
-    /// What else came with it, such as time stamps.
+    /// The other control messages, such as time stamps.
     pub fn control(&self) -> impl Iterator<Item = Control<'_>> {
         control::messages(self.control_data())
     }
 
-    /// The descriptors that came with it, in order. They are closed on `exec`.
+    /// Takes the descriptors that came with the message, in order. They are close-on-exec.
     pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
         self.came.as_mut().map(|came| std::mem::take(&mut came.descriptors)).unwrap_or_default()
     }
 
-    /// The sender's process, as a descriptor, if the socket passes it (`SO_PASSPIDFD`).
+    /// Takes the descriptor of the sender's process (a pidfd), if the socket passes it
+    /// (`SO_PASSPIDFD`).
     pub fn take_pidfd(&mut self) -> Option<OwnedFd> {
         self.came.as_mut().and_then(|came| came.process.take())
     }
 
-    /// Whether the message was longer than the buffer, so that its rest is lost (`MSG_TRUNC`).
+    /// The length of the whole message in bytes, with the end that was dropped. `None` when an end
+    /// was dropped and the operation did not [ask](crate::op::RecvMsgMulti::with_length) for the
+    /// length.
+    #[doc(alias("MSG_TRUNC", "io_uring_recvmsg_payload_length"))]
+    pub fn length(&self) -> Option<usize> {
+        let (told, here) = (self.lengths().payloadlen as usize, self.payload().len());
+        if told > here { Some(told) } else { (!self.is_truncated()).then_some(here) }
+    }
+
+    /// Whether the message was longer than the buffer, so that the kernel dropped its end
+    /// (`MSG_TRUNC`).
     pub fn is_truncated(&self) -> bool {
         self.has(libc::MSG_TRUNC)
     }
 
-    /// Whether more came beside the bytes than there was room for, such as descriptors when there
-    /// was none (`MSG_CTRUNC`). The kernel has dropped it.
+    /// Whether there was more control data than room for it, such as descriptors when there was no
+    /// room (`MSG_CTRUNC`). The kernel has dropped it.
     pub fn is_control_truncated(&self) -> bool {
         self.has(libc::MSG_CTRUNC)
     }
@@ -110,7 +124,7 @@ impl Datagram {
         self.lengths().flags & flag.cast_unsigned() != 0
     }
 
-    /// What the kernel says of the parts.
+    /// The header that the kernel wrote.
     fn lengths(&self) -> RecvmsgOut {
         let (words, _) = self.lease.as_chunks::<4>();
         let word = |at: usize| words.get(at).map_or(0, |word| u32::from_ne_bytes(*word));
@@ -118,7 +132,7 @@ impl Datagram {
         RecvmsgOut { namelen, controllen, payloadlen: word(2), flags: word(3) }
     }
 
-    /// Where the control data starts and ends that was written this time.
+    /// The range of the control data that was written this time.
     fn control_range(&self) -> std::ops::Range<usize> {
         let len = self.lengths().controllen.min(self.layout.control) as usize;
         let start = LENGTHS + self.layout.address as usize;
@@ -133,8 +147,8 @@ impl Datagram {
     fn take_numbers(&mut self) {
         let range = self.control_range();
         let Some(control) = self.lease.get_mut(range) else { return };
-        // SAFETY: the kernel has written so much of the control data now, for this message; and the
-        // numbers are taken here only, since -1 stands there then (OP3).
+        // SAFETY: the kernel has just written this much control data, for this message. The numbers
+        // are taken only here, because -1 stands in their place afterwards (OP3).
         let came = unsafe { control::adopt(control) };
         if !came.is_empty() {
             self.came = Some(Box::new(came));
@@ -148,7 +162,7 @@ impl AsRef<[u8]> for Datagram {
     }
 }
 
-/// Its bytes can be sent on as they are.
+/// The payload can be sent as it is.
 impl IoBuf for Datagram {
     fn region(&self) -> Region<'_> {
         self.payload().into()
@@ -175,7 +189,7 @@ mod tests {
 
     const LAYOUT: Layout = Layout { address: 16, control: 32 };
 
-    /// A buffer of 80 bytes, of which the kernel says that so many were written.
+    /// A buffer of 80 bytes, of which the kernel says that `written` were filled.
     fn lease(bytes: &[u8], written: i32) -> BufLease {
         let mut lease = buf_ring::lone_lease(80, written);
         let len = lease.len().min(bytes.len());
@@ -234,7 +248,7 @@ mod tests {
 
     #[test]
     fn op3_what_an_earlier_use_left_names_no_descriptor() {
-        // The number is nobody's to take: standard output.
+        // A number that must not be taken: standard output.
         for told in [0, 8, 16] {
             let bytes = [&head(0, told)[..], &[0; 16], &rights(1)].concat();
             let mut datagram = Datagram::of(lease(&bytes, 64), LAYOUT).expect("a whole head");

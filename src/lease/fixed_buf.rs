@@ -1,4 +1,4 @@
-//! Registered buffers: the kernel looks their pages up once, and not with each operation.
+//! Registered buffers: the kernel looks up their pages once, not with each operation.
 //!
 //! ```text
 //!   one map │ buffer 0 │ buffer 1 │ buffer 2 │ …      each registered under its number
@@ -7,17 +7,17 @@
 //!        FixedBuf { pool, 1, filled } ──► ReadFixed ──► the kernel knows the pages of 1
 //! ```
 //!
-//! That saves some of the cost of `O_DIRECT` and of zero-copy sends; where bytes are copied (page
-//! cache, pipes, plain sockets) it saves nothing.
+//! This saves some of the cost of `O_DIRECT` and of zero-copy sends. Where the kernel copies the
+//! bytes anyway (page cache, pipes, plain sockets), it saves nothing.
 //!
-//! The kernel holds references to the pages, so once it knows an address no unmapping can make it
-//! write elsewhere. But a lease in a plain [`Read`](crate::op::Read) is named by its address alone,
+//! The kernel holds references to the pages, so unmapping cannot make it write elsewhere once it
+//! has looked them up. But a plain [`Read`](crate::op::Read) names a lease by its address alone,
 //! and addresses are reused. So the map stays until no lease is left and the ring is known to be
-//! idle; otherwise it is leaked (RG1). An operation holds its lease in its slot, so a lease is not
-//! handed out again while the kernel uses it (OP1).
+//! idle; otherwise it is leaked (RG1). An operation holds its lease in its slot, so a buffer is not
+//! leased again while the kernel uses it (OP1).
 //!
-//! A forked child has zeroes of its own there (`MADV_WIPEONFORK`): what it reads or writes in a
-//! lease is nobody else's.
+//! A forked child sees zeroes there (`MADV_WIPEONFORK`): whatever it reads or writes in a lease
+//! stays private to it.
 //!
 //! # Example
 //!
@@ -54,27 +54,30 @@ use annulus_sys::map::{Map, Pages};
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::rings::Base;
 
+use super::Registered;
 use super::buf_ring::Idle;
-use super::error::RegisterError;
 use crate::buf::{IoBuf, IoBufMut, Region, RegionMut};
-use crate::op::RingId;
-use crate::ring::Ring;
+use crate::raw::RingId;
+use crate::raw::register::RegisterError;
 
 /// The longest buffer that the kernel registers: 1 GiB.
 const LONGEST: u32 = 1 << 30;
 
 /// Buffers that are registered with a ring. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct FixedPool(Rc<Pool>);
-
-/// A registered buffer. Dropped, it is free again.
 ///
-/// It shows, and the kernel reads, the bytes that are filled; the kernel writes all of it, from the
-/// front. It can be used in any operation that takes buffers, and is known by its number in
-/// [`ReadFixed`](crate::op::ReadFixed) and [`WriteFixed`](crate::op::WriteFixed).
+/// Made by [`Ring::fixed_pool`](crate::Ring::fixed_pool), which has an example.
+#[derive(Debug, Clone)]
+pub struct FixedPool(Rc<RegisteredBufs>);
+
+/// A registered buffer. Dropping it returns it to its pool.
+///
+/// It derefs to its filled bytes, which are also the bytes that the kernel reads. The kernel writes
+/// into the whole buffer, from the front. Any operation that takes buffers accepts it;
+/// [`ReadFixed`](crate::op::ReadFixed) and [`WriteFixed`](crate::op::WriteFixed) name it by its
+/// number.
 #[derive(Debug)]
 pub struct FixedBuf {
-    pool: Rc<Pool>,
+    pool: Rc<RegisteredBufs>,
     filled: u32,
     index: u16,
 }
@@ -83,46 +86,42 @@ const _: () = assert!(size_of::<FixedBuf>() == 16);
 
 /// The buffers, and which of them are free.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct RegisteredBufs {
     ring: RingId,
     /// `None` once the ring is gone.
     base: RefCell<Option<Arc<Base>>>,
     map: Map,
     start: NonNull<u8>,
     size: u32,
-    /// How far apart they begin.
+    /// The distance between the starts of two buffers, in bytes.
     stride: usize,
     count: u16,
     free: RefCell<Vec<u16>>,
 }
 
-impl<U: Default> Ring<U> {
-    /// Makes and registers `count` buffers of `size` bytes each, zeroed. Each begins at a multiple
-    /// of 64 bytes, and of a page if `size` is one. Since Linux 5.1.
-    ///
-    /// A ring has one pool at a time. When the pool and all its buffers are dropped, another can be
-    /// made. Before Linux 6.13 that waits for every operation in flight that uses a registered
-    /// file, and before 5.13 any registration waits for all that is in flight: make it first.
-    ///
-    /// # Errors
-    ///
-    /// [`RegisterError::Taken`] while there is another, and [`RegisterError::LockedMemory`] beyond
-    /// what this user may lock into memory.
-    #[doc(alias = "IORING_REGISTER_BUFFERS")]
-    pub fn fixed_pool(&mut self, count: u16, size: u32) -> Result<FixedPool, RegisterError> {
-        if let Some(old) = self.fixed.buffers.take_if(|old| Rc::strong_count(old) == 1) {
-            old.retire(Idle::Yes); // An operation in flight would have a lease.
+impl Registered {
+    /// Makes a pool, unless the ring has one that is still used.
+    pub(crate) fn fixed_pool(
+        &mut self,
+        base: &Arc<Base>,
+        ring: RingId,
+        count: u16,
+        size: u32,
+    ) -> Result<FixedPool, RegisterError> {
+        if let Some(old) = self.buffers.take_if(|old| Rc::strong_count(old) == 1) {
+            // SAFETY: nothing in flight uses its buffers: an operation would have a lease.
+            unsafe { old.retire(Idle::Yes) };
         }
-        if self.fixed.buffers.is_some() {
-            return Err(RegisterError::Taken { what: "pool of registered buffers" });
+        if self.buffers.is_some() {
+            return Err(RegisterError::InUse { what: "pool of registered buffers" });
         }
-        let pool = Pool::register(self.raw.base(), self.id, count, size)?;
-        self.fixed.buffers = Some(Rc::clone(&pool));
+        let pool = RegisteredBufs::register(base, ring, count, size)?;
+        self.buffers = Some(Rc::clone(&pool));
         Ok(FixedPool(pool))
     }
 }
 
-impl Pool {
+impl RegisteredBufs {
     fn register(
         base: &Arc<Base>,
         ring: RingId,
@@ -130,7 +129,7 @@ impl Pool {
         size: u32,
     ) -> Result<Rc<Self>, RegisterError> {
         if count == 0 || size == 0 || size > LONGEST {
-            let reason = "registered buffers are one or more, of 1 byte to 1 GiB each";
+            let reason = "a pool has one or more buffers, of 1 byte to 1 GiB each";
             return Err(RegisterError::Invalid { reason });
         }
         let stride = (size as usize).next_multiple_of(64);
@@ -143,28 +142,27 @@ impl Pool {
         let (start, base) = (map.at(0, bytes), RefCell::new(Some(Arc::clone(base))));
         let pool = Self { ring, base, map, start, size, stride, count, free };
         if let Err(errno) = registered {
-            // SAFETY: the kernel refused the memory, so it has no use for it (RG1).
+            // SAFETY: the kernel refused the memory, so it does not use it (RG1).
             unsafe { pool.map.found_idle() };
             return Err(explain(errno, needed));
         }
         Ok(Rc::new(pool))
     }
 
-    /// The ring goes, or nobody has a lease any more. `idle`: nothing in flight uses the buffers.
-    pub(crate) fn retire(&self, idle: Idle) {
+    /// The ring ends, or no lease is left. `idle` says whether anything in flight uses the buffers.
+    ///
+    /// # Safety
+    ///
+    /// If `idle` is [`Idle::Yes`], nothing in flight may use the buffers.
+    pub(crate) unsafe fn retire(&self, idle: Idle) {
         let Some(base) = self.base.take() else { return };
         if idle == Idle::Yes {
-            // SAFETY: takes no argument, because `io_uring_register(2)` says so. Failing, the
+            // SAFETY: takes no argument, according to `io_uring_register(2)`. If it fails, the
             // kernel keeps references to pages, and names no address.
             let _ = unsafe { base.register(RegisterOp::UNREGISTER_BUFFERS, ptr::null_mut(), 0) };
-            // SAFETY: nothing in flight names an address in it, as promised to `retire` (RG1).
+            // SAFETY: nothing in flight names an address in the map, as promised to `retire` (RG1).
             unsafe { self.map.found_idle() };
         }
-    }
-
-    fn at(&self, index: u16) -> NonNull<u8> {
-        // SAFETY: within the map, because the index is of a lease, and so below `count`.
-        unsafe { self.start.add(usize::from(index) * self.stride) }
     }
 }
 
@@ -176,16 +174,16 @@ fn register(base: &Base, map: &Map, count: u16, size: u32, stride: usize) -> Res
     let _ = map.address(); // Exposes the memory, which the kernel writes.
     let mut iovecs: Vec<libc::iovec> = (0..count).map(each).collect();
     let arg = iovecs.as_mut_ptr().cast();
-    // SAFETY: `count` live iovecs, which the kernel copies, since it says so; their memory is the
-    // map's, which leaks unless it is found idle (RG1).
+    // SAFETY: `count` live iovecs, which the kernel copies, according to its documentation. Their
+    // memory is the map's, which leaks unless it is found idle (RG1).
     unsafe { base.register(RegisterOp::BUFFERS, arg, u32::from(count)) }
 }
 
 fn explain(errno: Errno, needed: u64) -> RegisterError {
     match errno.raw() {
         libc::ENOMEM => RegisterError::no_memory(needed),
-        // Registered by other means.
-        libc::EBUSY => RegisterError::Taken { what: "pool of registered buffers" },
+        // Buffers were registered through the raw API.
+        libc::EBUSY => RegisterError::InUse { what: "pool of registered buffers" },
         libc::EINVAL => RegisterError::Invalid {
             reason: "a ring registers 16384 buffers at most, and old kernels 1024: ask for fewer",
         },
@@ -194,8 +192,8 @@ fn explain(errno: Errno, needed: u64) -> RegisterError {
 }
 
 impl FixedPool {
-    /// A buffer, nothing of it filled; `None` when all are leased. What an earlier user left in it
-    /// is still there.
+    /// Leases a free buffer, with no byte filled. `None` when all are leased. The bytes of an
+    /// earlier user are still in it.
     #[inline]
     pub fn get(&self) -> Option<FixedBuf> {
         let index = self.0.free.borrow_mut().pop()?;
@@ -207,26 +205,26 @@ impl FixedPool {
         self.0.count
     }
 
-    /// How many are free.
+    /// How many buffers are free.
     pub fn available(&self) -> usize {
         self.0.free.borrow().len()
     }
 
-    /// How many bytes each holds.
+    /// The size of each buffer, in bytes.
     pub fn buffer_size(&self) -> u32 {
         self.0.size
     }
 }
 
 impl FixedBuf {
-    /// How many bytes it holds.
+    /// The size of the buffer, in bytes.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.pool.size as usize
     }
 
-    /// Makes the first `len` bytes the filled ones. Those that were not filled before hold zeroes,
-    /// or what was there.
+    /// Marks the first `len` bytes as filled. Bytes that were not filled before are zero, or keep
+    /// what they last held.
     ///
     /// # Panics
     ///
@@ -240,10 +238,18 @@ impl FixedBuf {
         self.filled = len;
     }
 
-    /// Makes the filled bytes `len` at most.
+    /// Shortens the filled part to at most `len` bytes.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.filled = u32::try_from(len).map_or(self.filled, |len| self.filled.min(len));
+    }
+
+    /// Where the buffer begins.
+    #[inline]
+    fn start(&self) -> NonNull<u8> {
+        // SAFETY: within the map, because `index` is below `count`: only `FixedPool::get` makes a
+        // lease.
+        unsafe { self.pool.start.add(usize::from(self.index) * self.pool.stride) }
     }
 
     /// The number under which it is registered.
@@ -252,7 +258,7 @@ impl FixedBuf {
         self.index
     }
 
-    /// The ring that it is registered with.
+    /// The ring that the buffer is registered with.
     #[inline]
     pub(crate) fn ring(&self) -> RingId {
         self.pool.ring
@@ -272,8 +278,8 @@ impl Deref for FixedBuf {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let start = self.pool.at(self.index).as_ptr();
-        // SAFETY: zeroed at first, mapped while the pool lives, and nobody's but this lease's.
+        let start = self.start().as_ptr();
+        // SAFETY: zeroed at first, mapped while the pool lives, and used by this lease only.
         unsafe { slice::from_raw_parts(start, self.filled as usize) }
     }
 }
@@ -282,8 +288,8 @@ impl Deref for FixedBuf {
 impl DerefMut for FixedBuf {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        let start = self.pool.at(self.index).as_ptr();
-        // SAFETY: zeroed at first, mapped while the pool lives, and nobody's but this lease's.
+        let start = self.start().as_ptr();
+        // SAFETY: zeroed at first, mapped while the pool lives, and used by this lease only.
         unsafe { slice::from_raw_parts_mut(start, self.filled as usize) }
     }
 }
@@ -312,17 +318,17 @@ impl IoBuf for FixedBuf {
     }
 }
 
-/// The kernel writes from the front, and what it wrote is filled afterwards.
+/// The kernel writes from the front; the bytes that it wrote count as filled afterwards.
 impl IoBufMut for FixedBuf {
     #[inline]
     fn region_mut(&mut self) -> RegionMut<'_> {
-        let (start, len) = (self.pool.at(self.index).as_ptr(), self.capacity());
-        // SAFETY: zeroed at first, mapped while the pool lives, and nobody's but this lease's.
+        let (start, len) = (self.start().as_ptr(), self.capacity());
+        // SAFETY: zeroed at first, mapped while the pool lives, and used by this lease only.
         let all = unsafe { slice::from_raw_parts_mut(start, len) };
         all.into()
     }
 
-    /// Sets no more than the capacity.
+    /// Clamps `count` to the capacity.
     #[inline]
     unsafe fn set_filled(&mut self, count: usize) {
         self.filled =

@@ -1,4 +1,4 @@
-//! Registered files: open in the ring's own table, not in the process's.
+//! Registered files: open in the ring's own file table, not in the process's.
 //!
 //! ```text
 //!   table │ file │ ─ │ file │ ─ │      the kernel chooses a free place
@@ -7,14 +7,14 @@
 //!    accept ──┘
 //! ```
 //!
-//! The kernel finds such a file without touching the process's table, which many threads share; and
-//! a direct operation ([`Direct`](crate::op::Direct)) opens one without
-//! ever making a descriptor.
+//! The kernel finds such a file without touching the process's file table, which many threads
+//! share. A direct operation ([`Direct`](crate::op::Direct)) opens such a file without ever making
+//! a descriptor.
 //!
-//! Which places are free is the kernel's to know: it takes one when it completes an operation, and
-//! we hear of it later. So we choose none ourselves; we count which are held, and what a completion
-//! names is ours once only (OP3). An operation holds its file, so no place is reused while an entry
-//! names it.
+//! The kernel decides which places are free: it takes one when it completes an operation, and we
+//! learn of it later. So we never choose a place. We track which places are held, and a place that
+//! a completion names becomes ours only once (OP3). An operation holds its file, so no place is
+//! reused while an entry names it.
 //!
 //! # Example
 //!
@@ -30,15 +30,18 @@
 //! let read = ring.submit(Read::new(from.clone(), Vec::with_capacity(16)))?;
 //! assert_eq!(ring.wait(write)?.result?, 5);
 //! assert_eq!(ring.wait(read)?.ok()?.1, b"hello");
-//! assert_eq!(table.held(), 1); // The writer went with its operation.
+//! assert_eq!(table.held(), 1); // The writer was dropped with its operation.
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![allow(unsafe_code, reason = "hands the kernel addresses of arguments")]
 
+pub(crate) mod passed;
+mod placeholder;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -50,31 +53,34 @@ use annulus_sys::opcode::RegisterOp;
 use annulus_sys::process::Process;
 use annulus_sys::rings::Base;
 
+use super::Registered;
 use super::buf_ring::Idle;
-use super::error::RegisterError;
-
-use super::passed::{Door, Inbox};
-use crate::op::{InsertFile, RingId};
-use crate::ring::Ring;
-use crate::sender::SendError;
+use crate::lease::mailbox::SendError;
+use crate::raw::RingId;
+use crate::raw::register::RegisterError;
+pub use passed::{FileSender, PassedFile};
+use passed::{Inbox, InboxCell};
+use placeholder::Placeholder;
 
 /// The longest table that any kernel takes.
 const LONGEST: u32 = 1 << 20;
 
-/// In place of a descriptor: the place becomes empty, and its file is closed.
+/// Instead of a descriptor: empties the place, and closes its file.
 const CLOSE: i32 = -1;
 
 /// A table of files that are registered with a ring. Cheap to clone.
+///
+/// Made by [`Ring::file_table`](crate::Ring::file_table), which has an example.
 #[derive(Debug, Clone)]
 pub struct FileTable(pub(crate) Rc<Table>);
 
-/// A file in the ring's table. Clones are of one place; when the last is dropped, the file is
-/// closed. When the ring is gone, so is the file.
+/// A file in the ring's table. All clones name one place; dropping the last one closes the file.
+/// When the ring ends, the file is closed with it.
 ///
-/// Its place is free at once. The file itself is closed at once since Linux 6.13; before, about a
-/// second later, and not before all has completed that is in flight then on registered files,
-/// whichever they are. So do not wait for the peer of a connection to see its end while such an
-/// operation waits for something else.
+/// Dropping the last clone frees the place at once. The file itself is closed at once since Linux
+/// 6.13. Older kernels close it about a second later, and not before every operation on any
+/// registered file that is in flight at that time has completed. So do not wait for a socket's peer
+/// to see the close while such an operation waits for something else.
 #[derive(Debug, Clone)]
 pub struct FixedFile(Rc<Held>);
 
@@ -84,14 +90,14 @@ struct Held {
     index: i32,
 }
 
-/// Whose a place is, as far as we have heard.
+/// The owner of a place, as far as we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// The kernel's, to fill whenever it likes.
+    /// The kernel, which may fill it at any time.
     Kernel,
-    /// A [`FixedFile`]'s.
+    /// A [`FixedFile`].
     Held,
-    /// Nobody's: closing it failed.
+    /// None: closing the file failed.
     Lost,
 }
 
@@ -103,32 +109,27 @@ pub(crate) struct Table {
     base: RefCell<Option<Arc<Base>>>,
     places: Box<[Cell<Place>]>,
     process: Process,
-    door: Door,
+    inbox: InboxCell,
+    placeholder: Placeholder,
 }
 
-impl<U: Default> Ring<U> {
-    /// Makes a table of `count` files, all of its places empty. Since Linux 5.19.
-    ///
-    /// A ring has one table at a time. When the table, its files and the operations that fill it
-    /// are dropped, another can be made. Before Linux 6.13 that waits for every operation in flight
-    /// that uses a registered buffer: there files and buffers are let go of together.
-    ///
-    /// # Errors
-    ///
-    /// [`RegisterError::Taken`] while there is another, and [`RegisterError::TooManyFiles`] when it
-    /// would be longer than this process may have files open.
-    #[doc(alias = "IORING_REGISTER_FILES2")]
-    #[doc(alias = "io_uring_register_files_sparse")]
-    pub fn file_table(&mut self, count: u32) -> Result<FileTable, RegisterError> {
-        let unused = |old: &mut Rc<Table>| Rc::strong_count(old) == 1 && old.door.shut();
-        if let Some(old) = self.fixed.files.take_if(unused) {
+impl Registered {
+    /// Makes a table, unless the ring has one that is still used.
+    pub(crate) fn file_table(
+        &mut self,
+        base: &Arc<Base>,
+        ring: RingId,
+        count: u32,
+    ) -> Result<FileTable, RegisterError> {
+        let unused = |old: &mut Rc<Table>| Rc::strong_count(old) == 1 && old.inbox.shut();
+        if let Some(old) = self.files.take_if(unused) {
             old.retire(Idle::Yes); // An operation in flight would have a file or the table.
         }
-        if self.fixed.files.is_some() {
-            return Err(RegisterError::Taken { what: "table of registered files" });
+        if self.files.is_some() {
+            return Err(RegisterError::InUse { what: "table of registered files" });
         }
-        let table = Table::register(self.raw.base(), self.id, count, self.process)?;
-        self.fixed.files = Some(Rc::clone(&table));
+        let table = Table::register(base, ring, count, Process::this())?;
+        self.files = Some(Rc::clone(&table));
         Ok(FileTable(table))
     }
 }
@@ -147,13 +148,13 @@ impl Table {
         let flags = RsrcRegisterFlags::SPARSE;
         let mut arg = RsrcRegister { nr: count, flags, ..RsrcRegister::default() };
         let size = u32::try_from(size_of::<RsrcRegister>()).expect("32 bytes");
-        // SAFETY: a live `struct io_uring_rsrc_register`, which names no memory; the kernel copies
-        // it, since it says so.
+        // SAFETY: a live `struct io_uring_rsrc_register`, which names no memory. The kernel copies
+        // it, according to its documentation.
         unsafe { base.register(RegisterOp::FILES2, (&raw mut arg).cast(), size) }.map_err(
             |errno| match errno.raw() {
                 libc::EMFILE => RegisterError::too_many_files(count),
-                // Registered by other means.
-                libc::EBUSY => RegisterError::Taken { what: "table of registered files" },
+                // A table was registered through the raw API.
+                libc::EBUSY => RegisterError::InUse { what: "table of registered files" },
                 libc::EINVAL => {
                     RegisterError::Unsupported { what: "an empty table of files", since: "5.19" }
                 }
@@ -162,15 +163,15 @@ impl Table {
         )?;
         let places = (0..count).map(|_| Cell::new(Place::Kernel)).collect();
         let base = RefCell::new(Some(Arc::clone(base)));
-        Ok(Rc::new(Self { ring, base, places, process, door: Door::default() }))
+        let (inbox, placeholder) = Default::default();
+        Ok(Rc::new(Self { ring, base, places, process, inbox, placeholder }))
     }
 
     pub(crate) fn ring(&self) -> RingId {
         self.ring
     }
 
-    /// The file that a completion names, if that can be: nothing that is held already, and nothing
-    /// beyond the table.
+    /// The file that a completion names. `None` if the place is already held, or beyond the table.
     pub(crate) fn adopt(table: &Rc<Self>, index: i32) -> Option<FixedFile> {
         let place = table.places.get(usize::try_from(index).ok()?)?;
         if place.get() != Place::Kernel {
@@ -180,51 +181,58 @@ impl Table {
         Some(FixedFile(Rc::new(Held { table: Rc::clone(table), index })))
     }
 
-    /// The ring goes, or nobody has a file any more. `idle`: nothing in flight uses the table.
+    /// The ring ends, or no file is held any more. `idle` says whether anything in flight uses the
+    /// table.
     pub(crate) fn retire(&self, idle: Idle) {
         let Some(base) = self.base.take() else { return };
-        if let Some(inbox) = self.door.get() {
+        if let Some(inbox) = self.inbox.get() {
             inbox.close();
         }
-        // Otherwise it ends with the ring, when the kernel is done with what is in flight: until
-        // Linux 6.12 this call would wait for that.
+        // Otherwise the table ends with the ring, when the kernel is done with everything in
+        // flight: until Linux 6.12, this call would wait for that.
         if idle == Idle::Yes {
-            // SAFETY: takes no argument, because `io_uring_register(2)` says so.
+            // SAFETY: takes no argument, according to `io_uring_register(2)`.
             let _ = unsafe { base.register(RegisterOp::UNREGISTER_FILES, ptr::null_mut(), 0) };
         }
     }
 
-    /// Closes the file at `index`, which nobody uses any more.
+    /// Closes the file at `index`, which is no longer used.
     fn close(&self, index: i32) {
         if !self.process.is_this() {
-            return; // The parent's.
+            return; // The table is the parent's.
         }
         let Some(place) = usize::try_from(index).ok().and_then(|at| self.places.get(at)) else {
-            return; // No index that was adopted.
+            return; // This index was never adopted.
         };
         let closed = match self.base.borrow().as_ref() {
             Some(base) => empty(base, index.cast_unsigned()),
-            None => Ok(1), // With its ring.
+            None => Ok(1), // Closed with its ring.
         };
         place.set(if closed == Ok(1) { Place::Kernel } else { Place::Lost });
     }
 
-    /// What others put files into the table with.
+    /// What lies in a place that is held and has no file.
+    pub(crate) fn placeholder(&self) -> io::Result<Rc<OwnedFd>> {
+        self.placeholder.get()
+    }
+
+    /// The inbox through which other rings put files into the table.
     pub(crate) fn inbox(&self) -> io::Result<Arc<Inbox>> {
         let base = self.base.borrow();
         let base = base.as_ref().filter(|_| self.process.is_this());
         let base = base.ok_or_else(|| io::Error::other(SendError::Closed))?;
-        self.door.open(base)
+        self.inbox.open(base)
     }
 
-    /// The same, if anybody ever did and the ring is there.
+    /// The inbox, if it was ever made and the ring still exists.
     pub(crate) fn open_inbox(&self) -> Option<&Arc<Inbox>> {
         let open = self.base.borrow().is_some() && self.process.is_this();
-        self.door.get().filter(|_| open)
+        self.inbox.get().filter(|_| open)
     }
 
-    /// Closes what others have put into the table, and nobody wants. Where it is, a completion has
-    /// said: so each place is adopted first, as any other that a completion names (OP3).
+    /// Closes files that other rings have put into the table and that were dropped there. A
+    /// completion has named each place, so each is adopted first, like any other place that a
+    /// completion names (OP3).
     pub(crate) fn sweep(table: &Rc<Self>) {
         let Some(inbox) = table.open_inbox() else { return };
         for index in inbox.unwanted() {
@@ -237,60 +245,44 @@ impl Table {
     }
 }
 
-/// Empties a place, and returns how many were.
+/// Empties a place, and returns how many places were emptied.
 fn empty(base: &Base, offset: u32) -> Result<u32, Errno> {
     let mut fds = [CLOSE];
     let address = (&raw mut fds).expose_provenance() as u64;
     let mut update = FilesUpdate { offset, resv: 0, fds: address };
-    // SAFETY: one live `struct io_uring_files_update` over one live descriptor, which the kernel
-    // reads and does not keep, since it says so.
+    // SAFETY: one live `struct io_uring_files_update` with one live descriptor number, which the
+    // kernel reads and does not keep, according to its documentation.
     unsafe { base.register(RegisterOp::FILES_UPDATE, (&raw mut update).cast(), 1) }
 }
 
 impl FileTable {
-    /// Opens `fd` in the table too, and waits for it: the file stays open there when `fd` is
-    /// closed. To do it beside other things, submit an [`InsertFile`].
-    ///
-    /// # Errors
-    ///
-    /// The kernel's: `ENFILE` when the table is full; its text, "Too many open files in system",
-    /// means the ring's table here. [`Rejected`](crate::Rejected), if the
-    /// operation could not be submitted.
-    ///
-    /// # Panics
-    ///
-    /// When the table is of another ring.
-    pub fn insert<U: Default>(&self, ring: &mut Ring<U>, fd: impl AsFd) -> io::Result<FixedFile> {
-        assert!(self.0.ring == ring.id, "a table of {} on {}", self.0.ring, ring.id);
-        Table::sweep(&self.0);
-        ring.scope(|scope| {
-            let insert = scope.submit(InsertFile::new(fd.as_fd(), self))?;
-            scope.wait(insert)?.result
-        })
-    }
-
-    /// How many places it has.
+    /// How many places the table has.
     pub fn count(&self) -> usize {
         self.0.places.len()
     }
 
-    /// How many of them are held by a [`FixedFile`]. The kernel may have filled others, for
+    /// How many places are held by a [`FixedFile`]. The kernel may have filled others, for
     /// completions that were not taken yet.
     pub fn held(&self) -> usize {
         self.0.count(Place::Held)
     }
 
-    /// How many cannot be used any more, because closing a file failed.
+    /// How many places can no longer be used, because closing their file failed.
     pub fn lost(&self) -> usize {
         self.0.count(Place::Lost)
     }
 }
 
 impl FixedFile {
-    /// The ring whose table it is in.
+    /// The ring whose table holds the file.
     #[inline]
     pub(crate) fn ring(&self) -> RingId {
         self.0.table.ring
+    }
+
+    /// What lies in a place that is held and has no file.
+    pub(crate) fn placeholder(&self) -> io::Result<Rc<OwnedFd>> {
+        self.0.table.placeholder()
     }
 
     /// Its place in the table.
@@ -318,7 +310,7 @@ mod tests {
 
     use super::*;
 
-    /// A table whose ring is gone, so that nothing is asked of the kernel.
+    /// A table whose ring is gone, so that the kernel is not asked for anything.
     fn table(count: usize) -> Rc<Table> {
         let process = Process::this();
         let places = vec![Cell::new(Place::Kernel); count].into();
@@ -327,7 +319,8 @@ mod tests {
             base: RefCell::new(None),
             places,
             process,
-            door: Door::default(),
+            inbox: InboxCell::default(),
+            placeholder: Placeholder::default(),
         })
     }
 

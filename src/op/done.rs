@@ -1,22 +1,21 @@
-//! What completions say: the last one of an operation, and one of many.
+//! What completions say: the last one of an operation, and the ones before it.
 //!
 //! ```text
-//!   completion ─┬─ the last ─► Done ─► finish ─► output
-//!               └─ another ──► Shot ─► item
+//!   completion ─┬─ the last ───► Done ─► finish ─► output
+//!               └─ an earlier ─► Completion ─► item
 //! ```
 //!
-//! Keeps OP3: what a completion brought belongs to whoever holds this, and goes with it. Leaves to
-//! others: what it brought (`lease`), and what it means (each operation).
-#![allow(unsafe_code, reason = "drops what was brought, where something was")]
+//! Keeps OP3: a `Done` owns the resource that its completion carries, and drops it if it is not
+//! taken. Leaves to others: the resources (`lease`), and what each one means (each operation).
+#![allow(unsafe_code, reason = "drops the resource only where there is one")]
 
 use std::io;
 use std::mem::ManuallyDrop;
 
-use annulus_sys::errno::Errno;
 use annulus_sys::flags::CqeFlags;
 
-use crate::event::result_of;
-use crate::lease::{Brought, BufLease, Bundle, FixedFile};
+use crate::lease::completion::{Completion, result_of};
+use crate::lease::{BufLease, Bundle, FixedFile, Resource};
 
 /// What an operation's last completion said.
 #[derive(Debug)]
@@ -25,65 +24,66 @@ pub struct Done {
     pub(crate) flags: CqeFlags,
     pub(crate) notified: Option<i32>,
     pub(crate) fate: Fate,
-    pub(crate) brought: ManuallyDrop<Brought>,
+    pub(crate) resource: ManuallyDrop<Resource>,
 }
 
-/// What the slot knows of an operation beside its last completion.
+/// What the slot knows about an operation in addition to its last completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Fate {
-    /// Nothing.
+    /// Nothing more.
     #[default]
     Usual,
-    /// The kernel never had it: its entry was taken back.
+    /// The kernel never saw the operation: its entry was taken back.
     TakenBack,
-    /// It completed so often, the last time included.
+    /// It completed this often, including the last time.
     Often(u32),
 }
 
-/// Nearly always nothing was brought, and where that is known there is no code for it.
+/// Nearly always there is no resource, and where the compiler knows that, it generates no code.
 impl Drop for Done {
     #[inline]
     fn drop(&mut self) {
-        if !matches!(*self.brought, Brought::Nothing) {
-            // SAFETY: dropped once, because this is the end of it.
-            unsafe { ManuallyDrop::drop(&mut self.brought) };
+        if !matches!(*self.resource, Resource::Nothing) {
+            // SAFETY: dropped only once: `self` is never used again.
+            unsafe { ManuallyDrop::drop(&mut self.resource) };
         }
     }
 }
 
 impl Done {
-    /// What a completion said, and what it brought.
+    /// What a completion said, and the resource that it carries.
     #[inline]
     pub(crate) fn new(
         result: i32,
         flags: CqeFlags,
         notified: Option<i32>,
-        brought: Brought,
+        resource: Resource,
     ) -> Self {
-        let brought = ManuallyDrop::new(brought);
-        Self { result, flags, notified, fate: Fate::Usual, brought }
+        let resource = ManuallyDrop::new(resource);
+        Self { result, flags, notified, fate: Fate::Usual, resource }
     }
 
-    /// The same, of an operation with this fate.
+    /// Sets the fate of the operation.
     #[inline]
     pub(crate) fn with(mut self, fate: Fate) -> Self {
         self.fate = fate;
         self
     }
 
-    /// The kernel's result: a number, or what went wrong.
+    /// The kernel's result: a number, or the error.
     #[inline]
     pub fn result(&self) -> io::Result<u32> {
         result_of(self.result).map_err(io::Error::from)
     }
 
-    /// The kernel's result as it is.
+    /// The kernel's result, unchanged: an error is a negative errno.
     #[inline]
     pub fn raw(&self) -> i32 {
         self.result
     }
 
-    /// How many bytes of the `offered` were moved. The kernel never says more.
+    /// How many of the `offered` bytes were moved. A larger result, which no kernel should give, is
+    /// cut.
     #[inline]
     pub fn count(&self, offered: u32) -> io::Result<usize> {
         self.result().map(|count| count.min(offered) as usize)
@@ -94,50 +94,50 @@ impl Done {
         self.flags
     }
 
-    /// What the notification of a zero-copy send said; `None` when there was none.
+    /// The result of a zero-copy send's notification; `None` when there was no notification.
     pub fn notified(&self) -> Option<i32> {
         self.notified
     }
 
-    /// What the completion brought, which belongs to the caller from now on.
-    pub fn take_brought(&mut self) -> Brought {
-        std::mem::take(&mut *self.brought)
+    /// Takes the resource that the completion carries. The caller owns it from now on.
+    pub fn take_resource(&mut self) -> Resource {
+        std::mem::take(&mut *self.resource)
     }
 
-    /// The descriptor that the completion brought.
+    /// Takes the descriptor that the completion carries.
     pub fn fd(&mut self) -> io::Result<std::os::fd::OwnedFd> {
-        match self.take_brought() {
-            Brought::Fd(fd) => Ok(fd),
+        match self.take_resource() {
+            Resource::Fd(fd) => Ok(fd),
             _ => Err(self.refusal()),
         }
     }
 
-    /// The place in a table of files that the completion brought.
+    /// Takes the slot of a file table that the completion carries.
     pub fn file(&mut self) -> io::Result<FixedFile> {
-        match self.take_brought() {
-            Brought::File(file) => Ok(file),
+        match self.take_resource() {
+            Resource::File(file) => Ok(file),
             _ => Err(self.refusal()),
         }
     }
 
-    /// The buffer that the completion brought, if it did.
+    /// Takes the buffer that the completion carries, if there is one.
     pub fn lease(&mut self) -> Option<BufLease> {
-        match self.take_brought() {
-            Brought::Buffer(lease) => Some(lease),
+        match self.take_resource() {
+            Resource::Buffer(lease) => Some(lease),
             _ => None,
         }
     }
 
-    /// The buffers that the completion brought, if it did.
+    /// Takes the bundle of buffers that the completion carries, if there is one.
     pub fn bundle(&mut self) -> Option<Bundle> {
-        match self.take_brought() {
-            Brought::Bundle(bundle) => Some(bundle),
+        match self.take_resource() {
+            Resource::Bundle(bundle) => Some(bundle),
             _ => None,
         }
     }
 
-    /// What was picked, and has bytes: `None` at the end of what the peer sends.
-    pub(crate) fn picked<T>(
+    /// The selected buffers, if they hold bytes; `None` at the end of the data that the peer sends.
+    pub(crate) fn provided<T>(
         &mut self,
         take: impl FnOnce(&mut Self) -> Option<T>,
         bytes: impl FnOnce(&T) -> usize,
@@ -145,50 +145,24 @@ impl Done {
         match (self.result()?, take(self)) {
             (0, _) => Ok(None),
             (_, Some(picked)) if bytes(&picked) > 0 => Ok(Some(picked)),
-            // Bytes came, and not to us: that is not the end.
+            // The kernel received bytes, but into no buffer of ours: that is not the end of the
+            // data.
             _ => Err(self.refusal()),
         }
     }
 
-    /// What completions before the last had brought, and nobody took, oldest first. For operations
-    /// that complete many times.
-    pub fn left(&mut self) -> Vec<Shot> {
-        match self.take_brought() {
-            Brought::Left(shots) => shots,
+    /// Takes the completions before the last one that were not delivered, oldest first. For
+    /// multishot operations.
+    pub fn remaining(&mut self) -> Vec<Completion> {
+        match self.take_resource() {
+            Resource::Remaining(completions) => completions,
             _ => Vec::new(),
         }
     }
 
-    /// Why nothing was brought.
+    /// The error for a completion that carries no resource.
     fn refusal(&self) -> io::Error {
         let text = "the kernel reported success, and named nothing that is ours";
         self.result().err().unwrap_or_else(|| io::Error::other(text))
-    }
-}
-
-/// One completion of an operation that completes many times. What it brought belongs to whoever
-/// holds it: dropped unread, a buffer is recycled and a descriptor closed (OP3).
-#[derive(Debug)]
-pub struct Shot {
-    pub(crate) result: i32,
-    pub(crate) flags: CqeFlags,
-    /// What it brought.
-    pub brought: Brought,
-}
-
-impl Shot {
-    /// The kernel's result: a number, or what went wrong.
-    pub fn result(&self) -> Result<u32, Errno> {
-        result_of(self.result)
-    }
-
-    /// The kernel's result as it is.
-    pub fn raw(&self) -> i32 {
-        self.result
-    }
-
-    /// The completion's flags.
-    pub fn flags(&self) -> CqeFlags {
-        self.flags
     }
 }

@@ -1,55 +1,57 @@
-//! How an operation that completes many times came to its end.
+//! How a multishot operation ended, and how to go on.
 //!
 //! | ending | because | to go on |
 //! |---|---|---|
-//! | [`Eof`](Ending::Eof) | the other side will send no more | there is nothing to go on with |
-//! | [`NoBuffers`](Ending::NoBuffers) | every buffer of the ring is leased | drop leases, submit it anew |
-//! | [`Cancelled`](Ending::Cancelled) | it was cancelled | submit it anew, if you want it again |
-//! | [`Stopped`](Ending::Stopped) | the kernel would not queue more completions | submit it anew |
-//! | [`Failed`](Ending::Failed) | the error that comes with it | as the error says |
+//! | [`Eof`](Ending::Eof) | the other side will send no more | nothing is left to receive |
+//! | [`NoBuffers`](Ending::NoBuffers) | every buffer of the buffer ring is leased | drop leases, submit it again |
+//! | [`Cancelled`](Ending::Cancelled) | it was cancelled | submit it again, if you still want it |
+//! | [`Stopped`](Ending::Stopped) | the kernel would not queue more completions | submit it again |
+//! | [`Failed`](Ending::Failed) | the error that it carries | as the error says |
 //!
-//! Whatever came before the end came as a shot, and so does what the last completion brings. Shots
-//! that nobody took before the ticket was redeemed come with the end, in [`Ended::left`]: so a
-//! cancel, and a wait for the end, lose nothing.
+//! Every completion before the end is an item, and so is the last completion if it carries
+//! something. Items that were not taken before the ticket was redeemed are in [`Ended::remaining`],
+//! so neither a cancel nor a wait for the end loses any.
 //!
-//! Leaves to others: the shots.
+//! Leaves to others: the items.
 
 use std::io;
 
-use super::{Done, Shot};
+use super::{Completion, Done};
 
-/// How an operation that completes many times came to its end, and so what to do next.
+/// How a multishot operation ended, and so what to do next.
 #[derive(Debug)]
-#[must_use = "most endings want the operation submitted anew"]
+#[must_use = "most endings call for submitting the operation again"]
 #[non_exhaustive]
 pub enum Ending {
-    /// The end of the file, or of what the peer sends. Do not submit it anew: it would end at once.
-    /// But a datagram without bytes looks the same, and is no end; nor is it for a socket of those.
+    /// The end of the file, or of the data that the peer sends. Do not submit it again: it would
+    /// end at once. An empty datagram looks identical, although it is not the end; a datagram
+    /// socket has no end.
     Eof,
-    /// There is no buffer to put data into: all of the ring's are in leases (`ENOBUFS`). Data that
-    /// has come waits. Drop leases, then submit the operation anew; if that happens often, make the
-    /// ring of buffers larger.
+    /// There is no buffer for the data: all buffers of the buffer ring are leased (`ENOBUFS`). Data
+    /// that has arrived stays queued. Drop leases, then submit the operation again. If this happens
+    /// often, make the buffer ring larger.
     NoBuffers,
-    /// It was cancelled. What had come before is in shots, or in [`Ended::left`]; the rest waits.
-    /// Submit it anew if you want it to go on.
+    /// It was cancelled. Earlier data was delivered in items, or is in [`Ended::remaining`]; the
+    /// rest stays queued. Submit the operation again if you want it to go on.
     Cancelled,
-    /// The kernel made an end of it, with success: the completion ring was full, and completions
-    /// beyond it are only queued for operations that complete once. What had come is in shots, or
-    /// in [`Ended::left`]. Take completions, and submit the operation anew.
+    /// The kernel ended it, with success: the completion queue was full, and the kernel queues
+    /// completions beyond it only for operations that complete once. Earlier data was delivered in
+    /// items, or is in [`Ended::remaining`]. Take completions, then submit the operation again.
     Stopped,
-    /// Something went wrong.
+    /// The operation failed with this error.
     Failed(io::Error),
 }
 
-/// What an operation that completes many times ends with.
+/// The output of a multishot operation.
 ///
 /// # Completion
 ///
-/// The last one, which says how it ended. What it brings beside that was a shot.
+/// Made from the last completion, which says how the operation ended. Anything else that this
+/// completion carries was delivered as an item.
 ///
-/// Not every shot need have been taken when the ticket is redeemed: a [`cancel`] and a wait do not
-/// look for them. Those are in `left`, where they cannot be overlooked. None is there once
-/// [`next`] has said `None`, nor after [`reap`] has shown the end.
+/// A caller need not take every item before it redeems the ticket: a [`cancel`] and a wait do not
+/// take them. They are in [`remaining`](Self::remaining), where they cannot be overlooked. It is
+/// empty once [`next`] has returned `None`, and after [`reap`] has reported the end.
 ///
 /// [`cancel`]: crate::Ring::cancel
 /// [`next`]: crate::Ring::next
@@ -57,27 +59,27 @@ pub enum Ending {
 ///
 /// # Cancellation
 ///
-/// Ends with [`Ending::Cancelled`], unless it was about to end some other way.
+/// Ends with [`Ending::Cancelled`], unless the operation ended for another reason first.
 #[derive(Debug)]
-#[must_use = "most endings want the operation submitted anew"]
+#[must_use = "most endings call for submitting the operation again"]
 pub struct Ended<F, T> {
-    /// How.
+    /// How the operation ended.
     pub how: Ending,
-    /// The file that it was about.
+    /// The file that the operation used.
     pub fd: F,
-    /// What it had brought, and nobody took, oldest first.
-    pub left: Vec<T>,
+    /// The items that were not taken, oldest first.
+    pub remaining: Vec<T>,
 }
 
 impl<F, T> Ended<F, T> {
-    /// `how` it ended, and what is left of what it brought, as items.
-    pub(super) fn new(how: Ending, fd: F, mut done: Done, item: fn(Shot) -> T) -> Self {
-        Self { how, fd, left: done.left().into_iter().map(item).collect() }
+    /// The ending `how`, with the completions that `done` still holds as items.
+    pub(super) fn new(how: Ending, fd: F, mut done: Done, item: fn(Completion) -> T) -> Self {
+        Self { how, fd, remaining: done.remaining().into_iter().map(item).collect() }
     }
 }
 
 impl Ending {
-    /// Of an operation that moves bytes: a result of 0 is the end of them.
+    /// The ending of an operation that moves bytes: a result of 0 is the end of the data.
     pub(crate) fn of(done: &Done) -> Self {
         match done.raw() {
             0 => Self::Eof,
@@ -85,7 +87,8 @@ impl Ending {
         }
     }
 
-    /// Of an operation that brings things (descriptors, places in a table): 0 names one of them.
+    /// The ending of an operation whose results are descriptors or file-table slots: 0 is a valid
+    /// one.
     pub(crate) fn of_things(done: &Done) -> Self {
         Self::of_number(done.raw())
     }
@@ -99,14 +102,29 @@ impl Ending {
         }
     }
 
-    /// Whether submitting the operation anew, at once, goes on where it ended.
+    /// The ending, unless it is [`Failed`](Self::Failed).
+    ///
+    /// # Errors
+    ///
+    /// The error that the operation failed with.
+    pub fn ok(self) -> io::Result<Self> {
+        match self {
+            Self::Failed(error) => Err(error),
+            other => Ok(other),
+        }
+    }
+
+    /// Whether the operation can be submitted again at once to go on where it ended: only after
+    /// [`Stopped`](Self::Stopped). A server goes on after more than that: after
+    /// [`NoBuffers`](Self::NoBuffers) once a buffer is free, and on a datagram socket after
+    /// [`Eof`](Self::Eof), which there is an empty datagram.
     pub fn wants_more(&self) -> bool {
         matches!(self, Self::Stopped)
     }
 }
 
-impl Shot {
-    /// Why it brought nothing.
+impl Completion {
+    /// The error for a completion that carries no resource.
     pub(super) fn refusal(&self) -> io::Error {
         let text = "the kernel reported success, and named nothing that is ours";
         self.result().map_or_else(io::Error::from, |_| io::Error::other(text))
@@ -118,11 +136,19 @@ mod tests {
     use annulus_sys::flags::CqeFlags;
 
     use super::*;
-    use crate::lease::Brought;
+    use crate::lease::Resource;
 
     fn done(result: i32) -> Done {
-        let (flags, brought) = (CqeFlags::empty(), Brought::Nothing);
-        Done::new(result, flags, None, brought)
+        let (flags, resource) = (CqeFlags::empty(), Resource::Nothing);
+        Done::new(result, flags, None, resource)
+    }
+
+    #[test]
+    fn only_a_failure_is_an_error() {
+        assert!(matches!(Ending::of(&done(0)).ok(), Ok(Ending::Eof)));
+        assert!(matches!(Ending::of(&done(-libc::ECANCELED)).ok(), Ok(Ending::Cancelled)));
+        let failed = Ending::of(&done(-libc::EIO)).ok();
+        assert!(failed.is_err_and(|error| error.raw_os_error() == Some(libc::EIO)));
     }
 
     #[test]

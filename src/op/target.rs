@@ -1,12 +1,12 @@
-//! What an operation is about: a descriptor, or a file that is registered with the ring.
+//! The file that an operation uses: a descriptor, or a file that is registered with the ring.
 //!
-//! | | kept open by | looked up |
+//! | target | kept open by | looked up |
 //! |---|---|---|
 //! | anything that is `AsFd`: `OwnedFd`, `Rc<File>`, `&TcpStream` in a scope | its owner, in the slot | in the process's table |
 //! | [`FixedFile`] | the ring's table | in the ring's table |
 //!
-//! The owner lies in the operation, so the descriptor stays open until the last completion: no
-//! number is reused while an entry names it.
+//! The operation holds the owner, so the descriptor stays open until the last completion: no
+//! descriptor number is reused while an entry names it.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -20,19 +20,26 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A descriptor's owner, or a [`FixedFile`]. Implemented here only.
+/// The owner of a descriptor (anything that is [`AsFd`]), or a [`FixedFile`]. Sealed: only this
+/// crate implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no file that an operation can own",
+    note = "give it something that owns a descriptor (`File`, `TcpStream`, `OwnedFd`, `Rc<..>` or \
+            `Arc<..>` of one) or a `FixedFile`; a borrowed one goes through `Ring::scope`"
+)]
 pub trait Target: sealed::Sealed {
-    /// Whether it means anything on `ring`.
+    /// Whether the file can be used on `ring`.
     #[doc(hidden)]
     fn belongs_to(&self, ring: RingId) -> bool;
 
-    /// `sqe`, about this file.
+    /// Returns `sqe` with this file filled in.
     #[doc(hidden)]
     fn aim(&self, sqe: Sqe) -> Sqe;
 }
 
 impl<F: AsFd> sealed::Sealed for F {}
 
+#[doc(hidden)] // Otherwise rustdoc repeats its hidden items on the page of every such type.
 impl<F: AsFd> Target for F {
     #[inline]
     fn belongs_to(&self, _: RingId) -> bool {

@@ -1,28 +1,28 @@
-//! Commands: what a file's own code knows to do, beside reading and writing.
+//! Commands: operations that a driver defines for its own files, besides reading and writing.
 //!
 //! ```text
-//!   entry of 64 bytes    │ opcode fd off: the command's number │ .. │ addr3 pad2: 16 bytes of it │
-//!   entry of 128 bytes   │ the same                            │ .. │ 16 │ 64 more: 80 bytes     │
+//!   entry of 64 bytes   │ opcode fd off: command number │ .. │ addr3 pad2: 16 bytes of command  │
+//!   entry of 128 bytes  │ opcode fd off: command number │ .. │ 16 + 64 more: 80 bytes of command │
 //! ```
 //!
-//! | entry | to | `off` | `addr` | `file_index` | `addr3` |
+//! | entry | file | `off` | `addr` | `file_index` | `addr3` |
 //! |---|---|---|---|---|---|
-//! | [`uring_cmd`], [`uring_cmd_wide`], [`uring_cmd128`] | any driver that takes commands: NVMe, ublk | number | – | – | the command |
-//! | [`cmd_sock`] | a socket | which | level, name | length | value |
-//! | [`cmd_getsockname`] | a socket | 5 | address | whose | its length |
-//! | [`cmd_discard`] | a block device | 0x1200 | offset | – | bytes |
-//! | [`cmd_zone_reset_all`] | a zoned block device | 0x1201 | – | – | – |
+//! | [`uring_cmd`], [`uring_cmd_wide`], [`uring_cmd128`] | of any driver that takes commands: NVMe, ublk | command number | – | – | command bytes |
+//! | [`cmd_sock`] | socket | command number | option level and name | length of the value | address of the value |
+//! | [`cmd_getsockname`] | socket | 5 | address | 0: own, 1: peer | address of the length |
+//! | [`cmd_discard`] | block device | 0x1200 | offset | – | length |
+//! | [`cmd_zone_reset_all`] | zoned block device | 0x1201 | – | – | – |
 //!
-//! What a command's bytes mean is between the caller and the driver, and so is what memory they
-//! name: there is no safe operation for them but those on [sockets](crate::op::command).
+//! The driver defines what the bytes of a command mean, and which memory they point to. So the only
+//! commands that have a safe operation are those for [sockets](crate::op::sockets::command).
 
 use annulus_sys::abi::{Sqe, Sqe128};
 use annulus_sys::flags::{BlockUringCmd, SocketUringOp, UringCmdFlags};
 use annulus_sys::opcode::Opcode;
 
-/// `IORING_OP_URING_CMD`: hands the driver of `fd` the command `number`, and its 16 bytes. `FIXED`
-/// names a registered buffer in `buf_index`, and `MULTISHOT` a group of buffers there. Since Linux
-/// 5.19; `EOPNOTSUPP` from a file that knows no commands.
+/// `IORING_OP_URING_CMD`: sends the command `number`, with 16 bytes of payload, to the driver of
+/// `fd`. With `FIXED`, `buf_index` names a registered buffer; with `MULTISHOT`, a buffer group.
+/// Since Linux 5.19. Fails with `EOPNOTSUPP` if the file takes no commands.
 #[doc(alias = "io_uring_prep_uring_cmd")]
 #[inline]
 pub fn uring_cmd(fd: i32, number: u32, flags: UringCmdFlags, command: [u8; 16]) -> Sqe {
@@ -32,8 +32,8 @@ pub fn uring_cmd(fd: i32, number: u32, flags: UringCmdFlags, command: [u8; 16]) 
     sqe
 }
 
-/// `IORING_OP_URING_CMD` with 80 bytes, for a ring with `SQE128`: what NVMe and ublk want. Since
-/// Linux 5.19.
+/// `IORING_OP_URING_CMD` with 80 bytes of payload, for a ring with `SQE128`. NVMe and ublk need
+/// this form. Since Linux 5.19.
 #[doc(alias = "io_uring_prep_uring_cmd")]
 #[inline]
 pub fn uring_cmd_wide(fd: i32, number: u32, flags: UringCmdFlags, command: [u8; 80]) -> Sqe128 {
@@ -43,7 +43,7 @@ pub fn uring_cmd_wide(fd: i32, number: u32, flags: UringCmdFlags, command: [u8; 
     sqe
 }
 
-/// `IORING_OP_URING_CMD128`: as [`uring_cmd_wide`], for a ring with `SQE_MIXED`, where the opcode
+/// `IORING_OP_URING_CMD128`: like [`uring_cmd_wide`], for a ring with `SQE_MIXED`, where the opcode
 /// says that the entry has 128 bytes. Since Linux 6.19.
 #[doc(alias = "io_uring_prep_uring_cmd128")]
 #[inline]
@@ -52,9 +52,9 @@ pub fn uring_cmd128(fd: i32, number: u32, flags: UringCmdFlags, command: [u8; 80
     Sqe128 { first: Sqe { opcode: Opcode::URING_CMD128, ..first }, rest }
 }
 
-/// `IORING_OP_URING_CMD` to a socket: `command` says what. An option is of `level` and has a
-/// `name`; its value is the `len` bytes at `value`. The other commands look at none of these. Since
-/// Linux 6.5; options since Linux 6.7.
+/// `IORING_OP_URING_CMD` to a socket. `command` selects the command. To get or set an option,
+/// `level` and `name` name the option, and its value is the `len` bytes at `value`; the other
+/// commands ignore these arguments. Since Linux 6.5; options since Linux 6.7.
 #[doc(alias = "io_uring_prep_cmd_sock")]
 #[inline]
 pub fn cmd_sock(
@@ -76,9 +76,9 @@ pub fn cmd_sock(
     }
 }
 
-/// `IORING_OP_URING_CMD` with `GETSOCKNAME`: writes a socket's address to `address`, and its length
-/// to the u32 at `address_len`, which says first how much room there is. `whose` is 0 for our end,
-/// and 1 for the peer's. Since Linux 6.19.
+/// `IORING_OP_URING_CMD` with `GETSOCKNAME`: writes a socket's address to `address` and its length
+/// to the u32 at `address_len`. That u32 must first hold the space at `address`, in bytes. `whose`
+/// is 0 for the local address and 1 for the peer's. Since Linux 6.19.
 #[doc(alias = "io_uring_prep_cmd_getsockname")]
 #[inline]
 pub fn cmd_getsockname(fd: i32, address: u64, address_len: u64, whose: u32) -> Sqe {
@@ -94,8 +94,8 @@ pub fn cmd_getsockname(fd: i32, address: u64, address_len: u64, whose: u32) -> S
     }
 }
 
-/// `IORING_OP_URING_CMD` with `DISCARD`: gives up the `len` bytes at `offset` of a block device,
-/// whatever is written there, as `ioctl(BLKDISCARD)`. Both are multiples of the device's sector.
+/// `IORING_OP_URING_CMD` with `DISCARD`: discards `len` bytes at `offset` of a block device, and
+/// the data in them, like `ioctl(BLKDISCARD)`. Both must be multiples of the device's sector size.
 /// Since Linux 6.12.
 #[doc(alias = "io_uring_prep_cmd_discard")]
 #[inline]
@@ -104,9 +104,9 @@ pub fn cmd_discard(fd: i32, offset: u64, len: u64) -> Sqe {
     Sqe { opcode, fd, off, addr: offset, addr3: len, ..Sqe::ZERO }
 }
 
-/// `IORING_OP_URING_CMD` with `ZONE_RESET_ALL`: resets every zone of a zoned block device, whatever
-/// is written there, as `ioctl(BLKRESETZONE)` of all. `EINVAL` or `EOPNOTSUPP` from others, and
-/// before Linux 7.3.
+/// `IORING_OP_URING_CMD` with `ZONE_RESET_ALL`: resets every zone of a zoned block device, which
+/// discards all of its data, like `ioctl(BLKRESETZONE)` on all zones. Fails with `EINVAL` or
+/// `EOPNOTSUPP` on other devices, and before Linux 7.3.
 #[doc(alias = "io_uring_prep_cmd_zone_reset_all")]
 #[inline]
 pub fn cmd_zone_reset_all(fd: i32) -> Sqe {

@@ -1,4 +1,4 @@
-//! Files in the ring's own table, and how they get there and out of it; and pipes.
+//! Fixed files: opening files into the ring's table of registered files, closing them; pipes.
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{FILE_INDEX_ALLOC, FixedFdFlags, SqeFlags};
@@ -7,16 +7,18 @@ use annulus_sys::opcode::Opcode;
 /// The largest index that an entry can name. No table is as long.
 const LAST: u32 = FILE_INDEX_ALLOC - 2;
 
-/// How an entry names the place `index` of the table: one more, since 0 is a descriptor.
+/// Encodes `index` for an entry's `file_index`: one more than the index, since 0 means an ordinary
+/// descriptor.
 fn place(index: u32) -> u32 {
-    // Neither 0 nor the number that means any place; the kernel refuses this one as it would have
-    // the other.
+    // Clamped, so that the result is neither 0 nor `FILE_INDEX_ALLOC` ("any free slot"). The kernel
+    // refuses the clamped index, just as it would have refused the original one.
     index.min(LAST) + 1
 }
 
-/// `sqe`, which opens, accepts or makes a file, with the place `index` of the table of registered
-/// files in place of a descriptor. What was there is closed. The result is 0. A pipe takes the
-/// place behind it too. Without "close on exec", which the kernel refuses here. Since Linux 5.15.
+/// Changes `sqe`, which opens, accepts or creates a file, to put the file at `index` of the table
+/// of registered files instead of returning a descriptor. A file that was in that slot is closed.
+/// The result is 0. A pipe also takes the next slot. The entry must not ask for "close on exec",
+/// which the kernel refuses here. Since Linux 5.15.
 #[doc(alias("io_uring_prep_open_direct", "io_uring_prep_openat_direct"))]
 #[doc(alias("io_uring_prep_openat2_direct", "io_uring_prep_accept_direct"))]
 #[doc(alias("io_uring_prep_socket_direct", "io_uring_prep_pipe_direct"))]
@@ -25,8 +27,9 @@ pub fn direct(sqe: Sqe, index: u32) -> Sqe {
     Sqe { file_index: place(index), ..sqe }
 }
 
-/// `sqe`, as by [`direct`], with any place that is free; the result is its index. `ENFILE` if there
-/// is none. The only way for what completes many times. Since Linux 5.19.
+/// Like [`direct`], but the kernel chooses a free slot, and the result is its index. Fails with
+/// `ENFILE` if no slot is free. A multishot operation can use registered files only in this way.
+/// Since Linux 5.19.
 #[doc(alias("IORING_FILE_INDEX_ALLOC", "io_uring_prep_multishot_accept_direct"))]
 #[doc(alias = "io_uring_prep_socket_direct_alloc")]
 #[inline]
@@ -41,8 +44,9 @@ pub fn close_direct(index: u32) -> Sqe {
     Sqe { opcode: Opcode::CLOSE, file_index: place(index), ..Sqe::ZERO }
 }
 
-/// `IORING_OP_FIXED_FD_INSTALL`: makes a descriptor of the registered file at `index` of the table,
-/// which stays there. It is closed on exec, unless `flags` say otherwise. Since Linux 6.8.
+/// `IORING_OP_FIXED_FD_INSTALL`: creates a descriptor for the registered file at `index` of the
+/// table. The file also stays registered. The descriptor is closed on exec, unless `flags` say
+/// otherwise. Since Linux 6.8.
 #[doc(alias = "io_uring_prep_fixed_fd_install")]
 #[inline]
 pub fn fixed_fd_install(index: i32, flags: FixedFdFlags) -> Sqe {
@@ -55,8 +59,8 @@ pub fn fixed_fd_install(index: i32, flags: FixedFdFlags) -> Sqe {
     }
 }
 
-/// `IORING_OP_PIPE`: makes a pipe, and writes the descriptors of its ends to the two `int` at
-/// `ends`, first that which is read from, with the `O_*` of `pipe2(2)`. Since Linux 6.16.
+/// `IORING_OP_PIPE`: creates a pipe and writes its two descriptors to the two `int` at `ends`, the
+/// read end first. `flags` are the `O_*` of `pipe2(2)`. Since Linux 6.16.
 #[doc(alias = "io_uring_prep_pipe")]
 #[inline]
 pub fn pipe(ends: u64, flags: u32) -> Sqe {

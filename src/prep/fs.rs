@@ -1,22 +1,23 @@
-//! The file system: names become descriptors, descriptors end, and what is known of files.
+//! The file system: opening and closing files, and reading their metadata.
 
 use annulus_sys::abi::{OpenHow, Sqe};
 use annulus_sys::opcode::Opcode;
 
-/// How many bytes an [`OpenHow`] has; the kernel is told, so that it can grow.
+/// The size of an [`OpenHow`] in bytes. The kernel is told the size, so that the struct can grow.
 const HOW: u32 = 24;
 
 const _: () = assert!(size_of::<OpenHow>() == HOW as usize);
 
-/// `IORING_OP_OPENAT`: opens the file that the zero-ended name at `path` names, seen from the
-/// directory `dir` (`AT_FDCWD`: the current one), with the `O_*` of `open(2)`. Since Linux 5.6.
+/// `IORING_OP_OPENAT`: opens the file named by the NUL-terminated path at `path`, relative to the
+/// directory `dir` (`AT_FDCWD`: the current directory). `flags` are the `O_*` of `open(2)`. Since
+/// Linux 5.6.
 #[doc(alias("io_uring_prep_openat", "io_uring_prep_open"))]
 #[inline]
 pub fn openat(dir: i32, path: u64, flags: u32, mode: u32) -> Sqe {
     Sqe { opcode: Opcode::OPENAT, fd: dir, addr: path, len: mode, op_flags: flags, ..Sqe::ZERO }
 }
 
-/// `IORING_OP_OPENAT2`: opens as [`openat`] does, and as the [`OpenHow`] at `how` says. Since Linux
+/// `IORING_OP_OPENAT2`: opens a file like [`openat`], as the [`OpenHow`] at `how` says. Since Linux
 /// 5.6.
 #[doc(alias = "io_uring_prep_openat2")]
 #[inline]
@@ -31,8 +32,8 @@ pub fn close(fd: i32) -> Sqe {
     Sqe { opcode: Opcode::CLOSE, fd, ..Sqe::ZERO }
 }
 
-/// `IORING_OP_STATX`: writes what is known of a file to the `struct statx` at `out`: of all that
-/// there is, what `mask` names (`STATX_*`), with the `AT_*` of `statx(2)`. Since Linux 5.6.
+/// `IORING_OP_STATX`: writes a file's metadata to the `struct statx` at `out`. `mask` says which
+/// fields are wanted (`STATX_*`), and `flags` are the `AT_*` of `statx(2)`. Since Linux 5.6.
 #[doc(alias = "io_uring_prep_statx")]
 #[inline]
 pub fn statx(dir: i32, path: u64, flags: u32, mask: u32, out: u64) -> Sqe {

@@ -1,11 +1,11 @@
-//! What liburing writes, to hold entries against.
+//! The entries that liburing writes, for tests to compare ours with.
 
 use annulus_sys::abi::Sqe;
 
-/// One line for each of liburing's helpers: its name first, its 64 bytes last.
+/// One line for each liburing helper: its name in the first column, its 64 bytes in the last.
 const ROWS: &str = include_str!("../../tests/data/sqe-golden.tsv");
 
-/// The entry that liburing's `helper` makes of the arguments in its row.
+/// The entry that liburing's `helper` makes from the arguments in its row.
 pub(super) fn golden(helper: &str) -> Sqe {
     let row = ROWS.lines().find(|line| line.split('\t').next() == Some(helper));
     let row = row.unwrap_or_else(|| panic!("no row for {helper}"));

@@ -1,4 +1,4 @@
-//! Nothing, with all that the kernel does beside it.
+//! NOP: does nothing, but goes through everything that the kernel does around an operation.
 
 use annulus_sys::abi::{Sqe, Sqe128};
 use annulus_sys::flags::NopFlags;
@@ -13,15 +13,15 @@ pub fn nop() -> Sqe {
 
 /// `IORING_OP_NOP` with flags: completes with `result` (`INJECT_RESULT`), looks up the file `fd`
 /// (`FILE`, `FIXED_FILE`) and the registered buffer `index` (`FIXED_BUFFER`). Since Linux 6.10;
-/// other flags than `INJECT_RESULT` since Linux 6.13, `TW` since Linux 6.17. When it finds nothing,
-/// a chain breaks; the result says so only in later releases (seen in 6.18.44).
+/// flags other than `INJECT_RESULT` since Linux 6.13, `TW` since Linux 6.17. If a lookup fails, a
+/// chain breaks; the result reports the failure only in later releases (seen in 6.18.44).
 #[doc(alias = "IORING_NOP_INJECT_RESULT")]
 #[inline]
 pub fn nop_with(flags: NopFlags, result: i32, fd: i32, index: u16) -> Sqe {
     Sqe { fd, len: result.cast_unsigned(), op_flags: flags.bits(), buf_index: index, ..nop() }
 }
 
-/// `IORING_OP_NOP` with `CQE32`: completes with 32 bytes, of which `extra` are the last 16. Since
+/// `IORING_OP_NOP` with `CQE32`: completes with 32 bytes, the last 16 of which are `extra`. Since
 /// Linux 6.18, on a ring with `CQE32` or `CQE_MIXED`.
 #[doc(alias = "IORING_NOP_CQE32")]
 #[inline]

@@ -1,23 +1,22 @@
-//! Buffers that are provided one by one, as before there were rings of buffers.
+//! Provided buffers, one by one, as they worked before buffer rings.
 //!
 //! ```text
-//!   provide_buffers ─► list of the group ─ the kernel takes the first ─► a completion names it
-//!         ▲                  └─ remove_buffers ─► forgotten                     │
-//!         └──────────────────────────── again, for each ────────────────────────┘
+//!   provide_buffers ─► list of the group ─ the kernel selects one ─► a completion names it
+//!         ▲                  └─ remove_buffers ─► forgotten                  │
+//!         └──────────────────────────── again, for each ─────────────────────┘
 //! ```
 //!
-//! A ring of buffers ([`Ring::buf_ring`](crate::Ring::buf_ring), Linux 5.19) does the same without
-//! an operation for each buffer that is offered again. A group is one or the other.
+//! A buffer ring ([`Ring::buf_ring`](crate::Ring::buf_ring), Linux 5.19) does the same, without an
+//! operation for each buffer that is provided again. A group is one or the other.
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::opcode::Opcode;
 
-/// `IORING_OP_PROVIDE_BUFFERS`: offers `count` buffers of `len` bytes, side by side from `addr`, to
-/// requests that pick from `group`; completions name them `first`, `first + 1`, and so on. Since
-/// Linux 5.7.
+/// `IORING_OP_PROVIDE_BUFFERS`: adds `count` adjacent buffers of `len` bytes each, starting at
+/// `addr`, to `group`. Requests select buffers from the group, and completions name them by number:
+/// `first`, `first + 1`, and so on. Since Linux 5.7.
 ///
-/// More than 65535 buffers are refused with `E2BIG`, and with `EINVAL` a group that is a ring of
-/// buffers.
+/// Fails with `E2BIG` for more than 65535 buffers, and with `EINVAL` if the group is a buffer ring.
 #[doc(alias = "io_uring_prep_provide_buffers")]
 #[inline]
 pub fn provide_buffers(addr: u64, len: u32, count: u32, group: u16, first: u16) -> Sqe {
@@ -32,10 +31,10 @@ pub fn provide_buffers(addr: u64, len: u32, count: u32, group: u16, first: u16) 
     }
 }
 
-/// `IORING_OP_REMOVE_BUFFERS`: takes up to `count` buffers of `group` back, oldest first, and
-/// completes with how many those were. Since Linux 5.7.
+/// `IORING_OP_REMOVE_BUFFERS`: removes up to `count` buffers from `group`, oldest first. The result
+/// is how many it removed. Since Linux 5.7.
 ///
-/// `ENOENT` for a group that never was.
+/// Fails with `ENOENT` if the group never existed.
 #[doc(alias = "io_uring_prep_remove_buffers")]
 #[inline]
 pub fn remove_buffers(count: u32, group: u16) -> Sqe {

@@ -1,62 +1,97 @@
-//! Reaping: what has completed is settled in its slot, then shown, or kept to be shown.
+//! Reaping: each completion is recorded in its slot, then shown as an event, or kept to be shown.
 //!
 //! ```text
-//!   completion ─► consumed ─► slot settled ─┬─► each(Event)          reap
-//!                                           └─► backlog              a wait for another
+//!   completion ─► consumed ─► slot updated ─┬─► each(Event)          reap
+//!                                           └─► undelivered          a wait for another
 //! ```
 //!
-//! In this order: so whatever `each` does, nothing is lost and nothing comes twice.
+//! Because of this order, nothing is lost and nothing comes twice, whatever `each` does.
 //!
-//! Keeps OP2 and OP3. Leaves to others: which completion is whose (`inflight`).
+//! Keeps OP2 and OP3. Leaves to others: which operation a completion belongs to (`slab`).
+#![allow(unsafe_code, reason = "vouches for completions of the queue")]
 
 use annulus_sys::abi::Cqe;
 
-use crate::backlog::Backlog;
-use crate::error::EnterError;
-use crate::event::{Event, result_of};
-use crate::inflight::{Settled, Slab};
-use crate::own::Own;
+use crate::lease::completion::result_of;
+use crate::raw::Rounds;
 use crate::ring::Ring;
+use crate::ring::event::Event;
+use crate::ring::internal::Internal;
+use crate::ring::slab::{Recorded, Slab};
+use crate::ring::undelivered::Undelivered;
+use crate::setup::enter_error::EnterError;
 
+/// # Taking events
 impl<U: Default> Ring<U> {
-    /// Shows every event there is to `each`, and returns how many. Each is consumed, and its slot
-    /// in order, before `each` sees it: so `each` may panic, and nothing is lost or repeated. What
-    /// is of operations that were [given up](Self::detach) is consumed too, and neither shown nor
-    /// counted, not even their end.
+    /// Calls `each` with every event there is, and returns how many. Each completion is consumed,
+    /// and its slot updated, before `each` sees it: so `each` may panic, and no event is lost or
+    /// repeated. Completions of [detached](Self::detach) operations are consumed too, but neither
+    /// shown nor counted, not even the last one.
     ///
     /// # Errors
     ///
-    /// [`EnterError`] from asking for what the kernel holds back; `each` has seen what came before.
+    /// [`EnterError`] from asking for completions that the kernel holds back; `each` has seen the
+    /// earlier ones.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::op::Nop;
+    /// use annulus::{Event, Setup};
+    /// use std::collections::HashMap;
+    ///
+    /// let mut ring = Setup::new(8).build()?;
+    /// let mut tickets = HashMap::new(); // By slot.
+    /// for _ in 0..3 {
+    ///     let ticket = ring.submit(Nop)?;
+    ///     tickets.insert(ticket.slot(), ticket);
+    /// }
+    /// ring.submit_and_wait(3)?;
+    /// let mut ended = Vec::new();
+    /// ring.reap(|event| {
+    ///     if let Event::Ended { slot, .. } = event {
+    ///         ended.push(slot); // The ring is borrowed here, so redeem the tickets afterwards.
+    ///     }
+    /// })?;
+    /// for slot in ended {
+    ///     let ticket = tickets.remove(&slot).expect("one operation in each slot");
+    ///     ring.try_take(ticket).expect("it has ended")?;
+    /// }
+    /// assert!(tickets.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn reap(&mut self, mut each: impl FnMut(Event<'_, U>)) -> Result<u32, EnterError> {
         let mut count = 0;
-        if !self.backlog.is_empty() {
-            count = self.reap_backlog(&mut each);
+        if !self.undelivered.is_empty() {
+            count = self.reap_undelivered(&mut each);
         }
-        let Self { raw, slab, backlog, own, .. } = self;
-        let (mut total, mut hidden, mut asked) = (0, 0, false);
+        let Self { raw, slab, undelivered, internal, .. } = self;
+        let (mut rounds, mut hidden) = (Rounds::default(), 0);
         loop {
-            // Its own closure each time, so that what it needs stays in registers.
+            // A new closure each time, so that its captures stay in registers.
             let taken = raw.rings_mut().cq().drain_counting(|cqe, endless| {
-                if let Some((slot, user)) = slab.settle_plain(cqe) {
+                // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
+                if let Some((slot, user)) = unsafe { slab.record_plain(cqe) } {
                     return each(Event::Ended { user, slot, result: result_of(cqe.res) });
                 }
-                endless.note(cqe.flags); // What was plain has no `MORE`.
-                let settled = slab.settle_parts(cqe.user_data, cqe.res, cqe.flags.bits());
-                hidden += u32::from(!show(slab, backlog, own, settled, &mut each));
+                endless.note(cqe.flags); // A plain completion has no `MORE`.
+                let flags = cqe.flags.bits();
+                // SAFETY: just taken from the ring's queue, in order; not recorded yet (OP1, OP3).
+                let recorded = unsafe { slab.settle_parts(cqe.user_data, cqe.res, flags) };
+                hidden += u32::from(!show(slab, undelivered, internal, recorded, &mut each));
             });
-            total += taken;
-            if !raw.may_bring_more(total, taken, &mut asked)? {
+            if !raw.ask_for_more(&mut rounds, taken)? {
                 break;
             }
         }
-        count += total - hidden;
-        if !self.backlog.is_empty() {
-            count += self.reap_backlog(&mut each);
+        count += rounds.total - hidden;
+        if !self.undelivered.is_empty() {
+            count += self.reap_undelivered(&mut each);
         }
-        let own = &mut self.own;
-        if own.has_mail() {
-            while let Some(message) = own.next_mail() {
+        let internal = &mut self.internal;
+        if internal.has_mail() {
+            while let Some(message) = internal.next_mail() {
                 each(Event::Message(message));
                 count += 1;
             }
@@ -65,86 +100,105 @@ impl<U: Default> Ring<U> {
         Ok(count)
     }
 
-    /// Shows what was kept.
+    /// Shows the events that were kept.
     #[cold]
-    fn reap_backlog(&mut self, each: &mut impl FnMut(Event<'_, U>)) -> u32 {
+    fn reap_undelivered(&mut self, each: &mut impl FnMut(Event<'_, U>)) -> u32 {
         let mut count = 0;
-        while let Some(settled) = self.backlog.pop(&mut self.slab) {
-            let Self { slab, backlog, own, .. } = self;
-            count += u32::from(show(slab, backlog, own, settled, each));
+        while let Some(recorded) = self.undelivered.pop(&mut self.slab) {
+            let Self { slab, undelivered, internal, .. } = self;
+            count += u32::from(show(slab, undelivered, internal, recorded, each));
         }
         count
     }
 
-    /// Takes every completion there is, and keeps what is to be shown or taken later. The end of
-    /// the operation in slot `quiet` is not kept: its ticket is about to be redeemed.
+    /// Whether events that were kept are still to be shown.
+    pub(crate) fn has_kept_events(&self) -> bool {
+        !self.undelivered.is_empty()
+    }
+
+    /// Takes every completion there is, and keeps those that are to be shown or taken later. The
+    /// end of the operation in slot `quiet` is not kept, because its ticket is about to be
+    /// redeemed.
     pub(crate) fn pull(&mut self, quiet: Option<u32>) -> Result<(), EnterError> {
-        let Self { raw, slab, backlog, own, .. } = self;
-        let (mut total, mut asked) = (0, false);
+        let mut rounds = Rounds::default();
         loop {
-            let each = |cqe| keep(slab, backlog, own, cqe, quiet);
-            let taken = raw.rings_mut().cq().drain(each);
-            total += taken;
-            if !raw.may_bring_more(total, taken, &mut asked)? {
-                break;
+            let taken = self.take_ready(quiet);
+            if !self.raw.ask_for_more(&mut rounds, taken)? {
+                return Ok(());
             }
         }
-        while let Some(message) = own.next_mail() {
-            backlog.push(slab, Settled::Message(message));
+    }
+
+    /// As [`pull`](Self::pull), but asks the kernel for nothing. Returns how many there were.
+    pub(crate) fn take_ready(&mut self, quiet: Option<u32>) -> u32 {
+        let Self { raw, slab, undelivered, internal, .. } = self;
+        // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
+        let each = |cqe| unsafe { keep(slab, undelivered, internal, cqe, quiet) };
+        let taken = raw.rings_mut().cq().drain(each);
+        while let Some(message) = internal.next_mail() {
+            undelivered.push(slab, Recorded::Message(message));
         }
-        Ok(())
+        taken
     }
 }
 
-/// Shows one settled completion, and says whether there was anything to show. The end after a last
-/// shot is kept first, and shown with what is kept: so a panic at the shot does not lose it.
+/// Shows one recorded completion, and returns whether there was anything to show. A last completion
+/// with an item becomes two events: the end is kept first, and shown later. So a panic at the item
+/// does not lose the end.
 #[cold]
 fn show<U: Default>(
     slab: &mut Slab<U>,
-    backlog: &mut Backlog,
-    own: &mut Own,
-    settled: Settled,
+    undelivered: &mut Undelivered,
+    internal: &mut Internal,
+    recorded: Recorded,
     each: &mut impl FnMut(Event<'_, U>),
 ) -> bool {
-    match settled {
-        Settled::Ended(slot) => {
+    match recorded {
+        Recorded::Ended(slot) => {
             let result = result_of(slab.result(slot));
             each(Event::Ended { user: slab.user(slot), slot, result });
         }
-        Settled::Shot(slot, shot) => each(Event::Shot { user: slab.user(slot), slot, shot }),
-        Settled::Last(slot, shot) => {
-            backlog.push(slab, Settled::Ended(slot));
-            each(Event::Shot { user: slab.user(slot), slot, shot });
+        Recorded::Completion(slot, completion) => {
+            each(Event::Multishot { user: slab.user(slot), slot, completion })
         }
-        Settled::Message(message) => each(Event::Message(message)),
-        Settled::Raw(cqe) => each(Event::Raw(cqe)),
-        Settled::Own(word, res) => {
-            own.completed(word, res);
+        Recorded::Last(slot, completion) => {
+            undelivered.push(slab, Recorded::Ended(slot));
+            each(Event::Multishot { user: slab.user(slot), slot, completion });
+        }
+        Recorded::Message(message) => each(Event::Message(message)),
+        Recorded::Raw(cqe) => each(Event::Raw(cqe)),
+        Recorded::Internal(user_data, res) => {
+            internal.completed(user_data, res);
             return false;
         }
-        Settled::Nothing => return false,
+        Recorded::Nothing => return false,
     }
     true
 }
 
-/// Settles `cqe`, and keeps what is to be shown or taken later.
-fn keep<U: Default>(
+/// Records `cqe`, and keeps it if it is to be shown or taken later.
+///
+/// # Safety
+///
+/// As for [`Slab::record`].
+unsafe fn keep<U: Default>(
     slab: &mut Slab<U>,
-    backlog: &mut Backlog,
-    own: &mut Own,
+    undelivered: &mut Undelivered,
+    internal: &mut Internal,
     cqe: Cqe,
     quiet: Option<u32>,
 ) {
-    match slab.settle(cqe) {
-        Settled::Own(word, res) => own.completed(word, res),
-        Settled::Nothing => {}
-        Settled::Ended(slot) if quiet == Some(slot) => {}
-        Settled::Last(slot, shot) => {
-            backlog.push(slab, Settled::Shot(slot, shot));
+    // SAFETY: as promised to `keep`.
+    match unsafe { slab.record(cqe) } {
+        Recorded::Internal(user_data, res) => internal.completed(user_data, res),
+        Recorded::Nothing => {}
+        Recorded::Ended(slot) if quiet == Some(slot) => {}
+        Recorded::Last(slot, completion) => {
+            undelivered.push(slab, Recorded::Completion(slot, completion));
             if quiet != Some(slot) {
-                backlog.push(slab, Settled::Ended(slot));
+                undelivered.push(slab, Recorded::Ended(slot));
             }
         }
-        settled => backlog.push(slab, settled),
+        recorded => undelivered.push(slab, recorded),
     }
 }

@@ -27,7 +27,7 @@ use crate::{number, rows};
 /// The kernel's names and numbers.
 const KERNEL: &str = include_str!("../data/constants.tsv");
 
-/// Where ours are written.
+/// The sources of our constants.
 const SOURCES: &[(&str, &str)] = &[
     ("abi.rs", include_str!("../../sys/abi.rs")),
     ("abi_bpf.rs", include_str!("../../sys/abi_bpf.rs")),
@@ -56,14 +56,14 @@ macro_rules! numbers {
     };
 }
 
-/// What is neither, or bears another name with us.
+/// Constants that are neither, or that have another name with us.
 macro_rules! others {
     ($($name:ident = $value:expr,)*) => {
         &[$((stringify!($name), $value as i128)),*]
     };
 }
 
-/// What we say: the kernel's name, our number.
+/// Our side: the kernel's name, our number.
 #[rustfmt::skip]
 const OURS: &[Rows] = &[
     flags!("IORING_SETUP_" SetupFlags: IOPOLL SQPOLL SQ_AFF CQSIZE CLAMP ATTACH_WQ R_DISABLED
@@ -172,7 +172,7 @@ const OURS: &[Rows] = &[
     },
 ];
 
-/// What we say, by the kernel's name.
+/// Our numbers, by the kernel's name.
 pub fn ours() -> BTreeMap<&'static str, i128> {
     OURS.iter().copied().flatten().copied().collect()
 }
@@ -200,7 +200,7 @@ fn every_constant_of_ours_is_one_of_the_kernel() {
     assert_eq!(OURS.iter().copied().flatten().count(), kernel.len(), "a name stands twice");
 }
 
-/// Each alias in our sources, with the whole doc comment that it stands behind.
+/// Each alias in our sources, with its whole doc comment.
 fn documented() -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     for (_, source) in SOURCES {

@@ -1,13 +1,13 @@
 //! The bytes that liburing writes, decoded by our field names.
 //!
-//! Each row names a function of liburing, the arguments it was called with (each a number that
-//! stands nowhere else), which field should hold which argument, and the 64 bytes that it wrote:
+//! Each row names a function of liburing, its arguments (each a number that appears nowhere else),
+//! which field should hold which argument, and the 64 bytes that it wrote:
 //!
 //! ```text
 //! io_uring_prep_fsync   fd=0x3110 fsync_flags=0x3220   FSYNC   fd=fd op_flags=fsync_flags   0300..
 //! ```
 //!
-//! A field that the row does not name must be zero: nothing was written where we do not look.
+//! A field that the row does not name must be zero: nothing was written elsewhere.
 
 use std::collections::BTreeMap;
 use std::mem::offset_of;
@@ -37,7 +37,7 @@ const FIELDS: &[(&str, usize, usize)] = &[
     ("pad2", offset_of!(Sqe, pad2), 8),
 ];
 
-/// The bytes that a row writes down in hexadecimal.
+/// The bytes of a row, from their hexadecimal form.
 fn bytes(hexadecimal: &str) -> Vec<u8> {
     let digits = hexadecimal.as_bytes().chunks(2);
     digits.map(|pair| u8::from_str_radix(&String::from_utf8_lossy(pair), 16).unwrap()).collect()
@@ -48,7 +48,7 @@ fn word(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-/// What stands right of the `=`: an argument, a number, a name, or two of them.
+/// The right side of the `=`: an argument, a number, a name, or two of them.
 fn value(text: &str, arguments: &BTreeMap<&str, i128>) -> i128 {
     if let Some((left, right)) = text.split_once('+') {
         return value(left, arguments) + value(right, arguments);
@@ -64,7 +64,7 @@ fn value(text: &str, arguments: &BTreeMap<&str, i128>) -> i128 {
     }
 }
 
-/// The numbers that a row's statements put into our fields.
+/// The numbers that a row's statements write to our fields.
 fn expected<'a>(row: &[&'a str]) -> BTreeMap<&'a str, i128> {
     let arguments: BTreeMap<_, _> = row[1]
         .split_whitespace()

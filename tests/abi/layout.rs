@@ -1,4 +1,4 @@
-//! Every struct of `data/layout.tsv` against ours: size, alignment, and each field's place.
+//! Every struct of `data/layout.tsv` against ours: size, alignment, and the offset of each field.
 //!
 //! A field of ours is an exact counterpart: same offset, same size. A member of a union for which
 //! we have no field must lie inside the field that overlays it:
@@ -33,7 +33,7 @@ use crate::{number, rows};
 /// The kernel's structs.
 const KERNEL: &str = include_str!("../data/layout.tsv");
 
-/// The kernel's name of a member, then the offset and the size that we give it.
+/// The kernel's name of a member, then our offset and size of it.
 type Member = (&'static str, usize, usize);
 
 /// The size of the field that `_get` gets.
@@ -194,7 +194,7 @@ const OURS: &[(&str, &[Member])] = &[
         resv as "__resv"),
 ];
 
-/// What we say, by the kernel's names of struct and member.
+/// Our offsets and sizes, by the kernel's names of struct and member.
 fn ours() -> BTreeMap<(&'static str, &'static str), (usize, usize)> {
     let members = OURS.iter().flat_map(|(owner, members)| members.iter().map(move |m| (owner, m)));
     members.map(|(owner, (name, offset, size))| ((*owner, *name), (*offset, *size))).collect()
@@ -218,7 +218,7 @@ fn every_member_of_the_kernels_structs_lies_where_ours_does() {
 #[test]
 fn every_member_of_our_structs_is_one_of_the_kernel() {
     let kernel: BTreeSet<_> = rows(KERNEL).map(|row| (row[0], row[1])).collect();
-    // The alignment of those that came last was not measured.
+    // The alignment of structs that were added later was not measured.
     let unknown: Vec<_> = ours()
         .into_keys()
         .filter(|(owner, name)| !kernel.contains(&(*owner, *name)) && *name != "(alignof)")

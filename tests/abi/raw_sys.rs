@@ -1,7 +1,7 @@
-//! What `linux-raw-sys` also has, against ours.
+//! The constants and structs that `linux-raw-sys` also has, against ours.
 //!
-//! It is made by a program from the headers of an older Linux, so what came later is not there,
-//! and three numbers that count or cover have grown since. Nothing else may differ.
+//! That crate is generated from the headers of an older Linux, so later names are missing, and
+//! three numbers that are counts or masks of all have grown since. Nothing else may differ.
 
 use std::mem::{offset_of, size_of};
 
@@ -20,10 +20,10 @@ use linux_raw_sys::{general, io_uring as raw};
 
 use crate::constants::ours;
 
-/// A word, what they say of it, and what we say.
+/// A name, their number, and ours.
 type Pair = (&'static str, usize, usize);
 
-/// A struct: its size, then the offset of each field; behind the bar those with two names.
+/// A struct: its size, then the offset of each field; after the bar the fields with two names.
 macro_rules! same {
     ($module:ident $theirs:ident $ours:ident: $($field:ident)*
         $(| $($($path:ident).+ is $our:ident),+)?) => {
@@ -75,7 +75,7 @@ const STRUCTS: &[&[Pair]] = &[
         | __bindgen_anon_1.register_op is register_op),
     same!(raw io_uring_clock_register ClockRegister: clockid | __resv is resv),
     same!(raw io_uring_clone_buffers CloneBuffers: src_fd flags src_off dst_off nr pad),
-    // What was reserved there starts with `min_left` here.
+    // Their reserved bytes start with `min_left` here.
     same!(raw io_uring_buf_reg BufReg: ring_addr ring_entries bgid flags | resv is min_left),
     same!(raw io_uring_buf_status BufStatus: buf_group head resv),
     same!(raw io_uring_sync_cancel_reg SyncCancelReg: addr fd flags timeout opcode pad pad2),
@@ -90,19 +90,19 @@ const STRUCTS: &[&[Pair]] = &[
         __resv is resv),
     same!(raw io_uring_zcrx_area_reg ZcrxAreaReg: addr len rq_area_token flags dmabuf_fd
         | __resv2 is resv2),
-    // What was reserved there starts with `rx_buf_len` and `event_desc` here.
+    // Their reserved bytes start with `rx_buf_len` and `event_desc` here.
     same!(raw io_uring_zcrx_ifq_reg ZcrxIfqReg: if_idx if_rxq rq_entries flags area_ptr
         region_ptr offsets zcrx_id | __resv2 is rx_buf_len, __resv is event_desc),
 ];
 
-/// Constants of theirs.
+/// Constants of `linux-raw-sys`.
 macro_rules! consts {
     ($($name:ident)*) => {
         &[$((stringify!($name), raw::$name as i128)),*]
     };
 }
 
-/// Members of an enum of theirs.
+/// Members of an enum of `linux-raw-sys`.
 macro_rules! variants {
     ($theirs:ident: $($name:ident)*) => {
         &[$((stringify!($name), raw::$theirs::$name as i128)),*]
@@ -111,7 +111,7 @@ macro_rules! variants {
 
 #[rustfmt::skip]
 const CONSTANTS: &[&[(&str, i128)]] = &[
-    // The kernel has `~0U`; they read it as a signed number.
+    // The kernel has `~0U`; `linux-raw-sys` reads it as a signed number.
     &[("IORING_FILE_INDEX_ALLOC", raw::IORING_FILE_INDEX_ALLOC.cast_unsigned() as i128)],
     consts!(IORING_RW_ATTR_FLAG_PI IORING_SETUP_IOPOLL
         IORING_SETUP_SQPOLL IORING_SETUP_SQ_AFF IORING_SETUP_CQSIZE IORING_SETUP_CLAMP
@@ -195,7 +195,7 @@ const CONSTANTS: &[&[(&str, i128)]] = &[
     variants!(io_uring_zcrx_area_flags: IORING_ZCRX_AREA_DMABUF),
 ];
 
-/// Those that count how many there are, or cover all there are: they grow.
+/// Numbers that count how many there are, or are masks of all there are: they grow.
 const GROWN: &[(&str, i128)] = &[
     ("IORING_OP_LAST", raw::io_uring_op::IORING_OP_LAST as i128),
     ("IORING_REGISTER_LAST", raw::io_uring_register_op::IORING_REGISTER_LAST as i128),

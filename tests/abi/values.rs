@@ -1,4 +1,4 @@
-//! What the small functions beside the numbers say.
+//! The results of the small functions next to the numbers.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! The network and commands: what was sent and received beyond one buffer, and what drivers do.
+//! The network and commands: sends and receives beyond one buffer, and commands to drivers.
 //!
-//! Where liburing has no helper, a row says by what field the kernel finds each argument: the
-//! `*_prep` functions of `io_uring/net.c`, `kbuf.c` and `uring_cmd.c` (Linux 7.0).
+//! Where liburing has no helper, a row is made from the fields that the kernel reads: the `*_prep`
+//! functions of `io_uring/net.c`, `kbuf.c` and `uring_cmd.c` (Linux 7.0).
 
 use annulus::prep;
 use annulus_sys::abi::Sqe;
@@ -10,14 +10,14 @@ use annulus_sys::flags::{RecvSendFlags, SocketUringOp, SqeFlags, UringCmdFlags};
 use super::Case;
 use super::rows::Arguments;
 
-/// Rows for functions that liburing's table has none for.
+/// Rows for functions without one in liburing's table.
 pub const MORE: &str = "
 io_uring_prep_cmd_zone_reset_all\tfd=0x3110\tURING_CMD\tfd=fd off=0x1201
 a vectored send\tfd=0x3110 iovecs=0x7f0080204000 count=0x3330 flags=0x5000 zc_flags=0x5400\tSEND\t\
     ioprio=zc_flags|0x20 fd=fd addr=iovecs len=count op_flags=flags
-a send of buffers that the kernel picks\tfd=0x3110 len=0x3220 group=0x3330 flags=0x3440\tSEND\t\
+a send of buffers that the kernel selects\tfd=0x3110 len=0x3220 group=0x3330 flags=0x3440\tSEND\t\
     flags=IOSQE_BUFFER_SELECT ioprio=0x10 fd=fd len=len op_flags=flags buf_index=group
-a message into a buffer that the kernel picks\tfd=0x3110 msg=0x7f0080204000 group=0x3330 \
+a message into a buffer that the kernel selects\tfd=0x3110 msg=0x7f0080204000 group=0x3330 \
     flags=0x3440\tRECVMSG\tflags=IOSQE_BUFFER_SELECT ioprio=0x2 fd=fd addr=msg len=0x1 \
     op_flags=flags buf_index=group
 a receive without a copy\tfd=0x3110 queue=0x3220 len=0x3330 flags=0x5400\tRECV_ZC\t\
@@ -28,7 +28,7 @@ a command of 80 bytes in a mixed ring\tfd=0x3110 number=0x3220 flags=0x3330 \
     cmd=0x102030400002440\tURING_CMD128\tfd=fd off=number op_flags=flags addr3=cmd
 ";
 
-/// The functions of `src/prep/command.rs`, and those of `net.rs` and `provided.rs` that came last.
+/// The functions of `src/prep/command.rs`, and the later ones of `net.rs` and `provided.rs`.
 pub const CASES: &[Case] = &[
     ("io_uring_prep_send_zc_fixed", "send_zc_fixed", |a| {
         let flags = RecvSendFlags::from_bits_retain(a.index("zc_flags"));
@@ -43,13 +43,13 @@ pub const CASES: &[Case] = &[
         let flags = RecvSendFlags::from_bits_retain(a.index("zc_flags"));
         prep::send_vectored(a.fd("fd"), a.word("iovecs"), a.len("count"), a.len("flags"), flags)
     }),
-    ("a send of buffers that the kernel picks", "send_picked", |a| {
+    ("a send of buffers that the kernel selects", "send_provided", |a| {
         let (group, flags) = (a.index("group"), a.len("flags"));
-        prep::send_picked(a.fd("fd"), a.len("len"), group, flags, RecvSendFlags::BUNDLE)
+        prep::send_provided(a.fd("fd"), a.len("len"), group, flags, RecvSendFlags::BUNDLE)
     }),
-    ("a message into a buffer that the kernel picks", "recvmsg_picked", |a| {
+    ("a message into a buffer that the kernel selects", "recvmsg_provided", |a| {
         let (msg, group, many) = (a.word("msg"), a.index("group"), RecvSendFlags::RECV_MULTISHOT);
-        prep::recvmsg_picked(a.fd("fd"), msg, group, a.len("flags"), many)
+        prep::recvmsg_provided(a.fd("fd"), msg, group, a.len("flags"), many)
     }),
     ("a receive without a copy", "recv_zc", |a| {
         let flags = RecvSendFlags::from_bits_retain(a.index("flags"));
@@ -114,15 +114,15 @@ fn a_command_is_the_end_of_its_entry_byte_by_byte() {
     assert_eq!(mixed.first.opcode.name(), Some("URING_CMD128"));
 }
 
-/// The other crate stores `FIXED_FILE` over the flags that an entry has, and so loses a file's or a
-/// buffer's kind. Here a flag is added to those that are there.
+/// The other crate overwrites the flags of an entry with `FIXED_FILE`, and so loses those of a link
+/// or a buffer. Here the flag is added to the others.
 #[test]
-fn a_file_of_the_table_is_a_flag_beside_that_of_a_picked_buffer() {
+fn a_fixed_file_is_a_flag_next_to_that_of_a_provided_buffer() {
     let many = RecvSendFlags::RECV_MULTISHOT;
     for sqe in [
-        prep::recv_picked(3, 0, 7, 0, many),
-        prep::recvmsg_picked(3, 0, 7, 0, many),
-        prep::send_picked(3, 0, 7, 0, RecvSendFlags::BUNDLE),
+        prep::recv_provided(3, 0, 7, 0, many),
+        prep::recvmsg_provided(3, 0, 7, 0, many),
+        prep::send_provided(3, 0, 7, 0, RecvSendFlags::BUNDLE),
         prep::read_multishot(3, u64::MAX, 7),
     ] {
         assert_eq!(sqe.flags, SqeFlags::BUFFER_SELECT);

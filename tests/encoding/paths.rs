@@ -1,6 +1,5 @@
-//! Cases of the families that deal in paths and bytes: names, attributes, splices, advice, pipes,
-//! files opened in the ring's table, registered buffers in parts, and protection of reads and
-//! writes.
+//! Cases of the families for paths and bytes: names, attributes, splices, advice, pipes, files
+//! opened in the ring's table, registered buffers in parts, and protection of reads and writes.
 
 use annulus::prep;
 use annulus_sys::abi::Sqe;
@@ -9,8 +8,8 @@ use annulus_sys::flags::{AcceptFlags, FixedFdFlags, RwAttrFlags};
 use super::Case;
 use super::rows::Arguments;
 
-/// Rows for functions that the table has none for: by the source of liburing, or, where that has no
-/// such function either, by the field that the kernel reads.
+/// Rows for functions without one in the table: from the source of liburing, or, where that has no
+/// such function either, from the field that the kernel reads.
 pub const MORE: &str = "
 io_uring_prep_renameat\tolddfd=0x3110 oldpath=0x7f0080204000 newdfd=0x3330 \
     newpath=0x7f0100408000 flags=0x3550\tRENAMEAT\t\

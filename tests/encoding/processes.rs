@@ -1,4 +1,4 @@
-//! Processes, futexes, epoll, nothing, and messages between rings.
+//! Processes, futexes, epoll, NOPs, and messages between rings.
 
 use annulus::prep;
 use annulus_sys::flags::{CqeFlags, MsgRingFlags, NopFlags};
@@ -6,7 +6,7 @@ use annulus_sys::flags_futex::FutexFlags;
 
 use super::{Arguments, Case, Sqe};
 
-/// Rows where liburing's table has none: by its source, or by the fields that the kernel reads.
+/// Rows where liburing's table has none: from its source, or from the fields that the kernel reads.
 pub const ROWS: &str = "
 io_uring_prep_nop\t\tNOP\tfd=-1
 io_uring_prep_futex_wait\tfutex=0x7f0040102000 val=0x102030400002220 mask=0x102030400002330 \

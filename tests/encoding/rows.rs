@@ -6,18 +6,18 @@ use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{FILE_INDEX_ALLOC, SqeFlags};
 use annulus_sys::opcode::Opcode;
 
-/// What a function was called with, by name.
+/// The arguments of a call, by name.
 pub struct Arguments(BTreeMap<&'static str, i64>);
 
-/// A function, what it was called with, and what it wrote.
+/// A function, its arguments, and the entry that it wrote.
 pub struct Row {
     pub name: &'static str,
     pub arguments: Arguments,
-    /// None for what changes an entry that is there.
+    /// `None` for functions that change an existing entry.
     pub opcode: Option<Opcode>,
     /// `field=argument`, each.
     statements: &'static str,
-    /// Hexadecimal, where somebody ran it.
+    /// Hexadecimal, where liburing was run.
     bytes: Option<&'static str>,
 }
 
@@ -51,12 +51,12 @@ impl Arguments {
         self.get(name).try_into().expect("32 bits")
     }
 
-    /// A place in a table, or another number of 16 bits.
+    /// An index in a table, or another number of 16 bits.
     pub fn index(&self, name: &str) -> u16 {
         self.get(name).try_into().expect("16 bits")
     }
 
-    /// What stands right of a statement's `=`: an argument, a number, a name, or two of them.
+    /// The right side of a statement's `=`: an argument, a number, a name, or two of them.
     fn value(&self, text: &str) -> i64 {
         if let Some((left, right)) = text.split_once('+') {
             return self.value(left) + self.value(right);
@@ -84,7 +84,7 @@ impl Row {
         Self { name, arguments, opcode, statements, bytes: columns.next() }
     }
 
-    /// The entry: by its bytes where somebody ran it.
+    /// The entry: from its bytes where liburing was run.
     pub fn entry(&self) -> Sqe {
         let Some(digits) = self.bytes else { return self.spelled() };
         assert_eq!(digits.len(), 2 * size_of::<Sqe>(), "{}", self.name);

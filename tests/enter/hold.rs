@@ -1,4 +1,4 @@
-//! CQ5: completions that the kernel holds back are asked for, and only then a call is made.
+//! CQ5: completions that the kernel holds back are asked for, and a call is made only then.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use annulus_sys::abi::{Cqe, Sqe};
 use annulus_sys::flags::{SetupFlags, SqRingFlags};
 use annulus_sys::opcode::Opcode;
 
-use crate::gate_kernel::GateKernel;
-use crate::support::doors::Enter;
+use crate::driver_kernel::DriverKernel;
+use crate::support::backend::Enter;
 use crate::{GETEVENTS, NONE, plain, push, push_as, ring};
 
-/// Holds completions back without a sign.
+/// The kernel holds completions back without a flag that says so.
 const SILENT: [SetupFlags; 3] = [
     SetupFlags::COOP_TASKRUN,
     SetupFlags::SINGLE_ISSUER.union(SetupFlags::DEFER_TASKRUN),
     SetupFlags::IOPOLL,
 ];
 
-/// Holds none back, or says so.
+/// The kernel holds none back, or raises a flag.
 const OPEN: [SetupFlags; 5] = [
     SetupFlags::empty(),
     SetupFlags::SUBMIT_ALL,
@@ -28,11 +28,11 @@ const OPEN: [SetupFlags; 5] = [
     SetupFlags::SQPOLL.union(SetupFlags::IOPOLL),
 ];
 
-fn raise(kernel: &GateKernel, flags: SqRingFlags) {
+fn raise(kernel: &DriverKernel, flags: SqRingFlags) {
     kernel.kernel(|kernel| kernel.sq_flags.store(flags.bits()));
 }
 
-/// Lets go of so many completions, then raises these flags.
+/// The kernel posts so many completions that it held back, then raises these flags.
 fn let_go(count: u64, then: SqRingFlags) -> Enter {
     Enter::Run(Box::new(move |kernel, _| {
         for user_data in 0..count {
@@ -43,8 +43,8 @@ fn let_go(count: u64, then: SqRingFlags) -> Enter {
     }))
 }
 
-/// A ring with one request in flight, that the kernel was not asked about yet.
-fn one_in_flight(flags: SetupFlags) -> (RawRing, Arc<GateKernel>) {
+/// A ring with one request in flight, about which the kernel was not asked yet.
+fn one_in_flight(flags: SetupFlags) -> (RawRing, Arc<DriverKernel>) {
     let (mut ring, kernel) = ring(flags);
     push(&mut ring, [1]);
     if flags.contains(SetupFlags::SQPOLL) {
@@ -177,7 +177,7 @@ fn cq5_a_drain_ends_when_nothing_more_comes_whatever_is_flagged() {
     assert_eq!(kernel.took(), [(0, 0, GETEVENTS); 2]);
 }
 
-/// Whatever is taken, as much comes again: a drain sees a thousand, and so does the next.
+/// As many completions come as are taken: a drain sees a thousand, and so does the next.
 #[test]
 fn a_drain_ends_while_more_comes_than_it_takes() {
     let full = SqRingFlags::CQ_OVERFLOW;
@@ -237,7 +237,7 @@ fn cq5_a_reaper_asks_when_it_cannot_know() {
 
 #[test]
 fn a_recommended_ring_is_told_what_is_held_back() {
-    let kernel = GateKernel::new();
+    let kernel = DriverKernel::new();
     let mut ring = kernel.ring(Setup::new(4));
     push(&mut ring, [1]);
     kernel.enters(Enter::Consume(1));

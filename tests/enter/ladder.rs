@@ -1,4 +1,4 @@
-//! The set-up: which flags are tried in which order, and what a refusal says.
+//! The set-up: which flags are tried in which order, and what a refusal reports.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use annulus::{Setup, SetupError};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::SetupFlags;
 
-use crate::gate_kernel::GateKernel;
+use crate::driver_kernel::DriverKernel;
 
 const NONE: SetupFlags = SetupFlags::empty();
 const V5_18: SetupFlags = SetupFlags::SUBMIT_ALL;
@@ -19,7 +19,7 @@ const V6_1: SetupFlags = SetupFlags::SINGLE_ISSUER
 const V6_6: SetupFlags = V6_1.union(SetupFlags::NO_SQARRAY);
 const RECOMMENDED: [SetupFlags; 5] = [V6_6, V6_1, V5_19, V5_18, NONE];
 
-/// Since when the kernel knows each flag that `Setup::with` takes.
+/// Since which kernel each flag that `Setup::with` takes exists.
 const SINCE: &[(SetupFlags, &str, &str)] = &[
     (SetupFlags::IOPOLL, "IORING_SETUP_IOPOLL", "5.1"),
     (SetupFlags::CLAMP, "IORING_SETUP_CLAMP", "5.6"),
@@ -34,21 +34,21 @@ const SINCE: &[(SetupFlags, &str, &str)] = &[
     (SetupFlags::SQE_MIXED, "IORING_SETUP_SQE_MIXED", "6.19"),
 ];
 
-/// The kernel that knows everything but `unknown`, and what it makes of `setup`.
+/// The kernel that knows every flag but `unknown`, and the result of `setup` on it.
 fn refused(unknown: SetupFlags, setup: Setup<'_>) -> (SetupError, Vec<SetupFlags>) {
-    let kernel = GateKernel::new();
+    let kernel = DriverKernel::new();
     let named: SetupFlags = SetupFlags::all().iter_names().map(|(_, flag)| flag).collect();
     kernel.know(named - unknown);
-    let error = setup.kernel(kernel.doors()).build_raw().map(drop).unwrap_err();
+    let error = setup.kernel(kernel.backend()).build_raw().map(drop).unwrap_err();
     (error, kernel.setups())
 }
 
 #[test]
 fn the_best_that_the_kernel_knows_is_taken() {
-    // What each kernel knows of these flags.
+    // The flags that each kernel knows.
     let known = [V6_6 | V5_19, V6_1 | V5_19, V5_19 | SetupFlags::SINGLE_ISSUER, V5_18, NONE];
     for (tried, known) in (1..).zip(known) {
-        let kernel = GateKernel::new();
+        let kernel = DriverKernel::new();
         kernel.know(known);
         let ring = kernel.ring(Setup::new(4));
         assert_eq!(ring.flags(), RECOMMENDED[tried - 1]);
@@ -58,19 +58,19 @@ fn the_best_that_the_kernel_knows_is_taken() {
 
 #[test]
 fn a_ring_that_is_plain_has_one_try() {
-    let kernel = GateKernel::new();
+    let kernel = DriverKernel::new();
     let ring = kernel.ring(Setup::plain(4));
     assert_eq!((ring.flags(), kernel.setups()), (NONE, vec![NONE]));
     let (error, tried) = refused(SetupFlags::CQE32, Setup::plain(4).with(SetupFlags::CQE32));
     assert!(matches!(error, SetupError::Unsupported { .. }));
-    // The ring, and the look-up of what it was that was refused.
+    // The ring, and the probe for the flag that was refused.
     assert_eq!(tried, [SetupFlags::CQE32; 2]);
 }
 
 #[test]
 fn what_was_asked_for_by_name_is_never_dropped() {
     let asked = SetupFlags::CQE32 | SetupFlags::SUBMIT_ALL;
-    let kernel = GateKernel::new();
+    let kernel = DriverKernel::new();
     kernel.know(asked);
     let ring = kernel.ring(Setup::new(4).with(asked));
     assert_eq!(ring.flags(), asked);
@@ -85,7 +85,7 @@ fn what_was_asked_for_by_name_is_never_dropped() {
 
 #[test]
 fn a_size_that_was_asked_for_is_never_dropped() {
-    let kernel = GateKernel::new();
+    let kernel = DriverKernel::new();
     kernel.know(SetupFlags::CQSIZE);
     let ring = kernel.ring(Setup::new(4).cq_entries(32));
     assert_eq!((ring.flags(), ring.cq_entries()), (SetupFlags::CQSIZE, 32));
@@ -94,7 +94,7 @@ fn a_size_that_was_asked_for_is_never_dropped() {
 
 #[test]
 fn a_polling_ring_is_tried_only_with_what_fits_it() {
-    let kernel = GateKernel::new();
+    let kernel = DriverKernel::new();
     kernel.know(SetupFlags::SQPOLL);
     let ring = kernel.ring(Setup::new(4).sqpoll(Duration::from_millis(7)));
     assert_eq!(ring.flags(), SetupFlags::SQPOLL);
@@ -135,7 +135,7 @@ fn a_flag_is_looked_up_with_those_that_it_needs() {
         cooperating,
         SetupFlags::SINGLE_ISSUER,
         deferring,
-        SetupFlags::CQE_MIXED,
+        SetupFlags::CQSIZE | SetupFlags::CQE_MIXED,
     ];
     assert_eq!(tried, one_by_one);
 }
@@ -149,12 +149,12 @@ fn a_flag_without_a_name_is_named_by_its_bit() {
 
 #[test]
 fn a_disabled_ring_is_never_made_enabled() {
-    let kernel = GateKernel::new();
-    let disabled = Setup::new(4).kernel(kernel.doors()).build_disabled().expect("a ring");
+    let kernel = DriverKernel::new();
+    let disabled = Setup::new(4).kernel(kernel.backend()).build_disabled().expect("a ring");
     assert_eq!(kernel.setups(), [V6_6 | SetupFlags::R_DISABLED]);
     assert!(disabled.enable_raw().is_ok());
     kernel.know(SetupFlags::all() - SetupFlags::R_DISABLED);
-    let error = Setup::new(4).kernel(kernel.doors()).build_disabled().map(drop).unwrap_err();
+    let error = Setup::new(4).kernel(kernel.backend()).build_disabled().map(drop).unwrap_err();
     assert!(error.to_string().contains("IORING_SETUP_R_DISABLED, which needs Linux 5.10"));
     assert!(kernel.setups()[..5].iter().all(|flags| flags.contains(SetupFlags::R_DISABLED)));
 }
@@ -162,34 +162,34 @@ fn a_disabled_ring_is_never_made_enabled() {
 #[test]
 fn only_einval_leads_to_another_try() {
     for errno in [libc::EPERM, libc::ENOSYS, libc::ENOMEM, libc::EMFILE, libc::EFAULT, libc::EIO] {
-        let kernel = GateKernel::new();
+        let kernel = DriverKernel::new();
         kernel.fail_setup(errno);
-        assert!(Setup::new(4).kernel(kernel.doors()).build_raw().is_err());
+        assert!(Setup::new(4).kernel(kernel.backend()).build_raw().is_err());
         assert_eq!(kernel.setups(), [V6_6]);
         // Also on a lower rung.
         kernel.fail_setup(libc::EINVAL);
         kernel.fail_setup(errno);
-        assert!(Setup::new(4).kernel(kernel.doors()).build_raw().is_err());
+        assert!(Setup::new(4).kernel(kernel.backend()).build_raw().is_err());
         assert_eq!(kernel.setups(), [V6_6, V6_1]);
     }
 }
 
 #[test]
 fn einval_for_no_reason_that_we_know_is_passed_on() {
-    let kernel = GateKernel::new();
+    let kernel = DriverKernel::new();
     for _ in RECOMMENDED {
         kernel.fail_setup(libc::EINVAL);
     }
-    let error = Setup::new(4).kernel(kernel.doors()).build_raw().map(drop).unwrap_err();
+    let error = Setup::new(4).kernel(kernel.backend()).build_raw().map(drop).unwrap_err();
     assert_eq!(error, SetupError::Other(Errno::new(libc::EINVAL)));
     assert_eq!(kernel.setups(), RECOMMENDED);
 }
 
 #[test]
 fn what_no_kernel_takes_is_not_asked_for() {
-    let kernel = GateKernel::new();
+    let kernel = DriverKernel::new();
     let setup = Setup::plain(4).with(SetupFlags::DEFER_TASKRUN);
-    let error = setup.kernel(kernel.doors()).build_raw().map(drop).unwrap_err();
+    let error = setup.kernel(kernel.backend()).build_raw().map(drop).unwrap_err();
     assert!(matches!(error, SetupError::Invalid { .. }));
     assert_eq!(kernel.setups(), []);
 }

@@ -1,4 +1,4 @@
-//! What the gate once got wrong: each was found by a test here before it was mended.
+//! Mistakes that the driver once made: each was found by a test here before it was fixed.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use annulus_sys::abi::{Cqe, Cqe32, Sqe, Sqe128};
 use annulus_sys::flags::{EnterFlags, SetupFlags, SqRingFlags};
 use annulus_sys::opcode::{Opcode, RegisterOp};
 
-use crate::gate_kernel::GateKernel;
-use crate::support::doors::Enter;
+use crate::driver_kernel::DriverKernel;
+use crate::support::backend::Enter;
 use crate::support::panics::{complaint, watched};
 use crate::{GETEVENTS, NONE, plain, push, ring};
 
@@ -21,7 +21,7 @@ fn error(submitted: u32, cause: EnterCause) -> EnterError {
 }
 
 /// A ring with one request in flight.
-fn one_in_flight(flags: SetupFlags) -> (RawRing, std::sync::Arc<GateKernel>) {
+fn one_in_flight(flags: SetupFlags) -> (RawRing, std::sync::Arc<DriverKernel>) {
     let (mut ring, kernel) = ring(flags);
     push(&mut ring, [1]);
     kernel.enters(Enter::Consume(1));
@@ -64,7 +64,7 @@ fn wide_completions_that_fill_the_ring_are_told() {
     let (mut ring, kernel) = ring(SetupFlags::CQE_MIXED);
     ring.expect_others();
     kernel.kernel(|kernel| {
-        // The first straddles nothing: it lies in the last but one slot and the last.
+        // The first does not straddle: it is in the last two slots.
         for user_data in 0..4 {
             let first = Cqe { user_data, ..Cqe::ZERO };
             assert!(kernel.post_wide(Cqe32 { first, big: [0; 2] }));
@@ -79,13 +79,13 @@ fn wide_completions_that_fill_the_ring_are_told() {
     assert_eq!(kernel.took(), []);
 }
 
-fn polled() -> (RawRing, std::sync::Arc<GateKernel>) {
-    let kernel = GateKernel::new();
+fn polled() -> (RawRing, std::sync::Arc<DriverKernel>) {
+    let kernel = DriverKernel::new();
     let ring = kernel.ring(Setup::plain(4).sqpoll(Duration::ZERO));
     (ring, kernel)
 }
 
-fn raise(kernel: &GateKernel, flags: SqRingFlags) {
+fn raise(kernel: &DriverKernel, flags: SqRingFlags) {
     kernel.kernel(|kernel| kernel.sq_flags.store(flags.bits()));
 }
 
@@ -138,9 +138,9 @@ fn the_second_half_of_an_entry_is_not_taken_for_one_that_was_not_submitted() {
 
 #[test]
 fn a_size_that_the_kernel_does_not_know_is_named() {
-    let kernel = GateKernel::new();
+    let kernel = DriverKernel::new();
     kernel.know(SetupFlags::empty());
-    let setup = Setup::plain(4).cq_entries(32).kernel(kernel.doors());
+    let setup = Setup::plain(4).cq_entries(32).kernel(kernel.backend());
     let text = setup.build_raw().map(drop).unwrap_err().to_string();
     assert!(text.contains("IORING_SETUP_CQSIZE, which needs Linux 5.5"), "{text}");
 }
@@ -233,7 +233,7 @@ fn sq3_a_chain_that_is_forgotten_never_was() {
 
 #[test]
 fn op1_an_enter_of_ones_own_submits_no_more_than_was_pushed() {
-    // A kernel that rewinds reads as many slots as it is told, also those of the lap before.
+    // A kernel that rewinds reads as many slots as it is told, even those of the lap before.
     let flags = SetupFlags::SQ_REWIND | SetupFlags::NO_SQARRAY;
     let (mut ring, kernel) = ring(flags);
     push(&mut ring, [1]);
@@ -273,16 +273,16 @@ fn a_device_is_polled_only_while_nothing_is_ready_and_that_is_told() {
 
 #[test]
 fn a_flag_that_nobody_knows_is_not_asked_for() {
-    let kernel = GateKernel::new();
+    let kernel = DriverKernel::new();
     let flag = SetupFlags::from_bits_retain(1 << 30);
-    assert!(Setup::plain(4).with(flag).kernel(kernel.doors()).build_raw().is_err());
+    assert!(Setup::plain(4).with(flag).kernel(kernel.backend()).build_raw().is_err());
     assert_eq!(kernel.setups(), []);
 }
 
 #[test]
 fn a_mixed_ring_is_never_awaited_to_the_brim() {
-    // Three wide completions and one narrow, seven slots of eight: the kernel has no room for a
-    // wide one, and told to wait for eight slots it would retry for ever.
+    // Three wide completions and one narrow one, seven slots of eight: the kernel has no room for a
+    // wide one, and told to wait for eight slots it would retry forever.
     let wide = |user_data| Cqe32 { first: Cqe { user_data, ..Cqe::ZERO }, big: [0; 2] };
     let (mut ring, kernel) = ring(SetupFlags::CQE_MIXED);
     ring.expect_others();
@@ -293,7 +293,7 @@ fn a_mixed_ring_is_never_awaited_to_the_brim() {
     assert_eq!(ring.submit_and_wait(8), Err(error(0, cause)));
     assert_eq!(kernel.took(), []);
     assert_eq!(ring.drain(|_| ()), Ok(3));
-    // With room, what is asked for is less than all.
+    // With room, the wait asks for fewer slots than all.
     kernel.enters(Enter::Fail(libc::EINTR));
     assert_eq!(ring.wait(8), Err(error(0, EnterCause::Interrupted)));
     assert_eq!(kernel.took(), [(0, 6, GETEVENTS)]);
@@ -327,7 +327,7 @@ fn a_reservation_that_needs_more_than_one_slot_asks_whether_the_thread_lives() {
         let (mut ring, kernel) = polled();
         push(&mut ring, [1, 2, 3, 4]);
         assert_eq!(ring.submit(), Ok(4));
-        // One slot is free, and the thread that should free more has died.
+        // One slot is free, and the thread that should free more slots has died.
         kernel.kernel(|kernel| assert!(kernel.consume().is_some()));
         raise(&kernel, SqRingFlags::NEED_WAKEUP);
         kernel.enters(Enter::Answer(0));

@@ -7,15 +7,15 @@ use annulus_sys::flags::{EnterFlags, SetupFlags, SqRingFlags};
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::syscall::EnterArg;
 
-use crate::gate_kernel::GateKernel;
-use crate::support::doors::Enter;
+use crate::driver_kernel::DriverKernel;
+use crate::support::backend::Enter;
 use crate::{GETEVENTS, NONE, plain, pop_all, push, ring};
 
 const NAMED: RegisterOp = RegisterOp::RING_FDS;
 const FORGOTTEN: RegisterOp = RegisterOp::UNREGISTER_RING_FDS;
 
-/// Makes the kernel register rings at `index`, or fail; and forget them, or fail.
-fn name(kernel: &GateKernel, index: Result<u32, i32>, forget: Result<u32, i32>) {
+/// Makes the kernel register rings at `index`, or fail; and unregister them, or fail.
+fn name(kernel: &DriverKernel, index: Result<u32, i32>, forget: Result<u32, i32>) {
     kernel.on_register(move |op, arg, count| match op {
         NAMED => {
             assert_eq!(count, 1);
@@ -37,7 +37,7 @@ fn name(kernel: &GateKernel, index: Result<u32, i32>, forget: Result<u32, i32>) 
 }
 
 /// How each enter named the ring.
-fn indices(kernel: &GateKernel) -> Vec<Option<u32>> {
+fn indices(kernel: &DriverKernel) -> Vec<Option<u32>> {
     kernel.seen().into_iter().map(|seen| seen.index).collect()
 }
 
@@ -68,8 +68,8 @@ fn a_registered_ring_is_forgotten_once_when_it_is_dropped() {
     assert_eq!(ring.register_ring_fd(), Ok(()));
     drop(ring);
     assert_eq!(kernel.named(), [(NAMED, 3), (FORGOTTEN, 3)]);
-    // Also when the kernel does not know it any more, as in a forked child.
-    let kernel = GateKernel::new();
+    // Even when the kernel does not know it any more, as in a forked child.
+    let kernel = DriverKernel::new();
     let mut ring = kernel.ring(Setup::plain(4));
     name(&kernel, Ok(4), Err(libc::EINVAL));
     assert_eq!(ring.register_ring_fd(), Ok(()));
@@ -97,7 +97,7 @@ fn a_ring_that_could_not_be_unregistered_stays_registered() {
     assert_eq!(ring.unregister_ring_fd(), Err(Errno::new(libc::EFAULT)));
     assert_eq!(ring.get_events(), Ok(()));
     assert_eq!(indices(&kernel), [Some(2)]);
-    // An index belongs to a thread, so such a ring is not for two.
+    // An index belongs to a thread, so such a ring cannot be split between two.
     let mut ring = ring.split().expect_err("still registered");
     assert_eq!(ring.get_events(), Ok(()));
     assert_eq!(indices(&kernel), [Some(2)]);

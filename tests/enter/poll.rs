@@ -1,4 +1,4 @@
-//! SQPOLL: entries are published, the thread is woken when it sleeps, and nothing goes in twice.
+//! SQPOLL: entries are published, the thread is woken when it sleeps, and no entry goes in twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use annulus::{EnterCause, EnterError, RawRing, Setup};
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{EnterFlags, SqRingFlags};
 
-use crate::gate_kernel::GateKernel;
-use crate::support::doors::Enter;
+use crate::driver_kernel::DriverKernel;
+use crate::support::backend::Enter;
 use crate::support::panics::complaint;
 use crate::{GETEVENTS, pop_all, push};
 
 const WAKEUP: EnterFlags = EnterFlags::SQ_WAKEUP;
 const ROOM: EnterFlags = EnterFlags::SQ_WAIT.union(EnterFlags::SQ_WAKEUP);
 
-fn polled() -> (RawRing, Arc<GateKernel>) {
-    let kernel = GateKernel::new();
+fn polled() -> (RawRing, Arc<DriverKernel>) {
+    let kernel = DriverKernel::new();
     let ring = kernel.ring(Setup::plain(4).sqpoll(Duration::ZERO));
     (ring, kernel)
 }
 
-fn fall_asleep(kernel: &GateKernel) {
+fn fall_asleep(kernel: &DriverKernel) {
     assert!(kernel.kernel(|kernel| kernel.may_sleep()));
 }
 
-/// The thread wakes up and takes what is there, which must be `visible` entries.
+/// The polling thread wakes up and consumes all entries, which must be `visible` in number.
 fn wake_to(visible: u32) -> Enter {
     Enter::Run(Box::new(move |kernel, _| {
         assert_eq!(kernel.visible(), visible, "woken before the tail was published");
@@ -37,7 +37,7 @@ fn wake_to(visible: u32) -> Enter {
     }))
 }
 
-fn visible(kernel: &GateKernel) -> u32 {
+fn visible(kernel: &DriverKernel) -> u32 {
     kernel.kernel(|kernel| kernel.visible())
 }
 
@@ -71,7 +71,7 @@ fn sq5_a_thread_that_sleeps_is_woken_once_after_the_tail_was_published() {
 }
 
 #[test]
-fn nothing_to_publish_wakes_nobody() {
+fn nothing_to_publish_wakes_no_thread() {
     let (mut ring, kernel) = polled();
     fall_asleep(&kernel);
     assert_eq!(ring.submit(), Ok(0));
@@ -87,7 +87,8 @@ fn sq5_a_wait_submits_nothing_by_itself() {
     assert_eq!(ring.submit_and_wait(2), Ok(2));
     assert_eq!(kernel.took(), [(0, 2, GETEVENTS)]);
     assert_eq!(pop_all(&mut ring), [1, 2]);
-    // Asleep: woken first, and what then is ready is not waited for.
+    // The thread sleeps: it is woken first, and completions that are then ready end the wait at
+    // once.
     fall_asleep(&kernel);
     push(&mut ring, [3]);
     kernel.enters(wake_to(1));
@@ -160,7 +161,7 @@ fn a_reservation_waits_until_the_thread_has_made_room() {
     kernel.enters(wake_to(4));
     assert_eq!(ring.reserve(3).map(|chain| chain.left()), Ok(3));
     assert_eq!(kernel.took(), [(0, 0, ROOM)]);
-    // No waiting makes a ring longer.
+    // Waiting cannot make a ring longer.
     push(&mut ring, [5]);
     let error = ring.reserve(5).map(drop).unwrap_err();
     let cause = EnterCause::TooFewSlots { count: 5, entries: 4 };

@@ -1,11 +1,11 @@
-//! Submit: how many calls it makes, and what is left when one does not do all.
+//! Submit: how many calls it makes, and what is left when one call does not submit everything.
 
 use annulus::{EnterCause, EnterError, Setup};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{SetupFlags, SqRingFlags};
 
-use crate::gate_kernel::GateKernel;
-use crate::support::doors::Enter;
+use crate::driver_kernel::DriverKernel;
+use crate::support::backend::Enter;
 use crate::support::panics::complaint;
 use crate::{GETEVENTS, NONE, consumed, plain, pop_all, push, ring};
 
@@ -66,7 +66,7 @@ fn cq5_a_submit_takes_along_what_the_kernel_says_it_holds_back() {
 #[test]
 fn sq2_a_partial_submission_goes_on_with_the_rest() {
     for flags in [SetupFlags::empty(), SetupFlags::NO_SQARRAY | SetupFlags::SQ_REWIND] {
-        let kernel = GateKernel::new();
+        let kernel = DriverKernel::new();
         // A ring that rewinds starts at 0, on both sides.
         kernel.start_at(if flags.is_empty() { u32::MAX - 1 } else { 0 });
         let mut ring = kernel.ring(Setup::plain(4).with(flags));

@@ -1,4 +1,4 @@
-//! Waits that are bounded: what the kernel is told, and how they end.
+//! Bounded waits: which arguments the kernel gets, and how the waits end.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use annulus_sys::abi::{Cqe, Timespec};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{Features, SetupFlags};
 
-use crate::gate_kernel::{GateKernel, Seen};
-use crate::support::doors::{Bound, Enter};
+use crate::driver_kernel::{DriverKernel, Seen};
+use crate::support::backend::{Bound, Enter};
 use crate::support::fake_kernel::FakeKernel;
 use crate::{GETEVENTS, NONE, plain, pop_all, push, ring};
 
 const LONG: Duration = Duration::from_secs(1000);
 const SHORT: Duration = Duration::from_millis(20);
 
-/// Consumes what it was given, posts so many completions, and takes its time.
+/// Consumes all entries, posts so many completions, and takes its time.
 fn post_after(
     time: Duration,
     count: u32,
@@ -34,7 +34,7 @@ fn post_after(
     }))
 }
 
-/// The timeout that the kernel was told, and the minimum wait.
+/// The timeout that was passed to the kernel, and the minimum wait.
 fn told(seen: Seen) -> (Option<Duration>, Option<Duration>) {
     let Bound::Ext { timeout, min_wait, sigmask: false } = seen.bound else {
         panic!("not bounded, or with a signal mask: {seen:?}");
@@ -46,7 +46,7 @@ fn told(seen: Seen) -> (Option<Duration>, Option<Duration>) {
     (timeout.map(span), min_wait)
 }
 
-/// Whether the kernel was told `most`, less the moment that it took to get there.
+/// Whether the kernel was passed `most`, less the moment that passed before the call.
 fn is_just_below(told: Option<Duration>, most: Duration) -> bool {
     told.is_some_and(|told| told <= most && told > most.mul_f64(0.5))
 }
@@ -69,7 +69,7 @@ fn only_a_bounded_wait_has_an_argument() {
     let (timeout, min_wait) = told(seen[0]);
     assert!(is_just_below(timeout, LONG));
     assert_eq!(min_wait, None);
-    // Where nothing is waited for there is nothing to bound.
+    // A call that waits for nothing needs no bound.
     push(&mut ring, [3]);
     assert_eq!(ring.submit_and_wait_timeout(2, LONG), Ok((1, Woken::Ready)));
     let seen = kernel.seen();
@@ -101,11 +101,32 @@ fn a_timeout_behind_a_count_is_told() {
     push(&mut ring, [1, 2]);
     assert_eq!(ring.submit_and_wait_timeout(2, SHORT), Ok((2, Woken::TimedOut)));
     assert_eq!(kernel.took(), [(2, 2, GETEVENTS)]);
-    // With something in the ring the kernel answers 0 and not ETIME.
+    // With a completion in the ring the kernel answers 0 and not ETIME.
     kernel.enters(post_after(SHORT, 0, Ok));
     assert_eq!(ring.wait_timeout(2, SHORT), Ok(Woken::TimedOut));
     assert_eq!(kernel.took(), [(0, 2, GETEVENTS)]);
     assert_eq!(pop_all(&mut ring), [9]);
+}
+
+#[test]
+fn an_empty_answer_before_the_time_is_up_is_no_news() {
+    let (mut ring, kernel) = plain();
+    kernel.enters(Enter::Consume(1));
+    push(&mut ring, [1]);
+    assert_eq!(ring.submit(), Ok(1));
+    kernel.took();
+    kernel.enters(Enter::Answer(0));
+    kernel.enters(Enter::Answer(0));
+    kernel.enters(post_after(SHORT, 1, Ok));
+    assert_eq!(ring.wait_timeout(1, LONG), Ok(Woken::Ready));
+    assert_eq!(kernel.took(), [(0, 1, GETEVENTS); 3]);
+    assert_eq!(pop_all(&mut ring), [9]);
+    kernel.enters(Enter::Answer(0));
+    kernel.enters(post_after(SHORT, 0, |_| Err(Errno::new(libc::ETIME))));
+    assert_eq!(ring.submit_and_wait_timeout(2, SHORT), Ok((0, Woken::TimedOut)));
+    // With something in the ring, a signal may hide behind it.
+    kernel.enters(post_after(Duration::ZERO, 1, Ok));
+    assert_eq!(ring.wait_timeout(2, LONG), Err(interrupted(0)));
 }
 
 #[test]
@@ -191,7 +212,7 @@ fn no_time_is_told_as_none_and_ends_at_once() {
 }
 
 #[test]
-fn a_minimum_wait_is_told_beside_the_timeout() {
+fn a_minimum_wait_is_passed_with_the_timeout() {
     let (mut ring, kernel) = plain();
     push(&mut ring, [1, 2]);
     kernel.enters(Enter::Consume(2));
@@ -220,7 +241,7 @@ fn after_the_minimum_wait_one_completion_is_enough() {
         woken
     };
     assert_eq!(one_of_two(SHORT, 1, LONG), Ok(Woken::Ready));
-    // Not before it, and not without any.
+    // Not before the minimum wait, and not without any completion.
     assert_eq!(one_of_two(LONG, 1, LONG), Err(interrupted(0)));
     assert_eq!(one_of_two(LONG, 1, SHORT), Ok(Woken::TimedOut));
     assert_eq!(one_of_two(SHORT, 0, SHORT), Ok(Woken::TimedOut));
@@ -230,7 +251,7 @@ fn after_the_minimum_wait_one_completion_is_enough() {
 fn a_kernel_that_cannot_bound_a_wait_is_not_asked() {
     let refused = |features: Features,
                    act: fn(&mut annulus::RawRing) -> Result<Woken, EnterError>| {
-        let kernel = GateKernel::new();
+        let kernel = DriverKernel::new();
         kernel.set_features(features);
         let mut ring = kernel.ring(Setup::plain(4));
         push(&mut ring, [1]);

@@ -1,15 +1,15 @@
-//! Waits without a bound: how many calls they make, and how they end.
+//! Waits without a timeout: how many calls they make, and how they end.
 
 use std::time::Duration;
 
-use annulus::{EnterCause, EnterError, Patience, RawRing, Woken};
+use annulus::{EnterCause, EnterError, RawRing, WaitOptions, Woken};
 use annulus_sys::abi::{Cqe, Cqe32, Sqe};
 use annulus_sys::flags::{
     AcceptFlags, CqeFlags, PollFlags, RecvSendFlags, SetupFlags, SqeFlags, TimeoutFlags,
 };
 use annulus_sys::opcode::Opcode;
 
-use crate::support::doors::Enter;
+use crate::support::backend::Enter;
 use crate::support::panics::complaint;
 use crate::{GETEVENTS, NONE, consumed, plain, pop_all, push, push_as, ring};
 
@@ -54,7 +54,7 @@ fn the_wait_that_a_partial_submission_skipped_comes_after() {
     push(&mut ring, [1, 2, 3]);
     assert_eq!(ring.submit_and_wait(3), Ok(3));
     assert_eq!(kernel.took(), [(3, 3, GETEVENTS), (2, 3, GETEVENTS), (1, 3, GETEVENTS)]);
-    // Enough came with the first part: the rest goes in, and nothing is waited for.
+    // Enough completions came with the first part: the rest is submitted, without a wait.
     kernel.enters(Enter::Complete(1));
     push(&mut ring, [4, 5]);
     assert_eq!(ring.submit_and_wait(4), Ok(2));
@@ -79,7 +79,8 @@ fn a_signal_before_anything_says_so() {
 #[test]
 fn a_signal_behind_a_count_is_told_and_nothing_is_submitted_twice() {
     let (mut ring, kernel) = plain();
-    // Both went in, neither completed, and the kernel came back; also when asked what it holds.
+    // Both were submitted, neither completed, and the kernel came back; also when asked for
+    // held-back completions.
     kernel.enters(Enter::Consume(2));
     kernel.enters(Enter::Answer(0));
     push(&mut ring, [1, 2]);
@@ -119,7 +120,7 @@ fn a_wait_that_comes_back_with_too_few_says_so_and_can_be_taken_up() {
     assert_eq!(pop_all(&mut ring), [1, 2]);
 }
 
-/// It counts the `TIMEOUT` as ended, and posts its completion later.
+/// The kernel counts the `TIMEOUT` as ended, and posts its completion later.
 #[test]
 fn a_kernel_that_comes_back_for_what_is_not_there_yet_is_asked_for_it() {
     let posts = || {
@@ -145,8 +146,8 @@ fn a_kernel_that_comes_back_for_what_is_not_there_yet_is_asked_for_it() {
     kernel.enters(Enter::Consume(1));
     kernel.enters(posts());
     push(&mut ring, [1]);
-    let patience = Patience::at_most(Duration::from_secs(3600));
-    assert_eq!(ring.submit_and_wait_with(1, &patience), Ok((1, Woken::Ready)));
+    let options = WaitOptions::at_most(Duration::from_secs(3600));
+    assert_eq!(ring.submit_and_wait_with(1, &options), Ok((1, Woken::Ready)));
     // What it then says goes on counts what went in.
     let (mut ring, kernel) = plain();
     kernel.enters(Enter::Consume(1));
@@ -171,7 +172,7 @@ fn a_kernel_that_comes_back_for_ever_is_not_asked_for_ever() {
 }
 
 #[test]
-fn a_hopeless_wait_makes_no_call() {
+fn a_wait_that_could_never_end_makes_no_call() {
     let (mut ring, kernel) = plain();
     let refused = |want, coming| {
         Err(EnterError { submitted: 0, cause: EnterCause::NothingComing { want, coming } })
@@ -179,7 +180,7 @@ fn a_hopeless_wait_makes_no_call() {
     assert_eq!(ring.wait(1), refused(1, 0));
     assert_eq!(ring.submit_and_wait(1), refused(1, 0).map(|()| 0));
     push(&mut ring, [1, 2]);
-    // What was pushed and not submitted does not come.
+    // An entry that was pushed and not submitted cannot complete.
     assert_eq!(ring.wait(1), refused(1, 0));
     assert_eq!(ring.submit_and_wait(3), refused(3, 2).map(|()| 0));
     assert_eq!(kernel.took(), []);
@@ -206,7 +207,7 @@ fn a_wait_for_more_than_the_ring_holds_makes_no_call() {
 }
 
 #[test]
-fn what_may_complete_more_than_once_opens_the_forecast() {
+fn an_entry_that_may_complete_more_than_once_opens_the_pending_count() {
     let of = |opcode| Sqe { opcode, ..Sqe::ZERO };
     let accepts = Sqe { ioprio: AcceptFlags::MULTISHOT.bits(), ..of(Opcode::ACCEPT) };
     let receives = RecvSendFlags::RECV_MULTISHOT.bits();
@@ -236,7 +237,7 @@ fn what_may_complete_more_than_once_opens_the_forecast() {
         of(Opcode::POLL_ADD),
         of(Opcode::TIMEOUT),
         of(Opcode::SEND),
-        // The bit that is multishot elsewhere.
+        // The bit that means multishot elsewhere.
         Sqe { op_flags: 2, ioprio: 2, len: 1, ..of(Opcode::WRITE) },
     ];
     let all = open.iter().map(|sqe| (sqe, true)).chain(counted.iter().map(|sqe| (sqe, false)));
@@ -254,9 +255,9 @@ fn what_may_complete_more_than_once_opens_the_forecast() {
     }
 }
 
-/// What repeats may bring any number, but nothing after its last completion.
+/// A multishot request may complete any number of times, but never after its last completion.
 #[test]
-fn a_request_that_repeats_gives_hope_until_it_has_ended() {
+fn a_multishot_request_is_pending_until_it_has_ended() {
     let more = CqeFlags::MORE;
     for opcode in [Opcode::READ_MULTISHOT, Opcode::SEND_ZC] {
         let (mut ring, kernel) = plain();
@@ -286,21 +287,21 @@ fn what_is_ready_is_looked_at_before_a_wait_is_refused() {
         let (mut ring, kernel) = ring(flags);
         kernel.enters(Enter::Answer(0));
         assert_eq!(ring.wait(1).map_err(|error| error.cause), refused);
-        // Also what the kernel may hold back (CQ5).
+        // Also completions that the kernel may hold back (CQ5).
         assert_eq!(kernel.took(), vec![(0, 0, GETEVENTS); asks]);
         kernel.kernel(|kernel| assert!(kernel.post(message)));
         assert_eq!((ring.wait(1), ring.submit_and_wait(1)), (Ok(()), Ok(0)));
         assert_eq!(kernel.took(), []);
         assert_eq!(pop_all(&mut ring), [7]);
-        // Others send to this ring: what was not announced by a push may come again.
+        // Other rings send to this one: a completion without a push before it may come again.
         kernel.enters(Enter::Fail(libc::EINTR));
         assert_eq!(ring.wait(1), Err(interrupted(0)));
     }
 }
 
-/// However it is popped, and without a wait before.
+/// However the completions are popped, and without a wait before.
 #[test]
-fn more_that_ended_than_were_pushed_open_the_forecast() {
+fn more_ended_than_pushed_opens_the_pending_count() {
     let pops: [fn(&mut RawRing); 4] = [
         |ring| assert!(ring.pop().is_some()),
         |ring| assert!(ring.peek().is_ok_and(|cqe| cqe.is_some())),
@@ -319,7 +320,7 @@ fn more_that_ended_than_were_pushed_open_the_forecast() {
 }
 
 #[test]
-fn an_entry_of_a_chain_opens_the_forecast_too() {
+fn an_entry_of_a_chain_opens_the_pending_count_too() {
     let (mut ring, kernel) = plain();
     let mut chain = ring.reserve(1).expect("room");
     // SAFETY: nothing is read or written through it, because the kernel is a script (OP1).
@@ -331,7 +332,7 @@ fn an_entry_of_a_chain_opens_the_forecast_too() {
 }
 
 #[test]
-fn an_entry_filled_in_place_opens_the_forecast_too() {
+fn an_entry_filled_in_place_opens_the_pending_count_too() {
     let (mut ring, kernel) = plain();
     // SAFETY: nothing is read or written through it, because the kernel is a script (OP1).
     unsafe { ring.push_with(|sqe| sqe.opcode = Opcode::MSG_RING) }.expect("room");
@@ -374,7 +375,8 @@ fn cq2_a_wide_completion_is_two_slots_to_the_kernel_and_one_to_us() {
     push(&mut ring, [1, 2]);
     kernel.enters(post_wide(1));
     kernel.enters(post_wide(1));
-    // Two slots were awaited, and two came: one completion. So one more, beyond those two.
+    // Two slots were awaited, and two came: one completion. So one more is awaited, beyond those
+    // two.
     assert_eq!(ring.submit_and_wait(2), Ok(2));
     assert_eq!(kernel.took(), [(2, 2, GETEVENTS), (0, 3, GETEVENTS)]);
     assert_eq!(ring.ready(), 2);

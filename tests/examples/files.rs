@@ -1,4 +1,4 @@
-//! What `04_read_file` reads, and that `05_copy` makes what `cp` makes, of files of every kind.
+//! Which bytes `04_read_file` reads, and that `05_copy` copies like `cp`, for files of every kind.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use crate::{Folder, fails, is_root, prints, program, run, text};
 
@@ -13,7 +14,7 @@ use crate::{Folder, fails, is_root, prints, program, run, text};
 const READ_BLOCK: usize = 64 << 10;
 const COPY_BLOCK: usize = 128 << 10;
 
-/// Bytes that look like none, so that blocks in a wrong place are seen.
+/// Bytes without a pattern, so that blocks in a wrong place are noticed.
 fn noise(count: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut next = || {
@@ -23,7 +24,7 @@ fn noise(count: usize) -> Vec<u8> {
     (0..count).map(|_| next()).collect()
 }
 
-/// A file of 64 MiB that takes next to no room, with data here and there.
+/// A file of 64 MiB that takes almost no room, with data here and there.
 fn sparse_file(folder: &Folder) -> String {
     let path = folder.file("sparse", b"");
     let file = OpenOptions::new().write(true).open(&path).unwrap();
@@ -39,7 +40,7 @@ fn path(folder: &Folder, name: &str) -> String {
     folder.0.join(name).into_os_string().into_string().expect("the name is text")
 }
 
-/// What `cp` makes of it.
+/// The copy that `cp` makes.
 fn cp(source: &str, dest: &str) {
     let status = Command::new("cp").args([source, dest]).status().expect("cp is everywhere");
     assert!(status.success(), "cp {source} {dest}");
@@ -51,7 +52,7 @@ fn make_fifo(folder: &Folder, name: &str) -> String {
     path
 }
 
-/// Both have the same bytes, and the same people may use them.
+/// Both have the same bytes, and the same permissions.
 fn assert_alike(copy: &str, original: &str) {
     let (ours, theirs) = (fs::read(copy).unwrap(), fs::read(original).unwrap());
     let differs = ours.iter().zip(&theirs).position(|(a, b)| a != b);
@@ -276,7 +277,7 @@ fn a_full_disk_is_told_with_what_was_copied() {
                     the first 0 bytes were copied\n";
     assert_eq!(stderr, expected);
 
-    // A disk of 1 MiB, which only the shell and what it starts can see.
+    // A disk of 1 MiB, which only the shell and its children can see.
     fs::create_dir(path(&folder, "disk")).unwrap();
     let script = r#"mount -t tmpfs -o size=1m none "$0/disk" || exit 99
                     "$1" "$0/source" "$0/disk/copy"; code=$?
@@ -294,4 +295,42 @@ fn a_full_disk_is_told_with_what_was_copied() {
     assert!(stderr.contains("disk/copy: No space left on device"), "{stderr}");
     assert!(stderr.contains(&format!("the first {} bytes were copied", copied.len())), "{stderr}");
     assert!(copied.len() > 512 << 10 && copied == noise(3 << 20)[..copied.len()]);
+}
+
+#[test]
+fn only_who_waits_at_a_terminal_sees_progress() {
+    let folder = Folder::new("progress");
+    let (fifo, dest) = (make_fifo(&folder, "fifo"), path(&folder, "dest"));
+    let begin = || {
+        let fifo = fifo.clone();
+        thread::spawn(move || {
+            let mut fifo = OpenOptions::new().write(true).open(fifo).unwrap();
+            for part in [1 << 20, 1 << 20] {
+                fifo.write_all(&noise(part)).unwrap();
+                // Shown at the first block that comes after a second.
+                thread::sleep(Duration::from_millis(1200));
+            }
+        })
+    };
+    let writer = begin();
+    let page = prints("05_copy", &[&fifo, &dest]); // Of a pipe: it also looks at stderr.
+    writer.join().unwrap();
+    assert!(page.starts_with("2097152 bytes, "), "{page}");
+
+    // A terminal for each of its streams; what it writes to them comes to our pipe.
+    let call = format!("{} {fifo} {dest}", program("05_copy").display());
+    let mut command = Command::new("script");
+    command.args(["-qec", &call, "/dev/null"]).stdin(Stdio::null());
+    let Ok(child) = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() else {
+        println!("skipped: there is no program `script` to make a terminal");
+        return;
+    };
+    let writer = begin();
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    let (page, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(page.contains(" MiB, ") && page.contains("iB/s"), "{page}{stderr}");
+    // Wiped away before the last line.
+    let (_, last) = page.rsplit_once("\r\x1b[2K").unwrap_or_default();
+    assert!(last.starts_with("2097152 bytes, "), "{page:?}");
 }

@@ -1,4 +1,4 @@
-//! What `quickstart` prints, of which files, and what it says of those that it cannot read.
+//! What `quickstart` prints, which files it reads, and its errors for files that it cannot read.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -37,7 +37,7 @@ fn quickstart_shows_its_five_parts() {
 fn quickstart_reads_files_of_every_size() {
     let folder = Folder::new("sizes");
     let block = 64 << 10;
-    // A byte that tells where it stands, so that blocks in a wrong order are seen.
+    // Each byte encodes its position, so that blocks in a wrong order are noticed.
     let bytes = |count: usize| -> Vec<u8> {
         (0..count)
             .map(|at| (at / 251 % 256).to_le_bytes()[0] ^ (at % 253).to_le_bytes()[0])
@@ -82,11 +82,11 @@ fn quickstart_reads_a_long_file_in_many_reads_at_once() {
 fn quickstart_reads_a_file_that_claims_no_size() {
     let page = prints("quickstart", &["/proc/cpuinfo"]);
     assert_ne!(line(&page, "bytes"), "0");
-    // Linux writes it anew for each reader, and the frequencies in it may change between two.
+    // Linux writes the file again for each reader, and its frequencies may change between two.
     let contents = line(&page, "contents");
     let is_known = contents.starts_with("equal to") || contents.ends_with("for each reader");
     assert!(is_known, "{page}");
-    // One that does not change.
+    // A file that does not change.
     let page = prints("quickstart", &["/proc/version"]);
     let version = fs::read("/proc/version").unwrap();
     assert_eq!(line(&page, "bytes"), version.len().to_string());

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use annulus_sys::abi::{Cqe, Cqe32};
-use annulus_sys::cq::{CompletionRing, CqeShape};
+use annulus_sys::cq::{CompletionQueue, CqeShape};
 use annulus_sys::flags::{CqRingFlags, CqeFlags};
 use annulus_sys::index::Index;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ use crate::support::fake_kernel::{FakeKernel, Shape};
 pub enum Step {
     Post(Cqe),
     PostWide(Cqe32),
-    /// A filler alone, as Linux leaves one when the wide completion behind it found no room.
+    /// A filler alone, as Linux leaves one when the wide completion after it found no room.
     PostFiller,
     /// The same in the last slot; the next one is written over it, and the tail goes too far.
     FillLast,
@@ -34,7 +34,7 @@ pub enum Step {
 }
 
 pub fn steps() -> impl Strategy<Value = Step> {
-    // Every bit but the two that decide over the shape: those the kernel alone sets.
+    // Every bit but the two that decide the shape: only the kernel sets those.
     let shape = (CqeFlags::CQE32 | CqeFlags::SKIP).bits();
     let flags = prop_oneof![
         any::<u32>(),
@@ -66,7 +66,7 @@ pub fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What must have happened.
+/// The expected contents.
 #[derive(Debug)]
 pub struct Completions {
     shape: Shape,
@@ -75,7 +75,7 @@ pub struct Completions {
     popped: u64,
     ended: u32,
     flags: u32,
-    /// Behind a filler in the last slot: what is posted next may go over it.
+    /// After a filler in the last slot: the next completion may overwrite it.
     filled: Option<Index>,
 }
 
@@ -91,10 +91,10 @@ impl Completions {
         }
     }
 
-    pub fn run(&mut self, step: Step, cq: &mut CompletionRing, kernel: &mut FakeKernel) {
+    pub fn run(&mut self, step: Step, cq: &mut CompletionQueue, kernel: &mut FakeKernel) {
         match step {
             Step::Post(first) => {
-                // Nobody writes the second half of a slot here: it holds what it held.
+                // The second half of a slot is not written here: it keeps its contents.
                 if self.shape.cqe == CqeShape::Double {
                     self.post_wide(Cqe32 { first, big: [0; 2] }, kernel);
                 } else if kernel.post(first) {
@@ -109,7 +109,7 @@ impl Completions {
             }
             Step::FillLast if self.shape.cqe == CqeShape::Mixed => {
                 // A kernel starts at slot 0, so that each slot was used before. And in a ring of
-                // two the filler is passed, and what is written over it is lost.
+                // two the filler is skipped, and the completion written over it is lost.
                 let lap = kernel.cq_tail.last().to_raw().wrapping_sub(self.shape.start);
                 if self.shape.cq_entries > 2 && lap >= self.shape.cq_entries && kernel.fill_last() {
                     self.filled = Some(kernel.cq_tail.last());
@@ -175,12 +175,12 @@ impl Completions {
         (0..most).map_while(|_| self.next()).collect()
     }
 
-    /// A closure that unwinds has had what it was given: not twice, and the rest is still there.
+    /// A closure that unwinds has consumed its completions: not twice, and the rest is still there.
     fn drain_into(
         &mut self,
         calls: usize,
         wide: bool,
-        cq: &mut CompletionRing,
+        cq: &mut CompletionQueue,
         kernel: &FakeKernel,
     ) {
         struct Gone;
@@ -202,8 +202,9 @@ impl Completions {
         self.agree_on_slots(cq, kernel);
     }
 
-    /// What was popped went back to the kernel (CQ4), and nothing else did.
-    fn agree_on_slots(&self, cq: &mut CompletionRing, kernel: &FakeKernel) {
+    /// Popped slots went back to the kernel (CQ4), and no others did.
+    fn agree_on_slots(&self, cq: &mut CompletionQueue, kernel: &FakeKernel) {
+        assert!(cq.iter_ready().eq(self.posted.iter().copied()));
         assert_eq!(cq.ready() as usize, self.posted.len());
         assert_eq!(kernel.cq_used(), cq.slots_ready());
     }

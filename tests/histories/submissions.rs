@@ -7,12 +7,12 @@ use annulus_sys::abi::{Sqe, Sqe128};
 use annulus_sys::flags::SqeFlags;
 use annulus_sys::index::Index;
 use annulus_sys::opcode::Opcode;
-use annulus_sys::sq::{Full, PushWideError, SqeShape, SubmissionRing, Turn};
+use annulus_sys::sq::{Full, PushWideError, SqeShape, SubmissionQueue, Turn};
 use proptest::prelude::*;
 
 use crate::support::fake_kernel::{FakeKernel, Shape, words};
 
-/// Sixteen words: a slot, or with 64-byte slots its half of this and zeroes.
+/// Sixteen numbers: a slot, or with 64-byte slots the half of it and zeroes.
 type Bytes = [u64; 16];
 
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub enum Step {
     /// `push_with`, whose closure panics after it wrote.
     PushInPanic(Box<Bytes>),
     PushWide(Box<Bytes>),
-    /// Reserves, pushes these, wide where said, and keeps them or not.
+    /// Reserves, pushes these entries, wide where stated, and commits or not.
     Reserve {
         count: u32,
         pushes: Vec<(bool, Box<Bytes>)>,
@@ -48,14 +48,14 @@ pub fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What lies in one slot, and whether it counts as a request.
+/// The contents of one slot, and whether it counts as a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Slot {
     bytes: Bytes,
     counts: bool,
 }
 
-/// What must have happened.
+/// The expected contents.
 #[derive(Debug)]
 pub struct Submissions {
     shape: Shape,
@@ -74,7 +74,7 @@ impl Submissions {
         Self { shape, slots: VecDeque::new(), visible: 0, head, pushed: head }
     }
 
-    pub fn run(&mut self, step: Step, sq: &mut SubmissionRing, kernel: &mut FakeKernel) {
+    pub fn run(&mut self, step: Step, sq: &mut SubmissionQueue, kernel: &mut FakeKernel) {
         match step {
             Step::Push(bytes) => {
                 // SAFETY: no kernel acts on the entry (OP1).
@@ -117,8 +117,8 @@ impl Submissions {
         self.shape.sq_entries as usize - self.slots.len()
     }
 
-    /// The slots that a wide entry takes behind `ahead` further ones; `None` where it is refused as
-    /// such.
+    /// The slots that a wide entry takes after `ahead` further ones; `None` where wide entries are
+    /// refused.
     fn wide(&self, bytes: &Bytes, ahead: usize) -> Option<Vec<Slot>> {
         match self.shape.sqe {
             SqeShape::Single => None,
@@ -150,7 +150,7 @@ impl Submissions {
         count: u32,
         pushes: &[(bool, Box<Bytes>)],
         keep: bool,
-        sq: &mut SubmissionRing,
+        sq: &mut SubmissionQueue,
     ) {
         let Ok(mut reservation) = sq.reserve(count) else {
             assert!(count as usize > self.room());
@@ -180,7 +180,7 @@ impl Submissions {
         }
     }
 
-    fn consume(&mut self, count: u32, sq: &mut SubmissionRing, kernel: &mut FakeKernel) {
+    fn consume(&mut self, count: u32, sq: &mut SubmissionQueue, kernel: &mut FakeKernel) {
         let count = match self.shape.turn {
             Turn::Round => count.min(kernel.visible()),
             Turn::Rewind => count.min(sq.flush()),
@@ -201,7 +201,7 @@ impl Submissions {
         self.visible = self.visible.saturating_sub(count as usize);
     }
 
-    fn agree(&self, sq: &SubmissionRing, kernel: &FakeKernel) {
+    fn agree(&self, sq: &SubmissionQueue, kernel: &FakeKernel) {
         assert_eq!(sq.room() as usize, self.room());
         assert_eq!(sq.unconsumed() as usize, self.slots.len());
         assert_eq!(sq.pushed(), self.pushed);
@@ -211,7 +211,7 @@ impl Submissions {
     }
 }
 
-/// Whether slots that an entry takes, if any, fit into what is left.
+/// Whether the slots of an entry, if any, fit into the remaining ones.
 fn verdict(slots: &Option<Vec<Slot>>, left: usize) -> Result<(), PushWideError> {
     match slots {
         None => Err(PushWideError::Narrow),
@@ -221,7 +221,7 @@ fn verdict(slots: &Option<Vec<Slot>>, left: usize) -> Result<(), PushWideError> 
 }
 
 /// A closure that fills half an entry and unwinds has pushed nothing.
-fn push_in_panic(bytes: &Bytes, sq: &mut SubmissionRing) {
+fn push_in_panic(bytes: &Bytes, sq: &mut SubmissionQueue) {
     struct Gone;
     let fill = |sqe: &mut Sqe| {
         *sqe = entry(bytes).first;
@@ -242,7 +242,7 @@ fn entry(bytes: &Bytes) -> Sqe128 {
     Sqe128 { first: Sqe::from_words(first), rest }
 }
 
-/// The slot of a 64-byte entry: what is behind it in a slot of 128 bytes is 0.
+/// The slot of a 64-byte entry: the rest of a slot of 128 bytes is 0.
 fn narrow(bytes: &Bytes) -> Option<Slot> {
     let mut whole = [0; 16];
     whole[..8].copy_from_slice(&bytes[..8]);

@@ -1,21 +1,21 @@
 //! A tail that goes one too far: Linux 6.18 to 7.2, on mixed rings.
 //!
 //! ```text
-//!   3 small ones         │ 1 │ 2 │ 3 │   │
+//!   3 narrow ones        │ 1 │ 2 │ 3 │   │
 //!   a wide one: no room  │ 1 │ 2 │ 3 │ × │ tail        a filler, and the wide one is kept back
-//!   a small one          │ 1 │ 2 │ 3 │ 4 │   tail      over the filler; nothing is in slot 0
+//!   a narrow one         │ 1 │ 2 │ 3 │ 4 │   tail      over the filler; nothing is in slot 0
 //! ```
 
 use annulus_sys::abi::{Cqe, Cqe32};
-use annulus_sys::cq::{CompletionRing, CqeShape};
+use annulus_sys::cq::{CompletionQueue, CqeShape};
 use annulus_sys::flags::CqeFlags;
 
 use crate::support::fake_kernel::{FakeKernel, Shape};
 use crate::support::panics::complaint;
 
-type Take = fn(&mut CompletionRing) -> Vec<u64>;
+type Take = fn(&mut CompletionQueue) -> Vec<u64>;
 
-/// Every way to take what there is.
+/// Every way to take completions.
 const WAYS: [Take; 4] = [
     |cq| std::iter::from_fn(|| cq.pop()).map(|cqe| cqe.user_data).collect(),
     |cq| std::iter::from_fn(|| cq.pop_wide()).map(|wide| wide.first.user_data).collect(),
@@ -35,8 +35,8 @@ fn small(user_data: u64) -> Cqe {
     Cqe { user_data, ..Cqe::ZERO }
 }
 
-/// A mixed ring of four, on its second lap, into which three small completions went.
-fn three_of_four() -> (CompletionRing, FakeKernel) {
+/// A mixed ring of four, on its second lap, with three narrow completions in it.
+fn three_of_four() -> (CompletionQueue, FakeKernel) {
     // The indices wrap after the first lap.
     let shape = Shape { cqe: CqeShape::Mixed, start: u32::MAX - 3, ..Shape::plain(4) };
     let (_sq, mut cq, mut kernel) = FakeKernel::new(shape);
@@ -47,7 +47,7 @@ fn three_of_four() -> (CompletionRing, FakeKernel) {
 }
 
 #[test]
-fn cq2_a_tail_one_too_far_brings_nothing_twice() {
+fn cq2_a_tail_one_too_far_shows_no_completion_twice() {
     for take in WAYS {
         for popped in 0..2 {
             let (mut cq, mut kernel) = three_of_four();
@@ -60,7 +60,7 @@ fn cq2_a_tail_one_too_far_brings_nothing_twice() {
             }
             assert_eq!(take(&mut cq), expected);
             assert_eq!((kernel.cq_used(), cq.popped()), (0, 8));
-            // From there on as ever.
+            // From there on everything is as before.
             assert!((5..8).all(|word| kernel.post(small(word))));
             assert_eq!(take(&mut cq), [5, 6, 7]);
         }

@@ -1,4 +1,4 @@
-//! Completions that lie about where a file is that was passed to another ring.
+//! Completions that lie about the slot of a file that was passed to another ring.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,17 +9,17 @@ use annulus_sys::abi::Cqe;
 use annulus_sys::abi_register::FilesUpdate;
 use annulus_sys::opcode::RegisterOp;
 
-use crate::support::doors::{Enter, Script, ScriptedKernel};
+use crate::support::backend::{Enter, Script, ScriptedKernel};
 
 /// How long each table is.
 const PLACES: u32 = 4;
 
-/// A ring with a table of which nothing is the kernel's word but what the script says.
+/// A ring with a table, about which the kernel reports only what the script says.
 struct Side {
     ring: Ring,
     table: FileTable,
     script: Arc<Script>,
-    /// The places that were emptied, in order.
+    /// The slots that were emptied, in order.
     closed: Arc<Mutex<Vec<u32>>>,
 }
 
@@ -35,14 +35,14 @@ impl Side {
             }
             // SAFETY: a live `struct io_uring_files_update`, as the call is made with.
             let update = unsafe { arg.cast::<FilesUpdate>().read() };
-            told.lock().expect("nobody panics").push(update.offset);
+            told.lock().expect("no thread panics").push(update.offset);
             Some(Ok(1))
         });
         let table = ring.file_table(PLACES).expect("the script knows it");
         Self { ring, table, script, closed }
     }
 
-    /// A file at `place`, opened there.
+    /// A file at slot `place`, opened there.
     fn open(&mut self, place: i32) -> FixedFile {
         self.answers(place);
         let open = OpenAt::new(Cwd, c"/dev/null", How::read()).direct(&self.table);
@@ -50,7 +50,7 @@ impl Side {
         self.ring.wait(open).expect("it completes").result.expect("a place that is free")
     }
 
-    /// Passes `file`, of which the kernel says that it is at `place`.
+    /// Passes `file`, which the kernel reports to be at slot `place`.
     fn pass(&mut self, file: &FixedFile, to: &FileSender, place: i32) -> PassedFile {
         self.answers(place);
         let pass = PassFile::new(file.clone(), to).expect("its ring is there");
@@ -68,7 +68,7 @@ impl Side {
     }
 
     fn closed(&self) -> Vec<u32> {
-        self.closed.lock().expect("nobody panics").clone()
+        self.closed.lock().expect("no thread panics").clone()
     }
 }
 
@@ -79,7 +79,7 @@ fn op3_a_held_place_stays_open_whoever_drops_a_passed_file_that_is_said_to_be_th
     let sender = theirs.table.sender().expect("it has a descriptor");
     for place in [2, i32::MAX, 4, 2] {
         drop(ours.pass(&file, &sender, place));
-        theirs.table.sender().expect("it is there"); // Closes what nobody wants.
+        theirs.table.sender().expect("it is there"); // Closes unclaimed files.
         assert_eq!((theirs.closed(), theirs.table.held()), (vec![], 1), "{place}");
     }
     drop(held);
@@ -87,7 +87,7 @@ fn op3_a_held_place_stays_open_whoever_drops_a_passed_file_that_is_said_to_be_th
 }
 
 #[test]
-fn op3_a_held_place_is_received_by_nobody_else() {
+fn op3_a_held_place_is_received_by_no_other_file() {
     let (mut ours, mut theirs) = (Side::new(), Side::new());
     let (held, file) = (theirs.open(0), ours.open(0));
     let sender = theirs.table.sender().expect("it has a descriptor");
@@ -103,7 +103,7 @@ fn op3_a_held_place_is_received_by_nobody_else() {
 }
 
 #[test]
-fn op3_a_passed_file_that_nobody_wants_is_closed_where_it_is() {
+fn op3_a_passed_file_that_is_not_wanted_is_closed_where_it_is() {
     let (mut ours, mut theirs) = (Side::new(), Side::new());
     let (_held, file) = (theirs.open(0), ours.open(0));
     let sender = theirs.table.sender().expect("it has a descriptor");

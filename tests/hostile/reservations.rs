@@ -1,4 +1,4 @@
-//! A head that is wrong once, while a reservation is filled.
+//! An SQ head that is wrong once, while a reservation is filled.
 
 use annulus_sys::abi::{Sqe, Sqe128};
 use annulus_sys::sq::SqeShape;
@@ -11,7 +11,7 @@ fn sq2_sq3_a_reservation_that_unwinds_never_was() {
     for sqe in [SqeShape::Single, SqeShape::Double, SqeShape::Mixed] {
         for wide in [false, true] {
             let (mut sq, _cq, mut kernel) = FakeKernel::new(Shape { sqe, ..Shape::plain(8) });
-            let (head, (_, _, before)) = (kernel.sq_head.last(), sq.indices());
+            let (head, before) = (kernel.sq_head.last(), sq.indices().written);
             let mut slots = sq.reserve(6).expect("room");
             // SAFETY: the entry is a NOP, which points to nothing (OP1).
             unsafe { slots.push(Sqe::ZERO) }.expect("within what is reserved");
@@ -28,7 +28,11 @@ fn sq2_sq3_a_reservation_that_unwinds_never_was() {
             assert!(complaint.contains("SQ2"), "{complaint}");
             kernel.sq_head.publish(head);
             drop(slots);
-            assert_eq!((sq.indices().2, sq.flush(), kernel.visible()), (before, 0, 0), "{sqe:?}");
+            assert_eq!(
+                (sq.indices().written, sq.flush(), kernel.visible()),
+                (before, 0, 0),
+                "{sqe:?}"
+            );
         }
     }
 }

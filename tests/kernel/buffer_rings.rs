@@ -1,7 +1,7 @@
-//! Buffers that the kernel picks from a ring.
+//! Buffers that the kernel selects from a buffer ring.
 //!
 //! ```text
-//!   push, flush ──► kernel picks when a read needs one ──► completion with the id ──► taken
+//!   push, flush ──► kernel selects when a read needs one ──► completion with the id ──► taken
 //! ```
 #![allow(unsafe_code, reason = "lends buffers to the kernel")]
 
@@ -12,7 +12,7 @@ use annulus::sys::abi::{Cqe, Sqe};
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::{CqeFlags, SqeFlags};
 use annulus::sys::flags_register::PbufRingFlags;
-use annulus::sys::groups::{Group, Whose};
+use annulus::sys::groups::{Group, RingMemory};
 use annulus::sys::index::Entries;
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::{RawRing, Setup};
@@ -27,16 +27,18 @@ const INCREMENTAL: [Need; 2] = [OURS[0], Need::Other(uses_no_part)];
 /// The tests.
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("buffers_are_picked_in_order", &OURS, || in_order(Whose::Ours)),
-        test("buffers_are_picked_in_order_from_the_kernels_ring", &KERNELS, || {
-            in_order(Whose::Kernels)
+        test("buffers_are_selected_in_order", &OURS, || in_order(RingMemory::User)),
+        test("buffers_are_selected_in_order_from_the_kernels_ring", &KERNELS, || {
+            in_order(RingMemory::Kernel)
         }),
-        test("an_empty_ring_of_buffers_says_enobufs", &OURS, || empty(Whose::Ours)),
+        test("an_empty_ring_of_buffers_says_enobufs", &OURS, || empty(RingMemory::User)),
         test("an_empty_ring_of_buffers_of_the_kernels_says_enobufs", &KERNELS, || {
-            empty(Whose::Kernels)
+            empty(RingMemory::Kernel)
         }),
-        test("the_tail_of_buffers_wraps", &OURS, || wraps(Whose::Ours)),
-        test("the_tail_of_buffers_in_the_kernels_ring_wraps", &KERNELS, || wraps(Whose::Kernels)),
+        test("the_tail_of_buffers_wraps", &OURS, || wraps(RingMemory::User)),
+        test("the_tail_of_buffers_in_the_kernels_ring_wraps", &KERNELS, || {
+            wraps(RingMemory::Kernel)
+        }),
         test("a_group_of_buffers_is_one_ring", &OURS, one_ring),
         test("a_ring_of_buffers_has_32768_entries_at_most", &OURS, largest),
         test("two_groups_of_buffers_are_apart", &OURS, two_groups),
@@ -51,7 +53,7 @@ fn lacks_groups() -> Option<String> {
 }
 
 /// A flag of `PBUF_RING` can only be tried.
-fn takes(whose: Whose, flags: PbufRingFlags) -> bool {
+fn takes(whose: RingMemory, flags: PbufRingFlags) -> bool {
     let ring = ring(Setup::plain(1));
     match Group::register(ring.base(), 0, entries(1), whose, flags) {
         Ok(group) => group.unregister().is_ok(),
@@ -60,12 +62,12 @@ fn takes(whose: Whose, flags: PbufRingFlags) -> bool {
 }
 
 fn maps_no_ring() -> Option<String> {
-    let can = takes(Whose::Kernels, PbufRingFlags::empty());
+    let can = takes(RingMemory::Kernel, PbufRingFlags::empty());
     (!can).then(|| "needs Linux 6.4: IOU_PBUF_RING_MMAP".to_owned())
 }
 
 fn uses_no_part() -> Option<String> {
-    let can = takes(Whose::Ours, PbufRingFlags::INC);
+    let can = takes(RingMemory::User, PbufRingFlags::INC);
     (!can).then(|| "needs Linux 6.12: IOU_PBUF_RING_INC".to_owned())
 }
 
@@ -76,7 +78,7 @@ fn entries(count: u32) -> Entries {
 /// The bytes of each buffer.
 const LEN: u32 = 4;
 
-/// A ring, a group of buffers that live for ever, and a pipe to read from.
+/// A ring, a group of buffers that live forever, and a pipe to read from.
 struct Reader {
     ring: RawRing,
     group: Group,
@@ -87,7 +89,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(count: u16, whose: Whose, flags: PbufRingFlags) -> Self {
+    fn new(count: u16, whose: RingMemory, flags: PbufRingFlags) -> Self {
         let ring = ring(Setup::new(8));
         let group = Group::register(ring.base(), 7, entries(count.into()), whose, flags);
         let group = group.expect("the group is new");
@@ -110,7 +112,7 @@ impl Reader {
         let addr = self.at(bid).expose_provenance() as u64;
         // SAFETY: it does not outlive the group, because it ends with this statement's function.
         let ring = unsafe { self.group.ring() };
-        // SAFETY: the buffer lives for ever and is not on offer, as each test sees to (BR1).
+        // SAFETY: the buffer lives forever and is not on offer, as each test sees to (BR1).
         unsafe { ring.push(addr, len, bid) }.expect("a free slot");
         ring.flush();
     }
@@ -119,11 +121,11 @@ impl Reader {
     fn taken(&mut self, count: u32) {
         // SAFETY: it does not outlive the group, because it ends with this statement's function.
         let ring = unsafe { self.group.ring() };
-        // SAFETY: completions have brought them back, as each test sees to (BR1).
+        // SAFETY: completions have returned them, as each test sees to (BR1).
         unsafe { ring.taken(count) };
     }
 
-    /// Reads with a buffer that the kernel picks.
+    /// Reads with a buffer that the kernel selects.
     fn read(&mut self) -> Cqe {
         let (opcode, fd) = (Opcode::READ, self.from.as_raw_fd());
         let flags = SqeFlags::BUFFER_SELECT;
@@ -137,9 +139,9 @@ impl Reader {
         self.to.write_all(bytes).expect("room in the pipe");
     }
 
-    /// What lies in buffer `bid`, which must have come back.
+    /// The contents of buffer `bid`, which must have come back.
     fn bytes(&self, bid: u16, len: usize) -> Vec<u8> {
-        // SAFETY: in memory that lives for ever, and that the kernel has given back (BR1).
+        // SAFETY: in memory that lives forever, and that the kernel has given back (BR1).
         unsafe { std::slice::from_raw_parts(self.at(bid), len) }.to_vec()
     }
 
@@ -151,7 +153,7 @@ impl Reader {
     }
 }
 
-fn in_order(whose: Whose) -> Result<(), Failed> {
+fn in_order(whose: RingMemory) -> Result<(), Failed> {
     let mut reader = Reader::new(4, whose, PbufRingFlags::empty());
     for bid in [2, 0, 3, 1] {
         reader.offer(bid);
@@ -166,7 +168,7 @@ fn in_order(whose: Whose) -> Result<(), Failed> {
         assert_eq!(reader.bytes(bid, 4), bytes);
         reader.taken(1);
     }
-    // A read shorter than the buffer uses it up all the same.
+    // A read shorter than the buffer uses the whole buffer anyway.
     reader.offer(1);
     reader.write(b"x");
     let cqe = reader.read();
@@ -187,20 +189,20 @@ impl Reader {
     }
 }
 
-fn empty(whose: Whose) -> Result<(), Failed> {
+fn empty(whose: RingMemory) -> Result<(), Failed> {
     let mut reader = Reader::new(2, whose, PbufRingFlags::empty());
     assert_eq!(reader.read_nothing(), -libc::ENOBUFS);
     // Written and not flushed is not on offer.
     let addr = reader.at(0).expose_provenance() as u64;
     // SAFETY: it does not outlive the group, because it ends with this statement.
     let pushed = unsafe { reader.group.ring() };
-    // SAFETY: the buffer lives for ever and is not on offer (BR1).
+    // SAFETY: the buffer lives forever and is not on offer (BR1).
     unsafe { pushed.push(addr, LEN, 0) }?;
     assert_eq!(reader.read_nothing(), -libc::ENOBUFS);
     // SAFETY: it does not outlive the group, because it ends with this statement.
     unsafe { reader.group.ring() }.flush();
     let cqe = reader.read();
-    // Both bytes that nobody could read are still in the pipe.
+    // Both bytes that had no buffer are still in the pipe.
     assert_eq!((cqe.result(), cqe.buffer_id()), (Ok(2), Some(0)));
     assert_eq!(reader.bytes(0, 2), b"yy");
     reader.taken(1);
@@ -214,9 +216,9 @@ fn laps() -> u32 {
     if std::env::var_os("ANNULUS_LONG").is_some() { 70_000 } else { 1_000 }
 }
 
-/// A ring of four, always full: each read brings back one buffer, which is offered anew. Four are
-/// offered ahead, so the tail is past its end well before the last read.
-fn wraps(whose: Whose) -> Result<(), Failed> {
+/// A ring of four, always full: each read returns one buffer, which is offered again. Four are
+/// offered ahead, so the tail is past the end of the ring well before the last read.
+fn wraps(whose: RingMemory) -> Result<(), Failed> {
     let mut reader = Reader::new(4, whose, PbufRingFlags::empty());
     (0..4).for_each(|bid| reader.offer(bid));
     for lap in 0..laps() {
@@ -236,7 +238,7 @@ fn wraps(whose: Whose) -> Result<(), Failed> {
 fn one_ring() -> Result<(), Failed> {
     let ring = ring(Setup::plain(1));
     let register =
-        |id| Group::register(ring.base(), id, entries(2), Whose::Ours, PbufRingFlags::empty());
+        |id| Group::register(ring.base(), id, entries(2), RingMemory::User, PbufRingFlags::empty());
     let group = register(5)?;
     assert_eq!(register(5).map(drop), Err(Errno::new(libc::EEXIST)));
     let other = register(6)?;
@@ -254,7 +256,7 @@ fn one_ring() -> Result<(), Failed> {
 fn largest() -> Result<(), Failed> {
     let ring = ring(Setup::plain(1));
     let register = |count| {
-        Group::register(ring.base(), 0, entries(count), Whose::Ours, PbufRingFlags::empty())
+        Group::register(ring.base(), 0, entries(count), RingMemory::User, PbufRingFlags::empty())
     };
     assert_eq!(register(65536).map(drop), Err(Errno::new(libc::EINVAL)));
     let mut group = register(32768)?;
@@ -266,17 +268,18 @@ fn largest() -> Result<(), Failed> {
 }
 
 fn two_groups() -> Result<(), Failed> {
-    let mut reader = Reader::new(1, Whose::Ours, PbufRingFlags::empty());
+    let mut reader = Reader::new(1, RingMemory::User, PbufRingFlags::empty());
     let base = reader.ring.base().clone();
-    let mut other = Group::register(&base, 8, entries(1), Whose::Ours, PbufRingFlags::empty())?;
+    let mut other =
+        Group::register(&base, 8, entries(1), RingMemory::User, PbufRingFlags::empty())?;
     let byte = Box::leak(Box::new(0_u8));
     let addr = std::ptr::from_mut(byte).expose_provenance() as u64;
     // SAFETY: it does not outlive the group, because it ends with this block.
     let buffers = unsafe { other.ring() };
-    // SAFETY: the buffer lives for ever and is not on offer (BR1).
+    // SAFETY: the buffer lives forever and is not on offer (BR1).
     unsafe { buffers.push(addr, 1, 0) }?;
     buffers.flush();
-    // What group 8 has does not help group 7.
+    // The buffers of group 8 do not help group 7.
     assert_eq!(reader.read_nothing(), -libc::ENOBUFS);
     reader.offer(0);
     let cqe = reader.read();
@@ -289,7 +292,7 @@ fn two_groups() -> Result<(), Failed> {
 
 /// Linux 6.12: a buffer stays first until it is full.
 fn incremental() -> Result<(), Failed> {
-    let mut reader = Reader::new(2, Whose::Ours, PbufRingFlags::INC);
+    let mut reader = Reader::new(2, RingMemory::User, PbufRingFlags::INC);
     reader.offer_long(1, 8);
     reader.offer_long(0, 8);
     let steps: [(&[u8], u16, bool); 4] =
@@ -313,7 +316,7 @@ fn incremental() -> Result<(), Failed> {
 
 fn no_groups() -> Result<(), Failed> {
     let ring = ring(Setup::plain(1));
-    for whose in [Whose::Ours, Whose::Kernels] {
+    for whose in [RingMemory::User, RingMemory::Kernel] {
         let group = Group::register(ring.base(), 0, entries(1), whose, PbufRingFlags::empty());
         assert_eq!(group.map(drop), Err(Errno::new(libc::EINVAL)));
     }

@@ -1,10 +1,10 @@
-//! What a kernel is said to be able to do, held against trying it.
+//! The capabilities that are reported for a kernel, checked against trying them.
 #![allow(unsafe_code, reason = "tries things on the kernel")]
 
 use std::fmt::Write as _;
 use std::ptr;
 
-use annulus::capabilities::Source;
+use annulus::raw::capabilities::Source;
 use annulus::sys::abi::{Sqe, Sqe128};
 use annulus::sys::abi_register::Restriction;
 use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
@@ -66,8 +66,8 @@ fn set_up_flags() -> Result<(), Failed> {
     Ok(())
 }
 
-/// On a ring whose restrictions allow nothing but a NOP, the kernel says `EACCES` to an operation
-/// that it knows, and runs none.
+/// On a ring whose restrictions allow only a NOP, the kernel answers `EACCES` to an operation that
+/// it knows, and runs none.
 fn operations() -> Result<(), Failed> {
     let wide = SetupFlags::SQE_MIXED & here().setup_flags();
     let disabled = patient(|| Setup::plain(4).with(wide).build_disabled())?;
@@ -113,12 +113,12 @@ fn try_op(ring: &mut RawRing, op: Opcode, wide_fits: bool) -> Result<i32, Failed
     }
     ring.submit_and_wait(1)?;
     let cqe = ring.pop().ok_or("a completion")?;
-    // What a wide entry left to skip the end of the ring is a NOP of its own.
+    // The padding that a wide entry leaves at the end of the ring is a NOP of its own.
     ring.drain(|_| ())?;
     Ok(cqe.res)
 }
 
-/// Features and flags of the same release come with the register calls of that release.
+/// Features and flags of one release come with the register calls of that release.
 fn register_calls() -> Result<(), Failed> {
     let here = here();
     let flags = |flag| here.setup_flags().contains(flag);
@@ -171,7 +171,7 @@ fn source() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Everything in `found` but `without`, in words.
+/// Everything in `found` but `without`, as text.
 fn table(found: &Capabilities, without: &[RegisterOp]) -> String {
     let mut table = String::new();
     let ops = (0..=u8::MAX).filter(|&op| found.has_op(Opcode(op)));

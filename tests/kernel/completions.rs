@@ -1,4 +1,4 @@
-//! Completions on their way to us: more than the ring holds, taken one by one or together.
+//! Completions on their way to the caller: more than the ring holds, popped one by one or drained.
 //!
 //! ```text
 //!   40 requests ─► ring of 8 ─► pop, peek, drain, wait ─► the same 40, in order
@@ -14,7 +14,9 @@ use annulus::sys::opcode::Opcode;
 use annulus::{EnterCause, RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{DEFERRING, Need, drain, drain_words, in_each_mode, nop, push, ring, test};
+use crate::harness::{
+    DEFERRING, Need, drain, drain_user_data, in_each_mode, nop, push, ring, test,
+};
 
 const CQE32: Need = Need::Setup(SetupFlags::CQE32);
 const MIXED: Need = Need::Setup(SetupFlags::CQE_MIXED);
@@ -22,7 +24,7 @@ const MIXED: Need = Need::Setup(SetupFlags::CQE_MIXED);
 /// The tests.
 pub fn tests() -> Vec<Trial> {
     let mut trials = in_each_mode("cq5_an_overflow_loses_nothing_in_a_drain", &[], |flags| {
-        overflow(flags, |ring| Ok(drain_words(ring)))
+        overflow(flags, |ring| Ok(drain_user_data(ring)))
     });
     trials.extend(in_each_mode("cq5_an_overflow_loses_nothing_in_peeks", &[], |flags| {
         overflow(flags, peek_all)
@@ -70,8 +72,8 @@ fn words() -> Vec<u64> {
 /// A ring whose eight slots are full, while the kernel holds the rest of [`COUNT`] back.
 fn overflowing(flags: SetupFlags) -> Result<RawRing, Failed> {
     let mut ring = ring(Setup::plain(4).with(flags));
-    for (at, word) in words().into_iter().enumerate() {
-        push(&mut ring, nop(word));
+    for (at, user_data) in words().into_iter().enumerate() {
+        push(&mut ring, nop(user_data));
         if at % 4 == 3 {
             assert_eq!(ring.submit(), Ok(4));
         }
@@ -92,10 +94,10 @@ fn overflow(
     assert!(stats.overflows > 0, "{stats:?}");
     // And the ring is as good as new.
     let before = stats.overflows;
-    for word in 0..20 {
-        push(&mut ring, nop(word));
+    for user_data in 0..20 {
+        push(&mut ring, nop(user_data));
         assert_eq!(ring.submit_and_wait(1), Ok(1));
-        assert_eq!(drain_words(&mut ring), [word]);
+        assert_eq!(drain_user_data(&mut ring), [user_data]);
     }
     assert_eq!((ring.stats().overflows, ring.lost()), (before, 0));
     Ok(())
@@ -131,7 +133,7 @@ fn interleaved(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4).with(flags));
     let (mut seen, mut next) = (Vec::new(), 0);
     for _ in 0..20 {
-        (next..next + 3).for_each(|word| push(&mut ring, nop(word)));
+        (next..next + 3).for_each(|user_data| push(&mut ring, nop(user_data)));
         next += 3;
         assert_eq!(ring.submit_and_wait(2), Ok(3));
         for _ in 0..2 {
@@ -140,7 +142,7 @@ fn interleaved(flags: SetupFlags) -> Result<(), Failed> {
         assert_eq!(u64::from(ring.in_flight()), next - seen.len() as u64);
     }
     assert!(ring.stats().overflows > 0);
-    seen.extend(drain_words(&mut ring));
+    seen.extend(drain_user_data(&mut ring));
     // On older kernels a new completion may overtake those that are held back.
     seen.sort_unstable();
     assert_eq!(seen, (0..next).collect::<Vec<_>>());
@@ -150,11 +152,12 @@ fn interleaved(flags: SetupFlags) -> Result<(), Failed> {
 
 /// Sixteen slots' worth of completions for a ring of eight.
 fn mixed() -> Result<(), Failed> {
-    // From every place in the ring, so that one of them would straddle its end.
+    // From every position in the ring, so that one of them would straddle its end.
     let mut ring = ring(Setup::plain(8).cq_entries(8).with(SetupFlags::CQE_MIXED));
     for lap in 0..9 {
-        let wide = |word| Sqe { op_flags: NopFlags::CQE32.bits(), off: word, ..nop(word) };
-        (0..8).for_each(|word| push(&mut ring, wide(word)));
+        let wide =
+            |user_data| Sqe { op_flags: NopFlags::CQE32.bits(), off: user_data, ..nop(user_data) };
+        (0..8).for_each(|user_data| push(&mut ring, wide(user_data)));
         assert_eq!(ring.submit(), Ok(8));
         let mut seen = Vec::new();
         while ring.in_flight() > 0 {
@@ -167,31 +170,31 @@ fn mixed() -> Result<(), Failed> {
         assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6, 7]);
         push(&mut ring, nop(lap));
         ring.submit_and_wait(1)?;
-        assert_eq!(drain_words(&mut ring), [lap]);
+        assert_eq!(drain_user_data(&mut ring), [lap]);
     }
     assert_eq!((ring.lost(), ring.stats().cqes), (0, 9 * 9));
     Ok(())
 }
 
-/// A wide completion that finds no room leaves a filler in the last slot; the small one after it is
-/// written over that by Linux 6.18 to 7.2, which then count one too many.
+/// A wide completion that finds no room leaves a filler in the last slot. Linux 6.18 to 7.2 write
+/// the narrow completion after it over that filler, and then count one too many.
 fn written_over() -> Result<(), Failed> {
     let setup = Setup::plain(8).cq_entries(8).with(SetupFlags::CQE_MIXED);
     for (before, between) in (0..2).flat_map(|before| (0..9).map(move |between| (before, between)))
     {
         let mut ring = ring(setup.clone());
         let mut seen = Vec::new();
-        for word in 1..=9 {
-            let pops = [(8, before), (9, between)].into_iter().find(|(at, _)| *at == word);
+        for user_data in 1..=9 {
+            let pops = [(8, before), (9, between)].into_iter().find(|(at, _)| *at == user_data);
             for _ in 0..pops.map_or(0, |(_, pops)| pops) {
                 seen.extend(ring.pop().map(|cqe| cqe.user_data));
             }
-            let small = nop(word);
+            let small = nop(user_data);
             let wide = Sqe { op_flags: NopFlags::CQE32.bits(), ..small };
-            push(&mut ring, if word == 8 { wide } else { small });
+            push(&mut ring, if user_data == 8 { wide } else { small });
             assert_eq!(ring.submit(), Ok(1));
         }
-        seen.append(&mut drain_words(&mut ring));
+        seen.append(&mut drain_user_data(&mut ring));
         seen.sort_unstable();
         assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7, 8, 9], "{before} {between}");
         assert_eq!((ring.in_flight(), ring.pop(), ring.ready()), (0, None, 0));
@@ -212,7 +215,7 @@ fn pop_asks_not() -> Result<(), Failed> {
 
 fn pop_by_pop() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
-    (0..4).for_each(|word| push(&mut ring, nop(word)));
+    (0..4).for_each(|user_data| push(&mut ring, nop(user_data)));
     ring.submit_and_wait(4)?;
     for taken in 1..=4 {
         ring.pop().ok_or("four are ready")?;
@@ -224,7 +227,7 @@ fn pop_by_pop() -> Result<(), Failed> {
 
 fn drained_together() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(8));
-    (0..8).for_each(|word| push(&mut ring, nop(word)));
+    (0..8).for_each(|user_data| push(&mut ring, nop(user_data)));
     ring.submit_and_wait(8)?;
     assert_eq!(drain(&mut ring).len(), 8);
     assert_eq!(ring.positions().cq_head.to_raw(), 8);
@@ -232,14 +235,14 @@ fn drained_together() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Takes completions until the one with `word`, and unwinds there.
-fn unwind_at(ring: &mut RawRing, word: u64) -> Vec<u64> {
+/// Takes completions until the one with this `user_data`, and unwinds there.
+fn unwind_at(ring: &mut RawRing, user_data: u64) -> Vec<u64> {
     let mut seen = Vec::new();
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         ring.drain(|cqe| {
             seen.push(cqe.user_data);
-            if cqe.user_data == word {
-                resume_unwind(Box::new("unwinds without a word"));
+            if cqe.user_data == user_data {
+                resume_unwind(Box::new("unwinds without printing"));
             }
         })
     }));
@@ -250,7 +253,7 @@ fn unwind_at(ring: &mut RawRing, word: u64) -> Vec<u64> {
 fn unwinding(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(8).with(flags));
     for _ in 0..5 {
-        (0..7).for_each(|word| push(&mut ring, nop(word)));
+        (0..7).for_each(|user_data| push(&mut ring, nop(user_data)));
         ring.submit_and_wait(7)?;
         assert_eq!(unwind_at(&mut ring, 2), [0, 1, 2]);
         assert_eq!((ring.in_flight(), ring.ready()), (4, 4));
@@ -268,7 +271,7 @@ fn unwinding_overflow() -> Result<(), Failed> {
     let mut seen = unwind_at(&mut ring, 4);
     seen.extend(unwind_at(&mut ring, 19));
     assert_eq!(ring.in_flight(), 20);
-    seen.extend(drain_words(&mut ring));
+    seen.extend(drain_user_data(&mut ring));
     assert_eq!(seen, words());
     Ok(())
 }
@@ -295,8 +298,8 @@ fn results() -> Result<(), Failed> {
     for setup in [Setup::plain(8), Setup::new(8)] {
         let mut ring = ring(setup);
         let results = [0, 1, -1, -libc::EINTR, -4095, -4096, i32::MAX, i32::MIN];
-        for (word, result) in (0..).zip(results) {
-            push(&mut ring, injecting(result, word));
+        for (user_data, result) in (0..).zip(results) {
+            push(&mut ring, injecting(result, user_data));
         }
         ring.submit_and_wait(8)?;
         let seen: Vec<i32> = drain(&mut ring).into_iter().map(|cqe| cqe.res).collect();
@@ -332,11 +335,11 @@ fn flags() -> Result<(), Failed> {
         target.expect_others();
         for bits in [1 << 13, 1 << 14, 0xffff_6000, 0x1234_0000] {
             let flags = CqeFlags::from_bits_retain(bits);
-            let word = u64::MAX - u64::from(bits);
-            assert_eq!(one(&mut sender, message(&target, word, flags))?.res, 0);
+            let user_data = u64::MAX - u64::from(bits);
+            assert_eq!(one(&mut sender, message(&target, user_data, flags))?.res, 0);
             target.wait(1)?;
             let cqe = target.pop().ok_or("a message")?;
-            assert_eq!(cqe, Cqe { user_data: word, res: 5, flags });
+            assert_eq!(cqe, Cqe { user_data, res: 5, flags });
         }
     }
     Ok(())
@@ -380,6 +383,6 @@ fn too_large() -> Result<(), Failed> {
     assert_eq!(ring.stats().enters, enters, "they are ready");
     ring.submit()?;
     let expected: Vec<u64> = (0..=u64::from(COUNT)).collect();
-    assert_eq!(drain_words(&mut ring), expected);
+    assert_eq!(drain_user_data(&mut ring), expected);
     Ok(())
 }

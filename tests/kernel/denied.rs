@@ -1,11 +1,12 @@
-//! No ring: each way in which the kernel or the administrator refuses one, and what we say then.
+//! No ring: each way in which the kernel or the administrator refuses one, and the error for it.
 //!
-//! A filter, a limit or another user is for life, so what needs one plays in a child process.
+//! A process cannot undo a filter, a limit or a change of user, so tests of these run in a child
+//! process.
 #![allow(unsafe_code, reason = "sets filters and limits, and attaches to a ring")]
 
 use std::time::Duration;
 
-use annulus::denied::{Filter, FlagName};
+use annulus::setup::setup_error::{Filter, FlagName};
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::{Features, SetupFlags};
 use annulus::sys::kernel::Kernel;
@@ -15,7 +16,7 @@ use annulus::{Capabilities, EnterCause, RawRing, Setup, SetupError};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
-    Need, Part, child_succeeds, drain_words, here, is_root, nop, patient, push, ring, test,
+    Need, Part, child_succeeds, drain_user_data, here, is_root, nop, patient, push, ring, test,
     turned_off,
 };
 
@@ -216,11 +217,11 @@ fn spares_root() -> Result<(), Failed> {
     let mut ring = ring(Setup::new(4));
     push(&mut ring, nop(1));
     ring.submit_and_wait(1)?;
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     Ok(())
 }
 
-/// What the kernel wants beside `flag`.
+/// The flags that the kernel requires with `flag`.
 pub fn companion(flag: SetupFlags) -> SetupFlags {
     match flag {
         SetupFlags::DEFER_TASKRUN => SetupFlags::SINGLE_ISSUER,
@@ -248,7 +249,7 @@ fn lacking_flags() -> Result<(), Failed> {
         let error = with(Setup::plain(4)).build_raw().expect_err(name);
         assert_eq!(error, SetupError::Unsupported { flag: FlagName(named), since });
         says(error, &[&format!("IORING_SETUP_{oldest}"), &format!("needs Linux {since}")]);
-        // What is asked for by name is not dropped, whatever else there is to fall back on.
+        // A flag that was asked for by name is not dropped, whatever other fallback there is.
         assert!(with(Setup::new(4)).build_raw().is_err(), "{name}");
     }
     Ok(())
@@ -263,7 +264,7 @@ fn unknown_flag() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What came of asking for a ring.
+/// The outcome of asking for a ring.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     Made,
@@ -271,9 +272,9 @@ enum Answer {
     Otherwise(String),
 }
 
-/// What we say to `flags`, and what the kernel says when it is asked behind our back.
+/// What the crate answers to `flags`, and what the kernel answers when asked directly.
 struct Asker {
-    /// To attach to: one with a polling thread, one without.
+    /// Rings to attach to: one with a polling thread, one without.
     polled: RawRing,
     plain: RawRing,
 }
@@ -351,7 +352,8 @@ fn ask(request: &Request<'_>) -> Answer {
     }
 }
 
-/// Every pair of flags that this kernel knows, bare and with what each of the two wants beside it.
+/// Every pair of flags that this kernel knows, bare and with the flags that each of the two
+/// requires.
 fn flags_agree() -> Result<(), Failed> {
     let asker = Asker::new();
     let known: Vec<_> = here().setup_flags().iter_names().map(|(_, flag)| flag).collect();
@@ -362,7 +364,7 @@ fn flags_agree() -> Result<(), Failed> {
             let both = pair | companion(one) | companion(other);
             for flags in if both == pair { vec![pair] } else { vec![pair, both] } {
                 let (ours, theirs) = (asker.we_say(flags), asker.kernel_says(flags));
-                // The one that we refuse and the kernel does not: its index names another ring on
+                // The pair that we refuse and the kernel does not: its index names another ring on
                 // the thread that would enable it.
                 let stray = SetupFlags::R_DISABLED | SetupFlags::REGISTERED_FD_ONLY;
                 let by_choice = flags.contains(stray) && ours == Answer::Invalid;
@@ -420,7 +422,7 @@ fn sizes_agree() -> Result<(), Failed> {
     Ok(())
 }
 
-/// As many entries fit as the ring says, and as many completions.
+/// As many entries fit as the ring reports, and as many completions.
 fn real_sizes() -> Result<(), Failed> {
     for entries in [1, 2, 3, 7, 16, 33] {
         let mut ring = ring(Setup::new(entries));
@@ -436,7 +438,7 @@ fn real_sizes() -> Result<(), Failed> {
         }
         assert_eq!(ring.ready(), ring.cq_entries());
         let words: Vec<u64> = (0..u64::from(2 * count)).collect();
-        assert_eq!(drain_words(&mut ring), words);
+        assert_eq!(drain_user_data(&mut ring), words);
         assert_eq!((ring.stats().overflows, ring.lost()), (0, 0));
     }
     Ok(())
@@ -455,7 +457,7 @@ fn own_pages() -> Result<(), Failed> {
         Ok(mut ring) => {
             push(&mut ring, nop(1));
             ring.submit_and_wait(1)?;
-            assert_eq!(drain_words(&mut ring), [1]);
+            assert_eq!(drain_user_data(&mut ring), [1]);
         }
         Err(error) => {
             assert_eq!(error, SetupError::ScatteredMemory);
@@ -464,10 +466,10 @@ fn own_pages() -> Result<(), Failed> {
             assert!(!here().features().contains(Features::RW_ATTR), "6.14 can scatter");
         }
     }
-    // What fits a page each works everywhere.
+    // What fits in a page each works everywhere.
     let mut small = ring(Setup::plain(4).own_memory(Pages::Ordinary));
     push(&mut small, nop(2));
     small.submit_and_wait(1)?;
-    assert_eq!(drain_words(&mut small), [2]);
+    assert_eq!(drain_user_data(&mut small), [2]);
     Ok(())
 }

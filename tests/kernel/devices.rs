@@ -1,13 +1,13 @@
-//! Block devices: polled, commanded, checked by what goes with each sector, and zoned.
+//! Block devices: polled, given commands, checked by data that goes with each sector, and zoned.
 //!
 //! | namespace | is | tests |
 //! |---|---|---|
 //! | 1 | plain, and polled | reads and writes with `IOPOLL`, commands of 80 bytes |
-//! | 2 | with 8 bytes beside each sector (T10 PI) | attributes of reads and writes |
+//! | 2 | with 8 bytes of metadata per sector (T10 PI) | attributes of reads and writes |
 //! | 3 | zoned | resetting all zones |
 //!
-//! They overwrite it, so `ANNULUS_NVME` must name the controller: `tests/kernels/run` gives each
-//! guest one (`/dev/nvme0`), and asks its driver for a queue that is polled.
+//! The tests overwrite the device, so `ANNULUS_NVME` must name its controller: `tests/kernels/run`
+//! gives each guest one (`/dev/nvme0`), and asks its driver for a queue that is polled.
 #![allow(unsafe_code, reason = "pushes entries that name memory")]
 
 use std::fs::File;
@@ -51,7 +51,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_command_of_80_bytes_is_polled", &FIXED, polled_commands),
         test("a_command_uses_a_registered_buffer", &FIXED, fixed_commands),
         test("a_command_of_80_bytes_goes_among_others", &MIXED, mixed_commands),
-        test("what_goes_beside_a_sector_is_checked_and_read", &CHECKED, checked),
+        test("what_goes_with_a_sector_is_checked_and_read", &CHECKED, checked),
         test("all_zones_are_reset", &ZONES, zones),
     ]
 }
@@ -69,7 +69,7 @@ fn no_scratch() -> Option<String> {
 }
 
 /// The block device of a namespace. Linux names them in the order in which it finds them, which
-/// need not be that of their numbers.
+/// need not be the order of their numbers.
 fn path(number: u32) -> Result<String, Failed> {
     let controller = controller().ok_or("a controller")?;
     let is_it = |path: &String| {
@@ -129,7 +129,7 @@ fn polled_and_dropped() -> Result<(), Failed> {
     let device = Rc::new(namespace(1)?);
     for _ in 0..20 {
         let mut ring = safe_ring(Setup::plain(8).with(SetupFlags::IOPOLL));
-        ring.set_linger(Duration::from_secs(60));
+        ring.set_drop_timeout(Duration::from_secs(60));
         for at in 0..8 {
             let read = Read::new(Rc::clone(&device), AlignedBuf::new(65536, 4096)).at(at * 65536);
             let ticket = ring.submit(read)?;
@@ -156,7 +156,7 @@ fn polled_in_scope() -> Result<(), Failed> {
     Ok(())
 }
 
-/// `NVME_URING_CMD_IO`, with which `struct nvme_uring_cmd` goes, of 72 bytes.
+/// `NVME_URING_CMD_IO`, which carries a `struct nvme_uring_cmd` of 72 bytes.
 const IO: u32 = 0xc048_4e80;
 const WRITE: u8 = 1;
 const READ: u8 = 2;
@@ -248,7 +248,7 @@ fn mixed_commands() -> Result<(), Failed> {
     to_and_fro(&mut ring, |fd, command| prep::uring_cmd128(fd, IO, UringCmdFlags::empty(), command))
 }
 
-/// What is to be checked (`IO_INTEGRITY_CHK_*` of `linux/fs.h`).
+/// What the device is to check (`IO_INTEGRITY_CHK_*` of `linux/fs.h`).
 const GUARD: u16 = 1;
 const REFERENCE: u16 = 2;
 
@@ -261,7 +261,7 @@ fn crc_t10dif(bytes: &[u8]) -> u16 {
     })
 }
 
-/// What goes beside the sectors of `bytes`, which start at `sector`.
+/// The metadata of the sectors of `bytes`, which start at `sector`.
 fn beside(bytes: &[u8], sector: u32) -> Vec<u8> {
     let sectors = bytes.chunks_exact(SECTOR).zip(sector..);
     let beside = sectors.flat_map(|(bytes, number)| {
@@ -271,7 +271,7 @@ fn beside(bytes: &[u8], sector: u32) -> Vec<u8> {
     beside.collect()
 }
 
-/// Transfers with what is beside.
+/// Transfers sectors together with their metadata.
 fn transfer(ring: &mut RawRing, sqe: Sqe, information: &mut AlignedBuf, sector: u32) -> i32 {
     let attribute = AttrPi {
         flags: GUARD | REFERENCE,
@@ -302,7 +302,7 @@ fn checked() -> Result<(), Failed> {
     assert_eq!(transfer(&mut ring, read, &mut of_back, sector), 4096);
     assert!(back[..] == out[..]);
     assert_eq!(of_back[..], of_out[..]);
-    // What does not fit the bytes is not written.
+    // Metadata that does not fit the bytes is not written.
     let mut wrong = buf(&of_out);
     wrong[0] ^= 1;
     let refused = transfer(&mut ring, write, &mut wrong, sector);
@@ -325,7 +325,7 @@ fn no_resets() -> Option<String> {
     (res != 0).then(|| "needs Linux 7.3: BLOCK_URING_CMD_ZONE_RESET_ALL".to_owned())
 }
 
-/// A zone is written from its start on, and again only when it was reset.
+/// A zone is written from its start on, and again only after it was reset.
 fn zones() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
     let device = namespace(3)?;

@@ -1,5 +1,5 @@
-//! What a forked child finds of the rings that it inherited: nothing that it could use, and nothing
-//! that it could harm.
+//! Inherited rings in a forked child: it finds nothing that it could use, and nothing that it could
+//! harm.
 //!
 //! ```text
 //!   parent ─── ring: completions, entries ──┬── fork ─────────────────────── goes on as before
@@ -7,14 +7,14 @@
 //!                                                      calls everything, looks at its memory
 //! ```
 //!
-//! A child is killed by an alarm when a call does not return. Fork copies one thread only, so what
-//! forks plays in a process of its own.
+//! A child is killed by an alarm when a call does not return. Fork copies only one thread, so tests
+//! that fork run in a process of their own.
 #![allow(unsafe_code, reason = "forks, and maps memory itself")]
 
 use std::cell::Cell;
 use std::time::Duration;
 
-use annulus::split::{Reaper, Submitter};
+use annulus::raw::split::{Reaper, Submitter};
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::{EnterFlags, SetupFlags};
 use annulus::sys::opcode::{Opcode, RegisterOp};
@@ -23,7 +23,7 @@ use annulus::sys::syscall::EnterArg;
 use annulus::{EnterCause, EnterError, RawRing, Setup};
 use libtest_mimic::Trial;
 
-use crate::harness::{Need, Part, child_succeeds, drain_words, nop, patient, push, ring, test};
+use crate::harness::{Need, Part, child_succeeds, drain_user_data, nop, patient, push, ring, test};
 use crate::processes::{Side, end_with, fork, modes, outcome, ring_maps, works};
 
 #[path = "forks/leases.rs"]
@@ -41,10 +41,11 @@ pub const PARTS: &[Part] = &[
     ("a forked child calls everything", safe::calls_everything),
     ("a forked child comes out of reaping", safe::comes_out_of_reaping),
     ("a forked child comes out of submitting", safe::comes_out_of_submitting),
+    ("a forked child runs an event loop", safe::runs_a_loop),
     ("a scope ends in a forked child", safe::ends_a_scope),
     ("a forked child looks at registered buffers", leases::registered),
-    ("a forked child looks at picked buffers", leases::picked),
-    ("a forked child submits what picks", leases::picking),
+    ("a forked child looks at provided buffers", leases::selected),
+    ("a forked child submits operations that select buffers", leases::selecting),
     ("a forked child looks at buffers to send", leases::to_send),
     ("a forked child sets a slot of a region", leases::region),
     ("a forked child drops files that are passed", leases::drops_passages),
@@ -64,17 +65,18 @@ const TABLES: [Need; 1] = [Need::Op(Opcode::SOCKET)];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let tests: [(&str, &[Need]); 17] = [
+    let tests: [(&str, &[Need]); 18] = [
         ("a_forked_child_that_touches_the_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_touches_half_a_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_comes_out_of_a_drain_takes_no_more", &[]),
         ("a_forked_child_is_refused_whatever_it_asks_of_a_ring", &[]),
         ("a_forked_child_that_comes_out_of_reaping_takes_no_more", &[]),
         ("a_forked_child_that_comes_out_of_submitting_pushes_nothing", &[]),
+        ("a_forked_child_runs_no_event_loop_of_its_parents", &[]),
         ("a_scope_ends_in_a_forked_child_without_waiting", &[]),
         ("a_forked_child_has_zeroes_of_its_own_in_registered_buffers", &[]),
-        ("a_forked_child_has_zeroes_of_its_own_in_picked_buffers", &QUEUE),
-        ("a_forked_child_picks_nothing_of_its_parents", &QUEUE),
+        ("a_forked_child_has_zeroes_of_its_own_in_provided_buffers", &QUEUE),
+        ("a_forked_child_selects_no_buffer_of_its_parents", &QUEUE),
         ("a_forked_child_has_zeroes_of_its_own_in_buffers_to_send", &QUEUE),
         ("a_forked_child_sets_no_slot_of_a_region", &REGION),
         ("a_forked_child_drops_a_file_that_is_passed_whoever_held_the_lock", &TABLES),
@@ -87,7 +89,7 @@ pub fn tests() -> Vec<Trial> {
     parts.map(|((name, needs), (part, _))| test(name, needs, || child_succeeds(part))).collect()
 }
 
-/// What a child has mapped where its parent has rings.
+/// The memory that a child has mapped where its parent has rings.
 struct Occupied(Vec<&'static mut [u8]>);
 
 /// No kernel writes this there, and no ring of the child's.
@@ -100,7 +102,7 @@ impl Occupied {
         unsafe { libc::alarm(60) };
         let fill = |&(start, len): &(usize, usize)| {
             let at = map_at(start, len).expect("nothing lies there: MADV_DONTFORK");
-            // SAFETY: just mapped, zeroed, and nobody else's until the child ends.
+            // SAFETY: just mapped, zeroed, and nothing else's until the child ends.
             let bytes = unsafe { std::slice::from_raw_parts_mut(at, len) };
             bytes.fill(PATTERN);
             bytes
@@ -151,7 +153,7 @@ fn child<T>(result: Result<T, Errno>) -> bool {
 
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// A call, and whether it did what is right in a child.
+/// A call, and whether it behaved correctly in a child.
 type Call<T> = (&'static str, fn(&mut T) -> bool);
 
 /// Every safe call of a raw ring that reaches into its memory, or enters the kernel.
@@ -220,7 +222,7 @@ fn touches() {
         assert_eq!(ring.submit(), Ok(1), "{name}");
         push(&mut ring, nop(3));
         assert_eq!(ring.submit_and_wait(3), Ok(1), "{name}");
-        assert_eq!(drain_words(&mut ring), [1, 2, 3], "{name}");
+        assert_eq!(drain_user_data(&mut ring), [1, 2, 3], "{name}");
         assert_eq!(ring.stats().sqes, 4, "{name}");
         if !polled {
             assert_eq!(ring.positions().sq_head, ring.positions().sq_written);
@@ -263,10 +265,10 @@ fn touches_halves() {
     let (submitter, reaper) = shared.take().expect("the child took its own");
     let mut ring = submitter.join(reaper).expect("they are of one ring");
     assert_eq!(ring.submit_and_wait(2), Ok(1));
-    assert_eq!(drain_words(&mut ring), [1, 2]);
+    assert_eq!(drain_user_data(&mut ring), [1, 2]);
 }
 
-/// A way to be done with a ring, and whether it went as it should in a child.
+/// A way to end the use of a ring, and whether it behaved correctly in a child.
 type End = (&'static str, fn(RawRing) -> bool);
 
 /// How a child may be done with a ring that its parent registered.
@@ -279,7 +281,7 @@ const ENDS: [End; 3] = [
     }),
 ];
 
-/// The places of a thread are its own, and so their numbers are the same in a child.
+/// The slots of a thread are its own, and so their numbers are those of the parent in a child, too.
 fn indices() {
     for (end, right) in ENDS {
         let mut inherited = ring(Setup::plain(4));
@@ -306,11 +308,11 @@ fn indices() {
 }
 
 thread_local! {
-    /// The child that was forked last; 0 in it.
+    /// The child that was forked last; 0 in the child itself.
     static FORKED: Cell<Option<libc::pid_t>> = const { Cell::new(None) };
 }
 
-/// Forks, and says so to who asks `FORKED`. The child fills the holes that `maps` leave.
+/// Forks, and reports it in `FORKED`. The child fills the holes that `maps` leave.
 fn fork_here(maps: &[(usize, usize)]) -> Option<Occupied> {
     let (child, occupied) = match fork() {
         Side::Child => (0, Some(Occupied::new(maps))),
@@ -320,7 +322,7 @@ fn fork_here(maps: &[(usize, usize)]) -> Option<Occupied> {
     occupied
 }
 
-/// Ends the child that [`fork_here`] forked, well if `right`; in the parent, expects it did.
+/// Ends the child that [`fork_here`] forked, well if `right`; in the parent, expects that it did.
 fn end_if_forked(what: &str, right: impl FnOnce() -> bool) {
     match FORKED.take().expect("it forked") {
         0 => end_with(|| assert!(right(), "{what}: in the child")),
@@ -328,7 +330,7 @@ fn end_if_forked(what: &str, right: impl FnOnce() -> bool) {
     }
 }
 
-/// Takes completions until the second; there it forks, and both go on.
+/// Takes completions until the second; there it forks, and both processes go on.
 fn drained(ring: &mut RawRing, drain: fn(&mut RawRing, &mut dyn FnMut()) -> u32, what: &str) {
     (0..4).for_each(|word| push(ring, nop(word)));
     ring.submit_and_wait(4).expect("submit");

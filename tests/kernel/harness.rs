@@ -1,9 +1,9 @@
-//! What a kernel test is made of: a name, what it needs, and a body that runs here or in a child.
+//! The parts of a kernel test: a name, its needs, and a body that runs here or in a child.
 #![allow(dead_code, reason = "not every module uses all of it")]
 
 use std::io::PipeReader;
 use std::os::fd::AsRawFd;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::tally;
 
-/// What a test needs of the kernel or of the user who runs it.
+/// Something that a test needs of the kernel or of the user who runs it.
 #[derive(Debug, Clone, Copy)]
 pub enum Need {
     /// A set-up flag.
@@ -34,16 +34,16 @@ pub enum Need {
     User,
     /// That `kernel.io_uring_disabled` has this value, which is not 0.
     TurnedOff(u32),
-    /// Whatever the function finds: `Some` says what is missing.
+    /// Anything that the function checks: `Some` says what is missing.
     Other(fn() -> Option<String>),
 }
 
-/// What this kernel can do, found out once.
+/// The capabilities of this kernel, found out once.
 pub fn here() -> &'static Capabilities {
     detected().as_ref().expect("a ring can be made here")
 }
 
-/// What this kernel can do, or why it makes no ring at all, found out once.
+/// The capabilities of this kernel, or why it makes no ring at all, found out once.
 fn detected() -> &'static Result<Capabilities, SetupError> {
     static HERE: OnceLock<Result<Capabilities, SetupError>> = OnceLock::new();
     HERE.get_or_init(|| patient(Capabilities::detect))
@@ -60,7 +60,7 @@ pub fn turned_off() -> u32 {
     value.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Runs `make` until it has enough locked memory: that of dropped rings comes back a little late.
+/// Runs `make` until there is enough locked memory: dropped rings give theirs back a little late.
 pub fn patient<T>(mut make: impl FnMut() -> Result<T, SetupError>) -> Result<T, SetupError> {
     for _ in 0..200 {
         match make() {
@@ -78,13 +78,13 @@ pub fn ring(setup: Setup<'_>) -> RawRing {
     patient(|| setup.build_raw()).expect("a ring can be made here")
 }
 
-/// A ring that owns what the kernel has, of `setup`, which must be possible here.
+/// A ring of the safe API, of `setup`, which must be possible here.
 pub fn safe_ring(setup: Setup<'_>) -> Ring {
     patient(|| setup.build()).expect("a ring can be made here")
 }
 
 /// A test that runs where all of `needs` are met, and is ignored elsewhere, with the reason. Where
-/// no ring can be made, only those run that need just that ([`Need::TurnedOff`]).
+/// no ring can be made, only the tests run whose only need that is ([`Need::TurnedOff`]).
 pub fn test(
     name: &str,
     needs: &[Need],
@@ -150,11 +150,11 @@ pub fn nop(user_data: u64) -> Sqe {
     Sqe { opcode: Opcode::NOP, fd: -1, user_data, ..Sqe::ZERO }
 }
 
-/// Pushes an entry that points to nothing, or to memory that lives for ever.
+/// Pushes an entry that points to nothing, or to memory that lives forever.
 #[allow(unsafe_code, reason = "vouches for entries without pointers")]
 pub fn push(ring: &mut RawRing, sqe: Sqe) {
-    // SAFETY: as promised to `push`, which is called only with entries that point to nothing or to
-    // memory that outlives the ring (OP1).
+    // SAFETY: our tests call this only with entries that point to nothing or to memory that
+    // outlives the ring (OP1).
     unsafe { ring.push(sqe) }.expect("room for an entry");
 }
 
@@ -166,11 +166,11 @@ pub fn drain(ring: &mut RawRing) -> Vec<Cqe> {
 }
 
 /// The `user_data` of every completion there is, in order.
-pub fn drain_words(ring: &mut RawRing) -> Vec<u64> {
+pub fn drain_user_data(ring: &mut RawRing) -> Vec<u64> {
     drain(ring).into_iter().map(|cqe| cqe.user_data).collect()
 }
 
-/// The ways in which a ring may have its completions brought in (CQ5), each with its name.
+/// The ways in which a ring may receive its completions (CQ5), each with its name.
 pub const MODES: [(&str, SetupFlags); 5] = [
     ("at_once", SetupFlags::empty()),
     ("cooperating", SetupFlags::COOP_TASKRUN),
@@ -179,7 +179,7 @@ pub const MODES: [(&str, SetupFlags); 5] = [
     ("deferring_flagged", DEFERRING),
 ];
 
-/// Completions are deferred, and the kernel says so.
+/// Completions are deferred, and the kernel raises a flag for it.
 pub const DEFERRING: SetupFlags =
     SetupFlags::SINGLE_ISSUER.union(SetupFlags::DEFER_TASKRUN).union(SetupFlags::TASKRUN_FLAG);
 
@@ -196,7 +196,7 @@ pub fn in_each_mode(
     trials.collect()
 }
 
-/// A read of one byte from a pipe, into memory that lives for ever.
+/// A read of one byte from a pipe, into memory that lives forever.
 pub fn read_byte(from: &PipeReader, user_data: u64) -> Sqe {
     let byte = std::ptr::from_mut(Box::leak(Box::new(0_u8)));
     Sqe {
@@ -213,17 +213,23 @@ pub fn read_byte(from: &PipeReader, user_data: u64) -> Sqe {
 /// A part of a test that plays in a child process.
 pub type Part = (&'static str, fn());
 
-/// Plays `name` among `parts`, then exits: 0 if it returned, 101 if it panicked.
+/// Runs the part `name` of `parts`, then exits: with 0 if it returned, with 101 if it panicked.
 pub fn play(name: &str, parts: &[Part]) -> ! {
     let (_, part) = parts.iter().find(|(part, _)| *part == name).expect("a part of that name");
     part();
     std::process::exit(0);
 }
 
-/// Plays `part` in a child process of this program, and returns what became of it.
+/// Runs `part` in a child process of this program, and returns how it ended.
 pub fn child(part: &str) -> Output {
     let program = std::env::current_exe().expect("this program has a path");
     Command::new(program).env("ANNULUS_CHILD", part).output().expect("a child process")
+}
+
+/// Begins to play `part` in a child process.
+pub fn begin_child(part: &str) -> Child {
+    let program = std::env::current_exe().expect("this program has a path");
+    Command::new(program).env("ANNULUS_CHILD", part).spawn().expect("a child process")
 }
 
 /// Plays `part` in a child process, which must succeed.

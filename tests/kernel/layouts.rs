@@ -1,15 +1,17 @@
-//! Every layout of ring memory that this kernel has: laps of words, in and out.
+//! Every layout of ring memory that this kernel has: laps of entries and completions.
 //!
 //! ```text
-//!   push 1 ─► push 2 wide ─► …          the same words, results and second halves,
+//!   push 1 ─► push 2 wide ─► …          the user_data, results and second halves,
 //!      laps of both rings ─────────►    in the same order
 //! ```
 //!
-//! No ring here comes to the wrap of its 32-bit indices, since the kernel starts each at 0 and
-//! keeps counts of its own. The example `02_nop` runs a real ring past 2³² when it is given so many
-//! NOPs, in some minutes; rings that start at the wrap are tested on a peer of ours, in
-//! `tests/model.rs`.
+//! No ring here reaches the wrap of its 32-bit indices, since the kernel starts each at 0 and keeps
+//! counts of its own. The example `02_nop` runs a real ring past 2³² when it is told to submit so
+//! many NOPs, which takes some minutes; rings that start at the wrap are tested on a fake kernel,
+//! in `tests/model.rs`.
 #![allow(unsafe_code, reason = "pushes wide entries, maps rings by hand")]
+
+use std::ptr::NonNull;
 
 use annulus::sys::abi::{Cqe32, Sqe, Sqe128};
 use annulus::sys::flags::{EnterFlags, Features, NopFlags, SetupFlags};
@@ -19,11 +21,12 @@ use annulus::sys::opcode::Opcode;
 use annulus::sys::rings::Rings;
 use annulus::sys::sq::PushWideError;
 use annulus::sys::syscall::{EnterArg, RingFd};
-use annulus::{RawRing, Setup};
+use annulus::{RawRing, Setup, SetupError};
 use libtest_mimic::{Failed, Trial};
+use memmap2::MmapMut;
 
 use crate::harness::{
-    DEFERRING, Need, drain_words, here, nop, patient, push, read_byte, ring, test,
+    DEFERRING, Need, drain_user_data, here, nop, patient, push, read_byte, ring, test,
 };
 
 /// Every layout, with the flags that make it.
@@ -56,7 +59,7 @@ pub fn tests() -> Vec<Trial> {
     for (layout, flags) in LAYOUTS {
         for (mode, extra) in [("", SetupFlags::empty()), ("_deferring", DEFERRING)] {
             let (flags, name) =
-                (flags | extra, format!("every_word_comes_back_from_{layout}{mode}"));
+                (flags | extra, format!("every_user_data_comes_back_from_{layout}{mode}"));
             let body = move || {
                 let setup = Setup::plain(4).cq_entries(16).with(flags);
                 let owns = flags.contains(SetupFlags::NO_MMAP);
@@ -68,33 +71,35 @@ pub fn tests() -> Vec<Trial> {
     let deferring = Need::Setup(DEFERRING);
     let mixed = |flags| Need::Setup(flags);
     trials.extend([
-        test("every_word_comes_back_from_a_ring_as_short_as_its_queue", &[], || {
+        test("a_ring_lies_in_the_callers_memory_and_leaves_it_mapped", &OWN, at_the_callers),
+        test("memory_that_is_too_small_for_a_ring_is_refused", &[], too_small),
+        test("every_user_data_comes_back_from_a_ring_as_short_as_its_queue", &[], || {
             laps(&mut ring(Setup::plain(8).cq_entries(8)))
         }),
-        test("every_word_comes_back_from_a_ring_of_one_entry", &[], || {
+        test("every_user_data_comes_back_from_a_ring_of_one_entry", &[], || {
             laps(&mut ring(Setup::plain(1).cq_entries(1)))
         }),
-        test("every_word_comes_back_from_the_recommended_ring", &[], || {
+        test("every_user_data_comes_back_from_the_recommended_ring", &[], || {
             laps(&mut ring(Setup::new(4)))
         }),
-        test("every_word_comes_back_from_a_device_polling_ring", &[POLLED], || {
+        test("every_user_data_comes_back_from_a_device_polling_ring", &[POLLED], || {
             laps(&mut ring(Setup::plain(4).with(SetupFlags::IOPOLL)))
         }),
         test(
-            "every_word_comes_back_from_a_device_polling_ring_deferring",
+            "every_user_data_comes_back_from_a_device_polling_ring_deferring",
             &[POLLED, deferring],
             || laps(&mut ring(Setup::plain(4).with(SetupFlags::IOPOLL | DEFERRING))),
         ),
-        test("every_word_comes_back_from_a_hybrid_polling_ring", &[POLLED, HYBRID], || {
+        test("every_user_data_comes_back_from_a_hybrid_polling_ring", &[POLLED, HYBRID], || {
             laps(&mut ring(Setup::plain(4).with(SetupFlags::IOPOLL | SetupFlags::HYBRID_IOPOLL)))
         }),
-        test("every_word_comes_back_from_a_ring_enabled_late", &[], || {
+        test("every_user_data_comes_back_from_a_ring_enabled_late", &[], || {
             enabled_late(Setup::plain(4))
         }),
-        test("every_word_comes_back_from_a_ring_enabled_late_deferring", &[deferring], || {
+        test("every_user_data_comes_back_from_a_ring_enabled_late_deferring", &[deferring], || {
             enabled_late(Setup::plain(4).with(DEFERRING))
         }),
-        test("every_word_comes_back_from_huge_pages", &HUGE, huge_pages),
+        test("every_user_data_comes_back_from_huge_pages", &HUGE, huge_pages),
         test("two_maps_are_one_ring", &[], || two_maps(SetupFlags::empty())),
         test("two_maps_are_one_wide_ring", &[Need::Setup(BOTH_WIDE)], || two_maps(BOTH_WIDE)),
         test(
@@ -139,12 +144,12 @@ fn lacks_huge_pages() -> Option<String> {
     (free < 2).then(|| format!("needs vm.nr_hugepages of 2 at least, of which {free} are free"))
 }
 
-/// A different word for each number, with all bits in use.
-fn word(number: u64) -> u64 {
+/// A different `user_data` for each number, with all bits in use.
+fn user_data_of(number: u64) -> u64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x0123_4567_89ab_cdef
 }
 
-/// What one request brings back.
+/// The completion of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Outcome {
     user_data: u64,
@@ -164,7 +169,7 @@ impl Kinds {
         let wide_sqe = SetupFlags::SQE128 | SetupFlags::SQE_MIXED;
         Self {
             wide_entries: flags.intersects(wide_sqe) && here().has_op(Opcode::NOP128),
-            // A NOP learned to complete wide with the release that brought the mixed ring.
+            // A NOP learned to complete wide in the release that introduced mixed rings.
             wide_completions: flags.intersects(wide_cqe)
                 && here().setup_flags().contains(SetupFlags::CQE_MIXED),
         }
@@ -172,17 +177,17 @@ impl Kinds {
 
     /// Pushes the NOP of this number; `None` when there is no room for it.
     fn push(&self, ring: &mut RawRing, number: u64) -> Option<Outcome> {
-        let mut expected = Outcome { user_data: word(number), big: [0; 2] };
+        let mut expected = Outcome { user_data: user_data_of(number), big: [0; 2] };
         let mut sqe = nop(expected.user_data);
         if self.wide_completions && number % 3 == 1 {
-            expected.big = [word(!number), !word(number)];
+            expected.big = [user_data_of(!number), !user_data_of(number)];
             [sqe.off, sqe.addr] = expected.big;
             sqe.op_flags = NopFlags::CQE32.bits();
         }
         let pushed = if self.wide_entries && number % 4 >= 2 {
             let first = Sqe { opcode: Opcode::NOP128, ..sqe };
             // SAFETY: a NOP points to nothing (OP1).
-            unsafe { ring.push_wide(Sqe128 { first, rest: [word(number); 8] }) }.is_ok()
+            unsafe { ring.push_wide(Sqe128 { first, rest: [user_data_of(number); 8] }) }.is_ok()
         } else {
             // SAFETY: a NOP points to nothing (OP1).
             unsafe { ring.push(sqe) }.is_ok()
@@ -191,7 +196,7 @@ impl Kinds {
     }
 }
 
-/// Takes what is there.
+/// Takes the completions that are there.
 fn take(ring: &mut RawRing) -> Vec<Outcome> {
     let popped = std::iter::from_fn(|| ring.pop_wide());
     let outcome = |Cqe32 { first, big }: Cqe32| {
@@ -201,7 +206,8 @@ fn take(ring: &mut RawRing) -> Vec<Outcome> {
     popped.map(outcome).collect()
 }
 
-/// More than three laps of both rings, in batches of every length, each word out as it went in.
+/// More than three laps of both rings, in batches of every length; each `user_data` comes back
+/// unchanged.
 fn laps(ring: &mut RawRing) -> Result<(), Failed> {
     let kinds = Kinds::of(ring);
     let entries = ring.sq_entries();
@@ -249,12 +255,12 @@ fn await_huge_pages() {
 
 fn huge_pages() -> Result<(), Failed> {
     await_huge_pages();
-    // Far more than one ordinary page, so that what lies behind it is used.
+    // Far more than one ordinary page, so that the memory after it is used.
     let mut ring = ring(Setup::plain(64).cq_entries(512).own_memory(Pages::Huge));
     laps(&mut ring)
 }
 
-/// The layout of kernels before 5.4, which every later one still gives to who asks for it.
+/// The layout of kernels before 5.4, which every later kernel still offers on request.
 fn two_maps(flags: SetupFlags) -> Result<(), Failed> {
     let whole = ring(Setup::plain(4).with(flags));
     let mut params = *whole.base().params();
@@ -273,7 +279,7 @@ fn laps_by_hand(rings: &mut Rings) -> Result<(), Failed> {
     for lap in 0..5 {
         for at in 0..4 {
             // SAFETY: a NOP points to nothing (OP1).
-            unsafe { rings.sq().push(nop(word(4 * lap + at))) }?;
+            unsafe { rings.sq().push(nop(user_data_of(4 * lap + at))) }?;
         }
         assert_eq!(rings.sq().flush(), 4);
         let (ring, flags) = (rings.base().fd().by_ref(), EnterFlags::GETEVENTS);
@@ -282,14 +288,14 @@ fn laps_by_hand(rings: &mut Rings) -> Result<(), Failed> {
         assert_eq!(count, Ok(4));
         for at in 0..4 {
             let popped = rings.cq().pop().map(|cqe| cqe.user_data);
-            assert_eq!(popped, Some(word(4 * lap + at)));
+            assert_eq!(popped, Some(user_data_of(4 * lap + at)));
         }
     }
     Ok(())
 }
 
-/// A wide completion that would straddle the end of the ring is preceded by a filler, at every
-/// place where it can be.
+/// A wide completion that would straddle the end of the ring comes after a filler, at every
+/// position where that can happen.
 fn filler() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4).with(SetupFlags::CQE_MIXED));
     let kinds = Kinds { wide_entries: false, wide_completions: true };
@@ -316,9 +322,9 @@ fn filler() -> Result<(), Failed> {
 fn padding() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(8).with(SetupFlags::SQE_MIXED));
     for lap in 0..4 {
-        (0..7).for_each(|word| push(&mut ring, nop(word)));
+        (0..7).for_each(|user_data| push(&mut ring, nop(user_data)));
         ring.submit_and_wait(7)?;
-        assert_eq!(drain_words(&mut ring), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(drain_user_data(&mut ring), [0, 1, 2, 3, 4, 5, 6]);
         let before = ring.positions().sq_written;
         let first = Sqe { opcode: Opcode::NOP128, ..nop(7 + lap) };
         // SAFETY: a NOP points to nothing (OP1).
@@ -326,12 +332,12 @@ fn padding() -> Result<(), Failed> {
         assert_eq!(ring.positions().sq_written.distance_from(before), 3);
         assert_eq!(ring.in_flight(), 1);
         ring.submit_and_wait(1)?;
-        assert_eq!(drain_words(&mut ring), [7 + lap]);
+        assert_eq!(drain_user_data(&mut ring), [7 + lap]);
         assert_eq!((ring.room(), ring.in_flight()), (8, 0));
         // On to where the next lap begins.
-        (0..6).for_each(|word| push(&mut ring, nop(word)));
+        (0..6).for_each(|user_data| push(&mut ring, nop(user_data)));
         ring.submit_and_wait(6)?;
-        assert_eq!(drain_words(&mut ring), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(drain_user_data(&mut ring), [0, 1, 2, 3, 4, 5]);
     }
     assert_eq!((ring.lost(), ring.stats().cqes), (0, 4 * (7 + 1 + 6)));
     Ok(())
@@ -343,9 +349,9 @@ fn full_of_wide(mut ring: RawRing) -> Result<(), Failed> {
         Sqe128 { first, rest: [0; 8] }
     };
     push(&mut ring, nop(0));
-    for word in 1..=3 {
+    for user_data in 1..=3 {
         // SAFETY: a NOP points to nothing (OP1).
-        unsafe { ring.push_wide(wide(word)) }?;
+        unsafe { ring.push_wide(wide(user_data)) }?;
     }
     assert_eq!(ring.room(), 1);
     // SAFETY: a NOP points to nothing (OP1).
@@ -354,7 +360,7 @@ fn full_of_wide(mut ring: RawRing) -> Result<(), Failed> {
     assert_eq!((ring.room(), ring.in_flight()), (1, 4));
     push(&mut ring, nop(4));
     ring.submit_and_wait(5)?;
-    assert_eq!(drain_words(&mut ring), [0, 1, 2, 3, 4]);
+    assert_eq!(drain_user_data(&mut ring), [0, 1, 2, 3, 4]);
     Ok(())
 }
 
@@ -393,7 +399,7 @@ fn unmapped_when_idle(pages: Pages) -> Result<(), Failed> {
         let mut ring = ring(Setup::plain(4).own_memory(pages));
         push(&mut ring, nop(1));
         ring.submit_and_wait(1)?;
-        assert_eq!(drain_words(&mut ring), [1]);
+        assert_eq!(drain_user_data(&mut ring), [1]);
         let places = own_places(&ring);
         assert!(places.into_iter().all(is_mapped));
         drop(ring);
@@ -415,7 +421,7 @@ fn leaked_in_flight() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What was pushed and not popped counts as in flight, submitted or not.
+/// An entry that was pushed and whose completion was not popped is in flight, submitted or not.
 fn leaked_unsubmitted() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4).own_memory(Pages::Ordinary));
     push(&mut ring, nop(1));
@@ -424,5 +430,52 @@ fn leaked_unsubmitted() -> Result<(), Failed> {
     let places = own_places(&ring);
     drop(ring);
     assert!(places.into_iter().all(is_mapped));
+    Ok(())
+}
+
+fn memory(bytes: usize) -> Result<MmapMut, Failed> {
+    let mut memory = MmapMut::map_anon(bytes)?;
+    memory.fill(0xaa);
+    Ok(memory)
+}
+
+fn at_the_callers() -> Result<(), Failed> {
+    for flags in [SetupFlags::empty(), BOTH_WIDE] {
+        let setup = Setup::plain(4).cq_entries(16).with(flags);
+        let (size, more) = (setup.memory_size(), page_size());
+        assert!(size.is_multiple_of(page_size()));
+        let mut memory = memory(size + more)?;
+        let place = NonNull::from(&mut memory[..]);
+        let range = place.cast::<u8>().addr().get()..place.cast::<u8>().addr().get() + size;
+        for _ in 0..3 {
+            // SAFETY: a private mapping, which nothing uses until the ring is gone, idle (RG1).
+            let mut ring = ring(unsafe { setup.clone().memory_at(place) });
+            assert!(own_places(&ring).into_iter().all(|at| range.contains(&at)), "{flags:?}");
+            laps(&mut ring)?;
+        }
+        assert!(own_is_used(&memory[..size]), "the kernel wrote nothing there");
+        assert!(memory[size..].iter().all(|&byte| byte == 0xaa), "beyond what was asked for");
+        memory.fill(0x55); // It is still mapped.
+    }
+    Ok(())
+}
+
+/// Cleared, and then written.
+fn own_is_used(memory: &[u8]) -> bool {
+    memory.contains(&0) && memory.iter().any(|&byte| byte != 0 && byte != 0xaa)
+}
+
+fn too_small() -> Result<(), Failed> {
+    let setup = Setup::plain(64).cq_entries(1024);
+    let mut memory = memory(setup.memory_size())?;
+    let short = NonNull::from(&mut memory[..setup.memory_size() - 1]);
+    // SAFETY: a private mapping, which nothing else uses; no ring is made (RG1).
+    let refused = unsafe { setup.clone().memory_at(short) }.build_raw().map(drop);
+    assert!(matches!(refused, Err(SetupError::Invalid { .. })), "{refused:?}");
+    let setup = Setup::plain(4);
+    let crooked = NonNull::from(&mut memory[8..]);
+    // SAFETY: a private mapping, which nothing else uses; no ring is made (RG1).
+    let refused = unsafe { setup.clone().memory_at(crooked) }.build_raw().map(drop);
+    assert!(matches!(refused, Err(SetupError::Invalid { .. })), "{refused:?}");
     Ok(())
 }

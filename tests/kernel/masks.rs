@@ -1,10 +1,10 @@
-//! Signals that end a wait, and signals that are held back meanwhile.
+//! Signals that end a wait, and signals that are held back during it.
 //!
 //! ```text
 //!   sent, and held back ─► a wait that lets it in ─► its handler runs ─► Interrupted
 //! ```
 //!
-//! What is to end a wait is there before it begins, or comes again until it has ended.
+//! A signal that is to end a wait is pending before it begins, or is sent again until it has ended.
 #![allow(unsafe_code, reason = "sends signals")]
 
 use std::io::Write as _;
@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use annulus::sys::flags::{Features, SetupFlags};
-use annulus::{EnterCause, EnterError, Patience, Setup, SignalMask, Woken};
+use annulus::{EnterCause, EnterError, Setup, SignalMask, WaitOptions, Woken};
 use libtest_mimic::{Failed, Trial};
 
 use super::{A_MINUTE, A_WHILE, BOUNDED, cause, endless, plain, reading, small};
-use crate::harness::{Need, drain_words, nop, push, safe_ring, test};
+use crate::harness::{Need, drain_user_data, nop, push, safe_ring, test};
 
 /// A ring that polls devices.
 const POLLED: Need = Need::Setup(SetupFlags::IOPOLL);
@@ -25,10 +25,10 @@ const POLLED: Need = Need::Setup(SetupFlags::IOPOLL);
 /// The tests.
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("a_signal_that_patience_lets_in_ends_a_wait", &[], signal_raw),
-        test("a_signal_that_patience_holds_back_ends_none", &[BOUNDED], signal_held),
+        test("a_signal_that_the_mask_lets_in_ends_a_wait", &[], signal_raw),
+        test("a_signal_that_the_mask_holds_back_ends_no_wait", &[BOUNDED], signal_held),
         test("a_signal_ends_a_wait_for_one_operation_if_let_in", &[], signal_safe),
-        test("a_signal_ends_a_wait_beside_what_it_completes", &[], signal_completes),
+        test("a_signal_ends_a_wait_after_other_completions", &[], signal_completes),
         test(
             "a_signal_ends_a_wait_of_a_ring_that_polls_devices",
             &[POLLED, BOUNDED],
@@ -89,7 +89,7 @@ fn pending() -> SignalMask {
     current.without(libc::SIGUSR2).expect("there is such a signal")
 }
 
-/// Runs `body` on a thread of its own, whose signals are nobody else's.
+/// Runs `body` on a thread of its own, which gets no signals but its own.
 fn alone(body: fn() -> Result<(), Failed>) -> Result<(), Failed> {
     std::thread::spawn(move || body().map_err(|failed| format!("{failed:?}")))
         .join()
@@ -102,19 +102,19 @@ fn signal_raw() -> Result<(), Failed> {
         let (mut ring, _to) = endless(plain(SetupFlags::empty()))?;
         let mask = pending();
         let bounded = ring.features().contains(Features::EXT_ARG);
-        let patience = Patience::FOREVER.signals(mask);
-        assert_eq!(cause(ring.wait_with(1, &patience)), Some(EnterCause::Interrupted));
+        let options = WaitOptions::FOREVER.signals(mask);
+        assert_eq!(cause(ring.wait_with(1, &options)), Some(EnterCause::Interrupted));
         if bounded {
             pending();
-            let patience = Patience::at_most(A_MINUTE).signals(mask);
-            assert_eq!(cause(ring.wait_with(1, &patience)), Some(EnterCause::Interrupted));
+            let options = WaitOptions::at_most(A_MINUTE).signals(mask);
+            assert_eq!(cause(ring.wait_with(1, &options)), Some(EnterCause::Interrupted));
         }
-        // Also where the kernel answers with a count, and says nothing of the signal.
+        // Even where the kernel answers with a count, and does not report the signal.
         pending();
         push(&mut ring, nop(2));
         let interrupted = EnterError { submitted: 1, cause: EnterCause::Interrupted };
-        assert_eq!(ring.submit_and_wait_with(2, &patience), Err(interrupted));
-        assert_eq!(drain_words(&mut ring), [2]);
+        assert_eq!(ring.submit_and_wait_with(2, &options), Err(interrupted));
+        assert_eq!(drain_user_data(&mut ring), [2]);
         assert!(HANDLED.load(Ordering::Relaxed) > 0);
         assert!(SignalMask::current().contains(libc::SIGUSR2), "it is held back again");
         Ok(())
@@ -126,8 +126,8 @@ fn signal_held() -> Result<(), Failed> {
         let (mut ring, _to) = endless(plain(SetupFlags::empty()))?;
         let _ = pending();
         for mask in [SignalMask::current(), SignalMask::all()] {
-            let patience = Patience::at_most(A_WHILE).signals(mask);
-            assert_eq!(ring.wait_with(1, &patience), Ok(Woken::TimedOut));
+            let options = WaitOptions::at_most(A_WHILE).signals(mask);
+            assert_eq!(ring.wait_with(1, &options), Ok(Woken::TimedOut));
         }
         Ok(())
     })
@@ -138,12 +138,12 @@ fn signal_safe() -> Result<(), Failed> {
         let mut ring = small();
         let (read, mut to) = reading(&mut ring)?;
         let mask = pending();
-        let Err(unfinished) = ring.wait_with(read, &Patience::FOREVER.signals(mask)) else {
+        let Err(unfinished) = ring.wait_with(read, &WaitOptions::FOREVER.signals(mask)) else {
             return Err("nothing was written".into());
         };
         assert_eq!(unfinished.why.cause, EnterCause::Interrupted);
         to.write_all(b"x")?;
-        let read = ring.wait_with(unfinished.ticket, &Patience::FOREVER)?;
+        let read = ring.wait_with(unfinished.ticket, &WaitOptions::FOREVER)?;
         assert_eq!((read.result?, read.buf), (1, *b"x"));
         Ok(())
     })
@@ -156,11 +156,11 @@ fn signal_completes() -> Result<(), Failed> {
             let mut ring = safe_ring(setup);
             let (other, told) = reading(&mut ring)?;
             ring.submit_all()?;
-            // Goes in with the wait.
+            // It is submitted with the wait.
             let (read, mut to) = reading(&mut ring)?;
             TO.store(told.as_raw_fd(), Ordering::Relaxed);
             let mask = pending();
-            let waited = ring.wait_with(read, &Patience::FOREVER.signals(mask));
+            let waited = ring.wait_with(read, &WaitOptions::FOREVER.signals(mask));
             TO.store(-1, Ordering::Relaxed);
             let Err(unfinished) = waited else { return Err("nothing was written".into()) };
             assert_eq!(unfinished.why.cause, EnterCause::Interrupted);
@@ -178,10 +178,10 @@ fn signal_polled() -> Result<(), Failed> {
         let mut ring = plain(SetupFlags::IOPOLL);
         ring.expect_others();
         let mask = pending();
-        let patience = Patience::FOREVER.signals(mask);
-        assert_eq!(cause(ring.wait_with(1, &patience)), Some(EnterCause::Interrupted));
+        let options = WaitOptions::FOREVER.signals(mask);
+        assert_eq!(cause(ring.wait_with(1, &options)), Some(EnterCause::Interrupted));
         assert!(!SignalMask::current().contains(libc::SIGUSR1));
-        // One that needs no letting in.
+        // A signal that needs no mask.
         let (thread, done) = (here_thread(), Arc::new(AtomicBool::new(false)));
         install(libc::SIGUSR1);
         let told = Arc::clone(&done);
@@ -197,7 +197,7 @@ fn signal_polled() -> Result<(), Failed> {
         sends.join().map_err(|_| "it panicked")?;
         assert_eq!(waited.map_err(|error| error.cause), Err(EnterCause::Interrupted));
         // And a limit is kept to.
-        assert_eq!(ring.wait_with(1, &Patience::at_most(A_WHILE)), Ok(Woken::TimedOut));
+        assert_eq!(ring.wait_with(1, &WaitOptions::at_most(A_WHILE)), Ok(Woken::TimedOut));
         Ok(())
     })
 }

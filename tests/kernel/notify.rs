@@ -1,6 +1,6 @@
-//! A ring with a number of its own, and a ring that tells.
+//! A ring with a registered index, and a ring that signals an eventfd.
 //!
-//! The numbers are the thread's, so what counts them plays on a thread of its own.
+//! The indices belong to a thread, so a test that counts them runs on a thread of its own.
 #![allow(unsafe_code, reason = "calls the kernel and the C library itself")]
 
 use std::io::{PipeReader, PipeWriter, Write};
@@ -20,8 +20,8 @@ use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
-    Need, Part, child_succeeds, drain_words, here, nop, patient, push, read_byte, ring, safe_ring,
-    test,
+    Need, Part, child_succeeds, drain_user_data, here, nop, patient, push, read_byte, ring,
+    safe_ring, test,
 };
 
 /// The parts that play in a child process.
@@ -77,7 +77,7 @@ fn enter(index: u32) -> Result<u32, Errno> {
 fn works(ring: &mut RawRing) {
     push(ring, nop(7));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
-    assert_eq!(drain_words(ring), [7]);
+    assert_eq!(drain_user_data(ring), [7]);
 }
 
 fn by_index() -> Result<(), Failed> {
@@ -86,7 +86,7 @@ fn by_index() -> Result<(), Failed> {
         assert!(enter(0).is_err(), "nothing is registered");
         assert_eq!(ring.register_ring_fd(), Ok(()));
         assert_eq!(enter(0), Ok(0));
-        // Again is no second place, and says so.
+        // Registering again takes no second slot, and reports that.
         assert_eq!(ring.register_ring_fd(), Err(Errno::new(libc::EEXIST)));
         assert!(enter(1).is_err_and(|errno| errno.is(libc::EBADF)));
         works(&mut ring);
@@ -123,7 +123,7 @@ fn indices_come_back() -> Result<(), Failed> {
             works(&mut ring);
         }
         assert!(enter(0).is_err_and(|errno| errno.is(libc::EBADF)));
-        // A ring that is taken apart gives its place back, too.
+        // A ring that is taken apart gives its slot back, too.
         for _ in 0..17 {
             let mut ring = ring(Setup::plain(1));
             ring.register_ring_fd().expect("a place");
@@ -143,10 +143,10 @@ fn rings_are_forgotten() {
     }
     let mut ring = ring(Setup::plain(1));
     assert_eq!(ring.register_ring_fd(), Err(Errno::new(libc::EBUSY)));
-    // It works all the same, by its descriptor.
+    // It works anyway, by its descriptor.
     works(&mut ring);
     assert_eq!(ring.unregister_ring_fd(), Ok(()));
-    // Another thread has places of its own.
+    // Another thread has slots of its own.
     apart(|| {
         let mut ring = crate::harness::ring(Setup::plain(1));
         assert_eq!(ring.register_ring_fd(), Ok(()));
@@ -174,7 +174,7 @@ fn without_fd() -> Result<(), Failed> {
             assert!(ring.fd().is_none());
             works(&mut ring);
             assert_eq!(enter(0), Ok(0));
-            // It has its place already.
+            // It has its slot already.
             assert_eq!(ring.unregister_ring_fd(), Ok(()));
             assert_eq!(ring.register_ring_fd(), Err(Errno::new(libc::EBADF)));
             works(&mut ring);
@@ -215,7 +215,7 @@ impl EventFd {
         // SAFETY: takes numbers only, because that is its signature.
         let number = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         assert!(number >= 0, "eventfd: {}", std::io::Error::last_os_error());
-        // SAFETY: a new descriptor that nobody else owns, because that is what success means.
+        // SAFETY: a new descriptor that nothing else owns, because that is what success means.
         Self(unsafe { OwnedFd::from_raw_fd(number) })
     }
 
@@ -227,7 +227,7 @@ impl EventFd {
         if got == 8 { count } else { 0 }
     }
 
-    /// The signals since the last time, of which there must come one.
+    /// The signals since the last call, at least one of which must come.
     fn wait(&self) -> u64 {
         assert!(readable(self.0.as_fd(), A_MINUTE), "a signal within a minute");
         self.count()
@@ -259,15 +259,15 @@ fn signals() -> Result<(), Failed> {
         for word in 0..3 {
             push(&mut ring, nop(word));
             ring.submit_and_wait(1)?;
-            assert_eq!(drain_words(&mut ring), [word]);
+            assert_eq!(drain_user_data(&mut ring), [word]);
             assert_eq!(eventfd.wait(), 1);
         }
-        // Those of one submit may signal together.
+        // The completions of one submit may signal together.
         (0..3).for_each(|word| push(&mut ring, nop(word)));
         ring.submit_and_wait(3)?;
-        assert_eq!(drain_words(&mut ring), [0, 1, 2]);
+        assert_eq!(drain_user_data(&mut ring), [0, 1, 2]);
         assert!((1..=3).contains(&eventfd.wait()));
-        // One that comes by itself.
+        // A completion without a call.
         let (from, mut to) = pipe();
         push(&mut ring, read_byte(&from, 9));
         ring.submit()?;
@@ -275,7 +275,7 @@ fn signals() -> Result<(), Failed> {
         to.write_all(b"x")?;
         assert_eq!(eventfd.wait(), 1);
         ring.wait(1)?;
-        assert_eq!(drain_words(&mut ring), [9]);
+        assert_eq!(drain_user_data(&mut ring), [9]);
         // With DEFER_TASKRUN the work signals when it arrives, and again when it is done.
         assert!(eventfd.count() <= 1);
         ring.unregister_eventfd()?;
@@ -293,7 +293,7 @@ fn signals_async() -> Result<(), Failed> {
     assert_eq!(eventfd.count(), 0, "it completed within the submit");
     push(&mut ring, Sqe { flags: SqeFlags::ASYNC, ..nop(1) });
     ring.submit_and_wait(1)?;
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     assert_eq!(eventfd.wait(), 1, "a worker thread completed it");
     Ok(())
 }
@@ -332,7 +332,7 @@ fn pause() -> Result<(), Failed> {
     assert_eq!(eventfd.count(), 0);
     ring.resume_eventfd()?;
     assert_eq!(eventfd.count(), 0, "what came in between signals nothing");
-    assert_eq!(drain_words(&mut ring), [0, 1, 2]);
+    assert_eq!(drain_user_data(&mut ring), [0, 1, 2]);
     works(&mut ring);
     assert_eq!(eventfd.wait(), 1);
     Ok(())
@@ -376,7 +376,7 @@ fn polls() -> Result<(), Failed> {
         assert!(!readable(ring.as_fd(), 0));
         to.write_all(b"x")?;
         assert!(readable(ring.as_fd(), A_MINUTE));
-        // Linux 6.1 says so a moment before it publishes the completion of a worker thread.
+        // Linux 6.1 signals a moment before it publishes the completion of a worker thread.
         ring.wait(1)?;
         let cqe = ring.pop().ok_or("a completion")?;
         assert_eq!((cqe.user_data, cqe.res), (5, 1));
@@ -384,7 +384,7 @@ fn polls() -> Result<(), Failed> {
         push(&mut ring, nop(6));
         ring.submit()?;
         assert!(readable(ring.as_fd(), 0));
-        assert_eq!(drain_words(&mut ring), [6]);
+        assert_eq!(drain_user_data(&mut ring), [6]);
         assert!(!readable(ring.as_fd(), 0));
     }
     Ok(())

@@ -8,10 +8,10 @@
 //! | found there | here |
 //! |---|---|
 //! | a multishot read of a registered file reads the descriptor of that number | [`fixed_is_fixed`] |
-//! | an epoll is told the number of a registered file for a descriptor | [`epoll_overlooks`], and a misuse that does not compile |
+//! | an epoll takes the number of a registered file for a descriptor | [`epoll_overlooks`], and a misuse that does not compile |
 //! | a signal mask has the size of the C library's, which the kernel refuses | [`COVERED`], [`masks`] |
-//! | a registered ring leaks its place among 16, and is never used | [`COVERED`], [`ring_fds`] |
-//! | a submit never brings in what was deferred | [`COVERED`] |
+//! | a registered ring leaks its slot among 16, and is never used | [`COVERED`], [`ring_fds`] |
+//! | a submit never fetches completions that were deferred | [`COVERED`] |
 //! | a forgotten view of the completions shows them again | [`COVERED`] |
 //! | a forgotten view of the submissions loses them, or uses their slots again | [`forgotten_chain`] |
 //! | a ring whose poller has made room still looks full | [`COVERED`] |
@@ -20,10 +20,10 @@
 //! | a submit of nothing is a system call | [`COVERED`] |
 //! | a message cannot go to a ring that is registered as a file | no kernel can: [`message_to_registered`] |
 //! | a forked child shares the ring | [`COVERED`] |
-//! | `Send` and `Sync` without conditions; descriptors as numbers; buffers that nobody owns | the programs in `tests/misuse` |
+//! | `Send` and `Sync` without conditions; descriptors as numbers; buffers without an owner | the programs in `tests/misuse` |
 //! | references to fields of size zero; bindings that do not build | nothing here has such fields, and no bindings are generated |
 //!
-//! Leaves to others: the network's (`safe_sockets`) and those of advice (`safe_files`).
+//! Leaves to others: bugs of network operations (`safe_sockets`) and of advice (`safe_files`).
 #![allow(unsafe_code, reason = "makes epolls, and forgets what it pushed")]
 
 use std::collections::BTreeSet;
@@ -34,14 +34,14 @@ use annulus::op::{Read, ReadMulti};
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::{Features, SqeFlags};
 use annulus::sys::opcode::{Opcode, RegisterOp};
-use annulus::{Patience, Setup, SignalMask, Woken, prep};
+use annulus::{Setup, SignalMask, WaitOptions, Woken, prep};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, drain_words, nop, push, read_byte, ring, safe_ring, test};
+use crate::harness::{Need, drain_user_data, nop, push, read_byte, ring, safe_ring, test};
 
-/// What was found there, and the tests that would fail here.
+/// A bug that was found there, and the tests here that would fail.
 const COVERED: &[(&str, &[&str])] = &[
-    ("sigmask", &["a_signal_mask_is_eight_bytes", "a_signal_that_patience_lets_in_ends_a_wait"]),
+    ("sigmask", &["a_signal_mask_is_eight_bytes", "a_signal_that_the_mask_lets_in_ends_a_wait"]),
     (
         "ring fds",
         &[
@@ -100,7 +100,7 @@ pub fn tests() -> Vec<Trial> {
             fixed_is_fixed()
         }),
         test("epoll_overlooks_that_a_file_is_registered", &[CTL], epoll_overlooks),
-        test("a_signal_mask_is_taken_beside_a_timeout", &[BOUNDED], masks),
+        test("a_signal_mask_is_passed_with_a_timeout", &[BOUNDED], masks),
         test(
             "a_registered_ring_is_registered_once_however_often_it_is_used",
             &[RING_FDS],
@@ -116,7 +116,7 @@ fn covered() -> Result<(), Failed> {
         crate::completions::tests(),
         crate::forks::tests(),
         crate::notify::tests(),
-        crate::patience::tests(),
+        crate::options::tests(),
         crate::processes::tests(),
         crate::safe_core::tests(),
         crate::safe_end::tests(),
@@ -136,8 +136,8 @@ fn covered() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A place in a table of files that is also the number of a descriptor: of `trap`. Returns what
-/// fills the places before it, too.
+/// A slot in a table of files whose number is also that of a descriptor, `trap`. Also returns the
+/// files that fill the slots before it.
 fn same_number(
     ring: &mut annulus::Ring,
     file: &PipeReader,
@@ -179,12 +179,12 @@ fn epoll() -> OwnedFd {
     // SAFETY: takes a number only, because that is its signature.
     let number = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
     assert!(number >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: a new descriptor, which nobody else has, because that is what success means.
+    // SAFETY: a new descriptor, which nothing else owns, because that is what success means.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-/// The kernel looks both up among descriptors, whatever the entry's flags say. So ours takes no
-/// registered file: see `misuse/epoll_of_a_registered_file.rs`.
+/// The kernel looks both files up among descriptors, whatever the entry's flags say. So our
+/// operation takes no registered file: see `misuse/epoll_of_a_registered_file.rs`.
 fn epoll_overlooks() -> Result<(), Failed> {
     let mut ring = ring(Setup::new(8));
     let (epoll, (reader, _writer)) = (epoll(), pipe()?);
@@ -206,8 +206,8 @@ fn masks() -> Result<(), Failed> {
     push(&mut ring, read_byte(&from, 1));
     ring.submit()?;
     for mask in [SignalMask::none(), SignalMask::current(), SignalMask::all()] {
-        let patience = Patience::at_most(std::time::Duration::from_millis(1)).signals(mask);
-        assert_eq!(ring.wait_with(1, &patience), Ok(Woken::TimedOut));
+        let options = WaitOptions::at_most(std::time::Duration::from_millis(1)).signals(mask);
+        assert_eq!(ring.wait_with(1, &options), Ok(Woken::TimedOut));
     }
     Ok(())
 }
@@ -220,7 +220,7 @@ fn ring_fds() -> Result<(), Failed> {
         assert!(registered.is_ok() || once, "{registered:?}");
         push(&mut ring, nop(lap));
         ring.submit_and_wait(1)?;
-        assert_eq!(drain_words(&mut ring), [lap]);
+        assert_eq!(drain_user_data(&mut ring), [lap]);
         if lap % 2 == 1 {
             ring.unregister_ring_fd()?;
         }
@@ -237,11 +237,11 @@ fn forgotten_chain() -> Result<(), Failed> {
             // SAFETY: it is never committed, and points to nothing (OP1).
             unsafe { chain.push(nop(99)) }?;
         }
-        // Nothing happens when it goes, so that nothing is amiss when that is left out.
-        assert!(!std::mem::needs_drop::<annulus::chain::Chain<'_>>());
+        // Dropping it does nothing, so leaving the drop out does no harm.
+        assert!(!std::mem::needs_drop::<annulus::raw::chain::Chain<'_>>());
         push(&mut ring, nop(2));
         ring.submit_and_wait(2)?;
-        assert_eq!(drain_words(&mut ring), [1, 2], "lap {lap}");
+        assert_eq!(drain_user_data(&mut ring), [1, 2], "lap {lap}");
         assert_eq!((ring.in_flight(), ring.room()), (0, 4));
     }
     Ok(())

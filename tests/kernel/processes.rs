@@ -1,12 +1,12 @@
-//! A ring's life among processes: over fork and exec, many times over, and cut short.
+//! A ring's life among processes: across fork and exec, many times, and cut short.
 //!
 //! ```text
 //!   parent  ───── ring ──┬── fork ───────────── waits ── ring goes on
 //!                        └── child: drops it, or just ends
 //! ```
 //!
-//! What a child finds that does use it is shown in `forks`. Fork copies one thread only, so what
-//! forks plays in a process of its own.
+//! `forks` shows what happens to a child that does use the ring. Fork copies only one thread, so
+//! tests that fork run in a process of their own.
 #![allow(unsafe_code, reason = "forks, and maps memory itself")]
 
 use std::io::{PipeReader, PipeWriter, Write};
@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use annulus::register::RegisterError;
+use annulus::raw::register::RegisterError;
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::SetupFlags;
 use annulus::sys::map::Pages;
@@ -25,13 +25,13 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::capabilities::descriptors;
 use crate::harness::{
-    Need, Part, child_succeeds, drain_words, here, nop, patient, push, read_byte, ring, test,
+    Need, Part, child_succeeds, drain_user_data, here, nop, patient, push, read_byte, ring, test,
 };
 
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = &[
     ("a forked child drops the ring", forked_child_drops),
-    ("a forked child uses the addresses anew", forked_child_maps),
+    ("a forked child uses the addresses again", forked_child_maps),
     ("a forked child registers with the ring", forked_child_registers),
     ("a forked child queues what its parent sends", forked_child_queues),
     ("no ring is here", no_ring_is_here),
@@ -48,7 +48,7 @@ pub fn tests() -> Vec<Trial> {
             child_succeeds("a forked child drops the ring")
         }),
         test("a_forked_child_that_drops_the_ring_unmaps_nothing_else", &[], || {
-            child_succeeds("a forked child uses the addresses anew")
+            child_succeeds("a forked child uses the addresses again")
         }),
         test("a_forked_child_registers_nothing_with_its_parents_ring", &[], || {
             child_succeeds("a forked child registers with the ring")
@@ -64,7 +64,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Every kind of ring that this kernel makes and that differs in how it is mapped or let go.
+/// Every kind of ring that this kernel makes and that differs in how it is mapped or unmapped.
 pub fn modes() -> Vec<(&'static str, Setup<'static>)> {
     let flags = |flags| Setup::new(4).with(flags);
     let own = || Setup::new(4).own_memory(Pages::Ordinary);
@@ -114,7 +114,7 @@ pub fn end_with(body: impl FnOnce()) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// What became of a child: its exit status, or the signal that killed it, negative.
+/// How a child ended: its exit status, or the negative of the signal that killed it.
 pub fn outcome(child: libc::pid_t) -> i32 {
     let mut status = 0;
     // SAFETY: one live integer, because `status` is a local.
@@ -130,7 +130,7 @@ pub fn pipe() -> (PipeReader, PipeWriter) {
 pub fn works(ring: &mut RawRing) {
     push(ring, nop(7));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
-    assert_eq!(drain_words(ring), [7]);
+    assert_eq!(drain_user_data(ring), [7]);
 }
 
 fn forked_child_drops() {
@@ -160,7 +160,7 @@ fn forked_child_drops() {
             assert_eq!(outcome(child), wanted, "{name}: {how}");
             to.write_all(b"x").expect("room in the pipe");
             assert_eq!(ring.submit_and_wait(2), Ok(1), "{name}: {how}");
-            let mut words = drain_words(&mut ring);
+            let mut words = drain_user_data(&mut ring);
             words.sort_unstable();
             assert_eq!(words, [1, 2], "{name}: {how}");
             assert_eq!(ring.unregister_eventfd(), Ok(()), "{name}: {how}");
@@ -181,7 +181,7 @@ fn forked_child_registers() {
                 let refused = Err(Errno::new(libc::ECHILD));
                 assert_eq!(ring.unregister_eventfd(), refused);
                 assert_eq!(ring.register_eventfd(&eventfd), refused);
-                assert_eq!(ring.register_personality().err(), Some(RegisterError::NotHere));
+                assert_eq!(ring.register_personality().err(), Some(RegisterError::OtherProcess));
             }),
             Side::Parent(child) => assert_eq!(outcome(child), 0, "{name}"),
         }
@@ -191,9 +191,9 @@ fn forked_child_registers() {
     let mut ring = patient(|| Setup::plain(4).build()).expect("a ring");
     match fork() {
         Side::Child => end_with(|| {
-            assert_eq!(ring.buf_ring(4, 64).map(drop), Err(RegisterError::NotHere));
-            assert_eq!(ring.file_table(4).map(drop), Err(RegisterError::NotHere));
-            assert_eq!(ring.fixed_pool(4, 64).map(drop), Err(RegisterError::NotHere));
+            assert_eq!(ring.buf_ring(4, 64).map(drop), Err(RegisterError::OtherProcess));
+            assert_eq!(ring.file_table(4).map(drop), Err(RegisterError::OtherProcess));
+            assert_eq!(ring.fixed_pool(4, 64).map(drop), Err(RegisterError::OtherProcess));
         }),
         Side::Parent(child) => assert_eq!(outcome(child), 0),
     }
@@ -219,7 +219,7 @@ fn eventfd() -> OwnedFd {
     // SAFETY: takes numbers only, because that is its signature.
     let number = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
     assert!(number >= 0, "eventfd: {}", std::io::Error::last_os_error());
-    // SAFETY: a new descriptor that nobody else owns, because that is what success means.
+    // SAFETY: a new descriptor that nothing else owns, because that is what success means.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
@@ -246,7 +246,7 @@ fn forked_child_maps() {
             let words: Vec<_> = maps.iter().map(|&(start, len)| map_at(start, len)).collect();
             drop(ring);
             for word in words {
-                // SAFETY: our own mapping, because nobody unmapped it; else this faults, which the
+                // SAFETY: our own mapping, because nothing unmapped it; else this faults, which the
                 // parent sees.
                 unsafe { word.write_volatile(1) };
             }
@@ -342,7 +342,7 @@ fn dropped_while_panicking() -> Result<(), Failed> {
             push(&mut ring, read_byte(&from, 1));
             ring.submit().expect("submit");
             push(&mut ring, nop(2));
-            // Unwinds without a word.
+            // Unwinds without printing.
             resume_unwind(Box::new(name));
         }));
         let payload = unwound.map(|()| name).expect_err("it unwound");
@@ -368,7 +368,7 @@ fn dropped_with_a_read() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Waits until nobody reads from the pipe: a dropped ring lets go of its requests, a little later.
+/// Waits until the pipe has no reader: a dropped ring drops its requests a little later.
 fn wait_until_unread(to: &PipeWriter, name: &str) {
     let fd = to.as_fd().as_raw_fd();
     let mut asked = libc::pollfd { fd, events: 0, revents: 0 };

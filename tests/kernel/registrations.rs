@@ -1,8 +1,8 @@
-//! Registrations: each register call for its effect, and for what it says to a wrong argument.
+//! Registrations: each register call for its effect, and for its error when an argument is wrong.
 //!
-//! The calls of a ring's own life are tested where that life is: `threads` (enable), `notify`
-//! (eventfd, ring descriptors), `capabilities` (probe), `buffer_rings`, `safe_sender` (messages),
-//! `resize`. Which test is whose stands at the head of `src/register.rs`.
+//! Calls that other modules need are tested there: `threads` (enable), `notify` (eventfd, ring
+//! descriptors), `capabilities` (probe), `buffer_rings`, `safe_sender` (messages), `resize`. The
+//! head of `src/raw/register.rs` lists the test of each call.
 
 use libtest_mimic::Trial;
 

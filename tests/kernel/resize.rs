@@ -18,7 +18,7 @@ use annulus::sys::rings::ResizeFailure;
 use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, drain_words, here, nop, push, read_byte, ring, test};
+use crate::harness::{Need, drain_user_data, here, nop, push, read_byte, ring, test};
 
 const RESIZE: [Need; 1] = [Need::Register(RegisterOp::RESIZE_RINGS)];
 const DEFERRING: SetupFlags =
@@ -76,13 +76,13 @@ fn sizes(ring: &RawRing) -> (u32, u32) {
 }
 
 fn push_all(ring: &mut RawRing, words: std::ops::Range<u64>) {
-    words.for_each(|word| push(ring, nop(word)));
+    words.for_each(|user_data| push(ring, nop(user_data)));
 }
 
 fn works(ring: &mut RawRing) {
     push(ring, nop(u64::MAX));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
-    assert_eq!(drain_words(ring), [u64::MAX]);
+    assert_eq!(drain_user_data(ring), [u64::MAX]);
 }
 
 fn grows_and_shrinks() -> Result<(), Failed> {
@@ -98,7 +98,7 @@ fn grows_and_shrinks() -> Result<(), Failed> {
     assert_eq!(ring.pop().map(|cqe| cqe.user_data), Some(0));
     assert_eq!(ring.resize(2, Some(20)), Ok(()));
     assert_eq!((sizes(&ring), ring.ready(), ring.room()), ((2, 32), 19, 2));
-    assert_eq!(drain_words(&mut ring), (1..20).collect::<Vec<_>>());
+    assert_eq!(drain_user_data(&mut ring), (1..20).collect::<Vec<_>>());
     assert_eq!(ring.resize(1, None), Ok(()));
     assert_eq!(sizes(&ring), (1, 2));
     works(&mut ring);
@@ -119,7 +119,7 @@ fn pushed_moves_along() -> Result<(), Failed> {
     push_all(&mut ring, 3..8);
     assert_eq!(ring.room(), 0);
     assert_eq!(ring.submit_and_wait(8)?, 8);
-    assert_eq!(drain_words(&mut ring), (0..8).collect::<Vec<_>>());
+    assert_eq!(drain_user_data(&mut ring), (0..8).collect::<Vec<_>>());
     assert_eq!(ring.in_flight(), 0);
     Ok(())
 }
@@ -133,7 +133,7 @@ fn in_flight_stays() -> Result<(), Failed> {
     for entries in [32, 1, 8] {
         assert_eq!(ring.resize(entries, None), Ok(()));
         assert_eq!(ring.in_flight(), 1);
-        works_beside(&mut ring);
+        works_meanwhile(&mut ring);
     }
     to.write_all(b"x")?;
     ring.wait(1)?;
@@ -142,10 +142,10 @@ fn in_flight_stays() -> Result<(), Failed> {
     Ok(())
 }
 
-fn works_beside(ring: &mut RawRing) {
+fn works_meanwhile(ring: &mut RawRing) {
     push(ring, nop(1));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
-    assert_eq!(drain_words(ring), [1]);
+    assert_eq!(drain_user_data(ring), [1]);
 }
 
 fn does_not_fit() -> Result<(), Failed> {
@@ -164,7 +164,7 @@ fn does_not_fit() -> Result<(), Failed> {
     assert_eq!(ring.resize(16, Some(8)), refused(libc::EINVAL));
     assert_eq!(ring.resize(32769, None), refused(libc::EINVAL));
     assert_eq!(ring.submit()?, 4);
-    assert_eq!(drain_words(&mut ring), (0..12).collect::<Vec<_>>());
+    assert_eq!(drain_user_data(&mut ring), (0..12).collect::<Vec<_>>());
     assert_eq!(ring.resize(2, None), Ok(()));
     works(&mut ring);
     Ok(())
@@ -177,18 +177,18 @@ fn not_deferring() -> Result<(), Failed> {
         assert_eq!(ring.resize(8, None), refused(libc::EINVAL));
         assert_eq!(sizes(&ring), (4, 8));
         assert_eq!(ring.submit_and_wait(2)?, 2);
-        assert_eq!(drain_words(&mut ring), [0, 1]);
+        assert_eq!(drain_user_data(&mut ring), [0, 1]);
     }
     Ok(())
 }
 
-/// The kernel would move the array, and does not say where to.
+/// The kernel would move the index array, and does not report its new place.
 fn with_array() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4).with(DEFERRING - SetupFlags::NO_SQARRAY));
     push_all(&mut ring, 0..2);
     assert_eq!(ring.resize(8, None), refused(libc::EINVAL));
     assert_eq!(ring.submit_and_wait(2)?, 2);
-    assert_eq!(drain_words(&mut ring), [0, 1]);
+    assert_eq!(drain_user_data(&mut ring), [0, 1]);
     Ok(())
 }
 
@@ -204,7 +204,7 @@ fn cannot() -> Result<(), Failed> {
     push_all(&mut ring, 0..2);
     assert_eq!(ring.resize(8, None), refused(libc::EINVAL));
     assert_eq!(ring.submit_and_wait(2)?, 2);
-    assert_eq!(drain_words(&mut ring), [0, 1]);
+    assert_eq!(drain_user_data(&mut ring), [0, 1]);
     Ok(())
 }
 
@@ -221,7 +221,7 @@ fn rewinding() -> Result<(), Failed> {
     assert_eq!((sizes(&ring), ring.ready(), ring.room()), ((8, 16), 6, 8));
     push_all(&mut ring, 6..14);
     assert_eq!(ring.submit()?, 8);
-    assert_eq!(drain_words(&mut ring), (0..14).collect::<Vec<_>>());
+    assert_eq!(drain_user_data(&mut ring), (0..14).collect::<Vec<_>>());
     works(&mut ring);
     Ok(())
 }
@@ -251,22 +251,22 @@ fn straddling_completion() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4).cq_entries(8).with(flags));
     push_all(&mut ring, 0..3);
     ring.submit()?;
-    assert_eq!(drain_words(&mut ring), [0, 1, 2]);
+    assert_eq!(drain_user_data(&mut ring), [0, 1, 2]);
     let [off, addr] = big(3);
     push(&mut ring, Sqe { op_flags: NopFlags::CQE32.bits(), off, addr, ..nop(3) });
     push(&mut ring, nop(4));
     ring.submit()?;
-    // Linux 7.3 refuses what earlier kernels move whole.
+    // Linux 7.3 refuses an entry that earlier kernels move whole.
     let resized = ring.resize(4, Some(4));
     assert!([Ok(()), refused(libc::EOVERFLOW)].contains(&resized), "{resized:?}");
     let wide = ring.pop_wide().ok_or("a completion")?;
     assert_eq!((wide.first.user_data, wide.big), (3, big(3)));
-    assert_eq!(drain_words(&mut ring), [4]);
+    assert_eq!(drain_user_data(&mut ring), [4]);
     works(&mut ring);
     Ok(())
 }
 
-/// What ought to be in the ring.
+/// The contents that the ring should have.
 #[derive(Default)]
 struct Model {
     next: u64,
@@ -281,8 +281,8 @@ impl Model {
         of.iter().map(|(_, slots)| slots).sum()
     }
 
-    /// Whether the completions of everything fit the ring, also when fillers keep wide ones whole
-    /// at the wrap.
+    /// Whether all completions fit in the ring, including the fillers that keep wide ones whole at
+    /// the wrap.
     fn fits(&self, ring: &RawRing) -> bool {
         let slots = Self::slots(&self.queued) + Self::slots(&self.posted);
         let mixed = ring.flags().contains(SetupFlags::CQE_MIXED);
@@ -290,26 +290,26 @@ impl Model {
     }
 }
 
-/// The second half of the completion that follows from `word`.
-fn big(word: u64) -> [u64; 2] {
-    [word ^ 0xaaaa, word ^ 0x5555]
+/// The second half of a completion, computed from its `user_data`.
+fn big(user_data: u64) -> [u64; 2] {
+    [user_data ^ 0xaaaa, user_data ^ 0x5555]
 }
 
 /// Pushes a NOP whose completion is as large as the ring allows, every other time.
 fn push_next(ring: &mut RawRing, model: &mut Model) -> bool {
     let flags = ring.flags();
-    let word = model.next;
-    let mut sqe = nop(word);
+    let user_data = model.next;
+    let mut sqe = nop(user_data);
     let mut cqe_slots = 1;
-    let large = flags.contains(SetupFlags::CQE_MIXED) && word.is_multiple_of(2);
+    let large = flags.contains(SetupFlags::CQE_MIXED) && user_data.is_multiple_of(2);
     if large || (flags.contains(SetupFlags::CQE32) && tells_big()) {
-        let [off, addr] = big(word);
+        let [off, addr] = big(user_data);
         sqe = Sqe { op_flags: NopFlags::CQE32.bits(), off, addr, ..sqe };
     }
     if large {
         cqe_slots = 2;
     }
-    if flags.contains(SetupFlags::SQE_MIXED) && word.is_multiple_of(3) {
+    if flags.contains(SetupFlags::SQE_MIXED) && user_data.is_multiple_of(3) {
         let first = Sqe { opcode: Opcode::NOP128, ..sqe };
         // SAFETY: a NOP points to nothing, because it reads no address (OP1).
         if unsafe { ring.push_wide(Sqe128 { first, ..Sqe128::ZERO }) }.is_err() {
@@ -321,7 +321,7 @@ fn push_next(ring: &mut RawRing, model: &mut Model) -> bool {
         }
         push(ring, sqe);
     }
-    model.queued.push_back((word, cqe_slots));
+    model.queued.push_back((user_data, cqe_slots));
     model.next += 1;
     true
 }
@@ -335,15 +335,15 @@ fn pop_next(ring: &mut RawRing, model: &mut Model) {
     let flags = ring.flags();
     let popped = ring.pop_wide();
     let wanted = model.posted.pop_front();
-    assert_eq!(popped.map(|cqe| cqe.first.user_data), wanted.map(|(word, _)| word));
-    let (Some(cqe), Some((word, slots))) = (popped, wanted) else { return };
+    assert_eq!(popped.map(|cqe| cqe.first.user_data), wanted.map(|(user_data, _)| user_data));
+    let (Some(cqe), Some((user_data, slots))) = (popped, wanted) else { return };
     assert_eq!(cqe.first.res, 0);
     if slots == 2 || (flags.contains(SetupFlags::CQE32) && tells_big()) {
-        assert_eq!(cqe.big, big(word));
+        assert_eq!(cqe.big, big(user_data));
     }
 }
 
-/// Resizes; what does not fit must be refused, what fits must not.
+/// Resizes: sizes that are too small must be refused, others must not.
 fn resize(ring: &mut RawRing, model: &Model, entries: u32, cq_entries: u32) {
     let before = ring.positions();
     let resized = ring.resize(entries, Some(cq_entries));
@@ -370,7 +370,7 @@ fn resize(ring: &mut RawRing, model: &Model, entries: u32, cq_entries: u32) {
     assert!(posted >= Model::slots(&model.posted));
 }
 
-/// A few hundred steps, the same each time, held against a model.
+/// A few hundred steps, the same each time, checked against a model.
 fn at_random(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(8).with(flags));
     let mut model = Model::default();

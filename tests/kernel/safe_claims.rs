@@ -1,9 +1,9 @@
-//! Claims: nothing that came is lost, whatever else happens while one waits.
+//! Claims: no output that came is lost, whatever else happens during a wait.
 //!
-//! | it is not lost to | tests |
+//! | an output is not lost to | tests |
 //! |---|---|
-//! | a wait for the end, with what came before it not taken | `what_came_*` |
-//! | code of others that panics when it is dropped | `a_panic_*` |
+//! | a wait for the end, with earlier completions not taken | `what_came_*` |
+//! | code of the caller that panics when it is dropped | `a_panic_*` |
 
 use std::cell::Cell;
 use std::fs::File;
@@ -53,7 +53,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_panic_of_what_was_given_up_ends_no_scope", &[], in_scopes),
         test("a_panic_of_what_a_scope_leaves_does_not_keep_it_from_ending", &[], left_in_scopes),
         test("a_panic_of_a_panic_ends_no_wait", &[], twice),
-        test("a_panic_of_a_word_loses_no_output", &[], of_words),
+        test("a_panic_of_a_user_value_loses_no_output", &[], of_user_values),
     ]
 }
 
@@ -80,7 +80,7 @@ fn received() -> Result<(), Failed> {
         ring.cancel(&receive)?;
         let ended = ring.wait(receive)?;
         assert!(matches!(ended.how, Ending::Cancelled), "{:?}", ended.how);
-        let left = ended.left.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        let left = ended.remaining.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
         assert_eq!(left, ["first"]);
         theirs.write_all(b"second")?;
         let receive = ring.submit(Recv::new(ended.fd, Vec::with_capacity(16)))?;
@@ -106,7 +106,7 @@ fn in_order() -> Result<(), Failed> {
         ring.wait(nop)??;
         receive = ring.try_take(ticket);
     }
-    let left = receive.into_iter().flat_map(|ended| ended.left).map(text);
+    let left = receive.into_iter().flat_map(|ended| ended.remaining).map(text);
     assert_eq!(left.collect::<Result<Vec<_>, _>>()?, ["bb", "cc"]);
     let (mut ends, mut others) = (0, 0);
     ring.reap(|event| match event {
@@ -120,7 +120,7 @@ fn in_order() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Waits until there is something to take: what goes over the loopback may come late.
+/// Waits until there is an output to take: data over the loopback may come late.
 fn arrived<U: Default>(ring: &mut Ring<U>, fd: impl Target + 'static) -> Result<(), Failed> {
     let poll = ring.submit(Poll::new(fd, PollEvents::IN)).map_err(|rejected| rejected.why)?;
     ring.wait(poll)?.result?;
@@ -135,8 +135,8 @@ fn accepted() -> Result<(), Failed> {
         let accept = ring.submit(AcceptMulti::new(listener))?;
         ring.cancel(&accept)?;
         let ended = ring.wait(accept)?;
-        let [connection] =
-            <[_; 1]>::try_from(ended.left).map_err(|left| format!("{left:?}, {:?}", ended.how))?;
+        let [connection] = <[_; 1]>::try_from(ended.remaining)
+            .map_err(|left| format!("{left:?}, {:?}", ended.how))?;
         TcpStream::from(connection?).write_all(b"here")?;
         let mut answer = [0; 4];
         client.read_exact(&mut answer)?;
@@ -154,7 +154,7 @@ fn accepted_direct() -> Result<(), Failed> {
     let accept = ring.submit(AcceptMulti::new(listener).direct(&table))?;
     ring.cancel(&accept)?;
     let ended = ring.wait(accept)?;
-    let [connection] = <[_; 1]>::try_from(ended.left).map_err(|_| "one had come")?;
+    let [connection] = <[_; 1]>::try_from(ended.remaining).map_err(|_| "one had come")?;
     let write = ring.submit(Write::new(connection?, "here"))?;
     assert_eq!(ring.wait(write)?.result?, 4);
     let mut answer = [0; 4];
@@ -173,7 +173,7 @@ fn messages() -> Result<(), Failed> {
     let receive = ring.submit(RecvMsgMulti::new(theirs, &buffers))?;
     ring.cancel(&receive)?;
     let ended = ring.wait(receive)?;
-    let [message] = <[_; 1]>::try_from(ended.left).map_err(|_| "one had come")?;
+    let [message] = <[_; 1]>::try_from(ended.remaining).map_err(|_| "one had come")?;
     assert_eq!(message?.payload(), b"datagram");
     Ok(())
 }
@@ -185,7 +185,7 @@ fn read() -> Result<(), Failed> {
     writer.write_all(b"bytes")?;
     let read = ring.submit(ReadMulti::new(reader, &buffers))?;
     ring.cancel(&read)?;
-    let left = ring.wait(read)?.left.into_iter().map(text);
+    let left = ring.wait(read)?.remaining.into_iter().map(text);
     assert_eq!(left.collect::<Result<Vec<_>, _>>()?, ["bytes"]);
     Ok(())
 }
@@ -198,7 +198,7 @@ fn polled() -> Result<(), Failed> {
     let nop = ring.submit(Nop)?;
     ring.wait(nop)??;
     ring.cancel(&poll)?;
-    assert_eq!(ring.wait(poll)?.left, [PollEvents::IN]);
+    assert_eq!(ring.wait(poll)?.remaining, [PollEvents::IN]);
     Ok(())
 }
 
@@ -211,7 +211,7 @@ fn in_a_chain() -> Result<(), Failed> {
     let chain = ring.submit_chain((RecvMulti::new(ours, &buffers),)).map_err(|r| r.why)?;
     let (ended,) = ring.wait_chain(chain)?.outputs;
     assert!(matches!(ended.how, Ending::Eof), "{:?}", ended.how);
-    let left = ended.left.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let left = ended.remaining.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
     assert_eq!(left, ["first"]);
     Ok(())
 }
@@ -224,15 +224,15 @@ fn in_a_scope() -> Result<(), Failed> {
     let left = ring.scope(|s| {
         let receive = s.submit(RecvMulti::new(&ours, &buffers)).map_err(|r| r.why)?;
         s.cancel(&receive)?;
-        Ok::<_, Failed>(s.wait(receive)?.left)
+        Ok::<_, Failed>(s.wait(receive)?.remaining)
     })?;
     let left = left.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
     assert_eq!(left, ["first"]);
     Ok(())
 }
 
-/// A pool of one buffer, which comes back from an end that nobody looked into, and from one that
-/// was given up.
+/// A pool of one buffer, which comes back from an end that was not looked at, and from a detached
+/// operation.
 fn given_up() -> Result<(), Failed> {
     let mut ring = small();
     let buffers = ring.buf_ring(1, 16)?;
@@ -242,7 +242,7 @@ fn given_up() -> Result<(), Failed> {
         let receive = ring.submit(RecvMulti::new(ours.try_clone()?, &buffers))?;
         ring.cancel(&receive)?;
         if round % 2 == 0 {
-            let left = ring.wait(receive)?.left;
+            let left = ring.wait(receive)?.remaining;
             assert_eq!(left.len(), 1, "the buffer was on offer in round {round}");
         } else {
             let nop = ring.submit(Nop)?;
@@ -259,9 +259,9 @@ fn given_up() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A write that is given up, and panics when it has ended.
+/// A detached write, whose drop panics when it has ended.
 fn bomb<U: Default>(ring: &mut Ring<U>, drops: &Rc<Cell<u32>>) -> Result<(), Failed> {
-    // It fails where it is submitted, on each kernel: a worker would take its time.
+    // It fails where it is submitted, on each kernel: a worker thread would take its time.
     let (nobody, _) = UnixStream::pair()?;
     let write = ring.submit(Write::new(nobody, Watched::new(drops, Panics::InDrop)));
     ring.detach(write.map_err(|r| r.why)?);
@@ -313,7 +313,7 @@ fn in_scopes() -> Result<(), Failed> {
     let mut buf = [0; 8];
     ring.scope(|s| s.submit(Read::new(&reader, &mut buf[..])).map(drop).map_err(|r| r.why))?;
     while ring.in_flight() > 0 {
-        ring.submit_and_wait(1)?; // A worker may still have what was given up.
+        ring.submit_and_wait(1)?; // A worker thread may still have the write.
         ring.reap(|_| ())?;
     }
     assert_eq!((drops.get(), ring.in_flight(), ring.vacant()), (1, 0, 8));
@@ -324,7 +324,7 @@ fn left_in_scopes() -> Result<(), Failed> {
     let (mut ring, drops) = (small(), Rc::new(Cell::new(0)));
     let null = File::options().write(true).open("/dev/null")?;
     ring.scope(|s| {
-        // It has ended by then, and nobody redeems it.
+        // It has ended by then, and is not redeemed.
         let watched = Watched::new(&drops, Panics::InDrop);
         let _left = s.submit(Write::new(&null, watched)).map_err(|r| r.why)?;
         let nop = s.submit(Nop).map_err(|r| r.why)?;
@@ -343,7 +343,7 @@ struct Again(u32);
 impl Drop for Again {
     fn drop(&mut self) {
         if self.0 > 0 {
-            resume_unwind(Box::new(Self(self.0 - 1))); // Without a word, as all on purpose.
+            resume_unwind(Box::new(Self(self.0 - 1))); // Without printing, like all on purpose.
         }
     }
 }
@@ -371,11 +371,11 @@ fn twice() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A word that panics when it is dropped.
+/// A user value that panics when it is dropped.
 #[derive(Default)]
-struct Word(bool);
+struct UserValue(bool);
 
-impl Drop for Word {
+impl Drop for UserValue {
     fn drop(&mut self) {
         if self.0 && !thread::panicking() {
             unwind();
@@ -383,14 +383,14 @@ impl Drop for Word {
     }
 }
 
-fn of_words() -> Result<(), Failed> {
-    let mut ring = patient(|| Setup::new(4).build_for::<Word>())?;
+fn of_user_values() -> Result<(), Failed> {
+    let mut ring = patient(|| Setup::new(4).build_for::<UserValue>())?;
     let (reader, mut writer) = pipe()?;
     writer.write_all(b"precious")?;
     let read = Read::new(reader, Vec::with_capacity(8));
-    let read = ring.submit_for(read, Word(true)).map_err(|r| r.why)?;
-    // One that was given up has a word too.
-    let nop = ring.submit_for(Nop, Word(true)).map_err(|r| r.why)?;
+    let read = ring.submit_for(read, UserValue(true)).map_err(|r| r.why)?;
+    // A detached operation has a user value too.
+    let nop = ring.submit_for(Nop, UserValue(true)).map_err(|r| r.why)?;
     ring.detach(nop);
     let waited = quietly(|| ring.wait(read)).map_err(|_| "the wait unwound")?;
     assert_eq!(waited?.buf, b"precious");

@@ -1,12 +1,13 @@
-//! The safe face: who owns what, and when.
-#![allow(unsafe_code, reason = "forges completions through the raw face")]
+//! The safe API: which side owns what, and when.
+#![allow(unsafe_code, reason = "forges completions through the raw API")]
 
 use std::cell::Cell;
 use std::io::{PipeReader, PipeWriter, Write as _, pipe};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus::op::{Nop, Op, Read, Write};
+use annulus::op::{Nop, Op, Read, ReadV, Recv, Write};
 use annulus::sys::abi::Sqe;
 use annulus::sys::opcode::Opcode;
 use annulus::{EnterCause, Event, Rejection, Ring, Setup, Ticket};
@@ -21,6 +22,7 @@ const BOUNDED: [Need; 1] = [Need::Feature(annulus::sys::flags::Features::EXT_ARG
 /// The tests.
 pub fn tests() -> Vec<Trial> {
     vec![
+        test("what_could_read_nothing_is_rejected", &[], no_room),
         test("an_operation_gives_back_what_it_was_given", &[], gives_back),
         test("a_full_queue_is_emptied_on_the_way", &[], full_queue),
         test("full_slots_give_the_operation_back", &[], full_slots),
@@ -37,10 +39,10 @@ pub fn tests() -> Vec<Trial> {
         test("op1_a_forgotten_ticket_keeps_its_slot_and_nothing_dangles", &[], forgotten),
         test("a_cancelled_operation_still_gives_its_buffer_back", &[], cancelled),
         test("a_bounded_wait_gives_the_ticket_back", &BOUNDED, bounded),
-        test("words_come_with_the_events_of_their_operations", &[], words),
+        test("user_values_come_with_the_events_of_their_operations", &[], user_values),
         test("completions_taken_by_a_wait_are_shown_later", &[], kept),
         test("ends_that_were_redeemed_are_not_shown", &[], redeemed),
-        test("nothing_in_flight_is_told_instead_of_waited_for", &[], hopeless),
+        test("nothing_in_flight_is_told_instead_of_waited_for", &[], could_never_end),
         test("raw_entries_share_the_ring", &[], raw_entries),
         test("a_slot_is_used_again_and_again", &[], reuse),
     ]
@@ -55,12 +57,36 @@ fn works<U: Default>(ring: &mut Ring<U>) {
     ring.wait(ticket).expect("it completes").expect("a NOP succeeds");
 }
 
-/// A read that waits, with the end that would let it go on.
+/// A read that waits, and the write end that would let it complete.
 fn waiting<U: Default>(ring: &mut Ring<U>) -> (Ticket<Read<PipeReader, Vec<u8>>>, PipeWriter) {
     let (reader, writer) = pipe().expect("a pipe");
     let ticket = ring.submit(Read::new(reader, Vec::with_capacity(8))).expect("room");
     ring.submit_all().expect("submit");
     (ticket, writer)
+}
+
+/// A read of no bytes returns 0, which looks like the end of the file.
+fn no_room() -> Result<(), Failed> {
+    let mut ring = small();
+    let file = Rc::new(pipe()?.0);
+    let read = |buf: Vec<u8>| Read::new(Rc::clone(&file), buf);
+    let is_refused = |why: Rejection| match why {
+        Rejection::Invalid { reason } => reason.contains("has no room"),
+        _ => false,
+    };
+    let rejected = ring.submit(read(Vec::new())).expect_err("no room");
+    assert!(is_refused(rejected.why));
+    let rejected = ring.submit(Read::new(Rc::clone(&file), [0; 0])).expect_err("no room");
+    assert!(is_refused(rejected.why));
+    let rejected = ring.submit(ReadV::new(Rc::clone(&file), [Vec::new(), Vec::new()]));
+    assert!(is_refused(rejected.expect_err("no room").why));
+    let socket = UnixStream::pair()?.0;
+    let rejected = ring.submit(Recv::new(socket, Vec::new())).expect_err("no room");
+    assert!(is_refused(rejected.why));
+    let rejected = ring.submit_chain((Nop, read(Vec::new()).forced())).expect_err("no room");
+    assert!(is_refused(rejected.why));
+    assert_eq!((ring.in_flight(), ring.vacant()), (0, 8));
+    Ok(())
 }
 
 fn gives_back() -> Result<(), Failed> {
@@ -70,9 +96,9 @@ fn gives_back() -> Result<(), Failed> {
     writer.write_all(b"abc")?;
     let ticket = ring.submit(Read::new(Rc::clone(&reader), vec![b'>'; 1])).map_err(|r| r.why)?;
     let read = ring.wait(ticket)?;
-    // No spare capacity was promised, so it may have read nothing; but all of it came back.
+    // As many bytes as it has capacity for, from the front.
     assert!(Rc::ptr_eq(&read.fd, &reader));
-    assert_eq!(read.buf[0], b'>');
+    assert_eq!((read.buf[0], read.buf.len()), (b'a', read.result?));
     let ticket = ring.submit(Write::new(writer, "static")).map_err(|r| r.why)?;
     let write = ring.wait(ticket)?;
     assert_eq!(write.result?, 6);
@@ -96,7 +122,7 @@ fn full_slots() -> Result<(), Failed> {
     let tickets: Vec<_> = (0..8).map(|_| ring.submit(Nop)).collect::<Result<_, _>>()?;
     let (_reader, writer) = pipe()?;
     let rejected = ring.submit(Write::new(writer, vec![7; 3])).expect_err("no slot is free");
-    assert_eq!(rejected.why, Rejection::Slots);
+    assert_eq!(rejected.why, Rejection::NoSlot);
     assert!(rejected.to_string().contains("redeem"));
     for ticket in tickets {
         ring.wait(ticket)??;
@@ -110,17 +136,17 @@ fn foreign_ticket() -> Result<(), Failed> {
     let (mut one, mut other) = (small(), small());
     let ticket = one.submit(Nop)?;
     let message = quietly(|| other.try_take(ticket)).expect_err("refused");
-    let message = message.downcast_ref::<String>().expect("words");
+    let message = message.downcast_ref::<String>().expect("a text");
     assert!(message.contains("OP2: a ticket of ring"), "{message}");
     works(&mut other);
     Ok(())
 }
 
-/// Pushes a NOP that completes with any word.
+/// Pushes a NOP that completes with any `user_data`.
 fn forge(ring: &mut Ring, user_data: u64) {
     let nop = Sqe { opcode: Opcode::NOP, fd: -1, user_data, ..Sqe::ZERO };
-    // SAFETY: a NOP points to nothing (OP1); its word is a forgery, which this test is about, and
-    // names no operation in flight.
+    // SAFETY: a NOP points to nothing (OP1); its `user_data` is a forgery, which this
+    // test is about, and names no operation in flight.
     let raw = unsafe { ring.raw_mut() };
     // SAFETY: a NOP points to nothing (OP1).
     let pushed = unsafe { raw.push(nop) };
@@ -151,7 +177,7 @@ fn forged() -> Result<(), Failed> {
         ring.reap(|_| events += 1)?;
         assert_eq!(events, 0, "{word:#x}");
     }
-    // That of a slot that is free and was never used is the word of its first operation, which is
+    // The `user_data` of a free slot that was never used is that of its first operation, which is
     // not in flight.
     assert_eq!(ring.stale(), forgeries.len() as u64);
     assert_eq!(ring.in_flight(), 1);
@@ -164,12 +190,12 @@ fn forged_wait() -> Result<(), Failed> {
     use std::os::fd::AsRawFd as _;
     let mut ring = small();
     let (ticket, mut writer) = waiting(&mut ring);
-    // Another ring posts words that were never pushed here, more than there are requests.
+    // Another ring posts `user_data` that were never pushed here, more than there are requests.
     let mut other = patient(|| Setup::new(4).build_raw())?;
     for _ in 0..3 {
         let fd = ring.raw().fd().expect("a descriptor").as_raw_fd();
         let sqe = Sqe { opcode: Opcode::MSG_RING, fd, off: 1 << 40 | 1, ..Sqe::ZERO };
-        // SAFETY: it points to nothing (OP1), and its word names nothing in flight (OP2).
+        // SAFETY: it points to nothing (OP1), and its `user_data` names nothing in flight (OP2).
         unsafe { other.push(sqe) }.expect("room");
         other.submit_and_wait(1)?;
         assert_eq!(other.pop().map(|cqe| cqe.res), Some(0));
@@ -266,7 +292,7 @@ fn panic_in_wake() -> Result<(), Failed> {
     for ticket in tickets {
         assert!(ring.try_take(ticket).is_ok());
     }
-    // Here the word panics while its slot is given back: neither slot nor output is lost.
+    // Here the user value panics while its slot is given back: neither slot nor output is lost.
     let ticket = ring.submit_for(Nop, Bomb(true)).map_err(|r| r.why)?;
     assert!(quietly(|| ring.wait(ticket).is_ok()).is_ok_and(|waited| waited));
     assert_eq!((ring.vacant(), ring.in_flight()), (8, 0));
@@ -329,7 +355,7 @@ fn detached() -> Result<(), Failed> {
     writer.write_all(b"x")?;
     while ring.in_flight() > 0 {
         ring.submit_and_wait(1)?;
-        ring.reap(|event| panic!("nobody is told: {event:?}"))?;
+        ring.reap(|event| panic!("it shows no event: {event:?}"))?;
     }
     assert_eq!((drops.get(), ring.vacant()), (1, 8));
     Ok(())
@@ -371,12 +397,12 @@ fn bounded() -> Result<(), Failed> {
     Ok(())
 }
 
-fn words() -> Result<(), Failed> {
+fn user_values() -> Result<(), Failed> {
     let mut ring: Ring<u32> = patient(|| Setup::new(4).build_for())?;
     for word in [10, 20, 30] {
         let ticket = ring.submit_for(Nop, word).map_err(|r| r.why)?;
         assert_eq!(*ring.user(&ticket), word);
-        ring.wait(ticket)??; // Its word goes with it.
+        ring.wait(ticket)??; // Drops its user value.
     }
     let mut tickets = Vec::new();
     for word in [1, 2, 3] {
@@ -402,7 +428,7 @@ fn kept() -> Result<(), Failed> {
     let second = ring.submit_for(Nop, 2).map_err(|r| r.why)?;
     ring.wait(second)??;
     let mut seen = Vec::new();
-    ring.submit_and_wait(1)?; // It is kept, so there is nothing to wait for.
+    ring.submit_and_wait(1)?; // The event is kept, so no wait is needed.
     ring.reap(|event| match event {
         Event::Ended { user, .. } => seen.push(*user),
         other => panic!("{other:?}"),
@@ -424,7 +450,7 @@ fn redeemed() -> Result<(), Failed> {
     Ok(())
 }
 
-fn hopeless() -> Result<(), Failed> {
+fn could_never_end() -> Result<(), Failed> {
     let mut ring = small();
     let error = ring.submit_and_wait(1).expect_err("nothing is in flight");
     assert_eq!(error.cause, EnterCause::NothingComing { want: 1, coming: 0 });
@@ -462,6 +488,6 @@ fn reuse() -> Result<(), Failed> {
     Ok(())
 }
 
-/// An operation's type says that it is one.
+/// Compiles only for operations.
 const fn is_op<O: Op>() {}
 const _: () = is_op::<Read<PipeReader, Watched>>();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use annulus::buf::{IoBufMut, RegionMut};
 use annulus::op::{Close, Nop, Read, TimeoutMulti, Write};
 use annulus::sys::opcode::RegisterOp;
-use annulus::{Ring, Setup, Undrained};
+use annulus::{Ring, Setup, ShutdownTimedOut};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, Part, child_succeeds, safe_ring, test};
@@ -23,7 +23,7 @@ use crate::watched::{Panics, Watched, quietly, unwind};
 pub const PARTS: &[Part] = &[
     ("a child drops the ring", a_child_drops),
     ("signals rain", rain),
-    ("a word panics after a close", word_after_close),
+    ("a user value panics after a close", user_value_after_close),
 ];
 
 const SYNC: [Need; 1] = [Need::Register(RegisterOp::SYNC_CANCEL)];
@@ -38,10 +38,10 @@ pub fn tests() -> Vec<Trial> {
         test("what_waits_behind_a_drain_is_cancelled_too", &SYNC, behind_a_drain),
         test("a_timer_of_no_time_ends_with_its_scope_and_its_ring", &[], no_time),
         test("a_bounded_wait_ends_under_a_flood_of_messages", &[], flooded),
-        test("op3_a_word_that_panics_loses_no_step_of_a_chain", &[], chain_of_bombs),
+        test("op3_a_user_value_that_panics_loses_no_step_of_a_chain", &[], chain_of_bombs),
         test("a_panic_in_a_drop_does_not_stop_the_rings_end", &[], panics_at_the_end),
-        test("a_panic_of_what_was_given_up_loses_no_other_output", &[], orphan_panics_at_the_end),
-        test("the_end_of_what_was_given_up_ends_a_wait_for_events", &[], orphan_ends_a_wait),
+        test("a_panic_of_what_was_given_up_loses_no_other_output", &[], detached_panics_at_the_end),
+        test("the_end_of_what_was_given_up_ends_a_wait_for_events", &[], detached_ends_a_wait),
         test("a_ring_is_dropped_while_panicking", &[], while_panicking),
         test("a_forgotten_ring_leaks_and_nothing_dangles", &[], forgotten),
         test("a_ring_ends_with_its_thread", &[], with_its_thread),
@@ -49,8 +49,8 @@ pub fn tests() -> Vec<Trial> {
         test("a_forked_child_drops_the_ring_and_the_parent_goes_on", &[], || {
             child_succeeds("a child drops the ring")
         }),
-        test("op3_a_word_that_panics_closes_no_number_twice", &[], || {
-            child_succeeds("a word panics after a close")
+        test("op3_a_user_value_that_panics_closes_no_descriptor_twice", &[], || {
+            child_succeeds("a user value panics after a close")
         }),
         test("a_rain_of_signals_ends_no_wait_and_loses_nothing", &[], || {
             child_succeeds("signals rain")
@@ -62,7 +62,7 @@ fn small() -> Ring {
     safe_ring(Setup::new(4))
 }
 
-/// A read that waits for ever, and counts the drops of its buffer; with the pipe's other end.
+/// A read that waits forever and counts the drops of its buffer, and the other end of the pipe.
 fn pending(ring: &mut Ring, drops: &Rc<Cell<u32>>) -> std::io::PipeWriter {
     let (reader, writer) = pipe().expect("a pipe");
     let read = Read::new(reader, Watched::new(drops, Panics::Never));
@@ -76,11 +76,11 @@ fn leaks() -> Result<(), Failed> {
     let drops = Rc::new(Cell::new(0));
     let mut ring = small();
     let _writer = pending(&mut ring, &drops);
-    // Nobody enters the kernel any more, so nobody learns that it let go.
+    // No thread enters the kernel after this, so nothing reports that it let go of the buffer.
     let ended = ring.shutdown(Duration::ZERO);
     match ended {
         Ok(()) => assert_eq!(drops.get(), 1), // The cancel was quick.
-        Err(Undrained { in_flight }) => assert_eq!((in_flight, drops.get()), (1, 0)),
+        Err(ShutdownTimedOut { in_flight }) => assert_eq!((in_flight, drops.get()), (1, 0)),
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ fn shuts_down() -> Result<(), Failed> {
 fn dropped() -> Result<(), Failed> {
     let drops = Rc::new(Cell::new(0));
     let mut ring = small();
-    ring.set_linger(Duration::from_secs(60));
+    ring.set_drop_timeout(Duration::from_secs(60));
     let _writers: Vec<_> = (0..8).map(|_| pending(&mut ring, &drops)).collect();
     drop(ring);
     assert_eq!(drops.get(), 8);
@@ -111,7 +111,7 @@ fn hard_chain() -> Result<(), Failed> {
     use annulus::Step as _;
     let drops = Rc::new(Cell::new(0));
     let mut ring = small();
-    ring.set_linger(Duration::from_secs(60));
+    ring.set_drop_timeout(Duration::from_secs(60));
     let (reader, _writer) = pipe()?;
     let reader = Rc::new(reader);
     let read = || Read::new(Rc::clone(&reader), Watched::new(&drops, Panics::Never)).hard();
@@ -136,7 +136,7 @@ fn behind_a_drain() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Such a timer runs out about as fast as it is armed, and between the two no cancel finds it.
+/// Such a timer expires about as fast as it is armed, and between the two no cancel finds it.
 fn no_time() -> Result<(), Failed> {
     for nanoseconds in [0, 1000, 2000, 5000, 10_000, 20_000, 50_000] {
         for setup in [Setup::new(4), Setup::plain(4), Setup::new(4).cq_entries(1024)] {
@@ -148,7 +148,7 @@ fn no_time() -> Result<(), Failed> {
             assert_eq!(ended, Ok(()), "every {nanoseconds} ns");
         }
     }
-    // What was seen to end in time ends also where nothing bounds it.
+    // A ring that ended in time before ends even without a timeout.
     for nanoseconds in [0, 1000, 2000, 10_000, 50_000] {
         for setup in [Setup::new(4), Setup::plain(4), Setup::new(4).cq_entries(1024)] {
             let mut ring = safe_ring(setup);
@@ -187,7 +187,7 @@ thread_local! {
     static PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A word that panics once, when it is dropped.
+/// A user value that panics once, when it is dropped.
 #[derive(Default)]
 struct Once;
 
@@ -206,7 +206,7 @@ fn chain_of_bombs() -> Result<(), Failed> {
     ring.reap(|_| ())?;
     PANICS.set(true);
     assert!(quietly(|| ring.wait_chain(chain).is_ok()).is_ok_and(|waited| waited));
-    assert!(!PANICS.get(), "a word has panicked");
+    assert!(!PANICS.get(), "a user value has panicked");
     assert_eq!((ring.in_flight(), ring.vacant()), (0, 8));
     Ok(())
 }
@@ -214,7 +214,7 @@ fn chain_of_bombs() -> Result<(), Failed> {
 fn panics_at_the_end() -> Result<(), Failed> {
     let drops = Rc::new(Cell::new(0));
     let mut ring = small();
-    ring.set_linger(Duration::from_secs(60));
+    ring.set_drop_timeout(Duration::from_secs(60));
     let (reader, writer) = pipe()?;
     let read = Read::new(reader, Watched::new(&drops, Panics::InDrop));
     let _ = ring.submit(read).map_err(|r| r.why)?;
@@ -224,10 +224,10 @@ fn panics_at_the_end() -> Result<(), Failed> {
     Ok(())
 }
 
-fn orphan_panics_at_the_end() -> Result<(), Failed> {
+fn detached_panics_at_the_end() -> Result<(), Failed> {
     let drops = Rc::new(Cell::new(0));
     let mut ring = small();
-    ring.set_linger(Duration::from_secs(60));
+    ring.set_drop_timeout(Duration::from_secs(60));
     let (reader, mut writer) = pipe()?;
     writer.write_all(b"12345678")?;
     let ended = Read::new(reader.try_clone()?, Watched::new(&drops, Panics::Never));
@@ -244,7 +244,7 @@ fn orphan_panics_at_the_end() -> Result<(), Failed> {
     Ok(())
 }
 
-fn orphan_ends_a_wait() -> Result<(), Failed> {
+fn detached_ends_a_wait() -> Result<(), Failed> {
     let mut ring = small();
     for kept in [false, true] {
         let (reader, mut writer) = pipe()?;
@@ -253,7 +253,7 @@ fn orphan_ends_a_wait() -> Result<(), Failed> {
         let waiting = ring.submit(Read::new(other, [0; 4])).map_err(|r| r.why)?;
         ring.detach(given_up);
         ring.submit_all()?;
-        // Where something is kept to be shown, the wait goes another way.
+        // Where events are kept to be shown, the wait takes another path.
         let shown = if kept { keep_one(&mut ring)? } else { 0 };
         writer.write_all(b"data")?;
         ring.submit_and_wait(1 + shown)?;
@@ -266,7 +266,7 @@ fn orphan_ends_a_wait() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Has the ring keep the end of a NOP, and says that it is one.
+/// Makes the ring keep the end of a NOP, and checks that it is one event.
 fn keep_one(ring: &mut Ring) -> Result<u32, Failed> {
     let _ = ring.submit(Nop).map_err(|r| r.why)?;
     let last = ring.submit(Nop).map_err(|r| r.why)?;
@@ -278,7 +278,7 @@ fn while_panicking() -> Result<(), Failed> {
     let drops = Rc::new(Cell::new(0));
     let result = quietly(|| {
         let mut ring = small();
-        ring.set_linger(Duration::from_secs(60));
+        ring.set_drop_timeout(Duration::from_secs(60));
         let _writer = pending(&mut ring, &drops);
         unwind();
     });
@@ -304,13 +304,13 @@ fn with_its_thread() -> Result<(), Failed> {
     let thread = std::thread::spawn(|| {
         let drops = Rc::new(Cell::new(0));
         let mut ring = small();
-        ring.set_linger(Duration::from_secs(60));
+        ring.set_drop_timeout(Duration::from_secs(60));
         let writer = pending(&mut ring, &drops);
         KEPT.with(|kept| *kept.borrow_mut() = Some(ring));
         writer // The ring is dropped by the thread's end.
     });
     let mut writer = thread.join().expect("no panic");
-    // Nobody reads any more.
+    // The pipe has no reader any more.
     let error = writer.write_all(b"x").expect_err("the reader is gone");
     assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
     Ok(())
@@ -318,8 +318,8 @@ fn with_its_thread() -> Result<(), Failed> {
 
 const MIB: usize = 1 << 20;
 
-/// A buffer whose memory stays mapped, so that one can see whether it is written to after it came
-/// back: when it is dropped it is filled with a pattern, and put aside.
+/// A buffer whose memory stays mapped, to see whether it is written to after it came back: when it
+/// is dropped it is filled with a pattern, and put aside.
 struct Kept {
     bytes: Option<&'static mut [u8]>,
     aside: Rc<RefCell<Vec<&'static mut [u8]>>>,
@@ -358,7 +358,7 @@ fn direct_reads() -> Result<(), Failed> {
     let aside = Rc::new(RefCell::new(Vec::new()));
     for round in 0..20_u64 {
         let mut ring = small();
-        ring.set_linger(Duration::from_secs(60));
+        ring.set_drop_timeout(Duration::from_secs(60));
         for index in 0..8 {
             let bytes = aside.borrow_mut().pop().unwrap_or_else(page_aligned);
             let buf = Kept { bytes: Some(bytes), aside: Rc::clone(&aside) };
@@ -369,7 +369,7 @@ fn direct_reads() -> Result<(), Failed> {
         drop(ring);
         assert_eq!(aside.borrow().len(), 8, "every buffer came back");
     }
-    std::thread::sleep(Duration::from_millis(20)); // Time for what must not come.
+    std::thread::sleep(Duration::from_millis(20)); // Time for a late write.
     for bytes in aside.borrow().iter() {
         assert!(bytes.iter().all(|&byte| byte == 0xa5), "written after it came back");
     }
@@ -402,9 +402,9 @@ fn a_child_drops() {
 }
 
 #[derive(Default)]
-struct Word(bool);
+struct UserValue(bool);
 
-impl Drop for Word {
+impl Drop for UserValue {
     fn drop(&mut self) {
         if self.0 {
             unwind();
@@ -412,18 +412,19 @@ impl Drop for Word {
     }
 }
 
-/// In a process of its own, since it is about a descriptor's number.
-fn word_after_close() {
-    let mut ring = Setup::new(4).build_for::<Word>().expect("a ring");
+/// In a process of its own, because it uses the number of a descriptor.
+fn user_value_after_close() {
+    let mut ring = Setup::new(4).build_for::<UserValue>().expect("a ring");
     let file = File::open("/dev/null").expect("there is one");
     let number = file.as_raw_fd();
-    let close = ring.submit_for(Close::new(file), Word(true)).map_err(|r| r.why).expect("room");
+    let close =
+        ring.submit_for(Close::new(file), UserValue(true)).map_err(|r| r.why).expect("room");
     ring.submit_and_wait(1).expect("wait");
     ring.reap(|_| ()).expect("reap");
     let other = File::open("/proc/self/status").expect("there is one");
     assert_eq!(other.as_raw_fd(), number, "the number was free again");
     let taken = quietly(|| ring.try_take(close).is_ok());
-    assert!(taken.is_ok_and(|taken| taken), "the word panics, and the output is not lost");
+    assert!(taken.is_ok_and(|taken| taken), "the user value panics, and the output is not lost");
     other.metadata().expect("it is open still");
 }
 
@@ -443,8 +444,8 @@ fn rain_soon() {
     assert_eq!(set, 0);
 }
 
-/// A timer fires again and again while pipes are read and written, until it did 50 times. It is set
-/// anew when it has fired, between two rounds: so each round comes to an end, however slow.
+/// A timer fires while pipes are read and written, until it has fired 50 times. It is set again
+/// after it has fired, between two rounds: so each round ends, however slow it is.
 fn rain() {
     // SAFETY: the handler only counts, because an atomic is all that it touches.
     let old = unsafe { libc::signal(libc::SIGALRM, count as *const () as libc::sighandler_t) };
@@ -473,8 +474,8 @@ fn rain() {
             let write = ring.submit(Write::new(Rc::clone(&writer), word)).map_err(|r| r.why);
             let write = ring.wait(write.expect("room")).expect("a signal ends no wait");
             match write.result.map_err(|error| error.raw_os_error()) {
-                // Linux 6.1 makes a worker thread for it, cannot while a signal is pending, and
-                // then cancels what the first was to do.
+                // Linux 6.1 starts a worker thread for the second request, cannot while a signal is
+                // pending, and then cancels the first request.
                 Err(Some(libc::ECANCELED)) => assert!(again.next().is_some(), "without end"),
                 result => break result,
             }

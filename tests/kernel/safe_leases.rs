@@ -3,11 +3,11 @@
 //! ```text
 //!   leased ──┬── dropped ─────────────────────────────► back, once
 //!            ├── its operation fails, is cancelled ───► back, once
-//!            ├── its operation is given up ───────────► back when it completes
+//!            ├── its operation is detached ───────────► back when it completes
 //!            └── the ring goes first ─────────────────► memory, and nothing else
 //! ```
 //!
-//! What forks plays in a process of its own, since fork copies one thread only.
+//! Tests that fork run in a process of their own, since fork copies only one thread.
 #![allow(unsafe_code, reason = "forks")]
 
 use std::io::{PipeReader, PipeWriter};
@@ -41,12 +41,12 @@ mod read_multi;
 /// anything meanwhile.
 pub const PARTS: &[Part] = &[
     ("a forked child drops registered buffers", fixed_buf::forked_child_drops),
-    ("a forked child drops picked buffers", buf_ring::forked_child_drops),
+    ("a forked child drops provided buffers", buf_ring::forked_child_drops),
     ("a forked child drops registered files", fixed_file::forked_child_drops),
     ("registered files take no descriptors", direct::no_descriptors),
     ("fixed buffers outlive their ring", || succeed(fixed_buf::outlive_their_ring)),
     ("fixed buffers are leaked", || succeed(fixed_buf::leaked)),
-    ("picked buffers are leaked", || succeed(buf_ring::leaked)),
+    ("provided buffers are leaked", || succeed(buf_ring::leaked)),
 ];
 
 /// The tests.
@@ -77,7 +77,7 @@ fn pipe() -> (PipeReader, PipeWriter) {
     std::io::pipe().expect("a pipe")
 }
 
-/// Runs `make` until it has enough locked memory: that of dropped rings comes back a little late.
+/// Runs `make` until there is enough locked memory: dropped rings give theirs back a little late.
 pub fn patient<T>(mut make: impl FnMut() -> Result<T, RegisterError>) -> T {
     for _ in 0..200 {
         match make() {

@@ -1,15 +1,15 @@
-//! Operations on paths and bytes, safe face: what each does, how each fails, and that all comes
-//! back.
+//! Operations on paths and bytes, safe API: what each does, how each fails, and that all resources
+//! come back.
 //!
 //! | module | operations |
 //! |---|---|
 //! | `advice` | `Fadvise`, `SyncFileRange` |
 //! | `attributes` | `Getxattr`, `Fgetxattr`, `Setxattr`, `Fsetxattr` |
 //! | `chains` | which of them break a chain when they fail |
-//! | `direct` | entries of the raw face: files in the ring's table, by place |
+//! | `direct` | entries of the raw API: files in the ring's table, by slot |
 //! | `memory` | `Madvise` |
 //! | `names` | `RenameAt`, `UnlinkAt`, `MkdirAt`, `SymlinkAt`, `LinkAt` |
-//! | `parts` | `ReadVFixed`, `WriteVFixed`; attributes, raw face |
+//! | `parts` | `ReadVFixed`, `WriteVFixed`; attributes, raw API |
 //! | `pipes` | `Pipe`, `PipeDirect`, `InstallFd`, `OpenAt2` in the table |
 //! | `splices` | `Splice`, `Tee` |
 
@@ -36,9 +36,9 @@ use libtest_mimic::Trial;
 
 use crate::harness::Part;
 
-/// The parts that play in a child process, where nobody else opens anything.
+/// The parts that run in a child process, in which no other thread opens files.
 pub const PARTS: &[Part] = &[
-    ("pipes for nobody leave nothing", pipes::for_nobody),
+    ("pipes that are not taken leave nothing", pipes::for_nobody),
     ("no more descriptors", pipes::no_more_descriptors),
 ];
 

@@ -1,16 +1,16 @@
-//! Processes, waiting, and the odd ones, safe face.
+//! Processes, futexes, epolls, and other operations, safe API.
 //!
 //! | module | operations |
 //! |---|---|
 //! | `epoll` | `EpollCtl`, `EpollWait` |
 //! | `children` | `WaitId` |
 //! | `futexes` | `FutexWait`, `FutexWake`, `FutexWaitV` |
-//! | `nops` | `Nop` and its sisters; messages of every form, raw face |
+//! | `nops` | `Nop` and its sisters; messages of every form, raw API |
 //! | `passing` | `PassFile` |
 //! | `priorities` | reads and writes with a priority |
-//! | `raw` | what cannot be said in the safe face |
+//! | `raw` | what the safe API cannot express |
 //!
-//! That something does not happen is seen when what was submitted after it has completed.
+//! A test that something does not happen waits for an operation that was submitted later.
 
 use std::ffi::c_int;
 
@@ -70,21 +70,21 @@ fn begin<O: Op + 'static>(ring: &mut Ring, op: O) -> Ticket<O> {
     ticket
 }
 
-/// That `ticket` is not redeemed, when what was submitted after it has completed.
+/// Checks that `ticket` has not completed when a later operation has.
 fn goes_on<O: Op>(ring: &mut Ring, ticket: Ticket<O>) -> Ticket<O> {
     run(ring, Nop).expect("a NOP succeeds");
     let Err(ticket) = ring.try_take(ticket) else { panic!("it ended") };
     ticket
 }
 
-/// Cancels what goes on, and returns what it ended with.
+/// Cancels the operation, and returns its error.
 fn cancelled<O: Op>(ring: &mut Ring, ticket: Ticket<O>) -> O::Output {
     let ticket = goes_on(ring, ticket);
     ring.cancel(&ticket).expect("room for a cancel");
     ring.wait(ticket).expect("it completes")
 }
 
-/// What an operation failed with.
+/// The error of an operation.
 fn errno<T, F, B>(outcome: &Outcome<T, F, B>) -> Option<c_int> {
     outcome.result.as_ref().err()?.raw_os_error()
 }

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus::op::{Nop, Op as _, Read, SendZc, Write};
+use annulus::op::{Madvise, MemoryAdvice, Nop, Op as _, Read, SendZc, TimeoutMulti, Write};
 use annulus::sys::opcode::Opcode;
 use annulus::{ChainEnd, Rejection, Ring, Setup, Step, StepExt};
 use libtest_mimic::{Failed, Trial};
@@ -17,8 +17,12 @@ use crate::watched::{Panics, Watched, quietly, unwind};
 
 #[path = "safe_scope/drained.rs"]
 mod drained;
+#[path = "safe_scope/lists.rs"]
+mod lists;
+#[path = "safe_scope/miscounted.rs"]
+mod miscounted;
 
-/// The parts that play in a child process, since where they fail it aborts.
+/// The parts that run in a child process, since a failure aborts it.
 pub const PARTS: &[Part] = &[
     ("a step panics when it is taken back", || taken_back().expect("it goes on")),
     ("an operation panics when it is taken back", || taken_back_alone().expect("it goes on")),
@@ -26,7 +30,8 @@ pub const PARTS: &[Part] = &[
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    drained::tests().into_iter().chain(scopes_and_chains()).collect()
+    let all = [drained::tests(), lists::tests(), miscounted::tests(), scopes_and_chains()];
+    all.into_iter().flatten().collect()
 }
 
 fn scopes_and_chains() -> Vec<Trial> {
@@ -36,8 +41,9 @@ fn scopes_and_chains() -> Vec<Trial> {
         test("op1_the_end_of_a_scope_ends_what_is_in_flight", &[], ends),
         test("op1_a_forgotten_ticket_does_not_outlive_its_scope", &[], forgotten),
         test("op1_a_panic_does_not_outrun_the_scope", &[], unwinds),
-        test("a_scope_drops_outputs_that_nobody_redeemed", &[], unredeemed),
+        test("a_scope_drops_outputs_that_were_not_redeemed", &[], unredeemed),
         test("a_scope_leaves_other_operations_alone", &[], others),
+        test("a_scope_leaves_multishots_alone_however_long_it_ends", &TIMERS, other_multishots),
         test("nothing_of_a_scope_waits_behind_what_is_drained", &[], drained_outside),
         test("nothing_of_a_scope_waits_because_of_what_was_drained", &[], drained_before),
         test("no_zero_copy_send_waits_behind_what_is_drained", &ZERO_COPY, drained_before_a_send),
@@ -62,9 +68,20 @@ fn scopes_and_chains() -> Vec<Trial> {
     ]
 }
 
+/// Since Linux 6.4.
+const TIMERS: [Need; 1] = [Need::Other(no_timers)];
+
+fn no_timers() -> Option<String> {
+    let mut ring = small();
+    let once = ring.submit(TimeoutMulti::new(Duration::ZERO).times(1)).expect("a free slot");
+    let missing = ring.wait(once).expect("it completes").is_err();
+    missing.then(|| "needs Linux 6.4: TIMEOUT_MULTISHOT".to_owned())
+}
+
 const ZERO_COPY: [Need; 1] = [Need::Op(Opcode::SEND_ZC)];
 
-/// What a scope submitted there could not be cancelled, since no cancel finds what has not begun.
+/// A scope could not cancel an operation behind it, since no cancel finds a request that has not
+/// begun.
 fn drained_outside() -> Result<(), Failed> {
     let mut ring = small();
     let (reader, mut writer) = silent();
@@ -89,7 +106,7 @@ fn drained_outside() -> Result<(), Failed> {
     })
 }
 
-/// The drained one has ended; what came behind it has not, and later kernels let the next wait.
+/// The drained operation has ended; those after it have not, and later kernels let the next wait.
 fn drained_before() -> Result<(), Failed> {
     let mut ring = small();
     let (reader, mut writer) = silent();
@@ -109,7 +126,7 @@ fn drained_before() -> Result<(), Failed> {
     })
 }
 
-/// It would have a notification that the drained one waits for, and wait for that one.
+/// The drained entry would wait for the notification of the send, and the send for that entry.
 fn drained_before_a_send() -> Result<(), Failed> {
     let mut ring = small();
     let (one, _other) = connected()?;
@@ -257,6 +274,27 @@ fn others() -> Result<(), Failed> {
     Ok(())
 }
 
+/// A worker thread makes pages, which no cancel stops, and the scope has to wait for that. Only for
+/// a multishot of its own would it let the completion queue fill, which ends all multishots.
+fn other_multishots() -> Result<(), Failed> {
+    let mut ring = small();
+    let ticks = ring.submit(TimeoutMulti::new(Duration::from_millis(2))).map_err(|r| r.why)?;
+    ring.submit_all()?;
+    let mut pages = memmap2::MmapOptions::new().len(96 << 20).map_anon()?;
+    ring.scope(|scope| {
+        let _ = scope.submit(Madvise::new(&mut pages, MemoryAdvice::PopulateWrite));
+        scope.submit_all().map(drop)
+    })?;
+    for _ in 0..100 {
+        let tick = ring.next(&ticks)?;
+        assert!(tick.is_some(), "{:?}", ring.wait(ticks)?);
+    }
+    // A cancel may miss so short a timer; the end of the ring does not.
+    ring.detach(ticks);
+    assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
+    Ok(())
+}
+
 /// A file of its own, empty and nameless.
 fn scratch() -> Result<Rc<File>, Failed> {
     let path = std::env::temp_dir()
@@ -276,6 +314,10 @@ fn in_order() -> Result<(), Failed> {
     assert_eq!(chain.end, ChainEnd::Complete);
     let (write, read) = chain.outputs;
     assert_eq!((write.result?, read.result?, &read.buf), (7, 7, b"chained"));
+    let mut ring = small();
+    let chain = ring.submit_chain((Nop, Nop, Nop))?;
+    assert_eq!(ring.wait_chain(chain)?.end, ChainEnd::Complete);
+    assert_eq!(ring.stats().enters, 1, "one enter submits all, and waits for all");
     Ok(())
 }
 
@@ -284,7 +326,7 @@ fn breaks() -> Result<(), Failed> {
     let drops = Rc::new(Cell::new(0));
     let file = scratch()?;
     let (reader, writer) = silent();
-    drop(reader); // Fails when it runs; what fails before cancels the whole chain on old kernels.
+    drop(reader); // Fails when it runs: an earlier failure cancels all on old kernels.
     let fails = Write::new(writer, "x");
     let never = Write::new(Rc::clone(&file), Watched::new(&drops, Panics::Never)).at(0);
     let chain = ring.submit_chain((Nop, fails, never)).map_err(|r| r.why)?;
@@ -356,7 +398,7 @@ fn within_in_time() -> Result<(), Failed> {
 fn too_long() -> Result<(), Failed> {
     let mut ring = small();
     let rejected = ring.submit_chain([Nop; 5]).expect_err("five of four");
-    assert_eq!(rejected.why, Rejection::Chain { count: 5, entries: 4 });
+    assert_eq!(rejected.why, Rejection::ChainTooLong { count: 5, entries: 4 });
     assert_eq!(rejected.op.len(), 5);
     Ok(())
 }
@@ -365,7 +407,7 @@ fn no_slots() -> Result<(), Failed> {
     let mut ring = small();
     let tickets: Vec<_> = (0..6).map(|_| ring.submit(Nop)).collect::<Result<_, _>>()?;
     let rejected = ring.submit_chain([Nop; 3]).expect_err("two slots are free");
-    assert_eq!(rejected.why, Rejection::Slots);
+    assert_eq!(rejected.why, Rejection::NoSlot);
     let pair = ring.submit_chain((Nop, Nop)).map_err(|r| r.why)?;
     assert_eq!(ring.wait_chain(pair)?.end, ChainEnd::Complete);
     for ticket in tickets {
@@ -391,7 +433,7 @@ fn chain_panics() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A step panics, and one before it again when it is taken out of its slot.
+/// A step panics, and one before it panics when it is taken out of its slot.
 fn taken_back() -> Result<(), Failed> {
     let mut ring = small();
     let drops = Rc::new(Cell::new(0));

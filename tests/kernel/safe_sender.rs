@@ -5,7 +5,7 @@
 //! | `recommended`, `polling` | as completions, since Linux 6.13; before, through a queue |
 //! | `nameless`, `nameless_polling` | through a queue: the ring has no descriptor (Linux 6.5) |
 //!
-//! What forks plays in a process of its own, since fork copies one thread only.
+//! Tests that fork run in a process of their own, since fork copies only one thread.
 #![allow(unsafe_code, reason = "forks")]
 
 use std::collections::BTreeSet;
@@ -15,8 +15,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
+use annulus::MAX_MESSAGE;
 use annulus::op::{Cancel, CancelOutcome, Message, Nop, Read, Timeout};
-use annulus::sender::MAX_MESSAGE;
 use annulus::sys::flags::SetupFlags;
 use annulus::sys::map::Pages;
 use annulus::sys::opcode::{Opcode, RegisterOp};
@@ -28,6 +28,10 @@ use crate::watched::{quietly, unwind};
 
 #[path = "safe_sender/drains.rs"]
 mod drains;
+#[path = "safe_sender/entries.rs"]
+mod entries;
+#[path = "safe_sender/gone.rs"]
+mod gone;
 
 /// The parts that play in a child process.
 pub const PARTS: &[Part] = &[("a forked child sends", forked_child_sends)];
@@ -39,7 +43,7 @@ const FLAGS: Need = Need::Op(Opcode::SOCKET);
 
 type Body = fn(Ring) -> Result<(), Failed>;
 
-/// What is to be true whichever way messages take.
+/// Facts that hold whichever way messages take.
 const EACH_WAY: [(&str, &[Need], Body); 10] = [
     ("messages_of_four_threads_all_arrive", &[], four_threads),
     ("messages_arrive_among_completions", &[], among_completions),
@@ -66,8 +70,14 @@ pub fn tests() -> Vec<Trial> {
         test("a_ring_that_polls_devices_takes_messages_or_says_why_not", &[], devices),
         test("a_forked_child_cannot_send", &[], || child_succeeds("a forked child sends")),
         test("the_last_message_of_the_last_sender_ends_a_wait", &[], || in_each_way(last)),
-        test("what_is_drained_begins_or_is_refused_beside_a_sender", &[], || {
+        test("a_wait_ends_when_the_last_sender_goes", &[], || in_each_way(gone::last)),
+        test("a_wait_ends_whichever_sender_goes_last", &[], || in_each_way(gone::at_once)),
+        test("a_wait_for_something_else_outlives_the_senders", &[], || in_each_way(gone::beside)),
+        test("what_is_drained_begins_or_is_refused_while_there_is_a_sender", &[], || {
             in_each_way(drains::begins_or_is_refused)
+        }),
+        test("messages_that_came_hide_no_entry_of_the_callers_own", &[], || {
+            in_each_way(entries::own)
         }),
         test("a_sender_is_made_only_where_its_messages_wake_the_ring", &[], || {
             in_each_way(drains::wakes_or_is_refused)
@@ -162,7 +172,7 @@ fn among_completions(mut ring: Ring) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Each message is sent when the one before has come, so most waits begin with nothing there.
+/// Each message is sent after the one before has come, so most waits begin with no message there.
 fn wakes(mut ring: Ring) -> Result<(), Failed> {
     let sender = ring.sender()?;
     let barrier = Arc::new(Barrier::new(2));
@@ -181,7 +191,7 @@ fn wakes(mut ring: Ring) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Also when several of them come with one completion, or with none.
+/// Even when several of them come with one completion, or with none.
 fn counted(mut ring: Ring) -> Result<(), Failed> {
     let sender = ring.sender()?;
     for _ in 0..2 {
@@ -244,7 +254,7 @@ fn was_full(mut ring: Ring) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The ring's own requests are cancelled too, and made anew.
+/// Internal requests are cancelled too, and made again.
 fn after_cancel(mut ring: Ring) -> Result<(), Failed> {
     let sender = ring.sender()?;
     let timeout = ring.submit(Timeout::new(Duration::from_secs(3600)))?;
@@ -282,7 +292,7 @@ fn panics(mut ring: Ring) -> Result<(), Failed> {
         })
     });
     assert!(panicked.is_err());
-    // Submitting arms what has to be armed, and must not hide what is there already.
+    // Submitting arms the internal requests, and must not hide messages that are there already.
     ring.submit_all()?;
     let mut messages = await_messages(&mut ring, 2);
     messages.extend(seen);
@@ -291,7 +301,7 @@ fn panics(mut ring: Ring) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Threads send while the ring goes: each message is taken, or refused, and nobody hangs.
+/// Threads send while the ring is dropped: each message is taken or refused, and no thread hangs.
 fn outlives(mut ring: Ring) -> Result<(), Failed> {
     fn send_on(sender: &RingSender) -> SendError {
         loop {
@@ -316,7 +326,7 @@ fn outlives(mut ring: Ring) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Its sender goes as soon as it is sent, perhaps while the ring asks whether any can come.
+/// The sender is dropped right after it sends, perhaps while the ring checks whether one is left.
 fn last(mut ring: Ring) -> Result<(), Failed> {
     let (to, senders) = mpsc::channel::<(u32, RingSender)>();
     let thread = thread::spawn(move || {
@@ -393,7 +403,7 @@ fn to_itself() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A ring that is made when that one is gone may get its number, but not its messages.
+/// A ring that is made after that one was dropped may get its number, but not its messages.
 fn keeps_descriptor() -> Result<(), Failed> {
     let mut here = safe_ring(Setup::new(4));
     let mut gone = safe_ring(Setup::new(4));
@@ -425,7 +435,7 @@ fn nameless() -> Result<(), Failed> {
     let mut ring = safe_ring(setup);
     assert!(ring.raw().fd().is_none());
     let sender = ring.sender()?;
-    assert!(matches!(Message::new(&sender, 7), Err(SendError::Nameless)));
+    assert!(matches!(Message::new(&sender, 7), Err(SendError::NoDescriptor)));
     sender.send(7)?;
     assert_eq!(await_messages(&mut ring, 1), [7]);
     Ok(())

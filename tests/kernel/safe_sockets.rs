@@ -1,4 +1,4 @@
-//! Operations on sockets, safe face: each for what it does, and for what comes back when it fails.
+//! Operations on sockets, safe API: what each does, and which resources come back when it fails.
 //!
 //! ```text
 //!   connections.rs   made, named, connected, accepted, shut down
@@ -8,7 +8,8 @@
 //!   zerocopy.rs      sent without a copy
 //! ```
 //!
-//! Whether a descriptor was closed shows at its other end: what is read there ends.
+//! Whether a descriptor was closed shows at its other end: a read there returns the end of the
+//! stream.
 #![allow(unsafe_code, reason = "makes sockets, and sets their options, without the ring")]
 
 use std::io::Read as _;
@@ -48,7 +49,7 @@ pub fn tests() -> Vec<Trial> {
 }
 
 /// IPv6, which a machine may lack.
-const V6: Need = Need::Other(lacks_v6);
+pub const V6: Need = Need::Other(lacks_v6);
 
 fn lacks_v6() -> Option<String> {
     let has = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
@@ -80,7 +81,7 @@ pub fn cancelled<O: Op + 'static>(ring: &mut Ring, op: O) -> O::Output {
 }
 
 /// Turns until nothing is in flight any more, wanted or not.
-pub fn settle(ring: &mut Ring) {
+pub fn record(ring: &mut Ring) {
     while ring.in_flight() > 0 {
         run(ring, Nop).expect("a NOP succeeds");
     }
@@ -105,21 +106,43 @@ pub fn socket(domain: i32, kind: i32) -> Result<OwnedFd, Failed> {
     if fd < 0 {
         return Err(std::io::Error::last_os_error().into());
     }
-    // SAFETY: just made, and nobody else has seen it.
+    // SAFETY: just made, and nothing else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Sets an option of the socket itself.
 pub fn set_option(fd: &impl AsFd, option: i32, value: i32) -> Result<(), Failed> {
-    let (fd, value) = (fd.as_fd().as_raw_fd(), (&raw const value).cast());
-    // SAFETY: one live int, which the kernel copies, because the call is synchronous.
-    if unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, value, 4) } < 0 {
+    set_option_of(fd, libc::SOL_SOCKET, option, value)
+}
+
+/// Sets an option of this level, whose value is an int, or several.
+pub fn set_option_of<V: Copy>(
+    fd: &impl AsFd,
+    level: i32,
+    option: i32,
+    value: V,
+) -> Result<(), Failed> {
+    let fd = fd.as_fd().as_raw_fd();
+    let (value, len) = ((&raw const value).cast(), u32::try_from(size_of::<V>())?);
+    // SAFETY: a live value, which the kernel copies, because the call is synchronous.
+    if unsafe { libc::setsockopt(fd, level, option, value, len) } < 0 {
         return Err(std::io::Error::last_os_error().into());
     }
     Ok(())
 }
 
-/// An address of this machine where nobody listens.
+/// The first four bytes of the value of an option of this level.
+pub fn option_of(fd: &impl AsFd, level: i32, option: i32) -> Result<i32, Failed> {
+    let (fd, mut value, mut len) = (fd.as_fd().as_raw_fd(), [0_i32; 8], 32);
+    let place = (&raw mut value).cast();
+    // SAFETY: `value` has the 32 bytes that `len` says, and both are live, since they are locals.
+    if unsafe { libc::getsockopt(fd, level, option, place, &raw mut len) } < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    Ok(value[0])
+}
+
+/// An address of this machine without a listener.
 fn nobody() -> Result<SocketAddr, Failed> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -1,11 +1,12 @@
-//! Timeouts, polls and cancels, safe face.
+//! Timeouts, polls and cancels, safe API.
 //!
 //! ```text
-//!   begin(op) ──► its ticket ──► goes_on ──► what ends it ──► what it says
+//!   begin(op) ──► its ticket ──► goes_on ──► something ends it ──► its output
 //! ```
 //!
-//! A time that is to come is a millisecond away, one that is not is an hour: nothing here measures.
-//! That something does not happen is seen when what was submitted after it has completed.
+//! A time that is to come is a millisecond away, one that is not to come is an hour away: no test
+//! measures time. A test that something does not happen waits for an operation that was submitted
+//! later.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -28,8 +29,10 @@ mod clocks;
 mod given_up;
 #[path = "safe_time/polls.rs"]
 mod polls;
+#[path = "safe_time/timed_tickets.rs"]
+mod timed_tickets;
 #[path = "safe_time/timeouts.rs"]
-mod timeouts;
+pub mod timeouts;
 
 /// Long enough to come, short enough to wait for.
 const SOON: Duration = Duration::from_millis(1);
@@ -45,6 +48,7 @@ pub fn tests() -> Vec<Trial> {
     let all = [
         timeouts::tests(),
         clocks::tests(),
+        timed_tickets::tests(),
         polls::tests(),
         cancels::tests(),
         given_up::tests(),
@@ -70,7 +74,7 @@ fn begin<O: Op + 'static>(ring: &mut Ring, op: O) -> Ticket<O> {
     ticket
 }
 
-/// That `ticket` is not redeemed, when what was submitted after it has completed.
+/// Checks that `ticket` has not completed when a later operation has.
 fn goes_on<O: Op>(ring: &mut Ring, ticket: Ticket<O>) -> Ticket<O> {
     run(ring, Nop).expect("a NOP succeeds");
     let Err(ticket) = ring.try_take(ticket) else { panic!("it ended") };

@@ -1,7 +1,7 @@
 //! Waits that a signal ends, and the masks that decide which signals do.
 //!
-//! The kernel says `EINTR` only where nothing was submitted and nothing is ready; else it answers
-//! with the count. We tell both, and after a single signal.
+//! The kernel answers `EINTR` only where nothing was submitted and nothing is ready; otherwise it
+//! answers with the count. The crate reports both, after a single signal.
 #![allow(unsafe_code, reason = "sends signals, and says which")]
 
 use std::io::{PipeWriter, Write};
@@ -21,7 +21,7 @@ use annulus::{EnterCause, EnterError, Ring, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use super::{A_MINUTE, A_WHILE, EXT_ARG, endless, plain};
-use crate::harness::{drain_words, in_each_mode, nop, push, read_byte, safe_ring, test};
+use crate::harness::{drain_user_data, in_each_mode, nop, push, read_byte, safe_ring, test};
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -100,7 +100,7 @@ fn interrupted(flags: SetupFlags) -> Result<(), Failed> {
     push(&mut ring, read_byte(&from, 2));
     ring.submit_and_wait(1)?;
     let alarm = Alarm::new();
-    // With one ready, and with none.
+    // With one completion ready, and with none.
     for ready in [1, 0] {
         let error = ring.wait(ready + 1).expect_err("the read does not end");
         assert_eq!(error, EnterError { submitted: 0, cause: EnterCause::Interrupted });
@@ -111,7 +111,7 @@ fn interrupted(flags: SetupFlags) -> Result<(), Failed> {
     assert_eq!(ring.in_flight(), 1);
     to.write_all(b"x")?;
     ring.wait(1)?;
-    assert_eq!(drain_words(&mut ring), [2]);
+    assert_eq!(drain_user_data(&mut ring), [2]);
     Ok(())
 }
 
@@ -137,7 +137,7 @@ fn submit_interrupted(flags: SetupFlags) -> Result<(), Failed> {
     let left = ring.in_flight();
     to.write_all(b"x")?;
     assert_eq!(ring.submit_and_wait(left), Ok(0), "nothing is submitted twice");
-    let mut words = drain_words(&mut ring);
+    let mut words = drain_user_data(&mut ring);
     words.sort_unstable();
     assert_eq!(words.first(), Some(&1));
     assert_eq!(ring.stats().sqes, ring.stats().cqes);
@@ -145,8 +145,8 @@ fn submit_interrupted(flags: SetupFlags) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Sends this thread one signal, and no other, once it sleeps in the kernel; and ends, after a
-/// minute, what no signal ended.
+/// Sends this thread one signal, and no other, once it sleeps in the kernel; after a minute it ends
+/// a wait that no signal ended.
 struct OneSignal {
     ended: Arc<AtomicBool>,
     sender: Option<thread::JoinHandle<()>>,
@@ -195,7 +195,7 @@ fn sleeps(stat: &Path) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
 }
 
-/// Also behind what was submitted, and behind what is ready.
+/// Even when entries were submitted, and when completions are ready.
 fn one_signal(flags: SetupFlags) -> Result<(), Failed> {
     let (from, to) = std::io::pipe()?;
     for (submits, ready) in [(false, 0), (true, 0), (false, 1), (true, 1)] {
@@ -213,13 +213,13 @@ fn one_signal(flags: SetupFlags) -> Result<(), Failed> {
         let submitted = if submits { ready + 1 } else { 0 };
         assert_eq!(ended, Err(EnterError { submitted, cause: EnterCause::Interrupted }));
         assert_eq!(ring.ready(), ready);
-        // What went in went in, and the next wait is for it.
+        // The entries stay submitted, and the next wait is for them.
         assert_eq!(ring.flush(), 0);
     }
     Ok(())
 }
 
-/// A server that waits for events hears of it, whatever its ring does for itself meanwhile.
+/// A server that waits for events is told of it, whatever internal requests its ring has meanwhile.
 fn events_interrupted() -> Result<(), Failed> {
     let (from, to) = std::io::pipe()?;
     for cancels in [false, true] {
@@ -231,7 +231,7 @@ fn events_interrupted() -> Result<(), Failed> {
             ring.detach(other);
         }
         let signal = OneSignal::new(&to)?;
-        // What was given up counts when it ends.
+        // A detached operation counts when it ends.
         let ended = ring.submit_and_wait(if cancels { 2 } else { 1 });
         drop(signal);
         let error = ended.expect_err("the read does not end");
@@ -321,7 +321,7 @@ fn unmasked() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The kernel's set of signals is smaller than the C library's, and it insists.
+/// The kernel's set of signals is smaller than the C library's, and the kernel insists on its size.
 fn mask_size() -> Result<(), Failed> {
     let (ring, _pipe) = endless()?;
     let number = ring.fd().ok_or("a descriptor")?.as_raw_fd();

@@ -1,8 +1,8 @@
-//! Rings whose entries a thread of the kernel takes, awake and asleep.
+//! Rings whose entries a polling thread of the kernel consumes, awake and asleep.
 //!
 //! ```text
-//!   push, publish ─► awake: it looks by itself             no system call
-//!                 └► asleep: NEED_WAKEUP stands (SQ5)  ─►  one, to wake it
+//!   push, publish ─► awake: it finds them by itself        no system call
+//!                 └► asleep: NEED_WAKEUP is set (SQ5)  ─►  one, to wake it
 //! ```
 //!
 //! The thread is awake for a minute or for a millisecond, so that no test depends on a race with
@@ -23,7 +23,7 @@ use annulus::sys::syscall::EnterArg;
 use annulus::{RawRing, Setup, Woken};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, drain_words, nop, patient, push, read_byte, ring, test};
+use crate::harness::{Need, drain_user_data, nop, patient, push, read_byte, ring, test};
 
 const POLLS: Need = Need::Other(polls_not);
 const WIDE: SetupFlags = SetupFlags::CQE32.union(SetupFlags::SQE128);
@@ -107,7 +107,7 @@ impl Flags {
     }
 }
 
-/// Looks until `what` is so, which must be within a minute.
+/// Polls until `what` is true, which must be within a minute.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
@@ -119,17 +119,21 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 fn woken() -> Result<(), Failed> {
     let mut ring = ring(asleep_soon());
     let flags = Flags::of(&ring)?;
-    for word in 1..=5 {
+    for user_data in 1..=5 {
         flags.asleep();
-        push(&mut ring, nop(word));
-        assert_eq!((ring.stats().enters, ring.stats().sqes), (word - 1, word - 1));
+        push(&mut ring, nop(user_data));
+        assert_eq!((ring.stats().enters, ring.stats().sqes), (user_data - 1, user_data - 1));
         assert_eq!(ring.submit(), Ok(1));
-        assert_eq!((ring.stats().enters, ring.stats().sqes), (word, word), "one, to wake it");
+        assert_eq!(
+            (ring.stats().enters, ring.stats().sqes),
+            (user_data, user_data),
+            "one, to wake it"
+        );
         until("the entry is consumed", || ring.room() == 4);
         until("it completes", || ring.ready() == 1);
-        assert_eq!(drain_words(&mut ring), [word]);
+        assert_eq!(drain_user_data(&mut ring), [user_data]);
         assert_eq!(ring.in_flight(), 0);
-        assert_eq!(ring.stats().enters, word, "what is there is taken without");
+        assert_eq!(ring.stats().enters, user_data, "what is there is taken without");
     }
     Ok(())
 }
@@ -137,15 +141,15 @@ fn woken() -> Result<(), Failed> {
 /// Entries come when the poller is about to fall asleep, has just done so, or sleeps.
 fn drowsy() -> Result<(), Failed> {
     let mut ring = ring(asleep_soon());
-    for word in 0..100 {
-        let pause = Duration::from_micros(900 + 20 * (word % 20));
+    for user_data in 0..100 {
+        let pause = Duration::from_micros(900 + 20 * (user_data % 20));
         let started = Instant::now();
         while started.elapsed() < pause {
             std::hint::spin_loop();
         }
-        push(&mut ring, nop(word));
+        push(&mut ring, nop(user_data));
         assert_eq!(ring.submit_and_wait_timeout(1, A_MINUTE), Ok((1, Woken::Ready)));
-        assert_eq!(drain_words(&mut ring), [word]);
+        assert_eq!(drain_user_data(&mut ring), [user_data]);
     }
     Ok(())
 }
@@ -167,12 +171,12 @@ fn awake() -> Result<(), Failed> {
     push(&mut ring, nop(0));
     ring.submit_and_wait(1)?;
     let enters = ring.stats().enters;
-    assert_eq!(drain_words(&mut ring), [0]);
-    for word in 1..20 {
-        push(&mut ring, nop(word));
+    assert_eq!(drain_user_data(&mut ring), [0]);
+    for user_data in 1..20 {
+        push(&mut ring, nop(user_data));
         assert_eq!(ring.submit(), Ok(1));
         until("it completes", || ring.ready() == 1);
-        assert_eq!(drain_words(&mut ring), [word]);
+        assert_eq!(drain_user_data(&mut ring), [user_data]);
     }
     assert_eq!((ring.submit(), ring.peek()), (Ok(0), Ok(None)));
     let stats = ring.stats();
@@ -186,12 +190,12 @@ fn many(setup: Setup<'_>) -> Result<(), Failed> {
     for batch in [1, 2, 3, 4].repeat(5) {
         until("there is room", || ring.room() == 4);
         let words: Vec<u64> = (next..next + batch).collect();
-        words.iter().for_each(|&word| push(&mut ring, nop(word)));
+        words.iter().for_each(|&user_data| push(&mut ring, nop(user_data)));
         next += batch;
         let count = u32::try_from(batch)?;
         assert_eq!(ring.in_flight(), count);
         assert_eq!(ring.submit_and_wait(count), Ok(count));
-        assert_eq!(drain_words(&mut ring), words);
+        assert_eq!(drain_user_data(&mut ring), words);
     }
     assert_eq!((ring.in_flight(), ring.stats().cqes, ring.lost()), (0, 50, 0));
     Ok(())
@@ -200,18 +204,18 @@ fn many(setup: Setup<'_>) -> Result<(), Failed> {
 fn room(setup: Setup<'_>) -> Result<(), Failed> {
     let mut ring = ring(setup);
     let mut words = Vec::new();
-    for word in 0..200 {
+    for user_data in 0..200 {
         // SAFETY: a NOP points to nothing (OP1).
-        while unsafe { ring.push(nop(word)) } == Err(Full) {
+        while unsafe { ring.push(nop(user_data)) } == Err(Full) {
             assert_eq!(ring.wait_for_room(), Ok(()));
             assert!(ring.room() > 0);
-            words.extend(drain_words(&mut ring));
+            words.extend(drain_user_data(&mut ring));
         }
     }
     ring.submit()?;
     while ring.in_flight() > 0 {
         ring.wait(1)?;
-        words.extend(drain_words(&mut ring));
+        words.extend(drain_user_data(&mut ring));
     }
     words.sort_unstable(); // On older kernels new ones overtake those held back.
     assert_eq!(words, (0..200).collect::<Vec<_>>());
@@ -222,31 +226,31 @@ fn room(setup: Setup<'_>) -> Result<(), Failed> {
 fn chains() -> Result<(), Failed> {
     let mut ring = ring(asleep_soon());
     let mut words = Vec::new();
-    for word in 0..40 {
+    for user_data in 0..40 {
         let mut chain = ring.reserve(3)?;
         for _ in 0..3 {
             // SAFETY: a NOP points to nothing (OP1).
-            unsafe { chain.push(nop(word)) }?;
+            unsafe { chain.push(nop(user_data)) }?;
         }
         chain.commit();
-        words.extend(drain_words(&mut ring));
+        words.extend(drain_user_data(&mut ring));
     }
     ring.submit()?;
     while ring.in_flight() > 0 {
         ring.wait(1)?;
-        words.extend(drain_words(&mut ring));
+        words.extend(drain_user_data(&mut ring));
     }
     words.sort_unstable(); // On older kernels new ones overtake those held back.
-    assert_eq!(words, (0..40).flat_map(|word| [word; 3]).collect::<Vec<u64>>());
+    assert_eq!(words, (0..40).flat_map(|user_data| [user_data; 3]).collect::<Vec<u64>>());
     assert!(ring.reserve(5).is_err(), "there are four slots");
     Ok(())
 }
 
 fn overflow() -> Result<(), Failed> {
     let mut ring = ring(asleep_soon());
-    for word in 0..40 {
+    for user_data in 0..40 {
         until("there is room", || ring.wait_for_room().is_ok() && ring.room() > 0);
-        push(&mut ring, nop(word));
+        push(&mut ring, nop(user_data));
         ring.submit()?;
     }
     until("all is consumed", || ring.room() == 4);
@@ -255,7 +259,7 @@ fn overflow() -> Result<(), Failed> {
     while ring.in_flight() > 0 {
         ring.wait(ring.in_flight().min(8))?;
         words.extend(ring.pop().map(|cqe| cqe.user_data));
-        words.extend(drain_words(&mut ring));
+        words.extend(drain_user_data(&mut ring));
     }
     assert_eq!(words, (0..40).collect::<Vec<_>>());
     assert_eq!((ring.lost(), ring.stats().cqes), (0, 40));
@@ -267,9 +271,9 @@ fn bad_entries() -> Result<(), Failed> {
     let mut ring = ring(asleep_soon());
     let bad = annulus::sys::opcode::Opcode(u8::MAX);
     for _ in 0..5 {
-        for word in 1..=4 {
-            let mut sqe = nop(word);
-            if word % 2 == 0 {
+        for user_data in 1..=4 {
+            let mut sqe = nop(user_data);
+            if user_data % 2 == 0 {
                 sqe.opcode = bad;
             }
             push(&mut ring, sqe);
@@ -293,7 +297,7 @@ fn times_out() -> Result<(), Failed> {
     assert!(started.elapsed() >= timeout);
     to.write_all(b"x")?;
     assert_eq!(ring.wait_timeout(1, A_MINUTE), Ok(Woken::Ready));
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     assert!(ring.wait(1).is_err(), "nothing is in flight");
     Ok(())
 }
@@ -319,7 +323,7 @@ fn keeps_to_its_cpu() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4).sqpoll_on(cpu, MOMENT));
     push(&mut ring, nop(1));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     let info = format!("/proc/self/fdinfo/{}", ring.fd().ok_or("a descriptor")?.as_raw_fd());
     let mut poller = 0;
     until("the kernel names its thread", || {
@@ -336,9 +340,9 @@ fn halves() -> Result<(), Failed> {
     let halves = ring(asleep_soon()).split();
     let (mut submitter, mut reaper) = halves.map_err(|ring| format!("{ring:?} does not split"))?;
     let submitting = thread::spawn(move || {
-        for word in 0..1000 {
+        for user_data in 0..1000 {
             // SAFETY: a NOP points to nothing (OP1).
-            while unsafe { submitter.push(nop(word)) }.is_err() {
+            while unsafe { submitter.push(nop(user_data)) }.is_err() {
                 submitter.wait_for_room().expect("wait");
             }
         }
@@ -363,7 +367,7 @@ fn enabled_late() -> Result<(), Failed> {
     let mut ring = disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?;
     push(&mut ring, nop(1));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     Ok(())
 }
 
@@ -374,7 +378,7 @@ fn dropped() -> Result<(), Failed> {
         let mut ring = ring(setup);
         push(&mut ring, read_byte(&from, 1));
         ring.submit()?;
-        (2..5).for_each(|word| push(&mut ring, nop(word)));
+        (2..5).for_each(|user_data| push(&mut ring, nop(user_data)));
         ring.submit()?;
         drop(ring);
         to.write_all(b"x")?;
@@ -387,7 +391,7 @@ fn leaked() -> Result<(), Failed> {
     let mut ring = ring(awake_long().own_memory(Pages::Ordinary));
     push(&mut ring, nop(1));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     assert_eq!(ring.enter(0, 0, EnterFlags::GETEVENTS, EnterArg::None), Ok(0));
     let places = crate::layouts::own_places(&ring);
     drop(ring);

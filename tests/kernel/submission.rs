@@ -1,7 +1,7 @@
-//! Entries on their way to the kernel: refused, filled in place, set aside, chained, or consumed in
+//! Entries on their way to the kernel: refused, filled in place, reserved, chained, or consumed in
 //! part.
 //!
-//! Indices near the wrap cannot be had here: see `layouts`.
+//! Indices near the wrap cannot be reached here: see `layouts`.
 #![allow(unsafe_code, reason = "pushes entries, and tampers with the index array")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,7 +18,7 @@ use annulus::{EnterCause, RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{
-    DEFERRING, Need, drain, drain_words, in_each_mode, nop, patient, push, ring, test,
+    DEFERRING, Need, drain, drain_user_data, in_each_mode, nop, patient, push, ring, test,
 };
 
 const SUBMIT_ALL: Need = Need::Setup(SetupFlags::SUBMIT_ALL);
@@ -83,12 +83,12 @@ fn linked(sqe: Sqe) -> Sqe {
     Sqe { flags: SqeFlags::IO_LINK, ..sqe }
 }
 
-/// The word and the result of every completion there is.
+/// The `user_data` and the result of every completion there is.
 fn outcomes(ring: &mut RawRing) -> Vec<(u64, i32)> {
     drain(ring).into_iter().map(|Cqe { user_data, res, .. }| (user_data, res)).collect()
 }
 
-/// [`outcomes`] in the order of their words: what fails may complete later.
+/// [`outcomes`] in the order of their `user_data`: failed entries may complete later.
 fn sorted(ring: &mut RawRing) -> Vec<(u64, i32)> {
     let mut outcomes = outcomes(ring);
     outcomes.sort_unstable();
@@ -98,8 +98,8 @@ fn sorted(ring: &mut RawRing) -> Vec<(u64, i32)> {
 fn full_ring(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4).with(flags));
     for _ in 0..5 {
-        for word in 0..4 {
-            push(&mut ring, nop(word));
+        for user_data in 0..4 {
+            push(&mut ring, nop(user_data));
         }
         for _ in 0..2 {
             // SAFETY: a NOP points to nothing (OP1).
@@ -118,22 +118,22 @@ fn full_ring(flags: SetupFlags) -> Result<(), Failed> {
 
 fn filled_in_place(setup: Setup<'_>) -> Result<(), Failed> {
     let mut ring = ring(setup);
-    // Each slot holds an entry with everything set: none of it may be left.
-    for word in 0..2 {
-        push(&mut ring, Sqe { ioprio: 7, len: 7, op_flags: !0, addr3: !0, ..bad(word) });
+    // Each slot holds an entry with every field set: none of it may be left.
+    for user_data in 0..2 {
+        push(&mut ring, Sqe { ioprio: 7, len: 7, op_flags: !0, addr3: !0, ..bad(user_data) });
     }
     ring.submit_and_wait(2)?;
     assert_eq!(outcomes(&mut ring), [(0, -libc::EINVAL), (1, -libc::EINVAL)]);
-    for word in 2..8 {
+    for user_data in 2..8 {
         // SAFETY: a NOP points to nothing (OP1).
         unsafe {
             ring.push_with(|sqe| {
                 assert_eq!(*sqe, Sqe::ZERO);
-                sqe.user_data = word;
+                sqe.user_data = user_data;
             })
         }?;
         ring.submit_and_wait(1)?;
-        assert_eq!(outcomes(&mut ring), [(word, 0)]);
+        assert_eq!(outcomes(&mut ring), [(user_data, 0)]);
     }
     Ok(())
 }
@@ -147,7 +147,7 @@ fn unwinding_fill() -> Result<(), Failed> {
         unsafe {
             ring.push_with(|sqe| {
                 *sqe = bad(2);
-                resume_unwind(Box::new("unwinds without a word"));
+                resume_unwind(Box::new("unwinds without printing"));
             })
         }
     }));
@@ -165,7 +165,7 @@ fn unseen() -> Result<(), Failed> {
     push(&mut ring, nop(1));
     let positions = ring.positions();
     assert_eq!((positions.sq_written.to_raw(), positions.sq_tail.to_raw()), (1, 0));
-    // The kernel is told of four, and sees none.
+    // The kernel is told of four entries, and sees none.
     assert_eq!(ring.enter(4, 0, EnterFlags::GETEVENTS, EnterArg::None), Ok(0));
     assert_eq!((ring.ready(), ring.in_flight()), (0, 1));
     assert_eq!(ring.flush(), 1);
@@ -178,12 +178,12 @@ fn unseen() -> Result<(), Failed> {
 
 fn fewer() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
-    (0..4).for_each(|word| push(&mut ring, nop(word)));
+    (0..4).for_each(|user_data| push(&mut ring, nop(user_data)));
     assert_eq!(ring.flush(), 4);
     assert_eq!(ring.enter(1, 0, EnterFlags::empty(), EnterArg::None), Ok(1));
     assert_eq!((ring.room(), ring.flush()), (1, 3));
     assert_eq!(ring.submit(), Ok(3));
-    assert_eq!(drain_words(&mut ring), [0, 1, 2, 3]);
+    assert_eq!(drain_user_data(&mut ring), [0, 1, 2, 3]);
     assert_eq!(ring.stats().sqes, 4);
     Ok(())
 }
@@ -217,9 +217,9 @@ fn committed_chain() -> Result<(), Failed> {
     assert_eq!(chain.left(), 3);
     chain.commit();
     assert_eq!((ring.in_flight(), ring.room()), (1, 3));
-    (2..5).for_each(|word| push(&mut ring, nop(word)));
+    (2..5).for_each(|user_data| push(&mut ring, nop(user_data)));
     assert_eq!(ring.submit_and_wait(4), Ok(4));
-    assert_eq!(drain_words(&mut ring), [1, 2, 3, 4]);
+    assert_eq!(drain_user_data(&mut ring), [1, 2, 3, 4]);
     Ok(())
 }
 
@@ -230,7 +230,7 @@ fn unwinding_chain() -> Result<(), Failed> {
         let mut chain = ring.reserve(2).expect("an empty ring");
         // SAFETY: it is never committed, and points to nothing (OP1).
         unsafe { chain.push(bad(1)) }.expect("it is reserved");
-        resume_unwind(Box::new("unwinds without a word"));
+        resume_unwind(Box::new("unwinds without printing"));
     }));
     assert!(unwound.is_err());
     assert_eq!(ring.positions(), before);
@@ -240,14 +240,14 @@ fn unwinding_chain() -> Result<(), Failed> {
 
 fn chain_makes_room() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
-    (1..4).for_each(|word| push(&mut ring, nop(word)));
+    (1..4).for_each(|user_data| push(&mut ring, nop(user_data)));
     let mut chain = ring.reserve(3)?;
     // SAFETY: a NOP points to nothing (OP1).
     unsafe { chain.push(nop(4)) }?;
     chain.commit();
     assert_eq!((ring.stats().enters, ring.stats().sqes), (1, 3));
     assert_eq!(ring.submit_and_wait(4), Ok(1));
-    assert_eq!(drain_words(&mut ring), [1, 2, 3, 4]);
+    assert_eq!(drain_user_data(&mut ring), [1, 2, 3, 4]);
     Ok(())
 }
 
@@ -258,7 +258,7 @@ fn chain_too_long() -> Result<(), Failed> {
     assert_eq!(error.cause, EnterCause::TooFewSlots { count: 5, entries: 4 });
     assert_eq!((error.submitted, ring.stats().enters), (0, 0));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     Ok(())
 }
 
@@ -280,7 +280,7 @@ fn links(flags: SetupFlags) -> Result<(), Failed> {
 /// The head of the chain meets a full ring.
 fn uncut_chain() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
-    (1..4).for_each(|word| push(&mut ring, nop(word)));
+    (1..4).for_each(|user_data| push(&mut ring, nop(user_data)));
     let mut chain = ring.reserve(2)?;
     for sqe in [linked(failing(4)), nop(5)] {
         // SAFETY: a NOP points to nothing, nor does closing (OP1).
@@ -292,10 +292,10 @@ fn uncut_chain() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What a chain is for: with a submission in between, the second entry knows nothing of the first.
+/// Why chains exist: with a submission in between, the second entry is not linked to the first.
 fn cut_links() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
-    (1..4).for_each(|word| push(&mut ring, nop(word)));
+    (1..4).for_each(|user_data| push(&mut ring, nop(user_data)));
     push(&mut ring, linked(failing(4)));
     ring.submit()?;
     push(&mut ring, nop(5));
@@ -308,9 +308,12 @@ fn cut_links() -> Result<(), Failed> {
 fn bad_entries(flags: SetupFlags, bad_ones: &[u64], enters: u64) -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4).with(flags));
     for lap in 1..=5 {
-        let is_bad = |word| bad_ones.contains(&word);
-        let expected = (1..=4).map(|word| (word, if is_bad(word) { -libc::EINVAL } else { 0 }));
-        (1..=4).for_each(|word| push(&mut ring, if is_bad(word) { bad(word) } else { nop(word) }));
+        let is_bad = |user_data| bad_ones.contains(&user_data);
+        let expected =
+            (1..=4).map(|user_data| (user_data, if is_bad(user_data) { -libc::EINVAL } else { 0 }));
+        (1..=4).for_each(|user_data| {
+            push(&mut ring, if is_bad(user_data) { bad(user_data) } else { nop(user_data) })
+        });
         assert_eq!(ring.submit(), Ok(4));
         assert_eq!((ring.room(), ring.in_flight()), (4, 4));
         let stats = ring.stats();
@@ -322,7 +325,7 @@ fn bad_entries(flags: SetupFlags, bad_ones: &[u64], enters: u64) -> Result<(), F
 
 fn bad_middle() -> Result<(), Failed> {
     bad_entries(SetupFlags::empty(), &[2], 2)?;
-    // Behind the last one nothing is left to enter for.
+    // After the last one there is nothing left to enter for.
     bad_entries(SetupFlags::empty(), &[4], 1)
 }
 
@@ -334,21 +337,21 @@ fn bad_rewound() -> Result<(), Failed> {
 
 fn on_a_worker() -> Result<(), Failed> {
     let mut ring = ring(Setup::new(4));
-    for word in 0..8 {
-        push(&mut ring, Sqe { flags: SqeFlags::ASYNC, ..nop(word) });
+    for user_data in 0..8 {
+        push(&mut ring, Sqe { flags: SqeFlags::ASYNC, ..nop(user_data) });
         assert_eq!(ring.submit_and_wait(1), Ok(1));
-        assert_eq!(outcomes(&mut ring), [(word, 0)]);
+        assert_eq!(outcomes(&mut ring), [(user_data, 0)]);
     }
     Ok(())
 }
 
 fn skipped() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
-    for word in 0..8 {
-        push(&mut ring, Sqe { flags: SqeFlags::CQE_SKIP_SUCCESS, ..nop(word) });
-        push(&mut ring, Sqe { flags: SqeFlags::CQE_SKIP_SUCCESS, ..failing(10 + word) });
+    for user_data in 0..8 {
+        push(&mut ring, Sqe { flags: SqeFlags::CQE_SKIP_SUCCESS, ..nop(user_data) });
+        push(&mut ring, Sqe { flags: SqeFlags::CQE_SKIP_SUCCESS, ..failing(10 + user_data) });
         assert_eq!(ring.submit_and_wait(1), Ok(2));
-        assert_eq!(outcomes(&mut ring), [(10 + word, -libc::EBADF)]);
+        assert_eq!(outcomes(&mut ring), [(10 + user_data, -libc::EBADF)]);
     }
     assert_eq!(ring.stats().cqes, 8);
     Ok(())
@@ -367,11 +370,11 @@ fn disabled() -> Result<(), Failed> {
     let mut ring = disabled.enable_raw().map_err(|(_, errno)| format!("enable: {errno}"))?;
     push(&mut ring, nop(1));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     Ok(())
 }
 
-/// A second look at the words of a ring.
+/// A second view of the atomics of a ring.
 struct Tampering {
     map: Map,
 }
@@ -394,8 +397,8 @@ impl Tampering {
     }
 }
 
-/// The entry is gone, and so is its completion; those around it are not, and the count of what is
-/// in flight still has it.
+/// The entry is lost, and so is its completion; those around it are not, and `in_flight` still
+/// counts it.
 fn dropped_index() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
     let offsets = ring.base().params().sq_off;
@@ -405,16 +408,16 @@ fn dropped_index() -> Result<(), Failed> {
     assert_eq!(slots, [0, 1, 2, 3], "filled once, and never written to again");
     for lap in 1..=3 {
         words.word(offsets.array, 1).store(99, Ordering::Relaxed);
-        (0..4).for_each(|word| push(&mut ring, nop(word)));
+        (0..4).for_each(|user_data| push(&mut ring, nop(user_data)));
         assert_eq!(ring.submit(), Ok(3), "the entry dropped is not counted");
         assert_eq!(ring.room(), 4);
         assert_eq!(outcomes(&mut ring), [(0, 0), (2, 0), (3, 0)]);
         assert_eq!(words.word(offsets.dropped, 0).load(Ordering::Relaxed), lap);
         assert_eq!(ring.in_flight(), lap);
         words.word(offsets.array, 1).store(1, Ordering::Relaxed);
-        (0..4).for_each(|word| push(&mut ring, nop(word)));
+        (0..4).for_each(|user_data| push(&mut ring, nop(user_data)));
         assert_eq!(ring.submit(), Ok(4));
-        assert_eq!(drain_words(&mut ring), [0, 1, 2, 3]);
+        assert_eq!(drain_user_data(&mut ring), [0, 1, 2, 3]);
     }
     // Alone in its batch, nothing is consumed, and yet nothing is stuck.
     words.word(offsets.array, 0).store(u32::MAX, Ordering::Relaxed);
@@ -427,7 +430,7 @@ fn stats() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
     assert_eq!(ring.stats(), annulus::Stats::default());
     for batch in 1..=4 {
-        (0..batch).for_each(|word| push(&mut ring, nop(word)));
+        (0..batch).for_each(|user_data| push(&mut ring, nop(user_data)));
         ring.submit()?;
         drain(&mut ring);
     }

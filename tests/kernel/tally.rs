@@ -1,13 +1,13 @@
-//! Which things of the kernel have a test, and whether it ran here.
+//! Which features of the kernel have a test, and whether it ran here.
 //!
 //! ```text
 //!   tally op PIPE 4 0          four tests that need it ran
 //!   tally op NOP128 0 3        three were refused: this kernel has none
 //! ```
 //!
-//! Only what is younger than Linux 5.10, the oldest that is supported, need be asked for: the rest
-//! is on every kernel, and so are its tests. With `ANNULUS_TALLY` in the environment the lines are
-//! printed; `tests/kernels/features.py` makes the table of docs/KERNELS.md of them.
+//! Only features younger than Linux 5.10, the oldest supported, need be named: the others are on
+//! every kernel, and so are their tests. With `ANNULUS_TALLY` in the environment the lines are
+//! printed; `tests/kernels/features.py` makes the table of docs/KERNELS.md from them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -23,7 +23,7 @@ type Counts = (u32, u32);
 
 static TALLY: Mutex<BTreeMap<String, Counts>> = Mutex::new(BTreeMap::new());
 
-/// Takes note of a test, by what it needs.
+/// Counts a test, by its needs.
 pub fn note(needs: &[Need]) {
     let runs = needs.iter().all(|need| need.missing().is_none());
     let mut tally = TALLY.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,8 +36,8 @@ pub fn note(needs: &[Need]) {
     }
 }
 
-/// What a need is called here. Of whom it is, and what a function finds, is no thing of the
-/// kernel's.
+/// The names of a need in the tally. A need of the user, or one that a function checks, is no
+/// feature of the kernel.
 fn names(need: &Need) -> Vec<String> {
     match need {
         Need::Setup(flags) => flags.iter_names().map(|(name, _)| format!("setup {name}")).collect(),
@@ -51,7 +51,7 @@ fn names(need: &Need) -> Vec<String> {
     }
 }
 
-/// Everything that is younger than Linux 5.10, by the name that it has in the tally.
+/// Everything that is younger than Linux 5.10, by its name in the tally.
 fn young() -> Vec<String> {
     let ops = Opcode::ALL.iter().map(|op| (format!("op {op:?}"), op.since()));
     let calls = RegisterOp::ALL.iter().map(|op| (format!("register {op:?}"), op.since()));
@@ -71,7 +71,7 @@ fn is_young(since: &str) -> bool {
     (major, minor) > (5, 10)
 }
 
-/// The test that none was forgotten. To be made when all others are.
+/// The test that none was forgotten. To be made after all others.
 pub fn tests() -> Vec<Trial> {
     vec![Trial::test("whatever_is_younger_than_5_10_is_asked_for_by_a_test", none_forgotten)]
 }

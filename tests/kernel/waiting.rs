@@ -1,6 +1,6 @@
-//! Waits: for enough, for a while, in vain; and no system call where none is due.
+//! Waits: for enough, for a while, in vain; and no system call where none is needed.
 //!
-//! The clock decides no test. What a wait must not be is too short.
+//! The clock decides no test. A wait must not be too short.
 #![allow(unsafe_code, reason = "reads clocks, and registers memory")]
 
 use std::io::{PipeReader, Write};
@@ -16,8 +16,8 @@ use annulus::sys::syscall::{EnterArg, ExtArg};
 use annulus::{EnterCause, EnterError, RawRing, Setup, Woken};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, drain_words, in_each_mode, nop, push, read_byte, ring, test};
-use crate::patience::{A_WHILE, disabled_with_region};
+use crate::harness::{Need, drain_user_data, in_each_mode, nop, push, read_byte, ring, test};
+use crate::options::{A_WHILE, disabled_with_region};
 
 #[path = "signals.rs"]
 mod signals;
@@ -34,7 +34,7 @@ pub fn tests() -> Vec<Trial> {
         in_each_mode("cq5_a_peek_finds_what_completed_meanwhile", &[], peek_finds),
         in_each_mode("cq5_a_drain_finds_what_completed_meanwhile", &[], drain_finds),
         in_each_mode("an_idle_ring_makes_no_system_call", &[], idle),
-        in_each_mode("a_wait_brings_as_many_as_it_says", &[], brings_enough),
+        in_each_mode("a_wait_takes_as_many_completions_as_it_says", &[], carries_enough),
         in_each_mode("a_wait_in_vain_is_refused", &[], in_vain),
         in_each_mode("a_wait_with_a_limit_is_never_in_vain", &[EXT_ARG], limited),
         in_each_mode("a_message_that_is_there_is_waited_for", &[MSG_RING], arrived),
@@ -79,17 +79,17 @@ fn cause<T>(result: Result<T, EnterError>) -> Option<EnterCause> {
     result.err().map(|error| error.cause)
 }
 
-/// Submits a read, completes it from another thread, and takes its word with `take`, which must not
-/// miss it.
+/// Submits a read, completes it from another thread, and takes its `user_data` with `take`, which
+/// must not miss it.
 fn finds(flags: SetupFlags, take: fn(&mut RawRing) -> Option<u64>) -> Result<(), Failed> {
     let mut ring = plain(flags);
-    for word in 1..4 {
+    for user_data in 1..4 {
         let (from, mut to) = std::io::pipe()?;
-        push(&mut ring, read_byte(&from, word));
+        push(&mut ring, read_byte(&from, user_data));
         ring.submit()?;
         assert_eq!(take(&mut ring), None);
         thread::spawn(move || to.write_all(b"x")).join().expect("no panic")?;
-        // A worker thread may still be at it, but not for ever.
+        // A worker thread may still be busy with it, but not forever.
         let started = Instant::now();
         let found = loop {
             match take(&mut ring) {
@@ -97,7 +97,7 @@ fn finds(flags: SetupFlags, take: fn(&mut RawRing) -> Option<u64>) -> Result<(),
                 found => break found,
             }
         };
-        assert_eq!(found, Some(word));
+        assert_eq!(found, Some(user_data));
         assert_eq!((take(&mut ring), ring.in_flight()), (None, 0));
     }
     Ok(())
@@ -108,7 +108,7 @@ fn peek_finds(flags: SetupFlags) -> Result<(), Failed> {
 }
 
 fn drain_finds(flags: SetupFlags) -> Result<(), Failed> {
-    finds(flags, |ring| drain_words(ring).first().copied())
+    finds(flags, |ring| drain_user_data(ring).first().copied())
 }
 
 fn idle(flags: SetupFlags) -> Result<(), Failed> {
@@ -133,7 +133,7 @@ fn idle(flags: SetupFlags) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Pushes a read that another thread completes a little later, while what is returned lives.
+/// Pushes a read that another thread completes a little later, while the returned value lives.
 fn push_later(ring: &mut RawRing, user_data: u64) -> Result<PipeReader, Failed> {
     let (from, mut to) = std::io::pipe()?;
     push(ring, read_byte(&from, user_data));
@@ -144,9 +144,9 @@ fn push_later(ring: &mut RawRing, user_data: u64) -> Result<PipeReader, Failed> 
     Ok(from)
 }
 
-fn brings_enough(flags: SetupFlags) -> Result<(), Failed> {
+fn carries_enough(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = plain(flags);
-    let later = (0..3).map(|word| push_later(&mut ring, word));
+    let later = (0..3).map(|user_data| push_later(&mut ring, user_data));
     let mut pipes = later.collect::<Result<Vec<_>, _>>()?;
     assert_eq!(ring.submit_and_wait(1), Ok(3));
     assert!(ring.ready() >= 1);
@@ -156,7 +156,7 @@ fn brings_enough(flags: SetupFlags) -> Result<(), Failed> {
     assert_eq!(ring.ready(), 3);
     pipes.push(push_later(&mut ring, 3)?);
     assert_eq!(ring.submit_and_wait(4), Ok(1));
-    let mut words = drain_words(&mut ring);
+    let mut words = drain_user_data(&mut ring);
     words.sort_unstable();
     assert_eq!(words, [0, 1, 2, 3]);
     drop(pipes);
@@ -181,17 +181,17 @@ fn in_vain(flags: SetupFlags) -> Result<(), Failed> {
     push(&mut ring, read_byte(&from, 2));
     assert_eq!(ring.submit_and_wait(1), Ok(2));
     assert_eq!(cause(ring.wait(3)), nothing(3, 2));
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     assert_eq!(cause(ring.wait(2)), nothing(2, 1));
     to.write_all(b"x")?;
     ring.wait(1)?;
     assert_eq!(cause(ring.wait(2)), nothing(2, 1), "the one that is ready is counted");
-    assert_eq!(drain_words(&mut ring), [2]);
+    assert_eq!(drain_user_data(&mut ring), [2]);
     assert_eq!(cause(ring.wait(1)), nothing(1, 0));
     Ok(())
 }
 
-/// Nothing is in flight; or one thing, and two are awaited.
+/// Nothing is in flight; or one operation is, and two completions are awaited.
 fn limited(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = plain(flags);
     for in_flight in 0..2 {
@@ -207,11 +207,11 @@ fn limited(flags: SetupFlags) -> Result<(), Failed> {
         drop(to);
     }
     assert_eq!(ring.wait_timeout(2, A_WHILE), Ok(Woken::TimedOut));
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     Ok(())
 }
 
-/// A ring that pushes nothing of its own sees by the first message that others send to it.
+/// A ring that pushes nothing itself learns from the first message that others send to it.
 fn arrived(flags: SetupFlags) -> Result<(), Failed> {
     let (mut target, mut sender) = (plain(flags), plain(SetupFlags::empty()));
     let fd = target.fd().ok_or("a descriptor")?.as_raw_fd();
@@ -223,24 +223,24 @@ fn arrived(flags: SetupFlags) -> Result<(), Failed> {
         assert_eq!(target.submit_and_wait(1), Ok(0), "{lap}");
         assert_eq!(target.pop().map(|cqe| cqe.user_data), Some(7));
     }
-    // The count of what was pushed and popped is two short, and no reason to refuse.
+    // The counts of pushes and pops differ by two, which is no reason to refuse.
     push(&mut target, nop(1));
     assert_eq!(target.submit_and_wait(1), Ok(1));
-    assert_eq!(drain_words(&mut target), [1]);
+    assert_eq!(drain_user_data(&mut target), [1]);
     Ok(())
 }
 
-/// The kernel skips the wait when it does not consume all; then we enter again.
+/// The kernel skips the wait when it does not consume all entries; then the ring enters again.
 fn cut_short(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = plain(flags);
     for _ in 0..3 {
-        for word in [1, 2] {
-            push(&mut ring, Sqe { opcode: Opcode(u8::MAX), ..nop(word) });
+        for user_data in [1, 2] {
+            push(&mut ring, Sqe { opcode: Opcode(u8::MAX), ..nop(user_data) });
         }
         let pipe = push_later(&mut ring, 3)?;
         assert_eq!(ring.submit_and_wait(3), Ok(3));
         assert_eq!(ring.ready(), 3);
-        let mut words = drain_words(&mut ring);
+        let mut words = drain_user_data(&mut ring);
         words.sort_unstable();
         assert_eq!(words, [1, 2, 3]);
         drop(pipe);
@@ -249,8 +249,8 @@ fn cut_short(flags: SetupFlags) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A `TIMEOUT` that ends wakes every wait, however many completions it is for; the kernel then
-/// answers as it does after a signal, and we say so. The rest can be waited for.
+/// A `TIMEOUT` that ends wakes every wait, however many completions it counts; the kernel then
+/// answers as after a signal, and so does the ring. The remaining completions can be waited for.
 fn timeout_request(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = plain(flags);
     let span = Box::leak(Box::new(Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
@@ -266,7 +266,7 @@ fn timeout_request(flags: SetupFlags) -> Result<(), Failed> {
     while ring.ready() < 2 {
         assert!(matches!(cause(ring.wait(2)), None | Some(EnterCause::Interrupted)));
     }
-    let mut words = drain_words(&mut ring);
+    let mut words = drain_user_data(&mut ring);
     words.sort_unstable();
     assert_eq!(words, [1, 2]);
     assert_eq!((ring.stats().sqes, ring.in_flight()), (2, 0));
@@ -287,18 +287,18 @@ fn times_out(flags: SetupFlags) -> Result<(), Failed> {
         assert_eq!(ring.ready(), 1);
     }
     assert_eq!(ring.wait_timeout(1, Duration::ZERO), Ok(Woken::Ready), "one is ready");
-    // The same with an empty ring, where the kernel says ETIME.
-    assert_eq!(drain_words(&mut ring), [1]);
+    // The same with an empty ring, where the kernel answers ETIME.
+    assert_eq!(drain_user_data(&mut ring), [1]);
     let (started, timeout) = (Instant::now(), Duration::from_millis(5));
     assert_eq!(ring.wait_timeout(1, timeout), Ok(Woken::TimedOut));
     assert!(started.elapsed() >= timeout);
     to.write_all(b"x")?;
     assert_eq!(ring.wait_timeout(1, Duration::MAX), Ok(Woken::Ready));
-    assert_eq!(drain_words(&mut ring), [2]);
+    assert_eq!(drain_user_data(&mut ring), [2]);
     Ok(())
 }
 
-/// The kernel answers with the count, and says nothing of the time.
+/// The kernel answers with the count, and does not report the timeout.
 fn submit_times_out(flags: SetupFlags) -> Result<(), Failed> {
     let mut ring = plain(flags);
     let (from, mut to) = std::io::pipe()?;
@@ -307,13 +307,13 @@ fn submit_times_out(flags: SetupFlags) -> Result<(), Failed> {
     let (started, timeout) = (Instant::now(), Duration::from_millis(5));
     assert_eq!(ring.submit_and_wait_timeout(2, timeout), Ok((2, Woken::TimedOut)));
     assert!(started.elapsed() >= timeout);
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     assert_eq!(ring.submit_and_wait_timeout(1, timeout), Ok((0, Woken::TimedOut)));
     push(&mut ring, nop(3));
     assert_eq!(ring.submit_and_wait_timeout(1, A_MINUTE), Ok((1, Woken::Ready)));
     to.write_all(b"x")?;
     assert_eq!(ring.submit_and_wait_timeout(2, A_MINUTE), Ok((0, Woken::Ready)));
-    assert_eq!(drain_words(&mut ring), [3, 2]);
+    assert_eq!(drain_user_data(&mut ring), [3, 2]);
     assert_eq!(ring.stats().sqes, 3);
     Ok(())
 }
@@ -327,32 +327,33 @@ fn min_wait(flags: SetupFlags) -> Result<(), Failed> {
     let (started, min_wait) = (Instant::now(), Duration::from_millis(5));
     assert_eq!(ring.wait_min(2, min_wait, A_MINUTE), Ok(Woken::Ready));
     assert!(started.elapsed() >= min_wait);
-    assert_eq!(drain_words(&mut ring), [1]);
-    // With none at all it waits on, until the time is up.
+    assert_eq!(drain_user_data(&mut ring), [1]);
+    // With no completion at all it waits on, until the time is up.
     let (started, timeout) = (Instant::now(), Duration::from_millis(20));
     assert_eq!(ring.wait_min(1, min_wait, timeout), Ok(Woken::TimedOut));
     assert!(started.elapsed() >= timeout);
     // With as many as wanted, it does not.
     to.write_all(b"x")?;
     assert_eq!(ring.wait_min(1, A_MINUTE, A_MINUTE), Ok(Woken::Ready));
-    assert_eq!(drain_words(&mut ring), [2]);
+    assert_eq!(drain_user_data(&mut ring), [2]);
     Ok(())
 }
 
 fn message(flags: SetupFlags) -> Result<(), Failed> {
     let (mut target, mut sender) = (plain(flags), plain(SetupFlags::empty()));
     let fd = target.fd().ok_or("a descriptor")?.as_raw_fd();
-    let message = |word| Sqe { opcode: Opcode::MSG_RING, fd, len: 5, off: word, ..Sqe::ZERO };
+    let message =
+        |user_data| Sqe { opcode: Opcode::MSG_RING, fd, len: 5, off: user_data, ..Sqe::ZERO };
     let nothing = EnterCause::NothingComing { want: 1, coming: 0 };
     assert_eq!(cause(target.wait(1)), Some(nothing));
     target.expect_others();
-    for word in [1, u64::MAX] {
-        push(&mut sender, message(word));
+    for user_data in [1, u64::MAX] {
+        push(&mut sender, message(user_data));
         sender.submit_and_wait(1)?;
         assert_eq!(sender.pop().map(|cqe| cqe.res), Some(0));
         target.wait(1)?;
         let cqe = target.pop().ok_or("a message")?;
-        assert_eq!((cqe.user_data, cqe.res), (word, 5));
+        assert_eq!((cqe.user_data, cqe.res), (user_data, 5));
         assert_eq!((target.in_flight(), target.ready()), (0, 0));
     }
     // A peek finds it, too.
@@ -362,7 +363,7 @@ fn message(flags: SetupFlags) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A ring with a read in flight that does not end, and what keeps it from ending.
+/// A ring with a read in flight that does not end, and the write end that keeps it from ending.
 fn endless() -> Result<(RawRing, (std::io::PipeReader, std::io::PipeWriter)), Failed> {
     let (from, to) = std::io::pipe()?;
     let mut ring = plain(SetupFlags::empty());
@@ -371,7 +372,7 @@ fn endless() -> Result<(RawRing, (std::io::PipeReader, std::io::PipeWriter)), Fa
     Ok((ring, (from, to)))
 }
 
-/// What the clock of the wait says.
+/// The time on the clock of the wait.
 fn now() -> Duration {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: one live `struct timespec`, because it is a local.
@@ -404,9 +405,9 @@ fn region() -> Result<(), Failed> {
     assert_eq!(entered, Err(Errno::new(libc::ETIME)));
     assert!(started.elapsed() >= A_WHILE);
     to.write_all(b"x")?;
-    // The first one bounds nothing.
+    // The first one has no timeout.
     assert_eq!(ring.enter(0, 1, flags, EnterArg::Registered(0)), Ok(0));
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     Ok(())
 }
 
@@ -416,7 +417,7 @@ fn no_iowait() -> Result<(), Failed> {
     let count = ring.flush();
     let flags = EnterFlags::GETEVENTS | EnterFlags::NO_IOWAIT;
     assert_eq!(ring.enter(count, 1, flags, EnterArg::None), Ok(1));
-    assert_eq!(drain_words(&mut ring), [1]);
+    assert_eq!(drain_user_data(&mut ring), [1]);
     drop(pipe);
     Ok(())
 }
@@ -436,7 +437,7 @@ fn no_min_wait() -> Result<(), Failed> {
     ring.submit()?;
     let cause = cause(ring.wait_min(1, A_MINUTE, A_MINUTE));
     let unsupported = EnterCause::Unsupported { what: "a minimum wait", since: "6.12" };
-    // Where no wait can be bounded, that is said first.
+    // Where no wait can be bounded, that error comes first.
     let bounded = ring.features().contains(Features::EXT_ARG);
     assert!(!bounded || cause == Some(unsupported), "{cause:?}");
     assert!(matches!(cause, Some(EnterCause::Unsupported { .. })));

@@ -1,4 +1,4 @@
-//! A buffer that is watched: how often it is dropped, and what comes of it when it panics.
+//! A buffer that is watched: how often it is dropped, and what happens when it panics.
 #![allow(unsafe_code, reason = "implements what says how much was written")]
 
 use std::cell::Cell;
@@ -30,7 +30,7 @@ impl Watched {
         Self { bytes: [0xee; 8], drops: Rc::clone(drops), panics }
     }
 
-    /// What is in it.
+    /// Its contents.
     pub fn bytes(&self) -> &[u8; 8] {
         &self.bytes
     }
@@ -68,12 +68,12 @@ impl Drop for Watched {
     }
 }
 
-/// Panics without a word: what is printed of a panic is then never on purpose.
+/// Panics without printing: so a panic that is printed is never on purpose.
 pub fn unwind() -> ! {
     resume_unwind(Box::new("on purpose"))
 }
 
-/// What became of `body`, also when it panics.
+/// The result of `body`, even when it panics.
 pub fn quietly<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
     catch_unwind(AssertUnwindSafe(body))
 }

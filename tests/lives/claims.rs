@@ -5,27 +5,27 @@
 //!   ship_many(op, bring)   ─► Many ─┴─► dyn Claim ─ cancel, wait, take, detach, drop
 //! ```
 //!
-//! How an operation is handed over (its [`Manner`]) is decided by chance. What is refused comes
-//! back, and is counted.
+//! How an operation is submitted (its [`Manner`]) is random. Refused operations come back, and are
+//! counted.
 
 use std::cell::Cell;
 use std::time::Duration;
 
-use annulus::event::Event;
-use annulus::op::{Multishot, Nop, Op, Shot};
+use annulus::op::{Completion, Multishot, Nop, Op};
 use annulus::ring::Next;
+use annulus::ring::event::Event;
 use annulus::{EnterCause, EnterError, Rejection, Step as _, StepExt as _, Ticket, Unfinished};
 
 use crate::world::World;
 
-/// What an operation is about.
+/// The description of an operation.
 #[derive(Debug)]
 pub struct About {
     /// How many operations came before, in this life.
     pub number: u64,
-    /// Which kind of operation it is, as it is counted.
+    /// Its kind, by its name in the tally.
     pub kind: &'static str,
-    /// Which stream it moves bytes of.
+    /// The stream whose bytes it moves.
     pub whose: Whose,
     /// Its last completion was seen.
     pub ended: Cell<bool>,
@@ -47,7 +47,7 @@ pub enum Whose {
 /// How an operation is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// As it is.
+    /// Alone.
     Plain,
     /// To a worker thread.
     Forced,
@@ -55,45 +55,47 @@ pub enum Manner {
     After,
     /// As the first step of a chain.
     Before,
-    /// As the first step of a chain that goes on in any case.
+    /// As the first step of a chain, with a hard link.
     Hard,
-    /// With a clock beside it.
+    /// With a link timeout.
     Within,
+    /// Behind everything that came before.
+    Drained,
 }
 
-/// What makes an end of an operation's output.
+/// Handles the output of an operation.
 pub type Finish<O> = fn(&mut World, &About, <O as Op>::Output);
-/// What makes an end of one of many things that an operation brings.
+/// Handles one of many items that an operation completes with.
 pub type Bring<O> = fn(&mut World, &About, <O as Multishot>::Item);
 
 /// The claim to an operation of some type.
 pub trait Claim {
-    /// What it is about.
+    /// The description of its operation.
     fn about(&self) -> &About;
     /// Its slot.
     fn slot(&self) -> u32;
     /// Asks for its end.
     fn cancel(&self, world: &mut World) -> Result<(), EnterError>;
-    /// It has completed, and will again.
-    fn shot(&self, world: &mut World, shot: Shot);
-    /// Takes what has come of it, if it has ended.
+    /// It has completed, and will complete again.
+    fn completion(&self, world: &mut World, completion: Completion);
+    /// Takes its output, if it has ended.
     fn take(self: Box<Self>, world: &mut World) -> Option<Box<dyn Claim>>;
-    /// Waits for its end, not for long.
+    /// Waits for its end, but not for long.
     fn wait(self: Box<Self>, world: &mut World, limit: Duration) -> Option<Box<dyn Claim>>;
-    /// Takes one of many things that it brings.
+    /// Takes one of its items.
     fn next(&self, world: &mut World);
-    /// Gives it up.
+    /// Detaches it.
     fn detach(self: Box<Self>, world: &mut World);
 }
 
-/// The claim to what completes once.
+/// The claim to an operation that completes once.
 struct Once<O: Op> {
     about: About,
     ticket: Ticket<O>,
     finish: Finish<O>,
 }
 
-/// The claim to what completes many times.
+/// The claim to an operation that completes many times.
 struct Many<O: Multishot> {
     about: About,
     ticket: Ticket<O>,
@@ -111,11 +113,14 @@ impl<O: Op + 'static> Claim for Once<O> {
     }
 
     fn cancel(&self, world: &mut World) -> Result<(), EnterError> {
+        if world.holds_back {
+            return cancel_now(world, &self.ticket);
+        }
         world.ring.cancel(&self.ticket)
     }
 
-    fn shot(&self, _: &mut World, shot: Shot) {
-        panic!("{} completes once, and brought {shot:?}", self.about.kind);
+    fn completion(&self, _: &mut World, completion: Completion) {
+        panic!("{} completes once, and completed with {completion:?}", self.about.kind);
     }
 
     fn take(self: Box<Self>, world: &mut World) -> Option<Box<dyn Claim>> {
@@ -165,14 +170,17 @@ impl<O: Multishot + 'static> Claim for Many<O> {
     }
 
     fn cancel(&self, world: &mut World) -> Result<(), EnterError> {
+        if world.holds_back {
+            return cancel_now(world, &self.ticket);
+        }
         world.ring.cancel(&self.ticket)
     }
 
-    fn shot(&self, world: &mut World, shot: Shot) {
-        (self.bring)(world, &self.about, O::item(shot));
+    fn completion(&self, world: &mut World, completion: Completion) {
+        (self.bring)(world, &self.about, O::item(completion));
     }
 
-    /// Only when all that it brought was taken, so that nothing of it is given up.
+    /// Only when all of its items were taken, so that none is dropped.
     fn take(self: Box<Self>, world: &mut World) -> Option<Box<dyn Claim>> {
         loop {
             match world.ring.try_next(&self.ticket) {
@@ -216,7 +224,15 @@ impl<O: Multishot + 'static> Claim for Many<O> {
     }
 }
 
-/// Hands over what completes once.
+/// Cancels by a system call: an entry would be held back, too.
+fn cancel_now<O: Op>(world: &mut World, ticket: &Ticket<O>) -> Result<(), EnterError> {
+    if let Err(error) = world.ring.cancel_now(ticket, Duration::ZERO) {
+        panic!("it cannot be cancelled: {error}");
+    }
+    Ok(())
+}
+
+/// Submits an operation that completes once.
 pub fn ship_once<O: Op + 'static>(world: &mut World, about: About, op: O, finish: Finish<O>) {
     let manners = [
         (Manner::Plain, 6),
@@ -225,6 +241,7 @@ pub fn ship_once<O: Op + 'static>(world: &mut World, about: About, op: O, finish
         (Manner::Before, 1),
         (Manner::Hard, 1),
         (Manner::Within, 1),
+        (Manner::Drained, u32::from(world.drains)),
     ];
     let manner = world.manner(about.kind, &manners);
     world.note_ship(&about, manner);
@@ -261,11 +278,22 @@ pub fn ship_once<O: Op + 'static>(world: &mut World, about: About, op: O, finish
             }
             Err(rejected) => world.refused(&about, rejected.why),
         },
+        // Nothing would bound the wait of a clock that is held back.
+        Manner::Within if world.holds_back => {
+            world.refused(&about, Rejection::Drained);
+        }
         Manner::Within => within(world, about, op, finish),
+        Manner::Drained => match world.ring.submit(op.drained()) {
+            Ok(ticket) => {
+                world.holds_back = true;
+                world.shipped(Box::new(Once { about, ticket, finish }), manner);
+            }
+            Err(rejected) => world.refused(&about, rejected.why),
+        },
     }
 }
 
-/// Hands over what completes once with a clock beside it, and waits for it.
+/// Submits an operation that completes once with a link timeout, and waits for it.
 fn within<O: Op + 'static>(world: &mut World, about: About, op: O, finish: Finish<O>) {
     let chain = (op.within(Duration::from_micros(50)),);
     let tickets = match world.ring.submit_chain(chain) {
@@ -283,7 +311,7 @@ fn within<O: Op + 'static>(world: &mut World, about: About, op: O, finish: Finis
     }
 }
 
-/// Hands over what completes many times.
+/// Submits an operation that completes many times.
 pub fn ship_many<O: Multishot + 'static>(
     world: &mut World,
     about: About,
@@ -312,32 +340,32 @@ fn ship_nop(world: &mut World, ticket: Ticket<Nop>) {
     world.shipped(Box::new(Once { about, ticket, finish: |_, _, _| {} }), Manner::Plain);
 }
 
-/// Sees what has completed.
+/// Reaps.
 pub fn reap(world: &mut World) {
     let mut events = Vec::new();
     let reaped = world.ring.reap(|event| match event {
         Event::Ended { slot, .. } => events.push((slot, None)),
-        Event::Shot { slot, shot, .. } => events.push((slot, Some(shot))),
+        Event::Multishot { slot, completion, .. } => events.push((slot, Some(completion))),
         other => panic!("nobody asked for {other:?}"),
     });
     if let Err(error) = reaped {
         bearable(error.cause);
     }
-    for (slot, shot) in events {
+    for (slot, completion) in events {
         let Some(at) = world.claims.iter().position(|claim| claim.slot() == slot) else {
             assert!(world.dropped > 0, "an event of slot {slot}, which nobody has");
             continue;
         };
         let claim = world.claims.swap_remove(at);
-        match shot {
-            Some(shot) => claim.shot(world, shot),
+        match completion {
+            Some(completion) => claim.completion(world, completion),
             None => world.ended(claim.about()),
         }
         world.claims.push(claim);
     }
 }
 
-/// Fails unless it is a reason for which a wait may end.
+/// Fails unless it is a valid reason for a wait to end.
 pub fn bearable(cause: EnterCause) {
     let expected = matches!(
         cause,
@@ -352,7 +380,7 @@ pub fn bearable(cause: EnterCause) {
     assert!(expected, "a wait ended: {cause:?}");
 }
 
-/// Fails unless it is a reason for which an operation may be refused here.
+/// Fails unless it is a valid reason to refuse an operation here.
 pub fn refusable(why: Rejection) {
     assert!(why != Rejection::OtherRing, "all is of this ring, and was refused: {why}");
 }

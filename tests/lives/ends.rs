@@ -1,12 +1,13 @@
 //! The end of a life: everything ends, comes back, and is counted.
 //!
 //! ```text
-//!   cancel all ─► redeem all ─► let go of all ─► every buffer can be filled ─► no descriptor more
+//!   cancel all ─► redeem all ─► drop all ─► every buffer can be filled ─► no descriptor more
 //! ```
 
 use std::time::Duration;
 
 use annulus::op::Cancel;
+use annulus::raw::register::CancelNow;
 
 use crate::claims::reap;
 use crate::files::Listener;
@@ -14,7 +15,7 @@ use crate::receives;
 use crate::streams::Inward;
 use crate::world::World;
 
-/// How many turns everything has to come to its end.
+/// How many rounds all operations have to end.
 const TURNS: u32 = 10_000;
 
 /// Ends a life, one way or another.
@@ -22,7 +23,7 @@ pub fn end(mut world: World) {
     if world.rude {
         return leave(world);
     }
-    settle(&mut world);
+    record(&mut world);
     streams_are_whole(&mut world);
     while !world.held.is_empty() {
         world.let_go();
@@ -35,7 +36,7 @@ pub fn end(mut world: World) {
     goes(world);
 }
 
-/// The ring goes while things are in flight, and what is held stays as it is.
+/// The ring is dropped while operations are in flight, and held leases stay as they are.
 fn leave(mut world: World) {
     world.say(|| "the ring goes".to_owned());
     let claims = std::mem::take(&mut world.claims);
@@ -52,20 +53,20 @@ fn goes(world: World) {
     }
 }
 
-/// Cancels everything, until it has ended.
-fn settle(world: &mut World) {
+/// Cancels all operations, until they have ended.
+fn record(world: &mut World) {
     world.say(|| "settle".to_owned());
     for turn in 0..TURNS {
         if turn % 16 == 0 {
             for _ in 0..world.claims.len() {
-                // Each goes to the back.
+                // Each claim goes to the back.
                 world.cancel_at(0);
             }
         }
         call_in(world);
         world.turn();
         if turn % 8 == 7 {
-            // Worker threads are to have their turn too.
+            // Worker threads must run too.
             std::thread::sleep(Duration::from_micros(500));
         }
         for _ in 0..world.claims.len() {
@@ -87,19 +88,25 @@ fn settle(world: &mut World) {
     panic!("no end after {TURNS} turns: {} in flight, {left:?}", world.ring.in_flight());
 }
 
-/// Ends what was given up and waits for connections or datagrams: what takes one gets one, and what
-/// takes them all is cancelled with all others (since Linux 5.19, as it is itself).
+/// Ends detached operations that wait for connections or datagrams: each single-shot one gets one,
+/// and multishot ones are cancelled with all others (since Linux 5.19, like the cancel itself).
 fn call_in(world: &mut World) {
     let adrift = |inward: &&Inward| inward.adrift && inward.is_datagrams();
     let sockets = world.inward.iter().filter(adrift).map(Inward::poke).count();
     let listener = world.listener.as_mut().filter(|listener| listener.adrift);
     let listeners = listener.into_iter().map(Listener::connect).count();
-    // Linux 6.18 does not tell a multishot receive that was forced of its peer's end.
-    let left_alone = world.claims.is_empty() && world.ring.in_flight() > 0;
+    // Linux 6.18 does not tell a multishot receive with `ASYNC` that its peer has closed.
+    // What it holds back by a drain cannot end before it.
+    let others_end = world.claims.is_empty() || world.holds_back;
+    let left_alone = others_end && world.ring.in_flight() > 0;
     if sockets + listeners == 0 && !left_alone {
         return;
     }
-    if let Ok(ticket) = world.ring.submit(Cancel::any()) {
+    if world.holds_back {
+        // An entry would be held back, too.
+        let cancelled = world.ring.raw().cancel_now(&CancelNow::any());
+        assert!(cancelled.is_ok(), "{cancelled:?}");
+    } else if let Ok(ticket) = world.ring.submit(Cancel::any()) {
         world.ring.detach(ticket);
     }
 }
@@ -126,15 +133,18 @@ fn everything_came_back(world: &mut World) {
     assert!(stale == 0, "OP2: {stale} completions named nothing in flight");
     for (at, pool) in world.pools.iter().enumerate() {
         let leased = pool.bufs.leased();
-        assert!(leased == 0, "BR1: {leased} buffers of pool {at} are leased, to nobody");
+        assert!(leased == 0, "BR1: {leased} buffers of pool {at} are leased, without a lease");
     }
     if let Some(pool) = &world.fixed {
         let (free, count) = (pool.available(), usize::from(pool.count()));
         assert!(free == count, "{free} of {count} registered buffers are free");
     }
+    if let Some(arrivals) = world.arrivals.take() {
+        arrivals.finish();
+    }
     if let Some(table) = &world.table {
         let (held, lost) = (table.held(), table.lost());
-        assert!(held == 0, "{held} places of the table are held, by nobody");
+        assert!(held == 0, "{held} slots of the table are held, without a lease");
         assert!(lost == 0, "{lost} places of the table are lost");
     }
 }
@@ -153,5 +163,5 @@ fn pool_is_whole(world: &mut World, at: usize) {
     assert!(again == all, "BR1: pool {at}, in parts: {parts}: {again} of {all} bytes fit again");
     drop(leases);
     let leased = world.pools[at].bufs.leased();
-    assert!(leased == 0, "BR1: {leased} buffers of pool {at} are leased, to nobody");
+    assert!(leased == 0, "BR1: {leased} buffers of pool {at} are leased, without a lease");
 }

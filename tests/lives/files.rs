@@ -14,23 +14,23 @@ use crate::claims::{About, Whose, ship_many, ship_once};
 use crate::receives;
 use crate::world::World;
 
-/// A listener, and what is known of those who came.
+/// A listener, and the connections that clients made.
 #[derive(Debug)]
 pub struct Listener {
     fd: Rc<UnixListener>,
     address: SocketAddr,
-    /// Connections that nobody has seen, each by its number.
+    /// Connections that were not seen yet, each by its number.
     waiting: BTreeSet<u32>,
     made: u32,
-    /// Those that were accepted into the table, where they have no number.
+    /// Connections that were accepted into the table, where they have no number.
     direct: usize,
-    /// An operation was given up, and may have accepted some.
+    /// An operation was detached, and may have accepted some.
     pub adrift: bool,
 }
 
 impl Listener {
     pub fn new() -> Self {
-        // No name twice, in any process: the kernel chooses one.
+        // A unique name, in any process: the kernel chooses one.
         let (fd, address) = (0..)
             .find_map(|number: u32| {
                 let name = format!("annulus-lives-{}-{number}", std::process::id());
@@ -43,14 +43,14 @@ impl Listener {
         Self { fd, address, waiting, made: 0, direct: 0, adrift: false }
     }
 
-    /// A peer connects, says its number, and goes.
+    /// A client connects, sends its number, and closes.
     pub fn connect(&mut self) {
         if self.waiting.len() + self.direct > 20 {
             return;
         }
         let mut peer = UnixStream::connect_addr(&self.address).expect("room in the queue");
         if let Err(error) = peer.write_all(&self.made.to_le_bytes()) {
-            // Taken for an operation that was given up, or for a table that is full, and closed.
+            // Accepted for a detached operation, or for a full table, and closed.
             assert!(error.kind() == ErrorKind::BrokenPipe, "room for four bytes: {error}");
             self.adrift = true;
             return;
@@ -59,7 +59,7 @@ impl Listener {
         self.made += 1;
     }
 
-    /// Fails unless it is a connection that nobody has seen.
+    /// Fails unless it is a connection that was not seen yet.
     fn check(&mut self, connection: OwnedFd) {
         let mut number = [0; 4];
         UnixStream::from(connection).read_exact(&mut number).expect("four bytes wait");
@@ -67,7 +67,8 @@ impl Listener {
         assert!(self.waiting.remove(&number), "OP3: connection {number} came twice, or never");
     }
 
-    /// All operations have ended: those that nobody took are still there, and no others.
+    /// All operations have ended: connections that were not accepted are still there, and no
+    /// others.
     pub fn finish(mut self) {
         if self.adrift {
             return;
@@ -81,7 +82,7 @@ impl Listener {
     }
 }
 
-/// Submits something that brings a descriptor, or a message.
+/// Submits an operation that completes with a descriptor, or a message.
 pub fn any(world: &mut World) {
     match world.chance.below(8) {
         0 => return message(world),
@@ -104,7 +105,7 @@ pub fn any(world: &mut World) {
         }
         (Some(table), 1) if world.allows("accept multi direct") => {
             let about = world.about("accept multi direct", Whose::Listener);
-            ship_many(world, about, AcceptMulti::new(fd).direct(&table), brings_file, ends);
+            ship_many(world, about, AcceptMulti::new(fd).direct(&table), carries_file, ends);
         }
         (_, 0 | 2) if world.allows("accept") => {
             let about = world.about("accept", Whose::Listener);
@@ -112,20 +113,20 @@ pub fn any(world: &mut World) {
         }
         _ if world.allows("accept multi") => {
             let about = world.about("accept multi", Whose::Listener);
-            ship_many(world, about, AcceptMulti::new(fd), brings_fd, ends);
+            ship_many(world, about, AcceptMulti::new(fd), carries_fd, ends);
         }
         _ => {}
     }
 }
 
-/// Sends a message to the ring that helps, and sees that it comes.
+/// Sends a message to the helper ring, and checks that it arrives.
 fn message(world: &mut World) {
     let Some(aid) = &mut world.aid else { return };
     let Ok(sender) = aid.sender() else { return };
     let about_number = world.about("message", Whose::Nobody);
     let Ok(op) = Message::new(&sender, about_number.number) else { return };
     ship_once(world, about_number, op, |world, about, result| match result {
-        Ok(()) => world.tally.borrow_mut().brought(about.kind),
+        Ok(()) => world.tally.borrow_mut().resource(about.kind),
         Err(error) => world.failed(about, &error),
     });
     if let Some(aid) = &mut world.aid {
@@ -134,15 +135,15 @@ fn message(world: &mut World) {
 }
 
 fn took(world: &mut World, about: &About, connection: OwnedFd) {
-    world.tally.borrow_mut().brought(about.kind);
+    world.tally.borrow_mut().resource(about.kind);
     if let Some(listener) = &mut world.listener {
         listener.check(connection);
     }
 }
 
-/// It is held for a while, or let go of at once.
+/// It is held for a while, or dropped at once.
 fn took_file(world: &mut World, about: &About, file: FixedFile) {
-    world.tally.borrow_mut().brought(about.kind);
+    world.tally.borrow_mut().resource(about.kind);
     if let Some(listener) = &mut world.listener {
         listener.direct += 1;
     }
@@ -176,14 +177,14 @@ fn no_place(world: &mut World, about: &About, error: &std::io::Error) {
     world.failed(about, error);
 }
 
-fn brings_fd(world: &mut World, about: &About, item: std::io::Result<OwnedFd>) {
+fn carries_fd(world: &mut World, about: &About, item: std::io::Result<OwnedFd>) {
     match item {
         Ok(connection) => took(world, about, connection),
         Err(error) => world.failed(about, &error),
     }
 }
 
-fn brings_file(world: &mut World, about: &About, item: std::io::Result<FixedFile>) {
+fn carries_file(world: &mut World, about: &About, item: std::io::Result<FixedFile>) {
     match item {
         Ok(file) => took_file(world, about, file),
         Err(error) => no_place(world, about, &error),
@@ -196,7 +197,7 @@ fn ends<F, T>(world: &mut World, about: &About, ended: Ended<F, T>) {
     }
 }
 
-/// The number of the file behind a descriptor, among all that there are.
+/// The device and inode number of the file of a descriptor.
 pub fn identity(fd: impl AsFd) -> (u64, u64) {
     use std::os::linux::fs::MetadataExt as _;
     let fd = fd.as_fd().try_clone_to_owned().expect("a descriptor");

@@ -1,19 +1,19 @@
-//! Which flags operations are given: here alone, so that a flag that goes goes from here.
+//! Which flags operations get: only here, so that removing a flag is a change in one place.
 
-use annulus::op::{PickedFlags, RecvFlags, SendFlags};
+use annulus::op::{ProvidedFlags, RecvFlags, SendFlags};
 
 use crate::world::World;
 
-/// Says how to receive, by chance.
-pub fn picked(world: &mut World) -> PickedFlags {
+/// Random flags for a receive.
+pub fn selected(world: &mut World) -> ProvidedFlags {
     if world.chance.one_in(6) && world.allows("dont wait") {
-        PickedFlags::DONT_WAIT
+        ProvidedFlags::DONT_WAIT
     } else {
-        PickedFlags::default()
+        ProvidedFlags::default()
     }
 }
 
-/// How to receive into a buffer of one's own.
+/// How to receive into a buffer of the caller's own.
 pub fn own(world: &mut World) -> RecvFlags {
     match world.chance.below(8) {
         1 => RecvFlags::DONT_WAIT,

@@ -1,8 +1,9 @@
-//! The books of a life: what was handed over, what came of it, and what that means for its stream.
+//! The ledger of a life: which operations were submitted, how they ended, and what that means for
+//! their stream.
 //!
 //! ```text
 //!   shipped ──► ended ──► redeemed            its last completion was consumed; its output taken
-//!      │            └───► abandoned           nobody will know what came of it
+//!      │            └───► abandoned           its output will never be known
 //!      └──► refused
 //! ```
 
@@ -14,11 +15,12 @@ use crate::claims::{About, Claim, Manner, Whose, refusable};
 use crate::world::World;
 
 impl World {
-    /// Writes a step down.
+    /// Logs a step.
     pub fn say(&self, what: impl FnOnce() -> String) {
         let what = what();
         if self.tells {
-            // Not captured, since a life that hangs never comes to show it.
+            // Not captured by the test harness, which would never print the output of a life that
+            // hangs.
             let _ = writeln!(std::io::stderr(), "  {what}");
         }
         self.log.borrow_mut().push(what);
@@ -47,7 +49,7 @@ impl World {
         self.redeemed(about);
     }
 
-    /// It failed, as it may.
+    /// It failed, with a valid error.
     pub fn failed(&self, about: &About, error: &std::io::Error) {
         let (number, kind) = (about.number, about.kind);
         let known = [
@@ -102,7 +104,7 @@ impl World {
         }
     }
 
-    /// Nobody will know what came of it.
+    /// Its output will never be known.
     pub fn abandoned(&mut self, about: &About) {
         match about.whose {
             Whose::Inward(key) => {

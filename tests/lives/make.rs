@@ -1,4 +1,4 @@
-//! What a life begins with: a ring of a kind that this kernel has, and what is registered with it.
+//! The beginning of a life: a ring of a kind that this kernel has, and its registrations.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::chance::Chance;
 /// The kinds of rings.
 pub const KINDS: [&str; 5] = ["plain", "cooperating", "deferring", "polled", "overflowing"];
 
-/// A ring of a kind, or the next simpler one that there is.
+/// A ring of this kind, or the next simpler one that the kernel has.
 pub fn ring(chance: &mut Chance, kind: usize) -> (Ring, usize) {
     let entries = chance.among(&[8, 16, 32]);
     let setup = Setup::plain(entries);
@@ -30,7 +30,7 @@ pub fn ring(chance: &mut Chance, kind: usize) -> (Ring, usize) {
     ring.map_or_else(|| (plain(), 0), |ring| (ring, kind))
 }
 
-/// Runs `make` until it has enough locked memory: that of dropped rings comes back a little late.
+/// Runs `make` until there is enough locked memory: dropped rings give theirs back a little late.
 pub fn patient<T>(mut make: impl FnMut() -> Result<T, SetupError>) -> Result<T, SetupError> {
     for _ in 0..200 {
         match make() {
@@ -43,7 +43,7 @@ pub fn patient<T>(mut make: impl FnMut() -> Result<T, SetupError>) -> Result<T, 
     make()
 }
 
-/// What was made; `None` where this kernel or user cannot.
+/// The result; `None` where this kernel or user cannot make it.
 pub fn lacking<T>(made: Result<T, RegisterError>) -> Option<T> {
     match made {
         Ok(made) => Some(made),

@@ -1,13 +1,13 @@
-//! Receives: into buffers that the kernel picks, one by one, in bundles and as messages, and into
-//! one's own.
+//! Receives: into provided buffers, one by one, in bundles and as messages, and into the caller's
+//! own buffers.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use annulus::lease::{BufLease, Bundle, Datagram, FixedBuf};
 use annulus::op::{
-    Ended, Ending, Envelope, Op, Outcome, Read, ReadFixed, ReadMulti, Received, Recv, RecvBundle,
-    RecvBundleMulti, RecvMsg, RecvMsgMulti, RecvMulti, RecvPicked, SendFlags, SendMsg, Target,
+    Ended, Ending, MsgHeader, Op, Outcome, Read, ReadFixed, ReadMulti, Received, Recv, RecvBundle,
+    RecvBundleMulti, RecvMsg, RecvMsgMulti, RecvMulti, RecvProvided, SendFlags, SendMsg, Target,
 };
 use annulus::{Rejection, Ticket};
 
@@ -30,7 +30,7 @@ pub fn any(world: &mut World) {
     }
 }
 
-/// Begins an operation of this kind on the stream, if it is to be done.
+/// Begins an operation of this kind on the stream, if the life allows it.
 fn begin(world: &mut World, key: u64, kind: &'static str) -> Option<About> {
     if !world.allows(kind) {
         return None;
@@ -47,7 +47,7 @@ fn one<F: Target + 'static>(world: &mut World, key: u64, medium: Medium, fd: F) 
     match (medium, bufs, world.chance.below(10)) {
         (Medium::Pipe, Some(bufs), 0..=5) => {
             let Some(about) = begin(world, key, "read multi") else { return };
-            ship_many(world, about, ReadMulti::new(fd, &bufs), brings_lease, ends);
+            ship_many(world, about, ReadMulti::new(fd, &bufs), carries_lease, ends);
         }
         (Medium::Pipe, ..) => own_from_pipe(world, key, fd),
         (Medium::UnixDatagram | Medium::Udp, Some(bufs), 0..=3) => {
@@ -59,24 +59,24 @@ fn one<F: Target + 'static>(world: &mut World, key: u64, medium: Medium, fd: F) 
                 1 => op.with_address(),
                 _ => op,
             };
-            ship_many(world, about, op, brings_message, ends);
+            ship_many(world, about, op, carries_message, ends);
         }
         (_, Some(bufs), 4 | 5) => {
             let Some(about) = begin(world, key, "recv multi") else { return };
-            ship_many(world, about, RecvMulti::new(fd, &bufs), brings_lease, ends);
+            ship_many(world, about, RecvMulti::new(fd, &bufs), carries_lease, ends);
         }
         (Medium::Unix | Medium::Tcp, Some(bufs), 6) => {
             let Some(about) = begin(world, key, "recv bundle multi") else { return };
-            ship_many(world, about, RecvBundleMulti::new(fd, &bufs), brings_bundle, ends);
+            ship_many(world, about, RecvBundleMulti::new(fd, &bufs), carries_bundle, ends);
         }
         (Medium::Unix | Medium::Tcp, Some(bufs), 7) => {
             let Some(about) = begin(world, key, "recv bundle") else { return };
-            let op = RecvBundle::new(fd, &bufs).flags(flags::picked(world));
+            let op = RecvBundle::new(fd, &bufs).flags(flags::selected(world));
             ship_once(world, about, op, ends_bundle);
         }
         (_, Some(bufs), 0..=3) => {
-            let Some(about) = begin(world, key, "recv picked") else { return };
-            let op = RecvPicked::new(fd, &bufs).flags(flags::picked(world));
+            let Some(about) = begin(world, key, "recv provided") else { return };
+            let op = RecvProvided::new(fd, &bufs).flags(flags::selected(world));
             ship_once(world, about, op, ends_lease);
         }
         _ => own(world, key, medium, fd),
@@ -92,8 +92,8 @@ fn own<F: Target + 'static>(world: &mut World, key: u64, medium: Medium, fd: F) 
     let size = 1 + world.chance.below(2 * world.size) as usize;
     if medium == Medium::UnixDatagram && world.chance.one_in(2) {
         let Some(about) = begin(world, key, "recv message") else { return };
-        let op = RecvMsg::new(fd, [Vec::with_capacity(256)]).with(Envelope::new());
-        return ship_once(world, about, op, ends_envelope);
+        let op = RecvMsg::new(fd, [Vec::with_capacity(256)]).with(MsgHeader::new());
+        return ship_once(world, about, op, ends_message);
     }
     match fixed(world).filter(|_| medium != Medium::Udp) {
         Some(buf) if world.chance.one_in(2) => {
@@ -118,16 +118,16 @@ fn own_from_pipe<F: Target + 'static>(world: &mut World, key: u64, fd: F) {
     ship_once(world, about, Read::new(fd, Vec::with_capacity(40)), ends_own);
 }
 
-/// A peer sends a descriptor beside its bytes.
+/// A peer sends a descriptor with its bytes.
 pub fn peer_sends_descriptor(world: &mut World) {
     let Some(mut aid) = world.aid.take() else { return };
     let count = 8 + world.chance.below(8) as usize;
     let at = world.chance.place(world.inward.len()).expect("one at least");
     if let Some((fd, bytes)) = world.inward[at].next_message(count) {
         let inward = &mut world.inward[at];
-        let mut envelope = Envelope::new();
-        assert!(envelope.attach(world.sentinels.copy()).is_ok());
-        let op = SendMsg::new(fd, [bytes]).flags(SendFlags::DONT_WAIT).with(envelope);
+        let mut header = MsgHeader::new();
+        assert!(header.attach(world.sentinels.copy()).is_ok());
+        let op = SendMsg::new(fd, [bytes]).flags(SendFlags::DONT_WAIT).with(header);
         let ticket = aid.submit(op).expect("it is idle");
         if let Ok(sent) = aid.wait(ticket).expect("it does not wait").result {
             inward.note_sent(sent);
@@ -138,7 +138,7 @@ pub fn peer_sends_descriptor(world: &mut World) {
     world.aid = Some(aid);
 }
 
-/// Compares what came, and holds it.
+/// Compares the received bytes, and holds the lease.
 fn came(world: &mut World, about: &About, held: Held) {
     arrived(world, about, held.bytes());
     world.hold(held, about);
@@ -146,16 +146,16 @@ fn came(world: &mut World, about: &About, held: Held) {
 
 fn arrived(world: &mut World, about: &About, bytes: &[u8]) {
     let (number, len) = (about.number, bytes.len());
-    world.say(|| format!("{number} brings {len}"));
+    world.say(|| format!("{number} carries {len}"));
     let Whose::Inward(key) = about.whose else { unreachable!("it receives") };
     let inward = world.inward_of(key).expect("it stays as long as the life");
     inward.arrived(number, bytes);
 }
 
-/// It completed without anything: the end, unless it could not be that.
+/// It completed without data: the end of the stream, unless that is impossible.
 fn nothing(world: &mut World, about: &About) {
     let number = about.number;
-    world.say(|| format!("{number} brings the end"));
+    world.say(|| format!("{number} is the end"));
     let Whose::Inward(key) = about.whose else { unreachable!("it receives") };
     let inward = world.inward_of(key).expect("it stays as long as the life");
     if !inward.is_datagrams() {
@@ -163,21 +163,21 @@ fn nothing(world: &mut World, about: &About) {
     }
 }
 
-fn brings_lease(world: &mut World, about: &About, item: std::io::Result<BufLease>) {
+fn carries_lease(world: &mut World, about: &About, item: std::io::Result<BufLease>) {
     match item {
         Ok(lease) => came(world, about, Held::Lease(lease)),
         Err(error) => world.failed(about, &error),
     }
 }
 
-fn brings_bundle(world: &mut World, about: &About, item: std::io::Result<Bundle>) {
+fn carries_bundle(world: &mut World, about: &About, item: std::io::Result<Bundle>) {
     match item {
         Ok(bundle) => leases_of(world, about, bundle),
         Err(error) => world.failed(about, &error),
     }
 }
 
-/// All of it is compared before any is let go of, since what is compared may be given up.
+/// All leases are compared before any is dropped, since a comparison may drop one.
 fn leases_of(world: &mut World, about: &About, bundle: Bundle) {
     let (bytes, buffers) = (bundle.bytes(), bundle.buffers());
     let leases: Vec<BufLease> = bundle.collect();
@@ -189,7 +189,7 @@ fn leases_of(world: &mut World, about: &About, bundle: Bundle) {
     }
 }
 
-fn brings_message(world: &mut World, about: &About, item: std::io::Result<Datagram>) {
+fn carries_message(world: &mut World, about: &About, item: std::io::Result<Datagram>) {
     match item {
         Ok(mut message) => {
             for fd in message.take_descriptors() {
@@ -244,17 +244,17 @@ fn ends_own<F>(world: &mut World, about: &About, out: Outcome<usize, F, Vec<u8>>
         Ok(count) => {
             assert!(out.buf.len() == count, "{count} bytes, and {} are filled", out.buf.len());
             arrived(world, about, &out.buf);
-            world.tally.borrow_mut().brought(about.kind);
+            world.tally.borrow_mut().resource(about.kind);
         }
         Err(error) => world.failed(about, &error),
     }
 }
 
-type Letter = ([Vec<u8>; 1], Box<Envelope>);
+type Letter = ([Vec<u8>; 1], Box<MsgHeader>);
 
-fn ends_envelope<F>(world: &mut World, about: &About, out: Outcome<Received, F, Letter>) {
-    let ([bytes], mut envelope) = out.buf;
-    let descriptors: Vec<OwnedFd> = envelope.take_descriptors();
+fn ends_message<F>(world: &mut World, about: &About, out: Outcome<Received, F, Letter>) {
+    let ([bytes], mut header) = out.buf;
+    let descriptors: Vec<OwnedFd> = header.take_descriptors();
     for fd in descriptors {
         world.sentinels.check_other(fd);
     }
@@ -262,20 +262,20 @@ fn ends_envelope<F>(world: &mut World, about: &About, out: Outcome<Received, F, 
         Ok(received) if received.bytes == 0 => nothing(world, about),
         Ok(_) => {
             arrived(world, about, &bytes);
-            world.tally.borrow_mut().brought(about.kind);
+            world.tally.borrow_mut().resource(about.kind);
         }
         Err(error) => world.failed(about, &error),
     }
 }
 
-/// Submits, when a polling thread has made room for it.
+/// Submits, after a polling thread has made room.
 fn submit_at_last<O: Op + 'static>(world: &mut World, mut op: O) -> Ticket<O> {
     loop {
         let rejected = match world.ring.submit(op) {
             Ok(ticket) => return ticket,
             Err(rejected) => rejected,
         };
-        assert!(rejected.why == Rejection::Queue, "all has ended: {}", rejected.why);
+        assert!(rejected.why == Rejection::QueueFull, "all has ended: {}", rejected.why);
         std::thread::yield_now();
         op = rejected.op;
     }
@@ -291,7 +291,7 @@ pub fn fill(world: &mut World, at: usize) -> (usize, Vec<BufLease>) {
     let ours = Rc::new(OwnedFd::from(ours));
     let mut leases = Vec::new();
     for _ in 0..=2 * bufs.count() {
-        let op = RecvPicked::new(Rc::clone(&ours), &bufs);
+        let op = RecvProvided::new(Rc::clone(&ours), &bufs);
         let ticket = submit_at_last(world, op);
         match world.ring.wait(ticket).expect("data, or no buffer").result {
             Ok(Some(lease)) => leases.push(lease),

@@ -1,4 +1,5 @@
-//! Sends: with a copy and without, of one's own bytes, of registered ones, of leases, of rings.
+//! Sends: with a copy and without, of the caller's own bytes, of registered buffers, of leases, of
+//! send rings.
 
 use annulus::lease::{BufLease, FixedBuf, SendRing};
 use annulus::op::{
@@ -24,7 +25,7 @@ pub fn any(world: &mut World) {
     }
 }
 
-/// Begins an operation of this kind on the stream, if it is to be done.
+/// Begins an operation of this kind on the stream, if the life allows it.
 fn begin(world: &mut World, key: u64, kind: &'static str) -> Option<(About, u64)> {
     if !world.allows(kind) {
         return None;
@@ -83,7 +84,7 @@ fn fill(mut buf: FixedBuf, key: u64, at: u64) -> FixedBuf {
     buf
 }
 
-/// Sends a lease that is held, with other bytes in it.
+/// Sends a held lease, with other bytes in it.
 fn lease<F: Target + 'static>(world: &mut World, key: u64, fd: F) {
     let leases = world.held.iter().position(|watched| matches!(watched.held, Held::Lease(_)));
     let Some(at) = leases else { return };
@@ -100,7 +101,7 @@ fn lease<F: Target + 'static>(world: &mut World, key: u64, fd: F) {
     ship_once(world, about, op, sent_lease);
 }
 
-/// Sends what is queued in the ring of buffers to send.
+/// Sends the queued buffers of the send ring.
 fn bundle<F: Target + 'static>(world: &mut World, key: u64, fd: F) {
     if !world.allows("send bundle") {
         return;
@@ -120,7 +121,7 @@ fn bundle<F: Target + 'static>(world: &mut World, key: u64, fd: F) {
     ship_many(world, about, op, |_, _, _| {}, sent_bundle);
 }
 
-/// So many bytes went out.
+/// So many bytes were sent.
 fn went(world: &mut World, about: &About, result: std::io::Result<usize>) {
     match result {
         Ok(count) => {
@@ -129,7 +130,7 @@ fn went(world: &mut World, about: &About, result: std::io::Result<usize>) {
             let Whose::Outward(key) = about.whose else { unreachable!("it sends") };
             let outward = world.outward.iter_mut().find(|outward| outward.key == key);
             outward.expect("it stays as long as the life").next += count as u64;
-            world.tally.borrow_mut().brought(about.kind);
+            world.tally.borrow_mut().resource(about.kind);
         }
         Err(error) => world.failed(about, &error),
     }
@@ -152,8 +153,8 @@ fn sent_zc<F, B>(world: &mut World, about: &About, out: Outcome<Sent, F, B>) {
     went(world, about, out.result.map(|sent| sent.bytes));
 }
 
-/// What was not sent stays queued, and would go out on any stream: so it goes, and so does the ring
-/// of buffers, unless all was sent.
+/// Buffers that were not sent stay queued, and would go out on any stream: so the send ring is
+/// dropped, unless all was sent.
 fn sent_bundle<F>(world: &mut World, about: &About, out: Outcome<usize, F, SendRing>) {
     went(world, about, out.result);
     let left = out.buf.queue().bytes();

@@ -1,12 +1,12 @@
-//! Streams: every byte says which stream it is of, and where in it.
+//! Streams: every byte encodes its stream and its position in it.
 //!
 //! ```text
 //!   Inward    peer writes 0..sent ──► socket ──► operations, in order of submission ──► next
 //!   Outward   next ──► operation in flight ──► socket ──► peer reads, and compares
 //! ```
 //!
-//! One operation at a time moves bytes of a stream, so the order of operations is the order of
-//! bytes, however late each is redeemed: what comes early is kept until its turn is.
+//! Only one operation at a time moves bytes of a stream, so the order of operations is the order of
+//! bytes, however late each is redeemed: bytes that come early are kept until their turn.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, PipeWriter, Read as _, Write as _};
@@ -17,14 +17,14 @@ use std::rc::Rc;
 
 use annulus::lease::FixedFile;
 
-/// The byte at a place of a stream.
+/// The byte at a position of a stream.
 pub fn byte(key: u64, at: u64) -> u8 {
     let mut word = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ at.wrapping_mul(0xd134_2543_de82_ef95);
     word = (word ^ (word >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (word ^ (word >> 32)).to_le_bytes()[0]
 }
 
-/// So many bytes of a stream, from a place on.
+/// So many bytes of a stream, from a position on.
 pub fn bytes(key: u64, at: u64, count: usize) -> Vec<u8> {
     (at..).take(count).map(|at| byte(key, at)).collect()
 }
@@ -34,14 +34,14 @@ fn datagram(key: u64, number: u64, len: usize) -> Vec<u8> {
     bytes(key.wrapping_add(number << 32), 0, len)
 }
 
-/// What an operation is aimed at.
+/// The target of an operation.
 #[derive(Debug, Clone)]
 pub enum Aim {
     Fd(Rc<OwnedFd>),
     Fixed(FixedFile),
 }
 
-/// What it goes through.
+/// The kind of connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Medium {
     Unix,
@@ -64,7 +64,7 @@ enum Writer {
     Gone,
 }
 
-/// What one operation brought, and has yet to be compared.
+/// The bytes of one operation, which are still to be compared.
 #[derive(Debug)]
 struct Entry {
     number: u64,
@@ -78,12 +78,12 @@ pub struct Inward {
     pub key: u64,
     pub medium: Medium,
     pub aim: Aim,
-    /// Ours, whatever the operations are aimed at.
+    /// Our end, whatever target the operations use.
     own: Rc<OwnedFd>,
     writer: Writer,
     /// The operation that receives.
     pub busy: Option<u64>,
-    /// An operation was given up, so nobody knows what is next.
+    /// An operation was detached, so the next bytes are not known.
     pub adrift: bool,
     sent: u64,
     next: u64,
@@ -145,7 +145,7 @@ impl Inward {
 
     /// The peer writes up to `count` bytes, or one datagram. Returns how many.
     pub fn write(&mut self, count: usize) -> usize {
-        // A pipe must never make this thread wait, nor datagrams be lost for want of room.
+        // A pipe must never block this thread, nor may datagrams be lost for lack of room.
         if self.sent - self.next > 4000 || (self.is_datagrams() && self.sent - self.next > 30) {
             return 0;
         }
@@ -173,7 +173,7 @@ impl Inward {
         }
     }
 
-    /// What is to be sent next, if the peer is one that can also pass descriptors.
+    /// The next bytes to send, if the peer is one that can also pass descriptors.
     pub fn next_message(&self, count: usize) -> Option<(OwnedFd, Vec<u8>)> {
         let ahead = self.sent - self.next;
         match &self.writer {
@@ -197,12 +197,12 @@ impl Inward {
         }
     }
 
-    /// The peer goes.
+    /// The peer closes.
     pub fn close(&mut self) {
         self.writer = Writer::Gone;
     }
 
-    /// An operation was given up: the stream ends, so that the operation does.
+    /// An operation was detached: the stream ends, so that the operation does.
     pub fn hang_up(&mut self) {
         self.adrift = true;
         if !self.is_datagrams() {
@@ -210,12 +210,12 @@ impl Inward {
         }
     }
 
-    /// Ends the receiving of a datagram, for an operation that was given up: nothing else would.
+    /// Ends a detached receive of a datagram: nothing else would.
     pub fn poke(&self) {
         let _ = match &self.writer {
             Writer::UnixDatagram(writer) => writer.send(&[0]),
             Writer::Udp(writer) => writer.send(&[0]),
-            // Nobody can send. The call is the same for each kind of socket.
+            // Nothing can be sent any more. The call is the same for each kind of socket.
             Writer::Gone => self.own.try_clone().and_then(|own| {
                 UnixDatagram::from(own).shutdown(Shutdown::Both)?;
                 Ok(0)
@@ -224,7 +224,7 @@ impl Inward {
         };
     }
 
-    /// An operation is to receive, and it alone.
+    /// Only this operation is to receive.
     pub fn open_entry(&mut self, number: u64) {
         assert!(self.busy.is_none(), "two operations on one stream");
         self.busy = Some(number);
@@ -232,7 +232,7 @@ impl Inward {
         self.entries.push_back(Entry { number, pieces, closed: false });
     }
 
-    /// The operation brought something.
+    /// The operation completed with bytes.
     pub fn arrived(&mut self, number: u64, piece: &[u8]) {
         let entry = self.entries.iter_mut().find(|entry| entry.number == number);
         entry.expect("an operation of this stream").pieces.push_back(piece.to_vec());
@@ -247,7 +247,7 @@ impl Inward {
         self.advance();
     }
 
-    /// The operation said that the stream is at its end.
+    /// The operation reported the end of the stream.
     pub fn at_end(&mut self, number: u64) {
         let (key, sent, next) = (self.key, self.sent, self.next);
         assert!(!self.is_open(), "stream {key}: the end, and the peer is there");
@@ -255,7 +255,7 @@ impl Inward {
         assert!(!first || self.adrift || next == sent, "stream {key}: the end at {next} of {sent}");
     }
 
-    /// Compares what came with what was sent, as far as it is known in order.
+    /// Compares received bytes with those that were sent, as far as their order is known.
     fn advance(&mut self) {
         while let Some(entry) = self.entries.front_mut() {
             while let Some(piece) = entry.pieces.pop_front() {
@@ -278,8 +278,8 @@ impl Inward {
         }
     }
 
-    /// All operations have ended and were redeemed, and the peer goes: what is left is in the
-    /// socket.
+    /// All operations have ended and were redeemed, and the peer closes: the remaining bytes are in
+    /// the socket.
     pub fn finish(mut self) {
         self.close();
         self.advance();
@@ -296,7 +296,7 @@ impl Inward {
     }
 }
 
-/// Fails unless `piece` is what comes next.
+/// Fails unless `piece` comes next.
 fn compare(key: u64, next: u64, sent: u64, piece: &[u8]) {
     let expected = bytes(key, next, piece.len());
     if *piece == *expected {
@@ -312,7 +312,7 @@ fn compare(key: u64, next: u64, sent: u64, piece: &[u8]) {
     panic!("{words}; these are of {from:?}");
 }
 
-/// Which datagram a piece is of, which may be cut.
+/// Which datagram a piece is of, which may be truncated.
 fn datagram_at(key: u64, next: u64, lens: &[usize], piece: &[u8], lossy: bool) -> u64 {
     let last = if lossy { lens.len() as u64 } else { next + 1 };
     for at in next..last {
@@ -342,7 +342,7 @@ pub struct Outward {
     reader: Reader,
     pub busy: Option<u64>,
     pub adrift: bool,
-    /// How many bytes the operations say that they have sent.
+    /// How many bytes the operations report as sent.
     pub next: u64,
     /// How many the peer has read.
     read: u64,
@@ -383,7 +383,7 @@ impl Outward {
             Reader::Unix(reader) => reader.read(&mut buf),
             Reader::Tcp(reader) => reader.read(&mut buf),
             Reader::Pipe(reader) => {
-                // No more than is there, so that this thread does not wait.
+                // No more than there is, so that this thread does not block.
                 let there = usize::try_from(self.next.saturating_sub(self.read)).unwrap_or(0);
                 reader.read(&mut buf[..there.min(count)])
             }

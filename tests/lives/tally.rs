@@ -1,15 +1,15 @@
-//! How many operations of each kind were done, so that a reader sees that all of it is tried.
+//! How many operations of each kind were done, to show that all of them are tried.
 
 use std::collections::BTreeMap;
 
 use crate::claims::Manner;
 
-/// What became of the operations of one kind.
+/// The outcomes of the operations of one kind.
 #[derive(Debug, Default)]
 struct Row {
     shipped: BTreeMap<&'static str, u64>,
     refused: u64,
-    brought: u64,
+    resource: u64,
     failed: BTreeMap<i32, u64>,
 }
 
@@ -20,24 +20,25 @@ pub struct Tally {
     rings: BTreeMap<&'static str, u64>,
     whole: u64,
     in_parts: u64,
-    /// What is not to be done.
+    /// Names that are to be left out.
     without: Vec<String>,
 }
 
 impl Manner {
-    /// As it is counted.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::Forced => "forced",
             Self::After | Self::Before | Self::Hard => "linked",
             Self::Within => "timed",
+            Self::Drained => "drained",
         }
     }
 }
 
 impl Tally {
-    /// Nothing yet; without what `without` names, with commas between.
+    /// Empty; leaves out the names in `without`, separated by commas.
     pub fn new(without: &str) -> Self {
         let without = without.split(',').map(|name| name.trim().to_owned()).collect();
         Self { without, ..Self::default() }
@@ -64,8 +65,8 @@ impl Tally {
         self.rows.entry(kind).or_default().refused += 1;
     }
 
-    pub fn brought(&mut self, kind: &'static str) {
-        self.rows.entry(kind).or_default().brought += 1;
+    pub fn resource(&mut self, kind: &'static str) {
+        self.rows.entry(kind).or_default().resource += 1;
     }
 
     pub fn failed(&mut self, kind: &'static str, code: i32) {
@@ -75,10 +76,10 @@ impl Tally {
     pub fn print(&self, lives: u64, seconds: f64) {
         println!("{lives} lives in {seconds:.1} s; rings: {:?}", self.rings);
         println!("rings of buffers: {} whole, {} in parts", self.whole, self.in_parts);
-        let heads = ["plain", "forced", "linked", "timed"];
-        let [plain, forced, linked, timed] = heads;
+        let heads = ["plain", "forced", "linked", "timed", "drained"];
+        let [plain, forced, linked, timed, drained] = heads;
         println!(
-            "{:<24} {plain:>8} {forced:>8} {linked:>8} {timed:>8} {:>8} {:>8}  failed",
+            "{:<24} {plain:>8} {forced:>8} {linked:>8} {timed:>8} {drained:>8} {:>8} {:>8}  failed",
             "", "refused", "brought"
         );
         for (kind, row) in &self.rows {
@@ -86,7 +87,7 @@ impl Tally {
             for head in heads {
                 print!(" {:>8}", row.shipped.get(head).copied().unwrap_or(0));
             }
-            print!(" {:>8} {:>8} ", row.refused, row.brought);
+            print!(" {:>8} {:>8} ", row.refused, row.resource);
             for (code, count) in &row.failed {
                 let error = std::io::Error::from_raw_os_error(*code).to_string();
                 let words = if *code == 0 { "in words" } else { &error };

@@ -1,23 +1,25 @@
-//! Leases that are held, and watched: what one shows must never change.
+//! Leases that are held and watched: the bytes of a lease must never change.
 
 use std::ops::Range;
 
 use annulus::lease::{BufLease, Datagram, FixedBuf};
 
-/// Something whose bytes are ours alone.
+/// Something whose bytes only the test may change.
 #[derive(Debug)]
 pub enum Held {
     Lease(BufLease),
     Message(Datagram),
     Fixed(FixedBuf),
+    /// Memory that a scope had borrowed.
+    Own(Vec<u8>),
 }
 
-/// It, with what it showed when it came.
+/// The lease, and its bytes when it came.
 #[derive(Debug)]
 pub struct Watched {
     pub held: Held,
     copy: Vec<u8>,
-    /// Where it came from: the number of the operation.
+    /// The number of its operation.
     number: u64,
 }
 
@@ -27,6 +29,7 @@ impl Held {
             Self::Lease(lease) => lease,
             Self::Message(message) => message.payload(),
             Self::Fixed(buf) => buf,
+            Self::Own(buf) => buf,
         }
     }
 
@@ -42,7 +45,7 @@ impl Watched {
         Self { held, copy, number }
     }
 
-    /// Fails if it has changed.
+    /// Fails if its bytes have changed.
     pub fn check(&self) {
         let (now, then) = (self.held.bytes(), &*self.copy);
         if now != then {
@@ -52,8 +55,8 @@ impl Watched {
         }
     }
 
-    /// Fails if the other one is of the same memory.
-    pub fn check_beside(&self, other: &Held) {
+    /// Fails if the other lease is of the same memory.
+    pub fn check_apart_from(&self, other: &Held) {
         let (ours, theirs) = (self.held.range(), other.range());
         let apart = ours.end <= theirs.start || theirs.end <= ours.start;
         assert!(apart, "BR1: the lease of operation {} overlaps a new one", self.number);
@@ -64,6 +67,7 @@ impl Watched {
         let bytes: &mut [u8] = match &mut self.held {
             Held::Lease(lease) => lease,
             Held::Fixed(buf) => buf,
+            Held::Own(buf) => buf,
             Held::Message(_) => return,
         };
         for (byte, copy) in bytes.iter_mut().zip(&mut self.copy) {

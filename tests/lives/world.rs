@@ -1,18 +1,17 @@
 //! One life: a small ring, its pools, streams and peers, and what is in flight and held.
 //!
 //! ```text
-//!   submit something │ peers write, read, go │ enter │ reap │ redeem │ cancel │ give up │ let go
+//!   submit something │ peers write, read, close │ enter │ reap │ redeem │ cancel │ detach │ drop
 //! ```
 //!
-//! Every step is a choice of a random number, and goes down in the log; after every step all that
-//! is held must be as it was.
+//! Every step is random, and is logged; after every step all held leases must be unchanged.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use annulus::lease::{BufRing, FileTable, FixedFile, FixedPool, SendQueue, SendRing};
-use annulus::register::{Used, Whose as Memory};
+use annulus::raw::register::{Consumption, RingMemory as Memory};
 use annulus::sys::flags::Features;
 use annulus::{Ring, Setup};
 
@@ -20,16 +19,17 @@ use crate::chance::Chance;
 use crate::claims::{About, Claim, Manner, Whose, bearable, reap};
 use crate::files::Listener;
 use crate::make::{KINDS, lacking, patient, ring};
+use crate::passing::Arrivals;
 use crate::sentinels::Sentinels;
 use crate::streams::{Aim, Inward, Medium, Outward};
 use crate::tally::Tally;
 use crate::watch::{Held, Watched};
-use crate::{files, receives, sends};
+use crate::{files, passing, receives, scopes, sends};
 
 /// What happened, step by step.
 pub type Log = Rc<RefCell<Vec<String>>>;
 
-/// Buffers that the kernel picks from.
+/// Buffers that the kernel selects from.
 #[derive(Debug)]
 pub struct Pool {
     pub bufs: BufRing,
@@ -40,8 +40,10 @@ pub struct Pool {
 pub struct World {
     pub chance: Chance,
     pub ring: Ring,
-    /// A ring that only helps: it sends descriptors, and takes messages.
+    /// A helper ring: it sends descriptors, and takes messages.
     pub aid: Option<Ring>,
+    /// The helper's table of files.
+    pub arrivals: Option<Arrivals>,
     pub claims: Vec<Box<dyn Claim>>,
     pub held: Vec<Watched>,
     pub inward: Vec<Inward>,
@@ -63,12 +65,16 @@ pub struct World {
     pub dropped: u32,
     /// Slots at the beginning.
     pub slots: u32,
-    /// Tickets may be dropped, and the ring goes while things are in flight.
+    /// Tickets may be dropped, and the ring may be dropped while operations are in flight.
     pub rude: bool,
     /// A wait can be bounded.
     pub bounded: bool,
-    /// The kernel tells of the part that an operation has moved when it fails waiting for all.
+    /// The kernel reports how much an operation has moved when it fails while waiting for all.
     pub keeps_parts: bool,
+    /// Operations may be drained: what they hold back can be cancelled by a system call.
+    pub drains: bool,
+    /// One was drained, and holds back what comes after it until nothing is in flight.
+    pub holds_back: bool,
     /// How long a buffer is.
     pub size: u32,
 }
@@ -82,10 +88,12 @@ impl World {
         let features = ring.raw().features();
         let size = chance.among(&[16, 32, 64, 256]);
         let (slots, rude) = (ring.vacant(), chance.one_in(8));
+        let mut aid = patient(|| Setup::plain(2).build()).ok();
         let mut world = Self {
             chance,
             ring,
-            aid: patient(|| Setup::plain(2).build()).ok(),
+            arrivals: aid.as_mut().and_then(Arrivals::new),
+            aid,
             claims: Vec::new(),
             held: Vec::new(),
             inward: Vec::new(),
@@ -108,6 +116,9 @@ impl World {
             bounded: features.contains(Features::EXT_ARG),
             // Linux 5.17, and later kernels do.
             keeps_parts: features.contains(Features::CQE_SKIP),
+            // Linux 6.3. A worker of a polling thread is found by no system call.
+            drains: features.contains(Features::REG_REG_RING) && KINDS[kind] != "polled",
+            holds_back: false,
             size,
         };
         world.say(|| format!("a ring, {}, {slots} slots; buffers of {size}", KINDS[kind]));
@@ -143,8 +154,9 @@ impl World {
     fn add_pool(&mut self) {
         let in_parts = self.chance.one_in(2) && self.allows("in parts");
         let count = self.chance.among(&[1, 2, 4, 8, 8]);
-        let whose = if self.chance.one_in(4) { Memory::Kernels } else { Memory::Ours };
-        let used = if in_parts { Used::InParts { min_left: 0 } } else { Used::Whole };
+        let whose = if self.chance.one_in(4) { Memory::Kernel } else { Memory::User };
+        let used =
+            if in_parts { Consumption::Incremental { min_left: 0 } } else { Consumption::Whole };
         let made = self.ring.buf_ring_with(count, self.size, whose, used);
         let made = made.map(|bufs| (bufs, in_parts)).or_else(|_| {
             self.ring.buf_ring(count, self.size).map(|bufs| (bufs, false)) // As every kernel can.
@@ -205,7 +217,7 @@ impl World {
 
     /// One step.
     pub fn step(&mut self) {
-        match self.chance.below(40) {
+        match self.chance.below(43) {
             0..=10 => receives::any(self),
             11..=13 => sends::any(self),
             14..=15 => files::any(self),
@@ -219,13 +231,16 @@ impl World {
             35 => self.cancel(),
             36 => self.give_up(),
             37..=38 => self.let_go(),
+            40..=41 => scopes::any(self),
+            42 => passing::any(self),
             _ => self.scribble(),
         }
         self.check();
     }
 
-    /// All that is held is as it was.
+    /// All held leases are unchanged.
     pub fn check(&mut self) {
+        self.holds_back &= self.ring.in_flight() > 0;
         self.held.iter().for_each(Watched::check);
         self.sentinels.check_one();
     }
@@ -259,7 +274,7 @@ impl World {
         self.add_inward();
     }
 
-    /// Hands over, and perhaps waits.
+    /// Submits, and perhaps waits.
     fn enter(&mut self) {
         self.say(|| "enter".to_owned());
         if self.chance.one_in(4) {
@@ -269,7 +284,7 @@ impl World {
         }
     }
 
-    /// Hands over, and waits a little for something to complete.
+    /// Submits, and waits a little for a completion.
     pub fn pause(&mut self, limit: Duration) {
         if self.bounded {
             if let Err(error) = self.ring.submit_and_wait_timeout(1, limit) {
@@ -293,7 +308,7 @@ impl World {
         reap(self);
     }
 
-    /// Redeems a ticket, of something that has ended if possible.
+    /// Redeems a ticket, if possible one of an operation that has ended.
     fn redeem(&mut self) {
         let ended: Vec<usize> =
             (0..self.claims.len()).filter(|&at| self.claims[at].about().ended.get()).collect();
@@ -335,7 +350,7 @@ impl World {
         self.claims.push(claim);
     }
 
-    /// Gives a ticket up.
+    /// Detaches a ticket.
     fn give_up(&mut self) {
         if !self.chance.one_in(3) {
             return;
@@ -354,7 +369,7 @@ impl World {
         }
     }
 
-    /// Lets go of something that is held.
+    /// Drops something that is held.
     pub fn let_go(&mut self) {
         let Some(at) = self.chance.place(self.held.len()) else { return };
         let watched = self.held.swap_remove(at);
@@ -370,10 +385,10 @@ impl World {
         }
     }
 
-    /// Holds something, for as long as chance will have it.
+    /// Holds something, for a random time.
     pub fn hold(&mut self, held: Held, about: &About) {
-        self.held.iter().for_each(|watched| watched.check_beside(&held));
-        self.tally.borrow_mut().brought(about.kind);
+        self.held.iter().for_each(|watched| watched.check_apart_from(&held));
+        self.tally.borrow_mut().resource(about.kind);
         if !self.chance.one_in(4) {
             self.held.push(Watched::new(held, about.number));
         }
@@ -384,18 +399,18 @@ impl World {
         self.number
     }
 
-    /// What a new operation is about.
+    /// The description of a new operation.
     pub fn about(&mut self, kind: &'static str, whose: Whose) -> About {
         let number = self.next_number();
         About { number, kind, whose, ended: false.into() }
     }
 
-    /// Whether this kind of thing is to be done.
+    /// Whether this kind is not left out.
     pub fn allows(&self, name: &str) -> bool {
         self.tally.borrow().allows(name)
     }
 
-    /// How to hand an operation over: any of these, each as often as it says.
+    /// The ways to submit an operation, each with its weight.
     pub fn manner(&mut self, kind: &str, manners: &[(Manner, u32)]) -> Manner {
         let all = manners.iter().map(|(_, often)| often).sum();
         let mut at = self.chance.below(all);
@@ -414,7 +429,7 @@ impl World {
         self.inward.iter_mut().find(|inward| inward.key == key)
     }
 
-    /// Lets what the ring does for itself come about.
+    /// Gives internal requests time to complete.
     pub fn turn(&mut self) {
         self.pause(Duration::from_micros(200));
         reap(self);

@@ -1,5 +1,5 @@
-//! BR2: what the kernel reads in an entry of a buffer ring is what we wrote there. BR1, counting
-//! half: a slot is written again only when a completion has brought its buffer back.
+//! BR2: the kernel reads in an entry of a buffer ring what we wrote there. BR1, counting half: a
+//! slot is written again only when a completion has returned its buffer.
 
 use annulus_sys::abi::{Buf, Cqe};
 use annulus_sys::buf_ring::BufferRing;
@@ -15,7 +15,8 @@ fn buffer(bid: u16) -> Buf {
 
 fn offer(ring: &mut BufferRing, bid: u16) {
     let Buf { addr, len, bid, .. } = buffer(bid);
-    // SAFETY: nobody follows the address, since the kernel here is a test; ids are used once (BR1).
+    // SAFETY: nothing follows the address, since the kernel here is a test; ids are used once
+    // (BR1).
     unsafe { ring.push(addr, len, bid) }.expect("room");
 }
 
@@ -25,7 +26,7 @@ fn br2_the_kernel_sees_what_was_written_before_the_flush() {
         let (mut ring, mut kernel) = FakeBufferKernel::new(2, u16::MAX);
         let peer = thread::spawn(move || {
             for bid in 0..2 {
-                assert_eq!(until(|| kernel.pick()), buffer(bid));
+                assert_eq!(until(|| kernel.select()), buffer(bid));
             }
         });
         for bid in 0..2 {
@@ -43,7 +44,7 @@ fn br2_the_kernel_sees_all_of_a_batch_or_nothing() {
         let peer = thread::spawn(move || {
             let visible = until(|| Some(kernel.visible()).filter(|&visible| visible != 0));
             assert_eq!(visible, 2, "a batch was cut");
-            assert_eq!([0, 1].map(|_| kernel.pick()), [0, 1].map(|bid| Some(buffer(bid))));
+            assert_eq!([0, 1].map(|_| kernel.select()), [0, 1].map(|bid| Some(buffer(bid))));
         });
         offer(&mut ring, 0);
         offer(&mut ring, 1);
@@ -59,7 +60,7 @@ fn br1_a_slot_is_reused_after_the_completion_of_its_buffer() {
         let (_sq, mut cq, mut kernel) = FakeKernel::new(Shape::plain(2));
         let peer = thread::spawn(move || {
             for bid in 0..3 {
-                assert_eq!(until(|| picker.pick()), buffer(bid));
+                assert_eq!(until(|| picker.select()), buffer(bid));
                 until(|| kernel.post(completion(u64::from(bid))).then_some(()));
             }
         });
@@ -68,7 +69,7 @@ fn br1_a_slot_is_reused_after_the_completion_of_its_buffer() {
             ring.flush();
             let Cqe { user_data, .. } = until(|| cq.pop());
             assert_eq!(user_data, 100 + u64::from(bid));
-            // SAFETY: the completion has just brought the only buffer back, once (BR1).
+            // SAFETY: the completion has just returned the only buffer, once (BR1).
             unsafe { ring.taken(1) };
         }
         peer.join().expect("the kernel's thread");

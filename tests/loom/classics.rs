@@ -1,15 +1,15 @@
-//! What others print about the rings, which must fail: each listing as a model that loom rejects,
-//! and beside it the nearest model that loom accepts.
+//! Published listings of the ring protocol that must fail: each as a model that loom rejects, and
+//! next to it the nearest model that loom accepts.
 //!
 //! | listing | rejected, since | accepted, when |
 //! |---|---|---|
 //! | *Efficient IO with io_uring* (Axboe, 2019) §4.2, completions | the barrier stands before the load of `tail` | the load acquires, and .. |
 //! | its first barrier moved, as liburing's ecefd795 moved both in July 2019 | the barrier stands after the store of `head` | .. the store releases |
 //! | io_uring(7), the example's completions | acquires `head`, which is its own, and not `tail` | acquires `tail`, and .. |
-//! | its load mended | returns a field of the entry after it gave the slot back | .. reads before it gives back |
+//! | its load fixed | returns a field of the entry after it gave the slot back | .. reads before it gives back |
 //! | io_uring_setup(2), io_uring_sqpoll(7), wake-up | nothing between the store of `tail` and the load of the flags | a full fence does |
 //! | as its comment has it, with an acquiring load | acquire does not order the store before it | " |
-//! | libevpl, before its issue 165 | looks at the flags before it stores `tail` | after it, behind a fence |
+//! | libevpl, before its issue 165 | loads the flags before it stores `tail` | after it, behind a fence |
 //!
 //! An access that a listing does not mark is Relaxed here, and its barriers are fences. That is the
 //! most generous reading: in the C memory model a plain access that races is undefined, and a
@@ -37,9 +37,9 @@ fn rejected(name: &str, complaint: &str, model: impl Fn() + Send + Sync + 'stati
     assert!(text.contains(complaint), "rejected for another reason: {text}");
 }
 
-/// What loom says when nothing orders two accesses to a slot.
+/// Loom's complaint about two unordered accesses to a slot.
 const RACE: &str = "Causality violation: Concurrent";
-/// What the polling thread says when it was never woken.
+/// The polling thread's complaint when it was never woken.
 const ASLEEP: &str = "slept over a published entry";
 
 /// A completion ring with one slot: the fewest that can be reused.
@@ -59,7 +59,7 @@ impl OneSlot {
         self.slot.with(|slot| unsafe { slot.read() })
     }
 
-    /// The kernel posts `value`, the `number`th, as soon as there is room. It does so rightly.
+    /// The kernel posts `value`, the `number`th, as soon as there is room. It does so correctly.
     fn post(&self, number: u32, value: u32) {
         until(|| (self.head.load(Acquire) == number).then_some(()));
         // SAFETY: loom stops the model before two accesses that nothing orders are made.
@@ -68,8 +68,8 @@ impl OneSlot {
     }
 }
 
-/// `count` completions go through a ring of one slot; `take` is the listing. With one completion
-/// no slot is reused, so CQ3 is all that can break; with two, CQ4 can as well.
+/// `count` completions go through a ring of one slot; `take` is the listing. With one completion no
+/// slot is reused, so only CQ3 can break; with two, CQ4 can as well.
 fn completions(count: u32, take: fn(&OneSlot) -> Option<u32>) {
     let ring =
         OneSlot { head: AtomicU32::new(0), tail: AtomicU32::new(0), slot: UnsafeCell::new(0) };
@@ -97,7 +97,7 @@ fn as_in_2019(ring: &OneSlot) -> Option<u32> {
     Some(value)
 }
 
-/// The listing of 2019 with its first barrier behind the load of `tail`.
+/// The listing of 2019 with its first barrier after the load of `tail`.
 fn as_in_2019_with_its_first_barrier_moved(ring: &OneSlot) -> Option<u32> {
     let head = ring.head.load(Relaxed);
     if ring.tail.load(Relaxed) == head {
@@ -123,9 +123,9 @@ fn as_in_2019_with_both_barriers_moved(ring: &OneSlot) -> Option<u32> {
     Some(value)
 }
 
-/// The example of io_uring(7): acquires `head`, gives the slot back, then looks into the slot.
+/// The example of io_uring(7): acquires `head`, gives the slot back, then reads the slot.
 fn as_in_section_7(ring: &OneSlot) -> Option<u32> {
-    let head = ring.head.load(Acquire); // Nobody else stores it.
+    let head = ring.head.load(Acquire); // No other thread stores it.
     if ring.tail.load(Relaxed) == head {
         return None;
     }
@@ -135,7 +135,7 @@ fn as_in_section_7(ring: &OneSlot) -> Option<u32> {
 
 /// The example of io_uring(7), reading before it gives back.
 fn as_in_section_7_reading_first(ring: &OneSlot) -> Option<u32> {
-    let head = ring.head.load(Acquire); // Nobody else stores it.
+    let head = ring.head.load(Acquire); // No other thread stores it.
     if ring.tail.load(Relaxed) == head {
         return None;
     }
@@ -154,7 +154,7 @@ fn as_in_section_7_acquiring_tail(ring: &OneSlot) -> Option<u32> {
     Some(ring.read()) // The kernel may be writing by now.
 }
 
-/// The example of io_uring(7) with both mended.
+/// The example of io_uring(7) with both fixed.
 fn as_in_section_7_mended(ring: &OneSlot) -> Option<u32> {
     let head = ring.head.load(Relaxed);
     if ring.tail.load(Acquire) == head {
@@ -194,7 +194,7 @@ fn cq4_the_example_of_section_7_reads_after_it_gave_back() {
     check("io_uring(7), both mended", || completions(2, as_in_section_7_mended));
 }
 
-/// The words of a submission ring that a polling thread looks at.
+/// The atomics of a submission queue that a polling thread uses.
 struct Polled {
     tail: AtomicU32,
     flags: AtomicU32,
@@ -203,7 +203,7 @@ struct Polled {
 const NEED_WAKEUP: u32 = 1;
 
 impl Polled {
-    /// The polling thread: raises the flag, looks once more, sleeps. It does so rightly.
+    /// The polling thread: raises the flag, looks once more, sleeps. It does so correctly.
     fn poll(&self, bed: &Bed) {
         while self.tail.load(Acquire) == 0 {
             bed.lie_down();
@@ -234,7 +234,7 @@ fn polled(hand_over: fn(&Polled) -> bool) {
     kernel.join().expect("the kernel's thread");
 }
 
-/// The listing of the manual pages: the entry is published, the flags are loaded, no more.
+/// The listing of the manual pages: the entry is published, the flags are loaded, nothing more.
 fn as_in_the_manual(words: &Polled) -> bool {
     words.tail.store(1, Release);
     words.flags.load(Relaxed) & NEED_WAKEUP != 0

@@ -1,15 +1,15 @@
-//! CQ3 and CQ4: what we read in a slot is what the kernel wrote there, and it stays until we have
+//! CQ3 and CQ4: we read in a slot what the kernel wrote there, and it stays until we have copied
 //! it. And both rings at once.
 
 use annulus_sys::abi::Cqe32;
-use annulus_sys::cq::{CompletionRing, CqeShape};
+use annulus_sys::cq::{CompletionQueue, CqeShape};
 use loom::thread;
 
 use crate::model::{check, completion, entry, push, until};
 use crate::support::fake_kernel::{FakeKernel, Shape};
 
 /// The kernel posts one by one, as long as there is room; we take them with `take`.
-fn posted(shape: Shape, count: u64, take: impl Fn(&mut CompletionRing, &mut Vec<u64>)) {
+fn posted(shape: Shape, count: u64, take: impl Fn(&mut CompletionQueue, &mut Vec<u64>)) {
     let (_sq, mut cq, mut kernel) = FakeKernel::new(shape);
     let peer = thread::spawn(move || {
         for number in 0..count {
@@ -26,11 +26,11 @@ fn posted(shape: Shape, count: u64, take: impl Fn(&mut CompletionRing, &mut Vec<
     assert_eq!(seen, expected);
 }
 
-fn pop(cq: &mut CompletionRing, seen: &mut Vec<u64>) {
+fn pop(cq: &mut CompletionQueue, seen: &mut Vec<u64>) {
     seen.extend(cq.pop().map(|cqe| cqe.user_data));
 }
 
-fn drain(cq: &mut CompletionRing, seen: &mut Vec<u64>) {
+fn drain(cq: &mut CompletionQueue, seen: &mut Vec<u64>) {
     cq.drain(|cqe| seen.push(cqe.user_data));
 }
 
@@ -50,7 +50,7 @@ fn posted_wide(shape: Shape, count: u64) {
     peer.join().expect("the kernel's thread");
 }
 
-/// What we push comes back as a completion, and each ring takes more than it has slots.
+/// Entries that we push come back as completions; each ring takes more than it has slots.
 fn round_trip(shape: Shape, count: u64) {
     let (mut sq, mut cq, mut kernel) = FakeKernel::new(shape);
     let peer = thread::spawn(move || {

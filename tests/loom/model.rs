@@ -1,15 +1,15 @@
-//! Runs a model, and says how many executions it took.
+//! Runs a model, and prints how many executions it took.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use annulus_sys::abi::{Cqe, Sqe};
-use annulus_sys::sq::{Full, SubmissionRing};
+use annulus_sys::sq::{Full, SubmissionQueue};
 use loom::model::Builder;
 
-/// How often a thread is interrupted where it need not be, unless `LOOM_MAX_PREEMPTIONS` says
-/// otherwise. Every fault that we know of shows with two; without a bound it takes hours.
+/// How often a thread is interrupted where it need not be, unless `LOOM_MAX_PREEMPTIONS` is set.
+/// Every fault that we know of shows with two; without a bound a model takes hours.
 const PREEMPTIONS: usize = 3;
 
 /// Runs `model` in every interleaving.
@@ -26,7 +26,7 @@ pub fn check(name: &str, model: impl Fn() + Send + Sync + 'static) {
     println!("{name}: {} executions, {:.1?}", executions.load(Relaxed), started.elapsed());
 }
 
-/// Calls `step` until it has something to give, letting the other thread run in between.
+/// Calls `step` until it returns something, letting the other thread run in between.
 pub fn until<T>(mut step: impl FnMut() -> Option<T>) -> T {
     loop {
         if let Some(value) = step() {
@@ -47,7 +47,7 @@ pub fn completion(number: u64) -> Cqe {
 }
 
 /// Pushes an entry of [`entry`]'s.
-pub fn push(sq: &mut SubmissionRing, sqe: Sqe) -> Result<(), Full> {
-    // SAFETY: nobody follows the entry's addresses (OP1): the kernel here is a test.
+pub fn push(sq: &mut SubmissionQueue, sqe: Sqe) -> Result<(), Full> {
+    // SAFETY: nothing follows the entry's addresses (OP1): the kernel here is a test.
     unsafe { sq.push(sqe) }
 }

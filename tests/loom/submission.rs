@@ -1,4 +1,4 @@
-//! SQ3 and SQ4: what the kernel reads in a slot is what we wrote there, all of it, this lap.
+//! SQ3 and SQ4: the kernel reads in a slot what we wrote there, all of it, in this lap.
 
 use annulus_sys::abi::Sqe128;
 use annulus_sys::sq::SqeShape;
@@ -50,7 +50,7 @@ fn wide(shape: Shape) {
         }
     });
     for number in 0..2 {
-        // SAFETY: nobody follows the entry's addresses (OP1): the kernel here is a test.
+        // SAFETY: nothing follows the entry's addresses (OP1): the kernel here is a test.
         until(|| unsafe { sq.push_wide(big(number)) }.ok());
         sq.flush();
     }

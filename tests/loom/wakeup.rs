@@ -1,12 +1,12 @@
-//! SQ5: a polling thread that went to sleep is woken when it left something lying.
+//! SQ5: a polling thread that fell asleep while an entry was visible is woken.
 //!
 //! ```text
 //!   we:      tail = t   fence   NEED_WAKEUP?          ─► yes: wake
 //!   kernel:  NEED_WAKEUP = 1   fence   tail == head?  ─► yes: sleep
 //! ```
 //!
-//! Each side stores one word and then loads the other's. Without the fences both loads may come
-//! before both stores: the kernel sleeps over an entry, and nobody will wake it.
+//! Each side stores one atomic and then loads the other's. Without the fences both loads may come
+//! before both stores: the kernel sleeps although there is an entry, and nothing will wake it.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
 use annulus_sys::flags::SqRingFlags;
-use annulus_sys::sq::SubmissionRing;
+use annulus_sys::sq::SubmissionQueue;
 
 use crate::model::{check, entry, push, until};
 use crate::support::fake_kernel::{FakeKernel, Shape};
 
-/// Where the polling thread sleeps. Waking somebody who is not in bed does nothing.
+/// Where the polling thread sleeps. Waking it while it is awake does nothing.
 pub struct Bed {
     state: Mutex<State>,
     bell: Condvar,
@@ -28,16 +28,16 @@ pub struct Bed {
 #[derive(Default)]
 struct State {
     occupied: bool,
-    /// Nobody will wake the sleeper any more. Loom would call it a deadlock, and abort.
+    /// No wake-up will come any more. Loom would call it a deadlock, and abort.
     over: bool,
 }
 
 /// How a sleep ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Awake {
-    /// Somebody rang.
+    /// Woken.
     Rung,
-    /// Nobody rang, and nobody will.
+    /// No wake-up came, and none will.
     Over,
 }
 
@@ -46,7 +46,7 @@ impl Bed {
         Arc::new(Self { state: Mutex::new(State::default()), bell: Condvar::new() })
     }
 
-    /// Lies down: from here on a [`wake`](Self::wake) counts.
+    /// Prepares to sleep: from here on a [`wake`](Self::wake) counts.
     pub fn lie_down(&self) {
         self.state.lock().unwrap().occupied = true;
     }
@@ -71,14 +71,14 @@ impl Bed {
         self.bell.notify_one();
     }
 
-    /// Says that no [`wake`](Self::wake) will follow.
+    /// Declares that no [`wake`](Self::wake) will follow.
     pub fn no_more(&self) {
         self.state.lock().unwrap().over = true;
         self.bell.notify_one();
     }
 }
 
-/// The polling thread: takes what it sees, and sleeps when it sees nothing.
+/// The polling thread: consumes the entries that it sees, and sleeps when it sees none.
 fn poll(mut kernel: FakeKernel, bed: &Bed, count: u64) {
     let mut number = 0;
     while number < count {
@@ -97,7 +97,7 @@ fn poll(mut kernel: FakeKernel, bed: &Bed, count: u64) {
     }
 }
 
-/// Hands `count` entries to a polling thread, one by one, through a ring of `entries`.
+/// Passes `count` entries to a polling thread, one by one, through a ring of `entries`.
 fn polled(count: u64, entries: u32) {
     let (mut sq, _cq, kernel) = FakeKernel::new(Shape::plain(entries));
     let bed = Bed::new();
@@ -114,7 +114,7 @@ fn polled(count: u64, entries: u32) {
     assert_eq!(sq.unconsumed(), 0, "a published entry was left lying");
 }
 
-fn flush_and_wake(sq: &mut SubmissionRing, bed: &Bed) {
+fn flush_and_wake(sq: &mut SubmissionQueue, bed: &Bed) {
     sq.flush();
     if sq.needs_wakeup() {
         bed.wake();

@@ -1,4 +1,4 @@
-//! E0133: some addresses name descriptors, so who makes one of any bytes vouches for them.
+//! E0133: some addresses name descriptors, so code that makes one of any bytes vouches for them.
 
 use annulus::Setup;
 use annulus::op::{Address, Bind, Domain, Socket, SocketKind};

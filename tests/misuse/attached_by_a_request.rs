@@ -1,4 +1,4 @@
-//! E0133: rings that share threads share their fate, also one that is asked for by hand.
+//! E0133: rings that share threads share their fate, even one whose request is made by hand.
 
 use annulus::sys::kernel::Kernel;
 use annulus::sys::rings::{self, Request, Rings};

@@ -1,4 +1,5 @@
-//! E0133: rings that share threads share their fate, so who attaches one vouches for the other.
+//! E0133: rings that share threads share their fate, so code that attaches one vouches for the
+//! other.
 
 use annulus::Setup;
 use std::os::fd::AsFd;

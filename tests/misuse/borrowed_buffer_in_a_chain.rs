@@ -1,4 +1,4 @@
-//! E0597: what a chain borrows would be gone before its steps are, unless a scope waits for them.
+//! E0597: a buffer that a chain borrows would be freed before its steps end, unless a scope waits.
 
 use annulus::Setup;
 use annulus::op::{Nop, Read};

@@ -1,4 +1,4 @@
-//! E0597: outside of a scope nobody waits for the kernel before a borrow ends, since a ticket can
+//! E0597: outside of a scope nothing waits for the kernel before a borrow ends, since a ticket can
 //! be forgotten.
 
 use annulus::Setup;

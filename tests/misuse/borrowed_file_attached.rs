@@ -1,10 +1,10 @@
-//! E0597: an envelope goes where its operation goes, so it owns what is attached to it.
+//! E0597: a message header moves with its operation, so it owns the files attached to it.
 
-use annulus::op::Envelope;
+use annulus::op::MsgHeader;
 
 fn main() {
     let (reader, _writer) = std::io::pipe().unwrap();
-    let mut envelope = Envelope::new();
+    let mut header = MsgHeader::new();
     let reader = &reader; // misuse
-    envelope.attach(reader).unwrap();
+    header.attach(reader).unwrap();
 }

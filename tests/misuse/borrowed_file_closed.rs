@@ -1,4 +1,4 @@
-//! E0277: who closes a descriptor must own it, or the owner would close another's.
+//! E0277: code that closes a descriptor must own it, or the owner would later close another file.
 
 use annulus::op::Close;
 

@@ -1,5 +1,5 @@
-//! E0597: a file that is only borrowed would be closed while the kernel has its number, which may
-//! then be another file's.
+//! E0597: a borrowed file could be closed while the kernel has its number, which may then be
+//! another file's.
 
 use annulus::Setup;
 use annulus::op::Read;

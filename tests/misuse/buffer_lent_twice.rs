@@ -1,4 +1,4 @@
-//! E0499: of two reads into one buffer nobody could say which bytes came from where.
+//! E0499: after two reads into one buffer, no one could tell which read wrote which bytes.
 
 use annulus::Setup;
 use annulus::op::Read;

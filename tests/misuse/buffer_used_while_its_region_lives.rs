@@ -1,4 +1,4 @@
-//! E0499: a region is an exclusive borrow of its owner, whoever asks for it.
+//! E0499: a region is an exclusive borrow of its owner.
 
 use annulus::buf::IoBufMut;
 

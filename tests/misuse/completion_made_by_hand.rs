@@ -1,4 +1,4 @@
-//! E0616: what an operation ended with is for the kernel to say.
+//! E0616: only the kernel decides how an operation ended.
 
 use annulus::op::Done;
 

@@ -1,4 +1,4 @@
-//! E0080: a scope must end, and no cancel finds a chain that waits for all before it.
+//! E0080: a scope must end, and no cancel finds a chain that waits for all operations before it.
 //! Says: nothing is drained in a scope: no cancel would find it
 
 use annulus::Setup;

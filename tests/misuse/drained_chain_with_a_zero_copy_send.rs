@@ -1,4 +1,5 @@
-//! E0080: all of a drained chain waits, also for the notification of a zero-copy send in it.
+//! E0080: a drained chain waits for every completion, even the notification of its own zero-copy
+//! send.
 //! Says: a chain with a zero-copy send is not drained: it would wait for its own notification
 
 use annulus::Setup;

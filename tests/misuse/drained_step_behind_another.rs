@@ -1,5 +1,5 @@
-//! E0080: a drained step makes all of its chain wait, and what comes after the chain: so it is
-//! first.
+//! E0080: a drained step makes its whole chain wait, and everything after the chain: so it must be
+//! the first step.
 //! Says: only the first step of a chain can be drained: all the chain waits then
 
 use annulus::Setup;

@@ -1,4 +1,4 @@
-//! E0080: when it is to wait for all, a zero-copy send waits for its own notification.
+//! E0080: a zero-copy send that waits for all operations waits for its own notification, too.
 //! Says: a zero-copy send cannot be drained: it would wait for its own notification
 
 use annulus::Setup;

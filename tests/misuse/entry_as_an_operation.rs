@@ -1,4 +1,4 @@
-//! E0277: an entry says where memory is, and does not own it.
+//! E0277: an entry points to memory, and does not own it.
 
 use annulus::Setup;
 use annulus::op::Nop;

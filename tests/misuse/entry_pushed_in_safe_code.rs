@@ -1,4 +1,4 @@
-//! E0133: who pushes an entry vouches for what it points to.
+//! E0133: code that pushes an entry vouches for the memory that it points to.
 
 use annulus::Setup;
 use annulus::prep;

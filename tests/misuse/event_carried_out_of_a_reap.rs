@@ -1,4 +1,4 @@
-//! E0521: an event borrows the slot, which goes to another operation.
+//! E0521: an event borrows its slot, which is later used by another operation.
 
 use annulus::{Event, Setup};
 

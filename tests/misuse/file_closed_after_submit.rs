@@ -1,4 +1,4 @@
-//! E0382: a file in flight belongs to the ring, so nobody closes it under the kernel.
+//! E0382: a file in flight belongs to the ring, so it cannot be closed while the kernel uses it.
 
 use annulus::Setup;
 use annulus::op::Read;

@@ -1,4 +1,4 @@
-//! E0597: the word would be gone while the kernel waits at it.
+//! E0597: the futex word would be freed while the kernel waits at it.
 
 use annulus::Setup;
 use annulus::op::FutexWait;

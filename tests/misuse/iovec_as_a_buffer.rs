@@ -1,11 +1,11 @@
-//! E0277: an iovec is a pointer that travels as data: it names memory, and neither owns nor
-//! borrows it.
+//! E0277: an iovec is a pointer in the form of data: it names memory, and neither owns nor borrows
+//! it.
 
 use annulus::buf::IoBufsMut;
 
 fn scatters(_: impl IoBufsMut) {}
 
-/// What `libc` calls so.
+/// The type that `libc` calls `iovec`.
 struct Iovec {
     _base: *mut u8,
     _len: usize,

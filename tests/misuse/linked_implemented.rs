@@ -1,8 +1,6 @@
 //! E0277: a chain is an array or a tuple of steps, whose entries are counted before it is begun.
 
-use std::time::Instant;
-
-use annulus::link::{Boarding, ChainEnd, Claims, Linked, Waits};
+use annulus::ring::link::{UnsubmittedChain, ChainEnd, Claims, Linked, Waits, Watched};
 use annulus::op::{Nop, RingId};
 use annulus::{Rejection, Ring, Step};
 
@@ -12,23 +10,26 @@ impl Linked for Mine {
     // misuse, instead: `#[cfg(false)] impl Linked for Mine {`
     type Tickets = ();
     type Outputs = ();
-    const ENTRIES: u32 = 0;
     const NEEDS: annulus::sys::flags::Features = annulus::sys::flags::Features::empty();
 
     const WAITS: Waits = <Nop as Step>::WAITS;
-    type Boarded = ();
+    type Placed = ();
 
-    fn admit(&self, _: RingId, _: &mut Claims) -> Result<(), Rejection> {
+    fn entries(&self) -> u32 {
+        0
+    }
+
+    fn admit(&mut self, _: RingId, _: &mut Claims) -> Result<(), Rejection> {
         Ok(())
     }
 
-    fn watch<U: Default>(_: &mut Ring<U>, _: &mut ()) -> Option<Instant> {
-        None
+    fn watch<U: Default>(_: &mut Ring<U>, _: &mut ()) -> Watched {
+        unreachable!()
     }
 
     fn tickets((): ()) {}
 
-    unsafe fn board<U: Default>(self, _: &mut Boarding<'_, U>) {}
+    unsafe fn place<U: Default>(self, _: &mut UnsubmittedChain<'_, U>) {}
 
     fn end<U: Default>(_: &Ring<U>, _: &()) -> Option<ChainEnd> {
         Some(ChainEnd::Complete)

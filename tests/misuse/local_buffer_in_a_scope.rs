@@ -1,4 +1,4 @@
-//! E0597: the scope waits behind its closure, when that one's own buffers are gone already.
+//! E0597: the scope waits after its closure has returned, when the closure's buffers are freed.
 
 use annulus::Setup;
 use annulus::op::Read;

@@ -1,4 +1,4 @@
-//! E0597: the scope waits for its chains, too, when its closure's own buffers are gone already.
+//! E0597: the scope waits for its chains, too, only when the closure's buffers are freed.
 
 use annulus::Setup;
 use annulus::op::{Nop, Read};

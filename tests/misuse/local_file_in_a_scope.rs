@@ -1,4 +1,4 @@
-//! E0597: the scope waits behind its closure, when that one's own files are closed already.
+//! E0597: the scope waits after its closure has returned, when the closure's files are closed.
 
 use annulus::Setup;
 use annulus::op::Read;

@@ -1,4 +1,4 @@
-//! E0277: what changes memory means whole pages, and a heap buffer shares its pages with others.
+//! E0277: advice that changes memory affects whole pages, and a heap buffer shares its pages.
 
 use annulus::buf::AlignedBuf;
 use annulus::op::{Madvise, MapChange, MemoryAdvice, Op};

@@ -1,4 +1,4 @@
-//! E0277: what completes once has an output, and no items before it.
+//! E0277: an operation that completes once has an output, and no items before it.
 
 use annulus::Setup;
 use annulus::op::Nop;

@@ -1,4 +1,4 @@
-//! E0080: a slot begins at a multiple of 64 bytes, so what wants more than that goes into a box.
+//! E0080: a slot begins at a multiple of 64 bytes, so a type that needs more goes into a box.
 //! Says: the operation is aligned too strictly
 
 use annulus::Setup;
@@ -9,12 +9,6 @@ use annulus::op::Write;
 struct Aligned;
 
 impl IoBuf for Aligned {
-    fn region(&self) -> Region<'_> {
-        b"bytes".as_slice().into()
-    }
-}
-
-impl IoBuf for Box<Aligned> {
     fn region(&self) -> Region<'_> {
         b"bytes".as_slice().into()
     }

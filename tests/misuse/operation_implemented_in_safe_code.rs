@@ -1,4 +1,4 @@
-//! E0200: who writes entries vouches for what they point to.
+//! E0200: code that writes entries vouches for the memory that they point to.
 
 use annulus::op::{Done, Op};
 use annulus::sys::abi::Sqe;

@@ -1,6 +1,6 @@
-//! E0080: an operation lies in a slot, and all slots are of one size; what is larger goes into a
+//! E0080: an operation is stored in a slot, and all slots have one size; a larger one goes into a
 //! box.
-//! Says: the operation is larger than a slot (192 bytes): put its buffers into a Box
+//! Says: the operation is larger than a slot (256 bytes): put its buffers into a Box
 
 use annulus::Setup;
 use annulus::op::Read;

@@ -1,4 +1,4 @@
-//! E0133: through the ring underneath one could complete what is in flight.
+//! E0133: with the raw ring, code could complete operations that are in flight.
 
 use annulus::Setup;
 

@@ -1,4 +1,4 @@
-//! E0451: the fields of a region are private, so that each one comes of a borrow.
+//! E0451: the fields of a region are private, so that each region comes from a borrow.
 
 use annulus::buf::Region;
 use std::marker::PhantomData;

@@ -1,4 +1,5 @@
-//! E0277: a region is made of a borrow, which lasts until the kernel is done; an address is none.
+//! E0277: a region is made of a borrow, which lasts until the kernel is done; an address is no
+//! borrow.
 
 use annulus::buf::Region;
 

@@ -1,4 +1,4 @@
-//! E0515: the lock would be given back, and the bytes freed, while the kernel reads them.
+//! E0515: the lock would be released, and the bytes freed, while the kernel reads them.
 
 use annulus::buf::{IoBuf, Region};
 use std::cell::RefCell;

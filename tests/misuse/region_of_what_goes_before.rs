@@ -1,4 +1,4 @@
-//! E0515: a region is borrowed from its owner, and not from what the owner makes on the way.
+//! E0515: a region borrows from its owner, and not from a temporary that the owner makes.
 
 use annulus::buf::{IoBuf, Region};
 

@@ -1,4 +1,4 @@
-//! E0599: what the kernel may write cannot be looked at meanwhile, nor can it be initialised yet.
+//! E0599: memory that the kernel may write cannot be read meanwhile, and may be uninitialised.
 
 use annulus::buf::IoBufMut;
 

@@ -1,4 +1,4 @@
-//! E0277: a lease goes back to the pool's own list, which is not locked.
+//! E0277: a dropped lease goes back to the pool's own list, which is not locked.
 
 use annulus::lease::FixedBuf;
 

@@ -1,4 +1,4 @@
-//! E0277: the last of its owners closes it in the ring's table, which is not locked.
+//! E0277: the last owner closes the file in the ring's table, which is not locked.
 
 use annulus::lease::FixedFile;
 

@@ -1,4 +1,4 @@
-//! E0277: nothing in a ring is locked, so not even looking at it is for two threads.
+//! E0277: nothing in a ring is locked, so two threads may not even read it.
 
 use annulus::Setup;
 

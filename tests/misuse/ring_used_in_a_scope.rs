@@ -1,4 +1,4 @@
-//! E0499: the ring is lent to the scope, which alone submits and waits until it ends.
+//! E0499: the ring is lent to the scope, and only the scope submits and waits until it ends.
 
 use annulus::Setup;
 use annulus::op::Nop;

@@ -1,4 +1,4 @@
-//! E0499: the scope would wait on the other ring, and leave its own operations to themselves.
+//! E0499: the scope would wait on the other ring, and not for its own operations.
 
 use annulus::Setup;
 use annulus::op::Nop;

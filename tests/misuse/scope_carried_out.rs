@@ -1,4 +1,4 @@
-//! E0521: what is submitted to a scope ends with it, so there is no scope to submit to afterwards.
+//! E0521: operations of a scope end with it, so nothing can be submitted to it afterwards.
 
 use annulus::Setup;
 

@@ -1,4 +1,4 @@
-//! lifetime may not live long enough: a future can be forgotten halfway, and then nobody waits.
+//! lifetime may not live long enough: a future can be forgotten halfway, and then nothing waits.
 
 use annulus::Setup;
 use annulus::op::Nop;

@@ -1,4 +1,4 @@
-//! E0521: each scope would wait for what was submitted to the other.
+//! E0521: each scope would wait for the operations of the other.
 
 use annulus::Setup;
 

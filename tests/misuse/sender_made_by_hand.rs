@@ -1,4 +1,5 @@
-//! E0423: a sender leads to a ring that tells a message from a completion: to one of this crate.
+//! E0423: a sender leads to a ring of this crate, because only that tells messages from
+//! completions.
 
 use annulus::{RingSender, Setup};
 

@@ -1,4 +1,4 @@
-//! E0133: who says that bytes were written vouches for it.
+//! E0133: code that declares bytes as written vouches for it.
 
 use annulus::buf::IoBufMut;
 

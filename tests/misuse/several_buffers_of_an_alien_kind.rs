@@ -4,7 +4,7 @@ use annulus::buf::{IoBuf, IoBufs, Region};
 
 fn gathers(_: impl IoBufs) {}
 
-/// Could hand out one table, and be asked for another.
+/// Could return one table when first asked, and another later.
 struct List(Vec<Vec<u8>>);
 
 impl IoBuf for List {

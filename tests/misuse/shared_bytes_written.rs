@@ -1,4 +1,4 @@
-//! E0277: bytes that others may read at any time are for the kernel to read, and not to write.
+//! E0277: bytes that other threads may read at any time are for the kernel to read, not to write.
 
 use annulus::op::{Op, Read, Write};
 use std::rc::Rc;

@@ -1,8 +1,8 @@
-//! E0277: the steps of a chain are operations, for each of which somebody vouches.
+//! E0277: the steps of a chain are operations, and each is implemented in unsafe code.
 
 use std::time::Instant;
 
-use annulus::link::{Boarded, Boarding, Claims, Tie, Waits, Went};
+use annulus::ring::link::{PlacedStep, UnsubmittedChain, Claims, Position, Waits, StepEnd};
 use annulus::op::{Nop, RingId};
 use annulus::sys::flags::SqeFlags;
 use annulus::{Rejection, Ring, Step};
@@ -18,19 +18,28 @@ impl Step for Mine {
 
     const WAITS: Waits = <Nop as Step>::WAITS;
 
-    fn admit(&self, _: RingId, _: &mut Claims) -> Result<(), Rejection> {
+    fn admit(&mut self, _: RingId, _: &mut Claims) -> Result<(), Rejection> {
         Ok(())
     }
 
-    unsafe fn board<U: Default>(self, _: &mut Boarding<'_, U>, _: Tie, _: SqeFlags) -> Boarded<()> {
+    unsafe fn place<U: Default>(
+        self,
+        _: &mut UnsubmittedChain<'_, U>,
+        _: Position,
+        _: SqeFlags,
+    ) -> PlacedStep<()> {
         unreachable!()
     }
 
-    fn went<U: Default>(_: &Ring<U>, _: &Boarded<()>) -> Option<Went> {
+    fn end_of_step<U: Default>(_: &Ring<U>, _: &PlacedStep<()>) -> Option<StepEnd> {
         None
     }
 
     fn watch<U: Default>(_: &mut Ring<U>, _: &mut ()) -> Option<Instant> {
+        None
+    }
+
+    fn missing<U: Default>(_: &Ring<U>, (): &()) -> Option<u32> {
         None
     }
 

@@ -1,4 +1,4 @@
-//! E0277: a file is the owner of a descriptor, or a place in the ring's table, and nothing else.
+//! E0277: a file is the owner of a descriptor, or a slot of the ring's table, and nothing else.
 
 use annulus::op::{RingId, Target};
 use annulus::sys::abi::Sqe;

@@ -1,4 +1,4 @@
-//! E0624: a ticket is made when an operation goes into a slot, and names the type that lies there.
+//! E0624: a ticket is made when an operation goes into a slot, and names the type that is there.
 
 use annulus::Ticket;
 use annulus::op::Nop;

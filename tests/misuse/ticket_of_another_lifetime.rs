@@ -1,5 +1,5 @@
-//! lifetime may not live long enough: an operation is read as the very type that it was written as,
-//! since types that differ in lifetimes only may be different buffers.
+//! lifetime may not live long enough: an operation is read as the exact type that was written,
+//! since types that differ only in lifetimes may be different buffers.
 
 use annulus::Ticket;
 use annulus::op::Write;

@@ -1,4 +1,4 @@
-//! E0382: giving a ticket up uses it up, and its slot goes to another operation.
+//! E0382: detaching a ticket uses it up, and its slot goes to another operation.
 
 use annulus::Setup;
 use annulus::op::Nop;

@@ -1,4 +1,4 @@
-//! E0277: the kernel would look for a timeout of that word, and the word is another operation's.
+//! E0277: the kernel would look for a timeout with that `user_data`, which is another operation's.
 
 use annulus::Setup;
 use annulus::op::{Nop, Timeout, TimeoutRemove};

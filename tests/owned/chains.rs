@@ -1,4 +1,4 @@
-//! Chains: which are submitted, and what their outputs must be.
+//! Chains: which ones are submitted, and what their outputs must be.
 //!
 //! | chain | entries |
 //! |---|---|
@@ -6,24 +6,28 @@
 //! | `(read, write.hard(), nop)` | 3 |
 //! | `(read.within(..), nop)` | 3 |
 //! | `(nop, write, read, nop.hard().within..)` | 5 |
+//! | `vec![read; 3]` | 3 |
+//! | `(vec![read.within(..); 2], write)` | 5 |
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus::link::{Hard, Within};
 use annulus::op::{Read, Write};
+use annulus::ring::link::{Hard, Within};
 use annulus::{Ring, Step, StepExt, Ticket, Timed};
 
 use super::chance::Chance;
 use super::claims::{AnyClaim, JudgedRow, One, Parts, Row, Shooting, Sink};
 use super::ledger::{Fate, Of, OpId, Tie};
-use super::things::{File, Panics, Tagged, Watched, Word};
+use super::things::{File, Panics, Tagged, UserValue, Watched};
 use super::world::{Bomb, Token, World};
 
 type Reading = Read<File, Watched<Box<[u8]>>>;
 type Writing = Write<File, Watched<Vec<u8>>>;
 
 type Array = [Reading; 3];
+type List = Vec<Reading>;
+type Parting = (Vec<Within<Reading>>, Writing);
 type Mixed = (Reading, Hard<Writing>, Tagged);
 type Timely = (Within<Reading>, Tagged);
 type Long = (Tagged, Writing, Hard<Within<Reading>>, Tagged);
@@ -44,7 +48,7 @@ impl Maker<'_> {
         Token::new(self.world, id, Of::Kernel, Bomb::No)
     }
 
-    /// A token of what may panic when it is asked for its bytes.
+    /// The token of a buffer that may panic when it is asked for its bytes.
     fn bomb(&mut self, id: OpId) -> Token {
         let bomb = if self.chance.one_in(4) { Bomb::Yes } else { Bomb::No };
         Token::new(self.world, id, Of::Kernel, bomb)
@@ -73,9 +77,9 @@ impl Maker<'_> {
         Duration::from_nanos(self.chance.next())
     }
 
-    /// Submits a chain of some kind.
-    pub fn submit_chain(&mut self, ring: &mut Ring<Word>) -> Option<Box<dyn AnyClaim>> {
-        match self.chance.below(4) {
+    /// Submits a random kind of chain.
+    pub fn submit_chain(&mut self, ring: &mut Ring<UserValue>) -> Option<Box<dyn AnyClaim>> {
+        match self.chance.below(6) {
             0 => {
                 let ((a, read_a), (b, read_b), (c, read_c)) =
                     (self.read(), self.read(), self.read());
@@ -86,6 +90,18 @@ impl Maker<'_> {
                 self.row::<Mixed>(ring, (read, write.hard(), nop), vec![a, b, c])
             }
             2 => {
+                let ids_and_reads = [self.read(), self.read(), self.read()];
+                let (ids, reads) = ids_and_reads.into_iter().unzip();
+                self.row::<List>(ring, reads, ids)
+            }
+            3 => {
+                let ((a, read_a), clock_a) = (self.read(), self.op());
+                let ((b, read_b), clock_b) = (self.read(), self.op());
+                let (c, write) = self.write();
+                let reads = vec![read_a.within(self.time()), read_b.within(self.time())];
+                self.row::<Parting>(ring, (reads, write), vec![a, clock_a, b, clock_b, c])
+            }
+            4 => {
                 let ((a, read), clock, (c, nop)) = (self.read(), self.op(), self.nop());
                 let read = read.within(self.time());
                 self.row::<Timely>(ring, (read, nop), vec![a, clock, c])
@@ -102,7 +118,7 @@ impl Maker<'_> {
     /// Submits `chain`, which consists of these operations.
     fn row<L: JudgedRow>(
         &mut self,
-        ring: &mut Ring<Word>,
+        ring: &mut Ring<UserValue>,
         chain: L,
         ids: Vec<OpId>,
     ) -> Option<Box<dyn AnyClaim>> {
@@ -140,6 +156,37 @@ impl JudgedRow for Array {
     fn parts(tickets: Self::Tickets, ids: &[OpId]) -> Parts {
         let claims = tickets.into_iter().zip(ids).map(|(ticket, &id)| one(ticket, id)).collect();
         Parts { claims, lost: Vec::new() }
+    }
+}
+
+impl JudgedRow for List {
+    const STEPS: &'static [usize] = Array::STEPS;
+    const TIES: &'static [Tie] = Array::TIES;
+
+    fn judge(outputs: Self::Outputs, ids: &[OpId], sink: Sink<'_>) {
+        assert_eq!(outputs.len(), ids.len());
+        outputs.into_iter().zip(ids).for_each(|(it, &id)| judge::<Reading>(it, id, sink));
+    }
+
+    fn parts(tickets: Self::Tickets, ids: &[OpId]) -> Parts {
+        let claims = tickets.into_iter().zip(ids).map(|(ticket, &id)| one(ticket, id)).collect();
+        Parts { claims, lost: Vec::new() }
+    }
+}
+
+impl JudgedRow for Parting {
+    const STEPS: &'static [usize] = &[0, 2, 4];
+    const TIES: &'static [Tie] = &[Tie::Soft, Tie::Soft, Tie::Soft, Tie::Soft, Tie::None];
+
+    fn judge((reads, write): Self::Outputs, ids: &[OpId], sink: Sink<'_>) {
+        for (at, read) in reads.into_iter().enumerate() {
+            judge_timed::<Reading>(read, [ids[2 * at], ids[2 * at + 1]], sink);
+        }
+        judge::<Writing>(write, ids[4], sink);
+    }
+
+    fn parts((_, write): Self::Tickets, ids: &[OpId]) -> Parts {
+        Parts { claims: vec![one(write, ids[4])], lost: ids[..4].to_vec() }
     }
 }
 

@@ -1,6 +1,6 @@
-//! Random numbers from a seed, so that what happened once can happen again.
+//! Random numbers from a seed, so that every history can be repeated.
 //!
-//! SplitMix64: each number is a hash of how many came before.
+//! SplitMix64: each number is a hash of the count of numbers before it.
 
 /// A stream of random numbers.
 #[derive(Debug, Clone)]
@@ -31,13 +31,13 @@ impl Chance {
         self.half() % count
     }
 
-    /// One of the places of something that is `len` long; none if it is empty.
+    /// A random index into something that is `len` long; `None` if it is empty.
     pub fn place(&mut self, len: usize) -> Option<usize> {
         let len = u32::try_from(len).expect("short");
         (len > 0).then(|| self.below(len) as usize)
     }
 
-    /// True once in `count` times.
+    /// Returns true once in `count` calls, on average.
     pub fn one_in(&mut self, count: u32) -> bool {
         self.below(count) == 0
     }

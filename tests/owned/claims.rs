@@ -1,14 +1,14 @@
-//! Tickets of any operation, as things that can be redeemed, given up, or forgotten.
+//! Tickets of any operation, as values that can be redeemed, dropped, or forgotten.
 
 use std::time::Duration;
 
 use annulus::buf::IoBuf;
-use annulus::link::Linked;
-use annulus::op::{Multishot, Read, RecvMulti, RecvPicked, SendZc, Write};
+use annulus::op::{Multishot, Read, RecvMulti, RecvProvided, SendZc, Write};
+use annulus::ring::link::Linked;
 use annulus::{ChainEnd, ChainTicket, EnterError, Next, Ring, Ticket, Unfinished};
 
 use super::ledger::{Goes, OpId, Tie};
-use super::things::{File, Judged, Leases, Readable, Tagged, Watched, Word, keep};
+use super::things::{File, Judged, Leases, Readable, Tagged, UserValue, Watched, keep};
 use super::world::World;
 
 /// Where outputs go.
@@ -18,7 +18,7 @@ pub struct Sink<'a> {
     pub leases: &'a Leases,
 }
 
-/// What came of a wait.
+/// The outcome of a wait.
 pub type Waited = Result<(), (Box<dyn AnyClaim>, EnterError)>;
 
 /// A claim to one output, or to those of a chain.
@@ -28,29 +28,29 @@ pub trait AnyClaim {
 
     fn try_take(
         self: Box<Self>,
-        ring: &mut Ring<Word>,
+        ring: &mut Ring<UserValue>,
         sink: Sink<'_>,
     ) -> Result<(), Box<dyn AnyClaim>>;
 
     fn wait(
         self: Box<Self>,
-        ring: &mut Ring<Word>,
+        ring: &mut Ring<UserValue>,
         time: Option<Duration>,
         sink: Sink<'_>,
     ) -> Waited;
 
-    fn cancel(&self, ring: &mut Ring<Word>) -> Result<(), EnterError>;
+    fn cancel(&self, ring: &mut Ring<UserValue>) -> Result<(), EnterError>;
 
-    fn detach(self: Box<Self>, ring: &mut Ring<Word>);
+    fn detach(self: Box<Self>, ring: &mut Ring<UserValue>);
 
-    /// The word of the operation, if it is one.
-    fn word<'r>(&self, ring: &'r mut Ring<Word>) -> Option<&'r mut Word>;
+    /// The user value of the operation, if the claim is to one operation.
+    fn user_value<'r>(&self, ring: &'r mut Ring<UserValue>) -> Option<&'r mut UserValue>;
 
-    /// Takes a shot, if it has any: waiting for it or not.
+    /// Takes a completion of a multishot operation, waiting for it or not.
     fn next(
         &self,
-        ring: &mut Ring<Word>,
-        patience: Patience,
+        ring: &mut Ring<UserValue>,
+        options: WaitOptions,
         sink: Sink<'_>,
     ) -> Result<(), EnterError>;
 
@@ -58,7 +58,7 @@ pub trait AnyClaim {
     fn into_parts(self: Box<Self>) -> Parts;
 }
 
-/// What a claim falls into.
+/// What a claim needs in order to be redeemed.
 #[derive(Default)]
 pub struct Parts {
     pub claims: Vec<Box<dyn AnyClaim>>,
@@ -68,7 +68,7 @@ pub struct Parts {
 
 /// Whether to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub enum WaitOptions {
     None,
     Endless,
 }
@@ -81,11 +81,11 @@ pub struct One<O> {
 
 /// Operations that may complete many times.
 pub trait Shooting: Judged {
-    /// Takes a shot.
+    /// Takes one completion.
     fn next(
-        _: &mut Ring<Word>,
+        _: &mut Ring<UserValue>,
         _: &Ticket<Self>,
-        _: Patience,
+        _: WaitOptions,
         _: Sink<'_>,
     ) -> Result<(), EnterError> {
         Ok(())
@@ -94,17 +94,17 @@ pub trait Shooting: Judged {
 
 impl<B: Readable> Shooting for Read<File, Watched<B>> {}
 impl<B: AsRef<[u8]> + IoBuf + 'static> Shooting for Write<File, Watched<B>> {}
-impl Shooting for RecvPicked<File> {}
+impl Shooting for RecvProvided<File> {}
 impl Shooting for Tagged {}
 
 fn next_of<O: Multishot>(
-    ring: &mut Ring<Word>,
+    ring: &mut Ring<UserValue>,
     ticket: &Ticket<O>,
-    patience: Patience,
+    options: WaitOptions,
 ) -> Result<Option<O::Item>, EnterError> {
-    match patience {
-        Patience::Endless => ring.next(ticket),
-        Patience::None => Ok(match ring.try_next(ticket)? {
+    match options {
+        WaitOptions::Endless => ring.next(ticket),
+        WaitOptions::None => Ok(match ring.try_next(ticket)? {
             Next::Item(item) => Some(item),
             Next::Pending | Next::Ended => None,
         }),
@@ -113,12 +113,12 @@ fn next_of<O: Multishot>(
 
 impl Shooting for RecvMulti<File> {
     fn next(
-        ring: &mut Ring<Word>,
+        ring: &mut Ring<UserValue>,
         ticket: &Ticket<Self>,
-        patience: Patience,
+        options: WaitOptions,
         sink: Sink<'_>,
     ) -> Result<(), EnterError> {
-        if let Some(Ok(lease)) = next_of(ring, ticket, patience)? {
+        if let Some(Ok(lease)) = next_of(ring, ticket, options)? {
             keep(lease, sink.world, sink.leases);
         }
         Ok(())
@@ -127,12 +127,12 @@ impl Shooting for RecvMulti<File> {
 
 impl Shooting for SendZc<File, Watched<Box<[u8]>>> {
     fn next(
-        ring: &mut Ring<Word>,
+        ring: &mut Ring<UserValue>,
         ticket: &Ticket<Self>,
-        patience: Patience,
+        options: WaitOptions,
         _: Sink<'_>,
     ) -> Result<(), EnterError> {
-        next_of(ring, ticket, patience).map(drop)
+        next_of(ring, ticket, options).map(drop)
     }
 }
 
@@ -143,7 +143,7 @@ impl<O: Shooting> AnyClaim for One<O> {
 
     fn try_take(
         self: Box<Self>,
-        ring: &mut Ring<Word>,
+        ring: &mut Ring<UserValue>,
         sink: Sink<'_>,
     ) -> Result<(), Box<dyn AnyClaim>> {
         let Self { id, ticket } = *self;
@@ -155,7 +155,7 @@ impl<O: Shooting> AnyClaim for One<O> {
 
     fn wait(
         self: Box<Self>,
-        ring: &mut Ring<Word>,
+        ring: &mut Ring<UserValue>,
         time: Option<Duration>,
         sink: Sink<'_>,
     ) -> Waited {
@@ -173,25 +173,25 @@ impl<O: Shooting> AnyClaim for One<O> {
         }
     }
 
-    fn cancel(&self, ring: &mut Ring<Word>) -> Result<(), EnterError> {
+    fn cancel(&self, ring: &mut Ring<UserValue>) -> Result<(), EnterError> {
         ring.cancel(&self.ticket)
     }
 
-    fn detach(self: Box<Self>, ring: &mut Ring<Word>) {
+    fn detach(self: Box<Self>, ring: &mut Ring<UserValue>) {
         ring.detach(self.ticket);
     }
 
-    fn word<'r>(&self, ring: &'r mut Ring<Word>) -> Option<&'r mut Word> {
+    fn user_value<'r>(&self, ring: &'r mut Ring<UserValue>) -> Option<&'r mut UserValue> {
         Some(ring.user(&self.ticket))
     }
 
     fn next(
         &self,
-        ring: &mut Ring<Word>,
-        patience: Patience,
+        ring: &mut Ring<UserValue>,
+        options: WaitOptions,
         sink: Sink<'_>,
     ) -> Result<(), EnterError> {
-        O::next(ring, &self.ticket, patience, sink)
+        O::next(ring, &self.ticket, options, sink)
     }
 
     fn into_parts(self: Box<Self>) -> Parts {
@@ -205,22 +205,22 @@ pub struct Row<L: Linked> {
     pub tickets: ChainTicket<L>,
 }
 
-/// Chains whose outputs can be told right from wrong.
+/// Chains whose outputs can be checked.
 pub trait JudgedRow: Linked + 'static {
-    /// Which of the operations are steps; the others are clocks.
+    /// Which of the operations are steps; the others are link timeouts.
     const STEPS: &'static [usize];
-    /// How each of the operations is tied to the next.
+    /// How each of the operations is linked to the next.
     const TIES: &'static [Tie];
 
-    /// Says what is wrong with the outputs of these operations.
+    /// Reports what is wrong with the outputs of these operations.
     fn judge(outputs: Self::Outputs, ids: &[OpId], sink: Sink<'_>);
 
     /// The claims one by one.
     fn parts(tickets: Self::Tickets, ids: &[OpId]) -> Parts;
 }
 
-/// Where the chain of `ids` must have ended: at the last step that ran, if that one broke it, and
-/// otherwise at the next, which then began, and was cancelled.
+/// Where the chain of `ids` must have ended: at the last step that ran, if that step broke the
+/// chain; otherwise at the step after it, which began and was cancelled.
 fn end_of(steps: &[usize], ids: &[OpId], world: &World) -> ChainEnd {
     let ran = |&at: &usize| {
         let clock = (!steps.contains(&(at + 1))).then(|| ids.get(at + 1)).flatten();
@@ -240,11 +240,20 @@ impl<L: JudgedRow> AnyClaim for Row<L> {
         self.ids.clone()
     }
 
-    fn try_take(self: Box<Self>, _: &mut Ring<Word>, _: Sink<'_>) -> Result<(), Box<dyn AnyClaim>> {
+    fn try_take(
+        self: Box<Self>,
+        _: &mut Ring<UserValue>,
+        _: Sink<'_>,
+    ) -> Result<(), Box<dyn AnyClaim>> {
         Err(self)
     }
 
-    fn wait(self: Box<Self>, ring: &mut Ring<Word>, _: Option<Duration>, sink: Sink<'_>) -> Waited {
+    fn wait(
+        self: Box<Self>,
+        ring: &mut Ring<UserValue>,
+        _: Option<Duration>,
+        sink: Sink<'_>,
+    ) -> Waited {
         let Self { ids, tickets } = *self;
         match ring.wait_chain(tickets) {
             Ok(chain) => {
@@ -264,19 +273,19 @@ impl<L: JudgedRow> AnyClaim for Row<L> {
         }
     }
 
-    fn cancel(&self, _: &mut Ring<Word>) -> Result<(), EnterError> {
+    fn cancel(&self, _: &mut Ring<UserValue>) -> Result<(), EnterError> {
         Ok(())
     }
 
-    fn detach(self: Box<Self>, _: &mut Ring<Word>) {
+    fn detach(self: Box<Self>, _: &mut Ring<UserValue>) {
         unreachable!("it is taken apart first");
     }
 
-    fn word<'r>(&self, _: &'r mut Ring<Word>) -> Option<&'r mut Word> {
+    fn user_value<'r>(&self, _: &'r mut Ring<UserValue>) -> Option<&'r mut UserValue> {
         None
     }
 
-    fn next(&self, _: &mut Ring<Word>, _: Patience, _: Sink<'_>) -> Result<(), EnterError> {
+    fn next(&self, _: &mut Ring<UserValue>, _: WaitOptions, _: Sink<'_>) -> Result<(), EnterError> {
         Ok(())
     }
 

@@ -1,15 +1,15 @@
-//! How requests end: in any order, with any result, and as their kind may.
+//! How requests end: in any order, with any result that their kind allows.
 //!
 //! | kind | completions |
 //! |---|---|
-//! | of one shot | one |
-//! | that picks a buffer | one, which names the buffer, also when it failed |
-//! | of many shots | with `F_MORE`, each with a buffer; then one more |
-//! | zero-copy | the result, then the notification; or an error alone |
-//! | a cancel | one; the target completes later, or had done so, or goes on |
-//! | a clock | one; when it fires, the request before it is cancelled |
+//! | single-shot | one |
+//! | that selects a buffer | one, which names the buffer, even when it failed |
+//! | multishot | with `F_MORE`, each with a buffer; then one more |
+//! | zero-copy send | the result, then the notification; or an error alone |
+//! | a cancel | one; the target completes later, has already completed, or goes on |
+//! | a link timeout | one; when it fires, the request before it is cancelled |
 //!
-//! A request that did not do all that was asked breaks its chain, unless the tie is hard.
+//! A request that did not do everything it was asked to breaks its chain, unless the link is hard.
 
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::CqeFlags;
@@ -20,11 +20,11 @@ use super::kernel::{Kernel, Posted};
 use super::ledger::{Broken, Goes, Ledger, Stage, Tie};
 use super::request::{Region, Request, Role, State};
 
-/// So many shots, and then an end.
-const MOST_SHOTS: u32 = 6;
+/// The number of completions of a multishot request before its last.
+const MAX_COMPLETIONS: u32 = 6;
 
-/// So many requests at once.
-const MOST_REQUESTS: usize = 24;
+/// The number of requests that complete at once.
+const MAX_REQUESTS: usize = 24;
 
 impl Kernel {
     /// Completes a request, if any may complete.
@@ -38,10 +38,10 @@ impl Kernel {
         true
     }
 
-    /// Completes the oldest, so that there are not more and more: a ring that cancels all that it
-    /// has asks for more than the rest of us complete.
+    /// Completes the oldest request, so that they do not pile up: a ring that cancels everything it
+    /// has submits more requests than the other steps complete.
     pub fn catch_up(&mut self, ledger: &mut Ledger) {
-        while self.requests.len() > MOST_REQUESTS
+        while self.requests.len() > MAX_REQUESTS
             && let Some(at) = self.requests.iter().position(Request::may_complete)
         {
             self.complete(at, ledger);
@@ -55,8 +55,8 @@ impl Kernel {
                 let flags = self.odd_flags();
                 self.end(at, result, flags, ledger);
             }
-            Role::Cancel(word) => {
-                let result = self.cancel(word);
+            Role::Cancel(user_data) => {
+                let result = self.cancel(user_data);
                 self.end(at, result, CqeFlags::empty(), ledger);
             }
             Role::Clock => self.fire(at, ledger),
@@ -80,7 +80,7 @@ impl Kernel {
     pub fn number(&mut self, len: usize) -> i32 {
         let len = u32::try_from(len).expect("short");
         let (part, noise) = (self.chance.below(len + 1), self.chance.half().cast_signed());
-        // None that a refused entry has: that would break a chain behind a hard step, too.
+        // Never the error of a refused entry: that would break a chain at a hard link, too.
         let errors = [libc::EIO, libc::EFAULT, libc::EAGAIN, libc::EINTR, libc::ENOBUFS];
         let error = -self.chance.among(&errors);
         let lies = [i32::MIN, i32::MAX, -4096, 4096, 0x7fff_f000, -1_000_000, noise];
@@ -92,16 +92,17 @@ impl Kernel {
         self.chance.among(&[whole, whole, whole, part.cast_signed(), error, 0])
     }
 
-    /// Flags of a last completion that mean nothing there.
+    /// Flags that have no meaning in a last completion.
     fn odd_flags(&mut self) -> CqeFlags {
         let noise = CqeFlags::from_bits_retain(self.chance.half());
         if self.profile == Profile::Lying { noise - CqeFlags::MORE } else { CqeFlags::empty() }
     }
 
-    /// Cancels the request of that word, or not.
-    fn cancel(&mut self, word: u64) -> i32 {
+    /// Cancels the request with that `user_data`, or does not.
+    fn cancel(&mut self, user_data: u64) -> i32 {
         let is_it = |role| !matches!(role, Role::Cancel(_));
-        let mut found = self.requests.iter_mut().filter(|it| it.word == word && is_it(it.role));
+        let mut found =
+            self.requests.iter_mut().filter(|it| it.user_data == user_data && is_it(it.role));
         let Some(target) = found.next() else { return -libc::ENOENT };
         if target.stays || self.chance.one_in(4) {
             return -libc::EALREADY;
@@ -110,7 +111,7 @@ impl Kernel {
         0
     }
 
-    /// The time of a clock has come, or the request that it bounds has ended.
+    /// The timeout has expired, or the request that it bounds has ended.
     fn fire(&mut self, at: usize, ledger: &mut Ledger) {
         let clock = &self.requests[at];
         if clock.state == State::Doomed {
@@ -124,34 +125,35 @@ impl Kernel {
         self.end(at, -libc::ETIME, CqeFlags::empty(), ledger);
     }
 
-    /// Lets a request pick its buffer before there is data, and write to it from then on.
-    pub fn pick_early(&mut self, at: usize) {
+    /// Lets a request select its buffer before there is data; it may write to the buffer from then
+    /// on.
+    pub fn select_early(&mut self, at: usize) {
         if let Role::Picked(group) = self.requests[at].role
             && self.chance.one_in(2)
-            && let Some((bid, region)) = self.pick(group, at)
+            && let Some((bid, region)) = self.select(group, at)
         {
             let request = &mut self.requests[at];
             (request.bid, request.region) = (Some(bid), region);
         }
     }
 
-    /// Picks a buffer for the request at `at`.
-    fn pick(&mut self, group: u16, at: usize) -> Option<(u16, Region)> {
+    /// Selects a buffer for the request at `at`.
+    fn select(&mut self, group: u16, at: usize) -> Option<(u16, Region)> {
         let op = self.requests[at].op?;
-        self.groups.iter_mut().find(|it| it.id == group)?.pick(op)
+        self.groups.iter_mut().find(|it| it.id == group)?.select(op)
     }
 
-    /// Writes bytes to a buffer that the request at `at` has picked, and notes what they are.
-    fn write_shot(&mut self, at: usize, bid: u16, mut region: Region, ledger: &mut Ledger) {
+    /// Writes bytes to the buffer that the request at `at` has selected, and notes them.
+    fn write_completion(&mut self, at: usize, bid: u16, mut region: Region, ledger: &mut Ledger) {
         let mut bytes = self.chance.bytes(region.len());
-        let serial = ledger.shots.len() as u64;
+        let serial = ledger.completions.len() as u64;
         if let Some(front) = bytes.first_chunk_mut::<8>() {
             *front = serial.to_le_bytes();
         }
         if ledger.broken() == Broken::No {
             region.write(bytes.clone());
         }
-        ledger.shots.insert(serial, bytes);
+        ledger.completions.insert(serial, bytes);
         let request = &self.requests[at];
         if let (Role::Picked(id) | Role::Many(id), Some(op)) = (request.role, request.op)
             && let Some(group) = self.groups.iter_mut().find(|it| it.id == id)
@@ -160,44 +162,44 @@ impl Kernel {
         }
     }
 
-    /// Completes a request that picks one buffer.
+    /// Completes a request that selects one buffer.
     fn fill(&mut self, at: usize, ledger: &mut Ledger) {
         let Role::Picked(group) = self.requests[at].role else { return };
         let result = self.result(at);
         let had = self.requests[at].bid.map(|bid| (bid, self.requests[at].region.clone()));
-        let picked = if result > 0 { had.or_else(|| self.pick(group, at)) } else { had };
-        let Some((bid, region)) = picked else {
+        let selected = if result > 0 { had.or_else(|| self.select(group, at)) } else { had };
+        let Some((bid, region)) = selected else {
             let result = if result > 0 { -libc::ENOBUFS } else { result };
             let flags = self.no_buffer();
             return self.end(at, result, flags, ledger);
         };
         let result = if result > 0 { self.number(region.len()) } else { result };
         self.touch_one(at, ledger);
-        self.write_shot(at, bid, region, ledger);
-        // From now on it is the ring's.
+        self.write_completion(at, bid, region, ledger);
+        // From now on the buffer is the ring's.
         self.requests[at].region = Region::default();
         self.end(at, result, named(bid), ledger);
     }
 
-    /// Completes a request of many shots, once more or for good.
+    /// Completes a multishot request, with `F_MORE` or for the last time.
     fn shoot(&mut self, at: usize, ledger: &mut Ledger) {
         let Role::Many(group) = self.requests[at].role else { return };
         if self.requests[at].state == State::Doomed {
             return self.end(at, -libc::ECANCELED, CqeFlags::empty(), ledger);
         }
-        let ends = self.requests[at].shots == MOST_SHOTS || self.chance.one_in(4);
+        let ends = self.requests[at].completions == MAX_COMPLETIONS || self.chance.one_in(4);
         if ends && self.chance.one_in(2) {
             let result = self.chance.among(&[0, -libc::ECANCELED, -libc::EIO]);
             let flags = self.no_buffer();
             return self.end(at, result, flags, ledger);
         }
-        let Some((bid, region)) = self.pick(group, at) else {
+        let Some((bid, region)) = self.select(group, at) else {
             return self.end(at, -libc::ENOBUFS, CqeFlags::empty(), ledger);
         };
         let result = self.number(region.len());
-        self.write_shot(at, bid, region, ledger);
+        self.write_completion(at, bid, region, ledger);
         if ends {
-            // The last one brings a buffer too, perhaps with an error.
+            // The last completion carries a buffer too, perhaps with an error.
             return self.end(at, result, named(bid), ledger);
         }
         self.more(at, result, named(bid));
@@ -205,7 +207,7 @@ impl Kernel {
 
     /// Completes a zero-copy send: first with its result, then with the notification.
     fn send(&mut self, at: usize, ledger: &mut Ledger) {
-        if self.requests[at].shots > 0 {
+        if self.requests[at].completions > 0 {
             return self.end(at, 0, CqeFlags::NOTIF, ledger);
         }
         let result = self.result(at);
@@ -218,7 +220,7 @@ impl Kernel {
         self.more(at, result, CqeFlags::empty());
     }
 
-    /// Flags that name no buffer, or one that there is not.
+    /// Flags that name no buffer, or a buffer that does not exist.
     fn no_buffer(&mut self) -> CqeFlags {
         let lies = self.profile == Profile::Lying && self.chance.one_in(2);
         if lies { named(0xff00) } else { CqeFlags::empty() }
@@ -227,8 +229,8 @@ impl Kernel {
     /// A completion of the request at `at` that is not its last.
     pub fn more(&mut self, at: usize, res: i32, flags: CqeFlags) {
         let request = &mut self.requests[at];
-        request.shots += 1;
-        let cqe = Cqe { user_data: request.word, res, flags: flags | CqeFlags::MORE };
+        request.completions += 1;
+        let cqe = Cqe { user_data: request.user_data, res, flags: flags | CqeFlags::MORE };
         self.post(cqe, Posted::Other);
     }
 
@@ -236,7 +238,7 @@ impl Kernel {
     fn end(&mut self, at: usize, res: i32, flags: CqeFlags, ledger: &mut Ledger) {
         self.touch_one(at, ledger);
         let request = self.requests.remove(at);
-        let cqe = Cqe { user_data: request.word, res, flags };
+        let cqe = Cqe { user_data: request.user_data, res, flags };
         let Some(id) = request.op else { return self.post(cqe, Posted::Other) };
         let went = request.succeeded(res) || request.tie == Tie::Hard;
         let goes = if went { Goes::On } else { Goes::No };
@@ -248,7 +250,7 @@ impl Kernel {
             note.result = res;
         }
         self.post(cqe, Posted::End(id));
-        self.ended.push(request.word);
+        self.ended.push(request.user_data);
         if let Some(chain) = request.chain
             && request.role != Role::Clock
         {
@@ -256,11 +258,11 @@ impl Kernel {
         }
     }
 
-    /// What becomes of the rest of a chain, whose request before `at` has ended.
+    /// Ends or continues the rest of a chain, after its request before `at` has ended.
     fn go_on(&mut self, chain: u64, at: usize, goes: Goes) {
         let mut rest =
             self.requests[at..].iter_mut().filter(|it| it.chain == Some(chain)).peekable();
-        // The clock of the one that has ended.
+        // The link timeout of the request that has ended.
         if let Some(clock) = rest.next_if(|it| it.role == Role::Clock) {
             clock.state = State::Doomed;
         }

@@ -1,7 +1,7 @@
-//! How a ring ends: dropped at once, or with patience, or by a panic; and what is left then.
+//! How a ring ends: dropped at once, after a timeout, or by a panic; and what is left then.
 //!
-//! What the kernel had completed is dropped, once; the rest is leaked, and stays where it is (RG1):
-//! the kernel goes on writing there for a while.
+//! The outputs of completed operations are dropped, once. The rest is leaked and stays where it is
+//! (RG1), because the kernel goes on writing there for a while.
 
 use std::mem;
 use std::panic::panic_any;
@@ -11,7 +11,7 @@ use super::ledger::{Claim, Cut};
 use super::program::{Program, Rig};
 use super::world::OnPurpose;
 
-/// As long as it takes.
+/// Long enough for any shutdown.
 const PATIENT: Duration = Duration::from_secs(60);
 
 impl Program {
@@ -38,10 +38,10 @@ impl Program {
         self.check();
     }
 
-    /// Waits for everything, until nothing is left to wait for.
+    /// Waits for all operations, until there is nothing left to wait for.
     fn come_to_rest(&mut self, at: usize) {
         let number = self.rigs[at].number;
-        let mut patience = 10_000;
+        let mut rounds = 10_000;
         while !(self.world.is_quiet(number) && self.rigs[at].claims.is_empty()) {
             self.wait_for(at, None);
             let reaped = super::world::risky(|| {
@@ -51,8 +51,8 @@ impl Program {
             });
             assert!(reaped.is_ok(), "nothing is armed");
             self.world.interrupt(number);
-            patience -= 1;
-            assert!(patience > 0, "the ring does not come to rest");
+            rounds -= 1;
+            assert!(rounds > 0, "the ring does not come to rest");
         }
         assert_eq!(self.rigs[at].ring.in_flight(), 0);
         while !self.leases.borrow().is_empty() {
@@ -62,7 +62,7 @@ impl Program {
         assert_eq!(self.rigs[at].ring.vacant() as usize + forgotten, {
             self.rigs[at].ring.raw().cq_entries() as usize
         });
-        // An operation of the other ring may have one of ours.
+        // An operation of the other ring may hold a lease of this one.
         self.given.retain(|&(_, id)| !self.world.is_over(id));
         if forgotten == 0 && self.given.is_empty() {
             assert_eq!(self.world.given(number), 0, "BR1: every buffer is on offer");
@@ -74,16 +74,16 @@ impl Program {
         let is_late = self.chance.one_in(2);
         let (before, after) = if is_late { (None, Some(claims)) } else { (Some(claims), None) };
         drop(before);
-        let patience = if stays == 0 && self.chance.one_in(2) {
+        let timeout = if stays == 0 && self.chance.one_in(2) {
             PATIENT
         } else {
             Duration::from_micros(u64::from(self.chance.below(2) * 300))
         };
-        ring.set_linger(patience);
+        ring.set_drop_timeout(timeout);
         let kind = self.chance.below(4);
         let ended = self.risk(|it| match kind {
             0 => {
-                let shut = ring.shutdown(patience);
+                let shut = ring.shutdown(timeout);
                 let left = it.world.in_flight(number);
                 match shut {
                     Ok(()) => assert_eq!(left, 0, "nothing was to be left"),
@@ -96,7 +96,7 @@ impl Program {
             }
             _ => drop(ring),
         });
-        if patience == PATIENT && ended.is_ok() {
+        if timeout == PATIENT && ended.is_ok() {
             assert_eq!(self.world.in_flight(number), 0, "it was patient, and left something");
         }
         drop(buffers);

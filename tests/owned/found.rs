@@ -1,4 +1,4 @@
-//! What the random histories found, each in as few steps as it takes.
+//! The failures that the random histories found, each in as few steps as possible.
 
 use std::cell::Cell;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annulus::lease::BufRing;
-use annulus::op::{Done, Hinted, Nop, Op, PollEvents, PollMulti, RecvMulti, RecvPicked, SendV};
+use annulus::op::{Done, Hinted, Nop, Op, PollEvents, PollMulti, RecvMulti, RecvProvided, SendV};
 use annulus::sys::abi::{Cqe, Sqe};
 use annulus::sys::abi_register::BufReg;
 use annulus::sys::errno::Errno;
@@ -19,12 +19,12 @@ use annulus::{Event, Rejected, Rejection, Ring, Setup, Step as _, StepExt as _, 
 use super::ends::named;
 use super::runner::complaint;
 use super::world::OnPurpose;
-use crate::support::doors::{Enter, Script, ScriptedKernel};
+use crate::support::backend::{Enter, Script, ScriptedKernel};
 
-/// In a word: the first operation that a slot has.
+/// In `user_data`: the first operation of a slot.
 const FIRST: u64 = 1 << 32;
 
-/// A ring whose kernel does as it is told, and what it is told with.
+/// A ring whose kernel follows a script, and that script.
 fn scripted<U: Default>() -> (Ring<U>, Arc<Script>) {
     let (kernel, script) = ScriptedKernel::new();
     let ring = Setup::plain(8).kernel(kernel).build_for().expect("a ring");
@@ -35,7 +35,7 @@ fn null() -> std::fs::File {
     std::fs::File::open("/dev/null").expect("there is one")
 }
 
-/// Posts a completion of the operation in `slot`, the first that it has.
+/// Posts a completion of the operation in `slot`, the first of that slot.
 fn post(script: &Script, slot: u32, res: i32, flags: CqeFlags) {
     let cqe = Cqe { user_data: FIRST | u64::from(slot), res, flags };
     assert!(script.kernel(|kernel| kernel.post(cqe)));
@@ -58,11 +58,11 @@ thread_local! {
     static ARMED: Cell<u32> = const { Cell::new(u32::MAX) };
 }
 
-/// A word that panics when it is dropped, once so many others were.
+/// A user value that panics when it is dropped, after a number of others were dropped.
 #[derive(Default)]
-struct Word;
+struct UserValue;
 
-impl Drop for Word {
+impl Drop for UserValue {
     fn drop(&mut self) {
         let left = ARMED.get();
         ARMED.set(left.wrapping_sub(1));
@@ -73,10 +73,10 @@ impl Drop for Word {
 }
 
 #[test]
-fn op1_a_word_that_panics_within_a_chain_leaves_no_step_behind() {
+fn op1_a_user_value_that_panics_within_a_chain_leaves_no_step_behind() {
     for after in 0..3 {
-        let (mut ring, _script) = scripted::<Word>();
-        ring.set_linger(Duration::ZERO);
+        let (mut ring, _script) = scripted::<UserValue>();
+        ring.set_drop_timeout(Duration::ZERO);
         ARMED.set(after);
         let submitted =
             catch_unwind(AssertUnwindSafe(|| ring.submit_chain((Nop, Nop, Nop)).is_ok()));
@@ -87,12 +87,12 @@ fn op1_a_word_that_panics_within_a_chain_leaves_no_step_behind() {
 }
 
 #[test]
-fn op1_a_word_that_panics_when_the_next_takes_its_place_gives_the_operation_up() {
-    let (mut ring, _script) = scripted::<Word>();
+fn op1_a_user_value_that_panics_when_the_next_takes_its_place_detaches_the_operation() {
+    let (mut ring, _script) = scripted::<UserValue>();
     let vacant = ring.vacant();
     let first = ring.submit(Nop).map_err(|rejected| rejected.why).expect("room");
     ring.wait(first).expect("it completes").expect("a NOP succeeds");
-    ARMED.set(0); // The first word, which still stands in the slot.
+    ARMED.set(0); // The first user value, which is still in the slot.
     let submitted = catch_unwind(AssertUnwindSafe(|| ring.submit(Nop).map(|_| ()).is_ok()));
     ARMED.set(u32::MAX);
     assert!(submitted.is_err(), "the slot that was free last is taken first");
@@ -102,7 +102,7 @@ fn op1_a_word_that_panics_when_the_next_takes_its_place_gives_the_operation_up()
     assert_eq!((ring.in_flight(), ring.vacant()), (0, vacant), "nobody has its ticket");
 }
 
-/// A word that counts how often one was dropped.
+/// A user value that counts how often one was dropped.
 #[derive(Default)]
 struct Counted(Option<Rc<Cell<u32>>>);
 
@@ -115,10 +115,10 @@ impl Drop for Counted {
 }
 
 /// A NOP whose output cannot be made.
-struct Hopeless;
+struct NoOutput;
 
-// SAFETY: OP1 to OP3: it points to nothing, completes once, and brings nothing.
-unsafe impl Op for Hopeless {
+// SAFETY: OP1 to OP3: it points to nothing, completes once, and its completion carries no resource.
+unsafe impl Op for NoOutput {
     type Output = ();
 
     fn prep(&mut self) -> Sqe {
@@ -131,12 +131,12 @@ unsafe impl Op for Hopeless {
 }
 
 #[test]
-fn a_word_goes_with_its_operation_also_when_that_panics() {
+fn a_user_value_goes_with_its_operation_also_when_that_panics() {
     for detaches in [Some(()), None] {
         let (mut ring, _script) = scripted::<Counted>();
         let count = Rc::new(Cell::new(0));
         let word = Counted(Some(Rc::clone(&count)));
-        let ticket = ring.submit_for(Hopeless, word).map_err(|rejected| rejected.why);
+        let ticket = ring.submit_for(NoOutput, word).map_err(|rejected| rejected.why);
         let ticket = ticket.expect("room");
         ring.submit_and_wait(1).expect("it completes");
         ring.reap(|_| ()).expect("nothing to ask for");
@@ -183,7 +183,7 @@ fn what_ended_while_a_chain_was_waited_for_in_vain_is_still_shown() {
 }
 
 #[test]
-fn a_panic_at_the_last_shot_does_not_lose_the_end() {
+fn a_panic_at_the_last_completion_does_not_lose_the_end() {
     let (mut ring, script) = scripted::<()>();
     script.enters(Enter::Consume(1));
     let ticket = ring.submit(PollMulti::new(null(), PollEvents::IN)).expect("room");
@@ -193,8 +193,8 @@ fn a_panic_at_the_last_shot_does_not_lose_the_end() {
     for _ in 0..2 {
         let _ = catch_unwind(AssertUnwindSafe(|| {
             ring.reap(|event| match event {
-                Event::Shot { .. } => {
-                    seen.push("shot");
+                Event::Multishot { .. } => {
+                    seen.push("completion");
                     panic_any(OnPurpose);
                 }
                 Event::Ended { .. } => seen.push("end"),
@@ -202,7 +202,7 @@ fn a_panic_at_the_last_shot_does_not_lose_the_end() {
             })
         }));
     }
-    assert_eq!(seen, ["shot", "end"]);
+    assert_eq!(seen, ["completion", "end"]);
     assert!(ring.try_take(ticket).is_ok());
 }
 
@@ -233,7 +233,7 @@ fn with_buffers() -> (Ring, Arc<Script>, BufRing, Arc<Mutex<Vec<u16>>>) {
     let seen = Arc::clone(&groups);
     script.on_register(move |op, arg, _| {
         if op == RegisterOp::UNREGISTER_PBUF_RING {
-            // SAFETY: a live `struct io_uring_buf_reg`, as promised to `register`.
+            // SAFETY: a live `struct io_uring_buf_reg`, as promised to `Backend::register`.
             seen.lock().expect("no panic").push(unsafe { arg.cast::<BufReg>().read() }.bgid);
         }
         matches!(op, RegisterOp::PBUF_RING | RegisterOp::UNREGISTER_PBUF_RING).then_some(Ok(0))
@@ -243,7 +243,7 @@ fn with_buffers() -> (Ring, Arc<Script>, BufRing, Arc<Mutex<Vec<u16>>>) {
 }
 
 #[test]
-fn op3_the_end_of_a_scope_gives_back_what_its_shots_brought() {
+fn op3_the_end_of_a_scope_gives_back_what_its_completions_carried() {
     let (mut ring, script, buffers, _) = with_buffers();
     let nop = ring.submit(Nop).expect("room");
     ring.submit_all().expect("submit");
@@ -253,7 +253,7 @@ fn op3_the_end_of_a_scope_gives_back_what_its_shots_brought() {
         let ticket = s.submit(RecvMulti::new(&file, &buffers)).expect("room");
         s.submit_all().expect("submit");
         post(&script, 1, 8, named(0) | CqeFlags::MORE);
-        // Takes the shot, and keeps it for whoever asks.
+        // Takes the multishot's completion, and keeps it for its ticket.
         let other = s.submit(Nop).expect("room");
         s.wait(other).expect("it completes").expect("a NOP succeeds");
         assert_eq!(buffers.leased(), 1);
@@ -268,10 +268,10 @@ fn op3_the_end_of_a_scope_gives_back_what_its_shots_brought() {
 fn an_operation_that_is_given_back_leaves_nothing_in_the_slot() {
     let (mut one, _script, buffers, groups) = with_buffers();
     let (mut other, _other_script) = scripted::<()>();
-    let rejected = other.submit(RecvPicked::new(null(), &buffers)).expect_err("not its buffers");
+    let rejected = other.submit(RecvProvided::new(null(), &buffers)).expect_err("not its buffers");
     assert_eq!(rejected.why, Rejection::OtherRing);
     drop((rejected, buffers));
-    // Nobody knows of the old ones, so they go when others are made.
+    // No handle to the old buffers is left, so they are unregistered when new ones are made.
     let _again = one.buf_ring(4, 64).expect("buffers");
     assert_eq!(*groups.lock().expect("no panic"), [0]);
 }
@@ -314,7 +314,7 @@ fn what_an_old_kernel_would_do_otherwise_is_rejected_however_it_is_wrapped() {
     assert_eq!((ring.vacant(), Rc::strong_count(&file)), (vacant, 1), "all of it came back");
     assert_eq!(ring.submit_all(), Ok(0));
     assert_eq!(script.entered(), 0);
-    // What needs nothing goes as before.
+    // An operation that needs nothing of the kind works as before.
     let _ticket = ring.submit(Nop).map_err(|rejected| rejected.why).expect("room");
 }
 
@@ -326,7 +326,7 @@ fn what_cannot_be_cancelled_is_not_cancelled_without_pause() {
     ring.submit_all().expect("submit");
     let before = script.entered();
     for count in 0..300 {
-        // Says at once of each cancel that it came too late; and otherwise has nothing to say.
+        // Answers each cancel with "too late", and completes nothing else.
         script.enters(Enter::Run(Box::new(move |kernel, to_submit| {
             while let Some(sqe) = kernel.consume() {
                 let cqe = Cqe { user_data: sqe.user_data, res: -libc::EALREADY, ..Cqe::ZERO };
@@ -347,7 +347,8 @@ fn what_cannot_be_cancelled_is_not_cancelled_without_pause() {
     assert!(ended.is_err() && entered < 200, "entered {entered} times in 50 ms");
 }
 
-/// A completion is lost, perhaps another's: the scope goes on, and so does the ring's end.
+/// A completion is lost, perhaps another operation's: the scope goes on, and so does the ring's
+/// end.
 #[test]
 fn a_lost_completion_ends_neither_the_process_nor_the_wait() {
     let (mut ring, script) = scripted::<()>();
@@ -364,7 +365,7 @@ fn a_lost_completion_ends_neither_the_process_nor_the_wait() {
     assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
 }
 
-/// Where there is room for one cancel only, each round cancels another.
+/// Where there is room for only one cancel, each round cancels another operation.
 #[test]
 fn no_operation_is_left_out_when_there_is_no_room_for_all_cancels() {
     let (kernel, script) = ScriptedKernel::new();
@@ -378,8 +379,8 @@ fn no_operation_is_left_out_when_there_is_no_room_for_all_cancels() {
     let cancelled = Arc::new(Mutex::new(Vec::new()));
     for _ in 0..40 {
         let cancelled = Arc::clone(&cancelled);
-        // Takes one cancel, says at once that it missed, and has no memory for more; in the end all
-        // that is in flight ends.
+        // Takes one cancel, answers at once that it found nothing, and has no memory for more; in
+        // the end every operation in flight completes.
         script.enters(Enter::Run(Box::new(move |kernel, _| {
             let Some(sqe) = kernel.consume() else { return Err(Errno::new(libc::ETIME)) };
             let mut cancelled = cancelled.lock().expect("no panic");

@@ -1,16 +1,16 @@
 //! The kernel's half of a buffer ring.
 //!
 //! ```text
-//!   offered ──picked──► given, in a completion, then leased ──offered again──►
-//!   we scribble in it   we let it be
+//!   offered ──selected──► given, in a completion, then leased ──offered again──►
+//!   scribbled in          left alone
 //! ```
 //!
-//! Notes when a buffer is offered that was not given (BR1). What is offered is written to at every
-//! enter, so that a lease whose buffer went back too early does not keep its bytes.
+//! The group notes when a buffer is offered that was not given (BR1). The kernel writes to all
+//! offered buffers at every enter, so a lease whose buffer went back too early loses its bytes.
 //!
 //! # Safety
 //!
-//! Touches the buffers that are on offer, which nobody else may (BR1).
+//! Touches only the buffers that are on offer, which nothing else may touch (BR1).
 #![allow(unsafe_code, reason = "plays the kernel")]
 
 use std::ptr::{self, NonNull};
@@ -18,7 +18,7 @@ use std::ptr::{self, NonNull};
 use annulus_sys::abi::{BUF_RING_TAIL_OFFSET, Buf};
 use annulus_sys::abi_register::BufReg;
 use annulus_sys::index::{Entries, Index};
-use annulus_sys::shared::{HalfWord, ObservedHalf, Slot, Slots, Width};
+use annulus_sys::orderings::{AtomicU16, ObservedHalf, Slot, Slots, Width};
 
 use super::chance::Chance;
 use super::ledger::OpId;
@@ -30,13 +30,13 @@ pub struct Group {
     pub id: u16,
     tail: ObservedHalf,
     slots: Slots<Buf>,
-    /// Up to where we have picked, and up to where we have looked.
+    /// Up to which index buffers were selected, and up to which index the entries were read.
     head: u16,
     seen: u16,
     places: Vec<Place>,
 }
 
-/// Where a buffer is.
+/// The state of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Nowhere,
@@ -44,11 +44,11 @@ enum Place {
     Given(Gift),
 }
 
-/// Whom a buffer was given to.
+/// The operation that a buffer was given to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gift {
     pub op: OpId,
-    /// The number that stands in front of what was put there.
+    /// The number at the front of the buffer's contents.
     pub serial: u64,
 }
 
@@ -60,16 +60,16 @@ impl Group {
         let start = NonNull::new(ptr::with_exposed_provenance_mut::<Slot<Buf>>(start));
         let start = start.expect("nothing lies at 0");
         // SAFETY: inside entry 0, since the offset is below its size.
-        let tail = unsafe { start.byte_add(BUF_RING_TAIL_OFFSET) }.cast::<HalfWord>();
-        // SAFETY: the ring that was registered, which stays until it is unregistered (RG1).
+        let tail = unsafe { start.byte_add(BUF_RING_TAIL_OFFSET) }.cast::<AtomicU16>();
+        // SAFETY: the ring that was registered, whose memory stays until it is unregistered (RG1).
         let tail = unsafe { ObservedHalf::new(tail) };
-        // SAFETY: likewise, of that many entries, as promised to `register`.
+        // SAFETY: likewise, of that many entries, as promised to `Backend::register`.
         let slots = unsafe { Slots::new(start, entries, Width::Single) };
         let places = vec![Place::Nowhere; entries.count() as usize];
         Self { id: reg.bgid, tail, slots, head: 0, seen: 0, places }
     }
 
-    /// Looks what was offered. Says what is wrong with it.
+    /// Reads the newly offered entries, and reports what is wrong with them.
     pub fn look(&mut self) -> Result<(), String> {
         let tail = self.tail.observe();
         while self.seen != tail {
@@ -93,8 +93,8 @@ impl Group {
         }
     }
 
-    /// Picks the next buffer, for `op`.
-    pub fn pick(&mut self, op: OpId) -> Option<(u16, Region)> {
+    /// Selects the next buffer, for `op`.
+    pub fn select(&mut self, op: OpId) -> Option<(u16, Region)> {
         if self.head == self.seen {
             return None;
         }
@@ -104,7 +104,7 @@ impl Group {
         Some((buf.bid, Region::new(buf.addr, buf.len, Use::Writes)))
     }
 
-    /// Notes whom a buffer was given to, with what.
+    /// Notes which operation a buffer was given to, and with what contents.
     pub fn give(&mut self, bid: u16, gift: Gift) {
         self.places[usize::from(bid)] = Place::Given(gift);
     }

@@ -1,15 +1,15 @@
-//! A kernel that completes what it likes, when it likes: its half of one ring.
+//! A kernel that completes any request at any time: the kernel's half of one ring.
 //!
 //! ```text
-//!   enter ─► look what was taken ─► touch memory ─► refuse? ─► consume ─► complete some ─► wait
+//!   enter ─► note what was taken ─► touch memory ─► refuse? ─► consume ─► complete some ─► wait
 //! ```
 //!
 //! It refuses, consumes and waits as some Linux would: `EAGAIN`, `EBUSY`, `EINTR`, `ETIME`, a part
-//! of a batch (but never of a chain), completions that overflow. How requests end is told in
-//! `ends`, and what it lies about in `lies`.
+//! of a batch (but never of a chain), completions that overflow. `ends` describes how requests end,
+//! and `lies` which false completions there are.
 //!
-//! Checks SQ2, CQ2 and SQ4 of the ring, that entries come in the order in which they were pushed,
-//! once each, and that no batch ends within a chain.
+//! It checks SQ2, CQ2 and SQ4 of the ring, that entries come in the order in which they were
+//! pushed, once each, and that no batch ends within a chain.
 #![allow(unsafe_code, reason = "plays the kernel")]
 
 use std::collections::{HashMap, VecDeque};
@@ -27,9 +27,9 @@ use super::request::{Request, Role, State};
 use crate::support::fake_kernel::{FakeKernel, words};
 use crate::support::memory::RingMemory;
 
-/// The upper two bits of a word.
+/// The upper two bits of `user_data`.
 pub const KIND: u64 = 3 << 62;
-/// Those of the ring's own requests.
+/// The kind of internal requests.
 pub const OWN: u64 = 1 << 62;
 
 /// What an enter asks for.
@@ -48,18 +48,18 @@ pub enum Bound {
     Timeout,
 }
 
-/// What a completion was, to be reckoned with when the ring has taken it.
+/// What a completion was, to be counted when the ring has taken it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Posted {
-    /// The last one of an operation.
+    /// The last completion of an operation.
     End(OpId),
-    /// One that names nothing in flight.
+    /// A completion that names nothing in flight.
     Stale,
-    /// One of the kind that brings messages.
+    /// A completion of the kind for messages.
     Message,
-    /// One of the kind of entries that are pushed raw.
+    /// A completion of the kind for raw entries.
     Raw,
-    /// Not the last one, or the ring's own.
+    /// Not the last completion, or that of an internal request.
     Other,
 }
 
@@ -81,19 +81,20 @@ pub struct Kernel {
     pub requests: Vec<Request>,
     pub groups: Vec<Group>,
     pub tally: Tally,
-    /// Words of operations that have ended.
+    /// The `user_data` of operations that have ended.
     pub ended: Vec<u64>,
-    /// Which operation had a word of that slot last.
+    /// Which operation last used each slot.
     pub slots: HashMap<u32, OpId>,
     flags: SetupFlags,
-    /// What was pushed and not consumed, oldest first.
+    /// Entries that were pushed and not consumed, oldest first.
     queue: VecDeque<OpId>,
-    /// What was posted and not taken, oldest first; the newest may still be in `overflow`.
+    /// Completions that were posted and not taken, oldest first; the newest may still be in
+    /// `overflow`.
     posted: VecDeque<Posted>,
     overflow: VecDeque<Cqe>,
-    /// Up to where the ring has taken completions.
+    /// Up to which index the ring has taken completions.
     head: Index,
-    /// What stood in entries that were not consumed.
+    /// The contents of entries that were not consumed.
     left: Vec<(Index, [u64; 8])>,
     chains: u64,
     work: Work,
@@ -107,7 +108,7 @@ enum Work {
 }
 
 impl Kernel {
-    /// The kernel behind a new ring, of which it says where what lies.
+    /// The kernel behind a new ring, whose layout it reports.
     pub fn new(params: &mut Params, profile: Profile, mut chance: Chance) -> Self {
         let memory = RingMemory::new(params, u32::MAX - chance.below(8));
         let rings = memory.kernel();
@@ -156,7 +157,7 @@ impl Kernel {
         if ask.flags.contains(EnterFlags::GETEVENTS) {
             self.work = Work::None;
             self.deliver();
-            // Linux does not wait unless it has consumed everything.
+            // Linux waits only if it has consumed everything.
             if count == ask.to_submit
                 && let Err(errno) = self.wait(ask, ledger)
                 && count == 0
@@ -181,7 +182,8 @@ impl Kernel {
         self.say();
     }
 
-    /// Notes what the ring has taken since, and what it should not have touched.
+    /// Notes what the ring has taken since the last call, and reports what it should not have
+    /// touched.
     pub fn look(&mut self, ledger: &mut Ledger) {
         let head = self.rings.cq_head.observe();
         let in_ring = self.rings.cq_tail.last().distance_from(self.head);
@@ -233,7 +235,7 @@ impl Kernel {
         }
     }
 
-    /// Puts a completion on the ring, or behind those that wait for room there.
+    /// Posts a completion to the ring, or to the overflow list if one is waiting there.
     pub fn post(&mut self, cqe: Cqe, what: Posted) {
         self.posted.push_back(what);
         if !self.overflow.is_empty() || !self.rings.post(cqe) {
@@ -260,7 +262,7 @@ impl Kernel {
         }
     }
 
-    /// Raises the flags that tell what is held back.
+    /// Raises the flags that report completions held back.
     fn say(&mut self) {
         let mut flags = SqRingFlags::empty();
         flags.set(SqRingFlags::CQ_OVERFLOW, !self.overflow.is_empty());
@@ -320,14 +322,14 @@ impl Kernel {
         count
     }
 
-    /// Begins what `sqe` asks for, in `chain` if the entry before was tied to it. Returns the chain
-    /// that the next one is in.
+    /// Begins the request of `sqe`, in `chain` if the entry before was linked to it. Returns the
+    /// chain that the next entry is in.
     fn begin(&mut self, sqe: &Sqe, chain: Option<u64>, ledger: &mut Ledger) -> Option<u64> {
         let op = match sqe.user_data & KIND {
             0 => self.queue.pop_front(),
             OWN => None,
             _ => {
-                ledger.fault(format!("OP2: an entry with the word {:#x}", sqe.user_data));
+                ledger.fault(format!("OP2: an entry with the user_data {:#x}", sqe.user_data));
                 None
             }
         };
@@ -346,7 +348,7 @@ impl Kernel {
             note.stage = Stage::Held;
             let tie = note.tie;
             request.stays = note.fate == Fate::Stays;
-            self.slots.insert(slot_of(request.word), id);
+            self.slots.insert(slot_of(request.user_data), id);
             if request.tie != tie {
                 ledger.fault(format!("{id} is tied {:?}, and not {tie:?}", request.tie));
             }
@@ -361,19 +363,19 @@ impl Kernel {
         }
         let next = request.chain.filter(|_| request.tie != Tie::None);
         self.requests.push(request);
-        self.pick_early(self.requests.len() - 1);
+        self.select_early(self.requests.len() - 1);
         self.touch_one(self.requests.len() - 1, ledger);
         next
     }
 
-    /// Whether it is the entry whose turn it is.
+    /// Whether it is the next entry in the order of pushing.
     fn check(&self, sqe: &Sqe, op: Option<OpId>, ledger: &mut Ledger) {
         let Some(id) = op else {
-            ledger.fault("OP2: an entry was consumed that nobody has pushed");
+            ledger.fault("OP2: an entry was consumed that was never pushed");
             return;
         };
-        if self.requests.iter().any(|other| other.word == sqe.user_data) {
-            ledger.fault(format!("OP2: two requests have the word {:#x}", sqe.user_data));
+        if self.requests.iter().any(|other| other.user_data == sqe.user_data) {
+            ledger.fault(format!("OP2: two requests have the user_data {:#x}", sqe.user_data));
         }
         if sqe.off != 0 && sqe.off != u64::from(id) {
             ledger.fault(format!("entry {} was consumed in the place of {id}", sqe.off));
@@ -384,8 +386,8 @@ impl Kernel {
     }
 }
 
-/// The lower half of a word.
-fn slot_of(word: u64) -> u32 {
-    let [a, b, c, d, ..] = word.to_le_bytes();
+/// The lower half of `user_data`.
+fn slot_of(user_data: u64) -> u32 {
+    let [a, b, c, d, ..] = user_data.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }

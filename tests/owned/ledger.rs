@@ -1,28 +1,29 @@
-//! Who has what: each operation, and each value that it owns, from beginning to end.
+//! Who owns what: each operation, and each value that belongs to it, from beginning to end.
 //!
 //! ```text
 //!   Made ──pushed──► Queued ──consumed──► Held ──last completion──► Ended ──consumed──► Taken
-//!                    └──────── nobody may drop what it owns ───┘            by the ring
+//!                    └──────── its values must not drop ─────┘            by the ring
 //! ```
 //!
 //! | is broken | when |
 //! |---|---|
-//! | (OP1) | an owner is dropped between Made and Ended, or bytes change that the kernel has |
-//! | (OP2) | two requests in flight have one word; an end is shown twice, or with another's result |
+//! | (OP1) | a value is dropped between Made and Ended, or bytes change while the kernel has them |
+//! | (OP2) | two requests in flight have one `user_data`; an end is shown twice, or with another's result |
 //! | (BR1) | a buffer is offered twice, is lost, or is written while it is leased |
-//! | (RG1) | an owner is dropped twice, or not at all, and the kernel is done with it |
+//! | (RG1) | a value is dropped twice, or is not dropped though the kernel is done with it |
 //!
-//! A broken rule is noted here, and told after the step: where it shows, a panic would be in the
-//! way. From then on the kernel touches no memory, since some of it may be gone.
+//! A broken rule is noted here and reported after the step, because a panic at the place itself
+//! would hide what follows. From then on the kernel touches no memory, since some of it may be
+//! gone.
 
 use std::collections::HashMap;
 
 use annulus_sys::flags::CqeFlags;
 
-/// Names an operation, on whatever ring.
+/// Names an operation, on any ring.
 pub type OpId = u32;
 
-/// Where an operation is.
+/// The stage of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     Made,
@@ -32,7 +33,7 @@ pub enum Stage {
     Taken,
 }
 
-/// What became of the claim to its output.
+/// The state of the claim to its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     Held,
@@ -46,11 +47,11 @@ pub enum Claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Ends,
-    /// Not even when it is cancelled.
+    /// Not even after a cancel.
     Stays,
 }
 
-/// How an entry is tied to the next.
+/// How an entry is linked to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tie {
     None,
@@ -58,7 +59,7 @@ pub enum Tie {
     Hard,
 }
 
-/// Whether a chain goes on.
+/// Whether a chain goes on after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goes {
     On,
@@ -70,7 +71,7 @@ pub enum Goes {
 pub enum Shown {
     No,
     Yes,
-    /// It need not be: a wait for this very operation may have taken note of it.
+    /// Need not be shown: a wait for this operation may have noted it.
     Perhaps,
 }
 
@@ -81,15 +82,15 @@ pub struct OpNote {
     pub stage: Stage,
     pub claim: Claim,
     pub fate: Fate,
-    /// How its entry must be tied to the next.
+    /// How its entry must be linked to the next.
     pub tie: Tie,
-    /// Whether it lets the next of its chain begin, now that it has ended.
+    /// Whether it lets the next step of its chain begin, now that it has ended.
     pub goes: Goes,
     pub shown: Shown,
-    /// What its completions said.
+    /// The result of its completions.
     pub result: i32,
     pub flags: CqeFlags,
-    /// What stands in the buffer that the kernel has written.
+    /// The contents of the buffer that the kernel has written.
     pub image: Vec<u8>,
 }
 
@@ -101,7 +102,7 @@ struct OwnerNote {
     drops: u32,
 }
 
-/// Who needs a value.
+/// Which side needs a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {
     /// The kernel, while it has the operation.
@@ -110,13 +111,13 @@ pub enum Of {
     Caller,
 }
 
-/// Everything that must be so.
+/// The state of all operations and values.
 #[derive(Debug, Default)]
 pub struct Ledger {
     ops: Vec<OpNote>,
     owners: Vec<OwnerNote>,
-    /// What the kernel put into buffers that it picked, by the number that stands in front.
-    pub shots: HashMap<u64, Vec<u8>>,
+    /// What the kernel wrote to selected buffers, by the number at the front.
+    pub completions: HashMap<u64, Vec<u8>>,
     faults: Vec<String>,
     broken: Broken,
 }
@@ -129,7 +130,7 @@ pub enum Broken {
     Yes,
 }
 
-/// Whether the end of a ring was cut short by a panic in a destructor of the caller's.
+/// Whether the end of a ring was cut short by a panic in a destructor of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     No,
@@ -143,7 +144,7 @@ impl Ledger {
         self.faults.push(text.into());
     }
 
-    /// The rules that were broken since it was last asked.
+    /// The rules that were broken since the last call.
     pub fn take_faults(&mut self) -> Vec<String> {
         std::mem::take(&mut self.faults)
     }
@@ -181,7 +182,7 @@ impl Ledger {
         self.owners.len() - 1
     }
 
-    /// That value is dropped.
+    /// Notes that the value is dropped.
     pub fn dropped(&mut self, owner: usize) {
         let note = &mut self.owners[owner];
         note.drops += 1;
@@ -195,13 +196,13 @@ impl Ledger {
         }
     }
 
-    /// Whether anything that `op` owned was dropped.
+    /// Whether any value of `op` was dropped.
     pub fn lost_an_owner(&self, op: OpId) -> bool {
         let is_lost = |it: &OwnerNote| it.op == op && it.of == Of::Kernel && it.drops > 0;
         self.owners.iter().any(is_lost)
     }
 
-    /// Whether everything that `op` owned was dropped.
+    /// Whether every value of `op` was dropped.
     pub fn has_lost_all(&self, op: OpId) -> bool {
         self.owners.iter().all(|it| it.op != op || it.drops > 0)
     }
@@ -222,8 +223,8 @@ impl Ledger {
         self.of_ring(ring).filter(taken).count()
     }
 
-    /// How many operations of a ring can still be waited for. The end of one that is detached is
-    /// shown to nobody.
+    /// How many operations of a ring can still be waited for. The end of a detached operation is
+    /// never shown.
     pub fn awaitable(&self, ring: usize) -> usize {
         let comes = |op: &&OpNote| {
             let flies = !matches!(op.stage, Stage::Made | Stage::Taken);
@@ -232,7 +233,7 @@ impl Ledger {
         self.of_ring(ring).filter(comes).count()
     }
 
-    /// Operations whose end was consumed, whose claim somebody holds, and which was not shown.
+    /// Operations whose end was consumed and not shown, and whose claim the caller still holds.
     pub fn not_shown(&self, ring: usize) -> Vec<OpId> {
         let hidden = |op: &OpNote| {
             op.ring == ring
@@ -244,7 +245,7 @@ impl Ledger {
     }
 
     /// The ring is gone: what had not ended then is leaked, and everything else was dropped, once;
-    /// or, if its end was `cut` short by a panic, leaked too.
+    /// or leaked too, if the ring's end was `cut` short by a panic.
     pub fn close(&mut self, ring: usize, cut: Cut) {
         let mut faults = Vec::new();
         for owner in &self.owners {

@@ -1,4 +1,4 @@
-//! Random programs in safe code: what a caller may do with a ring, in any order.
+//! Random programs in safe code: whatever a caller may do with a ring, in any order.
 //!
 //! After each step, for each ring:
 //!
@@ -13,27 +13,27 @@ use std::panic::panic_any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus::lease::{Brought, BufRing};
+use annulus::lease::{BufRing, Resource};
 use annulus::{EnterCause, EnterError, Event, Ring, Setup};
 
 use super::Profile;
 use super::chance::Chance;
-use super::claims::{AnyClaim, Patience, Sink};
+use super::claims::{AnyClaim, Sink, WaitOptions};
 use super::ledger::{Claim, Fate, Of, OpId, Stage};
 use super::runner::complaint;
-use super::things::{Leases, Word, keep};
+use super::things::{Leases, UserValue, keep};
 use super::world::{Armed, OnPurpose, World, risky};
 
-/// Longer than any history: only the kernel's clock ends such a wait.
+/// Longer than any history: only the kernel's timeout ends such a wait.
 const LONG: Duration = Duration::from_secs(3600);
 
 /// A ring, and what its caller holds.
 pub struct Rig {
     pub number: usize,
-    pub ring: Ring<Word>,
+    pub ring: Ring<UserValue>,
     pub claims: Vec<Box<dyn AnyClaim>>,
     pub buffers: Vec<BufRing>,
-    /// Events shown that were none of an operation's.
+    /// Events shown that belonged to no operation.
     messages: u64,
     raws: u64,
     /// Operations that never end.
@@ -48,11 +48,11 @@ pub struct Program {
     #[expect(clippy::vec_box, reason = "so that rings have places to be moved to")]
     pub rigs: Vec<Box<Rig>>,
     pub leases: Leases,
-    /// Leases, by the number that stands in front, that were given to an operation.
+    /// Leases that were given to an operation, by the number at the front of their bytes.
     pub given: Vec<(u64, OpId)>,
 }
 
-/// What a program may do next, and how often.
+/// What a program may do next, and how often it does so.
 type Step = (u32, &'static str, fn(&mut Program, usize));
 const STEPS: [Step; 19] = [
     (24, "submit", Program::submit),
@@ -67,8 +67,8 @@ const STEPS: [Step; 19] = [
     (6, "cancel", Program::cancel),
     (5, "detach", Program::detach),
     (2, "forget", Program::forget),
-    (4, "take a shot", Program::next),
-    (2, "change a word", Program::change_word),
+    (4, "take a completion", Program::next),
+    (2, "change a user value", Program::change_user_value),
     (5, "run a scope", Program::scope),
     (3, "move", Program::relocate),
     (2, "use a ticket elsewhere", Program::go_abroad),
@@ -98,13 +98,13 @@ impl Program {
         };
         let mut ring = setup.kernel(kernel).build_for().expect("a ring");
         // A program that ends with a failure must not wait.
-        ring.set_linger(Duration::ZERO);
+        ring.set_drop_timeout(Duration::ZERO);
         let (claims, buffers) = (Vec::new(), Vec::new());
         let rig = Rig { number, ring, claims, buffers, messages: 0, raws: 0, stays: 0 };
         self.rigs.push(Box::new(rig));
     }
 
-    /// Does something, and says it first.
+    /// Logs the next action, and does it.
     pub fn step(&mut self, say: impl FnOnce(&str, usize)) {
         let total = STEPS.iter().map(|(weight, ..)| weight).sum();
         let mut left = self.chance.below(total);
@@ -121,7 +121,7 @@ impl Program {
         act(self, at);
     }
 
-    /// Sees that everything is as it must be.
+    /// Checks that everything is as it must be.
     pub fn check(&mut self) {
         let leased = self.leases.borrow();
         let mut leased: Vec<u64> = leased.iter().map(|(_, bytes)| serial(bytes)).collect();
@@ -140,7 +140,7 @@ impl Program {
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
-    /// Runs `call`, in which values of the caller's may panic.
+    /// Runs `call`, in which the caller's values may panic.
     pub fn risk<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> Result<T, OnPurpose> {
         if self.profile == Profile::Panicking && self.chance.one_in(2) {
             self.world.arm(Armed::Yes);
@@ -166,7 +166,7 @@ impl Program {
             _ => rig.ring.submit_and_wait_timeout(want, LONG).map(|(count, _)| count),
         };
         match waited {
-            // Of lies it may have taken some for what was to come.
+            // It may have counted false completions among those that were to come.
             Err(EnterError { cause: EnterCause::NothingComing { .. }, .. })
                 if self.profile == Profile::Lying => {}
             Err(error) => expected(error),
@@ -205,14 +205,14 @@ impl Program {
                         drop(mem::take(user));
                     }
                 }
-                Event::Shot { user, slot, shot } => {
+                Event::Multishot { user, slot, completion } => {
                     if let Some(id) = owner(world, *number, slot, user)
                         && world.claim_of(id) != Claim::Held
                         && world.claim_of(id) != Claim::Forgotten
                     {
-                        world.fault(format!("a shot of {id} was shown, and nobody claims it"));
+                        world.fault(format!("a completion of {id} was shown, and it has no claim"));
                     }
-                    if let Brought::Buffer(lease) = shot.brought
+                    if let Resource::Buffer(lease) = completion.resource
                         && chance.one_in(2)
                     {
                         keep(lease, world, leases);
@@ -234,8 +234,8 @@ impl Program {
         Some(self.rigs[at].claims.swap_remove(place))
     }
 
-    /// After a panic on purpose in a call that took the claims: redeemed, or lost.
-    fn settle(&self, ids: Vec<OpId>) {
+    /// After a panic on purpose in a call that took the claims: the claims are redeemed, or lost.
+    fn record(&self, ids: Vec<OpId>) {
         for id in ids.into_iter().filter(|&id| self.world.claim_of(id) == Claim::Held) {
             let is_gone = self.world.lost_an_owner(id);
             self.world.claim(id, if is_gone { Claim::Gone } else { Claim::Forgotten });
@@ -256,7 +256,7 @@ impl Program {
                 assert!(!done || ids.len() > 1, "{ids:?} has ended, and was not to be had");
                 self.rigs[at].claims.push(claim);
             }
-            Err(OnPurpose) => self.settle(ids),
+            Err(OnPurpose) => self.record(ids),
         }
     }
 
@@ -269,13 +269,13 @@ impl Program {
         self.wait_for(at, Some(time));
     }
 
-    /// Waits for some claim; not without bounds for what never ends.
+    /// Waits for some claim; with a timeout if its operation never ends.
     pub fn wait_for(&mut self, at: usize, time: Option<Duration>) {
         let Some(claim) = self.some_claim(at) else { return };
         let ids = claim.ids();
         let stays = ids.iter().any(|&id| self.world.fate(id) == Fate::Stays);
         let time = if stays { Some(time.unwrap_or(LONG)) } else { time };
-        // Which of a chain's steps were redeemed when one panics, nobody could tell.
+        // When a step panics, the program cannot know which steps of the chain were redeemed.
         let is_row = ids.len() > 1;
         let act = |it: &mut Self| {
             let sink = Sink { world: &it.world, leases: &it.leases };
@@ -288,7 +288,7 @@ impl Program {
                 expected(why);
                 self.rigs[at].claims.push(claim);
             }
-            Err(OnPurpose) => self.settle(ids),
+            Err(OnPurpose) => self.record(ids),
         }
     }
 
@@ -323,13 +323,13 @@ impl Program {
         let ids = claim.ids();
         let stays = ids.iter().any(|&id| self.world.fate(id) == Fate::Stays);
         let waits = !stays && self.chance.one_in(2);
-        let patience = if waits { Patience::Endless } else { Patience::None };
+        let options = if waits { WaitOptions::Endless } else { WaitOptions::None };
         if waits {
             ids.iter().for_each(|&id| self.world.may_be_quiet(id));
         }
         let taken = self.risk(|it| {
             let sink = Sink { world: &it.world, leases: &it.leases };
-            claim.next(&mut it.rigs[at].ring, patience, sink)
+            claim.next(&mut it.rigs[at].ring, options, sink)
         });
         if let Ok(Err(error)) = taken {
             expected(error);
@@ -337,13 +337,13 @@ impl Program {
         self.rigs[at].claims.push(claim);
     }
 
-    fn change_word(&mut self, at: usize) {
+    fn change_user_value(&mut self, at: usize) {
         let Some(claim) = self.some_claim(at) else { return };
         if let [id] = claim.ids()[..] {
             let token = self.token(id, Of::Caller);
             let _ = self.risk(|it| {
-                if let Some(word) = claim.word(&mut it.rigs[at].ring) {
-                    *word = Word::new(token);
+                if let Some(user) = claim.user_value(&mut it.rigs[at].ring) {
+                    *user = UserValue::new(token);
                 }
             });
         }
@@ -366,7 +366,7 @@ impl Program {
         self.rigs.push(Box::new(moved));
     }
 
-    /// Uses a ticket with a ring that it is not of.
+    /// Uses a ticket with a ring that it does not belong to.
     fn go_abroad(&mut self, at: usize) {
         if self.rigs.len() < 2 {
             return;
@@ -401,7 +401,7 @@ impl Program {
                 rig.buffers.remove(0);
             }
             let count = self.chance.among(&[1, 4]);
-            // What is leaked is leaked, and some day there is no memory left.
+            // Leaked memory adds up, and would run out some day.
             rig.buffers.extend(rig.ring.buf_ring(count, 32));
             return;
         }
@@ -411,23 +411,23 @@ impl Program {
         }
     }
 
-    /// Drops a lease, in which nothing must have changed.
+    /// Drops a lease, whose bytes must not have changed.
     pub fn return_lease(&mut self, place: usize) {
         let (lease, bytes) = self.leases.borrow_mut().swap_remove(place);
         assert!(lease[..] == bytes[..lease.len()], "BR1: a lease was written to");
     }
 }
 
-/// The number that stands in front of what the kernel has put into a buffer.
+/// The number at the front of what the kernel has written to a buffer.
 pub fn serial(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(u64::MAX, |front| u64::from_le_bytes(*front))
 }
 
-/// Whose event it is; by its slot, if it has no word.
-fn owner(world: &World, ring: usize, slot: u32, user: &Word) -> Option<OpId> {
+/// The operation of an event; by its slot, if it has no user value.
+fn owner(world: &World, ring: usize, slot: u32, user: &UserValue) -> Option<OpId> {
     let by_slot = world.in_slot(ring, slot);
     if user.op().is_some_and(|id| by_slot != Some(id)) {
-        world.fault(format!("OP2: an event of {by_slot:?} came with the word of {:?}", user.op()));
+        world.fault(format!("OP2: an event of {by_slot:?} came with the value of {:?}", user.op()));
     }
     by_slot
 }

@@ -1,17 +1,17 @@
 //! A request that the kernel has, and the memory that it uses.
 //!
 //! ```text
-//!   READ    every enter: still what we wrote last? then other bytes, all over the buffer
-//!   WRITE   every enter: still what it was when the request came?
+//!   READ    every enter: still what the kernel wrote last? then other bytes, all over the buffer
+//!   WRITE   every enter: still the bytes that were there when the request came?
 //! ```
 //!
-//! So a buffer that is freed, moved or lent to somebody else while a request has it is noticed at
-//! the next enter, and by AddressSanitizer at once.
+//! So a buffer that is freed, moved or lent to another operation while a request has it is noticed
+//! at the next enter, and by AddressSanitizer at once.
 //!
 //! # Safety
 //!
-//! Touches what entries point to, which is what this is to prove sound (OP1); and nothing any more
-//! once something was found wrong.
+//! Touches the memory that entries point to, which is what these tests are to prove sound (OP1);
+//! once a fault was found, touches no memory any more.
 #![allow(unsafe_code, reason = "plays the kernel")]
 
 use std::ptr;
@@ -26,47 +26,47 @@ use super::ledger::{OpId, Tie};
 /// A request.
 #[derive(Debug)]
 pub struct Request {
-    pub word: u64,
-    /// `None` for what is the ring's own.
+    pub user_data: u64,
+    /// The operation; `None` for an internal request.
     pub op: Option<OpId>,
     pub role: Role,
     pub region: Region,
     pub state: State,
-    /// Which chain it is of, if any.
+    /// Which chain it belongs to, if any.
     pub chain: Option<u64>,
     pub tie: Tie,
     /// Never to be completed.
     pub stays: bool,
-    /// Completions with `F_MORE` that it had.
-    pub shots: u32,
-    /// The buffer that it has picked.
+    /// How many completions with `F_MORE` it had.
+    pub completions: u32,
+    /// The buffer that it has selected.
     pub bid: Option<u16>,
 }
 
-/// What a request is.
+/// The role of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Completes once.
     Plain,
-    /// Cancels the request of that word.
+    /// Cancels the request with that `user_data`.
     Cancel(u64),
-    /// Bounds the request before it.
+    /// Bounds the request before it, as a link timeout.
     Clock,
-    /// Fills a buffer of that group, which it picks when it comes.
+    /// Fills a buffer of that group, selected when data comes.
     Picked(u16),
-    /// Fills one after the other.
+    /// Fills one buffer after the other.
     Many(u16),
-    /// Completes, and later notifies.
+    /// Completes, and notifies later.
     Notified,
 }
 
-/// Where a request is.
+/// The state of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// For those before it in its chain.
+    /// Waits for the requests before it in its chain.
     Waiting,
     Running,
-    /// It is cancelled, and will complete so.
+    /// It is cancelled, and will complete as cancelled.
     Doomed,
 }
 
@@ -76,11 +76,11 @@ pub struct Region {
     address: u64,
     len: usize,
     use_: Use,
-    /// What must stand there; nothing before it was first touched.
+    /// The bytes that must be there; `None` before the first touch.
     image: Option<Vec<u8>>,
 }
 
-/// What the kernel does there.
+/// What the kernel does with the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Use {
     #[default]
@@ -105,7 +105,7 @@ impl Region {
         image.cloned().unwrap_or_default()
     }
 
-    /// Uses the memory; whether it is as it was left.
+    /// Uses the memory; returns whether it is as the kernel left it.
     pub fn touch(&mut self, chance: &mut Chance) -> bool {
         match self.use_ {
             Use::Nothing => true,
@@ -136,8 +136,8 @@ impl Region {
     fn read(&self) -> Vec<u8> {
         let at = ptr::with_exposed_provenance::<u8>(self.at());
         let mut bytes = vec![0; self.len];
-        // SAFETY: memory of a request that the kernel has (OP1), which has been written, or which
-        // the request offers to be read.
+        // SAFETY: memory of a request that the kernel has (OP1); the kernel has written it, or the
+        // request offers it to be read.
         unsafe { ptr::copy_nonoverlapping(at, bytes.as_mut_ptr(), self.len) };
         bytes
     }
@@ -148,7 +148,7 @@ impl Region {
 }
 
 impl Request {
-    /// The request that `sqe` asks for, or why it is none of ours.
+    /// The request that `sqe` asks for, or why the program cannot have pushed it.
     pub fn of(sqe: &Sqe, op: Option<OpId>) -> Result<Self, String> {
         let (role, use_) = match sqe.opcode {
             Opcode::NOP => (Role::Plain, Use::Nothing),
@@ -176,7 +176,7 @@ impl Request {
             Tie::None
         };
         Ok(Self {
-            word: sqe.user_data,
+            user_data: sqe.user_data,
             op,
             role,
             region: Region::new(sqe.addr, len, use_),
@@ -184,7 +184,7 @@ impl Request {
             chain: None,
             tie,
             stays: false,
-            shots: 0,
+            completions: 0,
             bid: None,
         })
     }
@@ -194,7 +194,7 @@ impl Request {
         !self.stays && self.state != State::Waiting
     }
 
-    /// Whether it did all that was asked, having ended with `result`.
+    /// Whether it did everything it was asked to, having ended with `result`.
     pub fn succeeded(&self, result: i32) -> bool {
         match self.region.use_ {
             Use::Nothing => result >= 0,

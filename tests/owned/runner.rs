@@ -1,4 +1,4 @@
-//! Runs histories, one for each seed, and says which one failed.
+//! Runs histories, one for each seed, and reports which one failed.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use super::program::Program;
 use super::world::OnPurpose;
 use crate::support::panics::text;
 
-/// How many histories of a kind, unless it is said otherwise.
+/// How many histories of a kind run by default.
 const SEEDS: u64 = 4000;
 /// How many steps a history has at most.
 const STEPS: u32 = 120;
@@ -20,12 +20,12 @@ const STEPS: u32 = 120;
 const LIMIT: Duration = Duration::from_secs(60);
 
 thread_local! {
-    /// Which history this thread runs, for whoever finds it dead.
+    /// Which history this thread runs, for the handler of an abort.
     static SEED: Cell<u64> = const { Cell::new(0) };
     static QUIET: Cell<Loud> = const { Cell::new(Loud::Yes) };
 }
 
-/// Whether panics are told.
+/// Whether panics are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loud {
     Yes,
@@ -106,7 +106,7 @@ fn shrink(seed: u64, profile: Profile, steps: u32) -> Option<(u32, String)> {
     })
 }
 
-/// Lets panics on purpose, and those of an attempt, happen without a word.
+/// Silences panics on purpose, and those of an attempt.
 fn hush() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -116,14 +116,14 @@ fn hush() {
                 loud(info);
             }
         }));
-        // SAFETY: the handler does what a handler may, because it only writes and returns.
+        // SAFETY: the handler is async-signal-safe, because it only writes and returns.
         let old =
             unsafe { libc::signal(libc::SIGABRT, last_words as *const () as libc::sighandler_t) };
         assert_ne!(old, libc::SIG_ERR);
     });
 }
 
-/// Says which history aborts.
+/// Prints which history aborts.
 extern "C" fn last_words(_: libc::c_int) {
     let mut words = *b"aborted: ANNULUS_SEED=....................\n";
     let mut left = SEED.get();
@@ -135,7 +135,7 @@ extern "C" fn last_words(_: libc::c_int) {
     unsafe { libc::write(libc::STDERR_FILENO, words.as_ptr().cast(), words.len()) };
 }
 
-/// What the panic of `call` says, which nobody else needs to hear.
+/// The text of the panic of `call`, which is not printed.
 pub fn complaint<R>(call: impl FnOnce() -> R) -> String {
     let before = QUIET.replace(Loud::No);
     let panic = catch_unwind(AssertUnwindSafe(call)).err();

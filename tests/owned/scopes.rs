@@ -1,7 +1,7 @@
-//! Random programs within a scope, whose buffers lie on the stack of whoever calls it.
+//! Random programs within a scope, whose buffers are on the stack of the caller.
 //!
 //! When the scope is over, however it ended, the kernel has none of its operations, and each buffer
-//! holds what the last one to borrow it left there.
+//! holds what the last operation to borrow it left there.
 
 use std::os::fd::OwnedFd;
 use std::panic::panic_any;
@@ -16,7 +16,7 @@ use super::Profile;
 use super::chance::Chance;
 use super::ledger::{Claim, Fate, Of, OpId, Stage, Tie};
 use super::program::{Program, expected};
-use super::things::{Panics, Watched, Word};
+use super::things::{Panics, UserValue, Watched};
 use super::world::{Armed, Bomb, OnPurpose, Token, World, risky};
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -24,7 +24,7 @@ const LONG: Duration = Duration::from_secs(3600);
 type Reading<'env> = Read<&'env OwnedFd, Watched<&'env mut [u8]>>;
 type Lent = [u8; 16];
 
-/// What stands outside of the scope.
+/// The state outside of the scope.
 struct Outside<'a> {
     world: &'a Arc<World>,
     ring: usize,
@@ -50,7 +50,7 @@ pub fn run(program: &mut Program, at: usize) {
     }
     let _ = risky(|| {
         rig.ring.scope(|s| {
-            // What panics while the scope waits at its end aborts, as it must.
+            // A panic while the scope waits at its end aborts, as it must.
             let disarm = Disarm(world);
             let free = lent.iter_mut().map(|buf| &mut buf[..]).enumerate().collect();
             let outside = &mut outside;
@@ -107,7 +107,7 @@ struct Claimed<'scope, 'env> {
 }
 
 struct Body<'s, 'scope, 'env, 'o, 'w> {
-    s: &'s mut Scope<'scope, 'env, Word>,
+    s: &'s mut Scope<'scope, 'env, UserValue>,
     fd: &'env OwnedFd,
     buffers: Option<BufRing>,
     outside: &'o mut Outside<'w>,
@@ -122,7 +122,7 @@ impl<'scope, 'env: 'scope> Body<'_, 'scope, 'env, '_, '_> {
             match self.outside.chance.below(14) {
                 0..4 => self.read(),
                 4 => self.write(),
-                5 => self.shots(),
+                5 => self.completions(),
                 6 => drop(self.s.submit_all().map_err(expected)),
                 7 => self.wait(None),
                 8 => self.wait(Some(LONG)),
@@ -186,7 +186,7 @@ impl<'scope, 'env: 'scope> Body<'_, 'scope, 'env, '_, '_> {
     }
 
     /// Operations whose tickets are forgotten at once.
-    fn shots(&mut self) {
+    fn completions(&mut self) {
         let id = self.outside.world.make(self.outside.ring, Fate::Ends);
         let is_pushed = match &self.buffers {
             Some(buffers) => self.s.submit(RecvMulti::new(self.fd, buffers)).is_ok(),

@@ -1,7 +1,7 @@
-//! What a program submits: reads, writes, sends and the rest, of buffers of every kind.
+//! What a program submits: reads, writes, sends and others, with buffers of every kind.
 
 use annulus::lease::BufLease;
-use annulus::op::{Read, RecvMulti, RecvPicked, SendZc, Write};
+use annulus::op::{Read, RecvMulti, RecvProvided, SendZc, Write};
 use annulus::{Rejected, Rejection};
 
 use super::Profile;
@@ -9,7 +9,7 @@ use super::chains::Maker;
 use super::claims::{One, Shooting};
 use super::ledger::{Fate, Of, OpId};
 use super::program::{Program, expected, serial};
-use super::things::{File, Panics, Tagged, Watched, Word};
+use super::things::{File, Panics, Tagged, UserValue, Watched};
 use super::world::{Bomb, OnPurpose, Token};
 
 impl Program {
@@ -54,11 +54,11 @@ impl Program {
         let buffers = buffers.map(|it| self.rigs[at].buffers[it].clone());
         match (self.chance.below(9), buffers) {
             (0, _) => {
-                let buf = self.watched(id, Vec::with_capacity(len));
+                let buf = self.watched(id, Vec::with_capacity(len + 1));
                 self.place(at, id, Read::new(file, buf).at(place));
             }
             (1 | 2, _) => {
-                let buf = self.watched(id, vec![0; len].into_boxed_slice());
+                let buf = self.watched(id, vec![0; len + 1].into_boxed_slice());
                 self.place(at, id, Read::new(file, buf).at(place));
             }
             (3, _) => {
@@ -75,7 +75,7 @@ impl Program {
                 let buf = self.watched(id, bytes);
                 self.place(at, id, Write::new(file, buf).at(place));
             }
-            (7, Some(buffers)) => self.place(at, id, RecvPicked::new(file, &buffers)),
+            (7, Some(buffers)) => self.place(at, id, RecvProvided::new(file, &buffers)),
             (8, Some(buffers)) => self.place(at, id, RecvMulti::new(file, &buffers)),
             _ => {
                 let bytes = self.chance.bytes(len).into_boxed_slice();
@@ -91,8 +91,8 @@ impl Program {
     }
 
     fn place<O: Shooting>(&mut self, at: usize, id: OpId, op: O) {
-        let word = Word::new(self.token(id, Of::Caller));
-        let submitted = self.risk(|it| it.rigs[at].ring.submit_for(op, word));
+        let user = UserValue::new(self.token(id, Of::Caller));
+        let submitted = self.risk(|it| it.rigs[at].ring.submit_for(op, user));
         match submitted {
             Ok(Ok(ticket)) => {
                 self.world.pushed(id);
@@ -105,15 +105,15 @@ impl Program {
 
     fn rejected(&self, at: usize, why: Rejection) {
         match why {
-            Rejection::Slots => assert_eq!(self.rigs[at].ring.vacant(), 0),
+            Rejection::NoSlot => assert_eq!(self.rigs[at].ring.vacant(), 0),
             Rejection::Enter(error) => expected(error),
-            Rejection::Queue => {}
+            Rejection::QueueFull => {}
             other => panic!("rejected: {other}"),
         }
     }
 
     pub fn submit_chain(&mut self, at: usize) {
-        // Nothing of it is submitted if it panics.
+        // Nothing of the chain is submitted if a step panics.
         let _ = self.risk(|it| {
             let Self { world, chance, rigs, .. } = it;
             let rig = &mut rigs[at];

@@ -1,8 +1,8 @@
-//! What operations are made of here: buffers, a file, a word, each of which tells when it is
-//! dropped, and operations that say what they should have ended with.
+//! What operations are made of here: buffers, a file, a user value, each of which reports when it
+//! is dropped, and operations that know what they should have ended with.
 //!
 //! ```text
-//!   Read { File(token), Watched { bytes, token } }   Word(token)
+//!   Read { File(token), Watched { bytes, token } }   UserValue(token)
 //! ```
 
 #![allow(unsafe_code, reason = "implements an operation, and says what was filled")]
@@ -15,7 +15,7 @@ use std::rc::Rc;
 use annulus::buf::{IoBuf, IoBufMut, Region, RegionMut};
 use annulus::lease::BufLease;
 use annulus::op::{
-    Done, Ended, Ending, Nop, Op, Outcome, Read, RecvMulti, RecvPicked, SendZc, Sent, Write,
+    Done, Ended, Ending, Nop, Op, Outcome, Read, RecvMulti, RecvProvided, SendZc, Sent, Write,
 };
 use annulus::prep;
 use annulus_sys::abi::Sqe;
@@ -31,7 +31,7 @@ pub struct Watched<B> {
     pub bytes: B,
 }
 
-/// Where a buffer panics, once it is armed, beside its end.
+/// Where a buffer panics, once it is armed, besides its drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Panics {
     Never,
@@ -72,7 +72,7 @@ impl<B: IoBufMut> IoBufMut for Watched<B> {
 }
 
 thread_local! {
-    /// One descriptor for all: nobody ever uses it.
+    /// One descriptor for all: no operation ever uses it.
     static NULL: Rc<OwnedFd> =
         Rc::new(std::fs::File::open("/dev/null").expect("there is one").into());
 }
@@ -96,16 +96,16 @@ impl AsFd for File {
     }
 }
 
-/// The word of an operation.
+/// The user value of an operation.
 #[derive(Debug, Default)]
-pub struct Word(Option<Token>);
+pub struct UserValue(Option<Token>);
 
-impl Word {
+impl UserValue {
     pub fn new(token: Token) -> Self {
         Self(Some(token))
     }
 
-    /// Whose it is.
+    /// The operation that it belongs to.
     pub fn op(&self) -> Option<OpId> {
         self.0.as_ref().map(Token::op)
     }
@@ -115,7 +115,7 @@ impl Word {
 #[derive(Debug)]
 pub struct Tagged(pub Token);
 
-// SAFETY: OP1 to OP3: it points to nothing, completes once, and brings nothing.
+// SAFETY: OP1 to OP3: it points to nothing, completes once, and its completion carries no resource.
 unsafe impl Op for Tagged {
     type Output = (io::Result<u32>, Token);
 
@@ -128,12 +128,12 @@ unsafe impl Op for Tagged {
     }
 }
 
-/// Leases that are kept for a while, with what must stand in them.
+/// Leases that are kept for a while, with the bytes that must be in them.
 pub type Leases = RefCell<Vec<(BufLease, Vec<u8>)>>;
 
-/// Takes a lease over, and sees that it holds what the kernel has put there.
+/// Takes a lease over, and checks that it holds what the kernel wrote there.
 pub fn keep(lease: BufLease, world: &World, leases: &Leases) {
-    if let Some(bytes) = world.shot(&lease) {
+    if let Some(bytes) = world.completion(&lease) {
         if lease[..] != bytes[..lease.len()] {
             world
                 .fault(format!("BR1: a lease holds {:?}, and {bytes:?} was put there", &lease[..]));
@@ -144,13 +144,13 @@ pub fn keep(lease: BufLease, world: &World, leases: &Leases) {
     }
 }
 
-/// Operations whose output can be told right from wrong.
+/// Operations whose output can be checked.
 pub trait Judged: Op + 'static {
-    /// Says what is wrong with the output.
+    /// Reports what is wrong with the output.
     fn judge(output: Self::Output, end: &End, world: &World, leases: &Leases);
 }
 
-/// Whether `result` is what the kernel has said, of `offered` bytes.
+/// Whether `result` is what the kernel has reported, of `offered` bytes.
 fn judge_count(result: &io::Result<usize>, end: &End, offered: usize, world: &World) {
     let expected = usize::try_from(end.result).map(|count| count.min(offered)).ok();
     let errno = end.result.wrapping_neg();
@@ -176,9 +176,9 @@ fn judge_bytes(bytes: &[u8], end: &End, world: &World) {
     }
 }
 
-/// What can be read into, and seen afterwards.
+/// Buffers that can be read into, and checked afterwards.
 pub trait Readable: IoBufMut + 'static {
-    /// How many bytes were offered, and those that can be seen after `count` were read.
+    /// How many bytes were offered, and the bytes that can be seen after `count` were read.
     fn seen(&self, count: usize) -> (usize, &[u8]);
 }
 
@@ -234,7 +234,7 @@ impl Judged for Nop {
     }
 }
 
-impl Judged for RecvPicked<File> {
+impl Judged for RecvProvided<File> {
     fn judge(output: Outcome<Option<BufLease>, File>, end: &End, world: &World, leases: &Leases) {
         match output.result {
             Ok(Some(lease)) => keep(lease, world, leases),
@@ -250,7 +250,7 @@ impl Judged for RecvPicked<File> {
 
 impl Judged for RecvMulti<File> {
     fn judge(output: Ended<File, io::Result<BufLease>>, end: &End, world: &World, leases: &Leases) {
-        output.left.into_iter().flatten().for_each(|lease| keep(lease, world, leases));
+        output.remaining.into_iter().flatten().for_each(|lease| keep(lease, world, leases));
         let fits = match output.how {
             Ending::Eof => end.result == 0,
             Ending::NoBuffers => end.result == -libc::ENOBUFS,

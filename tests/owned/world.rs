@@ -20,7 +20,7 @@ use annulus::sys::abi_register::BufReg;
 use annulus_sys::abi::Params;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{EnterFlags, Features, SetupFlags};
-use annulus_sys::kernel::{Doors, Kernel as Behind};
+use annulus_sys::kernel::{Backend, Kernel as Behind};
 use annulus_sys::map::Map;
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::syscall::{EnterArg, ExtArg, RingFd, RingRef};
@@ -43,7 +43,7 @@ pub enum Armed {
 #[derive(Debug)]
 pub struct OnPurpose;
 
-/// Everything that is not the program or the ring.
+/// Everything except the program and the ring.
 pub struct World(Mutex<State>);
 
 struct State {
@@ -54,16 +54,16 @@ struct State {
     armed: Armed,
 }
 
-/// What an operation ended with.
+/// The result that an operation ended with.
 #[derive(Debug)]
 pub struct End {
     pub result: i32,
-    /// What stands in the buffer that the kernel has written.
+    /// The contents of the buffer that the kernel has written.
     pub image: Vec<u8>,
 }
 
-/// The doors that one ring goes through.
-struct Door {
+/// The calls that one ring goes through.
+struct NumberedKernel {
     world: Arc<World>,
     number: usize,
 }
@@ -80,7 +80,7 @@ impl World {
         let mut state = self.state();
         state.kernels.push(None);
         let number = state.kernels.len() - 1;
-        (number, Behind::behind(Arc::new(Door { world: Arc::clone(self), number })))
+        (number, Behind::with_backend(Arc::new(NumberedKernel { world: Arc::clone(self), number })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -100,7 +100,7 @@ impl World {
         self.state().ledger.make(ring, fate)
     }
 
-    /// The operation's entry must be tied to the next like this.
+    /// The operation's entry must be linked to the next like this.
     pub fn tie(&self, id: OpId, tie: Tie) {
         self.state().ledger.op(id).tie = tie;
     }
@@ -142,7 +142,7 @@ impl World {
         state.ledger.op(id).shown = Shown::Yes;
     }
 
-    /// The output of the operation is had.
+    /// The output of the operation was received.
     pub fn redeemed(&self, id: OpId) -> End {
         let mut state = self.state();
         let note = state.ledger.op(id);
@@ -154,7 +154,7 @@ impl World {
         End { result, image }
     }
 
-    /// The operation that the kernel knows by a word of that slot.
+    /// The operation that the kernel knows by a `user_data` of that slot.
     pub fn in_slot(&self, ring: usize, slot: u32) -> Option<OpId> {
         self.with_kernel(ring, |kernel, _| kernel.slots.get(&slot).copied())
     }
@@ -182,7 +182,7 @@ impl World {
         self.state().ledger.op(id).result
     }
 
-    /// Whether it let the next of its chain begin.
+    /// Whether it let the next step of its chain begin.
     pub fn goes(&self, id: OpId) -> Goes {
         self.state().ledger.op(id).goes
     }
@@ -232,10 +232,10 @@ impl World {
         })
     }
 
-    /// What the kernel has put behind the number that stands in front of `bytes`.
-    pub fn shot(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+    /// What the kernel wrote to the buffer whose bytes begin with this number.
+    pub fn completion(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let serial = u64::from_le_bytes(*bytes.first_chunk()?);
-        self.state().ledger.shots.get(&serial).cloned()
+        self.state().ledger.completions.get(&serial).cloned()
     }
 
     /// How many buffers of a ring's groups are not on offer.
@@ -246,8 +246,8 @@ impl World {
         })
     }
 
-    /// Sees that no buffer is astray: each is on offer, or with an operation that somebody can
-    /// still claim, or in a lease, of which these are those that the caller has.
+    /// Checks that no buffer is lost: each is on offer, with an operation that can still be
+    /// claimed, or in one of these leases, which the caller has.
     pub fn check_buffers(&self, ring: usize, leased: &[u64]) {
         self.with_kernel(ring, |kernel, ledger| {
             for group in &mut kernel.groups {
@@ -274,7 +274,7 @@ impl World {
         self.with_kernel(ring, Kernel::interrupt);
     }
 
-    /// The kernel goes on with what it has, also when the ring is gone.
+    /// The kernel goes on with its requests, even when the ring is gone.
     pub fn go_on(&self, ring: usize) {
         self.with_kernel(ring, |kernel, ledger| {
             kernel.look(ledger);
@@ -314,7 +314,7 @@ impl World {
 /// Something that an operation owns.
 #[derive(Debug)]
 pub struct Token {
-    // A leaked one must not keep the world.
+    // A leaked token must not keep the world alive.
     world: Weak<World>,
     owner: usize,
     op: OpId,
@@ -338,7 +338,7 @@ impl Token {
         self.op
     }
 
-    /// Panics, if it is one that does and it is armed.
+    /// Panics, if it is one that panics and it is armed.
     pub fn trip(&self) {
         let armed = self.world.upgrade().map_or(Armed::No, |world| world.armed());
         if self.bomb == Bomb::Yes && armed == Armed::Yes && !std::thread::panicking() {
@@ -365,7 +365,7 @@ pub fn risky<T>(call: impl FnOnce() -> T) -> Result<T, OnPurpose> {
 }
 
 // SAFETY: what `setup` and `map` describe is memory that its maps keep, touched only by a `Kernel`.
-unsafe impl Doors for Door {
+unsafe impl Backend for NumberedKernel {
     fn setup(&self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
         let State { kernels, chance, profile, .. } = &mut *self.world.state();
         let mut answer = sane(entries, *params, SetupFlags::all())?;

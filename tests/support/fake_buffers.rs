@@ -1,4 +1,4 @@
-//! The kernel's half of a buffer ring, over heap memory: the crate's own types, roles exchanged.
+//! The kernel's half of a buffer ring, on heap memory: the crate's own types with roles exchanged.
 //!
 //! # Safety
 //!
@@ -13,7 +13,7 @@ use annulus_sys::abi::BUF_RING_TAIL_OFFSET;
 use annulus_sys::abi::Buf;
 use annulus_sys::buf_ring::BufferRing;
 use annulus_sys::index::{Entries, Index};
-use annulus_sys::shared::{HalfWord, ObservedHalf, PublishedHalf, Slot, Slots, Width};
+use annulus_sys::orderings::{AtomicU16, ObservedHalf, PublishedHalf, Slot, Slots, Width};
 
 #[cfg(not(loom))]
 use super::fake_kernel::free_slots;
@@ -28,21 +28,21 @@ pub struct FakeBufferKernel {
 }
 
 impl FakeBufferKernel {
-    /// A buffer ring of `entries` whose tail starts at `start`, and the kernel behind it. The tail
-    /// lies apart from the slots, so that two threads may use the two.
+    /// A buffer ring of `entries` whose tail starts at `start`, and the kernel side of it. The tail
+    /// is apart from the slots, so that two threads may use the two.
     pub fn new(entries: u32, start: u16) -> (BufferRing, Self) {
-        let tail = NonNull::from(Box::leak(Box::new(HalfWord::new(start))));
-        // SAFETY: the memory is leaked, so it stays valid; nobody else has it.
+        let tail = NonNull::from(Box::leak(Box::new(AtomicU16::new(start))));
+        // SAFETY: the memory is leaked, so it stays valid; nothing else uses it.
         unsafe { Self::with_ring(new_slots(Buf::default(), entries, Width::Single), tail, entries) }
     }
 
     /// # Safety
     ///
-    /// The places must hold a buffer ring of `entries`, and stay valid as long as either half is
-    /// used; nobody else may use them as long.
+    /// The pointers must be to a buffer ring of `entries`, and stay valid as long as either half is
+    /// used; nothing else may use that memory meanwhile.
     unsafe fn with_ring(
         slots: NonNull<Slot<Buf>>,
-        tail: NonNull<HalfWord>,
+        tail: NonNull<AtomicU16>,
         entries: u32,
     ) -> (BufferRing, Self) {
         let entries = Entries::new(entries).expect("a power of two");
@@ -56,13 +56,13 @@ impl FakeBufferKernel {
         }
     }
 
-    /// How many buffers are on offer and visible.
+    /// How many buffers are on offer and visible to the kernel.
     pub fn visible(&self) -> u16 {
         self.tail.observe().wrapping_sub(self.head)
     }
 
-    /// Picks the next buffer.
-    pub fn pick(&mut self) -> Option<Buf> {
+    /// Selects the next buffer.
+    pub fn select(&mut self) -> Option<Buf> {
         if self.visible() == 0 {
             return None;
         }
@@ -73,10 +73,10 @@ impl FakeBufferKernel {
     }
 }
 
-/// Memory for a buffer ring, in which one can start over and over.
+/// Memory for a buffer ring, in which a ring can start again and again.
 ///
-/// It is laid out as the kernel has it, the tail over `resv` of entry 0 (BR2); so the two halves
-/// are for one thread.
+/// It is laid out as Linux does it, the tail over `resv` of entry 0 (BR2); so both halves are for
+/// one thread.
 #[cfg(not(loom))]
 #[derive(Debug)]
 pub struct BufferArena {
@@ -91,17 +91,17 @@ impl BufferArena {
         Self { entries, slots: new_slots(Buf::default(), entries, Width::Single) }
     }
 
-    /// Runs `history` on a ring that is new but for the slots, and whose tail starts at `start`.
+    /// Runs `history` on a ring that is new except for the slots, and whose tail starts at `start`.
     pub fn run<R>(
         &mut self,
         start: u16,
         history: impl FnOnce(&mut BufferRing, &mut FakeBufferKernel) -> R,
     ) -> R {
         // SAFETY: inside entry 0, since the offset is below its size.
-        let tail = unsafe { self.slots.byte_add(BUF_RING_TAIL_OFFSET) }.cast::<HalfWord>();
-        // SAFETY: ours, so valid; the halves of the last history are gone, so nobody else stores.
+        let tail = unsafe { self.slots.byte_add(BUF_RING_TAIL_OFFSET) }.cast::<AtomicU16>();
+        // SAFETY: ours, so valid; the halves of the last history are gone, so nothing else stores.
         unsafe { PublishedHalf::new(tail) }.publish(start);
-        // SAFETY: ours, so valid; the last history is over, so nobody else uses them.
+        // SAFETY: ours, so valid; the last history is over, so nothing else uses them.
         let (mut ring, mut kernel) =
             unsafe { FakeBufferKernel::with_ring(self.slots, tail, self.entries) };
         history(&mut ring, &mut kernel)
@@ -111,7 +111,7 @@ impl BufferArena {
 #[cfg(not(loom))]
 impl Drop for BufferArena {
     fn drop(&mut self) {
-        // SAFETY: made by `new_slots` with this size; nobody uses them, since the history is over.
+        // SAFETY: made by `new_slots` with this size; nothing uses them, since the history is over.
         unsafe { free_slots(self.slots, self.entries, Width::Single) };
     }
 }

@@ -1,4 +1,4 @@
-//! The kernel's half of the rings, over heap memory: the crate's own types, roles exchanged.
+//! The kernel's half of the rings, on heap memory: the crate's own types with roles exchanged.
 //!
 //! ```text
 //!                 the test holds          the fake kernel holds
@@ -13,7 +13,7 @@
 //!
 //! # Safety
 //!
-//! The memory lives as long as a ring or the kernel holds it; each word gets one `Published`.
+//! The memory lives as long as a ring or the kernel holds it; each atomic gets one `Published`.
 #![allow(unsafe_code, reason = "plays the kernel")]
 #![allow(dead_code, reason = "not every test uses all of it")]
 
@@ -21,19 +21,19 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use annulus_sys::abi::{Cqe, Cqe32, Sqe, Sqe128};
-use annulus_sys::cq::{CompletionRing, CqParts, CqeShape};
+use annulus_sys::cq::{CompletionQueue, CqParts, CqeShape};
 use annulus_sys::flags::{CqeFlags, SqRingFlags};
 use annulus_sys::index::{Entries, Index};
 use annulus_sys::map::Map;
-use annulus_sys::shared::{
-    Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width, Word,
+use annulus_sys::orderings::{
+    AtomicU32, Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width,
 };
-use annulus_sys::sq::{SqParts, SqeShape, SubmissionRing, Turn};
+use annulus_sys::sq::{SqParts, SqeShape, SubmissionQueue, Turn};
 
 #[allow(unused_imports, reason = "not every test has buffers")]
 pub use super::fake_buffers::FakeBufferKernel;
 
-/// What the fake rings look like.
+/// The geometry of the fake rings.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
     /// Submission entries.
@@ -42,11 +42,11 @@ pub struct Shape {
     pub cq_entries: u32,
     /// Where all four indices start.
     pub start: u32,
-    /// What lies in the submission slots.
+    /// The contents of the submission slots at the start.
     pub sqe: SqeShape,
-    /// What lies in the completion slots.
+    /// The contents of the completion slots at the start.
     pub cqe: CqeShape,
-    /// Whether the submission ring is one.
+    /// Whether there is a submission queue.
     pub turn: Turn,
 }
 
@@ -69,24 +69,24 @@ impl Shape {
         (entries(self.sq_entries), entries(self.cq_entries))
     }
 
-    /// Where the indices of the submission ring start. A ring that rewinds keeps none: it starts at
-    /// slot 0, always.
+    /// Where the indices of the submission queue start. A ring that rewinds keeps no indices: it
+    /// always starts at slot 0.
     fn sq_start(&self) -> u32 {
         if self.turn == Turn::Rewind { 0 } else { self.start }
     }
 
-    /// How wide a submission slot is.
+    /// The width of a submission slot.
     pub fn sqe_width(&self) -> Width {
         width(self.sqe == SqeShape::Double)
     }
 
-    /// How wide a completion slot is.
+    /// The width of a completion slot.
     pub fn cqe_width(&self) -> Width {
         width(self.cqe == CqeShape::Double)
     }
 }
 
-/// A peer for the rings that is not a kernel.
+/// The kernel side of the rings, played by a test.
 #[derive(Debug)]
 pub struct FakeKernel {
     pub sq_head: Published,
@@ -103,29 +103,29 @@ pub struct FakeKernel {
     memory: Arc<[Map]>,
 }
 
-/// Where the words and the slots of both rings lie.
+/// Where the atomics and the slots of both rings are.
 #[derive(Debug, Clone, Copy)]
 pub struct Places {
-    pub sq_head: NonNull<Word>,
-    pub sq_tail: NonNull<Word>,
-    pub sq_flags: NonNull<Word>,
-    pub dropped: NonNull<Word>,
+    pub sq_head: NonNull<AtomicU32>,
+    pub sq_tail: NonNull<AtomicU32>,
+    pub sq_flags: NonNull<AtomicU32>,
+    pub dropped: NonNull<AtomicU32>,
     pub sqes: NonNull<Slot<Sqe>>,
-    pub cq_head: NonNull<Word>,
-    pub cq_tail: NonNull<Word>,
-    pub cq_flags: NonNull<Word>,
-    pub overflow: NonNull<Word>,
+    pub cq_head: NonNull<AtomicU32>,
+    pub cq_tail: NonNull<AtomicU32>,
+    pub cq_flags: NonNull<AtomicU32>,
+    pub overflow: NonNull<AtomicU32>,
     pub cqes: NonNull<Slot<Cqe>>,
 }
 
-/// Memory of the heap for rings of one shape; freed when dropped.
+/// Heap memory for rings of one shape; freed when dropped.
 #[derive(Debug)]
 struct Heap {
     shape: Shape,
     at: Places,
 }
 
-// SAFETY: plain memory, which only the types of `shared` access, and those are `Send`.
+// SAFETY: plain memory, accessed only through the types of `orderings`, and those are `Send`.
 unsafe impl Send for Heap {}
 // SAFETY: as a `Heap` hands out pointers and never reads or writes through them.
 unsafe impl Sync for Heap {}
@@ -133,24 +133,25 @@ unsafe impl Sync for Heap {}
 impl Heap {
     fn new(shape: Shape) -> Self {
         let at = Places {
-            sq_head: new_word(shape.sq_start()),
-            sq_tail: new_word(shape.sq_start()),
-            sq_flags: new_word(0),
-            dropped: new_word(0),
+            sq_head: new_atomic(shape.sq_start()),
+            sq_tail: new_atomic(shape.sq_start()),
+            sq_flags: new_atomic(0),
+            dropped: new_atomic(0),
             sqes: new_slots(Sqe::ZERO, shape.sq_entries, shape.sqe_width()),
-            cq_head: new_word(shape.start),
-            cq_tail: new_word(shape.start),
-            cq_flags: new_word(0),
-            overflow: new_word(0),
+            cq_head: new_atomic(shape.start),
+            cq_tail: new_atomic(shape.start),
+            cq_flags: new_atomic(0),
+            overflow: new_atomic(0),
             cqes: new_slots(Cqe::ZERO, shape.cq_entries, shape.cqe_width()),
         };
         Self { shape, at }
     }
 
-    /// As the rings hold what they lie in.
+    /// The form in which the rings hold their memory.
     fn into_memory(self) -> Arc<[Map]> {
         let base = self.at.sq_head.cast();
-        // SAFETY: the word at `base` stays valid until the keeper is dropped, since that frees it.
+        // SAFETY: the atomic at `base` stays valid until the keeper is dropped, since that frees
+        // it.
         let map = unsafe { Map::foreign(base, size_of::<u32>(), Box::new(self)) };
         Arc::new([map])
     }
@@ -162,40 +163,41 @@ impl Drop for Heap {
         let Places { cq_head, cq_tail, cq_flags, overflow, .. } = self.at;
         let words = [sq_head, sq_tail, sq_flags, dropped, cq_head, cq_tail, cq_flags, overflow];
         for word in words {
-            // SAFETY: made by `new_word`, freed once, here; the halves that used it are gone, since
-            // they hold the memory.
+            // SAFETY: made by `new_atomic`, freed once, here; no half that used it is left, since
+            // the halves hold the memory.
             drop(unsafe { Box::from_raw(word.as_ptr()) });
         }
-        // SAFETY: made by `new_slots` with these sizes; nobody uses them, since no half is left.
+        // SAFETY: made by `new_slots` with these sizes; nothing uses them, since no half is left.
         unsafe { free_slots(self.at.sqes, self.shape.sq_entries, self.shape.sqe_width()) };
-        // SAFETY: made by `new_slots` with these sizes; nobody uses them, since no half is left.
+        // SAFETY: made by `new_slots` with these sizes; nothing uses them, since no half is left.
         unsafe { free_slots(self.at.cqes, self.shape.cq_entries, self.shape.cqe_width()) };
     }
 }
 
 impl FakeKernel {
-    /// Both rings of `shape`, and the kernel behind them. Each of the three keeps the memory alive.
-    pub fn new(shape: Shape) -> (SubmissionRing, CompletionRing, Self) {
+    /// Both rings of `shape`, and the kernel side of them. Each of the three keeps the memory
+    /// alive.
+    pub fn new(shape: Shape) -> (SubmissionQueue, CompletionQueue, Self) {
         let heap = Heap::new(shape);
         let at = heap.at;
-        // SAFETY: the heap has them, and is the memory; nobody else has it.
+        // SAFETY: the pointers are to the heap, which is the memory; nothing else uses it.
         unsafe { Self::with_rings(shape, at, &heap.into_memory()) }
     }
 
     /// # Safety
     ///
-    /// The places must hold rings of `shape` and stay valid as long as `memory` does; and nobody
-    /// else may use them as long as any of the three is used.
+    /// The pointers must be to rings of `shape` and stay valid as long as `memory` does; nothing
+    /// else may use that memory as long as any of the three is used.
     unsafe fn with_rings(
         shape: Shape,
         at: Places,
         memory: &Arc<[Map]>,
-    ) -> (SubmissionRing, CompletionRing, Self) {
+    ) -> (SubmissionQueue, CompletionQueue, Self) {
         let (sq_entries, cq_entries) = shape.entries();
         #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
-        // SAFETY: valid, as promised to `with_rings`; each word gets one `Published` (SQ1, CQ1).
+        // SAFETY: valid, as promised to `with_rings`; each atomic gets one `Published` (SQ1, CQ1).
         unsafe {
-            let sq = SubmissionRing::over(SqParts {
+            let sq = SubmissionQueue::over(SqParts {
                 head: Observed::new(at.sq_head),
                 tail: Published::new(at.sq_tail),
                 flags: ObservedFlags::new(at.sq_flags),
@@ -205,7 +207,7 @@ impl FakeKernel {
                 turn: shape.turn,
                 memory: Arc::clone(memory),
             });
-            let cq = CompletionRing::over(CqParts {
+            let cq = CompletionQueue::over(CqParts {
                 head: Published::new(at.cq_head),
                 tail: Observed::new(at.cq_tail),
                 flags: Some(PublishedFlags::new(at.cq_flags)),
@@ -219,16 +221,16 @@ impl FakeKernel {
         }
     }
 
-    /// The kernel's half of rings that lie elsewhere.
+    /// The kernel's half of rings whose memory is elsewhere.
     ///
     /// # Safety
     ///
-    /// The places must hold rings of `shape` and stay valid as long as `memory` does; nobody else
-    /// may publish the words that are the kernel's (SQ1, CQ1).
+    /// The pointers must be to rings of `shape` and stay valid as long as `memory` does; nothing
+    /// else may publish the kernel's atomics (SQ1, CQ1).
     pub unsafe fn over(shape: Shape, at: Places, memory: Arc<[Map]>) -> Self {
         let (sq_entries, cq_entries) = shape.entries();
         #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument vouches for all")]
-        // SAFETY: valid, and nobody else publishes the kernel's words, as promised to `over`.
+        // SAFETY: valid, and nothing else publishes the kernel's atomics, as promised to `over`.
         unsafe {
             Self {
                 sq_head: Published::new(at.sq_head),
@@ -247,7 +249,7 @@ impl FakeKernel {
         }
     }
 
-    /// What the rings look like.
+    /// The geometry of the rings.
     pub fn shape(&self) -> Shape {
         self.shape
     }
@@ -257,7 +259,7 @@ impl FakeKernel {
         self.sq_tail.observe().distance_from(self.sq_head.last())
     }
 
-    /// Takes one slot off the submission ring.
+    /// Takes one entry off the submission queue.
     pub fn consume(&mut self) -> Option<Sqe> {
         let head = self.sq_head.last();
         if self.sq_tail.observe() == head {
@@ -269,7 +271,7 @@ impl FakeKernel {
         Some(sqe)
     }
 
-    /// Takes a 128-byte entry off a ring of such, or off two slots of a mixed ring.
+    /// Takes a 128-byte entry off a ring of such entries, or off two slots of a mixed ring.
     pub fn consume_wide(&mut self) -> Option<Sqe128> {
         let head = self.sq_head.last();
         let slots = if self.shape.sqe == SqeShape::Mixed { 2 } else { 1 };
@@ -282,7 +284,7 @@ impl FakeKernel {
             // SAFETY: ours to read: `tail` covers two slots (SQ3).
             unsafe { self.sqes.read(head.advance(1)) }
         } else {
-            // SAFETY: ours to read: `tail` covers the slot (SQ3), which is double.
+            // SAFETY: ours to read: `tail` covers the slot (SQ3), which is a wide one.
             unsafe { self.sqes.read_rest(head) }
         };
         self.sq_head.publish(head.advance(slots));
@@ -295,7 +297,7 @@ impl FakeKernel {
         unsafe { self.sqes.read(Index::from_raw(slot)) }
     }
 
-    /// Slots posted and not given back: one more than there are after `overstep` on a full ring.
+    /// Slots posted and not given back: one more than the ring has after `overstep` on a full ring.
     pub fn cq_used(&self) -> u32 {
         self.cq_tail.last().distance_from(self.cq_head.observe())
     }
@@ -305,7 +307,7 @@ impl FakeKernel {
         self.shape.cq_entries.saturating_sub(self.cq_used())
     }
 
-    /// Puts one completion on the ring, if it has room.
+    /// Posts one completion, if there is room.
     pub fn post(&mut self, cqe: Cqe) -> bool {
         if self.cq_room() == 0 {
             return false;
@@ -317,8 +319,8 @@ impl FakeKernel {
         true
     }
 
-    /// Puts a completion of 32 bytes on a ring that takes them, with a filler where it would
-    /// straddle the wrap, if there is room.
+    /// Posts a completion of 32 bytes, on a ring that takes them, if there is room; with a filler
+    /// where it would straddle the wrap.
     pub fn post_wide(&mut self, wide: Cqe32) -> bool {
         let mut tail = self.cq_tail.last();
         if self.shape.cqe == CqeShape::Double {
@@ -327,7 +329,7 @@ impl FakeKernel {
             }
             // SAFETY: ours to write: `head` has passed the slot (CQ4).
             unsafe { self.cqes.write(tail, wide.first) };
-            // SAFETY: ours to write (CQ4), and double.
+            // SAFETY: ours to write (CQ4), and a wide one.
             unsafe { self.cqes.write_rest(tail, second_half(wide)) };
             self.cq_tail.publish(tail.advance(1));
             return true;
@@ -351,24 +353,25 @@ impl FakeKernel {
         true
     }
 
-    /// Puts a filler into the last slot of a mixed ring, alone: the wide completion behind it finds
-    /// no room (Linux 6.18 to 7.2). Says whether the tail was there, and the slot free.
+    /// Posts a filler in the last slot of a mixed ring, alone: the wide completion after it finds
+    /// no room (Linux 6.18 to 7.2). Returns whether the tail was there and the slot was free.
     pub fn fill_last(&mut self) -> bool {
         let last = self.cq_tail.last().is_last_slot(self.cqes.entries());
         last && self.post(Cqe { flags: CqeFlags::SKIP, ..Cqe::ZERO })
     }
 
-    /// Puts a completion over the filler of `fill_last`, and moves the tail past a slot to which
-    /// nothing was written, as those kernels do next. Looks for no room: they do not.
+    /// Writes a completion over the filler of `fill_last`, and moves the tail past a slot that was
+    /// not written, as those kernels do next. Does not check for room, because they do not.
     pub fn overstep(&mut self, cqe: Cqe) {
         let (tail, back) = (self.cq_tail.last(), self.shape.cq_entries - 1);
-        // SAFETY: not ours to write: what this is for. The lap before had the same slot there.
+        // SAFETY: not ours to write, which is the purpose here. The lap before had a completion
+        // there.
         unsafe { self.cqes.write(tail.advance(back), cqe) };
         self.cq_tail.publish(tail.advance(1));
     }
 
-    /// The polling thread's way to sleep: raise NEED_WAKEUP, then look once more (SQ5). Says
-    /// whether it may sleep.
+    /// How the polling thread goes to sleep: it raises NEED_WAKEUP, then looks once more (SQ5).
+    /// Returns whether it may sleep.
     pub fn may_sleep(&mut self) -> bool {
         self.sq_flags.store_before_loads(SqRingFlags::NEED_WAKEUP.bits());
         if self.visible() == 0 {
@@ -379,7 +382,8 @@ impl FakeKernel {
     }
 }
 
-/// Memory for rings of one shape, in which they can start over and over: for millions of histories.
+/// Memory for rings of one shape, in which rings can start again and again: for millions of
+/// histories.
 ///
 /// The slots keep what the last history left in them.
 #[derive(Debug)]
@@ -396,26 +400,27 @@ impl Arena {
         Self { shape, at: heap.at, memory: heap.into_memory() }
     }
 
-    /// Runs `history` on rings that are new but for the slots.
+    /// Runs `history` on rings that are new except for the slots.
     pub fn run<R>(
         &mut self,
-        history: impl FnOnce(&mut SubmissionRing, &mut CompletionRing, &mut FakeKernel) -> R,
+        history: impl FnOnce(&mut SubmissionQueue, &mut CompletionQueue, &mut FakeKernel) -> R,
     ) -> R {
         let (at, sq, cq) = (self.at, self.shape.sq_start(), self.shape.start);
         let indices = [(at.sq_head, sq), (at.sq_tail, sq), (at.cq_head, cq), (at.cq_tail, cq)];
         let others = [at.sq_flags, at.cq_flags, at.dropped, at.overflow].map(|word| (word, 0));
         for (word, value) in indices.into_iter().chain(others) {
-            // SAFETY: ours, so valid; nobody else stores, since the last history is over.
+            // SAFETY: ours, so valid; nothing else stores, since the last history is over.
             unsafe { Published::new(word) }.publish(Index::from_raw(value));
         }
-        // SAFETY: the memory has them; the last history is over, so nobody else uses them.
+        // SAFETY: the pointers are to the memory; the last history is over, so nothing else uses
+        // them.
         let (mut sq, mut cq, mut kernel) =
             unsafe { FakeKernel::with_rings(self.shape, at, &self.memory) };
         history(&mut sq, &mut cq, &mut kernel)
     }
 }
 
-/// The words of an entry's 64 bytes.
+/// The 64 bytes of an entry as eight numbers.
 pub fn words(sqe: Sqe) -> [u64; 8] {
     let pack = |bytes: [u8; 8]| u64::from_le_bytes(bytes);
     let two = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
@@ -434,7 +439,7 @@ pub fn words(sqe: Sqe) -> [u64; 8] {
     ]
 }
 
-/// The second 16 bytes of a completion, as a slot holds them.
+/// The second 16 bytes of a completion, as they are in a slot.
 fn second_half(wide: Cqe32) -> Cqe {
     let [b0, b1, b2, b3, c0, c1, c2, c3] = wide.big[1].to_le_bytes();
     Cqe {
@@ -448,8 +453,8 @@ fn width(double: bool) -> Width {
     if double { Width::Double } else { Width::Single }
 }
 
-fn new_word(value: u32) -> NonNull<Word> {
-    NonNull::from(Box::leak(Box::new(Word::new(value))))
+fn new_atomic(value: u32) -> NonNull<AtomicU32> {
+    NonNull::from(Box::leak(Box::new(AtomicU32::new(value))))
 }
 
 fn units(entries: u32, width: Width) -> usize {
@@ -466,7 +471,7 @@ pub(super) fn new_slots<T: Copy>(blank: T, entries: u32, width: Width) -> NonNul
 ///
 /// # Safety
 ///
-/// The slots must be what [`new_slots`] returned for this size, and nobody may use them any more.
+/// The slots must come from [`new_slots`] with this size, and nothing may use them any more.
 pub(super) unsafe fn free_slots<T>(slots: NonNull<Slot<T>>, entries: u32, width: Width) {
     let slots = NonNull::slice_from_raw_parts(slots, units(entries, width));
     // SAFETY: made by `new_slots` from a box of this length, as promised to `free_slots`.

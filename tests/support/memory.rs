@@ -1,4 +1,4 @@
-//! The memory of a ring that no kernel has, laid out as Linux lays it out.
+//! The memory of a ring without a kernel, laid out as Linux does it.
 //!
 //! ```text
 //!        0  sq.head      256  sq.ring_mask     cq.ring_mask      320  cqes
@@ -7,8 +7,8 @@
 //!      192  cq.tail      280  cq.flags         cq.overflow
 //! ```
 //!
-//! One block holds both rings with `SINGLE_MMAP` and with `NO_MMAP`, two without; another holds the
-//! entries. In the blocks with two maps each ring uses only its own words.
+//! One block holds both rings with `SINGLE_MMAP` and with `NO_MMAP`, two blocks without; another
+//! block holds the entries. In the blocks of two maps each ring uses only its own atomics.
 //!
 //! # Safety
 //!
@@ -27,16 +27,16 @@ use annulus_sys::errno::Errno;
 use annulus_sys::flags::{Features, OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, SetupFlags};
 use annulus_sys::index::Index;
 use annulus_sys::map::Map;
-use annulus_sys::shared::Word;
+use annulus_sys::orderings::AtomicU32;
 use annulus_sys::sq::{SqeShape, Turn};
 
 use super::fake_kernel::{FakeKernel, Places, Shape};
 
-/// The words of a ring at rest order nothing.
+/// Accesses to the atomics of a ring at rest need no ordering.
 const RELAXED: Ordering = Ordering::Relaxed;
 const PAGE: usize = 4096;
 const CQES: u32 = 320;
-/// What stands in the index array, and around it, until somebody writes there.
+/// The contents of the index array, and around it, until they are written.
 pub const UNTOUCHED: u32 = 0xAAAA_AAAA;
 
 /// A piece of memory that can be mapped.
@@ -44,11 +44,11 @@ pub const UNTOUCHED: u32 = 0xAAAA_AAAA;
 pub struct Region {
     base: NonNull<u8>,
     len: usize,
-    /// Memory of ours, with `NO_MMAP`, is not the kernel's to free.
+    /// With `NO_MMAP` the memory is ours, and the kernel must not free it.
     owned: bool,
 }
 
-// SAFETY: plain memory, which only the types of `shared` access, and those are `Send`.
+// SAFETY: plain memory, accessed only through the types of `orderings`, and those are `Send`.
 unsafe impl Send for Region {}
 // SAFETY: as a `Region` hands out pointers and never reads or writes through them.
 unsafe impl Sync for Region {}
@@ -73,12 +73,12 @@ impl Region {
         Layout::from_size_align(len, PAGE).expect("a size that fits")
     }
 
-    /// Where it starts.
+    /// Its start.
     pub fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -89,9 +89,9 @@ impl Region {
         unsafe { self.base.add(offset as usize) }.cast()
     }
 
-    fn word(&self, offset: u32) -> &Word {
+    fn word(&self, offset: u32) -> &AtomicU32 {
         // SAFETY: in bounds and aligned, as the layout has it; only ever accessed atomically.
-        unsafe { self.at::<Word>(offset).as_ref() }
+        unsafe { self.at::<AtomicU32>(offset).as_ref() }
     }
 }
 
@@ -107,11 +107,12 @@ impl Drop for Region {
 /// Which piece of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
-    /// The one with the submission words and the index array.
+    /// The block with the submission queue's atomics and the index array.
     Sq,
-    /// The one with the completion words and the completions: that one too with `SINGLE_MMAP`.
+    /// The block with the completion queue's atomics and the completions; the first one with
+    /// `SINGLE_MMAP`.
     Cq,
-    /// The one with the submission entries.
+    /// The block with the submission entries.
     Sqes,
 }
 
@@ -125,7 +126,7 @@ pub struct RingMemory {
     params: Params,
 }
 
-/// What Linux makes of a request: sizes rounded up, or `EINVAL`.
+/// The sizes that Linux makes of a request: rounded up, or `EINVAL`.
 pub fn sane(entries: u32, asked: Params, known: SetupFlags) -> Result<Params, Errno> {
     let flags = asked.flags;
     let clamps = flags.contains(SetupFlags::CLAMP);
@@ -148,7 +149,8 @@ pub fn sane(entries: u32, asked: Params, known: SetupFlags) -> Result<Params, Er
 }
 
 impl RingMemory {
-    /// Lays out rings of the sizes in `params`, whose indices start at `start`, and says where.
+    /// Lays out rings of the sizes in `params`, whose indices start at `start`, and writes the
+    /// offsets.
     pub fn new(params: &mut Params, start: u32) -> Self {
         let shape = Shape {
             sq_entries: params.sq_entries,
@@ -200,9 +202,10 @@ impl RingMemory {
         memory
     }
 
-    /// The rings of `old` in new memory: same indices, the entries in the slots that they name now.
+    /// The rings of `old` in new memory: with the old indices, and the entries in the slots of the
+    /// new mask.
     pub fn moved(params: &mut Params, old: &Self, kernel: &mut FakeKernel) -> Self {
-        // The features decide over the layout; Linux does not repeat them in its answer.
+        // The features decide the layout; Linux does not repeat them in its answer.
         let features = std::mem::replace(&mut params.features, old.params.features);
         let memory = Self::new(params, 0);
         params.features = features;
@@ -219,25 +222,26 @@ impl RingMemory {
         for index in indices(head, tail) {
             // SAFETY: ours to read: `tail` covers the slot (SQ3).
             let sqe = unsafe { kernel.sqes.read(index) };
-            // SAFETY: ours, since nobody has mapped the new memory.
+            // SAFETY: ours, since no ring has mapped the new memory.
             unsafe { moved.sqes.write(index, sqe) };
             if moved.sqes.is_double() {
-                // SAFETY: ours to read (SQ3), and double, as both rings have one shape.
+                // SAFETY: ours to read (SQ3), and wide, as both rings have one shape.
                 let rest = unsafe { kernel.sqes.read_rest(index) };
-                // SAFETY: ours, since nobody has mapped the new memory, and double.
+                // SAFETY: ours, since no ring has mapped the new memory, and wide.
                 unsafe { moved.sqes.write_rest(index, rest) };
             }
         }
         let (head, tail) = (kernel.cq_head.observe(), kernel.cq_tail.last());
         for index in indices(head, tail) {
-            // SAFETY: written by nobody else, since only the kernel writes completions.
+            // SAFETY: no other thread writes it, since only the kernel writes completions.
             let cqe = unsafe { kernel.cqes.read(index) };
-            // SAFETY: ours, since nobody has mapped the new memory.
+            // SAFETY: ours, since no ring has mapped the new memory.
             unsafe { moved.cqes.write(index, cqe) };
             if moved.cqes.is_double() {
-                // SAFETY: written by nobody else, since only the kernel writes completions; double.
+                // SAFETY: no other thread writes it, since only the kernel writes completions; a
+                // wide one.
                 let rest = unsafe { kernel.cqes.read_rest(index) };
-                // SAFETY: ours, since nobody has mapped the new memory, and double.
+                // SAFETY: ours, since no ring has mapped the new memory, and wide.
                 unsafe { moved.cqes.write_rest(index, rest) };
             }
         }
@@ -246,7 +250,7 @@ impl RingMemory {
 
     fn fill(&self, start: u32, array: u32) {
         let (s, c) = (&self.params.sq_off, &self.params.cq_off);
-        // A ring that rewinds keeps no index: it starts at slot 0, always.
+        // A ring that rewinds keeps no index: it always starts at slot 0.
         let sq_start = if self.shape.turn == Turn::Rewind { 0 } else { start };
         let (sq, cq) = (self.shape.sq_entries, self.shape.cq_entries);
         for (offset, value) in
@@ -264,7 +268,7 @@ impl RingMemory {
         }
     }
 
-    /// What the ring was made with.
+    /// The parameters that the ring was made with.
     pub fn flags(&self) -> SetupFlags {
         self.params.flags
     }
@@ -288,12 +292,12 @@ impl RingMemory {
         let (base, len) = (self.sq.base, self.sq.len);
         // SAFETY: the region is that long, and lives until the keeper is dropped.
         let map = unsafe { Map::foreign(base, len, Box::new(keeper)) };
-        // SAFETY: of that shape and kept by the map; nobody else publishes the kernel's words, as
-        // one such kernel is used at a time.
+        // SAFETY: of that shape and kept by the map; nothing else publishes the kernel's atomics,
+        // as one such kernel is used at a time.
         unsafe { FakeKernel::over(self.shape, places, Arc::new([map])) }
     }
 
-    /// What a map at `offset` shows.
+    /// The memory that a map at `offset` shows.
     pub fn region(&self, offset: u64) -> Option<Arc<Region>> {
         match offset {
             OFF_SQ_RING => Some(Arc::clone(&self.sq)),
@@ -303,17 +307,17 @@ impl RingMemory {
         }
     }
 
-    /// The word at `offset` of a block.
+    /// The atomic at `offset` of a block.
     pub fn load(&self, block: Block, offset: u32) -> u32 {
         self.block(block).word(offset).load(RELAXED)
     }
 
-    /// Stores a word at `offset` of a block, whoever else may store it.
+    /// Stores to the atomic at `offset` of a block, even one of our side.
     pub fn store(&self, block: Block, offset: u32, value: u32) {
         self.block(block).word(offset).store(value, RELAXED);
     }
 
-    /// What stands in the index array, or where it would stand.
+    /// The contents of the index array, or of its place if there is none.
     pub fn array(&self) -> Vec<u32> {
         let units = if self.shape.cqe == CqeShape::Double { 2 } else { 1 };
         let array = CQES + 16 * self.shape.cq_entries * units;

@@ -1,6 +1,6 @@
 //! What several test binaries share.
 #[cfg(not(loom))]
-pub mod doors;
+pub mod backend;
 pub mod fake_buffers;
 pub mod fake_kernel;
 #[cfg(not(loom))]

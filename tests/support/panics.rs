@@ -1,4 +1,4 @@
-//! Panics that a test expects, and calls that must end.
+//! Panics that a test expects, and calls that must return.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 use std::any::Any;
@@ -7,7 +7,7 @@ use std::sync::{Once, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// What a closure of a test throws.
+/// The panic value of a test's closure.
 pub const OWN: &str = "thrown by the closure";
 
 /// Runs `call` and, if it panics, wants an invariant named.
@@ -32,7 +32,7 @@ fn is_expected(text: &str) -> bool {
     ["SQ2", "CQ2", "BR1", OWN].iter().any(|name| text.contains(name))
 }
 
-/// What a panic said.
+/// The text of a panic value.
 pub fn text(panic: &dyn Any) -> &str {
     match panic.downcast_ref::<String>() {
         Some(text) => text,
@@ -40,15 +40,15 @@ pub fn text(panic: &dyn Any) -> &str {
     }
 }
 
-/// What the panic of `call` says.
+/// The text of the panic of `call`.
 pub fn complaint<R>(call: impl FnOnce() -> R) -> String {
     let outcome = catch_unwind(AssertUnwindSafe(call));
     let panic = outcome.err().expect("a panic");
     text(&*panic).to_owned()
 }
 
-/// Runs `test` on a thread of its own, and fails when it seems to take for ever: sanitizers on a
-/// busy machine need minutes.
+/// Runs `test` on a thread of its own, and fails when it seems to hang: sanitizers on a busy
+/// machine need minutes.
 pub fn watched(test: impl FnOnce() + Send + 'static) {
     let (done, wait) = mpsc::channel();
     let thread = thread::spawn(move || {

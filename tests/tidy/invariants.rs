@@ -14,7 +14,7 @@ const NAMES: &[&str] = &[
 ];
 
 /// Whoever keeps OP1, OP2 and OP3. Before that file stands there is nothing that could cite them.
-const KEEPS_OPERATIONS: &str = "src/inflight.rs";
+const KEEPS_OPERATIONS: &str = "src/ring/slab.rs";
 
 /// The invariants that `text` names, as `SQ1` or in a test's name as `sq1_`.
 pub fn names_in(text: &str) -> Vec<&'static str> {

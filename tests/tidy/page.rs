@@ -25,6 +25,29 @@ const BANNED_WORDS: &[(&str, &str)] = &[
     ("XXX", "say in a sentence what is odd, and why it stands"),
     ("same as", "say what it does, and how it differs from the other"),
     ("Same as", "say what it does, and how it differs from the other"),
+    // Words that newcomers did not find in io_uring, nor in Rust; see `docs/GLOSSARY.md`.
+    ("anew", "again"),
+    ("for ever", "forever, or without end"),
+    ("nobody but", "only"),
+    ("all the same", "still, or anyway"),
+    ("berth", "reserved slot"),
+    ("moor", "reserve"),
+    ("scuttle", "undo the submit"),
+    ("bury", "drop the output"),
+    ("orphan", "detached operation"),
+    ("murmur", "completion of a detached multishot"),
+    ("hollow", "padding"),
+    ("forecast", "pending count"),
+    ("hopeless", "that could never end"),
+    ("doors", "calls into the kernel, or backend"),
+    ("the safe face", "the safe API"),
+    ("the raw face", "the raw API"),
+    ("envelope", "message header"),
+    ("aboard", "in the chain, or placed"),
+    ("boarded", "placed"),
+    ("hurry", "cancel, and wait"),
+    ("jam", "fill the queue"),
+    ("undrained", "timed out"),
 ];
 
 /// Tools and places of whoever wrote a line. In halves, so that this file may hold them too.
@@ -117,7 +140,7 @@ fn holds<'a>(
 
 /// Whether `text` holds `banned`, and not as a part of a longer word.
 fn has(text: &str, banned: &str) -> bool {
-    // A borrow that lasts for ever is no static.
+    // A borrow that lasts forever is no static.
     let text = &text.replace("'static mut", "mut");
     if banned.starts_with(|c: char| c.is_alphanumeric()) {
         return find_word(text, banned).is_some();
@@ -197,18 +220,18 @@ mod tests {
 
     #[test]
     fn a_file_of_501_lines_is_rejected_unless_it_is_a_table() {
-        rejects(length, "src/raw.rs", &"\n".repeat(501));
-        accepts(length, "src/raw.rs", &"\n".repeat(500));
+        rejects(length, "src/raw/mod.rs", &"\n".repeat(501));
+        accepts(length, "src/raw/mod.rs", &"\n".repeat(500));
         accepts(length, "sys/opcode.rs", &"\n".repeat(501));
     }
 
     #[test]
     fn a_file_without_a_first_sentence_is_rejected() {
-        rejects(first_sentence, "src/raw.rs", "use std::io;\n");
-        rejects(first_sentence, "src/raw.rs", "//! ring stuff\n\nuse std::io;\n");
+        rejects(first_sentence, "src/raw/mod.rs", "use std::io;\n");
+        rejects(first_sentence, "src/raw/mod.rs", "//! ring stuff\n\nuse std::io;\n");
         accepts(
             first_sentence,
-            "src/raw.rs",
+            "src/raw/mod.rs",
             "//! The ring, and what the kernel\n//! has of it.\n",
         );
         accepts(first_sentence, "tests/ring.rs", "use std::io;\n");

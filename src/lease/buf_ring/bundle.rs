@@ -1,37 +1,40 @@
-//! Bundles: several buffers that one completion brings.
+//! Bundles: several buffers that one completion carries.
 //!
 //! ```text
-//!   ring   │ 5 │ 2 │ 7 │ 0 │ 4 │ …      in the order in which they were offered
+//!   ring   │ 5 │ 2 │ 7 │ 0 │ 4 │ …      in the order in which they were provided
 //!            └───────┬───┘
 //!   completion: buffer 5, 40 bytes ─► Bundle ─► BufLease 5 (16), 2 (16), 7 (8)
 //! ```
 //!
-//! The completion names the first buffer alone. The others are those that were offered behind it,
-//! as many as hold the bytes; all but the last are full. A buffer's successor is noted when that is
-//! offered, and stays noted until the buffer itself is offered again, so it is right however late
-//! the completion is taken, and whatever was offered since.
+//! The completion names only the first buffer. The others are those that were provided after it, as
+//! many as hold the bytes; all but the last are full. When a buffer is provided, it is noted as the
+//! successor of the one before it. That note stays until the earlier buffer is itself provided
+//! again. So a bundle is right however late its completion is taken, and whatever was provided
+//! since.
 //!
-//! When another thread took data from the same socket between two tries of a bundle, a completion
-//! may bring bytes and name no buffer (seen on Linux 6.18). A bundle is alone with its buffers, so
-//! the bytes lie in those at the front, if the kernel says that it has picked just so many.
+//! A completion may carry bytes and name no buffer (seen on Linux 6.18), when another thread took
+//! data from the same socket between two tries of a bundle. A bundle is alone on its buffer ring.
+//! So the bytes lie in the buffers at the front, if the kernel says that it has selected exactly as
+//! many as the bytes fill.
 //!
-//! Keeps BR1: each buffer of a bundle becomes a lease, in somebody's hands or dropped. What the
-//! kernel cannot mean (a buffer that is leased already) ends a bundle.
+//! Keeps BR1: each buffer of a bundle becomes a lease, which is handed out or dropped. A buffer
+//! that the kernel cannot mean (one that is already leased) ends the bundle.
+#![allow(unsafe_code, reason = "trusts what a completion of the kernel says")]
 
 use std::rc::Rc;
 
 use annulus_sys::abi::Cqe;
 
-use super::{BufLease, Pool, With};
+use super::{BufLease, Owner, Pool};
 
-/// Buffers that the kernel picked and filled, one after the other: an iterator over their leases.
-/// Those that nobody takes are offered again when it is dropped.
+/// Buffers that the kernel selected and filled, one after the other: an iterator over their leases.
+/// Dropping it provides the remaining buffers to the kernel again.
 #[derive(Debug)]
 pub struct Bundle {
     pool: Rc<Pool>,
-    /// The first of those that are left.
+    /// The first remaining buffer.
     first: u16,
-    /// Where in it they begin; in all others, at the front.
+    /// The offset of its first byte. In the others the bytes begin at the front.
     start: u32,
     buffers: u32,
     bytes: u32,
@@ -39,31 +42,36 @@ pub struct Bundle {
 
 impl Pool {
     /// The buffers that a completion names, whether it succeeded or failed.
-    pub(crate) fn bundle(pool: &Rc<Self>, cqe: Cqe) -> Option<Bundle> {
+    ///
+    /// # Safety
+    ///
+    /// As for [`lease`](Self::lease).
+    pub(crate) unsafe fn bundle(pool: &Rc<Self>, cqe: Cqe) -> Option<Bundle> {
         let first = cqe.buffer_id().or_else(|| pool.unnamed(cqe.res))?;
-        pool.pass_over(first);
+        // SAFETY: a completion of the kernel's names it, as promised to `bundle`, or stands for it.
+        unsafe { pool.pass_over(first) };
         let mut places = pool.places.borrow_mut();
         let order = pool.order.borrow();
         let (mut at, mut buffers, mut taken, mut bytes) = (first, 0, 0, 0);
         let mut left = u32::try_from(cqe.res).unwrap_or(0);
         let mut start = 0;
         while let Some(place) = places.get_mut(usize::from(at))
-            && place.with == With::Kernel
+            && place.owner == Owner::Kernel
             && (buffers == 0 || place.filled == 0)
         {
             let here = left.min(pool.each - place.filled);
             left -= here;
-            // The kernel goes on to fill the last one at most.
+            // Only the last buffer may be one that the kernel goes on filling.
             let last = left == 0;
-            let with = match last {
-                true if cqe.res < 0 => pool.with_whom_failing(at),
-                true => pool.with(at, *place, here, cqe.flags),
-                false => With::Us,
+            let owner = match last {
+                true if cqe.res < 0 => pool.note_failure(at),
+                true => pool.owner_after(at, *place, here, cqe.flags),
+                false => Owner::Us,
             };
-            let (from, here) = place.fill(here, pool.each, with);
+            let (from, here) = place.fill(here, pool.each, owner);
             start = if buffers == 0 { from } else { start };
             (buffers, taken, bytes) =
-                (buffers + 1, taken + u32::from(with != With::Kernel), bytes + here);
+                (buffers + 1, taken + u32::from(owner != Owner::Kernel), bytes + here);
             if left == 0 {
                 break;
             }
@@ -71,18 +79,20 @@ impl Pool {
         }
         drop(places);
         drop(order);
-        pool.taken(taken);
+        // SAFETY: the completion stands for them, as promised to `bundle`, and their places said
+        // that the kernel had them (BR1).
+        unsafe { pool.taken(taken) };
         (buffers > 0).then(|| Bundle { pool: Rc::clone(pool), first, start, buffers, bytes })
     }
 }
 
 impl Bundle {
-    /// How many bytes are left, in all buffers together.
+    /// How many bytes the remaining buffers hold together.
     pub fn bytes(&self) -> usize {
         self.bytes as usize
     }
 
-    /// How many buffers are left.
+    /// How many buffers remain.
     pub fn buffers(&self) -> usize {
         self.buffers as usize
     }
@@ -96,7 +106,8 @@ impl Iterator for Bundle {
         let (bid, start) = (self.first, std::mem::take(&mut self.start));
         let len = self.bytes.min(self.pool.each - start);
         self.bytes -= len;
-        // Before the lease can be dropped, and so offered again with another successor.
+        // Read before the lease can be dropped, because dropping it provides the buffer again, with
+        // another successor.
         self.first = self.pool.order.borrow().next[usize::from(bid)];
         Some(BufLease { pool: Rc::clone(&self.pool), bid, start, len })
     }
@@ -117,10 +128,10 @@ mod tests {
     use annulus_sys::flags::{CQE_BUFFER_SHIFT, CqeFlags};
     use memmap2::MmapOptions;
 
-    use super::super::{Process, RingId, Used};
+    use super::super::{Consumption, Process, RingId};
     use super::*;
 
-    /// `count` buffers of 8 bytes that no kernel knows, offered in this order.
+    /// `count` buffers of 8 bytes that no kernel knows, provided in this order.
     fn pool(count: u32, order: &[u16]) -> Rc<Pool> {
         let memory = MmapOptions::new().len(count as usize * 8).map_anon().expect("memory");
         let ring = RingId(std::num::NonZero::<u32>::MIN);
@@ -129,11 +140,12 @@ mod tests {
         Rc::new(pool)
     }
 
-    /// What a completion with `result` that names buffer `bid` brings.
+    /// The bundle of a completion with `result` that names buffer `bid`.
     fn bundle(pool: &Rc<Pool>, result: i32, bid: u16) -> Option<Bundle> {
         let bits = CqeFlags::BUFFER.bits() | u32::from(bid) << CQE_BUFFER_SHIFT;
         let flags = CqeFlags::from_bits_retain(bits);
-        Pool::bundle(pool, Cqe { user_data: 0, res: result, flags })
+        // SAFETY: nothing fills the buffers while they are leased, because no kernel knows them.
+        unsafe { Pool::bundle(pool, Cqe { user_data: 0, res: result, flags }) }
     }
 
     fn bids(bundle: Bundle) -> Vec<(u16, usize)> {
@@ -156,7 +168,7 @@ mod tests {
     fn br1_a_bundle_that_is_taken_late_is_what_it_was() {
         let pool = pool(4, &[0, 1, 2, 3]);
         let late = bundle(&pool, 16, 0).expect("two buffers");
-        // Others are offered again meanwhile, behind all.
+        // Meanwhile others are provided again, at the end.
         assert_eq!(bids(bundle(&pool, 16, 2).expect("two buffers")), [(2, 8), (3, 8)]);
         [3, 2].iter().for_each(|&bid| pool.order.borrow_mut().push(bid));
         assert_eq!(bids(late), [(0, 8), (1, 8)]);
@@ -206,12 +218,14 @@ mod tests {
     #[test]
     fn br1_a_bundle_begins_and_ends_within_buffers_used_in_parts() {
         let mut pool = Rc::into_inner(pool(4, &[0, 1, 2, 3])).expect("nobody else has it");
-        pool.used = Used::InParts { min_left: 0 };
+        pool.used = Consumption::Incremental { min_left: 0 };
         let pool = Rc::new(pool);
         let more = |result, bid: u16| {
             let bits = (CqeFlags::BUFFER | CqeFlags::BUF_MORE).bits();
             let flags = CqeFlags::from_bits_retain(bits | u32::from(bid) << CQE_BUFFER_SHIFT);
-            Pool::bundle(&pool, Cqe { user_data: 0, res: result, flags }).expect("it is named")
+            let cqe = Cqe { user_data: 0, res: result, flags };
+            // SAFETY: nothing fills the buffers meanwhile, because no kernel knows them.
+            unsafe { Pool::bundle(&pool, cqe) }.expect("it is named")
         };
         let parts = |bundle: Bundle| -> Vec<_> {
             bundle.map(|lease| (lease.bid, lease.start, lease.len())).collect()

@@ -1,19 +1,54 @@
-//! What a ring of buffers tells of itself, and what a lease is to its owner: bytes, until dropped.
+//! Accessors of a buffer ring, and leases as bytes.
 //!
 //! ```text
-//!   BufLease { pool, bid, start, len } ──► &[u8], &mut [u8], IoBuf      dropped: offered again
+//!   BufLease { pool, bid, start, len } ──► &[u8], &mut [u8], IoBuf      dropped: provided again
 //! ```
 //!
-//! Keeps BR1: the bytes are nobody else's while the lease lives. Leaves to others: where leases
-//! come from, and what it takes until a buffer that is used in parts is free (`place`).
+//! Keeps BR1: only the lease uses its bytes while it lives. Leaves to others: where leases come
+//! from, and when a shared buffer is free again (`place`).
 #![allow(unsafe_code, reason = "shows memory that the kernel filled")]
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::slice;
 
-use super::{BufLease, BufRing};
+use super::{BufRing, Pool};
 use crate::buf::{IoBuf, Region};
+
+/// A buffer that the kernel selected and filled. Dropping it provides the buffer to the kernel
+/// again.
+///
+/// The `len` bytes from `start` lie in buffer `bid` of the pool, and no other lease covers them.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::lease::BufLease;
+/// use annulus::op::RecvProvided;
+/// use std::io::Write;
+/// use std::os::unix::net::UnixStream;
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let Ok(buffers) = ring.buf_ring(1, 64) else { return Ok(()) }; // Linux 5.19
+/// let (mut ours, theirs) = UnixStream::pair()?;
+/// ours.write_all(b"hello")?;
+/// let recv = ring.submit(RecvProvided::new(theirs, &buffers))?;
+/// let mut lease: BufLease = ring.wait(recv)?.result?.expect("five bytes");
+/// lease.make_ascii_uppercase(); // It derefs to its bytes,
+/// let send = ring.submit(annulus::op::Send::new(ours, lease))?; // and is a buffer to send.
+/// assert_eq!(ring.wait(send)?.buf[..], *b"HELLO");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct BufLease {
+    pub(super) pool: Rc<Pool>,
+    pub(super) bid: u16,
+    /// The offset in its buffer where this lease begins.
+    pub(super) start: u32,
+    pub(super) len: u32,
+}
 
 impl BufRing {
     /// How many buffers there are.
@@ -21,18 +56,18 @@ impl BufRing {
         self.0.places.borrow().len()
     }
 
-    /// How many bytes each holds.
+    /// The size of each buffer, in bytes.
     pub fn buffer_size(&self) -> u32 {
         self.0.each
     }
 
-    /// The number by which entries of one's own name the ring, in their `buf_group`.
+    /// The buffer group's number, for the `buf_group` of your own raw entries.
     #[doc(alias = "bgid")]
     pub fn group(&self) -> u16 {
         self.0.id
     }
 
-    /// How many are in leases now, wholly or in part.
+    /// How many buffers are leased now, wholly or in part.
     pub fn leased(&self) -> usize {
         self.0.leased()
     }
@@ -40,8 +75,11 @@ impl BufRing {
 
 impl BufLease {
     fn at(&self) -> NonNull<u8> {
-        // SAFETY: within the buffer, because it is clamped where it comes from.
-        unsafe { self.pool.at(self.bid).add(self.start as usize) }
+        // SAFETY: there is such a buffer, because a lease is made only of a place in the list.
+        let buffer = unsafe { self.pool.at(self.bid) };
+        // SAFETY: within the buffer, because `start` and `len` were clamped when the lease was
+        // made.
+        unsafe { buffer.add(self.start as usize) }
     }
 }
 
@@ -75,7 +113,7 @@ impl AsMut<[u8]> for BufLease {
     }
 }
 
-/// A lease can be sent on as it is, and is offered again when that is done.
+/// A lease can be sent as it is; afterwards it is provided again.
 impl IoBuf for BufLease {
     fn region(&self) -> Region<'_> {
         (&**self).into()
@@ -87,7 +125,9 @@ impl Drop for BufLease {
         if self.pool.process.is_this() {
             let free = self.pool.places.borrow_mut()[usize::from(self.bid)].release();
             if free {
-                self.pool.offer(self.bid);
+                // SAFETY: the kernel has given it up, and this was its last lease, according to its
+                // place (BR1).
+                unsafe { self.pool.offer(self.bid) };
             }
         }
     }

@@ -1,12 +1,12 @@
-//! What there is too little of: memory to lock, descriptors, addresses, places for rings, and rings
-//! to attach to.
+//! Limits that are reached: memory to lock, descriptors, addresses, slots for registered rings, and
+//! rings to attach to.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use annulus::lease::RegisterError;
-use annulus::register::Whose;
+use annulus::raw::register::RingMemory;
 use annulus::sys::flags::SetupFlags;
 use annulus::sys::map::{Pages, page_size};
 use annulus::{Setup, SetupError};
@@ -48,7 +48,7 @@ pub fn little_locked_memory() {
             assert_eq!(error, SetupError::LockedMemory { needed, limit });
             let bytes = format!("{needed} bytes");
             says(error, &[&bytes, "16384", "ulimit -l", "RLIMIT_MEMLOCK"]);
-            // And the remedy is one.
+            // And the remedy works.
             set_limit(libc::RLIMIT_MEMLOCK, hard);
             patient(|| setup.build_raw()).expect("the limit was all that was wrong");
         }
@@ -68,7 +68,7 @@ fn polling() -> Setup<'static> {
     Setup::plain(4).sqpoll(Duration::from_millis(1))
 }
 
-/// Before Linux 5.13 it takes a privilege.
+/// Before Linux 5.13 this takes a privilege.
 fn polls_nothing() -> Option<String> {
     patient(|| polling().build_raw()).err().map(|error| error.to_string())
 }
@@ -86,18 +86,18 @@ pub fn few_addresses() {
     limit_addresses(1 << 20);
     let refused = setup.build_raw().map(drop);
     let own = setup.clone().own_memory(Pages::Ordinary).build_raw().map(drop);
-    let unmapped = disabled.register_wait_region(65536, Whose::Kernels).map(drop);
+    let unmapped = disabled.register_wait_region(65536, RingMemory::Kernel).map(drop);
     set_limit(libc::RLIMIT_AS, u64::MAX);
     let error = refused.expect_err("there is no room");
     assert!(matches!(error, SetupError::AddressSpace { .. }), "{error:?}");
     says(error, &["address space", "ulimit -v", "RLIMIT_AS"]);
     assert!(matches!(own, Err(SetupError::AddressSpace { .. })), "{own:?}");
     patient(|| setup.build_raw()).expect("the limit was all that was wrong");
-    // What the kernel has made by then is mapped when it is asked for again.
+    // The memory that the kernel has made by then is mapped when it is asked for again.
     if unmapped == Err(RegisterError::OutOfMemory { needed: 65536 * 64 }) {
-        let taken = disabled.register_wait_region(65537, Whose::Kernels).map(drop);
-        assert_eq!(taken, Err(RegisterError::Taken { what: "region of waits" }));
-        disabled.register_wait_region(65536, Whose::Kernels).expect("it was made already");
+        let taken = disabled.register_wait_region(65537, RingMemory::Kernel).map(drop);
+        assert_eq!(taken, Err(RegisterError::InUse { what: "region of waits" }));
+        disabled.register_wait_region(65536, RingMemory::Kernel).expect("it was made already");
     }
 }
 
@@ -143,10 +143,10 @@ fn attached_to_poller() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Where the kernel has no region so large, it is not for what may be locked.
+/// Where the kernel cannot make so large a region, the reason is not the limit of locked memory.
 fn unbound() -> Result<(), Failed> {
     let mut disabled = patient(|| Setup::plain(4).build_disabled())?;
-    let region = disabled.register_wait_region(1 << 20, Whose::Kernels).map(drop);
+    let region = disabled.register_wait_region(1 << 20, RingMemory::Kernel).map(drop);
     assert!(!matches!(region, Err(RegisterError::LockedMemory { .. })), "{region:?}");
     Ok(())
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use annulus::lease::{FileSender, FileTable, FixedFile, RegisterError};
-use annulus::op::{Nop, PassFile, ReadFixed, RecvMulti, RecvPicked, WriteFixed};
-use annulus::register::{ClonePart, Used, Whose};
+use annulus::op::{Nop, PassFile, ReadFixed, RecvMulti, RecvProvided, WriteFixed};
+use annulus::raw::register::{ClonePart, Consumption, RingMemory};
 use annulus::sys::flags::EnterFlags;
 use annulus::{Rejection, Ring, SendError, Setup};
 
@@ -22,7 +22,7 @@ fn is_taken(bytes: &[u8]) -> bool {
     map_at(bytes.as_ptr().addr() & !(page - 1), page).is_none()
 }
 
-/// What a child finds in a lease, and does to it.
+/// The bytes that a child finds in a lease, and what it does to them.
 fn look_at(bytes: &mut [u8]) {
     assert!(is_taken(bytes), "nothing else lies there");
     assert!(bytes.iter().all(|&byte| byte == 0), "zeroes: {bytes:?}");
@@ -42,7 +42,7 @@ pub fn registered() {
         look_at(&mut other);
     });
     assert_eq!(*buf, [7; 64]);
-    // The pages are those that the kernel knows, also once they were written to again.
+    // The pages are those that the kernel knows, even after they were written to again.
     buf.fill(8);
     let (from, to) = pipe();
     let write = ring.submit(WriteFixed::new(to, buf)).expect("submit");
@@ -62,29 +62,30 @@ fn patient_pool(ring: &mut Ring) -> annulus::lease::FixedPool {
     ring.fixed_pool(2, 64).expect("it can be registered")
 }
 
-pub fn picked() {
+pub fn selected() {
     let mut ring = safe_ring(Setup::new(8));
     let buffers = ring.buf_ring(2, 64).expect("a ring of buffers");
     let (mut ours, theirs) = UnixStream::pair().expect("sockets");
     for text in [b"one", b"two"] {
         ours.write_all(text).expect("write");
         let theirs = theirs.try_clone().expect("a descriptor");
-        let receive = ring.submit(RecvPicked::new(theirs, &buffers)).expect("submit");
+        let receive = ring.submit(RecvProvided::new(theirs, &buffers)).expect("submit");
         let lease = ring.wait(receive).expect("wait").result.expect("data");
         let mut lease = lease.expect("a buffer");
-        in_a_child("a picked buffer", || look_at(&mut lease));
+        in_a_child("a provided buffer", || look_at(&mut lease));
         assert_eq!(&lease[..], text);
         let mut shared = Some(lease);
-        in_a_child("a picked buffer that is dropped", || drop(shared.take()));
+        in_a_child("a provided buffer that is dropped", || drop(shared.take()));
         assert_eq!(buffers.leased(), 1);
     }
 }
 
-/// What would be picked from the parent's buffers is refused before anybody looks at those.
-pub fn picking() {
+/// An operation that would select from the parent's buffers is refused before the child reads them.
+pub fn selecting() {
     let mut ring = safe_ring(Setup::new(8));
-    let parts =
-        |ring: &mut Ring| ring.buf_ring_with(4, 64, Whose::Kernels, Used::InParts { min_left: 0 });
+    let parts = |ring: &mut Ring| {
+        ring.buf_ring_with(4, 64, RingMemory::Kernel, Consumption::Incremental { min_left: 0 })
+    };
     let buffers = match parts(&mut ring) {
         // Linux before 6.12.
         Err(RegisterError::Unsupported { .. }) => ring.buf_ring(4, 64).expect("buffers"),
@@ -100,19 +101,19 @@ pub fn picking() {
         }),
         Side::Parent(child) => assert_eq!(outcome(child), 0, "it touched what it does not have"),
     }
-    in_a_child("submits what picks", || {
+    in_a_child("submits a receive that selects", || {
         let rejected = ring.submit(receive()).expect_err("a child");
         assert_eq!(rejected.why, Rejection::OtherProcess);
         let rejected = ring.submit_chain((receive(), Nop)).expect_err("a child");
         assert_eq!(rejected.why, Rejection::OtherProcess);
-        let single = RecvPicked::new(theirs.try_clone().expect("a descriptor"), &buffers);
+        let single = RecvProvided::new(theirs.try_clone().expect("a descriptor"), &buffers);
         let rejected = ring.submit(single).expect_err("a child");
         assert_eq!(rejected.why, Rejection::OtherProcess);
     });
     let many = ring.submit(receive()).expect("submit");
     ours.write_all(b"whole").expect("write");
-    let shot = ring.next(&many).expect("wait").expect("a shot").expect("data");
-    assert_eq!(&shot[..], b"whole");
+    let completion = ring.next(&many).expect("wait").expect("a completion").expect("data");
+    assert_eq!(&completion[..], b"whole");
 }
 
 pub fn to_send() {
@@ -134,12 +135,12 @@ pub fn to_send() {
     assert_eq!((sends.queue().bytes(), sends.queue().available()), (64, 1));
 }
 
-/// In either memory: a child says nothing, so that its parent waits as it has said.
+/// In either memory: a child's `set` changes nothing, so its parent's timeout stays.
 pub fn region() {
-    for whose in [Whose::Ours, Whose::Kernels] {
+    for whose in [RingMemory::User, RingMemory::Kernel] {
         let mut disabled = patient(|| Setup::plain(4).build_disabled()).expect("a ring");
         let Ok(mut region) = disabled.register_wait_region(1, whose) else {
-            assert_eq!(whose, Whose::Kernels);
+            assert_eq!(whose, RingMemory::Kernel);
             continue;
         };
         let slot = region.slot(0).expect("the first");
@@ -151,7 +152,7 @@ pub fn region() {
     }
 }
 
-/// Shares what its parent registered with a ring of its own.
+/// Shares the parent's registrations with a ring of the child's own.
 pub fn clones() {
     let mut inherited = ring(Setup::plain(4));
     inherited.register_buffers_sparse(2).expect("a table");
@@ -159,7 +160,7 @@ pub fn clones() {
         let mut own = ring(Setup::plain(4));
         // SAFETY: there are no buffers in it, and nothing is submitted (OP1).
         let cloned = unsafe { own.clone_buffers(&inherited, &ClonePart::all()) };
-        assert_eq!(cloned, Err(RegisterError::NotHere));
+        assert_eq!(cloned, Err(RegisterError::OtherProcess));
     });
 }
 

@@ -1,17 +1,18 @@
-//! The ring that owns what the kernel has, in a child that has it too.
+//! The safe API's ring, which owns the memory of its operations, in a child that has a copy of it.
 
 use std::cell::Cell;
 use std::io::Write as _;
 
+use annulus::StepExt as _;
 use annulus::lease::RegisterError;
 use annulus::op::{Message, Nop, Op, PollEvents, PollMulti, Read};
-use annulus::{Event, Rejection, Ring, SendError, Setup, StepExt as _, Ticket};
+use annulus::{Event, EventLoop, Io, Rejection, Ring, SendError, Setup, Ticket, WaitOptions};
 
 use super::{FORKED, MOMENT, end_if_forked, fork_here, in_a_child, refused};
 use crate::harness::{patient, safe_ring};
 use crate::processes::{pipe, ring_maps};
 
-/// What a child is refused that submits, and what it submitted.
+/// The error of a child that submits, and what it submitted.
 fn submits(ring: &mut Ring<u32>) {
     let rejected = ring.submit(Read::new(pipe().0, [7; 4])).expect_err("a child");
     assert_eq!(rejected.why, Rejection::OtherProcess);
@@ -30,8 +31,8 @@ fn submits(ring: &mut Ring<u32>) {
     assert!(refused(ring.submit_and_wait_timeout(1, MOMENT)));
 }
 
-/// What a child is refused that waits for what is in flight.
-fn waits<O: Op>(ring: &mut Ring<u32>, flying: Ticket<O>) {
+/// The error of a child that waits for an operation in flight, and how many events it is shown.
+fn waits<O: Op>(ring: &mut Ring<u32>, flying: Ticket<O>, kept: usize) {
     let Err(flying) = ring.try_take(flying) else { panic!("it completes in the parent alone") };
     assert!(refused(ring.cancel(&flying)));
     let Err(unfinished) = ring.wait(flying) else { panic!("it completes in the parent alone") };
@@ -42,16 +43,19 @@ fn waits<O: Op>(ring: &mut Ring<u32>, flying: Ticket<O>) {
     assert!(refused::<()>(Err(unfinished.why)));
     assert_eq!(*ring.user(&unfinished.ticket), 5);
     ring.detach(unfinished.ticket);
-    assert!(refused(ring.reap(|_| panic!("nothing is the child's"))));
+    // What had been taken out of the queue before the fork is the child's as well.
+    let mut shown = 0;
+    assert!(refused(ring.reap(|_| shown += 1)));
+    assert_eq!(shown, kept);
 }
 
 fn registers(ring: &mut Ring<u32>) {
-    assert_eq!(ring.buf_ring(4, 64).map(drop), Err(RegisterError::NotHere));
-    assert_eq!(ring.file_table(4).map(drop), Err(RegisterError::NotHere));
-    assert_eq!(ring.fixed_pool(4, 64).map(drop), Err(RegisterError::NotHere));
+    assert_eq!(ring.buf_ring(4, 64).map(drop), Err(RegisterError::OtherProcess));
+    assert_eq!(ring.file_table(4).map(drop), Err(RegisterError::OtherProcess));
+    assert_eq!(ring.fixed_pool(4, 64).map(drop), Err(RegisterError::OtherProcess));
     assert!(ring.register_ring_fd().is_err_and(|errno| errno.is(libc::ECHILD)));
-    assert_eq!(ring.raw().add_napi_id(1), Err(RegisterError::NotHere));
-    assert_eq!(ring.raw().remove_napi_id(1), Err(RegisterError::NotHere));
+    assert_eq!(ring.raw().add_napi_id(1), Err(RegisterError::OtherProcess));
+    assert_eq!(ring.raw().remove_napi_id(1), Err(RegisterError::OtherProcess));
     assert!(ring.sender().is_err());
     assert_eq!((ring.raw().room(), ring.raw().lost(), ring.stale()), (0, 0, 0));
 }
@@ -74,7 +78,7 @@ pub fn calls_everything() {
         let left = ring.submit(Nop).expect("submit");
         ring.submit_and_wait(1).expect("wait");
         let queued = ring.submit(Nop).expect("submit");
-        // Before Linux 6.13 there is none while something drained may hold up what comes.
+        // Before Linux 6.13 there is no sender while a drained entry may hold up messages.
         let sender = ring.sender();
         assert!(drains || sender.is_ok());
         let mut shared = Some((ring, flying, many, done));
@@ -82,14 +86,15 @@ pub fn calls_everything() {
             let (mut ring, flying, many, done) = shared.take().expect("the child's own");
             submits(&mut ring);
             assert!(refused(ring.next(&many)) && refused(ring.try_next(&many)));
-            waits(&mut ring, flying);
+            // While a drain may hold entries back, a wait takes out of the queue whatever comes.
+            waits(&mut ring, flying, usize::from(drains));
             registers(&mut ring);
             if let Ok(sender) = &sender {
                 assert_eq!(sender.send(7), Err(SendError::Closed));
             }
-            // What had ended before is the child's as well.
+            // Operations that had ended before are the child's as well.
             assert!(ring.try_take(done).is_ok_and(|output| output.is_ok()));
-            // A ring of its own is in nobody's way.
+            // A ring of the child's own works meanwhile.
             assert!(safe_ring(Setup::plain(4)).submit_and_wait(0).is_ok());
             assert!(ring.shutdown(MOMENT).is_err(), "what is in flight is the parent's");
         });
@@ -104,7 +109,7 @@ pub fn calls_everything() {
     }
 }
 
-/// Takes events until the second; there it forks, and both go on.
+/// Takes events until the second; there it forks, and both processes go on.
 pub fn comes_out_of_reaping() {
     for setup in [Setup::plain(8), Setup::new(8)] {
         let mut ring = safe_ring(setup);
@@ -129,11 +134,11 @@ pub fn comes_out_of_reaping() {
 }
 
 thread_local! {
-    /// Whether the next word forks.
+    /// Whether the next user value forks.
     static FORKS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A word of the caller's, whose making is the caller's code.
+/// A user value, whose making is the caller's code.
 struct Forks;
 
 impl Default for Forks {
@@ -163,7 +168,37 @@ pub fn comes_out_of_submitting() {
     assert_eq!(FORKED.get(), None);
 }
 
-/// What is in flight in it is the parent's, and the buffer is lent to the parent's kernel.
+/// No closure is called in the child, neither by running nor while it is being stopped.
+pub fn runs_a_loop() {
+    let ring = patient(|| Setup::new(8).build_for()).expect("a ring");
+    let mut events = EventLoop::new(ring, 0_u32);
+    let (from, mut to) = pipe();
+    let count = |io: &mut Io<'_, u32>| {
+        *io.state += 1;
+        Ok(())
+    };
+    let read = Read::new(from, [0; 4]);
+    events.io().submit(read, move |io, _| count(io)).expect("submit");
+    events.io().submit(Nop, move |io, _| count(io)).expect("submit");
+    let mut shared = Some(events);
+    in_a_child("an event loop", || {
+        let mut events = shared.take().expect("the child's own");
+        let rejected = events.io().submit(Nop, |_, _| Ok(())).expect_err("a child");
+        assert_eq!(rejected.why, Rejection::OtherProcess);
+        assert!(refused(events.run(|_, error| panic!("{error}"))));
+        assert!(refused(events.turn(&WaitOptions::at_most(MOMENT), |_, _| ())));
+        events.io().stop();
+        assert!(refused(events.run(|_, error| panic!("{error}"))));
+        assert_eq!(events.state, 0);
+        assert!(events.shutdown(MOMENT).is_err(), "what is in flight is the parent's");
+    });
+    let mut events = shared.take().expect("the child took its own");
+    to.write_all(b"data").expect("room in the pipe");
+    events.run(|_, error| panic!("{error}")).expect("it runs");
+    assert_eq!(events.state, 2);
+}
+
+/// The operations in flight are the parent's, and the buffer is lent to the parent's kernel.
 pub fn ends_a_scope() {
     let mut ring = safe_ring(Setup::new(8));
     let (from, mut to) = pipe();
@@ -182,7 +217,7 @@ pub fn ends_a_scope() {
     assert_eq!((result, &buf), (4, b"data"));
 }
 
-/// A message is made for a ring of the process that made it, whoever submits it where.
+/// A message is made for a ring of the process that made it, whichever process submits it.
 pub fn sends() {
     let mut ring = safe_ring(Setup::new(4));
     let sender = ring.sender().expect("a sender");

@@ -4,10 +4,10 @@
 use annulus::sys::flags::SetupFlags;
 use annulus::{EnterCause, EnterError, RawRing, Setup};
 
-use crate::harness::{drain_words, here, nop, patient, push};
+use crate::harness::{drain_user_data, here, nop, patient, push};
 use crate::processes::{outcome, works};
 
-/// A ring, and what submitting to it said.
+/// A ring, and the result of submitting to it.
 struct Submission {
     ring: RawRing,
     said: Option<Result<u32, EnterError>>,
@@ -20,13 +20,13 @@ extern "C" fn submit(submission: *mut libc::c_void) -> libc::c_int {
     0
 }
 
-/// Submits in a child that shares memory, and returns what that said.
+/// Submits in a child that shares memory, and returns the result.
 fn submit_in_a_child(submission: &mut Submission) -> Option<Result<u32, EnterError>> {
     let mut stack = vec![0_u128; 1 << 14];
     let top = stack.as_mut_ptr_range().end;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     let argument = std::ptr::from_mut(submission).cast();
-    // SAFETY: a stack that nobody else uses, and that is there until the child has ended, because
+    // SAFETY: a stack that nothing else uses, and that is there until the child has ended, because
     // this thread waits for that.
     let child = unsafe { libc::clone(submit, top.cast(), flags, argument) };
     assert!(child > 0, "clone: {}", std::io::Error::last_os_error());
@@ -34,14 +34,14 @@ fn submit_in_a_child(submission: &mut Submission) -> Option<Result<u32, EnterErr
     submission.said.take()
 }
 
-/// What it submits completes in the one ring that there is.
+/// Its entries complete in the one ring that there is.
 pub fn submits() {
     let ring = patient(|| Setup::plain(4).build_raw()).expect("a ring");
     let mut submission = Submission { ring, said: None };
     push(&mut submission.ring, nop(1));
     assert_eq!(submit_in_a_child(&mut submission), Some(Ok(1)));
     assert_eq!(submission.ring.wait(1), Ok(()));
-    assert_eq!(drain_words(&mut submission.ring), [1]);
+    assert_eq!(drain_user_data(&mut submission.ring), [1]);
     works(&mut submission.ring);
 
     if here().setup_flags().contains(SetupFlags::SINGLE_ISSUER) {
@@ -51,6 +51,6 @@ pub fn submits() {
         let said = submit_in_a_child(&mut submission).and_then(Result::err);
         assert_eq!(said.map(|error| error.cause), Some(EnterCause::WrongThread));
         assert_eq!(submission.ring.submit_and_wait(1), Ok(1));
-        assert_eq!(drain_words(&mut submission.ring), [2]);
+        assert_eq!(drain_user_data(&mut submission.ring), [2]);
     }
 }

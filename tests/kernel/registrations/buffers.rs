@@ -1,4 +1,4 @@
-//! The raw table of buffers: made, changed, tagged, shared, let go of.
+//! The raw table of registered buffers: made, updated, tagged, shared, removed.
 #![allow(unsafe_code, reason = "lends memory to the kernel")]
 
 use std::io::{Write, pipe};
@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
 use annulus::lease::RegisterError;
-use annulus::register::ClonePart;
+use annulus::raw::register::ClonePart;
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::SetupFlags;
 use annulus::sys::opcode::{Opcode, RegisterOp};
@@ -35,9 +35,9 @@ pub fn tests() -> Vec<Trial> {
         test("buffers_are_shared_with_another_ring", &CLONE, share),
         test("a_ring_without_descriptor_shares_its_buffers", &NAMELESS, share_nameless),
         test("some_buffers_are_shared_in_place_of_others", &RANGES, share_some),
-        test("wrong_sharing_of_buffers_is_refused_in_words", &CLONE, wrong_sharing),
-        test("a_wrong_table_of_buffers_is_refused_in_words", &[], wrong_table),
-        test("a_wrong_update_of_buffers_is_refused_in_words", &SPARSE, wrong_update),
+        test("wrong_sharing_of_buffers_is_refused_with_a_message", &CLONE, wrong_sharing),
+        test("a_wrong_table_of_buffers_is_refused_with_a_message", &[], wrong_table),
+        test("a_wrong_update_of_buffers_is_refused_with_a_message", &SPARSE, wrong_update),
         test("sharing_before_6_12_says_so", &[Need::Other(lacks_sharing)], says_so),
     ]
 }
@@ -57,7 +57,7 @@ fn clones_no_range() -> Option<String> {
     }
 }
 
-/// A buffer that lives for ever.
+/// A buffer that lives forever.
 type Buffer = NonNull<[u8; 64]>;
 
 fn buffer() -> Buffer {
@@ -72,7 +72,7 @@ const NONE: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len:
 
 fn register(ring: &mut RawRing, buffers: &[Buffer]) -> Result<(), RegisterError> {
     let iovecs: Vec<_> = buffers.iter().copied().map(iovec).collect();
-    // SAFETY: buffers that live for ever, and are read only when nothing is in flight (OP1).
+    // SAFETY: buffers that live forever, and are read only when nothing is in flight (OP1).
     unsafe { ring.register_buffers(&iovecs) }
 }
 
@@ -82,16 +82,16 @@ fn update(
     iovecs: &[libc::iovec],
     tags: Option<&[u64]>,
 ) -> Result<u32, RegisterError> {
-    // SAFETY: buffers that live for ever, and are read only when nothing is in flight (OP1).
+    // SAFETY: buffers that live forever, and are read only when nothing is in flight (OP1).
     unsafe { ring.update_buffers(offset, iovecs, tags) }
 }
 
 fn clone(ring: &mut RawRing, from: &RawRing, part: &ClonePart) -> Result<(), RegisterError> {
-    // SAFETY: buffers that live for ever, and are read only when nothing is in flight (OP1).
+    // SAFETY: buffers that live forever, and are read only when nothing is in flight (OP1).
     unsafe { ring.clone_buffers(from, part) }
 }
 
-/// Reads `byte` from a pipe into `buffer` by its number, and returns the result and what is there.
+/// Reads `byte` from a pipe into `buffer` by its number, and returns the result and the contents.
 fn read_into(ring: &mut RawRing, index: u16, buffer: Buffer, byte: u8) -> (i32, u8) {
     let (reader, mut writer) = pipe().expect("a pipe");
     writer.write_all(&[byte]).expect("room");
@@ -139,7 +139,7 @@ fn change() -> Result<(), Failed> {
 fn tags() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
     let iovecs = [iovec(buffer()), iovec(buffer())];
-    // SAFETY: buffers that live for ever (OP1).
+    // SAFETY: buffers that live forever (OP1).
     unsafe { ring.register_buffers_tagged(&iovecs, &[21, 22]) }?;
     assert_eq!(update(&mut ring, 0, &[iovec(buffer())], Some(&[23]))?, 1);
     ring.wait(1)?;
@@ -150,7 +150,7 @@ fn tags() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The words of the next `count` completions, sorted.
+/// The `user_data` of the next `count` completions, sorted.
 fn words(ring: &mut RawRing, count: usize) -> Vec<u64> {
     let mut words = Vec::new();
     while words.len() < count {
@@ -164,7 +164,7 @@ fn words(ring: &mut RawRing, count: usize) -> Vec<u64> {
 fn end_of_all() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(4));
     let iovecs = [iovec(buffer()), iovec(buffer())];
-    // SAFETY: buffers that live for ever, because they are leaked (OP1).
+    // SAFETY: buffers that live forever, because they are leaked (OP1).
     unsafe { ring.register_buffers_tagged(&iovecs, &[4, 5]) }?;
     ring.unregister_buffers()?;
     assert_eq!(words(&mut ring, 2), [4, 5]);
@@ -217,7 +217,7 @@ fn wrong_sharing() -> Result<(), Failed> {
         assert!(matches!(error, RegisterError::Invalid { .. }), "{part:?}: {error}");
     }
     register(&mut to, &[buffer()])?;
-    assert_eq!(clone(&mut to, &from, &all), Err(RegisterError::Taken { what: TABLE }));
+    assert_eq!(clone(&mut to, &from, &all), Err(RegisterError::InUse { what: TABLE }));
     Ok(())
 }
 
@@ -231,7 +231,7 @@ fn wrong_table() -> Result<(), Failed> {
     assert!(matches!(refused, Err(RegisterError::Other(errno)) if errno.is(libc::EFAULT)));
     register(&mut ring, &[buffer()])?;
     let twice = register(&mut ring, &[buffer()]);
-    assert_eq!(twice, Err(RegisterError::Taken { what: TABLE }));
+    assert_eq!(twice, Err(RegisterError::InUse { what: TABLE }));
     Ok(())
 }
 

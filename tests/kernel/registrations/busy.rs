@@ -1,13 +1,13 @@
-//! Busy polling is set, told and ended; and a wait goes by either clock.
+//! Busy polling is set, read back and ended; and a wait uses either clock.
 //!
-//! That packets are then polled for takes a network card; a loopback device has no queue to poll.
-//! What can be seen here is that the kernel keeps what it was told, and that waits still end. The
-//! two clocks differ only by the time that the machine was suspended.
+//! To poll for packets takes a network card; a loopback device has no queue to poll. The tests
+//! check only that the kernel keeps the settings, and that waits still end. The two clocks differ
+//! only by the time that the machine was suspended.
 
 use std::time::Duration;
 
 use annulus::lease::RegisterError;
-use annulus::register::{BusyPoll, Prefer, Tracking, WaitClock};
+use annulus::raw::register::{BusyPoll, Prefer, Tracking, WaitClock};
 use annulus::sys::opcode::RegisterOp;
 use annulus::{Setup, Woken};
 use libtest_mimic::{Failed, Trial};
@@ -27,7 +27,7 @@ pub fn tests() -> Vec<Trial> {
         test("the_kernel_tells_how_it_polled_before", &POLLS, told),
         test("each_tracking_of_queues_is_kept", &STATIC, trackings),
         test("queues_are_added_once_and_taken_out_once", &STATIC, queues),
-        test("too_long_a_busy_poll_is_refused_in_words", &[], too_long),
+        test("too_long_a_busy_poll_is_refused_with_a_message", &[], too_long),
         test("a_wait_goes_by_either_clock", &CLOCK, clocks),
         test("a_clock_before_6_12_says_so", &[Need::Other(lacks_clocks)], says_so),
     ]
@@ -46,7 +46,7 @@ fn set(tracking: Tracking) -> Result<BusyPoll, RegisterError> {
     ring(Setup::plain(1)).set_busy_poll(poll(1, Prefer::Interrupts, tracking))
 }
 
-/// A kernel may be built without it, so it is tried.
+/// A kernel may be built without busy polling, so it is tried.
 fn polls_nothing() -> Option<String> {
     let error = set(Tracking::Dynamic).err()?;
     Some(format!("needs Linux 6.9 with CONFIG_NET_RX_BUSY_POLL: {error}"))
@@ -93,7 +93,7 @@ fn queues() -> Result<(), Failed> {
     ring.set_busy_poll(poll(3, Prefer::Interrupts, Tracking::Static))?;
     ring.add_napi_id(id)?;
     let what = "queue of that id";
-    assert_eq!(ring.add_napi_id(id), Err(RegisterError::Taken { what }));
+    assert_eq!(ring.add_napi_id(id), Err(RegisterError::InUse { what }));
     ring.remove_napi_id(id)?;
     assert_eq!(ring.remove_napi_id(id), Err(RegisterError::Missing { what }));
     assert!(matches!(ring.add_napi_id(0), Err(RegisterError::Invalid { .. })), "0 is no queue");

@@ -1,12 +1,12 @@
-//! The raw table of files: made, changed, tagged, chosen from, let go of.
+//! The raw table of registered files: made, updated, tagged, allocated from, removed.
 #![allow(unsafe_code, reason = "reads a place that the kernel filled")]
 
 use std::io::{PipeReader, Write, pipe};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use annulus::lease::RegisterError;
-use annulus::register::FileSlot;
-use annulus::register::FileSlot::{Empty, Keep, Put};
+use annulus::raw::register::FileSlot;
+use annulus::raw::register::FileSlot::{Empty, Keep, Put};
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::{Features, SqeFlags};
 use annulus::sys::opcode::{Opcode, RegisterOp};
@@ -34,11 +34,11 @@ pub fn tests() -> Vec<Trial> {
         test("a_tagged_update_tags_the_new_file", &TAGS, tagged_update),
         test("an_empty_table_of_files_is_filled_by_updates", &SPARSE, sparse),
         test("the_kernel_chooses_places_within_the_range", &RANGE, range),
-        test("a_wrong_range_of_places_is_refused_in_words", &RANGE, wrong_range),
-        test("a_wrong_table_of_files_is_refused_in_words", &[], wrong_table),
-        test("a_wrong_update_of_files_is_refused_in_words", &[], wrong_update),
+        test("a_wrong_range_of_places_is_refused_with_a_message", &RANGE, wrong_range),
+        test("a_wrong_table_of_files_is_refused_with_a_message", &[], wrong_table),
+        test("a_wrong_update_of_files_is_refused_with_a_message", &[], wrong_update),
         test("a_table_of_files_needs_as_many_tags", &TAGS, as_many_tags),
-        test("a_table_of_a_million_and_one_files_is_refused_in_words", &SPARSE, too_long),
+        test("a_table_of_a_million_and_one_files_is_refused_with_a_message", &SPARSE, too_long),
     ]
 }
 
@@ -49,7 +49,7 @@ fn full(byte: u8) -> PipeReader {
     reader
 }
 
-/// What a read at place `index` of the table says.
+/// The result of a read at slot `index` of the table.
 fn read_at(ring: &mut RawRing, index: i32) -> i32 {
     let (some, _writer) = pipe().expect("a pipe");
     let sqe = Sqe { fd: index, flags: SqeFlags::FIXED_FILE, ..read_byte(&some, 1) };
@@ -90,7 +90,7 @@ fn keep() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Takes completions until `count` have come, and returns their words, sorted.
+/// Takes completions until `count` have come, and returns their `user_data`, sorted.
 fn words(ring: &mut RawRing, count: usize) -> Vec<u64> {
     let mut words = Vec::new();
     while words.len() < count {
@@ -109,7 +109,7 @@ fn register_tagged(
     files: &[Option<BorrowedFd<'_>>],
     tags: &[u64],
 ) -> Result<(), RegisterError> {
-    // SAFETY: no request of this ring has such a word, since the tests look at the words alone
+    // SAFETY: no request of this ring has this `user_data`, since the tests only compare it
     // (OP2).
     unsafe { ring.register_files_tagged(files, tags) }
 }
@@ -120,7 +120,7 @@ fn update_tagged(
     slots: &[FileSlot<'_>],
     tags: &[u64],
 ) -> Result<u32, RegisterError> {
-    // SAFETY: no request of this ring has such a word, since the tests look at the words alone
+    // SAFETY: no request of this ring has this `user_data`, since the tests only compare it
     // (OP2).
     unsafe { ring.update_files_tagged(offset, slots, tags) }
 }
@@ -192,7 +192,7 @@ fn looked_up_late() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Lets the kernel put `file` into a place that it chooses: the place, or the error.
+/// Lets the kernel put `file` into a slot that it chooses; returns the slot, or the error.
 fn insert(ring: &mut RawRing, file: &PipeReader) -> i32 {
     let number = Box::leak(Box::new(std::os::fd::AsRawFd::as_raw_fd(file)));
     let addr = std::ptr::from_mut(number).expose_provenance() as u64;
@@ -244,7 +244,7 @@ fn wrong_table() -> Result<(), Failed> {
     assert_eq!(error.to_string(), "no kernel can: a ring cannot stand in a table of files");
     ring.register_files(&[Some(file.as_fd())])?;
     let twice = ring.register_files(&[Some(file.as_fd())]);
-    assert_eq!(twice, Err(RegisterError::Taken { what: table }));
+    assert_eq!(twice, Err(RegisterError::InUse { what: table }));
     Ok(())
 }
 

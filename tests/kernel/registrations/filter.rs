@@ -1,10 +1,10 @@
-//! Filters look at requests, and refuse some.
+//! Filters inspect requests, and refuse some.
 #![allow(unsafe_code, reason = "gives up privileges of one thread")]
 
 use std::thread;
 
 use annulus::lease::RegisterError;
-use annulus::register::{Filter, add_task_filter};
+use annulus::raw::register::{Filter, add_task_filter};
 use annulus::sys::abi::Sqe;
 use annulus::sys::opcode::Opcode;
 use annulus::{RawRing, Setup};
@@ -17,12 +17,12 @@ const FILTERS: [Need; 1] = [Need::Other(filters_nothing)];
 
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("a_filter_refuses_by_the_word_of_a_request", &FILTERS, by_word),
+        test("a_filter_refuses_by_the_user_data_of_a_request", &FILTERS, by_user_data),
         test("a_filter_refuses_by_the_family_of_a_socket", &FILTERS, by_family),
         test("filters_add_up", &FILTERS, add_up),
         test("a_filter_denies_the_rest", &FILTERS, deny_rest),
         test("a_filter_of_a_task_judges_its_rings", &FILTERS, task),
-        test("a_wrong_filter_is_refused_in_words", &FILTERS, wrong),
+        test("a_wrong_filter_is_refused_with_a_message", &FILTERS, wrong),
         test("a_kernel_without_filters_says_so", &[Need::Other(has_filters)], says_so),
     ]
 }
@@ -32,17 +32,17 @@ const RUN: sock_filter = sock_filter { code: 0x06, jt: 0, jf: 0, k: 1 };
 /// Refuses everything.
 const REFUSE: sock_filter = sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 };
 
-/// Loads the word at `at` of what a filter sees.
+/// Loads the 32 bits at `at` of the data that a filter sees.
 const fn load(at: u32) -> sock_filter {
     sock_filter { code: 0x20, jt: 0, jf: 0, k: at }
 }
 
-/// Skips the next instruction unless what was loaded is `k`.
+/// Skips the next instruction unless the loaded number is `k`.
 const fn unless(k: u32) -> sock_filter {
     sock_filter { code: 0x15, jt: 0, jf: 1, k }
 }
 
-/// Refuses requests whose word at `at` is `k`.
+/// Refuses requests whose 32 bits at `at` are `k`.
 const fn refuses(at: u32, k: u32) -> [sock_filter; 4] {
     [load(at), unless(k), REFUSE, RUN]
 }
@@ -51,7 +51,7 @@ fn try_it() -> Result<u8, RegisterError> {
     ring(Setup::plain(1)).add_filter(&Filter::new(Opcode::NOP, &[RUN]))
 }
 
-/// A kernel may be built without it, so it is tried.
+/// A kernel may be built without filters, so one is tried.
 fn filters_nothing() -> Option<String> {
     try_it().err().map(|error| format!("needs Linux 7.0 with CONFIG_IO_URING_BPF: {error}"))
 }
@@ -60,16 +60,16 @@ fn has_filters() -> Option<String> {
     try_it().is_ok().then(|| "needs a kernel without BPF_FILTER".to_owned())
 }
 
-/// What becomes of `sqe`.
+/// The result of `sqe`.
 fn result(ring: &mut RawRing, sqe: Sqe) -> i32 {
     push(ring, sqe);
     ring.submit_and_wait(1).expect("submit");
     ring.pop().expect("its completion").res
 }
 
-fn by_word() -> Result<(), Failed> {
+fn by_user_data() -> Result<(), Failed> {
     let program = refuses(0, 7);
-    // Before it is enabled, and when it is in use.
+    // Before the ring is enabled, and when it is in use.
     let mut disabled = patient(|| Setup::plain(4).build_disabled())?;
     disabled.add_filter(&Filter::new(Opcode::NOP, &program))?;
     let early = disabled.enable_raw().expect("it is new");
@@ -95,7 +95,7 @@ fn by_family() -> Result<(), Failed> {
     assert_eq!(result(&mut ring, socket(libc::AF_INET)), -libc::EACCES);
     let made = result(&mut ring, socket(libc::AF_UNIX));
     assert!(made >= 0, "{made}");
-    // SAFETY: open, and nobody else's, because the completion has just brought it.
+    // SAFETY: open, and nothing else's, because the completion has just carried it.
     drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(made) });
     Ok(())
 }
@@ -154,7 +154,8 @@ fn wrong() -> Result<(), Failed> {
 fn says_so() -> Result<(), Failed> {
     assert_eq!(try_it().unwrap_err().to_string(), "BPF_FILTER needs Linux 7.0");
     let error = add_task_filter(&Filter::new(Opcode::NOP, &[RUN])).unwrap_err();
-    // A kernel that has the call for tasks looks at privileges before it says that it has none.
+    // A kernel that has the call for tasks checks privileges before it reports that it has no
+    // filters.
     let privilege = matches!(error, RegisterError::Privilege { .. });
     assert!(privilege || error.to_string() == "BPF_FILTER needs Linux 7.0", "{error}");
     Ok(())

@@ -7,7 +7,7 @@ use std::thread;
 
 use annulus::Setup;
 use annulus::lease::RegisterError;
-use annulus::register::send_message;
+use annulus::raw::register::send_message;
 use annulus::sys::opcode::RegisterOp;
 use annulus::sys::syscall::RingFd;
 use libtest_mimic::{Failed, Trial};
@@ -30,7 +30,7 @@ fn sends() -> Option<String> {
 }
 
 fn send(to: BorrowedFd<'_>, word: u64, result: u32) -> Result<(), RegisterError> {
-    // SAFETY: the rings of these tests have no request that the word could name (OP2).
+    // SAFETY: the rings of these tests have no request that the `user_data` could name (OP2).
     unsafe { send_message(to, word, result) }
 }
 

@@ -1,4 +1,4 @@
-//! A ring of one issuer takes register calls from its thread alone.
+//! A single-issuer ring takes register calls only from its own thread.
 #![allow(unsafe_code, reason = "makes a register call by hand")]
 
 use std::ptr;
@@ -17,8 +17,8 @@ pub fn tests() -> Vec<Trial> {
     vec![test("another_thread_registers_nothing_with_a_ring_of_one_issuer", &single, another)]
 }
 
-/// By hand, since a `RawRing` does not go to another thread. The words for the number are held in
-/// `src/register/call.rs`.
+/// By hand, since a `RawRing` is not `Send`. `src/raw/register/call.rs` tests the message for this
+/// errno.
 fn another() -> Result<(), Failed> {
     let ring = ring(Setup::plain(4).with(SetupFlags::SINGLE_ISSUER));
     let base = Arc::clone(ring.base());

@@ -29,7 +29,7 @@ pub fn tests() -> Vec<Trial> {
 /// Makes the effective user of this thread, and of no other, `uid`.
 fn become_user(uid: u32) {
     let keep = u32::MAX;
-    // SAFETY: three numbers; past libc, which would change every thread, because tests run beside.
+    // SAFETY: three numbers; past libc, which would change every thread, since other tests run.
     let result = unsafe { libc::syscall(libc::SYS_setresuid, keep, uid, keep) };
     assert_eq!(result, 0, "{}", Error::last_os_error());
 }
@@ -44,7 +44,7 @@ fn as_nobody() -> Result<(), Failed> {
         let root = ring.register_personality().expect("root");
         become_user(65534);
         let nobody = ring.register_personality().expect("nobody");
-        // Neither the thread's credentials nor those of the ring's maker count, but the named.
+        // Only the named credentials count, not those of the thread or of the ring's maker.
         let open =
             ring.submit(OpenAt::new(Cwd, name.clone(), How::read()).acting_as(root)).expect("room");
         let as_root = ring.wait(open).expect("a wait").result.map(drop);
@@ -103,7 +103,7 @@ fn forgotten() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The first of each ring has the same number.
+/// The first personality of each ring has the number of the other ring's first.
 fn not_forgotten() -> Result<(), Failed> {
     let missing = Err(RegisterError::Missing { what: "such personality" });
     let (mut ring, mut other) = (safe_ring(Setup::new(4)), safe_ring(Setup::new(4)));

@@ -1,6 +1,6 @@
-//! The kernel answers what it is asked.
+//! The kernel answers queries.
 
-use annulus::register::query;
+use annulus::raw::register::query;
 use annulus::sys::opcode::RegisterOp;
 use libtest_mimic::{Failed, Trial};
 
@@ -26,7 +26,7 @@ fn says_what() -> Result<(), Failed> {
     assert_eq!(opcodes.feature_flags, u64::from(here().features().bits()));
     assert_eq!(opcodes.ring_setup_flags, u64::from(here().setup_flags().bits()));
     assert!(opcodes.nr_register_opcodes > RegisterOp::QUERY.0);
-    // It answers no more questions than it says, and refuses the others without refusing the call.
+    // It answers no more queries than it reports, and refuses the others without refusing the call.
     let count = opcodes.nr_query_opcodes;
     let answered = [answers.zcrx.is_some(), answers.scq.is_some(), answers.zcrx_events.is_some()];
     for (answered, needed) in answered.into_iter().zip(2..) {

@@ -1,18 +1,20 @@
-//! Restrictions hold, in both classes, on every kernel.
+//! Restrictions hold, of both kinds, on every kernel.
 #![allow(unsafe_code, reason = "gives up privileges of one thread, and lends memory")]
 
+use std::fs::File;
 use std::io::{Write, pipe};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use annulus::lease::RegisterError;
-use annulus::op::{Nop, Op, Read};
-use annulus::register::{FileSlot, Restrictions, restrict_task};
+use annulus::op::{Close, Nop, Op, Read};
+use annulus::raw::register::{FileSlot, Restrictions, restrict_task};
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::{Features, SqeFlags};
 use annulus::sys::opcode::{Opcode, RegisterOp};
-use annulus::{DisabledRing, RawRing, Setup};
+use annulus::{DisabledRing, RawRing, Rejection, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, here, nop, patient, push, read_byte, test};
@@ -34,6 +36,8 @@ pub fn tests() -> Vec<Trial> {
         test("a_ring_that_demands_flags_cancels_all_the_same", &[], cancels),
         test("op1_a_scope_ends_although_its_cancels_are_refused", &SYNC, scope_ends),
         test("br1_a_ring_that_may_not_ask_sends_no_bundles", &BUNDLE, no_bundles),
+        test("op3_a_close_that_is_refused_gives_the_descriptor_back", &[], refused_close),
+        test("a_drain_holds_where_no_nop_may_end_it", &[], drain_holds),
         test("a_sandboxed_ring_uses_what_was_registered_before", &[], by_places),
         test("a_ring_is_restricted_once", &[], once),
         test("a_restricted_ring_gives_its_place_back", &PLACES, places),
@@ -49,7 +53,7 @@ fn has_tasks() -> Option<String> {
     has.then(|| "needs a kernel before 7.0".to_owned())
 }
 
-/// Who gave up gaining privileges may restrict itself.
+/// A process that cannot gain privileges may restrict itself.
 fn gave_up() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
     let may = !status.lines().any(|line| line == "NoNewPrivs:\t1");
@@ -66,7 +70,7 @@ fn restricted(restrictions: Restrictions) -> RawRing {
     disabled.enable_raw().expect("that is allowed")
 }
 
-/// What becomes of `sqe`.
+/// The result of `sqe`.
 fn result(ring: &mut RawRing, sqe: Sqe) -> i32 {
     push(ring, sqe);
     ring.submit_and_wait(1).expect("submit");
@@ -104,6 +108,44 @@ fn both() -> Result<(), Failed> {
     let mut shut = restricted(Restrictions::new());
     assert_eq!(result(&mut shut, nop(1)), -libc::EACCES);
     is_shut(&shut);
+    Ok(())
+}
+
+fn refused_close() -> Result<(), Failed> {
+    let mut disabled = disabled();
+    disabled.restrict(&Restrictions::new().allow(Opcode::NOP))?;
+    let mut ring = disabled.enable().map_err(|(_, errno)| errno)?;
+    for fd in [OwnedFd::from(pipe()?.0), UnixStream::pair()?.0.into()] {
+        let number = fd.as_raw_fd();
+        let close = ring.submit(Close::new(fd))?;
+        let closed = ring.wait(close)?;
+        let errno = closed.result.expect_err("not allowed").raw_os_error();
+        assert_eq!(errno, Some(libc::EACCES));
+        assert_eq!(closed.fd.map(|fd| fd.as_raw_fd()), Some(number), "it is still open");
+    }
+    Ok(())
+}
+
+/// The effect of a drain ends with an entry that the ring must be allowed to submit.
+fn drain_holds() -> Result<(), Failed> {
+    for may_nop in [true, false] {
+        let mut allowed = Restrictions::new().allow(Opcode::READ).allow_flags(SqeFlags::IO_DRAIN);
+        if may_nop {
+            allowed = allowed.allow(Opcode::NOP);
+        }
+        let mut disabled = disabled();
+        disabled.restrict(&allowed)?;
+        let mut ring = disabled.enable().map_err(|(_, errno)| errno)?;
+        let zero = File::open("/dev/zero")?;
+        let read = ring.submit(Read::new(zero.try_clone()?, [1; 4]).drained())?;
+        ring.wait(read)?.result?;
+        let mut buf = [1; 4];
+        let refused = ring.scope(|scope| match scope.submit(Read::new(&zero, &mut buf[..])) {
+            Ok(read) => scope.wait(read).map(|_| None).map_err(|unfinished| unfinished.why),
+            Err(rejected) => Ok(Some(rejected.why)),
+        })?;
+        assert_eq!(refused, (!may_nop).then_some(Rejection::Drained));
+    }
     Ok(())
 }
 
@@ -150,7 +192,7 @@ fn cancels() -> Result<(), Failed> {
     let (reader, _writer) = pipe()?;
     let read = ring.submit(Read::new(reader, [0; 4]).forced())?;
     ring.submit_all()?;
-    // A worker that is about to begin may not hear of a cancel (6.18), so it is asked again.
+    // A worker thread that is about to begin may miss a cancel (6.18), so the test cancels again.
     let mut read = Err(read);
     let read = loop {
         match read {
@@ -170,7 +212,7 @@ fn cancels() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Every entry must wait for those before it, which is no good for a cancel.
+/// Every entry must wait for those before it, which is useless for a cancel.
 fn scope_ends() -> Result<(), Failed> {
     let mut disabled = disabled();
     let drained = Restrictions::new().allow(Opcode::READ).require_flags(SqeFlags::IO_DRAIN);
@@ -198,7 +240,7 @@ fn no_bundles() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What a sandbox is made of: files by their places, and no way to others.
+/// A sandbox: files by their slots, and no access to others.
 fn by_places() -> Result<(), Failed> {
     let (reader, mut writer) = pipe()?;
     writer.write_all(b"ab")?;
@@ -225,7 +267,7 @@ fn once() -> Result<(), Failed> {
     let mut disabled = disabled();
     let nop = Restrictions::new().allow(Opcode::NOP);
     disabled.restrict(&nop)?;
-    assert_eq!(disabled.restrict(&nop), Err(RegisterError::Taken { what: SET }));
+    assert_eq!(disabled.restrict(&nop), Err(RegisterError::InUse { what: SET }));
     Ok(())
 }
 
@@ -252,7 +294,7 @@ fn task() -> Result<(), Failed> {
         give_up();
         let nops = Restrictions::new().allow(Opcode::NOP);
         restrict_task(&nops).expect("this thread may");
-        assert_eq!(restrict_task(&nops), Err(RegisterError::Taken { what: SET }));
+        assert_eq!(restrict_task(&nops), Err(RegisterError::InUse { what: SET }));
         let of_child = thread::spawn(|| {
             let mut ring = crate::harness::ring(Setup::plain(4));
             let (reader, _writer) = pipe().expect("a pipe");
@@ -261,16 +303,16 @@ fn task() -> Result<(), Failed> {
         });
         assert_eq!(of_child.join().expect("no panic"), (0, -libc::EACCES));
         let mut disabled = disabled();
-        // Since Linux 7.2 what it inherits already forbids to ask for more.
+        // Since Linux 7.2 the inherited restriction already forbids asking for more.
         let call = "RESTRICTIONS";
-        let refusals = [RegisterError::Taken { what: SET }, RegisterError::Restricted { call }];
+        let refusals = [RegisterError::InUse { what: SET }, RegisterError::Restricted { call }];
         assert!(disabled.restrict(&nops).is_err_and(|error| refusals.contains(&error)));
         let mut ring = disabled.enable_raw().expect("that is allowed");
         assert_eq!(result(&mut ring, nop(1)), 0);
         is_shut(&ring);
     });
     thread.join().expect("no panic");
-    // This thread is what it was.
+    // This thread is not restricted.
     crate::harness::ring(Setup::plain(4)).register_personality()?;
     Ok(())
 }

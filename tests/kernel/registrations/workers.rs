@@ -1,4 +1,4 @@
-//! Workers run where they are told to, and are as many as they are told to be.
+//! Worker threads run on the CPUs they are given, and stay within their limits.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::thread;
 
 use annulus::lease::RegisterError;
-use annulus::register::{WorkerLimits, Workers};
+use annulus::raw::register::{WorkerLimits, Workers};
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::SqeFlags;
 use annulus::sys::opcode::RegisterOp;
@@ -24,9 +24,9 @@ pub const PARTS: &[Part] = &[("workers", where_told)];
 pub fn tests() -> Vec<Trial> {
     vec![
         test("a_worker_runs_where_it_is_told_to", &CPUS, || child_succeeds("workers")),
-        test("wrong_processors_for_workers_are_refused_in_words", &CPUS, wrong_cpus),
+        test("wrong_processors_for_workers_are_refused_with_a_message", &CPUS, wrong_cpus),
         test("the_limits_of_workers_are_what_was_set", &LIMITS, limits),
-        test("a_wrong_limit_of_workers_is_refused_in_words", &LIMITS, wrong_limit),
+        test("a_wrong_limit_of_workers_is_refused_with_a_message", &LIMITS, wrong_limit),
     ]
 }
 
@@ -36,7 +36,7 @@ fn alone<T: Send + 'static>(body: impl FnOnce(RawRing) -> T + Send + 'static) ->
     thread.join().expect("no panic")
 }
 
-/// What `/proc` says under `key` of each worker of this process.
+/// The value of `key` in `/proc` for each worker thread of this process.
 fn of_workers(key: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for task in fs::read_dir("/proc/self/task").expect("/proc is mounted") {
@@ -59,14 +59,14 @@ fn first_cpu() -> u32 {
     list.expect("a list").split(digits).next().expect("one").parse().expect("a number")
 }
 
-/// Has a worker do nothing, so that there is one, which stays for some seconds.
+/// Gives a worker thread a NOP, so that there is one, which stays for some seconds.
 fn make_a_worker(ring: &mut RawRing) {
     push(ring, Sqe { flags: SqeFlags::ASYNC, ..nop(1) });
     ring.submit_and_wait(1).expect("submit");
     assert_eq!(ring.pop().map(|cqe| cqe.res), Some(0));
 }
 
-/// In a process of its own, whose workers are all of one thread.
+/// In a process of its own, so that all worker threads belong to one thread.
 fn where_told() {
     let cpu = first_cpu();
     let mut ring = ring(Setup::plain(4));

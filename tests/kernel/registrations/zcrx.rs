@@ -1,8 +1,9 @@
-//! Zero-copy receive: from a queue that no card feeds, and what is said where there is none.
+//! Zero-copy receive: from a queue that no card feeds, and the errors where there is no queue.
 //!
 //! No machine that runs these tests has a network card that splits headers. Since Linux 7.1 a queue
-//! can do without: then every byte is copied, and the rest is as it would be. What the kernel reads
-//! is held in `src/register/zcrx.rs`, the refill ring in `sys/refill.rs`.
+//! works without one: every byte is copied, and the rest is as with a card.
+//! `src/raw/register/zcrx.rs` tests the arguments that the kernel reads, `sys/refill.rs` the refill
+//! ring.
 #![allow(unsafe_code, reason = "lends memory to the kernel")]
 
 use std::io::Write;
@@ -12,7 +13,7 @@ use std::ptr::NonNull;
 use std::thread;
 
 use annulus::lease::RegisterError;
-use annulus::register::{Area, Feed, QueueSetup, ReceiveQueue, query};
+use annulus::raw::register::{Area, Feed, QueueSetup, ReceiveQueue, query};
 use annulus::sys::abi::Sqe;
 use annulus::sys::abi_zcrx::{
     ZCRX_AREA_MASK, ZCRX_AREA_SHIFT, ZcrxCqe, ZcrxCtrl, ZcrxCtrlOp, ZcrxEvent, ZcrxFeatures,
@@ -44,11 +45,11 @@ pub fn tests() -> Vec<Trial> {
         test("a_queue_is_given_more_memory", &AREAS, more_memory),
         test("a_queue_is_received_from_by_another_ring", &NOWHERE, imports),
         test("a_queue_may_be_dropped_before_its_ring_and_after", &NOWHERE, outlives),
-        test("a_queue_of_no_card_is_refused_in_words", &QUEUES, no_card),
+        test("a_queue_of_no_card_is_refused_with_a_message", &QUEUES, no_card),
         test("a_queue_is_of_a_ring_with_large_completions", &QUEUES, small_completions),
         test("a_queue_has_a_sensible_number_of_entries", &[], sizes),
         test("what_is_no_queue_is_not_imported", &QUEUES, no_import),
-        test("a_command_to_no_queue_is_refused_in_words", &COMMANDS, no_queue),
+        test("a_command_to_no_queue_is_refused_with_a_message", &COMMANDS, no_queue),
         test("a_command_to_a_queue_before_6_19_says_so", &[Need::Other(commands)], says_so),
     ]
 }
@@ -67,7 +68,7 @@ fn no_nowhere() -> Option<String> {
     (held & 1 << CAP_NET_ADMIN == 0).then(|| "needs CAP_NET_ADMIN".to_owned())
 }
 
-/// Linux 7.1 also waits in silence, instead of saying that the area is full, once it had been.
+/// Once its area was full, Linux 7.1 may also wait in silence instead of reporting it.
 fn no_events() -> Option<String> {
     let answers = query().ok()?.zcrx?;
     (!answers.features.contains(ZcrxFeatures::EVENT))
@@ -91,7 +92,7 @@ fn large() -> RawRing {
 /// How many bytes an area has.
 const AREA: usize = 1 << 16;
 
-/// Memory that is leaked by its owner, and touched by nobody else.
+/// Memory that its owner leaks, and that nothing else touches.
 fn area() -> NonNull<[u8]> {
     let map = Map::own(AREA, Pages::Ordinary).expect("memory");
     let _ = map.address();
@@ -102,11 +103,11 @@ fn area() -> NonNull<[u8]> {
 fn queue(ring: &mut RawRing, entries: u32) -> RegisterError {
     let feed = Feed::Card { interface: 0x7fff_fff0, queue: 0 };
     let setup = QueueSetup::new(feed, entries, Area::Ours(area()));
-    // SAFETY: the memory is leaked by its owner, and touched by nobody (RG1).
+    // SAFETY: the memory is leaked by its owner, and touched by nothing (RG1).
     unsafe { ring.receive_queue(&setup) }.expect_err("there is no such interface")
 }
 
-/// A queue that no card feeds, as `how` says, with its area.
+/// A queue that no card feeds, made with `how`, and its area.
 fn unfed_as(
     ring: &mut RawRing,
     how: impl FnOnce(QueueSetup<'static>) -> QueueSetup<'static>,
@@ -121,7 +122,7 @@ fn unfed(ring: &mut RawRing) -> Result<(ReceiveQueue, NonNull<[u8]>), RegisterEr
     unfed_as(ring, |setup| setup)
 }
 
-/// What one completion brought.
+/// The contents of one completion.
 struct Part {
     bytes: Vec<u8>,
     cqe: ZcrxCqe,
@@ -132,7 +133,7 @@ fn part(ring: &mut RawRing, area: NonNull<[u8]>) -> Result<Part, i32> {
     part_of(ring, &[area])
 }
 
-/// Takes one completion: a part, or the result that the request ended with.
+/// Takes one completion: a part, or the final result of the request.
 fn part_of(ring: &mut RawRing, areas: &[NonNull<[u8]>]) -> Result<Part, i32> {
     if ring.ready() == 0 {
         ring.submit_and_wait(1).expect("it completes");
@@ -183,7 +184,7 @@ fn receives() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Sixteen times what the area holds.
+/// Receives sixteen times the size of the area.
 fn recycles() -> Result<(), Failed> {
     let mut ring = large();
     let (mut queue, area) = unfed(&mut ring)?;
@@ -197,7 +198,7 @@ fn recycles() -> Result<(), Failed> {
         while received.len() < message.len() {
             let part = part(&mut ring, area).map_err(|res| format!("round {round}: {res}"))?;
             received.extend_from_slice(&part.bytes);
-            // SAFETY: of this queue, once; its bytes were copied, so nobody uses them.
+            // SAFETY: of this queue, once; its bytes were copied, so nothing uses them.
             unsafe { queue.recycle(part.cqe, part.len) }.map_err(|_| "room")?;
         }
         queue.flush();
@@ -207,7 +208,7 @@ fn recycles() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Until it has received twice what the area holds, ended each time that this is full.
+/// Receives twice the size of the area; the request ends each time the area is full.
 fn fills_up() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(32).with(DEFERRING | SetupFlags::CQE32));
     let (mut queue, area) = unfed(&mut ring)?;
@@ -225,7 +226,7 @@ fn fills_up() -> Result<(), Failed> {
                 assert_eq!(res, -libc::ENOMEM, "after {}", received.len());
                 assert!(!parts.is_empty(), "there is room again");
                 for part in parts.drain(..) {
-                    // SAFETY: of this queue, once; its bytes were copied, so nobody uses them.
+                    // SAFETY: of this queue, once; its bytes were copied, so nothing uses them.
                     let room = unsafe { queue.recycle(part.cqe, part.len) };
                     room.map_err(|_| "64 are more than there are pages")?;
                 }
@@ -240,7 +241,7 @@ fn fills_up() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The refill ring stays the first ring's, which says when to take what is in it.
+/// The refill ring stays with the first ring, which asks the kernel to read it.
 fn imports() -> Result<(), Failed> {
     let (mut one, mut other) = (large(), large());
     let (mut queue, area) = unfed(&mut one)?;
@@ -254,7 +255,7 @@ fn imports() -> Result<(), Failed> {
         while received.len() < 4096 {
             let part = part(&mut other, area).map_err(|res| format!("round {round}: {res}"))?;
             received.extend_from_slice(&part.bytes);
-            // SAFETY: of this queue, once; its bytes were copied, so nobody uses them.
+            // SAFETY: of this queue, once; its bytes were copied, so nothing uses them.
             unsafe { queue.recycle(part.cqe, part.len) }.map_err(|_| "room")?;
         }
         queue.flush();
@@ -272,7 +273,7 @@ fn outlives() -> Result<(), Failed> {
     theirs.write_all(b"bytes")?;
     let part = part(&mut ring, area).map_err(|res| format!("{res}"))?;
     drop(ring);
-    // SAFETY: of this queue, once; its bytes were copied, so nobody uses them.
+    // SAFETY: of this queue, once; its bytes were copied, so nothing uses them.
     unsafe { queue.recycle(part.cqe, part.len) }.map_err(|_| "room")?;
     queue.flush();
     assert_eq!(part.bytes, b"bytes");
@@ -313,7 +314,8 @@ fn reports() -> Result<(), Failed> {
         queue.arm_event(ZcrxEvent::COPY)?;
     }
     let _ = area;
-    // Its own ring is told, also of what another one receives, and while it has nothing in flight.
+    // Its own ring is notified, even of data that another ring receives, and with nothing in
+    // flight.
     let (mut one, mut other) = (large(), large());
     let (queue, area) = unfed_as(&mut one, |setup| setup.report(7, &events))?;
     let id = other.import_receive_queue(queue.export()?)?;
@@ -323,7 +325,7 @@ fn reports() -> Result<(), Failed> {
     assert_eq!(part(&mut other, area).map_err(|res| format!("{res}"))?.bytes, b"bytes");
     one.submit_and_wait(1)?;
     assert_eq!(one.pop_wide().map(|cqe| cqe.first.user_data), Some(7));
-    // Who did not ask is not told, and cannot ask again.
+    // A ring that did not ask is not notified, and cannot ask later.
     let (queue, _) = unfed(&mut large())?;
     assert_eq!(queue.stats(), None);
     let refused = queue.arm_event(ZcrxEvent::COPY);
@@ -334,7 +336,7 @@ fn reports() -> Result<(), Failed> {
 fn no_device() -> Result<(), Failed> {
     let file = std::fs::File::open("/dev/null")?;
     let area = Area::Device { dmabuf: file.as_fd(), len: AREA as u64 };
-    // SAFETY: the memory is nobody's, and the kernel refuses it.
+    // SAFETY: no memory is there, and the kernel refuses it.
     let queue = unsafe { large().receive_queue(&QueueSetup::new(Feed::Nowhere, 64, area)) };
     let error = queue.expect_err("it is no memory");
     assert!(matches!(error, RegisterError::Invalid { .. } | RegisterError::Other(_)), "{error}");
@@ -354,7 +356,8 @@ fn chunks() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The first area is full, and what comes then lies in the second; each is recycled by its name.
+/// The first area is full, and later data goes to the second; each buffer is recycled by its
+/// offset.
 fn more_memory() -> Result<(), Failed> {
     let mut ring = ring(Setup::plain(32).with(DEFERRING | SetupFlags::CQE32));
     let (mut queue, first) = unfed(&mut ring)?;
@@ -365,7 +368,7 @@ fn more_memory() -> Result<(), Failed> {
     receive(&mut ring, &ours, queue.id());
     for round in 0..3 {
         let mut parts = Vec::new();
-        // Until one lies in the second, which is long before that is full too.
+        // Until a part is in the second area, which is long before that is full too.
         while parts.iter().all(|part: &Part| part.cqe.off >> ZCRX_AREA_SHIFT == 0) {
             theirs.write_all(&pattern(4096))?;
             let mut received = Vec::new();
@@ -380,7 +383,7 @@ fn more_memory() -> Result<(), Failed> {
         }
         assert_eq!(parts[0].cqe.off >> ZCRX_AREA_SHIFT, 0, "in round {round}");
         for part in parts {
-            // SAFETY: of this queue, once; its bytes were copied, so nobody uses them.
+            // SAFETY: of this queue, once; its bytes were copied, so nothing uses them.
             unsafe { queue.recycle(part.cqe, part.len) }.map_err(|_| "room for all pages")?;
         }
         queue.flush();
@@ -394,7 +397,7 @@ fn no_card() -> Result<(), Failed> {
     let unsupported = matches!(error, RegisterError::Unsupported { .. });
     let missing = error == RegisterError::Missing { what: "network interface of that index" };
     let privilege = matches!(error, RegisterError::Privilege { .. });
-    // A kernel may be built without it.
+    // A kernel may be built without zero-copy receive.
     assert!(unsupported || if is_root() { missing } else { privilege }, "{error}");
     Ok(())
 }
@@ -402,7 +405,7 @@ fn no_card() -> Result<(), Failed> {
 fn small_completions() -> Result<(), Failed> {
     let error = queue(&mut ring(Setup::plain(4).with(DEFERRING)), 64);
     let invalid = matches!(error, RegisterError::Invalid { .. });
-    // Kernels differ in what they look at first, and may be built without it.
+    // Kernels differ in what they check first, and may be built without it.
     let privilege = matches!(error, RegisterError::Privilege { .. }) && !is_root();
     let unsupported = matches!(error, RegisterError::Unsupported { .. });
     assert!(invalid || privilege || unsupported, "{error}");
@@ -420,7 +423,7 @@ fn sizes() -> Result<(), Failed> {
 fn no_import() -> Result<(), Failed> {
     let file = std::fs::File::open("/dev/null")?;
     let error = large().import_receive_queue(file).expect_err("it is no queue");
-    assert!(!matches!(error, RegisterError::NotHere | RegisterError::Enabled), "{error}");
+    assert!(!matches!(error, RegisterError::OtherProcess | RegisterError::Enabled), "{error}");
     Ok(())
 }
 
@@ -432,7 +435,7 @@ fn command(ring: &RawRing) -> RegisterError {
 fn no_queue() -> Result<(), Failed> {
     let error = command(&large());
     let missing = error == RegisterError::Missing { what: "receive queue of that number" };
-    // A kernel may be built without it.
+    // A kernel may be built without zero-copy receive.
     assert!(missing || matches!(error, RegisterError::Unsupported { .. }), "{error}");
     Ok(())
 }

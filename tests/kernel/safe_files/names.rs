@@ -1,4 +1,4 @@
-//! Names become descriptors, descriptors end, and what is known of files.
+//! Opening by name, closing, and the attributes of files.
 
 use std::ffi::{CString, c_int};
 use std::fs::{self, File};
@@ -22,12 +22,12 @@ use annulus::sys::opcode::Opcode;
 use annulus::{ChainEnd, Ring};
 use libtest_mimic::{Failed, Trial};
 
-use super::{Folder, OPEN, anew, c, errno, run, small};
+use super::{Folder, OPEN, c, errno, opened_again, run, small};
 use crate::harness::{Need, test};
 
 const OPEN2: Need = Need::Op(Opcode::OPENAT2);
 const CLOSE: Need = Need::Op(Opcode::CLOSE);
-/// Since Linux 5.12, as the attempt to open what is cached.
+/// Since Linux 5.12, like the attempt to open a cached file.
 const CACHED: Need = Need::Feature(Features::NATIVE_WORKERS);
 const STATX: Need = Need::Op(Opcode::STATX);
 
@@ -44,7 +44,7 @@ fn opens() -> Vec<Trial> {
         test("what_cannot_be_opened_gives_all_back", &[OPEN], open_refused),
         test("every_descriptor_is_closed_on_exec", &[OPEN, OPEN2], open_flags),
         test("a_file_needs_no_name", &[OPEN, OPEN2, tmpfile], open_temporary),
-        test("op3_a_descriptor_that_nobody_waits_for_is_closed", &[OPEN], open_detached),
+        test("op3_a_descriptor_that_is_not_waited_for_is_closed", &[OPEN], open_detached),
         test("an_open_that_waits_is_interrupted", &[OPEN], open_cancelled),
         test("a_fifo_is_not_waited_for_unless_forced", &[OPEN, CACHED], open_fifo),
         test("a_bounded_path_does_not_lead_out", &[OPEN2], open_bounded),
@@ -68,13 +68,13 @@ fn ends() -> Vec<Trial> {
         test("a_closed_descriptor_is_closed_once", &[CLOSE], close),
         test("a_close_that_is_not_submitted_closes", &[CLOSE], close_dropped),
         test("a_close_that_never_began_gives_the_descriptor_back", &[CLOSE], close_cancelled),
-        test("a_close_that_never_began_and_nobody_waits_for_closes", &[CLOSE], close_detached),
+        test("a_close_that_never_began_and_is_not_waited_for_closes", &[CLOSE], close_detached),
         test("the_descriptor_of_a_ring_comes_back", &[CLOSE], close_ring),
         test("a_close_that_is_taken_back_with_its_chain_closes", &[CLOSE], close_taken_back),
     ]
 }
 
-/// Whether nobody can write to the pipe any more.
+/// Whether every write end of the pipe is closed.
 fn hung_up(reader: &PipeReader) -> bool {
     let mut poll = libc::pollfd { fd: reader.as_raw_fd(), events: 0, revents: 0 };
     // SAFETY: one live `struct pollfd`, as the count says.
@@ -126,7 +126,7 @@ fn open_below() -> Result<(), Failed> {
     let opened = run(&mut ring, OpenAt::new(Rc::clone(&dir), c"below", How::read()));
     assert_eq!(std::io::read_to_string(File::from(opened.result?))?, "found");
     assert!(Rc::ptr_eq(&opened.fd, &dir));
-    // The same through a directory that can only be named.
+    // The same file through a directory that can only be named.
     let path = How::path().directory();
     let named = run(&mut ring, OpenAt::new(Cwd, c(&folder.0), path)).result?;
     let opened = run(&mut ring, OpenAt2::new(named, c"below", How::read()));
@@ -149,7 +149,7 @@ fn open_refused() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The flags with which a descriptor was opened, as the kernel tells.
+/// The flags with which a descriptor was opened, as the kernel reports them.
 fn flags_of(fd: &OwnedFd) -> c_int {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).expect("/proc");
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("a line of flags");
@@ -190,7 +190,7 @@ fn open_temporary() -> Result<(), Failed> {
 fn open_detached() -> Result<(), Failed> {
     let mut ring = small();
     let (reader, writer) = pipe()?;
-    let ticket = ring.submit(OpenAt::new(Cwd, anew(&writer), How::write()));
+    let ticket = ring.submit(OpenAt::new(Cwd, opened_again(&writer), How::write()));
     ring.detach(ticket.map_err(|rejected| rejected.why)?);
     ring.submit_all()?;
     assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
@@ -216,7 +216,7 @@ fn open_cancelled() -> Result<(), Failed> {
     let ticket = ring.submit(OpenAt::new(Cwd, path.clone(), How::read()).forced());
     let ticket = ticket.map_err(|rejected| rejected.why)?;
     ring.submit_all()?;
-    // Mostly enough for the worker to begin; if it is not, the open is cancelled before.
+    // Mostly enough for the worker thread to begin; if not, the open is cancelled before it begins.
     thread::sleep(Duration::from_millis(20));
     ring.cancel(&ticket)?;
     let opened = ring.wait(ticket)?;
@@ -232,7 +232,7 @@ fn open_fifo() -> Result<(), Failed> {
     let unread = run(&mut ring, OpenAt::new(Cwd, path.clone(), How::write()));
     assert_eq!(errno(&unread), Some(libc::ENXIO));
     let reader = run(&mut ring, OpenAt::new(Cwd, path.clone(), How::read())).result?;
-    assert_eq!(flags_of(&reader) & libc::O_NONBLOCK, 0, "reading it waits all the same");
+    assert_eq!(flags_of(&reader) & libc::O_NONBLOCK, 0, "reading it waits anyway");
     run(&mut ring, OpenAt::new(Cwd, path.clone(), How::write())).result?;
     drop(reader);
     // A worker waits for the other end, wherever that is opened.
@@ -286,7 +286,7 @@ fn open_no_links() -> Result<(), Failed> {
 fn open_cached() -> Result<(), Failed> {
     let mut ring = small();
     let folder = Folder::new();
-    // Nobody has ever asked for it, so it is not known that it is not there.
+    // The name was never looked up, so its absence is not cached.
     let opened = run(&mut ring, OpenAt2::new(folder.open(), c"unheard-of", How::read()).cached());
     let known = [libc::EAGAIN, libc::ENOENT];
     // Before Linux 5.12 there is no such thing.
@@ -324,7 +324,7 @@ fn stat_agrees() -> Result<(), Failed> {
     assert_eq!(stat.created().and_then(|time| time.to_system_time()), known.created().ok());
     let changed = (stat.changed().seconds(), i64::from(stat.changed().nanoseconds()));
     assert_eq!(changed, (known.ctime(), known.ctime_nsec()));
-    assert_eq!(stat.dio(), None, "nobody asked");
+    assert_eq!((stat.dio(), stat.atomic_write()), (None, None), "nobody asked");
     Ok(())
 }
 
@@ -370,7 +370,7 @@ fn stat_refused() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What `statx(2)` says of direct transfers.
+/// The answer of `statx(2)` about direct transfers.
 fn dio_of(fd: &OwnedFd) -> Option<DioAlign> {
     let mut stat = Stat::boxed();
     let out = (&raw mut *stat).cast();
@@ -457,7 +457,7 @@ fn close_detached() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A buffer that will not say where it lies.
+/// A buffer that gives no address.
 struct Refuses;
 
 impl IoBuf for Refuses {
@@ -466,7 +466,7 @@ impl IoBuf for Refuses {
     }
 }
 
-/// A device, which might have answered a close itself, if it had heard of it.
+/// A device, which might have answered a close itself, had it been asked.
 fn close_taken_back() -> Result<(), Failed> {
     let mut ring = small();
     let null = File::options().write(true).open("/dev/null")?;
@@ -474,7 +474,7 @@ fn close_taken_back() -> Result<(), Failed> {
     let chain = (Close::new(null), Write::new(pipe()?.1, Refuses));
     let panicked = catch_unwind(AssertUnwindSafe(|| ring.submit_chain(chain)));
     assert!(panicked.is_err(), "submitted");
-    // Nothing, or what another thread has opened since.
+    // Nothing, or a file that another thread has opened since.
     let link = fs::read_link(format!("/proc/self/fd/{number}"));
     assert_ne!(link.ok().as_deref(), Some(Path::new("/dev/null")), "it leaked");
     Ok(())

@@ -1,7 +1,7 @@
-//! Operations that must have their ring of buffers alone, and what is bound when.
+//! Operations that must have their buffer ring to themselves, and when a buffer is bound.
 //!
 //! ```text
-//!   in flight on a ring of buffers     may come beside it
+//!   in flight on a buffer ring         may be submitted meanwhile
 //!   one buffer each, used whole        one buffer each, used whole
 //!   parts, again and again             parts, again and again
 //!   a part, once; or a bundle          nothing, until its last completion was taken
@@ -13,34 +13,34 @@ use std::time::Duration;
 
 use annulus::lease::{BufLease, BufRing};
 use annulus::op::{Nop, Op, Read, ReadMulti, RecvBundle, RecvBundleMulti, RecvMsgMulti, RecvMulti};
-use annulus::op::{RecvPicked, SendBundle};
+use annulus::op::{RecvProvided, SendBundle};
 use annulus::{Event, Rejection, Ring, StepExt as _, Ticket};
 use libtest_mimic::{Failed, Trial};
 
-use super::buf_ring::{PARTS, PICKED, SOME, all_are_back, buffers, receive, settle, sockets};
+use super::buf_ring::{PARTS, PROVIDED, SOME, all_are_back, buffers, receive, record, sockets};
 use super::{patient, pipe, ring};
 use crate::harness::test;
-use annulus::register::Whose;
+use annulus::raw::register::RingMemory;
 
 pub fn tests() -> Vec<Trial> {
     vec![
         test("br1_parts_are_bound_in_the_order_of_completions", &PARTS, bound_in_order),
         test("br1_no_byte_of_a_part_is_lost_by_redeeming_late", &PARTS, redeemed_late),
-        test("op3_what_was_brought_waits_in_its_slot", &PICKED, waits_in_its_slot),
+        test("op3_the_resource_of_a_completion_waits_in_its_slot", &PROVIDED, waits_in_its_slot),
         test("br1_parts_are_of_one_operation_at_a_time", &PARTS, one_at_a_time),
         test("br1_parts_of_many_multishots_follow_each_other", &PARTS, multishots),
-        test("br1_nothing_picks_beside_a_bundle", &PICKED, nothing_beside_a_bundle),
+        test("br1_nothing_else_selects_while_a_bundle_does", &PROVIDED, nothing_besides_a_bundle),
         test("br1_what_must_be_in_turn_is_not_for_workers", &PARTS, not_for_workers),
         test("br1_what_must_be_in_turn_is_not_submitted_behind_a_drain", &PARTS, not_drained),
-        test("br1_a_chain_does_not_pick_against_itself", &PICKED, chains),
+        test("br1_the_steps_of_a_chain_do_not_select_against_each_other", &PROVIDED, chains),
         test("messages_need_buffers_that_are_used_whole", &PARTS, messages),
         test("br1_parts_that_a_cancel_leaves_come_back", &PARTS, parts_back_from_cancelled),
-        test("a_rejected_operation_leaves_no_claim", &PICKED, no_claim_is_left),
+        test("a_rejected_operation_leaves_no_claim", &PROVIDED, no_claim_is_left),
     ]
 }
 
 fn parts(ring: &mut Ring, count: u32, size: u32) -> BufRing {
-    patient(|| ring.buf_ring_with(count, size, Whose::Ours, SOME))
+    patient(|| ring.buf_ring_with(count, size, RingMemory::User, SOME))
 }
 
 /// Submits a receive, and takes its completion, but does not redeem it.
@@ -48,9 +48,9 @@ fn received(
     ring: &mut Ring,
     from: &UnixStream,
     buffers: &BufRing,
-) -> Ticket<RecvPicked<UnixStream>> {
+) -> Ticket<RecvProvided<UnixStream>> {
     let from = from.try_clone().expect("a descriptor");
-    let ticket = ring.submit(RecvPicked::new(from, buffers)).expect("submit");
+    let ticket = ring.submit(RecvProvided::new(from, buffers)).expect("submit");
     let mut ended = false;
     while !ended {
         ring.submit_and_wait(1).expect("it completes");
@@ -59,7 +59,7 @@ fn received(
     ticket
 }
 
-fn lease(ring: &mut Ring, ticket: Ticket<RecvPicked<UnixStream>>) -> BufLease {
+fn lease(ring: &mut Ring, ticket: Ticket<RecvProvided<UnixStream>>) -> BufLease {
     ring.try_take(ticket).expect("it has ended").result.expect("a receive").expect("data")
 }
 
@@ -80,8 +80,8 @@ fn bound_in_order() -> Result<(), Failed> {
     to.write_all(&[b'3'; 20])?;
     let third = receive(&mut ring, &from, &buffers).ok_or("data")?;
     assert_eq!(*third, [b'3'; 20]);
-    assert_eq!(view, [b'1'; 10], "BR1: nobody writes to what is held");
-    assert_eq!(*second, [b'2'; 20], "BR1: nobody writes to what is held");
+    assert_eq!(view, [b'1'; 10], "BR1: nothing writes to a held buffer");
+    assert_eq!(*second, [b'2'; 20], "BR1: nothing writes to a held buffer");
     Ok(())
 }
 
@@ -123,10 +123,10 @@ fn waits_in_its_slot() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The operation, which is rejected since another picks.
-fn picking<O: Op + 'static>(ring: &mut Ring, op: O) -> O {
+/// The operation, which is rejected since another one selects buffers.
+fn selecting<O: Op + 'static>(ring: &mut Ring, op: O) -> O {
     let Err(rejected) = ring.submit(op) else { panic!("it was submitted") };
-    assert_eq!(rejected.why, Rejection::Picking);
+    assert_eq!(rejected.why, Rejection::BufRingBusy);
     assert!(rejected.to_string().contains("wait until that has ended"), "{rejected}");
     rejected.op
 }
@@ -143,11 +143,11 @@ fn one_at_a_time() -> Result<(), Failed> {
     let buffers = parts(&mut ring, 2, 16);
     let (from, mut to) = sockets();
     let (reader, _writer) = pipe();
-    let first = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
-    let second = picking(&mut ring, RecvPicked::new(from.try_clone()?, &buffers));
-    drop(picking(&mut ring, RecvMulti::new(from.try_clone()?, &buffers)));
-    drop(picking(&mut ring, RecvBundle::new(from.try_clone()?, &buffers)));
-    let read = picking(&mut ring, ReadMulti::new(reader, &buffers));
+    let first = ring.submit(RecvProvided::new(from.try_clone()?, &buffers))?;
+    let second = selecting(&mut ring, RecvProvided::new(from.try_clone()?, &buffers));
+    drop(selecting(&mut ring, RecvMulti::new(from.try_clone()?, &buffers)));
+    drop(selecting(&mut ring, RecvBundle::new(from.try_clone()?, &buffers)));
+    let read = selecting(&mut ring, ReadMulti::new(reader, &buffers));
     to.write_all(b"first")?;
     let came = ring.wait(first)?.result?.ok_or("data")?;
     assert_eq!(&came[..], b"first");
@@ -155,7 +155,7 @@ fn one_at_a_time() -> Result<(), Failed> {
     let second = ring.submit(second)?;
     to.write_all(b"second")?;
     assert_eq!(ring.wait(second)?.result?.as_deref(), Some(&b"second"[..]));
-    // One that nobody waits for counts as long as it is in flight.
+    // A detached operation counts as long as it is in flight.
     let many = ring.submit(RecvMulti::new(from.try_clone()?, &buffers))?;
     let other = ring.submit(read)?; // These do not mind each other.
     for ticket in [ring.cancel(&many), ring.cancel(&other)] {
@@ -163,8 +163,8 @@ fn one_at_a_time() -> Result<(), Failed> {
     }
     ring.detach(many);
     ring.detach(other);
-    let third = picking(&mut ring, RecvPicked::new(from, &buffers));
-    settle(&mut ring);
+    let third = selecting(&mut ring, RecvProvided::new(from, &buffers));
+    record(&mut ring);
     let third = ring.submit(third)?;
     to.write_all(b"third")?;
     assert_eq!(ring.wait(third)?.result?.as_deref(), Some(&b"third"[..]));
@@ -211,27 +211,27 @@ fn multishots() -> Result<(), Failed> {
         ring.cancel(&ticket)?;
         ring.detach(ticket);
     }
-    settle(&mut ring);
+    record(&mut ring);
     assert_eq!(buffers.leased(), 0);
     Ok(())
 }
 
-fn nothing_beside_a_bundle() -> Result<(), Failed> {
+fn nothing_besides_a_bundle() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 4, 16);
     let (from, mut to) = sockets();
     let bundle = ring.submit(RecvBundle::new(from.try_clone()?, &buffers))?;
-    drop(picking(&mut ring, RecvPicked::new(from.try_clone()?, &buffers)));
-    drop(picking(&mut ring, RecvMulti::new(from.try_clone()?, &buffers)));
-    drop(picking(&mut ring, RecvBundleMulti::new(from.try_clone()?, &buffers)));
+    drop(selecting(&mut ring, RecvProvided::new(from.try_clone()?, &buffers)));
+    drop(selecting(&mut ring, RecvMulti::new(from.try_clone()?, &buffers)));
+    drop(selecting(&mut ring, RecvBundleMulti::new(from.try_clone()?, &buffers)));
     to.write_all(b"x")?;
     drop(ring.wait(bundle)?);
-    let one = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
-    let two = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
-    let bundle = picking(&mut ring, RecvBundle::new(from, &buffers));
+    let one = ring.submit(RecvProvided::new(from.try_clone()?, &buffers))?;
+    let two = ring.submit(RecvProvided::new(from.try_clone()?, &buffers))?;
+    let bundle = selecting(&mut ring, RecvBundle::new(from, &buffers));
     ring.cancel(&one)?;
     drop(ring.wait(one)?);
-    let bundle = picking(&mut ring, bundle);
+    let bundle = selecting(&mut ring, bundle);
     ring.cancel(&two)?;
     drop(ring.wait(two)?);
     let bundle = ring.submit(bundle)?;
@@ -245,7 +245,7 @@ fn not_for_workers() -> Result<(), Failed> {
     let mut ring = ring();
     let (whole, parts) = (buffers(&mut ring, 4, 16), parts(&mut ring, 4, 16));
     let (from, mut to) = sockets();
-    let of_parts = invalid(&mut ring, RecvPicked::new(from.try_clone()?, &parts).forced());
+    let of_parts = invalid(&mut ring, RecvProvided::new(from.try_clone()?, &parts).forced());
     drop(invalid(&mut ring, RecvMulti::new(from.try_clone()?, &parts).forced()));
     drop(invalid(&mut ring, RecvBundle::new(from.try_clone()?, &whole).forced()));
     drop(invalid(&mut ring, RecvBundleMulti::new(from.try_clone()?, &whole).forced().drained()));
@@ -254,7 +254,7 @@ fn not_for_workers() -> Result<(), Failed> {
     let bundle = RecvBundle::new(from.try_clone()?, &whole);
     let rejected = ring.submit_chain((Nop, Nop, bundle)).expect_err("behind others");
     assert!(matches!(rejected.why, Rejection::Invalid { .. }));
-    // In front of a chain it is in its turn.
+    // In front of a chain it runs in its turn.
     let (_, _, bundle) = rejected.op;
     to.write_all(b"in front")?;
     let chain = ring.submit_chain((bundle.within(Duration::from_secs(10)), Nop))?;
@@ -267,7 +267,7 @@ fn not_for_workers() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Behind a drained entry the kernel gives everything to worker threads.
+/// After a drained entry the kernel gives every entry to worker threads.
 fn not_drained() -> Result<(), Failed> {
     let mut ring = ring();
     let (whole, parts) = (buffers(&mut ring, 4, 16), parts(&mut ring, 4, 16));
@@ -285,12 +285,12 @@ fn not_drained() -> Result<(), Failed> {
     assert_eq!(bundle.why, Rejection::Drained);
     let chain = ring.submit_chain((bundle.op, Nop)).expect_err("it holds");
     assert_eq!(chain.why, Rejection::Drained);
-    // What names its buffer may.
-    let picked = ring.submit(RecvPicked::new(from.try_clone()?, &whole))?;
+    // Operations that name their buffer may run.
+    let selected = ring.submit(RecvProvided::new(from.try_clone()?, &whole))?;
     to.write_all(b"picked")?;
     writer.write_all(b"x")?;
     drop((ring.wait(before)?, ring.wait(drain)?));
-    assert_eq!(ring.wait(picked)?.result?.as_deref(), Some(&b"picked"[..]));
+    assert_eq!(ring.wait(selected)?.result?.as_deref(), Some(&b"picked"[..]));
     let many = ring.submit(refused.op)?;
     to.write_all(b"in turn")?;
     assert_eq!(ring.next(&many)?.ok_or("data")??[..], *b"in turn");
@@ -304,12 +304,12 @@ fn chains() -> Result<(), Failed> {
     let (from, mut to) = sockets();
     let vacant = ring.vacant();
     let bundle = RecvBundle::new(from.try_clone()?, &buffers);
-    let picked = RecvPicked::new(from.try_clone()?, &buffers);
-    let rejected = ring.submit_chain((bundle, picked)).expect_err("both pick");
-    assert_eq!((rejected.why, ring.vacant()), (Rejection::Picking, vacant));
+    let selected = RecvProvided::new(from.try_clone()?, &buffers);
+    let rejected = ring.submit_chain((bundle, selected)).expect_err("both select buffers");
+    assert_eq!((rejected.why, ring.vacant()), (Rejection::BufRingBusy, vacant));
     drop(rejected);
     to.write_all(b"0123456789abcdefrest")?;
-    let picks = [(); 2].map(|()| RecvPicked::new(from.try_clone().expect("a number"), &buffers));
+    let picks = [(); 2].map(|()| RecvProvided::new(from.try_clone().expect("a number"), &buffers));
     let chain = ring.submit_chain(picks)?;
     for (output, bytes) in ring.wait_chain(chain)?.outputs.into_iter().zip([16, 4]) {
         assert_eq!(output.result?.ok_or("data")?.len(), bytes);
@@ -338,7 +338,7 @@ fn parts_back_from_cancelled() -> Result<(), Failed> {
     let buffers = parts(&mut ring, 4, 16);
     let (from, mut to) = sockets();
     for _ in 0..6 {
-        let one = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
+        let one = ring.submit(RecvProvided::new(from.try_clone()?, &buffers))?;
         ring.submit_all()?;
         ring.cancel(&one)?;
         drop(ring.wait(one)?);
@@ -350,7 +350,7 @@ fn parts_back_from_cancelled() -> Result<(), Failed> {
         drop(ring.wait(many)?);
     }
     assert_eq!(buffers.leased(), 0);
-    // Their bytes, all of them, whatever was cancelled.
+    // All of their bytes, whatever was cancelled.
     to.write_all(&[b'.'; 5 * 16])?;
     let mut held = Vec::new();
     while let Some(lease) = try_lease(&mut ring, &from, &buffers) {
@@ -361,7 +361,7 @@ fn parts_back_from_cancelled() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What a receive brings, unless every buffer is in a lease.
+/// The output of a receive, unless every buffer is in a lease.
 fn try_lease(ring: &mut Ring, from: &UnixStream, buffers: &BufRing) -> Option<BufLease> {
     match super::buf_ring::try_receive(ring, from, buffers) {
         Ok(lease) => lease,
@@ -379,9 +379,9 @@ fn no_claim_is_left() -> Result<(), Failed> {
     for _ in 0..3 {
         let op = RecvBundle::new(from.try_clone()?, &buffers);
         assert_eq!(other.submit(op).expect_err("of another").why, Rejection::OtherRing);
-        let long = [(); 100].map(|()| RecvPicked::new(from.try_clone().expect("one"), &buffers));
+        let long = [(); 100].map(|()| RecvProvided::new(from.try_clone().expect("one"), &buffers));
         let rejected = ring.submit_chain(long).expect_err("longer than the ring");
-        assert!(matches!(rejected.why, Rejection::Chain { .. }));
+        assert!(matches!(rejected.why, Rejection::ChainTooLong { .. }));
     }
     let sends = patient(|| ring.send_ring(2, 16));
     let rejected = other.submit(SendBundle::new(from.try_clone()?, sends)).expect_err("of another");

@@ -1,4 +1,4 @@
-//! Buffers that the kernel picks.
+//! Buffers that the kernel selects.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use annulus::lease::{BufLease, BufRing, RegisterError};
 use annulus::op::Op as _;
-use annulus::op::{Domain, Read, RecvBundle, RecvMulti, RecvPicked, Socket, SocketKind, Write};
-use annulus::register::{Used, Whose};
+use annulus::op::{Domain, Read, RecvBundle, RecvMulti, RecvProvided, Socket, SocketKind, Write};
+use annulus::raw::register::{Consumption, RingMemory};
 use annulus::sys::opcode::RegisterOp;
 use annulus::{Ring, Setup};
 use libtest_mimic::{Failed, Trial};
@@ -17,14 +17,14 @@ use libtest_mimic::{Failed, Trial};
 use super::{in_a_forked_child, is_mapped, of_another_ring, patient, pipe, ring};
 use crate::harness::{Need, child_succeeds, safe_ring, test};
 
-pub const PICKED: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
+pub const PROVIDED: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
 
-const MAPPED: [Need; 2] = [PICKED[0], Need::Other(maps_none)];
-pub const PARTS: [Need; 2] = [PICKED[0], Need::Other(uses_no_part)];
-pub const SOME: Used = Used::InParts { min_left: 0 };
+const MAPPED: [Need; 2] = [PROVIDED[0], Need::Other(maps_none)];
+pub const PARTS: [Need; 2] = [PROVIDED[0], Need::Other(uses_no_part)];
+pub const SOME: Consumption = Consumption::Incremental { min_left: 0 };
 
-/// What a ring of buffers can be, can only be tried.
-fn tried(whose: Whose, used: Used) -> Option<String> {
+/// Which buffer rings a kernel has can only be tried.
+fn tried(whose: RingMemory, used: Consumption) -> Option<String> {
     match safe_ring(Setup::plain(1)).buf_ring_with(1, 16, whose, used) {
         Err(error @ RegisterError::Unsupported { .. }) => Some(error.to_string()),
         _ => None,
@@ -32,14 +32,14 @@ fn tried(whose: Whose, used: Used) -> Option<String> {
 }
 
 fn maps_none() -> Option<String> {
-    tried(Whose::Kernels, Used::Whole)
+    tried(RingMemory::Kernel, Consumption::Whole)
 }
 
 fn uses_no_part() -> Option<String> {
-    tried(Whose::Ours, SOME)
+    tried(RingMemory::User, SOME)
 }
 
-const LONG: [Need; 2] = [PICKED[0], Need::Other(no_room_for_long)];
+const LONG: [Need; 2] = [PROVIDED[0], Need::Other(no_room_for_long)];
 
 /// More bytes than the kernel takes for the length of anything.
 const BEYOND: u32 = 1 << 31;
@@ -51,25 +51,25 @@ fn no_room_for_long() -> Option<String> {
 
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("picked_buffers_bring_data", &PICKED, bring_data),
-        test("picked_buffers_longer_than_one_transfer_bring_data", &LONG, long),
-        test("picked_buffers_come_back_from_failures", &PICKED, back_from_failures),
-        test("picked_buffers_come_back_from_cancelled_receives", &PICKED, back_from_cancelled),
-        test("picked_buffers_are_sent_on", &PICKED, sent_on),
-        test("picked_buffers_outlive_their_ring", &PICKED, outlive_their_ring),
-        test("picked_buffers_are_refused_on_another_ring", &PICKED, another_ring),
-        test("picked_buffers_are_of_a_ring_in_the_kernels_memory", &MAPPED, mapped),
-        test("parts_of_buffers_are_picked_and_come_back", &PARTS, parts),
+        test("provided_buffers_carry_data", &PROVIDED, carry_data),
+        test("provided_buffers_longer_than_one_transfer_are_filled", &LONG, long),
+        test("provided_buffers_come_back_from_failures", &PROVIDED, back_from_failures),
+        test("provided_buffers_come_back_from_cancelled_receives", &PROVIDED, back_from_cancelled),
+        test("provided_buffers_are_sent_on", &PROVIDED, sent_on),
+        test("provided_buffers_outlive_their_ring", &PROVIDED, outlive_their_ring),
+        test("provided_buffers_are_refused_on_another_ring", &PROVIDED, another_ring),
+        test("provided_buffers_are_of_a_ring_in_the_kernels_memory", &MAPPED, mapped),
+        test("parts_of_buffers_are_selected_and_come_back", &PARTS, parts),
         test("a_stream_goes_through_parts_of_buffers_whole", &PARTS, stream_of_parts),
         test("bundles_go_through_parts_of_buffers_whole", &PARTS, bundles_of_parts),
-        test("buffer_rings_are_apart_and_no_number_is_used_twice", &PICKED, numbers),
-        test("a_number_of_a_raw_group_is_passed_over", &PICKED, raw_numbers),
-        test("rg1_picked_buffers_that_may_be_in_use_are_leaked", &PICKED, || {
-            child_succeeds("picked buffers are leaked")
+        test("buffer_rings_are_apart_and_no_number_is_used_twice", &PROVIDED, numbers),
+        test("a_number_of_a_raw_group_is_passed_over", &PROVIDED, raw_numbers),
+        test("rg1_provided_buffers_that_may_be_in_use_are_leaked", &PROVIDED, || {
+            child_succeeds("provided buffers are leaked")
         }),
-        test("a_buffer_ring_of_no_size_is_refused_in_words", &[], no_size),
-        test("a_forked_child_that_drops_picked_buffers_harms_nothing", &PICKED, || {
-            child_succeeds("a forked child drops picked buffers")
+        test("a_buffer_ring_of_no_size_is_refused_with_a_message", &[], no_size),
+        test("a_forked_child_that_drops_provided_buffers_harms_nothing", &PROVIDED, || {
+            child_succeeds("a forked child drops provided buffers")
         }),
     ]
 }
@@ -82,7 +82,7 @@ pub fn sockets() -> (UnixStream, UnixStream) {
     UnixStream::pair().expect("two sockets")
 }
 
-/// What one receive of `from` brings: a buffer, or `None` at the end.
+/// The output of one receive of `from`: a buffer, or `None` at the end.
 pub fn receive(ring: &mut Ring, from: &UnixStream, buffers: &BufRing) -> Option<BufLease> {
     try_receive(ring, from, buffers).expect("a receive")
 }
@@ -93,11 +93,11 @@ pub fn try_receive(
     buffers: &BufRing,
 ) -> std::io::Result<Option<BufLease>> {
     let from = from.try_clone().expect("a descriptor");
-    let receive = ring.submit(RecvPicked::new(from, buffers)).expect("submit");
+    let receive = ring.submit(RecvProvided::new(from, buffers)).expect("submit");
     ring.wait(receive).expect("wait").result
 }
 
-/// BR1: every buffer is on offer. Leases them all at once, each a different one, and finds that
+/// BR1: every buffer is on offer. Leases them all at once, each a different one, and checks that
 /// there are no more.
 pub fn all_are_back(ring: &mut Ring, buffers: &BufRing) {
     assert_eq!(buffers.leased(), 0, "BR1");
@@ -116,15 +116,15 @@ fn bytes(buffers: &BufRing) -> usize {
     usize::try_from(buffers.buffer_size()).expect("64 bits")
 }
 
-/// Waits until nothing is in flight, with nobody waiting for anything.
-pub fn settle(ring: &mut Ring) {
+/// Waits until nothing is in flight, without waiting for any ticket.
+pub fn record(ring: &mut Ring) {
     while ring.in_flight() > 0 {
         ring.submit_and_wait(0).expect("submit");
-        ring.reap(|event| panic!("nobody waits for {event:?}")).expect("reap");
+        ring.reap(|event| panic!("no ticket is for {event:?}")).expect("reap");
     }
 }
 
-fn bring_data() -> Result<(), Failed> {
+fn carry_data() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 4, 16);
     assert_eq!((buffers.count(), buffers.buffer_size(), buffers.leased()), (4, 16, 0));
@@ -158,12 +158,12 @@ fn back_from_failures() -> Result<(), Failed> {
     let buffers = buffers(&mut ring, 2, 16);
     let mut socket = unconnected(&mut ring);
     for _ in 0..5 {
-        let receive = ring.submit(RecvPicked::new(socket, &buffers))?;
+        let receive = ring.submit(RecvProvided::new(socket, &buffers))?;
         let failed = ring.wait(receive)?;
         let error = failed.result.expect_err("it is connected to nothing");
         assert_eq!(error.raw_os_error(), Some(libc::ENOTCONN));
-        // On a thread of the kernel's, which picks a buffer first.
-        let receive = ring.submit(RecvPicked::new(failed.fd, &buffers).forced())?;
+        // On a worker thread, which selects a buffer first.
+        let receive = ring.submit(RecvProvided::new(failed.fd, &buffers).forced())?;
         let failed = ring.wait(receive)?;
         let error = failed.result.expect_err("it is connected to nothing");
         assert_eq!(error.raw_os_error(), Some(libc::ENOTCONN));
@@ -180,13 +180,13 @@ fn back_from_cancelled() -> Result<(), Failed> {
     let buffers = buffers(&mut ring, 2, 16);
     for _ in 0..5 {
         let (from, _to) = sockets();
-        let receive = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
+        let receive = ring.submit(RecvProvided::new(from.try_clone()?, &buffers))?;
         ring.submit_all()?;
         ring.cancel(&receive)?;
         let failed = ring.wait(receive)?.result.expect_err("it was cancelled");
         assert_eq!(failed.raw_os_error(), Some(libc::ECANCELED));
         // On a thread of the kernel's, where a cancel may come between two tries and find nothing.
-        let mut receive = ring.submit(RecvPicked::new(from, &buffers).forced())?;
+        let mut receive = ring.submit(RecvProvided::new(from, &buffers).forced())?;
         let ended = loop {
             ring.cancel(&receive)?;
             match ring.wait_timeout(receive, Duration::from_millis(10)) {
@@ -224,12 +224,12 @@ fn outlive_their_ring() -> Result<(), Failed> {
     let (from, mut to) = sockets();
     to.write_all(b"still here")?;
     let lease = receive(&mut ring, &from, &buffers).ok_or("data")?;
-    // One in an output that nobody took, one in flight.
+    // One in an output that was not taken, one in flight.
     to.write_all(b"unread")?;
-    let unread = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
+    let unread = ring.submit(RecvProvided::new(from.try_clone()?, &buffers))?;
     ring.submit_and_wait(1)?;
     ring.reap(|_| ())?;
-    let pending = ring.submit(RecvPicked::new(from, &buffers))?;
+    let pending = ring.submit(RecvProvided::new(from, &buffers))?;
     ring.submit_all()?;
     drop((unread, pending));
     drop(ring);
@@ -245,7 +245,7 @@ fn another_ring() -> Result<(), Failed> {
     let buffers = buffers(&mut ring, 2, 16);
     let (from, mut to) = sockets();
     to.write_all(b"mine")?;
-    let op = of_another_ring(other.submit(RecvPicked::new(from, &buffers)));
+    let op = of_another_ring(other.submit(RecvProvided::new(from, &buffers)));
     let read = ring.submit(op)?;
     let outcome = ring.wait(read)?;
     assert_eq!(outcome.result?.as_deref(), Some(&b"mine"[..]));
@@ -268,7 +268,8 @@ fn long() -> Result<(), Failed> {
 
 fn raw_numbers() -> Result<(), Failed> {
     let mut ring = ring();
-    let group = |ring: &Ring, id| ring.raw().buffer_group(id, 2, Whose::Ours, Used::Whole);
+    let group =
+        |ring: &Ring, id| ring.raw().buffer_group(id, 2, RingMemory::User, Consumption::Whole);
     let raw = [patient(|| group(&ring, 0)), patient(|| group(&ring, 2))];
     let ours = [(); 3].map(|()| patient(|| ring.buf_ring(2, 8)));
     assert_eq!(ours.map(|buffers| buffers.group()), [1, 3, 4]);
@@ -286,7 +287,7 @@ fn numbers() -> Result<(), Failed> {
     assert_eq!((&first[..], &rest[..]), (&b"a"[..], &b"bcdef"[..]));
     assert_eq!((small.group(), large.group()), (0, 1));
     drop(small);
-    // Each with buffers of its own only, however often the kernel picked before it came.
+    // Each with buffers of its own only, however often the kernel selected one before it came.
     for number in 2..100 {
         let next = buffers(&mut ring, 4, 16);
         assert_eq!(next.group(), number);
@@ -340,7 +341,7 @@ pub fn forked_child_drops() {
     let (from, mut to) = sockets();
     to.write_all(b"the parent's").expect("write");
     let lease = receive(&mut ring, &from, &buffers).expect("data");
-    let read = ring.submit(RecvPicked::new(from, &buffers)).expect("submit");
+    let read = ring.submit(RecvProvided::new(from, &buffers)).expect("submit");
     ring.submit_all().expect("submit");
     let mut shared = Some((ring, buffers, lease));
     in_a_forked_child(|| {
@@ -360,7 +361,7 @@ pub fn forked_child_drops() {
 
 fn mapped() -> Result<(), Failed> {
     let mut ring = ring();
-    let buffers = patient(|| ring.buf_ring_with(4, 16, Whose::Kernels, Used::Whole));
+    let buffers = patient(|| ring.buf_ring_with(4, 16, RingMemory::Kernel, Consumption::Whole));
     let (from, mut to) = sockets();
     to.write_all(b"hello")?;
     let lease = receive(&mut ring, &from, &buffers).expect("data");
@@ -385,7 +386,7 @@ fn pass(
 
 fn parts() -> Result<(), Failed> {
     let mut ring = ring();
-    let buffers = patient(|| ring.buf_ring_with(2, 8, Whose::Ours, SOME));
+    let buffers = patient(|| ring.buf_ring_with(2, 8, RingMemory::User, SOME));
     let mut ends = sockets();
     let first = pass(&mut ring, &mut ends, &buffers, b"12345");
     let second = pass(&mut ring, &mut ends, &buffers, b"678");
@@ -417,7 +418,7 @@ fn try_receive_after(
 /// Pieces of all lengths, some of which are held for a while, and the end of the stream in between.
 fn stream_of_parts() -> Result<(), Failed> {
     let mut ring = ring();
-    let buffers = patient(|| ring.buf_ring_with(8, 64, Whose::Ours, SOME));
+    let buffers = patient(|| ring.buf_ring_with(8, 64, RingMemory::User, SOME));
     let (mut held, mut number) = (std::collections::VecDeque::new(), 0_u8);
     for lap in 0..40 {
         let mut ends = sockets();
@@ -432,7 +433,7 @@ fn stream_of_parts() -> Result<(), Failed> {
                 held.push_back((lease.to_vec(), lease));
                 if held.len() > 4 {
                     let (was, lease) = held.pop_front().expect("one");
-                    assert_eq!(was, lease[..], "BR1: nobody wrote to it");
+                    assert_eq!(was, lease[..], "BR1: nothing wrote to it");
                 }
             }
             assert_eq!(came, bytes, "lap {lap}");
@@ -446,10 +447,10 @@ fn stream_of_parts() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Bundles begin and end anywhere in buffers, and what is held is not written to.
+/// Bundles begin and end anywhere in buffers, and held bytes are not written to.
 fn bundles_of_parts() -> Result<(), Failed> {
     let mut ring = ring();
-    let buffers = patient(|| ring.buf_ring_with(8, 16, Whose::Ours, SOME));
+    let buffers = patient(|| ring.buf_ring_with(8, 16, RingMemory::User, SOME));
     let (from, mut to) = sockets();
     let mut number = 0_u8;
     let mut held = std::collections::VecDeque::new();
@@ -466,7 +467,7 @@ fn bundles_of_parts() -> Result<(), Failed> {
             }
             while held.len() > 2 {
                 let (was, lease) = held.pop_front().expect("one");
-                assert_eq!(was, lease[..], "BR1: nobody wrote to it");
+                assert_eq!(was, lease[..], "BR1: nothing wrote to it");
             }
         }
         assert_eq!(came, bytes);

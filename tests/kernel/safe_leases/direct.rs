@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_connection_is_accepted_into_the_table_of_files", &FILES, connection),
         test("connections_are_accepted_into_the_table_of_files", &FILES, connections),
         test("connections_beyond_the_completion_ring_are_accepted_later", &FILES, overflow),
-        test("connections_for_nobody_leave_the_table_of_files", &FILES, for_nobody),
+        test("connections_that_are_not_taken_leave_the_table_of_files", &FILES, for_nobody),
         test("a_full_table_of_files_ends_what_would_fill_it", &FILES, full),
         test("a_table_of_files_is_filled_by_its_own_ring_only", &FILES, another_ring),
         test("registered_files_take_no_descriptors", &FILES, || {
@@ -40,8 +40,8 @@ fn client(listener: &TcpListener) -> TcpStream {
     TcpStream::connect(listener.local_addr().expect("a name")).expect("a connection")
 }
 
-/// Sends a word over `file`, closes it, and finds the word at `peer`. Its end would come a second
-/// later before Linux 6.13.
+/// Sends some text over `file`, closes it, and reads the text at `peer`. The end of the stream
+/// would come a second later before Linux 6.13.
 fn hello(ring: &mut Ring, file: FixedFile, mut peer: TcpStream) {
     let write = ring.submit(Write::new(file, "hello")).expect("submit");
     assert_eq!(ring.wait(write).expect("wait").result.expect("write"), 5);
@@ -139,8 +139,8 @@ fn connections() -> Result<(), Failed> {
     Ok(())
 }
 
-/// More connections than the ring holds completions, while nobody takes any. On a ring that does
-/// not defer them, they come with any system call.
+/// More connections than the ring holds completions, while none is taken. On a ring that does not
+/// defer them, they come with any system call.
 fn overflow() -> Result<(), Failed> {
     let mut ring = safe_ring(Setup::plain(2));
     let table = table(&mut ring, 16);
@@ -179,14 +179,14 @@ fn for_nobody() -> Result<(), Failed> {
     let table = table(&mut ring, 8);
     let listener = Rc::new(listener());
     let mut peers = Vec::new();
-    // Given up before anybody comes, shown and not taken, kept and not taken.
+    // Detached before a client connects; shown and not taken; kept and not taken.
     let early = ring.submit(Accept::new(Rc::clone(&listener)).direct(&table))?;
     ring.submit_all()?;
     ring.detach(early);
     peers.push(client(&listener));
     while ring.in_flight() > 0 {
         ring.submit_and_wait(0)?;
-        ring.reap(|event| panic!("nobody waits for {event:?}"))?;
+        ring.reap(|event| panic!("no ticket is for {event:?}"))?;
     }
     let many = ring.submit(AcceptMulti::new(Rc::clone(&listener)).direct(&table))?;
     ring.submit_all()?;
@@ -200,15 +200,15 @@ fn for_nobody() -> Result<(), Failed> {
     ring.detach(many);
     while ring.in_flight() > 0 {
         ring.submit_and_wait(0)?;
-        ring.reap(|event| panic!("nobody waits for {event:?}"))?;
+        ring.reap(|event| panic!("no ticket is for {event:?}"))?;
     }
     assert_eq!(table.held(), 1);
     drop(kept);
-    // In an output that nobody took when the ring went.
+    // In an output that was not taken when the ring was dropped.
     let never = ring.submit(Accept::new(Rc::clone(&listener)).direct(&table))?;
     peers.push(client(&listener));
     ring.submit_and_wait(1)?;
-    assert_eq!(table.held(), 0, "nobody took it");
+    assert_eq!(table.held(), 0, "it was not taken");
     drop((never, ring));
     for mut peer in peers {
         assert_eq!(peer.read(&mut [0])?, 0, "the connection is closed");
@@ -260,7 +260,7 @@ fn another_ring() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Alone in its process, since it counts.
+/// Alone in its process, because it counts descriptors.
 pub fn no_descriptors() {
     let mut ring = ring();
     let table = table(&mut ring, 4);

@@ -1,8 +1,8 @@
-//! What fails and names a buffer: which it may have picked, or not (Linux 6.16 and 6.17).
+//! Failed operations that name a buffer, which they have selected or not (Linux 6.16 and 6.17).
 //!
 //! ```text
-//!   EAGAIN, buffer 3 ─┬─► the kernel has picked it: it is offered again
-//!                     └─► the kernel will pick it: it is on offer already
+//!   EAGAIN, buffer 3 ─┬─► the kernel has selected it: it is offered again
+//!                     └─► the kernel will select it: it is on offer already
 //! ```
 
 use std::io::Write as _;
@@ -11,29 +11,29 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use annulus::lease::{BufLease, BufRing};
-use annulus::op::{Forced, Op as _, PickedFlags, RecvBundle, RecvMulti, RecvPicked};
+use annulus::op::{Forced, Op as _, ProvidedFlags, RecvBundle, RecvMulti, RecvProvided};
 use annulus::sys::flags::Features;
 use annulus::{Ring, Ticket};
 use libtest_mimic::{Failed, Trial};
 
-use super::buf_ring::{PICKED, all_are_back, buffers, receive, settle, sockets};
+use super::buf_ring::{PROVIDED, all_are_back, buffers, receive, record, sockets};
 use super::ring;
 use crate::harness::{Need, test};
 
-const BUNDLES: [Need; 2] = [PICKED[0], Need::Feature(Features::RECVSEND_BUNDLE)];
+const BUNDLES: [Need; 2] = [PROVIDED[0], Need::Feature(Features::RECVSEND_BUNDLE)];
 
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("br1_a_receive_that_does_not_wait_offers_nothing_twice", &PICKED, does_not_wait),
+        test("br1_a_receive_that_does_not_wait_offers_nothing_twice", &PROVIDED, does_not_wait),
         test("br1_a_bundle_that_does_not_wait_offers_nothing_twice", &BUNDLES, bundles),
-        test("br1_what_fails_beside_others_takes_nothing_from_them", &PICKED, beside_others),
-        test("br1_what_was_forced_and_cancelled_comes_back", &PICKED, forced),
+        test("br1_what_fails_among_others_takes_nothing_from_them", &PROVIDED, fails_among_others),
+        test("br1_what_was_forced_and_cancelled_comes_back", &PROVIDED, forced),
     ]
 }
 
 /// Fails for want of data.
 fn fails(ring: &mut Ring, from: &Rc<UnixStream>, buffers: &BufRing) {
-    let receive = RecvPicked::new(Rc::clone(from), buffers).flags(PickedFlags::DONT_WAIT);
+    let receive = RecvProvided::new(Rc::clone(from), buffers).flags(ProvidedFlags::DONT_WAIT);
     let receive = ring.submit(receive).expect("submit");
     let error = ring.wait(receive).expect("wait").result.expect_err("there is nothing");
     assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
@@ -73,7 +73,7 @@ fn bundles() -> Result<(), Failed> {
     let buffers = buffers(&mut ring, 4, 8);
     let (from, _to) = sockets();
     for _ in 0..9 {
-        let bundle = RecvBundle::new(from.try_clone()?, &buffers).flags(PickedFlags::DONT_WAIT);
+        let bundle = RecvBundle::new(from.try_clone()?, &buffers).flags(ProvidedFlags::DONT_WAIT);
         let bundle = ring.submit(bundle)?;
         let error = ring.wait(bundle)?.result.expect_err("there is nothing");
         assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
@@ -82,10 +82,10 @@ fn bundles() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A multishot receive has what another receive failed to have.
-fn beside_others() -> Result<(), Failed> {
+/// A multishot receive gets the buffer that another receive named when it failed.
+fn fails_among_others() -> Result<(), Failed> {
     let mut ring = ring();
-    // More than are held, since the one that fails may have one for a while (6.1).
+    // More than are held, since the failing one may have one for a while (6.1).
     let buffers = buffers(&mut ring, 8, 8);
     let (from, mut to) = sockets();
     let (empty, _writer) = sockets();
@@ -94,7 +94,8 @@ fn beside_others() -> Result<(), Failed> {
     let mut held = Vec::new();
     for number in 0..4_u8 {
         // Both complete before either is looked at.
-        let receive = RecvPicked::new(Rc::clone(&empty), &buffers).flags(PickedFlags::DONT_WAIT);
+        let receive =
+            RecvProvided::new(Rc::clone(&empty), &buffers).flags(ProvidedFlags::DONT_WAIT);
         let receive = ring.submit(receive)?;
         ring.submit_and_wait(1)?;
         to.write_all(&[number; 8])?;
@@ -102,7 +103,7 @@ fn beside_others() -> Result<(), Failed> {
         let error = ring.wait(receive)?.result.expect_err("there is nothing");
         assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
         match ring.next(&many)? {
-            Some(shot) => held.push(shot?),
+            Some(completion) => held.push(completion?),
             None => return Err(format!("it ended: {:?}", ring.wait(many)?).into()),
         }
         for (number, lease) in held.iter().enumerate() {
@@ -115,10 +116,11 @@ fn beside_others() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Cancels until it has ended: the kernel may miss what a worker is just beginning.
+/// Cancels until it has ended: the kernel may miss a request that a worker thread is just
+/// beginning.
 fn cancelled(
     ring: &mut Ring,
-    mut receive: Ticket<Forced<RecvPicked<Rc<UnixStream>>>>,
+    mut receive: Ticket<Forced<RecvProvided<Rc<UnixStream>>>>,
 ) -> std::io::Result<Option<BufLease>> {
     loop {
         ring.cancel(&receive).expect("room");
@@ -129,7 +131,7 @@ fn cancelled(
     }
 }
 
-/// What a worker had picked, with nothing else in flight, and beside others.
+/// A buffer that a worker thread had selected, alone in flight and with other operations.
 fn forced() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 4, 8);
@@ -139,7 +141,7 @@ fn forced() -> Result<(), Failed> {
         let (other, _writer) = sockets();
         let many = beside.then(|| ring.submit(RecvMulti::new(other, &buffers))).transpose()?;
         for _ in 0..4 {
-            let receive = ring.submit(RecvPicked::new(Rc::clone(&from), &buffers).forced())?;
+            let receive = ring.submit(RecvProvided::new(Rc::clone(&from), &buffers).forced())?;
             let error = cancelled(&mut ring, receive).expect_err("nobody has written");
             assert!(matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EINTR)));
         }
@@ -151,6 +153,6 @@ fn forced() -> Result<(), Failed> {
     }
     to.write_all(b"one more")?;
     assert_eq!(receive(&mut ring, &from, &buffers).as_deref(), Some(&b"one more"[..]));
-    settle(&mut ring);
+    record(&mut ring);
     Ok(())
 }

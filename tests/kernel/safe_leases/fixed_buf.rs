@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Trial> {
         test("fixed_buffers_are_apart_and_aligned", &[], apart_and_aligned),
         test("a_fixed_buffer_is_in_one_hand", &[], in_one_hand),
         test("a_fixed_buffer_comes_back_from_a_failed_operation", &[], back_from_a_failure),
-        test("a_fixed_buffer_comes_back_from_an_operation_given_up", &[], back_from_an_orphan),
+        test("a_fixed_buffer_comes_back_from_an_operation_given_up", &[], back_from_detached),
         test("fixed_buffers_outlive_their_ring", &[], || {
             child_succeeds("fixed buffers outlive their ring")
         }),
@@ -32,7 +32,7 @@ pub fn tests() -> Vec<Trial> {
         }),
         test("fixed_buffers_are_refused_on_another_ring", &[], another_ring),
         test("a_ring_has_one_pool_at_a_time", &[], one_pool),
-        test("a_pool_of_no_size_is_refused_in_words", &[], no_size),
+        test("a_pool_of_no_size_is_refused_with_a_message", &[], no_size),
         test("a_pool_beyond_the_limit_names_the_limit", &LIMITED, beyond_the_limit),
         test("a_forked_child_that_drops_fixed_buffers_harms_nothing", &[], || {
             child_succeeds("a forked child drops registered buffers")
@@ -139,7 +139,7 @@ fn apart_and_aligned() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Whatever is taken, used and dropped: no two leases are of one buffer, and none is lost.
+/// Whatever is taken, used and dropped: no two leases share a buffer, and none is lost.
 fn in_one_hand() -> Result<(), Failed> {
     let mut ring = ring();
     let pool = pool(&mut ring, 7, 64);
@@ -185,7 +185,7 @@ fn back_from_a_failure() -> Result<(), Failed> {
     Ok(())
 }
 
-fn back_from_an_orphan() -> Result<(), Failed> {
+fn back_from_detached() -> Result<(), Failed> {
     let mut ring = ring();
     let pool = pool(&mut ring, 1, 64);
     let (from, mut to) = pipe();
@@ -196,7 +196,7 @@ fn back_from_an_orphan() -> Result<(), Failed> {
     to.write_all(b"late")?;
     while ring.in_flight() > 0 {
         ring.submit_and_wait(0)?;
-        ring.reap(|event| panic!("nobody waits for {event:?}"))?;
+        ring.reap(|event| panic!("no ticket is for {event:?}"))?;
     }
     assert_eq!(pool.available(), 1);
     // A lease that was dropped with its operation, before the kernel had it.
@@ -211,7 +211,7 @@ pub fn outlive_their_ring() -> Result<(), Failed> {
     let pool = pool(&mut ring, 4, 4096);
     let (from, to) = pipe();
     let lease = filled(&pool, b"still here");
-    // One is in flight, one in an output that nobody took.
+    // One is in flight, one in an output that was not taken.
     let read = ring.submit(ReadFixed::new(from, pool.get().expect("free")))?;
     let write = ring.submit(WriteFixed::new(to.try_clone()?, filled(&pool, b"")))?;
     ring.submit_and_wait(1)?;
@@ -268,10 +268,10 @@ fn one_pool() -> Result<(), Failed> {
     let (from, mut to) = pipe();
     let read = ring.submit(ReadFixed::new(from.try_clone()?, first.get().expect("free")))?;
     drop(first);
-    assert!(matches!(ring.fixed_pool(1, 64), Err(RegisterError::Taken { .. })), "in flight");
+    assert!(matches!(ring.fixed_pool(1, 64), Err(RegisterError::InUse { .. })), "in flight");
     to.write_all(b"x")?;
     let (_, lease) = ring.wait(read)?.ok()?;
-    assert!(matches!(ring.fixed_pool(1, 64), Err(RegisterError::Taken { .. })), "leased");
+    assert!(matches!(ring.fixed_pool(1, 64), Err(RegisterError::InUse { .. })), "leased");
     drop(lease);
     let second = pool(&mut ring, 3, 128);
     let write = ring.submit(WriteFixed::new(to, filled(&second, &[7; 128])))?;

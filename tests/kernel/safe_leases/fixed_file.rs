@@ -20,13 +20,13 @@ pub fn tests() -> Vec<Trial> {
         test("a_registered_file_closes_with_its_last_clone", &FILES, closes_with_its_last_clone),
         test("a_registered_file_stays_open_for_what_is_in_flight", &FILES, stays_open_in_flight),
         test("a_full_table_of_files_says_so", &FILES, full),
-        test("a_file_inserted_for_nobody_is_closed", &FILES, inserted_for_nobody),
+        test("a_file_inserted_but_not_taken_is_closed", &FILES, inserted_for_nobody),
         test("random_use_loses_no_place_for_files", &FILES, random_use),
         test("a_place_that_cannot_be_emptied_is_given_up", &FILES, given_up),
         test("registered_files_close_with_their_ring", &FILES, close_with_their_ring),
         test("registered_files_are_refused_on_another_ring", &FILES, another_ring),
         test("a_ring_has_one_table_of_files_at_a_time", &FILES, one_table),
-        test("a_table_of_no_size_is_refused_in_words", &[], no_size),
+        test("a_table_of_no_size_is_refused_with_a_message", &[], no_size),
         test("a_table_longer_than_the_limit_names_the_limit", &FILES, beyond_the_limit),
         test("a_forked_child_that_drops_registered_files_harms_nothing", &FILES, || {
             child_succeeds("a forked child drops registered files")
@@ -101,7 +101,7 @@ fn closes_with_its_last_clone() -> Result<(), Failed> {
         drop(clone);
         assert_eq!(table.held(), 0);
         let mut text = String::new();
-        from.read_to_string(&mut text)?; // Until the last one who can write is gone.
+        from.read_to_string(&mut text)?; // Until the last write end is closed.
         assert_eq!(text, "open");
     }
     all_are_back(&mut ring, &table);
@@ -150,12 +150,12 @@ fn inserted_for_nobody() -> Result<(), Failed> {
     let mut ring = ring();
     let table = table(&mut ring, 2);
     let (mut from, to) = pipe();
-    // Given up before it completes, after, and never taken until the ring is gone.
+    // Detached before it completes, after, and never taken until the ring is dropped.
     let early = ring.submit(InsertFile::new(to.try_clone()?, &table))?;
     ring.detach(early);
     while ring.in_flight() > 0 {
         ring.submit_and_wait(0)?;
-        ring.reap(|event| panic!("nobody waits for {event:?}"))?;
+        ring.reap(|event| panic!("no ticket is for {event:?}"))?;
     }
     all_are_back(&mut ring, &table);
     let late = ring.submit(InsertFile::new(to.try_clone()?, &table))?;
@@ -166,13 +166,12 @@ fn inserted_for_nobody() -> Result<(), Failed> {
     let never = ring.submit(InsertFile::new(to, &table))?;
     ring.submit_and_wait(1)?;
     drop((never, ring));
-    assert_eq!(from.read(&mut [0])?, 0, "nobody can write any more");
+    assert_eq!(from.read(&mut [0])?, 0, "every write end is closed");
     assert_eq!(table.held(), 0);
     Ok(())
 }
 
-/// Whatever is inserted, cloned, used and dropped: every file is the one it was, and no place is
-/// lost.
+/// Whatever is inserted, cloned, used and dropped: every lease keeps its file, and no slot is lost.
 fn random_use() -> Result<(), Failed> {
     let mut ring = ring();
     let table = table(&mut ring, 5);
@@ -203,7 +202,7 @@ fn random_use() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The kernel refuses to close a file, since somebody took the table away.
+/// The kernel refuses to close a file, since the table was unregistered.
 fn given_up() -> Result<(), Failed> {
     let mut ring = ring();
     let table = table(&mut ring, 2);
@@ -225,8 +224,8 @@ fn close_with_their_ring() -> Result<(), Failed> {
     let clone = file.clone();
     let (_, other) = pipe();
     drop(ring);
-    assert_eq!(from.read(&mut [0])?, 0, "nobody can write any more");
-    // It names nothing now, on this ring's table or another's.
+    assert_eq!(from.read(&mut [0])?, 0, "every write end is closed");
+    // It names nothing now, in this ring's table or another's.
     let mut second = safe_ring(Setup::new(4));
     let seconds = self::table(&mut second, 2);
     let there = seconds.insert(&mut second, other)?;
@@ -264,9 +263,9 @@ fn one_table() -> Result<(), Failed> {
     let file = first.insert(&mut ring, from)?;
     let insert = ring.submit(InsertFile::new(to.try_clone()?, &first))?;
     drop((file, first));
-    assert!(matches!(ring.file_table(1), Err(RegisterError::Taken { .. })), "in flight");
+    assert!(matches!(ring.file_table(1), Err(RegisterError::InUse { .. })), "in flight");
     let file = ring.wait(insert)?.result?;
-    assert!(matches!(ring.file_table(1), Err(RegisterError::Taken { .. })), "held");
+    assert!(matches!(ring.file_table(1), Err(RegisterError::InUse { .. })), "held");
     drop(file);
     let second = table(&mut ring, 5);
     all_are_back(&mut ring, &second);

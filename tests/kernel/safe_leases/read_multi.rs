@@ -1,46 +1,46 @@
-//! Reads that complete again and again, each time with a buffer that the kernel picks.
+//! Multishot reads: each completion carries a buffer that the kernel selects.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 
 use annulus::lease::{BufLease, BufRing};
-use annulus::op::{Ending, Op as _, ReadMulti, RecvPicked};
+use annulus::op::{Ending, Op as _, ReadMulti, RecvProvided};
 use annulus::sys::opcode::Opcode;
 use annulus::{Next, Ring, Setup, Ticket};
 use libtest_mimic::{Failed, Trial};
 
-use super::buf_ring::{PICKED, all_are_back, buffers, receive, settle, sockets, try_receive};
+use super::buf_ring::{PROVIDED, all_are_back, buffers, receive, record, sockets, try_receive};
 use super::{Random, pipe, ring};
 use crate::harness::{Need, safe_ring, test};
 
-const MANY: [Need; 2] = [PICKED[0], Need::Op(Opcode::READ_MULTISHOT)];
+const MANY: [Need; 2] = [PROVIDED[0], Need::Op(Opcode::READ_MULTISHOT)];
 
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("picked_buffers_come_back_from_reads_given_up", &MANY, back_from_orphans),
-        test("no_picked_buffer_is_used_up_by_the_end_of_a_file", &MANY, end_of_file),
-        test("an_empty_buffer_ring_ends_reads_which_begin_anew", &MANY, enobufs),
-        test("a_multishot_read_stopped_by_overflow_begins_anew", &MANY, overflow),
+        test("provided_buffers_come_back_from_detached_reads", &MANY, back_from_detached),
+        test("no_provided_buffer_is_used_up_by_the_end_of_a_file", &MANY, end_of_file),
+        test("an_empty_buffer_ring_ends_reads_which_begin_again", &MANY, enobufs),
+        test("a_multishot_read_stopped_by_overflow_begins_again", &MANY, overflow),
         test("a_multishot_read_is_cancelled", &MANY, cancelled),
         test("a_multishot_read_of_what_cannot_be_polled_fails", &MANY, cannot_be_polled),
-        test("br1_random_use_loses_no_picked_buffer", &MANY, random_use),
+        test("br1_random_use_loses_no_provided_buffer", &MANY, random_use),
     ]
 }
 
-fn back_from_orphans() -> Result<(), Failed> {
+fn back_from_detached() -> Result<(), Failed> {
     let mut ring = ring();
     let buffers = buffers(&mut ring, 4, 16);
     for _ in 0..5 {
-        // Given up before it completes, after, and among many.
+        // Detached before it completes, after, and among many.
         let (from, mut to) = sockets();
-        let read = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
+        let read = ring.submit(RecvProvided::new(from.try_clone()?, &buffers))?;
         ring.submit_all()?;
         ring.detach(read);
         to.write_all(b"early")?;
-        settle(&mut ring);
+        record(&mut ring);
         to.write_all(b"late")?;
-        let read = ring.submit(RecvPicked::new(from.try_clone()?, &buffers))?;
+        let read = ring.submit(RecvProvided::new(from.try_clone()?, &buffers))?;
         ring.submit_and_wait(1)?;
         ring.reap(|_| ())?;
         ring.detach(read);
@@ -57,7 +57,7 @@ fn back_from_orphans() -> Result<(), Failed> {
         ring.detach(many);
         to.write_all(b"still more")?;
         drop(to);
-        settle(&mut ring);
+        record(&mut ring);
         assert_eq!((buffers.leased(), &held[..]), (1, &b"more"[..]));
     }
     all_are_back(&mut ring, &buffers);
@@ -71,8 +71,8 @@ fn end_of_file() -> Result<(), Failed> {
         let (from, to) = sockets();
         drop(to);
         assert!(receive(&mut ring, &from, &buffers).is_none());
-        // On a thread of the kernel's, which picks a buffer first.
-        let last = ring.submit(RecvPicked::new(from.try_clone()?, &buffers).forced())?;
+        // On a worker thread, which selects a buffer first.
+        let last = ring.submit(RecvProvided::new(from.try_clone()?, &buffers).forced())?;
         assert!(ring.wait(last)?.result?.is_none());
         let many = ring.submit(ReadMulti::new(from, &buffers))?;
         assert!(ring.next(&many)?.is_none());
@@ -110,8 +110,8 @@ fn enobufs() -> Result<(), Failed> {
     Ok(())
 }
 
-/// More completions than the ring holds, while nobody takes any. On a ring that does not defer
-/// them, they come with any system call.
+/// More completions than the ring holds, while none is taken. On a ring that does not defer them,
+/// they come with any system call.
 fn overflow() -> Result<(), Failed> {
     let mut ring = safe_ring(Setup::plain(2));
     let buffers = buffers(&mut ring, 16, 16);
@@ -127,7 +127,7 @@ fn overflow() -> Result<(), Failed> {
         }
         while let Some(lease) = ring.next(&many)? {
             seen.extend_from_slice(&lease?);
-            // Until it stops; what came later waits in the pipe.
+            // Until the read stops; later bytes wait in the pipe.
             if seen.len() == usize::from(next) {
                 ring.cancel(&many)?;
             }
@@ -178,7 +178,7 @@ fn cannot_be_polled() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A pipe, and what reads from it now.
+/// A pipe, and the read on it, if there is one.
 struct Source {
     to: PipeWriter,
     from: Option<PipeReader>,
@@ -191,7 +191,7 @@ impl Source {
         Self { to, from: Some(from), many: None }
     }
 
-    /// Takes what has come, if anything has, or begins to read.
+    /// Takes a lease, if one has come, or begins to read.
     fn take(&mut self, ring: &mut Ring, buffers: &BufRing) -> Option<BufLease> {
         let Some(many) = self.many.take() else {
             let from = self.from.take().expect("it is here while nothing reads from it");
@@ -229,8 +229,8 @@ impl Source {
     }
 }
 
-/// BR1: whatever is read, held, dropped, cancelled and given up, a lease is nobody else's while it
-/// lives, and in the end every buffer is back.
+/// BR1: whatever is read, held, dropped, cancelled and detached, no other operation gets the buffer
+/// of a lease while it lives, and in the end every buffer is back.
 fn random_use() -> Result<(), Failed> {
     for seed in 0..20 {
         let mut ring = ring();
@@ -272,7 +272,7 @@ fn random_use() -> Result<(), Failed> {
             });
         }
         drop(held);
-        settle(&mut ring);
+        record(&mut ring);
         all_are_back(&mut ring, &buffers);
     }
     Ok(())

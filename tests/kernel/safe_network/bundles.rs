@@ -1,4 +1,4 @@
-//! Bundles: many buffers from one completion, every one of them accounted for (BR1).
+//! Bundles: many buffers in one completion, every one of them accounted for (BR1).
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use annulus::lease::{BufLease, BufRing, Bundle};
-use annulus::op::{Ending, Nop, RecvBundle, RecvBundleMulti, RecvPicked};
+use annulus::op::{Ending, Nop, RecvBundle, RecvBundleMulti, RecvProvided};
 use annulus::sys::flags::Features;
 use annulus::sys::opcode::RegisterOp;
 use annulus::{Event, Rejection, Ring};
@@ -14,21 +14,21 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, here, test};
 use crate::safe_leases::buf_ring::{all_are_back, buffers};
-use crate::safe_sockets::{begin, code, pattern, run, settle, small, tcp};
+use crate::safe_sockets::{begin, code, pattern, record, run, small, tcp};
 
 const BUNDLE: [Need; 1] = [Need::Feature(Features::RECVSEND_BUNDLE)];
-/// Linux 6.12 fills one buffer where it was not told before that there is more.
+/// Linux 6.12 fills only one buffer unless it knows that more data waits.
 const MANY: [Need; 2] = [BUNDLE[0], Need::Other(one_at_a_time)];
 const NO_BUNDLE: [Need; 2] = [Need::Register(RegisterOp::PBUF_RING), Need::Other(bundles)];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("br1_one_completion_brings_many_buffers_in_order", &MANY, many),
+        test("br1_one_completion_carries_many_buffers_in_order", &MANY, many),
         test("br1_bundles_follow_the_ring_and_not_the_numbers", &MANY, shuffled),
         test("br1_bundles_of_two_sockets_share_one_ring_of_buffers", &BUNDLE, shared),
         test("br1_a_bundle_that_is_left_in_part_goes_back_in_part", &MANY, in_part),
-        test("br1_bundles_that_nobody_takes_are_offered_again", &BUNDLE, not_taken),
+        test("br1_bundles_that_are_not_taken_are_offered_again", &BUNDLE, not_taken),
         test("br1_a_forgotten_bundle_is_leased_for_ever", &MANY, forgotten),
         test("br1_receives_of_bundles_that_fail_keep_no_buffer", &BUNDLE, failing),
         test("a_receive_of_a_bundle_is_cancelled_and_loses_nothing", &BUNDLE, cancelled),
@@ -57,7 +57,7 @@ fn one_at_a_time() -> Option<String> {
     (count < 4).then(|| "needs a kernel that fills all buffers at once".to_owned())
 }
 
-/// The bytes of all that is left of a bundle.
+/// The remaining bytes of a bundle.
 fn bytes(bundle: Bundle) -> Vec<u8> {
     bundle.flat_map(|lease| lease.to_vec()).collect()
 }
@@ -66,7 +66,7 @@ fn joined(leases: &[BufLease]) -> Vec<u8> {
     leases.iter().flat_map(|lease| lease.to_vec()).collect()
 }
 
-/// What one receive brings.
+/// The output of one receive.
 fn receive(ring: &mut Ring, from: &UnixStream, buffers: &BufRing) -> Result<Bundle, Failed> {
     let receive = RecvBundle::new(from.try_clone()?, buffers);
     let bundle = run(ring, receive).result?.ok_or("data")?;
@@ -75,8 +75,8 @@ fn receive(ring: &mut Ring, from: &UnixStream, buffers: &BufRing) -> Result<Bund
     Ok(bundle)
 }
 
-/// What as many receives bring as it takes: the kernel fills whole buffers where it can, and may
-/// leave what is less for the next.
+/// The output of as many receives as it takes: the kernel fills whole buffers where it can, and may
+/// leave the remainder for the next receive.
 fn receive_all(
     ring: &mut Ring,
     from: &UnixStream,
@@ -217,29 +217,29 @@ fn not_taken() -> Result<(), Failed> {
     let buffers = buffers(&mut ring, 4, 16);
     for _ in 0..5 {
         let (mut ours, theirs) = UnixStream::pair()?;
-        // Given up before there is data, given up behind a cancel, and never redeemed.
+        // Detached before there is data, detached after a cancel, and never redeemed.
         let once = begin(&mut ring, RecvBundle::new(theirs.try_clone()?, &buffers));
         ring.detach(once);
         ours.write_all(&pattern(50))?;
-        settle(&mut ring);
+        record(&mut ring);
         let many = begin(&mut ring, RecvBundleMulti::new(theirs.try_clone()?, &buffers));
         ours.write_all(&pattern(50))?;
         run(&mut ring, Nop)?;
         ring.cancel(&many)?;
         ring.detach(many);
-        settle(&mut ring);
+        record(&mut ring);
         assert_eq!(buffers.leased(), 0, "BR1");
         // Shown, and dropped unread.
         let many = begin(&mut ring, RecvBundleMulti::new(theirs, &buffers));
         ours.write_all(&pattern(50))?;
-        let mut shots = 0;
-        while shots == 0 {
+        let mut completions = 0;
+        while completions == 0 {
             ring.submit_and_wait(1)?;
-            ring.reap(|event| shots += u32::from(matches!(event, Event::Shot { .. })))?;
+            ring.reap(|event| completions += u32::from(matches!(event, Event::Multishot { .. })))?;
         }
         ring.detach(many);
         drop(ours);
-        settle(&mut ring);
+        record(&mut ring);
         assert_eq!(buffers.leased(), 0, "BR1");
     }
     all_are_back(&mut ring, &buffers);
@@ -256,9 +256,9 @@ fn forgotten() -> Result<(), Failed> {
     for _ in 0..10 {
         ours.write_all(&pattern(30))?;
         assert!(receive_all(&mut ring, &theirs, &buffers, 30)? == pattern(30));
-        assert_eq!(buffers.leased(), 2, "those two, for ever");
+        assert_eq!(buffers.leased(), 2, "those two, forever");
     }
-    // A ticket that nobody redeems holds its bundle until the ring goes.
+    // A ticket that is not redeemed holds its bundle until the ring is dropped.
     ours.write_all(&pattern(30))?;
     let _never_redeemed = begin(&mut ring, RecvBundle::new(theirs, &buffers));
     run(&mut ring, Nop)?;
@@ -426,9 +426,9 @@ fn no_bundles() -> Result<(), Failed> {
     assert!(ring.next(&many)?.is_none());
     let ended = ring.wait(many)?;
     assert!(matches!(ended.how, Ending::Failed(_)), "{:?}", ended.how);
-    let picked = run(&mut ring, RecvPicked::new(ended.fd, &buffers)).result?;
-    assert_eq!(picked.as_deref(), Some(&b"stays"[..]));
-    drop(picked);
+    let selected = run(&mut ring, RecvProvided::new(ended.fd, &buffers)).result?;
+    assert_eq!(selected.as_deref(), Some(&b"stays"[..]));
+    drop(selected);
     all_are_back(&mut ring, &buffers);
     Ok(())
 }

@@ -2,20 +2,20 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use annulus::op::{
-    Bind, Domain, GetName, GetOption, Linger, Op, SetOption, Socket, SocketKind, SocketOption,
-    Switch, Unread, Unsent,
+    Bind, Domain, GetName, GetOption, Linger, Name, Op, OptionValue, SendClock, SetOption, Socket,
+    SocketKind, SocketOption, Target, Unread, Unsent,
 };
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, test};
-use crate::safe_sockets::{begin, code, run, settle, small, tcp};
+use crate::safe_sockets::{begin, code, option_of, record, run, small, tcp};
 
 const COUNTS: [Need; 1] = [Need::Other(counts_nothing)];
 const OPTIONS: [Need; 1] = [Need::Other(has_no_options)];
@@ -31,10 +31,12 @@ pub fn tests() -> Vec<Trial> {
         test("what_counts_nothing_says_so_and_comes_back", &COUNTS, uncountable),
         test("an_option_is_set_and_asked_for", &OPTIONS, options),
         test("options_of_protocols_are_set", &OPTIONS, protocols),
+        test("every_listed_option_of_a_protocol_is_set", &OPTIONS, listed),
+        test("an_option_that_is_not_listed_is_set_if_it_is_a_number", &OPTIONS, unlisted),
         test("an_option_that_cannot_be_set_is_refused", &OPTIONS, refused),
         test("a_value_stays_where_it_is_while_a_worker_reads_it", &OPTIONS, forced),
         test("a_file_of_the_table_takes_commands", &TABLE, of_the_table),
-        test("commands_that_nobody_waits_for_give_the_socket_back", &OPTIONS, given_up),
+        test("commands_that_are_not_waited_for_give_the_socket_back", &OPTIONS, given_up),
         test("our_end_and_the_peers_are_told", &NAMES, names),
         test("a_command_to_what_is_no_socket_says_so", &[], no_socket),
         test("before_a_kernel_knows_commands_it_refuses_them", &[Need::Other(counts)], before),
@@ -66,7 +68,7 @@ fn unread() -> Result<(), Failed> {
     let mut ours = Rc::new(ours);
     for (written, waiting) in [(0, 0), (5, 5), (700, 705)] {
         theirs.write_all(&vec![7; written])?;
-        // What was sent on this machine is there when the call returns.
+        // Bytes sent on this machine are there when the call returns.
         let outcome = run(&mut ring, Unread::new(ours));
         assert_eq!(outcome.result?, waiting);
         ours = outcome.fd;
@@ -86,7 +88,7 @@ fn unsent() -> Result<(), Failed> {
     let (mut ours, theirs) = tcp()?;
     assert_eq!(run(&mut ring, Unsent::new(ours.try_clone()?)).result?, 0);
     ours.set_nonblocking(true)?;
-    // Until nothing goes any more: then much of it cannot be with the peer.
+    // Until no more can be sent: then much of it cannot have reached the peer.
     let block = vec![0; 1 << 16];
     let mut written = 0;
     while let Ok(count) = ours.write(&block) {
@@ -116,7 +118,7 @@ fn options() -> Result<(), Failed> {
     let mut ring = small();
     let socket = OwnedFd::from(TcpListener::bind("127.0.0.1:0")?);
     let asked = run(&mut ring, GetOption::new(socket, SocketOption::IS_LISTENER));
-    assert_eq!(asked.result?, Switch::On);
+    assert!(asked.result?);
     let asked = run(&mut ring, GetOption::new(asked.fd, SocketOption::DOMAIN));
     assert_eq!(asked.result?, libc::AF_INET);
     let asked = run(&mut ring, GetOption::new(asked.fd, SocketOption::PROTOCOL));
@@ -145,18 +147,98 @@ fn protocols() -> Result<(), Failed> {
     let mut ring = small();
     let (ours, _theirs) = tcp()?;
     assert!(!ours.nodelay()?);
-    let set = run(&mut ring, SetOption::new(ours, SocketOption::NO_DELAY, Switch::On));
+    let set = run(&mut ring, SetOption::new(ours, SocketOption::NO_DELAY, true));
     set.result?;
     assert!(set.fd.nodelay()?);
-    let set = run(&mut ring, SetOption::new(set.fd, SocketOption::NO_DELAY, Switch::Off));
+    let set = run(&mut ring, SetOption::new(set.fd, SocketOption::NO_DELAY, false));
     set.result?;
     assert!(!set.fd.nodelay()?);
     let set = run(&mut ring, SetOption::new(set.fd, SocketOption::TIME_TO_LIVE, 33));
     set.result?;
     assert_eq!(set.fd.ttl()?, 33);
-    // Those of a protocol are told by no kernel so far.
+    // No kernel so far reports the options of a protocol.
     let asked = run(&mut ring, GetOption::new(set.fd, SocketOption::NO_DELAY));
     assert!(matches!(code(asked.result), None | Some(libc::EOPNOTSUPP)));
+    Ok(())
+}
+
+/// Sets `option` and checks that the system call tells the same number.
+fn sets<F: Target + AsFd + 'static, V: OptionValue + 'static>(
+    (level, name): (i32, i32),
+    option: SocketOption<V>,
+    socket: F,
+    value: V,
+    number: i32,
+) -> Result<F, Failed> {
+    let set = run(&mut small(), SetOption::new(socket, option, value));
+    set.result.map_err(|error| format!("{level}, {name}: {error}"))?;
+    assert_eq!(option_of(&set.fd, level, name)?, number, "{level}, {name}");
+    Ok(set.fd)
+}
+
+fn listed() -> Result<(), Failed> {
+    type Flag = SocketOption<bool>;
+    type Int = SocketOption<i32>;
+    let socket = |domain, kind| crate::safe_sockets::socket(domain, kind);
+    let mut udp = socket(libc::AF_INET, libc::SOCK_DGRAM)?;
+    for (name, option) in [
+        ((1, 35), Flag::TIMESTAMP_NS),
+        ((1, 40), Flag::COUNT_DROPPED),
+        ((0, 8), Flag::PACKET_INFO),
+        ((0, 13), Flag::RECEIVE_TYPE_OF_SERVICE),
+        ((0, 12), Flag::RECEIVE_TIME_TO_LIVE),
+        ((0, 15), Flag::FREE_BIND),
+        ((0, 24), Flag::BIND_ADDRESS_NO_PORT),
+        ((17, 104), Flag::RECEIVE_OFFLOAD),
+    ] {
+        udp = sets(name, option, udp, true, 1)?;
+    }
+    udp = sets((17, 103), Int::SEGMENT_SIZE, udp, 1200, 1200)?;
+    udp = sets((0, 10), Int::MTU_DISCOVER, udp, 2, 2)?;
+    udp = sets((0, 1), Int::TYPE_OF_SERVICE, udp, 0xb8, 0xb8)?;
+    sets((1, 61), SocketOption::SEND_TIME, udp, SendClock::MONOTONIC, libc::CLOCK_MONOTONIC)?;
+    let mut tcp = socket(libc::AF_INET, libc::SOCK_STREAM)?;
+    for (name, option, value) in [
+        (7, Int::CONNECT_ATTEMPTS, 3),
+        (4, Int::KEEP_ALIVE_IDLE, 70),
+        (5, Int::KEEP_ALIVE_INTERVAL, 7),
+        (6, Int::KEEP_ALIVE_COUNT, 4),
+        (18, Int::USER_TIMEOUT, 9000),
+        (25, Int::NOT_SENT_LOW_WATER, 4096),
+    ] {
+        tcp = sets((6, name), option, tcp, value, value)?;
+    }
+    let set = run(&mut small(), SetOption::new(tcp, Int::MAX_SEGMENT, 500));
+    set.result?;
+    let reno = Name::new("reno").ok_or("it is short")?;
+    let letters = i32::from_ne_bytes(*b"reno");
+    sets((6, 13), SocketOption::CONGESTION_CONTROL, set.fd, reno, letters)?;
+    let Ok(mut v6) = socket(libc::AF_INET6, libc::SOCK_DGRAM) else { return Ok(()) };
+    for (name, option) in [
+        (26, Flag::ONLY_V6),
+        (49, Flag::PACKET_INFO_V6),
+        (66, Flag::RECEIVE_TRAFFIC_CLASS),
+        (51, Flag::RECEIVE_HOP_LIMIT),
+    ] {
+        v6 = sets((41, name), option, v6, true, 1)?;
+    }
+    v6 = sets((41, 67), Int::TRAFFIC_CLASS, v6, 3, 3)?;
+    v6 = sets((41, 16), Int::HOP_LIMIT, v6, 9, 9)?;
+    sets((41, 23), Int::MTU_DISCOVER_V6, v6, 2, 2)?;
+    Ok(())
+}
+
+fn unlisted() -> Result<(), Failed> {
+    const UDP_CORK: u32 = 1;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let cork = SocketOption::<bool>::new(17, UDP_CORK)?;
+    let socket = sets((17, 1), cork, socket, true, 1)?;
+    // One that the socket does not have.
+    let none = SocketOption::<i32>::new(0, 60)?;
+    let set = run(&mut small(), SetOption::new(socket, none, 1));
+    assert_eq!(code(set.result), Some(libc::ENOPROTOOPT));
+    let words = SocketOption::<i32>::new(1, 50).map(drop).expect_err("SO_ATTACH_BPF").to_string();
+    assert!(words.contains("a descriptor") && words.contains("from_raw"), "{words}");
     Ok(())
 }
 
@@ -201,10 +283,10 @@ fn of_the_table() -> Result<(), Failed> {
     assert_eq!(counted.result?, 7);
     let asked = run(&mut ring, GetOption::new(counted.fd, SocketOption::KIND));
     assert_eq!(asked.result?, libc::SOCK_STREAM);
-    let set = run(&mut ring, SetOption::new(asked.fd, SocketOption::KEEP_ALIVE, Switch::On));
+    let set = run(&mut ring, SetOption::new(asked.fd, SocketOption::KEEP_ALIVE, true));
     set.result?;
     let asked = run(&mut ring, GetOption::new(set.fd, SocketOption::KEEP_ALIVE));
-    assert_eq!(asked.result?, Switch::On);
+    assert!(asked.result?);
     Ok(())
 }
 
@@ -213,12 +295,12 @@ fn given_up() -> Result<(), Failed> {
     let (ours, mut theirs) = tcp()?;
     let ours = Rc::new(ours);
     for _ in 0..10 {
-        let set = SetOption::new(Rc::clone(&ours), SocketOption::KEEP_ALIVE, Switch::On);
+        let set = SetOption::new(Rc::clone(&ours), SocketOption::KEEP_ALIVE, true);
         let ticket = begin(&mut ring, set.forced());
         ring.detach(ticket);
         let get = begin(&mut ring, GetOption::new(Rc::clone(&ours), SocketOption::KIND));
         ring.detach(get);
-        settle(&mut ring);
+        record(&mut ring);
         assert_eq!(Rc::strong_count(&ours), 1);
     }
     drop(ours);
@@ -252,13 +334,13 @@ fn names() -> Result<(), Failed> {
     Ok(())
 }
 
-/// To all of them `/dev/null` says 0, from the kernel on that hands it commands.
+/// `/dev/null` answers 0 to all of them, on kernels that pass commands to it.
 fn no_socket() -> Result<(), Failed> {
     let mut ring = small();
     for path in ["/dev/null", "/dev/zero", "/proc/self/exe"] {
         let file = Rc::new(std::fs::File::open(path)?);
         let file = || Rc::clone(&file);
-        let (option, on) = (SocketOption::NO_DELAY, Switch::On);
+        let (option, on) = (SocketOption::NO_DELAY, true);
         let codes = [
             code(run(&mut ring, Unread::new(file())).result),
             code(run(&mut ring, Unsent::new(file())).result),
@@ -267,7 +349,7 @@ fn no_socket() -> Result<(), Failed> {
             code(run(&mut ring, GetName::of(file())).result),
             code(run(&mut ring, GetName::of_peer(file())).result),
         ];
-        // Which of them a kernel says that knows no command, is its own affair.
+        // Kernels that know no commands differ in which error they return.
         let refused = [libc::ENOTSOCK, libc::EOPNOTSUPP, libc::EINVAL].map(Some);
         assert!(codes.iter().all(|code| refused.contains(code)), "{path}: {codes:?}");
     }
@@ -283,7 +365,7 @@ fn before() -> Result<(), Failed> {
     assert!(matches!(error, Some(libc::EOPNOTSUPP | libc::EINVAL)), "{error:?}");
     assert!(Rc::ptr_eq(&outcome.fd, &socket));
     let (ours, _theirs) = UnixStream::pair()?;
-    let outcome = run(&mut ring, SetOption::new(ours, SocketOption::KEEP_ALIVE, Switch::On));
+    let outcome = run(&mut ring, SetOption::new(ours, SocketOption::KEEP_ALIVE, true));
     assert!(code(outcome.result).is_some());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Messages without end, each in a buffer that the kernel picks.
+//! Multishot messages, each in a buffer that the kernel selects.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use annulus::lease::{BufRing, Datagram};
 use annulus::op::{
-    Cancel, Ended, Ending, Envelope, Nop, PickedFlags, RecvMsgMulti, RecvPicked, SendMsg, Target,
+    Cancel, Ended, Ending, MsgHeader, Nop, ProvidedFlags, RecvMsgMulti, RecvProvided, SendMsg,
+    Target,
 };
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::{Rejection, Ring};
@@ -17,7 +18,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, here, test};
 use crate::safe_leases::buf_ring::{all_are_back, buffers};
-use crate::safe_sockets::{begin, code, pattern, run, set_option, settle, small};
+use crate::safe_sockets::{begin, code, pattern, record, run, set_option, small};
 
 /// Messages without end came with this.
 const MESSAGES: [Need; 1] = [Need::Op(Opcode::SEND_ZC)];
@@ -29,9 +30,9 @@ pub fn tests() -> Vec<Trial> {
         test("messages_come_each_with_its_sender", &MESSAGES, senders),
         test("messages_come_without_what_was_not_asked_for", &MESSAGES, plain),
         test("a_message_longer_than_its_buffer_is_cut_and_says_so", &MESSAGES, truncated),
-        test("buffers_without_room_for_a_head_are_refused_in_words", &MESSAGES, no_room),
+        test("buffers_without_room_for_a_head_are_refused_with_a_message", &MESSAGES, no_room),
         test("op3_descriptors_come_with_messages_and_are_owned", &MESSAGES, descriptors),
-        test("op3_descriptors_of_messages_that_nobody_takes_are_closed", &MESSAGES, not_taken),
+        test("op3_descriptors_of_messages_that_are_not_taken_are_closed", &MESSAGES, not_taken),
         test("op3_what_a_buffer_held_before_is_no_descriptor", &MESSAGES, left_over),
         test("descriptors_without_room_are_dropped_by_the_kernel", &MESSAGES, no_control),
         test("control_data_of_messages_is_told", &MESSAGES, control),
@@ -66,7 +67,7 @@ fn senders() -> Result<(), Failed> {
     let mut lap = 0_u8;
     while lap < 50 {
         let messages = begin(&mut ring, RecvMsgMulti::new(fd, &buffers).with_address());
-        // Until the ring of completions is full, and it ends.
+        // Until the completion queue is full, and the operation ends.
         for _ in 0..10 {
             let sender = &senders[usize::from(lap) % 2];
             sender.send_to(&vec![lap; usize::from(lap) + 1], to)?;
@@ -139,26 +140,26 @@ fn no_room() -> Result<(), Failed> {
     settle_cancelled(&mut ring, &buffers)
 }
 
-/// Ends what is in flight, and finds every buffer.
+/// Ends the operations in flight, and checks that every buffer is back.
 fn settle_cancelled(ring: &mut Ring, buffers: &BufRing) -> Result<(), Failed> {
     let cancel = begin(ring, Cancel::any());
     ring.detach(cancel);
-    settle(ring);
+    record(ring);
     all_are_back(ring, buffers);
     Ok(())
 }
 
-/// Sends `text` with a descriptor of the writing end of a pipe, whose reading end tells when no
-/// copy of it is open any more.
+/// Sends `text` with a descriptor of the write end of a pipe, whose read end shows when no copy of
+/// it is open any more.
 fn send_pipe(
     ring: &mut Ring,
     ours: &UnixDatagram,
     text: &'static str,
 ) -> Result<std::io::PipeReader, Failed> {
     let (reader, writer) = std::io::pipe()?;
-    let mut envelope = Envelope::new();
-    envelope.attach(writer).map_err(|_| "one fits")?;
-    let sent = run(ring, SendMsg::new(ours.try_clone()?, [text]).with(envelope));
+    let mut header = MsgHeader::new();
+    header.attach(writer).map_err(|_| "one fits")?;
+    let sent = run(ring, SendMsg::new(ours.try_clone()?, [text]).with(header));
     assert_eq!(sent.result?, text.len());
     Ok(reader)
 }
@@ -183,7 +184,7 @@ fn descriptors() -> Result<(), Failed> {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes)?;
         assert_eq!(bytes, b"through");
-        // Beside one without any, in the same buffer.
+        // Next to a message without any, in the same buffer.
         drop(message);
         ours.send(b"none")?;
         let mut message = take(&mut ring, &messages)?;
@@ -209,7 +210,7 @@ fn not_taken() -> Result<(), Failed> {
     let many = |fd: &UnixDatagram| -> Result<_, Failed> {
         Ok(RecvMsgMulti::new(fd.try_clone()?, &buffers).with_control(64))
     };
-    // Dropped unread; shown to nobody; given up before and after it came.
+    // Dropped unread; shown and not taken; detached before and after it came.
     let messages = begin(&mut ring, many(&theirs)?);
     let mut reader = send_pipe(&mut ring, &ours, "dropped")?;
     drop(take(&mut ring, &messages)?);
@@ -231,7 +232,7 @@ fn not_taken() -> Result<(), Failed> {
 fn left_over() -> Result<(), Failed> {
     let mut ring = small();
     let buffers = buffers(&mut ring, 1, 256);
-    // What looks like a descriptor lies where control data comes, because we have put it there.
+    // We put bytes that look like a descriptor in the place of control data.
     let rights = [&20_u64.to_ne_bytes()[..], &1_i32.to_ne_bytes(), &1_i32.to_ne_bytes()];
     let (reader, _writer) = std::io::pipe()?;
     let reader = OwnedFd::from(reader);
@@ -242,7 +243,7 @@ fn left_over() -> Result<(), Failed> {
     let forged = [&[24_u8, 0, 0, 0].repeat(4)[..], &rights.concat(), &number, &[0; 4]].concat();
     let (mut from, theirs) = UnixStream::pair()?;
     from.write_all(&forged)?;
-    let lease = run(&mut ring, RecvPicked::new(theirs, &buffers)).result?.ok_or("data")?;
+    let lease = run(&mut ring, RecvProvided::new(theirs, &buffers)).result?.ok_or("data")?;
     assert_eq!(*lease, *forged);
     drop(lease);
     let (ours, theirs) = UnixDatagram::pair()?;
@@ -306,7 +307,7 @@ fn empty() -> Result<(), Failed> {
         assert_eq!(message.from().and_then(|from| from.as_inet()), Some(ours.local_addr()?));
         drop(message);
         assert!(ring.next(&messages)?.is_none());
-        let Ended { how, fd, left } = ring.wait(messages)?;
+        let Ended { how, fd, remaining: left } = ring.wait(messages)?;
         assert!(left.is_empty());
         assert!(matches!(how, Ending::Eof), "{how:?}");
         let messages = begin(&mut ring, RecvMsgMulti::new(fd, &buffers));
@@ -341,7 +342,7 @@ fn cancelled() -> Result<(), Failed> {
     let buffers = buffers(&mut ring, 2, 64);
     let (ours, mut fd) = UnixDatagram::pair()?;
     for round in [b"a", b"b", b"c"] {
-        let many = RecvMsgMulti::new(fd, &buffers).flags(PickedFlags::default());
+        let many = RecvMsgMulti::new(fd, &buffers).flags(ProvidedFlags::default());
         let ended = crate::safe_sockets::cancelled(&mut ring, many);
         assert!(matches!(ended.how, Ending::Cancelled), "{:?}", ended.how);
         ours.send(round)?;
@@ -398,8 +399,8 @@ fn refused() -> Result<(), Failed> {
     let ended = ring.wait(messages)?;
     let Ending::Failed(error) = ended.how else { return Err("it is unknown".into()) };
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
-    let picked = run(&mut ring, RecvPicked::new(ended.fd, &buffers)).result;
-    assert_eq!(code(picked), None);
+    let selected = run(&mut ring, RecvProvided::new(ended.fd, &buffers)).result;
+    assert_eq!(code(selected), None);
     all_are_back(&mut ring, &buffers);
     Ok(())
 }

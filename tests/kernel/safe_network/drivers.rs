@@ -1,15 +1,15 @@
-//! Commands to drivers, and what else only the raw face has.
+//! Commands to drivers, and other operations that only the raw API has.
 //!
 //! ```text
-//!   commands of 16 and 80 bytes   taken by /dev/null, refused by what knows none
+//!   commands of 16 and 80 bytes   taken by /dev/null, refused by files without commands
 //!   discard                       a loop device, where there is one
-//!   times of sending              a socket on this machine
-//!   provided buffers              picked by a receive
+//!   send times                    a socket on this machine
+//!   provided buffers              selected by a receive
 //!   zero-copy receive             needs a network card: its refusal
 //! ```
 //!
-//! No NVMe drive, ublk server or card with queues for zero-copy receive is here, so for those their
-//! encoding (`tests/encoding`) and the refusal of what is none are all that is tested.
+//! There is no NVMe drive, ublk server or card with queues for zero-copy receive here, so for those
+//! only their encoding (`tests/encoding`) and the refusal of other files are tested.
 #![allow(unsafe_code, reason = "pushes raw entries")]
 
 use std::fs::{File, OpenOptions};
@@ -50,12 +50,13 @@ pub fn tests() -> Vec<Trial> {
         test("the_times_of_sending_come_as_wide_completions", &TIMES, times),
         test("the_times_of_sending_need_wide_completions", &COMMAND, narrow),
         test("a_receive_without_a_copy_needs_a_queue", &ZERO_COPY, no_queue),
-        test("provided_buffers_are_picked_once_each_and_removed", &PROVIDE, provided),
+        test("provided_buffers_are_selected_once_each_and_removed", &PROVIDE, provided),
         test("provided_buffers_that_cannot_be_are_refused", &PROVIDE, not_provided),
     ]
 }
 
-/// Pushes an entry that points to nothing, or to what lives for ever, and returns its completion.
+/// Pushes an entry that points to nothing, or to memory that lives forever, and returns its
+/// completion.
 fn complete(ring: &mut RawRing, sqe: Sqe) -> Cqe {
     push(ring, Sqe { user_data: 7, ..sqe });
     ring.submit_and_wait(1).expect("it completes");
@@ -64,7 +65,7 @@ fn complete(ring: &mut RawRing, sqe: Sqe) -> Cqe {
     cqes[0]
 }
 
-/// What a wide entry, which points to nothing, completes with.
+/// The result of a wide entry, which points to nothing.
 fn complete_wide(ring: &mut RawRing, sqe: Sqe128) -> i32 {
     let sqe = Sqe128 { first: Sqe { user_data: 7, ..sqe.first }, ..sqe };
     // SAFETY: OP1: it points to nothing.
@@ -107,7 +108,7 @@ fn unknown() -> Result<(), Failed> {
     assert_eq!(complete(&mut ring, command(&writer, 0)).res, -libc::EOPNOTSUPP);
     let file = File::open("/proc/self/stat")?;
     assert_eq!(complete(&mut ring, command(&file, 0)).res, -libc::EOPNOTSUPP);
-    // Nothing is closed that we could name, so a number beyond all that are open.
+    // Nothing that a test uses is closed: the number is beyond all open descriptors.
     let sqe = prep::uring_cmd(i32::MAX, 0, NONE, [0; 16]);
     assert_eq!(complete(&mut ring, sqe).res, -libc::EBADF);
     Ok(())
@@ -119,7 +120,7 @@ fn flags() -> Result<(), Failed> {
     let flags = UringCmdFlags::from_bits_retain(1 << 14);
     let sqe = prep::uring_cmd(fd.as_raw_fd(), 0, flags, [0; 16]);
     let res = complete(&mut ring, sqe).res;
-    // Before Linux 6.1 there were none, and they were not looked at.
+    // Before Linux 6.1 the kernel had no flags here, and ignored them.
     assert!(matches!(res, 0 | -95 | -22), "{res}");
     if null_takes_none().is_none() {
         assert_eq!(res, -libc::EINVAL);
@@ -151,7 +152,7 @@ fn mixed() -> Result<(), Failed> {
     let sqe = prep::uring_cmd128(null.as_raw_fd(), 0, NONE, [0x5a; 80]);
     for _ in 0..9 {
         assert_eq!(complete_wide(&mut ring, sqe), 0);
-        assert_eq!(complete(&mut ring, command(&null, 0)).res, 0, "beside a narrow one");
+        assert_eq!(complete(&mut ring, command(&null, 0)).res, 0, "next to a narrow one");
     }
     let (reader, _writer) = std::io::pipe()?;
     let sqe = prep::uring_cmd128(reader.as_raw_fd(), 0xc048_4e80, NONE, [0x5a; 80]);
@@ -291,7 +292,7 @@ fn times() -> Result<(), Failed> {
         assert!(nanos < 1_000_000_000 && (seconds, nanos) > last, "{:?}", cqe.big);
         last = (seconds, nanos);
     }
-    let cancel = prep::cancel_word(7);
+    let cancel = prep::cancel_user_data(7);
     push(&mut ring, Sqe { user_data: 8, ..cancel });
     ring.submit_and_wait(2)?;
     let mut words: Vec<(u64, i32)> =
@@ -320,7 +321,7 @@ fn no_queue() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Offers `count` buffers of 8 bytes that live for ever, as group 3.
+/// Offers `count` buffers of 8 bytes that live forever, as group 3.
 fn offer(ring: &mut RawRing, memory: *mut u8, count: u32, first: u16) -> i32 {
     let addr = memory.expose_provenance() as u64;
     complete(ring, prep::provide_buffers(addr, 8, count, 3, first)).res
@@ -331,19 +332,19 @@ fn provided() -> Result<(), Failed> {
     let memory = vec![0_u8; 64].leak().as_mut_ptr();
     assert_eq!(offer(&mut ring, memory, 4, 100), 0);
     let (theirs, mut ours) = UnixStream::pair()?;
-    let receive = prep::recv_picked(theirs.as_raw_fd(), 8, 3, 0, RecvSendFlags::empty());
+    let receive = prep::recv_provided(theirs.as_raw_fd(), 8, 3, 0, RecvSendFlags::empty());
     let mut left = vec![100, 101, 102, 103];
     for word in [b"first", b"other", b"third"] {
         ours.write_all(word)?;
         let cqe = complete(&mut ring, receive);
         assert_eq!(cqe.res, 5);
-        // The first of those that are left; with the kernel of Linux 5.10, the last.
+        // The first of the remaining buffers; with the kernel of Linux 5.10, the last.
         let bid = cqe.buffer_id().ok_or("a buffer")?;
         assert!([left.first(), left.last()].contains(&Some(&bid)), "{bid} of {left:?}");
         left.retain(|other| *other != bid);
         let place = usize::from(bid - 100);
         let at = memory.wrapping_add(place * 8).cast::<[u8; 5]>();
-        // SAFETY: the completion gave the buffer back (OP1), which lives for ever.
+        // SAFETY: the completion gave the buffer back (OP1), which lives forever.
         assert_eq!(unsafe { at.read() }, *word);
     }
     assert_eq!(complete(&mut ring, prep::remove_buffers(10, 3)).res, 1, "one was left");

@@ -1,4 +1,4 @@
-//! Whether more waits; and files of the table, which are not descriptors of the same number.
+//! Whether more data waits; and files of the table, which are not descriptors of the same number.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -72,7 +72,7 @@ fn registered(ring: &mut Ring, fd: UnixStream) -> Result<FixedFile, Failed> {
     Ok(table.insert(ring, fd)?)
 }
 
-/// The other crate's `ReadMulti` loses the flag that says so, and reads from the descriptor.
+/// The other crate's `ReadMulti` loses the flag for a fixed file, and reads from the descriptor.
 fn of_the_table() -> Result<(), Failed> {
     let mut ring = small();
     let buffers = buffers(&mut ring, 4, 256);

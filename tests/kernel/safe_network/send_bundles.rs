@@ -1,4 +1,4 @@
-//! Sending what is queued: in order, once, and every buffer accounted for (BR1).
+//! Sending queued buffers: in order, once, and every buffer accounted for (BR1).
 
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, here, test};
 use crate::safe_leases::patient;
-use crate::safe_sockets::{begin, code, pattern, run, set_option, settle, small};
+use crate::safe_sockets::{begin, code, pattern, record, run, set_option, small};
 
 const BUNDLE: [Need; 1] = [Need::Feature(Features::RECVSEND_BUNDLE)];
 const NO_BUNDLE: [Need; 2] = [Need::Register(RegisterOp::PBUF_RING), Need::Other(bundles)];
@@ -28,7 +28,7 @@ pub fn tests() -> Vec<Trial> {
         test("what_is_queued_meanwhile_is_sent_behind", &BUNDLE, meanwhile),
         test("br1_a_cancelled_bundle_stays_queued_and_nothing_is_lost", &BUNDLE, cancel),
         test("br1_a_bundle_that_failed_stays_queued", &BUNDLE, failed),
-        test("br1_a_bundle_that_nobody_waits_for_is_sent_all_the_same", &BUNDLE, given_up),
+        test("br1_a_bundle_that_is_not_waited_for_is_sent_anyway", &BUNDLE, given_up),
         test("a_bundle_is_not_sent_by_a_worker", &BUNDLE, forced),
         test("a_queue_fills_from_operations", &BUNDLE, filled_by_operations),
         test("a_queue_of_another_ring_is_refused", &QUEUE, other_ring),
@@ -145,15 +145,15 @@ fn meanwhile() -> Result<(), Failed> {
     };
     while sent < ALL {
         let send = begin(&mut ring, SendBundle::new(ours, sends));
-        // Before it has begun, while it waits for room, or behind it: wherever that falls.
+        // Before it has begun, while it waits for room, or after it: wherever that falls.
         fill(&mut queued);
-        let mut shots = 0;
-        while let Some(shot) = ring.next(&send)? {
-            shots += shot?;
+        let mut completions = 0;
+        while let Some(completion) = ring.next(&send)? {
+            completions += completion?;
         }
         let outcome = ring.wait(send)?;
         let count = outcome.result?;
-        assert_eq!(count, shots, "the shots are all of it");
+        assert_eq!(count, completions, "the shots are all of it");
         sent += count;
         (ours, sends) = (outcome.fd, outcome.buf);
     }
@@ -163,7 +163,7 @@ fn meanwhile() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Asks for a cancel until it hits: while the send is tried anew, there is nothing to be found.
+/// Cancels until a cancel finds the send: while the kernel retries the send, no cancel finds it.
 fn until_cancelled<O: Op + 'static>(ring: &mut Ring, op: O) -> Result<O::Output, Failed> {
     let mut ticket = begin(ring, op);
     loop {
@@ -183,7 +183,7 @@ fn cancel() -> Result<(), Failed> {
     for part in all.chunks(1 << 18) {
         holding(&queue, part).ok_or("free")?.queue();
     }
-    // Nobody reads, so it does not all go through.
+    // The peer does not read, so not everything goes through.
     let mut sent = 0;
     for round in 0..5 {
         let before = queue.bytes();
@@ -198,7 +198,7 @@ fn cancel() -> Result<(), Failed> {
         (ours, sends) = (outcome.fd, outcome.buf);
     }
     assert_eq!(sent + queue.bytes(), all.len());
-    // One more goes behind all that is left.
+    // One more buffer goes after all remaining ones.
     holding(&queue, b"the end").ok_or("free")?.queue();
     let reader = reader(theirs);
     while queue.bytes() > 0 {
@@ -248,12 +248,12 @@ fn given_up() -> Result<(), Failed> {
     holding(&queue, b"for nobody").ok_or("free")?.queue();
     let send = begin(&mut ring, SendBundle::new(ours, sends));
     ring.detach(send);
-    settle(&mut ring);
+    record(&mut ring);
     let mut bytes = Vec::new();
     theirs.read_to_end(&mut bytes)?;
     assert_eq!(bytes, b"for nobody");
     assert_eq!((queue.bytes(), queue.available()), (0, 8));
-    // A lease that is dropped, or forgotten, is in nobody's way.
+    // A lease that is dropped, or forgotten, blocks nothing.
     drop(queue.get());
     std::mem::forget(queue.get());
     assert_eq!(queue.available(), 7);
@@ -261,7 +261,7 @@ fn given_up() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A worker would take the buffers for good, and go on behind those that it could not send.
+/// A worker thread would take the buffers for good, and go on after those that it could not send.
 fn forced() -> Result<(), Failed> {
     let mut ring = small();
     let (sends, queue) = queue(&mut ring, 16);
@@ -339,7 +339,7 @@ fn refused() -> Result<(), Failed> {
     holding(&queue, b"stays").ok_or("free")?.queue();
     let (ours, _theirs) = UnixStream::pair()?;
     let outcome = run(&mut ring, SendBundle::new(ours, sends));
-    // Linux 6.1 has another word for it.
+    // Linux 6.1 has another errno for it.
     let refused = [Some(libc::EINVAL), Some(libc::EOPNOTSUPP)];
     assert!(refused.contains(&code(outcome.result)));
     assert_eq!((queue.bytes(), queue.available()), (5, 7));

@@ -7,14 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use annulus::lease::{FixedBuf, FixedPool};
-use annulus::op::{Address, Envelope, Gather, Nop, SendFlags, SendMsgZcFixed, SendV, SendZcFixed};
+use annulus::op::{Address, Gather, MsgHeader, Nop, SendFlags, SendMsgZcFixed, SendV, SendZcFixed};
 use annulus::sys::flags::{CqeFlags, Features, RecvSendFlags};
 use annulus::sys::opcode::Opcode;
 use annulus::{Rejection, Ring, Setup, prep};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, drain, push, ring, test};
-use crate::safe_sockets::{begin, code, pattern, run, set_option, settle, small, tcp};
+use crate::safe_sockets::{begin, code, pattern, record, run, set_option, small, tcp};
 
 const FIXED: [Need; 1] = [Need::Op(Opcode::SEND_ZC)];
 const MESSAGE: [Need; 1] = [Need::Op(Opcode::RECV_ZC)];
@@ -56,7 +56,7 @@ fn vectors() -> Option<String> {
 fn no_vectors() -> Result<(), Failed> {
     let mut ring = small();
     let (ours, mut theirs) = UnixStream::pair()?;
-    // Until Linux 5.18 nobody looked at these flags: the table itself would be sent.
+    // Until Linux 5.18 the kernel ignored these flags: the table itself would be sent.
     let needs = Features::RECVSEND_BUNDLE;
     match ring.submit(SendV::new(ours, (vec![1, 2], "three"))) {
         Ok(ticket) => {
@@ -231,7 +231,7 @@ fn given_up() -> Result<(), Failed> {
     let mut bytes = vec![0; taken];
     theirs.read_exact(&mut bytes)?;
     assert!(bytes == pattern(1 << 20)[..taken], "nobody wrote to the buffer");
-    settle(&mut ring);
+    record(&mut ring);
     assert_eq!(pool.available(), 2);
     Ok(())
 }
@@ -280,15 +280,15 @@ fn message() -> Result<(), Failed> {
     let mut bytes = [0; 64];
     assert_eq!(theirs.recv_from(&mut bytes)?, (13, from));
     assert_eq!(&bytes[..13], b"to an address");
-    let mut envelope = Envelope::new();
-    envelope.set_address(to);
+    let mut header = MsgHeader::new();
+    header.set_address(to);
     let [mut buf] = sent.buf;
     buf.truncate(2);
-    let sent = run(&mut ring, SendMsgZcFixed::new(sent.fd, buf).with(envelope));
+    let sent = run(&mut ring, SendMsgZcFixed::new(sent.fd, buf).with(header));
     assert_eq!(sent.result?.bytes, 2);
     assert_eq!(theirs.recv_from(&mut bytes)?, (2, from));
-    let ([buf], envelope) = sent.buf;
-    assert_eq!((envelope.address(), &buf[..]), (Some(Address::from(to)), &b"to"[..]));
+    let ([buf], header) = sent.buf;
+    assert_eq!((header.address(), &buf[..]), (Some(Address::from(to)), &b"to"[..]));
     drop(buf);
     assert_eq!(pool.available(), 2);
     Ok(())

@@ -1,12 +1,12 @@
-//! Advice on files, safe face.
+//! Advice on files, safe API.
 //!
 //! ```text
 //!   written ─ SyncFileRange ─► clean ─ DontNeed ─► not cached ─ WillNeed ─► cached
 //!                                                      └ a read that may not wait: EAGAIN
 //! ```
 //!
-//! What advice does shows where there is a device behind the page cache; elsewhere those tests are
-//! not run.
+//! Advice has a visible effect only where there is a device behind the page cache; elsewhere those
+//! tests are not run.
 #![allow(unsafe_code, reason = "asks the C library what the standard library does not")]
 
 use std::fs::File;
@@ -50,10 +50,10 @@ pub fn tests() -> Vec<Trial> {
 
 /// The largest page that a machine has.
 const PAGE: u64 = 65536;
-/// So far that no kernel keeps the first page and this one as one.
+/// So far from the first page that no kernel caches both as one.
 const FAR: u64 = 64 * PAGE;
 
-/// Whether the page at `offset` is cached: a read that may not wait says so. None where there are
+/// Whether the page at `offset` is cached: a read that may not wait tells. `None` where there are
 /// no such reads.
 fn cached(ring: &mut Ring, file: &Rc<File>, offset: u64) -> Option<bool> {
     let read = Read::new(Rc::clone(file), [0; 1]).at(offset).flags(RwFlags::NOWAIT);
@@ -68,7 +68,7 @@ fn is_cached(ring: &mut Ring, file: &Rc<File>, offset: u64) -> bool {
     cached(ring, file, offset).expect("the test would not run otherwise")
 }
 
-/// A file of two far pages and what lies between, on the device, and cached.
+/// A file of two distant pages and the hole between, on the device, and cached.
 fn file(ring: &mut Ring) -> (Folder, Rc<File>) {
     let folder = Folder::new();
     let len = usize::try_from(FAR + PAGE).expect("it is small");
@@ -107,7 +107,7 @@ fn read_ahead() -> Result<(), Failed> {
     let (_folder, file) = file(&mut ring);
     run(&mut ring, Fadvise::new(Rc::clone(&file), FileAdvice::DontNeed)).result?;
     assert!(!is_cached(&mut ring, &file, FAR));
-    // It comes when it comes, and a kernel that is busy need not begin at once.
+    // The pages come after a while, and a busy kernel need not begin at once.
     while !is_cached(&mut ring, &file, FAR) {
         let soon = Fadvise::new(Rc::clone(&file), FileAdvice::WillNeed).range(FAR..);
         run(&mut ring, soon).result?;
@@ -209,7 +209,7 @@ fn written_back() -> Result<(), Failed> {
     let synced = run(&mut ring, SyncFileRange::new(Rc::clone(&file)).range(FAR..FAR + PAGE));
     synced.result?;
     assert!(Rc::ptr_eq(&synced.fd, &file));
-    // What still has to be written cannot be let go of.
+    // Pages that still have to be written cannot be dropped.
     let drop = Fadvise::new(Rc::clone(&file), FileAdvice::DontNeed).range(FAR..);
     run(&mut ring, drop).result?;
     assert!(!is_cached(&mut ring, &file, FAR));

@@ -1,4 +1,4 @@
-//! Extended attributes, safe face: by path and of an open file.
+//! Extended attributes, safe API: by path and of an open file.
 //!
 //! Which attributes a user may set depends on the file system and its age, so the tests take the
 //! first name that works in the directory for temporary files.
@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::rc::Rc;
 
+use annulus::buf::Append;
 use annulus::op::{Fgetxattr, Fsetxattr, Getxattr, Presence, Setxattr};
 use annulus::sys::opcode::Opcode;
 use libtest_mimic::{Failed, Trial};
@@ -98,10 +99,10 @@ fn length() -> Result<(), Failed> {
     let (mut ring, (folder, file, name)) = (small(), file(b"eleven long"));
     let asked = run(&mut ring, Fgetxattr::new(file, name, Vec::new()));
     assert_eq!((asked.result?, asked.buf.1.len()), (11, 0));
-    // A vector that is full has no room either, and keeps what it has.
-    let full = vec![7_u8; 4].into_boxed_slice().into_vec();
+    // Nothing can be appended to a full vector either, and it keeps its bytes.
+    let full = Append::new(vec![7_u8; 4].into_boxed_slice().into_vec());
     let asked = run(&mut ring, Getxattr::new(c(&folder.path("a")), name, full));
-    assert_eq!((asked.result?, asked.buf.1), (11, vec![7; 4]));
+    assert_eq!((asked.result?, asked.buf.1.into_inner()), (11, vec![7; 4]));
     Ok(())
 }
 
@@ -110,7 +111,7 @@ fn too_long() -> Result<(), Failed> {
     let cut = run(&mut ring, Getxattr::new(c(&folder.path("a")), name, [b'-'; 10]));
     assert_eq!(errno(&cut), Some(libc::ERANGE));
     assert_eq!(cut.buf, (name, [b'-'; 10]));
-    // More than any value may have, and more than the kernel is told of.
+    // More than any value may have, and more than the crate passes to the kernel.
     let huge = vec![1_u8; (64 << 10) + 1];
     let set = run(&mut ring, Setxattr::new(cut.fd, name, huge));
     assert_eq!(errno(&set), Some(libc::E2BIG));
@@ -175,7 +176,7 @@ fn fixed() -> Result<(), Failed> {
     let table = ring.file_table(1)?;
     let fixed = table.insert(&mut ring, &*file)?;
     let get = run(&mut ring, Fgetxattr::new(fixed, name, [0; 5]));
-    // Mended in Linux 6.12, and in later releases of series before it.
+    // Fixed in Linux 6.12, and in later releases of the series before it.
     match get.result {
         Ok(count) => assert_eq!((count, &get.buf.1), (5, b"value")),
         Err(ref error) => {

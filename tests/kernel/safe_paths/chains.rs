@@ -1,15 +1,15 @@
 //! Which operations break a chain when they fail.
 //!
-//! Before Linux 6.0 all of them did. Since then some of the kernel's handlers report an error, and
-//! do not say that they failed: what is behind them in a chain runs.
+//! Before Linux 6.0 all of them did. Since then some of the kernel's handlers report an error, but
+//! do not mark the request as failed: the entries after it in a chain run.
 
 use std::io::pipe;
 
 use annulus::Ring;
 use annulus::op::{
-    Cwd, Fadvise, Fallocate, FileAdvice, Fsync, Ftruncate, Getxattr, How, LinkAt, Madvise,
-    MapChange, MkdirAt, Mode, Nop, Op, OpenAt, Read, RenameAt, Room, Setxattr, Splice, Stat, Statx,
-    SymlinkAt, SyncFileRange, UnlinkAt,
+    Cwd, Fadvise, Fallocate, FallocateMode, FileAdvice, Fsync, Ftruncate, Getxattr, How, LinkAt,
+    Madvise, MapChange, MkdirAt, Mode, Nop, Op, OpenAt, Read, RenameAt, Setxattr, Splice, Stat,
+    Statx, SymlinkAt, SyncFileRange, UnlinkAt,
 };
 use annulus::sys::opcode::Opcode;
 use libtest_mimic::{Failed, Trial};
@@ -30,10 +30,10 @@ pub fn tests() -> Vec<Trial> {
 const ALL: Need = Need::Op(Opcode::GETXATTR);
 const TRUNCATE: Need = Need::Op(Opcode::FTRUNCATE);
 
-/// A path that nobody has.
+/// A path that does not exist.
 const NONE: &std::ffi::CStr = c"/proc/no/such/file";
 
-/// Whether what is behind `op`, which fails, runs all the same.
+/// Whether the entry after `op`, which fails, runs anyway.
 fn goes_on<O: Op + 'static>(ring: &mut Ring, op: O) -> bool {
     let tickets = ring.submit_chain((op, Nop)).map_err(|rejected| rejected.why);
     let (failing, next) = tickets.expect("room").into_tickets();
@@ -59,7 +59,7 @@ fn going_on() -> Result<(), Failed> {
     let went_on = [
         goes_on(ring, Fsync::new(pipe()?.0)),
         goes_on(ring, SyncFileRange::new(pipe()?.0)),
-        goes_on(ring, Fallocate::new(memory(b""), 0, 1).room(Room::Collapse)),
+        goes_on(ring, Fallocate::new(memory(b""), 0, 1).mode(FallocateMode::Collapse)),
         goes_on(ring, Statx::at(Cwd, NONE, Stat::boxed())),
         goes_on(ring, RenameAt::new(Cwd, NONE, Cwd, NONE)),
         goes_on(ring, UnlinkAt::new(Cwd, NONE)),

@@ -1,4 +1,4 @@
-//! Entries of the raw face: files that are opened at a place of the ring's table, and closed there.
+//! Entries of the raw API: files that are opened in a slot of the ring's table, and closed there.
 //!
 //! ```text
 //!   direct(openat(..), 2)   table │ ─ │ ─ │ file │ ─ │   ◄── read, with FIXED_FILE, of 2
@@ -65,7 +65,7 @@ fn run(ring: &mut RawRing, sqe: Sqe) -> i32 {
     res
 }
 
-/// The first bytes of the file at `place`, or what is wrong with it.
+/// The first bytes of the file in slot `place`, or the error.
 fn read<const N: usize>(ring: &mut RawRing, place: i32) -> Result<[u8; N], i32> {
     let buf = Box::leak(Box::new([0_u8; N]));
     let addr = ptr::from_mut(buf).expose_provenance() as u64;
@@ -83,7 +83,7 @@ fn word(address: *const u8) -> u64 {
 
 /// A file that is there, and never changes.
 const EXE: &CStr = c"/proc/self/exe";
-/// What it begins with.
+/// The first bytes of the file.
 const MAGIC: [u8; 4] = *b"\x7fELF";
 const O_CLOEXEC: u32 = libc::O_CLOEXEC.cast_unsigned();
 
@@ -99,7 +99,7 @@ fn open_and_close() -> Result<(), Failed> {
     let other = run(&mut ring, prep::direct_alloc(open));
     assert!([0, 1, 3].contains(&other), "{other} is not free");
     assert_eq!(read(&mut ring, other), Ok(MAGIC));
-    // Once more at the same place: what was there is closed, and the new one begins at its front.
+    // Again in the same slot: the old file is closed, and the new one is read from its start.
     assert_eq!(run(&mut ring, prep::direct(open, 2)), 0);
     assert_eq!(read(&mut ring, 2), Ok(MAGIC));
     assert_eq!(run(&mut ring, prep::close_direct(2)), 0);
@@ -165,7 +165,7 @@ fn socket() -> Result<(), Failed> {
 
 fn pipe() -> Result<(), Failed> {
     let mut ring = table();
-    // Where the kernel would write the places: some say 0 and 0, since those were chosen for them.
+    // Where the kernel would write the slots: some kernels write 0 and 0, since those were chosen.
     let ends = Box::leak(Box::new([-1_i32; 2]));
     let pipe = prep::pipe(word(ptr::from_mut(ends).cast_const().cast()), 0);
     assert_eq!(run(&mut ring, prep::direct(pipe, 1)), 0);

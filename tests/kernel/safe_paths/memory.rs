@@ -1,4 +1,4 @@
-//! Advice on memory, safe face: what changes, what stays, and that nothing else is meant.
+//! Advice on memory, safe API: what changes, what stays, and that no other memory is affected.
 #![allow(unsafe_code, reason = "maps files, and asks the C library what is in memory")]
 
 use std::fs;
@@ -27,7 +27,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_borrowed_map_is_discarded_in_a_scope", &[ADVISE], borrowed),
         test("a_map_is_marked_for_forks_and_dumps", &[ADVISE], marks),
         test("advice_never_changes_what_is_there", &[ADVISE], advice),
-        test("memory_is_brought_in_before_it_is_touched", &[ADVISE], populate),
+        test("memory_is_faulted_in_before_it_is_touched", &[ADVISE], populate),
         test("a_range_that_is_not_in_the_memory_gives_it_back", &[ADVISE], outside),
         test("a_change_that_does_not_fit_gives_the_map_back", &[ADVISE], unfit),
     ]
@@ -55,7 +55,7 @@ fn discard() -> Result<(), Failed> {
 
 fn part() -> Result<(), Failed> {
     let (mut ring, page) = (small(), page_size());
-    // From the middle of a page to the middle of another: two whole ones lie between.
+    // From the middle of a page to the middle of another: two whole pages are between.
     let middle = page / 2..3 * page + page / 2;
     let discard = Madvise::change(map(4)?, MapChange::Discard).range(middle);
     let discarded = run(&mut ring, discard);
@@ -74,7 +74,7 @@ fn part() -> Result<(), Failed> {
 fn long() -> Result<(), Failed> {
     let mut ring = small();
     let len = (4 << 30) + page_size();
-    // Two pages of it are ever touched.
+    // Only two of its pages are ever touched.
     let mut map = MmapOptions::new().len(len).no_reserve_swap().map_anon()?;
     map[0] = 7;
     map[len - 1] = 7;
@@ -94,7 +94,7 @@ fn long() -> Result<(), Failed> {
 fn punch() -> Result<(), Failed> {
     let (mut ring, page) = (small(), page_size());
     let file = memory(&vec![7; 2 * page]);
-    // SAFETY: nobody cuts the file, because nobody else has it.
+    // SAFETY: nothing truncates the file, because no other process has it.
     let map = unsafe { MmapMut::map_mut(&file) }?;
     let punched = run(&mut ring, Madvise::change(map, MapChange::Punch).range(..page));
     punched.result?;
@@ -177,7 +177,7 @@ fn advice() -> Result<(), Failed> {
         MemoryAdvice::Mergeable,
         MemoryAdvice::Unmergeable,
     ];
-    // On memory that the allocator handed out, and that lies beside other memory of its.
+    // On memory from the allocator, next to other memory of the allocator.
     let mut buf = AlignedBuf::new(10 * page_size() + 100, 64);
     buf.set_len(10 * page_size() + 100);
     buf.fill(7);

@@ -1,9 +1,9 @@
-//! Names, safe face: given, changed, swapped, taken away.
+//! Names, safe API: created, renamed, swapped, removed.
 //!
-//! | operation | what is looked at afterwards |
+//! | operation | what is checked afterwards |
 //! |---|---|
 //! | `RenameAt` | which name has which text |
-//! | `UnlinkAt`, `MkdirAt` | what the directory has |
+//! | `UnlinkAt`, `MkdirAt` | the contents of the directory |
 //! | `SymlinkAt`, `LinkAt` | where the link leads, how many names the file has |
 
 use std::fs;
@@ -18,7 +18,7 @@ use annulus::sys::opcode::Opcode;
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, is_root, test};
-use crate::safe_files::{Folder, anew, c, errno, run, small};
+use crate::safe_files::{Folder, c, errno, opened_again, run, small};
 
 const RENAME: Need = Need::Op(Opcode::RENAMEAT);
 const UNLINK: Need = Need::Op(Opcode::UNLINKAT);
@@ -134,7 +134,7 @@ fn mkdir() -> Result<(), Failed> {
     let made = run(&mut ring, MkdirAt::new(Cwd, path, Mode::new(0o500)));
     made.result?;
     let metadata = fs::metadata(folder.path("d"))?;
-    // Whatever the process's umask is, what it leaves is no more than was asked for.
+    // Whatever the process's umask is, the mode has no more bits than were asked for.
     assert_eq!((metadata.is_dir(), metadata.permissions().mode() & 0o277), (true, 0));
     let again = run(&mut ring, MkdirAt::new(Cwd, made.buf, Mode::new(0o700)));
     assert_eq!(errno(&again), Some(libc::EEXIST));
@@ -191,7 +191,7 @@ fn link_temporary() -> Result<(), Failed> {
     let temporary = run(&mut ring, OpenAt::new(Cwd, c(&folder.path("")), how)).result?;
     let mut file = fs::File::from(temporary);
     file.write_all(b"all of it, or nothing")?;
-    let link = LinkAt::new(Cwd, anew(&file), folder.open(), c"whole").follow();
+    let link = LinkAt::new(Cwd, opened_again(&file), folder.open(), c"whole").follow();
     run(&mut ring, link).result?;
     assert_eq!(fs::read(folder.path("whole"))?, b"all of it, or nothing");
     Ok(())

@@ -1,4 +1,4 @@
-//! Parts of a registered buffer, safe face; and attributes of reads and writes, raw face.
+//! Parts of a registered buffer, safe API; and attributes of reads and writes, raw API.
 #![allow(unsafe_code, reason = "makes entries that point to memory")]
 
 use std::fs::File;
@@ -73,7 +73,7 @@ fn read() -> Result<(), Failed> {
     let read = ReadVFixed::new(memory(b"abcdefgh"), buf, [8..10, 1..3, 4..7]).at(1);
     let read = run(&mut ring, read);
     assert_eq!((read.result?, &*read.buf), (7, &b".de.fgh.bc"[..]));
-    // Less than there is room for: what was not read stays.
+    // Less than there is room for: the bytes that were not read stay.
     let short = run(&mut ring, ReadVFixed::new(read.fd, read.buf, [0..2, 2..9]).at(5));
     assert_eq!((short.result?, &*short.buf), (3, &b"fgh.fgh.bc"[..]));
     Ok(())
@@ -108,7 +108,7 @@ fn outside() -> Result<(), Failed> {
     let file = memory(b"");
     let refused = quietly(|| WriteVFixed::new(file, buf, [0..1, 4..6]));
     let reason = refused.map(drop).expect_err("a part of it is not filled");
-    let reason = reason.downcast_ref::<String>().expect("words");
+    let reason = reason.downcast_ref::<String>().expect("a text");
     assert!(reason.contains("outside of 5 filled bytes"), "{reason}");
     assert_eq!(pool.available(), 1, "the buffer is free again");
     Ok(())
@@ -138,7 +138,7 @@ fn foreign() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What a read of four bytes of a file, with `attributes`, ends with.
+/// The result of a read of four bytes of a file, with `attributes`.
 fn attributed(ring: &mut RawRing, file: &File, kinds: RwAttrFlags, attributes: u64) -> i32 {
     let buf = ptr::from_mut(Box::leak(Box::new([0_u8; 4])));
     let read = prep::read(file.as_raw_fd(), buf.expose_provenance() as u64, 4, 0);
@@ -150,12 +150,12 @@ fn attributed(ring: &mut RawRing, file: &File, kinds: RwAttrFlags, attributes: u
     cqes[0].res
 }
 
-/// Attributes that live for ever.
+/// Attributes that live forever.
 fn attributes(pi: AttrPi) -> u64 {
     ptr::from_mut(Box::leak(Box::new(pi))).expose_provenance() as u64
 }
 
-/// No device here has protection information, so this is as far as it goes.
+/// No device here has protection information, so this is as far as the test goes.
 fn protected() -> Result<(), Failed> {
     let mut ring = ring(Setup::new(4));
     let file = memory(b"text");

@@ -1,4 +1,4 @@
-//! Pipes that a ring makes, and descriptors of files in its table, safe face.
+//! Pipes that a ring makes, and descriptors of files in its table, safe API.
 #![allow(unsafe_code, reason = "asks the C library what the standard library does not")]
 
 use std::fs::{File, read_dir};
@@ -25,10 +25,10 @@ pub fn tests() -> Vec<Trial> {
         test("a_pipe_that_does_not_wait_says_so", &[PIPE], non_block),
         test("a_pipe_in_the_table_carries_bytes", &[PIPE], in_table),
         test("op3_a_pipe_that_does_not_fit_the_table_leaves_no_half", &[PIPE], full_table),
-        test("op3_a_pipe_in_the_table_for_nobody_is_closed", &[PIPE], in_table_for_nobody),
+        test("op3_a_pipe_in_the_table_that_is_not_taken_is_closed", &[PIPE], in_table_for_nobody),
         test("a_pipe_in_the_table_of_another_ring_is_refused", &[PIPE], foreign),
-        test("op3_pipes_for_nobody_are_closed", &[PIPE], || {
-            child_succeeds("pipes for nobody leave nothing")
+        test("op3_pipes_that_are_not_taken_are_closed", &[PIPE], || {
+            child_succeeds("pipes that are not taken leave nothing")
         }),
         test("a_process_without_descriptors_is_told", &[PIPE, INSTALL], || {
             child_succeeds("no more descriptors")
@@ -118,8 +118,8 @@ fn full_table() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Gives up `op` once it has been submitted, and waits for what is behind it: it is done then,
-/// since the kernel makes pipes when it is told to.
+/// Detaches `op` once it has been submitted, and waits for an entry after it: `op` is done then,
+/// since the kernel makes pipes while it submits.
 fn give_up<O: Op + 'static>(ring: &mut Ring, op: O) {
     let ticket = ring.submit(op).map_err(|rejected| rejected.why).expect("room");
     ring.detach(ticket);
@@ -160,7 +160,7 @@ pub fn for_nobody() {
     }
     assert_eq!(descriptors(), before);
     let (silent, writer) = pipe().expect("a pipe");
-    // One that never begins, and is cancelled with what is before it.
+    // A pipe that is never made, because its entry is cancelled together with the one before it.
     let read = Read::new(silent, [0; 1]);
     let tickets = ring.submit_chain((read, Pipe::new())).map_err(|rejected| rejected.why);
     let (read, made) = tickets.expect("room").into_tickets();
@@ -170,7 +170,7 @@ pub fn for_nobody() {
     assert_eq!(made.raw_os_error(), Some(libc::ECANCELED));
     drop((ring.wait(read), writer));
     assert_eq!(descriptors(), before);
-    // Those that nobody has waited for when the ring goes.
+    // Pipes whose tickets are not redeemed when the ring is dropped.
     for _ in 0..3 {
         drop(ring.submit(Pipe::new()).map_err(|rejected| rejected.why).expect("room"));
     }

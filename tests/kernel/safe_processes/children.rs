@@ -1,4 +1,4 @@
-//! Children: each end of a process, and each other change, as `waitid(2)` tells it.
+//! Children: each end of a process, and each other change, as `waitid(2)` reports it.
 #![allow(unsafe_code, reason = "sends signals, and opens processes")]
 #![allow(clippy::zombie_processes, reason = "it is the ring that waits for them")]
 
@@ -14,10 +14,10 @@ use super::{begin, cancelled, errno, goes_on, run, small};
 use crate::harness::{Need, Part, child_succeeds, test};
 
 const WAITID: Need = Need::Op(Opcode::WAITID);
-/// Here a version must do: to try it out is to crash.
+/// This need is a version number, because to try it out is to crash.
 const STOPS: Need = Need::Other(crashes);
 
-/// The parts that play in a child process, since they wait for any child.
+/// The parts that run in a child process, since they wait for any child.
 pub const PARTS: &[Part] = &[
     ("any child is waited for", any_child),
     ("a group is waited for", a_group),
@@ -25,8 +25,8 @@ pub const PARTS: &[Part] = &[
     ("ends when told", ends_when_told),
 ];
 
-/// Linux 6.16 goes down with a list that is taken apart twice when a child that is waited for stops
-/// and goes on. Seen with 6.16.12; 6.12.117 and 6.17.13 have it mended.
+/// Linux 6.16 crashes, because a list is taken apart twice, when a child that is waited for stops
+/// and continues. Seen with 6.16.12; 6.12.117 and 6.17.13 have it fixed.
 fn crashes() -> Option<String> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc is mounted");
     let reason = "needs a kernel that outlives a child that stops and goes on";
@@ -53,21 +53,21 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// A part of a test that is a child: ends when it is told to, with the code that it is told.
+/// A child process of a test: it ends on command, with the given code.
 fn ends_when_told() {
     let mut code = [0];
     std::io::stdin().read_exact(&mut code).expect("it is told");
     std::process::exit(code[0].into());
 }
 
-/// A command that ends when it is told to.
+/// A command that ends on command.
 fn command() -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command.env("ANNULUS_CHILD", "ends when told").stdin(Stdio::piped());
     command
 }
 
-/// A child that ends when it is told to.
+/// A child that ends on command.
 fn child() -> Child {
     command().spawn().expect("a child")
 }
@@ -79,7 +79,7 @@ fn end(child: &mut Child, code: u8) {
 
 fn signal(child: &Child, signal: i32) {
     let pid = i32::try_from(child.id()).expect("a number");
-    // SAFETY: the child is ours, and nobody has waited for it, because only this test does.
+    // SAFETY: the child is ours, and nothing has waited for it, because only this test does.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
 }
 
@@ -88,7 +88,7 @@ fn pidfd(child: &Child) -> OwnedFd {
     let number = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
     let number = i32::try_from(number).expect("an int");
     assert!(number >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: a new descriptor, which nobody else has, because that is what success means.
+    // SAFETY: a new descriptor, which nothing else owns, because that is what success means.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
@@ -111,7 +111,7 @@ fn ends() -> Result<(), Failed> {
         assert_eq!((change.pid, change.uid), (child.id(), uid()));
         assert_eq!(change.status, ChildStatus::Exited(code.into()));
         assert_eq!(change.status.success(), code == 0);
-        // It is gone.
+        // The child is reaped.
         assert_eq!(child.wait().err().and_then(|error| error.raw_os_error()), Some(libc::ECHILD));
     }
     Ok(())
@@ -193,7 +193,7 @@ fn wait_cancelled() -> Result<(), Failed> {
     let wait = begin(&mut ring, WaitId::new(Process(child.id()), ChildEvents::EXITED));
     let ended = cancelled(&mut ring, wait);
     assert_eq!((errno(&ended), ended.fd), (Some(libc::ECANCELED), Process(child.id())));
-    // It was not waited for.
+    // The child was not waited for.
     end(&mut child, 0);
     assert!(child.wait()?.success());
     Ok(())

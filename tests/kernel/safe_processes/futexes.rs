@@ -1,4 +1,4 @@
-//! Futexes: who is woken, by whom, and who is not.
+//! Futexes: which waits are woken, by whom, and which are not.
 #![allow(unsafe_code, reason = "waits at a futex as threads do")]
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const FUTEX: Need = Need::Op(Opcode::FUTEX_WAIT);
 const WAKE: Need = Need::Op(Opcode::FUTEX_WAKE);
 const MANY: Need = Need::Op(Opcode::FUTEX_WAITV);
 
-/// The parts that play in a child process, which has one thread.
+/// The parts that run in a child process, which has one thread.
 pub const PARTS: &[Part] = &[
     ("a wait before there were threads", one_then_threads),
     ("a wait at many before there were threads", many_then_threads),
@@ -38,15 +38,15 @@ pub fn tests() -> Vec<Trial> {
             child_succeeds("a wait before there was a worker")
         }),
         test("a_futex_wakes_as_many_as_it_is_told_to", &[FUTEX, WAKE], wakes),
-        test("a_word_that_has_changed_is_not_waited_at", &[FUTEX], changed),
+        test("a_futex_word_that_has_changed_is_not_waited_at", &[FUTEX], changed),
         test("a_wake_reaches_those_whose_mask_it_meets", &[FUTEX, WAKE], masks),
         test("a_private_futex_is_none_of_a_shared_one", &[FUTEX], shared),
         test("a_thread_wakes_a_ring_and_a_ring_a_thread", &[FUTEX, WAKE], threads),
         test("a_wait_at_a_futex_is_cancelled", &[FUTEX], wait_cancelled),
-        test("op1_a_word_lives_while_it_is_waited_at", &[FUTEX], lives),
-        test("a_borrowed_word_is_waited_at_in_a_scope", &[FUTEX], borrowed),
-        test("the_word_that_was_woken_is_told", &[MANY], first_of_many),
-        test("a_set_with_a_word_that_has_changed_is_not_waited_at", &[MANY], many_changed),
+        test("op1_a_futex_word_lives_while_it_is_waited_at", &[FUTEX], lives),
+        test("a_borrowed_futex_word_is_waited_at_in_a_scope", &[FUTEX], borrowed),
+        test("the_futex_word_that_was_woken_is_told", &[MANY], first_of_many),
+        test("a_set_with_a_futex_word_that_has_changed_is_not_waited_at", &[MANY], many_changed),
         test("a_set_of_none_or_too_many_is_refused", &[MANY], many_refused),
         test("a_wait_at_many_is_cancelled", &[MANY], many_cancelled),
     ]
@@ -59,7 +59,7 @@ fn word(value: u32) -> Arc<AtomicU32> {
 /// `futex(2)`.
 fn futex(word: &AtomicU32, op: i32, value: u32) -> i64 {
     let none = std::ptr::null::<libc::timespec>();
-    // SAFETY: a live word, because it is borrowed; no time is given.
+    // SAFETY: a live futex word, because it is borrowed; no time is given.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, value, none) }
 }
 
@@ -132,7 +132,7 @@ fn threads() -> Result<(), Failed> {
     let thread = thread::spawn(move || {
         theirs.store(1, Ordering::Release);
         let woken = futex(&theirs, libc::FUTEX_WAKE, 1);
-        // And now the other way round: waits as long as it must.
+        // And the other way round: a wait that lasts as long as it must.
         while theirs.load(Ordering::Acquire) == 1 {
             futex(&theirs, libc::FUTEX_WAIT, 1);
         }
@@ -169,15 +169,15 @@ fn lives() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Makes threads: one, and then so many that the kernel would make its table of waits larger.
+/// Makes threads: one, and then so many that the kernel would enlarge its table of waits.
 fn make_threads() {
     thread::spawn(|| ()).join().expect("no panic");
-    let gate = std::sync::Barrier::new(65);
+    let driver = std::sync::Barrier::new(65);
     thread::scope(|scope| {
         for _ in 0..64 {
-            scope.spawn(|| gate.wait());
+            scope.spawn(|| driver.wait());
         }
-        gate.wait();
+        driver.wait();
     });
 }
 
@@ -190,7 +190,7 @@ fn one_then_threads() {
     ring.wait(wait).expect("it completes").result.expect("woken");
 }
 
-/// What syncs blocks, so a worker of the kernel runs it.
+/// `sync` blocks, so a worker thread runs it.
 fn one_then_a_worker() {
     let mut ring = small();
     let word = word(0);
@@ -212,13 +212,13 @@ fn many_then_threads() {
     assert_eq!(ring.wait(wait).expect("it completes").result.expect("woken"), 1);
 }
 
-/// A word among others.
-struct Gate {
+/// A futex word among others.
+struct Driver {
     before: AtomicU32,
     word: AtomicU32,
 }
 
-impl FutexWord for Gate {
+impl FutexWord for Driver {
     fn word(&self) -> &AtomicU32 {
         &self.word
     }
@@ -230,11 +230,11 @@ fn borrowed() -> Result<(), Failed> {
     let wait = begin(&mut ring, FutexWait::new(&FOREVER, 0));
     assert_eq!(run(&mut ring, FutexWake::new(&FOREVER, 1)).result?, 1);
     ring.wait(wait)?.result?;
-    let gate = Gate { before: AtomicU32::new(1), word: AtomicU32::new(0) };
+    let driver = Driver { before: AtomicU32::new(1), word: AtomicU32::new(0) };
     let woken = ring.scope(|scope| {
-        let wait = scope.submit(FutexWait::new(&gate, 0)).map_err(|full| full.why)?;
-        let wake = scope.submit(FutexWake::new(&gate.word, 1)).map_err(|full| full.why)?;
-        let miss = scope.submit(FutexWait::new(&gate.before, 0)).map_err(|full| full.why)?;
+        let wait = scope.submit(FutexWait::new(&driver, 0)).map_err(|full| full.why)?;
+        let wake = scope.submit(FutexWake::new(&driver.word, 1)).map_err(|full| full.why)?;
+        let miss = scope.submit(FutexWait::new(&driver.before, 0)).map_err(|full| full.why)?;
         assert_eq!(errno(&scope.wait(miss)?), Some(libc::EAGAIN));
         scope.wait(wait)?.result?;
         Ok::<_, Failed>(scope.wait(wake)?.result?)

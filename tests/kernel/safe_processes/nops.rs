@@ -1,4 +1,4 @@
-//! Nothing, with everything that the kernel does beside it; and messages of every form, raw face.
+//! NOPs, with everything that the kernel does around them; and messages of every form, raw API.
 
 use std::io::pipe;
 use std::os::fd::AsRawFd;
@@ -15,7 +15,7 @@ use libtest_mimic::{Failed, Trial};
 use super::{begin, run, small};
 use crate::harness::{Need, drain, push, ring, test};
 
-/// Since Linux 6.10, as flags of nops; no operation came with that one, so the next.
+/// Since Linux 6.10, as flags of NOPs; that release brought no operation, so this needs the next.
 const ANSWERS: Need = Need::Op(Opcode::BIND);
 /// Since Linux 6.13, as looking up.
 const LOOKS_UP: Need = Need::Register(RegisterOp::RESIZE_RINGS);
@@ -38,14 +38,14 @@ pub fn tests() -> Vec<Trial> {
         test("a_nop_completes_with_32_bytes", &[MIXED], large_completion),
         test("a_nop_has_128_bytes", &[WIDE], wide),
         test("a_flag_that_no_nop_has_is_refused", &[ANSWERS], unknown_flag),
-        test("a_message_brings_flags", &[MESSAGE, SENDS_FLAGS], message_flags),
-        test("a_message_brings_a_file_to_a_place", &[MESSAGE, SENDS_FILES], message_file),
-        test("a_message_brings_a_file_to_a_free_place", &[MESSAGE, SENDS_FLAGS], message_alloc),
+        test("a_message_carries_flags", &[MESSAGE, SENDS_FLAGS], message_flags),
+        test("a_message_carries_a_file_to_a_place", &[MESSAGE, SENDS_FILES], message_file),
+        test("a_message_carries_a_file_to_a_free_place", &[MESSAGE, SENDS_FLAGS], message_alloc),
         test("a_message_to_what_is_no_ring_fails", &[MESSAGE], message_refused),
     ]
 }
 
-/// Pushes `sqe`, and returns what it completed with.
+/// Pushes `sqe`, and returns its result.
 fn complete(ring: &mut RawRing, sqe: Sqe) -> Cqe {
     push(ring, Sqe { user_data: 1, ..sqe });
     ring.submit_and_wait(1).expect("it completes");
@@ -72,7 +72,7 @@ fn answers() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The flag is of 6.16, and 6.16.12 does not know it.
+/// The flag came with 6.16, but 6.16.12 does not know it.
 fn defers_none() -> Option<String> {
     let mut ring = small();
     let refused = run(&mut ring, Nop.answering(Ok(0)).deferred()).is_err();
@@ -114,8 +114,8 @@ fn looks_up_buffer() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The look-up fails, and the kernel says so by breaking the chain; in the result only since a
-/// correction that came after Linux 6.18, and into its stable releases.
+/// The look-up fails, and the kernel breaks the chain; the result is an error only since a fix that
+/// came after Linux 6.18, and into its stable releases.
 fn finds_nothing() -> Result<(), Failed> {
     let mut ring = ring(Setup::new(8));
     let fixed = NopFlags::FILE | NopFlags::FIXED_FILE;
@@ -196,7 +196,7 @@ fn message_flags() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A table of `count` places, the first of which has `file`, if there is one.
+/// A table of `count` slots, the first of which has `file`, if there is one.
 #[allow(unsafe_code, reason = "registers files by hand")]
 fn table(ring: &RawRing, count: usize, file: Option<i32>) -> Result<(), Failed> {
     let mut fds = vec![-1; count];
@@ -223,7 +223,7 @@ fn message_file() -> Result<(), Failed> {
     assert_eq!((came.user_data, came.res), (77, 0));
     assert_eq!(complete(&mut to, read_registered(2)).res, 1, "it is there");
     assert_eq!(complete(&mut to, read_registered(1)).res, -libc::EBADF);
-    // Without a word.
+    // Without a completion.
     let silent = MsgRingFlags::CQE_SKIP;
     assert_eq!(complete(&mut from, prep::msg_ring_fd(fd, 0, 3, 78, silent)).res, 0);
     assert_eq!(complete(&mut to, read_registered(3)).res, 1);
@@ -238,7 +238,7 @@ fn message_file() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A read of one byte from the registered file at `index`, into memory that lives for ever.
+/// A read of one byte from the registered file at `index`, into memory that lives forever.
 fn read_registered(index: i32) -> Sqe {
     let byte = std::ptr::from_mut(Box::leak(Box::new(0_u8)));
     let flags = annulus::sys::flags::SqeFlags::FIXED_FILE;

@@ -1,4 +1,4 @@
-//! Files that go from one ring's table to another's.
+//! Files that are passed from one ring's table to another's.
 
 use std::io::{PipeReader, PipeWriter, Write as _, pipe};
 use std::sync::mpsc;
@@ -20,7 +20,7 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("a_file_goes_to_another_ring", &[PASSES], goes),
         test("a_file_goes_to_the_ring_of_another_thread", &[PASSES], goes_to_thread),
-        test("op3_a_file_that_nobody_receives_is_closed", &[PASSES], nobody_receives),
+        test("op3_a_file_that_is_not_received_is_closed", &[PASSES], nobody_receives),
         test("op3_a_file_whose_passing_is_given_up_is_closed", &[PASSES], given_up),
         test("a_file_that_has_no_place_comes_back", &[PASSES], no_place),
         test("a_file_is_received_by_its_table_only", &[PASSES], other_table),
@@ -109,7 +109,7 @@ fn nobody_receives() -> Result<(), Failed> {
     for _ in 0..5 {
         let sender = target.sender()?;
         drop(run(&mut from, PassFile::new(file.clone(), &sender)?).result?);
-        // It was closed on no other thread than the table's, which hears of it now.
+        // Only the thread of the table closes the file, and it learns of that now.
         let full = run(&mut from, PassFile::new(file.clone(), &sender)?);
         assert_eq!(errno(&full), Some(libc::ENFILE));
     }
@@ -166,7 +166,7 @@ fn gone() -> Result<(), Failed> {
     assert_eq!(PassFile::new(file, &sender).err(), Some(SendError::Closed));
     assert!(target.sender().is_err());
     let Err(passed) = target.receive(passed) else { return Err("its ring is gone".into()) };
-    // What was made before finds no place, or one that ends with the ring.
+    // Operations that were made before find no slot, or one that ends with the ring.
     drop(run(&mut from, under_way));
     drop((passed, target));
     Ok(())
@@ -178,7 +178,7 @@ fn under_way() -> Result<(), Failed> {
     let passed = pass(&mut from, &file, &target)?.result?;
     drop(target);
     let taken = to.file_table(1).err();
-    assert!(matches!(taken, Some(RegisterError::Taken { .. })), "{taken:?}");
+    assert!(matches!(taken, Some(RegisterError::InUse { .. })), "{taken:?}");
     drop(passed);
     let target = to.file_table(2)?;
     let passed = pass(&mut from, &file, &target)?.result?;

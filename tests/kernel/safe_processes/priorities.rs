@@ -26,7 +26,7 @@ fn file(text: &[u8]) -> File {
     // SAFETY: the name is a string of the program's, because it is a literal.
     let number = unsafe { libc::memfd_create(c"annulus".as_ptr(), libc::MFD_CLOEXEC) };
     assert!(number >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: a new descriptor, which nobody else has, because that is what success means.
+    // SAFETY: a new descriptor, which nothing else owns, because that is what success means.
     let mut file = unsafe { <File as std::os::fd::FromRawFd>::from_raw_fd(number) };
     file.write_all(text).expect("there is memory");
     file.rewind().expect("it is a file");

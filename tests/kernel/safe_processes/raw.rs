@@ -1,5 +1,5 @@
-//! What the safe face cannot be made to say, raw face: addresses that are none, descriptors that
-//! are closed, flags that nobody knows.
+//! Arguments that the safe API cannot express, raw API: invalid addresses, closed descriptors,
+//! unknown flags.
 
 use annulus::sys::abi::{FutexWaitv, Sqe};
 use annulus::sys::flags_futex::{FUTEX_MATCH_ANY, FutexFlags};
@@ -34,14 +34,14 @@ fn small() -> RawRing {
     ring(Setup::new(4))
 }
 
-/// What `sqe` completes with.
+/// The result of `sqe`.
 fn complete(ring: &mut RawRing, sqe: Sqe) -> i32 {
     push(ring, sqe);
     ring.submit_and_wait(1).expect("it completes");
     ring.pop().expect("it has").res
 }
 
-/// The address of something that lives for ever.
+/// The address of something that lives forever.
 fn leaked<T>(value: T) -> u64 {
     std::ptr::from_mut(Box::leak(Box::new(value))).expose_provenance() as u64
 }
@@ -67,7 +67,7 @@ fn waitid() -> Result<(), Failed> {
     let mut ring = small();
     let exited = libc::WEXITED.cast_unsigned();
     let info = leaked([0_u64; 16]);
-    // One's own number is no child's.
+    // The process itself is not one of its children.
     let me = std::process::id();
     assert_eq!(complete(&mut ring, prep::waitid(libc::P_PID, me, info, exited)), -libc::ECHILD);
     assert_eq!(complete(&mut ring, prep::waitid(libc::P_PID, me, info, 0)), -libc::EINVAL);
@@ -93,7 +93,7 @@ fn futex() -> Result<(), Failed> {
     }
     let shared = prep::futex_wake(NOWHERE, 1, ANY, FutexFlags::SIZE_U32);
     assert_eq!(complete(&mut ring, shared), -libc::EFAULT);
-    // A private one has no need to look.
+    // For a private futex the kernel need not look at the memory.
     assert_eq!(complete(&mut ring, prep::futex_wake(NOWHERE, 1, ANY, PRIVATE)), 0);
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! What is said of what was drained: only if something was, and only while something is in flight.
+//! When a ring reports drained operations: only if there are some, and only while one is in flight.
 //!
 //! ```text
 //!   drained, and rejected            was not drained
 //!   a step of a chain that panicked  was not drained
-//!   only a cancel of the ring's own  is handed over, and over soon
+//!   only an internal cancel          is submitted, and ends soon
 //! ```
 
 use std::cell::Cell;
@@ -33,14 +33,14 @@ pub fn tests() -> Vec<Trial> {
 
 type Reading = Ticket<Read<PipeReader, [u8; 4]>>;
 
-/// A read that goes on as long as the other end of its pipe is there.
+/// A read that goes on as long as the other end of its pipe is open.
 fn reading(ring: &mut Ring) -> Result<(Reading, PipeWriter), Failed> {
     let (reader, writer) = silent();
     let read = ring.submit(Read::new(reader, [0; 4])).map_err(|r| r.why)?;
     Ok((read, writer))
 }
 
-/// What becomes of a NOP in a scope.
+/// The result of a NOP in a scope.
 fn scoped(ring: &mut Ring) -> Result<u32, Rejection> {
     ring.scope(|s| {
         let nop = s.submit(Nop).map_err(|rejected| rejected.why)?;
@@ -54,9 +54,9 @@ fn without_slots() -> Result<(), Failed> {
     let nops: Result<Vec<_>, _> =
         (0..ring.vacant()).map(|_| ring.submit(Nop).map_err(|r| r.why)).collect();
     let refused = ring.submit(Nop.drained()).map(drop).map_err(|rejected| rejected.why);
-    assert_eq!(refused, Err(Rejection::Slots));
+    assert_eq!(refused, Err(Rejection::NoSlot));
     let refused = ring.submit_chain((Nop.drained(), Nop)).map(drop).map_err(|r| r.why);
-    assert_eq!(refused, Err(Rejection::Slots));
+    assert_eq!(refused, Err(Rejection::NoSlot));
     for nop in nops? {
         ring.wait(nop)??;
     }
@@ -105,7 +105,7 @@ fn chain_drained() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Its cancel is queued, and nothing else is in flight: nobody but the ring can hand it over.
+/// Its cancel is queued, and nothing else is in flight: only the ring can submit it.
 fn cancels(ring: &mut Ring) -> Result<(), Failed> {
     let drained = ring.submit(Nop.drained()).map_err(|r| r.why)?;
     ring.wait(drained)??;

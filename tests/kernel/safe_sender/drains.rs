@@ -1,4 +1,4 @@
-//! What is drained beside a sender: the poll that tells a ring of messages is always in flight.
+//! Drained operations on a ring with a sender: its poll for messages is always in flight.
 
 use std::io::pipe;
 use std::thread;
@@ -10,7 +10,7 @@ use libtest_mimic::Failed;
 
 use super::{await_messages, here};
 
-/// Whether a poll on an eventfd of its own tells the ring of messages.
+/// Whether the ring polls an eventfd of its own for messages.
 fn polls(ring: &Ring) -> bool {
     ring.raw().fd().is_none() || !here().has_register(RegisterOp::SEND_MSG_RING)
 }

@@ -14,7 +14,7 @@ use annulus::op::{
 use annulus::sys::opcode::Opcode;
 use libtest_mimic::{Failed, Trial};
 
-use super::{V6, begin, cancelled, code, nobody, path, run, settle, small, socket};
+use super::{V6, begin, cancelled, code, nobody, path, record, run, small, socket};
 use crate::harness::{Need, test};
 
 const SOCKET: [Need; 1] = [Need::Op(Opcode::SOCKET)];
@@ -30,13 +30,17 @@ pub fn tests() -> Vec<Trial> {
         test("a_server_is_made_by_the_ring_alone", &BIND, server),
         test("a_name_in_use_is_refused_and_the_socket_comes_back", &BIND, in_use),
         test("a_datagram_socket_cannot_listen", &BIND, cannot_listen),
-        test("accept_brings_the_connection_and_tells_whose", &ACCEPT, accept_v4),
+        test("accept_returns_the_connection_and_its_address", &ACCEPT, accept_v4),
         test("accept_tells_an_address_of_v6", &[ACCEPT[0], V6], accept_v6),
         test("accept_tells_no_path_of_a_client_without_one", &ACCEPT, accept_nameless),
         test("accept_tells_the_path_of_a_client_that_has_one", &BIND, accept_path),
         test("accept_of_a_socket_that_does_not_listen_gives_it_back", &ACCEPT, not_listening),
         test("op3_accept_given_up_closes_the_connection", &ACCEPT, accept_given_up),
-        test("op3_accept_that_nobody_takes_is_closed_with_the_ring", &ACCEPT, accept_not_taken),
+        test(
+            "op3_an_accepted_connection_that_is_not_taken_is_closed_with_the_ring",
+            &ACCEPT,
+            accept_not_taken,
+        ),
         test("accept_cancelled_gives_the_listener_back", &ACCEPT, accept_cancelled),
         test("connect_refused_gives_the_socket_back", &ACCEPT, refused),
         test("connect_of_a_socket_that_does_not_block_waits_too", &ACCEPT, connect_no_block),
@@ -50,7 +54,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Whether a descriptor is closed on `exec`, as the kernel tells.
+/// Whether a descriptor is closed on `exec`, as the kernel reports it.
 fn closed_on_exec(fd: &impl AsFd) -> Result<bool, Failed> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("a flags line");
@@ -61,7 +65,7 @@ fn made() -> Result<(), Failed> {
     let mut ring = small();
     let socket = run(&mut ring, Socket::new(Domain::V4, SocketKind::DATAGRAM))?;
     assert!(closed_on_exec(&socket)?);
-    // It is what was asked for: a datagram goes through it.
+    // It is the socket that was asked for: a datagram goes through it.
     let (socket, peer) = (UdpSocket::from(socket), UdpSocket::bind("127.0.0.1:0")?);
     socket.send_to(b"made", peer.local_addr()?)?;
     let mut buf = [0; 8];
@@ -124,7 +128,7 @@ fn cannot_listen() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Accepts at `listener`, and checks whose connection it is.
+/// Accepts at `listener`, and checks the address of the connection.
 fn accept_tells(listener: TcpListener) -> Result<(), Failed> {
     let mut ring = small();
     let accept = begin(&mut ring, Accept::new(listener.try_clone()?).with_address());
@@ -198,7 +202,7 @@ fn accept_given_up() -> Result<(), Failed> {
     let accept = begin(&mut ring, Accept::new(listener));
     ring.detach(accept);
     let mut client = TcpStream::connect(address)?;
-    settle(&mut ring);
+    record(&mut ring);
     assert_eq!(client.read(&mut [0; 8])?, 0, "the connection was closed");
     Ok(())
 }
@@ -291,11 +295,11 @@ fn dropped() -> Result<(), Failed> {
     let _client = TcpStream::connect(address)?;
     let accepted = ring.wait(accept)?;
     accepted.result?;
-    // Ended, and with it the last owner: nobody listens any more.
+    // Ended, and its last owner with it: the listener is closed.
     let cancelled = cancelled(&mut ring, Accept::new(accepted.fd));
     assert!(matches!(code(cancelled.result), Some(libc::ECANCELED | libc::EINTR)));
     drop(cancelled.fd);
-    settle(&mut ring);
+    record(&mut ring);
     let refused = TcpStream::connect(address);
     assert_eq!(code(refused), Some(libc::ECONNREFUSED));
     Ok(())

@@ -10,7 +10,7 @@ use annulus::sys::opcode::Opcode;
 use annulus::{Event, Rejection};
 use libtest_mimic::{Failed, Trial};
 
-use super::{begin, ends, pattern, run, settle, small};
+use super::{begin, ends, pattern, record, run, small};
 use crate::harness::{Need, test};
 
 /// Accepts without end came with this.
@@ -22,14 +22,14 @@ const RECEIVE: [Need; 1] = [Need::Op(Opcode::SEND_ZC)];
 pub fn tests() -> Vec<Trial> {
     vec![
         test("one_accept_takes_twenty_connections_through_a_small_ring", &ACCEPT, twenty),
-        test("op3_connections_that_nobody_takes_are_closed", &ACCEPT, not_taken),
-        test("an_accept_that_goes_on_is_cancelled_and_submitted_anew", &ACCEPT, accept_cancelled),
+        test("op3_connections_that_are_not_taken_are_closed", &ACCEPT, not_taken),
+        test("an_accept_that_goes_on_is_cancelled_and_submitted_again", &ACCEPT, accept_cancelled),
         test("an_accept_that_goes_on_ends_with_the_listener", &ACCEPT, accept_ends),
         test("all_bytes_come_in_order_through_four_small_buffers", &RECEIVE, four_buffers),
         test("without_a_buffer_it_ends_at_once_and_goes_on_with_one", &RECEIVE, dry),
         test("a_receive_that_goes_on_ends_with_the_stream", &RECEIVE, eof),
         test("a_receive_that_goes_on_is_cancelled_and_loses_nothing", &RECEIVE, receive_cancelled),
-        test("br1_buffers_that_nobody_takes_are_offered_again", &RECEIVE, buffers_not_taken),
+        test("br1_buffers_that_are_not_taken_are_offered_again", &RECEIVE, buffers_not_taken),
         test("a_full_ring_stops_it_and_nothing_is_lost", &RECEIVE, stopped),
         test("a_receive_into_buffers_of_another_ring_is_refused", &RECEIVE, other_ring),
     ]
@@ -54,7 +54,7 @@ fn twenty() -> Result<(), Failed> {
             connections.push(TcpStream::from(connection?));
         }
         ring.cancel(&accept)?;
-        let Ended { how, fd, left } = ring.wait(accept)?;
+        let Ended { how, fd, remaining: left } = ring.wait(accept)?;
         for connection in left {
             connections.push(TcpStream::from(connection?));
         }
@@ -83,15 +83,15 @@ fn not_taken() -> Result<(), Failed> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let accept = begin(&mut ring, AcceptMulti::new(listener));
-    // Kept for `next`, and never taken; then dropped in an event; then wanted by nobody.
+    // Kept for `next`, and never taken; then dropped in an event; then detached.
     let mut kept = TcpStream::connect(address)?;
     run(&mut ring, Nop)?;
     let mut seen = 0;
-    ring.reap(|event| seen += u32::from(matches!(event, Event::Shot { .. })))?;
+    ring.reap(|event| seen += u32::from(matches!(event, Event::Multishot { .. })))?;
     let mut in_event = TcpStream::connect(address)?;
     while seen < 2 {
         run(&mut ring, Nop)?;
-        ring.reap(|event| seen += u32::from(matches!(event, Event::Shot { .. })))?;
+        ring.reap(|event| seen += u32::from(matches!(event, Event::Multishot { .. })))?;
     }
     assert_eq!(kept.read(&mut [0])?, 0);
     assert_eq!(in_event.read(&mut [0])?, 0);
@@ -99,7 +99,7 @@ fn not_taken() -> Result<(), Failed> {
     run(&mut ring, Nop)?;
     ring.cancel(&accept)?;
     ring.detach(accept);
-    settle(&mut ring);
+    record(&mut ring);
     assert_eq!(wanted.read(&mut [0])?, 0);
     assert!(TcpStream::connect(address).is_err(), "the listener was dropped");
     Ok(())
@@ -172,7 +172,7 @@ fn dry() -> Result<(), Failed> {
     ours.write_all(b"first")?;
     let receive = begin(&mut ring, RecvMulti::new(theirs, &buffers));
     let first = ring.next(&receive)?.expect("a buffer")?;
-    // Nothing has come that would need a buffer; but before it waits, the kernel wants one.
+    // No data has come that would need a buffer; but the kernel wants one before it waits.
     ring.cancel(&receive)?;
     let ended = ring.wait(receive)?;
     assert!(matches!(ended.how, Ending::NoBuffers | Ending::Cancelled), "{:?}", ended.how);
@@ -238,7 +238,7 @@ fn buffers_not_taken() -> Result<(), Failed> {
         run(&mut ring, Nop)?;
         ring.cancel(&receive)?;
         ring.detach(receive);
-        settle(&mut ring);
+        record(&mut ring);
         assert_eq!(buffers.leased(), 0);
     }
     // The socket was dropped with the operation each time, and our copy last.

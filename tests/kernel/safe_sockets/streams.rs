@@ -9,8 +9,8 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixStream};
 use std::ptr;
 use std::rc::Rc;
 
-use annulus::buf::SliceExt;
-use annulus::op::{Address, PickedFlags, Recv, RecvFlags, RecvPicked, Send, SendFlags, SendTo};
+use annulus::buf::{Append, SliceExt};
+use annulus::op::{Address, ProvidedFlags, Recv, RecvFlags, RecvProvided, Send, SendFlags, SendTo};
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use libtest_mimic::{Failed, Trial};
 
@@ -18,11 +18,11 @@ use super::{V6, begin, cancelled, code, path, pattern, run, small, tcp};
 use crate::harness::{Need, test};
 
 const SEND: [Need; 1] = [Need::Op(Opcode::SEND)];
-/// Sends and receives that wait for all came with this.
+/// Sends and receives with `MSG_WAITALL` came with this.
 const ALL: [Need; 1] = [Need::Op(Opcode::SOCKET)];
 /// Addresses of plain sends came with this.
 const TO: [Need; 1] = [Need::Op(Opcode::SEND_ZC)];
-const PICKED: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
+const PROVIDED: [Need; 1] = [Need::Register(RegisterOp::PBUF_RING)];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -30,7 +30,7 @@ pub fn tests() -> Vec<Trial> {
         test("bytes_go_through_and_everything_comes_back", &SEND, there_and_back),
         test("a_send_moves_no_more_than_is_in_the_buffer", &SEND, slices),
         test("a_send_to_who_is_gone_is_an_error_and_no_signal", &SEND, no_signal),
-        test("a_receive_at_the_end_brings_nothing", &SEND, at_the_end),
+        test("a_receive_at_the_end_carries_no_data", &SEND, at_the_end),
         test("a_receive_that_is_cancelled_loses_nothing", &SEND, receive_cancelled),
         test("a_send_that_waits_for_room_is_cancelled", &SEND, send_cancelled),
         test("a_receive_that_is_given_up_drops_what_it_owned", &SEND, given_up),
@@ -46,11 +46,11 @@ pub fn tests() -> Vec<Trial> {
         }),
         test("datagrams_go_to_a_path", &TO, to_path),
         test("a_datagram_that_is_too_long_is_refused_whole", &TO, too_long),
-        test("a_picked_buffer_brings_the_bytes", &PICKED, picked),
-        test("br1_picked_buffers_come_back_from_failures", &PICKED, picked_and_failed),
+        test("a_provided_buffer_carries_the_bytes", &PROVIDED, selected),
+        test("br1_provided_buffers_come_back_from_failures", &PROVIDED, selected_and_failed),
         test(
-            "a_picked_receive_without_a_buffer_says_enobufs_and_loses_nothing",
-            &PICKED,
+            "a_receive_without_a_provided_buffer_says_enobufs_and_loses_nothing",
+            &PROVIDED,
             no_buffer,
         ),
     ]
@@ -65,8 +65,9 @@ fn there_and_back() -> Result<(), Failed> {
     assert!(Rc::ptr_eq(&sent.fd, &ours) && Rc::ptr_eq(&sent.buf, &text));
     let mut buf = b"> ".to_vec();
     buf.reserve(64);
-    let received = run(&mut ring, Recv::new(theirs, buf));
-    assert_eq!((received.result?, &received.buf[..]), (14, b"> there and back".as_slice()));
+    let received = run(&mut ring, Recv::new(theirs, Append::new(buf)));
+    let (count, buf) = (received.result?, received.buf.into_inner());
+    assert_eq!((count, &buf[..]), (14, b"> there and back".as_slice()));
     assert_eq!(received.fd.peer_addr()?, ours.local_addr()?);
     Ok(())
 }
@@ -103,7 +104,7 @@ fn signalled(body: impl FnOnce()) -> bool {
     let waiting = unsafe { waiting.assume_init() };
     // SAFETY: a live set that was filled, so there is something to look at.
     let came = unsafe { libc::sigismember(&raw const waiting, libc::SIGPIPE) } == 1;
-    // It is ignored, so that it goes now.
+    // It is ignored, so that it is removed now.
     change(libc::SIG_UNBLOCK);
     came
 }
@@ -112,7 +113,7 @@ fn no_signal() -> Result<(), Failed> {
     let mut ring = small();
     let (mut ours, theirs) = UnixStream::pair()?;
     drop(theirs);
-    // What a plain write does; the standard library's own sends ask for none either.
+    // A plain write sends it; the standard library's own sends suppress it.
     assert!(signalled(|| {
         let fd = std::os::fd::AsRawFd::as_raw_fd(&ours);
         // SAFETY: one live byte, and a call that keeps nothing.
@@ -137,7 +138,7 @@ fn at_the_end() -> Result<(), Failed> {
     let received = run(&mut ring, Recv::new(ours, Vec::with_capacity(64)));
     assert_eq!((received.result?, received.buf.as_slice()), (4, b"last".as_slice()));
     let received = run(&mut ring, Recv::new(received.fd, received.buf));
-    assert_eq!((received.result?, received.buf.as_slice()), (0, b"last".as_slice()));
+    assert_eq!((received.result?, received.buf.as_slice()), (0, b"".as_slice()));
     Ok(())
 }
 
@@ -156,7 +157,7 @@ fn receive_cancelled() -> Result<(), Failed> {
 fn send_cancelled() -> Result<(), Failed> {
     let mut ring = small();
     let (ours, _theirs) = UnixStream::pair()?;
-    // Until there is no room: what does not wait tells.
+    // Until there is no room: a send that does not wait tells.
     let mut socket = ours;
     loop {
         let full = Send::new(socket, vec![0; 1 << 16]).flags(SendFlags::DONT_WAIT);
@@ -181,7 +182,7 @@ fn given_up() -> Result<(), Failed> {
     ring.detach(receive);
     assert_eq!(Rc::strong_count(&buf), 2, "the kernel may still write there");
     theirs.write_all(b"x")?;
-    super::settle(&mut ring);
+    super::record(&mut ring);
     assert_eq!(Rc::strong_count(&buf), 1);
     assert!(super::ends(&theirs)?, "the socket was closed");
     Ok(())
@@ -323,47 +324,47 @@ fn too_long() -> Result<(), Failed> {
     Ok(())
 }
 
-fn picked() -> Result<(), Failed> {
+fn selected() -> Result<(), Failed> {
     let mut ring = small();
     let buffers = ring.buf_ring(4, 8)?;
     let (ours, mut theirs) = UnixStream::pair()?;
     theirs.write_all(b"more than eight")?;
-    let received = run(&mut ring, RecvPicked::new(ours, &buffers));
+    let received = run(&mut ring, RecvProvided::new(ours, &buffers));
     let first = received.result?.expect("a buffer");
-    let received = run(&mut ring, RecvPicked::new(received.fd, &buffers));
+    let received = run(&mut ring, RecvProvided::new(received.fd, &buffers));
     let second = received.result?.expect("a buffer");
     assert_eq!((&first[..], &second[..]), (b"more tha".as_slice(), b"n eight".as_slice()));
     assert_eq!(buffers.leased(), 2);
     drop((first, second, theirs));
-    let received = run(&mut ring, RecvPicked::new(received.fd, &buffers));
+    let received = run(&mut ring, RecvProvided::new(received.fd, &buffers));
     assert!(received.result?.is_none(), "the end");
     assert_eq!(buffers.leased(), 0);
     Ok(())
 }
 
-fn picked_and_failed() -> Result<(), Failed> {
+fn selected_and_failed() -> Result<(), Failed> {
     let mut ring = small();
     let buffers = ring.buf_ring(2, 8)?;
     let (ours, mut theirs) = UnixStream::pair()?;
     let mut socket = Rc::new(ours);
     for _ in 0..4 {
-        let received = cancelled(&mut ring, RecvPicked::new(socket, &buffers));
+        let received = cancelled(&mut ring, RecvProvided::new(socket, &buffers));
         assert_eq!(code(received.result), Some(libc::ECANCELED));
         let (reader, _writer) = pipe()?;
-        let refused = run(&mut ring, RecvPicked::new(reader, &buffers));
+        let refused = run(&mut ring, RecvProvided::new(reader, &buffers));
         assert_eq!(code(refused.result), Some(libc::ENOTSOCK));
-        let receive = begin(&mut ring, RecvPicked::new(Rc::clone(&received.fd), &buffers));
+        let receive = begin(&mut ring, RecvProvided::new(Rc::clone(&received.fd), &buffers));
         ring.detach(receive);
         theirs.write_all(b"x")?;
-        super::settle(&mut ring);
+        super::record(&mut ring);
         socket = received.fd;
     }
     assert_eq!(buffers.leased(), 0);
-    let flags = PickedFlags::DONT_WAIT;
-    let empty = run(&mut ring, RecvPicked::new(socket, &buffers).flags(flags));
+    let flags = ProvidedFlags::DONT_WAIT;
+    let empty = run(&mut ring, RecvProvided::new(socket, &buffers).flags(flags));
     assert_eq!(code(empty.result), Some(libc::EAGAIN));
     theirs.write_all(b"both")?;
-    let full = run(&mut ring, RecvPicked::new(empty.fd, &buffers).flags(flags));
+    let full = run(&mut ring, RecvProvided::new(empty.fd, &buffers).flags(flags));
     assert_eq!(&full.result?.expect("a buffer")[..], b"both");
     Ok(())
 }
@@ -373,13 +374,13 @@ fn no_buffer() -> Result<(), Failed> {
     let buffers = ring.buf_ring(1, 8)?;
     let (ours, mut theirs) = UnixStream::pair()?;
     theirs.write_all(b"firstly.second")?;
-    let received = run(&mut ring, RecvPicked::new(ours, &buffers));
+    let received = run(&mut ring, RecvProvided::new(ours, &buffers));
     let first = received.result?.expect("a buffer");
-    let received = run(&mut ring, RecvPicked::new(received.fd, &buffers));
+    let received = run(&mut ring, RecvProvided::new(received.fd, &buffers));
     assert_eq!(code(received.result), Some(libc::ENOBUFS));
     assert_eq!(&first[..], b"firstly.");
     drop(first);
-    let received = run(&mut ring, RecvPicked::new(received.fd, &buffers));
+    let received = run(&mut ring, RecvProvided::new(received.fd, &buffers));
     assert_eq!(&received.result?.expect("a buffer")[..], b"second");
     Ok(())
 }

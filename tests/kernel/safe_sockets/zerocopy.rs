@@ -1,4 +1,4 @@
-//! Sent without a copy: when the buffer comes back, and with what in it.
+//! Zero-copy sends: when the buffer comes back, and with which contents.
 
 use std::io::{self, Read as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use annulus::buf::{IoBuf, Region};
-use annulus::op::{Envelope, Nop, SendFlags, SendMsgZc, SendZc};
+use annulus::op::{MsgHeader, Nop, SendFlags, SendMsgZc, SendZc};
 use annulus::sys::opcode::Opcode;
 use annulus::{Next, Ring};
 use libtest_mimic::{Failed, Trial};
@@ -72,7 +72,7 @@ fn narrow() -> Result<(TcpStream, TcpStream), Failed> {
     Ok((ours, listener.accept()?.0))
 }
 
-/// Sends more than goes through at once, and takes the result: the buffer is still the kernel's.
+/// Sends more than goes through at once, and takes the result: the kernel still has the buffer.
 fn send_much<B: IoBuf + 'static>(
     ring: &mut Ring,
     ours: TcpStream,
@@ -123,7 +123,7 @@ fn given_up() -> Result<(), Failed> {
     assert_eq!(Rc::strong_count(&owned), 2, "the network has not done with it");
     let mut received = vec![0; taken];
     theirs.read_exact(&mut received)?;
-    super::settle(&mut ring);
+    super::record(&mut ring);
     assert_eq!(Rc::strong_count(&owned), 1);
     assert!(received == pattern(taken), "nobody wrote to the buffer");
     assert_eq!(theirs.read(&mut [0])?, 0, "the socket was closed");
@@ -149,8 +149,8 @@ fn unsupported() -> Result<(), Failed> {
     let (ours, _theirs) = UnixStream::pair()?;
     let send = begin(&mut ring, SendZc::new(ours, vec![1, 2, 3]));
     let mut errors: Vec<io::Error> = Vec::new();
-    while let Some(shot) = ring.next(&send)? {
-        errors.extend(shot.err());
+    while let Some(completion) = ring.next(&send)? {
+        errors.extend(completion.err());
     }
     assert!(errors.iter().all(|error| error.raw_os_error() == Some(libc::EOPNOTSUPP)));
     let sent = ring.wait(send)?;
@@ -165,14 +165,14 @@ fn message() -> Result<(), Failed> {
     let mut ring = small();
     let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
     let from = ours.local_addr()?;
-    let mut envelope = Envelope::new();
-    envelope.set_address(theirs.local_addr()?);
-    let send = SendMsgZc::new(ours, ("head, ", pattern(100))).with(envelope);
+    let mut header = MsgHeader::new();
+    header.set_address(theirs.local_addr()?);
+    let send = SendMsgZc::new(ours, ("head, ", pattern(100))).with(header);
     let sent = run(&mut ring, send);
     assert_eq!(sent.result?.bytes, 106);
-    let ((head, body), envelope) = sent.buf;
+    let ((head, body), header) = sent.buf;
     assert_eq!((head, &body), ("head, ", &pattern(100)));
-    assert_eq!(envelope.address().and_then(|to| to.as_inet()), Some(theirs.local_addr()?));
+    assert_eq!(header.address().and_then(|to| to.as_inet()), Some(theirs.local_addr()?));
     let mut buf = [0; 128];
     assert_eq!(theirs.recv_from(&mut buf)?, (106, from));
     assert!(buf[..106] == [b"head, ".as_slice(), &body].concat());
@@ -182,7 +182,7 @@ fn message() -> Result<(), Failed> {
 fn message_refused() -> Result<(), Failed> {
     let mut ring = small();
     let socket = Rc::new(UdpSocket::bind("127.0.0.1:0")?);
-    // Nobody is named to send to.
+    // The socket has no destination.
     let send = SendMsgZc::new(Rc::clone(&socket), [vec![1; 10], vec![2; 10]]);
     let sent = run(&mut ring, send.flags(SendFlags::DONT_WAIT));
     assert_eq!(code(sent.result), Some(libc::EDESTADDRREQ));

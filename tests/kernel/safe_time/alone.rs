@@ -1,4 +1,4 @@
-//! Steps of a chain that was taken apart, with a clock and without, and chains that are given up.
+//! Steps of a chain that was taken apart, with a link timeout and without, and detached chains.
 
 use std::io::{PipeReader, PipeWriter, Write as _, pipe};
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub fn tests() -> Vec<Trial> {
 
 type Reading = TimedTicket<Read<PipeReader, [u8; 4]>>;
 
-/// A read of what never comes.
+/// A read of data that never comes.
 fn reading(ring: &mut Ring, time: Duration) -> Result<(Reading, PipeWriter), Failed> {
     let (silent, writer) = pipe()?;
     let chain = ring.submit_chain((Read::new(silent, [0; 4]).within(time),));
@@ -36,7 +36,7 @@ fn reading(ring: &mut Ring, time: Duration) -> Result<(Reading, PipeWriter), Fai
     Ok((read, writer))
 }
 
-/// That all slots are free, and nobody reads from the pipe any more.
+/// Checks that all slots are free, and that the pipe has no reader any more.
 fn is_over(ring: &mut Ring, mut writer: PipeWriter) -> Result<(), Failed> {
     while ring.in_flight() > 0 {
         ring.submit_and_wait(1)?;

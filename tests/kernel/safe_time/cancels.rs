@@ -1,4 +1,4 @@
-//! Cancels: what they find, and what becomes of that.
+//! Cancels: what they find, and how the cancelled operations end.
 
 use std::io::{PipeReader, PipeWriter, Write as _, pipe};
 use std::os::fd::AsFd;
@@ -89,7 +89,7 @@ fn completed() -> Result<(), Failed> {
     let outcome = run(&mut ring, Cancel::ticket(&ticket));
     assert!(matches!(outcome, CancelOutcome::NotFound), "{outcome:?}");
     ring.wait(ticket)??;
-    // The slot is another's now, and that one is not meant.
+    // The slot has another operation now, and that one must not be cancelled.
     let ticket = begin(&mut ring, Timeout::new(SOON));
     let stale = Cancel::ticket(&ticket);
     assert_eq!(ring.wait(ticket)??, TimeoutEnd::Expired);
@@ -190,8 +190,8 @@ fn by_opcode() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Linux 6.0 to 6.5 overlook what is asked for, and look for a word: that of the first operation
-/// of a ring is 0.
+/// Linux 6.0 to 6.5 ignore the opcode, and look for a `user_data` of 0: that of the first operation
+/// of a ring.
 fn by_opcode_misses() -> Result<(), Failed> {
     let mut ring = small();
     let first = begin(&mut ring, Timeout::new(HOUR));
@@ -201,7 +201,7 @@ fn by_opcode_misses() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Behind a drained operation cancels wait too: a second one would be one more that waits.
+/// Behind a drained operation cancels wait too: a second one would only be another that waits.
 fn one_cancel_each() -> Result<(), Failed> {
     let mut ring = small();
     let (reader, mut writer) = pipe()?;
@@ -221,7 +221,8 @@ fn one_cancel_each() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The one before has completed, and found nothing: what is still in flight is cancelled again.
+/// The cancel before has completed, and found nothing: operations still in flight are cancelled
+/// again.
 fn cancelled_again() -> Result<(), Failed> {
     let mut ring = small();
     let (reader, _writer) = pipe()?;
@@ -254,7 +255,7 @@ fn full_queue() -> Result<(), Failed> {
                 tickets.push(ticket);
                 next()
             }
-            Err(rejected) if rejected.why == Rejection::Queue => rejected.op,
+            Err(rejected) if rejected.why == Rejection::QueueFull => rejected.op,
             Err(rejected) => return Err(rejected.why.into()),
         };
     }

@@ -1,4 +1,4 @@
-//! Clocks beside operations: what they end, what they say, and where a chain broke.
+//! Link timeouts: which operations they end, what they report, and where a chain broke.
 #![allow(unsafe_code, reason = "makes a listener with a short queue")]
 
 use std::fmt::Debug;
@@ -45,7 +45,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// A step that has a little time, and a NOP behind it.
+/// A step that has a little time, and a NOP after it.
 type Timely<T> = ChainOutcome<(Timed<T>, io::Result<u32>)>;
 
 fn timely<O: Op + 'static>(ring: &mut Ring, op: O) -> Timely<O::Output> {
@@ -53,7 +53,7 @@ fn timely<O: Op + 'static>(ring: &mut Ring, op: O) -> Timely<O::Output> {
     ring.wait_chain(chain.expect("room")).expect("it completes")
 }
 
-/// What `op` ends with when it has a little time.
+/// The output of `op` when it has a little time.
 fn in_time<O: Op + 'static>(ring: &mut Ring, op: O) -> Timed<O::Output> {
     let chain = timely(ring, op);
     assert_eq!(chain.end, ChainEnd::Broken { at: 0 });
@@ -61,9 +61,9 @@ fn in_time<O: Op + 'static>(ring: &mut Ring, op: O) -> Timed<O::Output> {
     chain.outputs.0
 }
 
-/// The same, of what the kernel may let the next begin behind when it was cancelled: what is said
-/// of the chain is what became of the next.
-fn at_word<O: Op + 'static>(ring: &mut Ring, op: O) -> Timed<O::Output> {
+/// Like `timely`, for an operation after whose cancel the kernel may let the next one begin: the
+/// chain's end must agree with the outcome of the next one.
+fn at_futex_word<O: Op + 'static>(ring: &mut Ring, op: O) -> Timed<O::Output> {
     let chain = timely(ring, op);
     let (timed, last) = chain.outputs;
     let broken = ChainEnd::Broken { at: 0 };
@@ -71,7 +71,7 @@ fn at_word<O: Op + 'static>(ring: &mut Ring, op: O) -> Timed<O::Output> {
     timed
 }
 
-/// Cancelled, or interrupted where a worker ran it.
+/// Cancelled, or interrupted where a worker thread ran it.
 fn is_over<T: Debug>(result: std::io::Result<T>) -> bool {
     matches!(errno(result), Some(libc::ECANCELED | libc::EINTR))
 }
@@ -93,9 +93,9 @@ fn ran_out() -> Result<(), Failed> {
 fn futexes() -> Result<(), Failed> {
     let mut ring = small();
     let word = || Arc::new(AtomicU32::new(0));
-    let timed = at_word(&mut ring, FutexWait::new(word(), 0));
+    let timed = at_futex_word(&mut ring, FutexWait::new(word(), 0));
     assert!(timed.expired && is_over(timed.output.result));
-    let timed = at_word(&mut ring, FutexWaitV::new(FutexSet::new().with(word(), 0)));
+    let timed = at_futex_word(&mut ring, FutexWaitV::new(FutexSet::new().with(word(), 0)));
     assert!(timed.expired && is_over(timed.output.result));
     let in_time = ring.submit_chain((FutexWait::new(word(), 1).within(HOUR),))?;
     assert!(!ring.wait_chain(in_time)?.outputs.0.expired);
@@ -167,7 +167,7 @@ fn ready(ring: &mut Ring) -> Result<PipeReader, Failed> {
     Ok(ready)
 }
 
-/// What holds the step up takes far longer than the step may.
+/// The step is held up far longer than its timeout allows.
 fn held() -> Result<(), Failed> {
     let mut ring = small();
     let (first, time) = (|| Timeout::new(200 * SOON), 100 * SOON);
@@ -185,8 +185,8 @@ fn held() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Writes to the pipe after a while, unless what this returns is gone by then: so what would hang
-/// ends, and fails.
+/// Writes to the pipe after a while, unless the returned value was dropped by then: so a test that
+/// would hang ends, and fails.
 fn rescue(mut writer: PipeWriter) -> Sender<()> {
     let (alive, gone) = mpsc::channel();
     std::thread::spawn(move || {
@@ -215,7 +215,7 @@ fn held_and_silent() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A cancel that is an entry would wait behind what is drained.
+/// A cancel that is an entry would wait behind the drained operation.
 fn waited_for() -> Result<(), Failed> {
     let mut ring = small();
     let (from, writer) = pipe()?;
@@ -229,10 +229,10 @@ fn waited_for() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Cancels the read of the second step when the first, which did all that was asked, is done.
+/// Cancels the read of the second step when the first step has completed in full.
 fn cancelled() -> Result<(), Failed> {
     let mut ring = small();
-    // Sockets, and no pipes: what a worker reads from a pipe may end with EINTR, for nothing (6.1).
+    // Sockets, not pipes: a worker thread's read of a pipe may end with EINTR without reason (6.1).
     let (silent, _writer) = UnixStream::pair()?;
     let silent = Rc::new(silent);
     let (full, writer) = UnixStream::pair()?;
@@ -241,7 +241,7 @@ fn cancelled() -> Result<(), Failed> {
     let all = ReadV::new(full, ([0_u8; 1], [0; 2]));
     let chain = ring.submit_chain((Nop, all, read(), Nop))?;
     ring.submit_and_wait(2)?;
-    // Until it has begun.
+    // Until the read has begun.
     while run(&mut ring, Cancel::fd(Rc::clone(&silent))).0.count() == 0 {}
     let chain = ring.wait_chain(chain)?;
     assert_eq!(chain.end, ChainEnd::Broken { at: 2 });

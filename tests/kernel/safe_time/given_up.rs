@@ -1,8 +1,9 @@
-//! What was given up and completes again and again: no wait for events ends for it before its end.
+//! Detached multishot operations: no wait for events ends because of one before its last
+//! completion.
 //!
 //! ```text
-//!   given up     shot   shot   shot   …   end
-//!   an event?     no     no     no        counts, and shows none
+//!   detached     completion   completion   …   end
+//!   an event?     no           no              counts, and shows none
 //! ```
 
 use std::io::pipe;
@@ -11,28 +12,28 @@ use std::time::Duration;
 
 use annulus::op::{Nop, Read, SendZc, Timeout, TimeoutMulti};
 use annulus::sys::opcode::Opcode;
-use annulus::{EnterCause, Event, Patience, Ring, Woken};
+use annulus::{EnterCause, Event, Ring, WaitOptions, Woken};
 use libtest_mimic::{Failed, Trial};
 
 use super::timeouts::REPEATED;
 use super::{HOUR, SOON, begin, small};
 use crate::harness::{Need, test};
 
-/// So long that a shot comes in it.
+/// So long that a completion comes in it.
 const WHILE: Duration = Duration::from_millis(50);
 const SENDS: Need = Need::Op(Opcode::SEND_ZC);
 
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("shots_of_what_was_given_up_end_no_wait", &[REPEATED], shots),
+        test("completions_of_a_detached_multishot_end_no_wait", &[REPEATED], completions),
         test("the_end_of_what_was_given_up_counts_once", &[SENDS], counts_once),
-        test("shots_of_what_was_given_up_are_not_hoped_for", &[REPEATED], no_hope),
+        test("completions_of_a_detached_multishot_are_not_waited_for", &[REPEATED], not_waited_for),
         test("what_was_given_up_in_a_scope_leaves_waits_as_they_were", &[REPEATED], after_a_scope),
         test("a_reaping_counts_what_it_shows", &[REPEATED], counted),
     ]
 }
 
-/// Reaps, and says how many events there were, which is what it counts.
+/// Reaps, and returns how many events there were, which must be what `reap` returns.
 fn reaped(ring: &mut Ring) -> u32 {
     let mut shown = 0;
     let counted = ring.reap(|_| shown += 1).expect("reap");
@@ -40,7 +41,7 @@ fn reaped(ring: &mut Ring) -> u32 {
     counted
 }
 
-fn shots() -> Result<(), Failed> {
+fn completions() -> Result<(), Failed> {
     let mut ring = small();
     let (silent, _writer) = pipe()?;
     let timer = begin(&mut ring, TimeoutMulti::new(SOON));
@@ -48,8 +49,8 @@ fn shots() -> Result<(), Failed> {
     let read = begin(&mut ring, Read::new(silent, [0; 4]));
     assert_eq!(ring.submit_and_wait_timeout(1, WHILE)?.1, Woken::TimedOut);
     assert_eq!(reaped(&mut ring), 0);
-    let patience = Patience::at_most(WHILE);
-    assert_eq!(ring.submit_and_wait_with(1, &patience)?.1, Woken::TimedOut);
+    let options = WaitOptions::at_most(WHILE);
+    assert_eq!(ring.submit_and_wait_with(1, &options)?.1, Woken::TimedOut);
     assert_eq!(reaped(&mut ring), 0);
     let ends = begin(&mut ring, Timeout::new(WHILE));
     ring.submit_and_wait(1)?;
@@ -75,7 +76,7 @@ fn counts_once() -> Result<(), Failed> {
     Ok(())
 }
 
-fn no_hope() -> Result<(), Failed> {
+fn not_waited_for() -> Result<(), Failed> {
     let mut ring = small();
     let timer = begin(&mut ring, TimeoutMulti::new(HOUR));
     ring.detach(timer);
@@ -88,7 +89,7 @@ fn no_hope() -> Result<(), Failed> {
     Ok(())
 }
 
-/// When all of them have ended, nothing is left of them in how the ring counts.
+/// When all of them have ended, they leave no trace in the ring's counts.
 fn after_a_scope() -> Result<(), Failed> {
     let mut ring = small();
     let given_up = ring.submit(TimeoutMulti::new(SOON).times(2)).map_err(|r| r.why)?;
@@ -107,15 +108,15 @@ fn after_a_scope() -> Result<(), Failed> {
     let why = ring.submit_and_wait(1).map_err(|error| error.cause);
     assert_eq!(why, Err(EnterCause::NothingComing { want: 1, coming: 0 }));
     let wanted = begin(&mut ring, TimeoutMulti::new(SOON));
-    // As many as it likes. Each may look like a signal, where several are awaited.
+    // As many as it likes. Each may look like a signal, where several completions are awaited.
     let waited = ring.submit_and_wait(3).map_err(|error| error.cause);
     assert!(matches!(waited, Ok(_) | Err(EnterCause::Interrupted)), "{waited:?}");
     drop(wanted);
     Ok(())
 }
 
-/// An end that comes with the last shot is one of its own; a cancel of the ring's own is none, nor
-/// is the end of what was given up.
+/// An end that comes with the last completion is an event of its own; that of an internal cancel is
+/// none, nor is that of a detached operation.
 fn counted() -> Result<(), Failed> {
     let mut ring = small();
     let (silent, _writer) = pipe()?;
@@ -124,16 +125,16 @@ fn counted() -> Result<(), Failed> {
     ring.detach(nop);
     ring.cancel(&read)?;
     let last = begin(&mut ring, TimeoutMulti::new(SOON).times(1));
-    let (mut ends, mut shots, mut counts) = (0, 0, 0);
+    let (mut ends, mut completions, mut counts) = (0, 0, 0);
     while ends < 2 {
         ring.submit_and_wait(1)?;
         counts += ring.reap(|event| match event {
             Event::Ended { .. } => ends += 1,
-            Event::Shot { .. } => shots += 1,
+            Event::Multishot { .. } => completions += 1,
             other => panic!("{other:?}"),
         })?;
     }
-    assert_eq!((ends, shots, counts), (2, 1, 3));
+    assert_eq!((ends, completions, counts), (2, 1, 3));
     assert_eq!(reaped(&mut ring), 0);
     drop((read, last));
     Ok(())

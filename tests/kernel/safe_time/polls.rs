@@ -1,15 +1,15 @@
-//! Polls: when they complete, and what they leave as it was.
+//! Polls: when they complete, and what they leave unchanged.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _, pipe};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annulus::op::{
     CancelOutcome, Ending, Nop, Poll, PollEvents, PollMulti, PollRemove, PollUpdate, UpdateOutcome,
 };
 use annulus::sys::flags::{Features, SetupFlags};
-use annulus::{Event, Next, Setup};
+use annulus::{EnterCause, Event, Next, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use super::{BY_FLAGS, REPEATED_POLL, begin, errno, goes_on, is_one, run, small};
@@ -28,9 +28,10 @@ pub fn tests() -> Vec<Trial> {
         test("a_poll_names_a_registered_file", &[BY_FLAGS], polled_by_index),
         test("a_polling_ring_of_devices_refuses_polls", &[], poll_refused),
         test("a_repeated_poll_completes_each_time", &[REPEATED_POLL], polled_again),
+        test("the_next_completion_is_awaited_with_a_limit", &[REPEATED_POLL], next_in_time),
         test("what_completes_again_is_still_in_flight", &[REPEATED_POLL], still_in_flight),
         test(
-            "a_repeated_poll_of_what_cannot_wait_fails_in_words",
+            "a_repeated_poll_of_what_cannot_wait_fails_with_a_message",
             &[REPEATED_POLL],
             poll_unwaitable,
         ),
@@ -134,6 +135,22 @@ fn polled_again() -> Result<(), Failed> {
     Ok(())
 }
 
+fn next_in_time() -> Result<(), Failed> {
+    let mut ring = small();
+    let (reader, mut writer) = pipe()?;
+    let ticket = begin(&mut ring, PollMulti::new(reader, PollEvents::IN));
+    let started = Instant::now();
+    let error = ring.next_timeout(&ticket, Duration::from_millis(5)).expect_err("nothing is there");
+    assert_eq!(error.cause, EnterCause::TimedOut);
+    assert!(started.elapsed() >= Duration::from_millis(5));
+    writer.write_all(b"x")?;
+    assert!(ring.next_timeout(&ticket, Duration::MAX)?.is_some());
+    ring.cancel(&ticket)?;
+    assert!(ring.next_timeout(&ticket, Duration::MAX)?.is_none(), "it has ended");
+    assert!(matches!(ring.wait(ticket)?.how, Ending::Cancelled));
+    Ok(())
+}
+
 fn still_in_flight() -> Result<(), Failed> {
     let mut ring = small();
     let (mut reader, mut writer) = pipe()?;
@@ -141,9 +158,9 @@ fn still_in_flight() -> Result<(), Failed> {
     for _ in 0..3 {
         writer.write_all(b"x")?;
         ring.submit_and_wait(1)?;
-        let mut shots = 0;
-        ring.reap(|event| shots += u32::from(matches!(event, Event::Shot { .. })))?;
-        assert_eq!((shots, ring.in_flight(), ring.raw().in_flight()), (1, 1, 1));
+        let mut completions = 0;
+        ring.reap(|event| completions += u32::from(matches!(event, Event::Multishot { .. })))?;
+        assert_eq!((completions, ring.in_flight(), ring.raw().in_flight()), (1, 1, 1));
         reader.read_exact(&mut [0])?;
     }
     ring.cancel(&ticket)?;
@@ -169,17 +186,17 @@ fn poll_unwaitable() -> Result<(), Failed> {
 }
 
 fn poll_overflown() -> Result<(), Failed> {
-    // Plain: what wakes the poll completes at the next call of this thread, whatever that is.
+    // Plain ring: the poll completes at the next system call of this thread, whichever that is.
     let mut ring = safe_ring(Setup::plain(2));
     let room = ring.raw().cq_entries();
     let (mut reader, mut writer) = pipe()?;
     let ticket = begin(&mut ring, PollMulti::new(reader.try_clone()?, PollEvents::IN));
-    // More than fit, and nobody takes any.
+    // More than fit, and none is taken.
     for _ in 0..room + 2 {
         writer.write_all(b"x")?;
         reader.read_exact(&mut [0])?;
     }
-    // What wakes the poll is told at the latest here, however much fits.
+    // The poll completes here at the latest, however many completions fit.
     let _ = ring.submit_and_wait_timeout(room, Duration::from_millis(50));
     loop {
         match ring.try_next(&ticket)? {
@@ -207,7 +224,8 @@ fn poll_updated() -> Result<(), Failed> {
     let ticket = goes_on(&mut ring, ticket);
     let outcome = run(&mut ring, PollUpdate::new(&ticket, PollEvents::IN));
     assert!(matches!(outcome, UpdateOutcome::Updated), "{outcome:?}");
-    // What is there already counts, and it still completes each time, with the word that it had.
+    // Readiness that is there already counts, and the poll still completes each time, with its old
+    // `user_data`.
     for _ in 0..2 {
         let events = ring.next(&ticket)?.expect("it goes on");
         assert!(events.contains(PollEvents::IN), "{events:?}");
@@ -232,7 +250,7 @@ fn exclusive() -> Result<(), Failed> {
     ring.submit_all()?;
     writer.write_all(b"x")?;
     ring.submit_and_wait(1)?;
-    // Both had been in the queue when the byte came; without the flag, both were woken then.
+    // Both were in the queue when the byte came; without the flag, both were woken then.
     run(&mut ring, Nop)?;
     let woken = [ring.try_take(first), ring.try_take(second)];
     assert_eq!(woken.iter().filter(|taken| taken.is_ok()).count(), 1);

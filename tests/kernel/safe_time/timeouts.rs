@@ -1,4 +1,4 @@
-//! Timeouts: what they end with, and what changes that.
+//! Timeouts: their results, and what changes those.
 
 use std::io::pipe;
 use std::time::{Duration, SystemTime};
@@ -41,7 +41,7 @@ pub fn tests() -> Vec<Trial> {
         test("an_end_that_comes_with_the_last_item_is_shown", &[REPEATED], end_is_shown),
         test("a_repeated_timeout_goes_on_until_it_is_removed", &[REPEATED], endless),
         test("a_repeated_timeout_that_the_kernel_stopped_says_so", &[REPEATED], stopped),
-        test("a_repeated_timeout_that_is_updated_repeats_so", &[REPEATED], repeats_anew),
+        test("a_repeated_timeout_that_is_updated_repeats_so", &[REPEATED], repeats_again),
         test("op2_what_names_a_ticket_of_another_ring_is_refused", &[REPEATED_POLL], foreign),
     ]
 }
@@ -201,7 +201,7 @@ fn repeats() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Nobody takes completions, so that the ring is full before it has run out so often; or ever.
+/// Completions are not taken, so the ring is full before the timeout has expired so often; or ever.
 fn stopped() -> Result<(), Failed> {
     for times in [0, 1000] {
         let mut ring = safe_ring(Setup::plain(2));
@@ -232,7 +232,7 @@ fn end_is_shown() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Removes a repeated timeout: while it has run out and is not armed again, it is not found.
+/// Removes a repeated timeout: after it has expired and before it is armed again, it is not found.
 fn stop(ring: &mut Ring, ticket: &Ticket<TimeoutMulti>) {
     while !is_one(&run(ring, TimeoutRemove::new(ticket))) {}
 }
@@ -249,7 +249,7 @@ fn endless() -> Result<(), Failed> {
     Ok(())
 }
 
-fn repeats_anew() -> Result<(), Failed> {
+fn repeats_again() -> Result<(), Failed> {
     let mut ring = small();
     let ticket = begin(&mut ring, TimeoutMulti::new(HOUR));
     let outcome = run(&mut ring, TimeoutUpdate::new(&ticket, SOON));

@@ -1,0 +1,27 @@
+//! Sockets: connect, accept, send and receive.
+//!
+//! | module | |
+//! |---|---|
+//! | [`kind`] | what a new socket is for |
+//! | [`net`] | create, bind, listen, accept, connect, shut down |
+//! | [`stream`], [`gather`] | send and receive |
+//! | [`multishot`] | accept and receive many times |
+//! | [`mod@bundle`], [`send_bundle`] | several buffers with one completion |
+//! | [`zerocopy`], [`zc_fixed`] | send without a copy |
+//! | [`hint`] | whether more data or connections wait |
+//! | [`command`], [`option`](mod@option) | options, addresses, byte counts |
+//!
+//! Leaves to others: messages with addresses and control data (`messages`).
+
+pub mod bundle;
+pub mod command;
+pub mod gather;
+pub mod hint;
+pub mod kind;
+pub mod multishot;
+pub mod net;
+pub mod option;
+pub mod send_bundle;
+pub mod stream;
+pub mod zc_fixed;
+pub mod zerocopy;

@@ -1,0 +1,111 @@
+//! What a ring is, where its queues stand, and what it has done: for diagrams, tests and tuning.
+//!
+//! | question | answer |
+//! |---|---|
+//! | how much did it cost? | [`RawRing::stats`]: enters per entry should be far below one |
+//! | who owns which slot? | [`RawRing::positions`] |
+//! | what did the kernel make of the setup? | [`RawRing::sq_entries`], [`RawRing::cq_entries`], [`RawRing::flags`] |
+//! | what can it do? | [`RawRing::features`] |
+
+use annulus_sys::flags::{Features, SetupFlags};
+use annulus_sys::index::Index;
+
+use crate::raw::RawRing;
+use crate::setup::enter_error::{EnterCause, EnterError};
+
+/// What a ring has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// System calls to `io_uring_enter(2)`.
+    pub enters: u64,
+    /// Entries that the kernel consumed (with `SQE_MIXED`, slots). On a ring with a polling thread
+    /// (`SQPOLL`), entries that were published to it.
+    pub sqes: u64,
+    /// Completions taken.
+    pub cqes: u64,
+    /// How often we found the kernel holding completions back because the queue was full.
+    pub overflows: u64,
+}
+
+/// Where both queues stand, for diagrams and tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Positions {
+    /// Up to where the kernel has consumed entries.
+    pub sq_head: Index,
+    /// Up to where we have published entries.
+    pub sq_tail: Index,
+    /// Up to where we have written entries.
+    pub sq_written: Index,
+    /// Up to where we have taken completions.
+    pub cq_head: Index,
+    /// Up to where the kernel has posted completions.
+    pub cq_tail: Index,
+}
+
+/// # Sizes and counters
+impl RawRing {
+    /// What the ring has done so far.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            enters: self.driver().enters,
+            sqes: self.driver().submitted,
+            cqes: self.rings().halves().1.popped(),
+            overflows: self.driver().overflows,
+        }
+    }
+
+    /// Where both queues stand now. In a forked child, both are empty.
+    pub fn positions(&self) -> Positions {
+        let (sq, cq) = self.rings().halves();
+        let (sq, cq) = (sq.indices(), cq.indices());
+        Positions {
+            sq_head: sq.head,
+            sq_tail: sq.tail,
+            sq_written: sq.written,
+            cq_head: cq.head,
+            cq_tail: cq.tail,
+        }
+    }
+
+    /// How many submission entries the queue has: the number asked for, rounded up.
+    pub fn sq_entries(&self) -> u32 {
+        self.rings().halves().0.entries()
+    }
+
+    /// How many completion entries the queue has.
+    pub fn cq_entries(&self) -> u32 {
+        self.rings().halves().1.entries()
+    }
+
+    /// How many submission slots are free.
+    pub fn room(&self) -> u32 {
+        self.rings().halves().0.room()
+    }
+
+    /// Whether this is the process that made the ring, and not a forked child of it.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.rings().halves().0.is_here()
+    }
+
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<(), EnterError> {
+        if self.is_here() { Ok(()) } else { Err(EnterError::new(0, EnterCause::OtherProcess)) }
+    }
+
+    /// The flags that the ring was set up with.
+    pub fn flags(&self) -> SetupFlags {
+        self.rings().base().params().flags
+    }
+
+    /// The features of this kernel's rings.
+    pub fn features(&self) -> Features {
+        self.rings().base().params().features
+    }
+
+    /// How many completions the kernel lost. Stays 0 on kernels that keep overflowing completions
+    /// (`IORING_FEAT_NODROP`, since Linux 5.5), unless the kernel ran out of memory.
+    pub fn lost(&self) -> u32 {
+        self.rings().halves().1.overflow()
+    }
+}

@@ -1,0 +1,133 @@
+//! Registering the ring's descriptor for speed, and an eventfd that completions signal.
+//!
+//! | call | saves or gives | lasts |
+//! |---|---|---|
+//! | [`RawRing::register_ring_fd`] | saves the look-up of the descriptor at each enter | until unregistered or dropped |
+//! | [`RawRing::register_eventfd`] | a signal at each completion, for an existing event loop | until unregistered or dropped |
+//!
+//! The ring's descriptor itself can be polled too (`AsFd`): it is readable when completions are
+//! ready. Both signals are hints: they may come late, several at once, or without a completion, so
+//! always look into the ring. With `DEFER_TASKRUN`, the completions behind a hint appear only after
+//! the kernel is asked for them, as [`RawRing::peek`] does.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::CqRingFlags;
+
+use crate::raw::RawRing;
+use crate::raw::register;
+use crate::raw::register::Signals;
+
+/// # How it is named, and how it notifies
+impl RawRing {
+    /// Registers the ring's descriptor with this thread, so that entering the kernel does not have
+    /// to look it up. A thread has 16 slots for this. Since Linux 5.18.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if the ring is registered already. From the kernel: `EINVAL` before Linux 5.18, and
+    /// `EBUSY` if all slots are taken.
+    #[doc(alias = "IORING_REGISTER_RING_FDS")]
+    pub fn register_ring_fd(&mut self) -> Result<(), Errno> {
+        if self.driver().registered().is_some() {
+            return Err(Errno::new(libc::EEXIST));
+        }
+        let index = register::name_ring(self.base())?;
+        self.driver_mut().set_registered(Some(index));
+        Ok(())
+    }
+
+    /// Undoes [`register_ring_fd`](Self::register_ring_fd), if the ring is registered. Dropping the
+    /// ring does that too.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's error, or `ECHILD` in a forked child; then the ring stays registered.
+    #[doc(alias = "IORING_UNREGISTER_RING_FDS")]
+    pub fn unregister_ring_fd(&mut self) -> Result<(), Errno> {
+        if let Some(index) = self.driver().registered() {
+            register::forget_ring(self.base(), index)?;
+            self.driver_mut().set_registered(None);
+        }
+        Ok(())
+    }
+
+    /// Signals `eventfd` at each completion. The kernel keeps the file open. A ring has at most one
+    /// eventfd.
+    ///
+    /// # Errors
+    ///
+    /// From the kernel: `EBUSY` if an eventfd is registered already, `EINVAL` if the file is not an
+    /// eventfd.
+    #[doc(alias = "IORING_REGISTER_EVENTFD")]
+    pub fn register_eventfd(&mut self, eventfd: impl AsFd) -> Result<(), Errno> {
+        register::notify(self.base(), eventfd.as_fd(), Signals::All)
+    }
+
+    /// Signals `eventfd` only at completions that a worker thread posted, and not at those that
+    /// were posted during a submit. Since Linux 5.6.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_eventfd`](Self::register_eventfd).
+    #[doc(alias = "IORING_REGISTER_EVENTFD_ASYNC")]
+    pub fn register_eventfd_async(&mut self, eventfd: impl AsFd) -> Result<(), Errno> {
+        register::notify(self.base(), eventfd.as_fd(), Signals::Async)
+    }
+
+    /// Unregisters the eventfd.
+    ///
+    /// # Errors
+    ///
+    /// From the kernel: `ENXIO` if no eventfd is registered.
+    #[doc(alias = "IORING_UNREGISTER_EVENTFD")]
+    pub fn unregister_eventfd(&mut self) -> Result<(), Errno> {
+        register::silence(self.base())
+    }
+
+    /// Pauses the signals without a system call, until [`resume_eventfd`](Self::resume_eventfd).
+    /// Since Linux 5.8.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` before Linux 5.8, whose rings have no flag for it; `ECHILD` in a forked child.
+    #[doc(alias = "IORING_CQ_EVENTFD_DISABLED")]
+    pub fn pause_eventfd(&mut self) -> Result<(), Errno> {
+        self.set_cq_flags(CqRingFlags::EVENTFD_DISABLED)
+    }
+
+    /// Lets completions signal the eventfd again. Completions that came while it was paused do not
+    /// signal it: look into the ring.
+    ///
+    /// # Errors
+    ///
+    /// As [`pause_eventfd`](Self::pause_eventfd).
+    pub fn resume_eventfd(&mut self) -> Result<(), Errno> {
+        self.set_cq_flags(CqRingFlags::empty())
+    }
+
+    fn set_cq_flags(&mut self, flags: CqRingFlags) -> Result<(), Errno> {
+        if !self.is_here() {
+            return Err(Errno::new(libc::ECHILD));
+        }
+        if self.rings_mut().cq().set_flags(flags) {
+            Ok(())
+        } else {
+            Err(Errno::new(libc::EOPNOTSUPP))
+        }
+    }
+}
+
+impl AsFd for RawRing {
+    /// The ring's descriptor, which polls as readable when completions are ready.
+    ///
+    /// # Panics
+    ///
+    /// If the ring was set up with `REGISTERED_FD_ONLY`, and so has no descriptor. [`RawRing::fd`]
+    /// does not panic.
+    #[track_caller]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd().expect("a ring with REGISTERED_FD_ONLY has no descriptor: see `RawRing::fd`")
+    }
+}

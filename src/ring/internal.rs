@@ -1,0 +1,307 @@
+//! Internal requests of the ring: cancels, and the poll on the eventfd that wakes it.
+//!
+//! ```text
+//!   user_data   kind 1 │ an operation's `user_data`, and a bit   a cancel of it
+//!                      │ another bit                             the poll on the mailbox's eventfd
+//! ```
+//!
+//! Their completions are not the caller's, so a wait that counts completions must know whether any
+//! of them are to come. A completion of the poll only says that messages may have come, any number
+//! of them. Messages are looked for at every reaping, so that a caller who only reaps sees them
+//! too.
+//!
+//! The poll is armed again however it ended, even if the caller cancelled everything.
+//!
+//! Leaves to others: pushing the entries (`ring`), and sending (`sender`).
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_sys::abi::Sqe;
+use annulus_sys::flags::SqeFlags;
+
+use crate::lease::mailbox::{MAIL, Mailbox};
+use crate::lease::ticket::Rejection;
+use crate::prep;
+use crate::ring::slab::{CANCEL, NOBODY, kind};
+
+/// Why a ring with an armed poll accepts no drained operation. A drained operation would wait for
+/// the poll, and later entries would wait behind it, including the poll when it is armed again. So
+/// messages would no longer wake the ring.
+pub(crate) const NEVER_BEGINS: Rejection = Rejection::Invalid {
+    reason: "a drained operation would not begin here: a poll for messages is always in flight, \
+             because the ring has had a sender (before Linux 6.13; later too if the ring has no \
+             descriptor): submit it to a ring without a sender, or make a chain instead",
+};
+
+/// The internal requests of a ring.
+#[derive(Debug, Default)]
+pub(crate) struct Internal {
+    /// How many cancels have not completed.
+    cancels: u32,
+    /// The entry flags that a restricted ring requires.
+    demanded: SqeFlags,
+    /// The only strong reference to the mailbox, until the ring ends.
+    mailbox: Option<Arc<Mailbox>>,
+    /// The eventfd that wakes the ring for messages that do not come as completions. It stays open
+    /// until the ring is gone, because an entry may name it.
+    eventfd: Option<Arc<OwnedFd>>,
+    poll: Poll,
+    /// Whether a cancel of the poll is on its way.
+    ending: bool,
+    /// Messages that were taken from the mailbox.
+    inbox: VecDeque<u64>,
+    showing: Showing,
+    /// Whether the raw ring was ever lent.
+    lent: bool,
+    /// Whether the last entry that was to end the effect of a drain was refused.
+    refused: bool,
+    /// How often waits have pushed a NOP since the last drain took effect.
+    looks: u32,
+    /// Whether the kernel counts requests, and not completions, to know when a drained one begins.
+    /// Asked when it first matters.
+    pub(super) counts_requests: Option<bool>,
+}
+
+/// Whether messages that were taken from the mailbox are being shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Showing {
+    #[default]
+    No,
+    Yes,
+}
+
+/// The state of the poll on the mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Poll {
+    #[default]
+    Never,
+    /// To be armed, for the first time or again.
+    Due,
+    Armed,
+}
+
+impl Internal {
+    /// `sqe`, tagged as the ring's own cancel of the operation with this `user_data`.
+    pub(crate) fn tagged(&self, sqe: Sqe, user_data: u64) -> Sqe {
+        Sqe {
+            user_data: kind::INTERNAL | CANCEL | user_data,
+            flags: sqe.flags | self.demanded,
+            ..sqe
+        }
+    }
+
+    /// The restricted ring accepts no entry without these flags.
+    pub(crate) fn demand(&mut self, flags: SqeFlags) {
+        // Other flags would change what a cancel does.
+        self.demanded = flags & (SqeFlags::ASYNC | SqeFlags::FIXED_FILE);
+    }
+
+    /// A cancel of `user_data` was pushed.
+    pub(crate) fn pushed(&mut self, user_data: u64) {
+        self.cancels += 1;
+        self.ending |= user_data == kind::INTERNAL | MAIL;
+    }
+
+    /// An internal request has completed.
+    pub(crate) fn completed(&mut self, user_data: u64, res: i32) {
+        match user_data {
+            // A restricted ring may not poll: messages are seen at the next reaping.
+            MAIL if res == -libc::EACCES => self.poll = Poll::Never,
+            MAIL if self.poll == Poll::Armed => {
+                self.poll = if self.mailbox.is_some() { Poll::Due } else { Poll::Never };
+            }
+            MAIL => {}
+            _ => {
+                if user_data == CANCEL | MAIL {
+                    self.ending = false;
+                }
+                if user_data == CANCEL | NOBODY {
+                    self.refused = res < 0;
+                }
+                // Saturating, because a forged completion may be one too many.
+                self.cancels = self.cancels.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Whether the last entry that was to end the effect of a drain was refused, as one that is no
+    /// request at all.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// How long a wait lasts before it makes the kernel look at what it holds back: `first`, and
+    /// that much longer each time, up to `most`.
+    pub(crate) fn look(&self, first: Duration, most: Duration) -> Duration {
+        first.saturating_mul(self.looks + 1).min(most)
+    }
+
+    /// A wait made the kernel look.
+    pub(crate) fn looked(&mut self) {
+        self.looks = self.looks.saturating_add(1).min(1 << 10);
+    }
+
+    /// Nothing is held back any more.
+    pub(crate) fn looks_no_more(&mut self) {
+        self.looks = 0;
+    }
+
+    /// The raw ring was lent: entries of the caller's may be in flight, which no slot knows.
+    pub(crate) fn lend(&mut self) {
+        self.lent = true;
+    }
+
+    /// Whether the raw ring was ever lent.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent
+    }
+
+    /// Whether every completion to come is the caller's, and every message comes as a completion.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.cancels == 0 && self.eventfd.is_none()
+    }
+
+    /// Whether internal requests other than the poll are in flight.
+    pub(crate) fn has_cancels(&self) -> bool {
+        self.cancels > 0
+    }
+
+    /// How many internal requests are in flight.
+    pub(crate) fn count(&self) -> u32 {
+        self.cancels + u32::from(self.poll == Poll::Armed)
+    }
+
+    /// Whether an entry is due to be pushed.
+    #[inline]
+    pub(crate) fn has_work(&self) -> bool {
+        self.poll == Poll::Due
+    }
+
+    /// The entry that polls the mailbox.
+    pub(crate) fn watch(&self) -> Option<Sqe> {
+        let fd = self.eventfd.as_ref()?.as_raw_fd();
+        let sqe = prep::poll_add(fd, libc::POLLIN.cast_unsigned().into());
+        let flags = sqe.flags | self.demanded & SqeFlags::ASYNC;
+        Some(Sqe { user_data: kind::INTERNAL | MAIL, flags, ..sqe })
+    }
+
+    /// The poll's entry was pushed.
+    pub(crate) fn watching(&mut self) {
+        self.poll = Poll::Armed;
+    }
+
+    /// The `user_data` of the poll, for a cancel.
+    pub(crate) fn watch_user_data(&self) -> Option<u64> {
+        (self.poll == Poll::Armed).then_some(kind::INTERNAL | MAIL)
+    }
+
+    /// Whether this is the poll's `user_data`, and a cancel of it is on its way.
+    pub(crate) fn is_ending(&self, user_data: u64) -> bool {
+        self.ending && user_data == kind::INTERNAL | MAIL
+    }
+
+    pub(crate) fn mailbox(&self) -> Option<&Arc<Mailbox>> {
+        self.mailbox.as_ref()
+    }
+
+    /// Whether a sender exists, or a message is on its way. If not, every message that was ever
+    /// sent is visible from here on.
+    pub(crate) fn has_senders(&self) -> bool {
+        let Some(mailbox) = &self.mailbox else { return false };
+        let some = Arc::weak_count(mailbox) > 0;
+        if !some {
+            // Counting orders no memory accesses; `downgrade` does, after the last sender's drop.
+            drop(Arc::downgrade(mailbox));
+        }
+        some
+    }
+
+    /// Whether a poll is in flight now, or will be soon: from then on it practically always is.
+    pub(crate) fn keeps_watch(&self) -> bool {
+        self.poll != Poll::Never
+    }
+
+    /// Takes a mailbox, and polls it from now on if its messages do not come as completions.
+    pub(crate) fn open(&mut self, mailbox: Arc<Mailbox>) {
+        self.eventfd = mailbox.eventfd().cloned();
+        self.poll = if self.eventfd.is_some() { Poll::Due } else { Poll::Never };
+        self.mailbox = Some(mailbox);
+    }
+
+    /// Closes the mailbox: no more messages come.
+    pub(crate) fn close(&mut self) {
+        self.mailbox = None;
+        if self.poll == Poll::Due {
+            self.poll = Poll::Never;
+        }
+    }
+
+    /// Whether the poll on the eventfd is in flight, after the mailbox was closed.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.poll == Poll::Armed
+    }
+
+    /// Leaks the eventfd if the poll on it did not end: its number must not become another file's
+    /// while an entry may name it.
+    pub(crate) fn leave_watched(&mut self) {
+        if self.poll == Poll::Armed {
+            std::mem::forget(self.eventfd.take());
+        }
+    }
+
+    /// Whether messages may have come that are not completions.
+    #[inline]
+    pub(crate) fn has_mail(&self) -> bool {
+        self.eventfd.is_some()
+    }
+
+    /// The oldest message that is not a completion. One round serves only the messages that were
+    /// there when it began, and ends with `None`. So senders that never pause cannot keep a round
+    /// going forever.
+    pub(crate) fn next_mail(&mut self) -> Option<u64> {
+        if !self.has_mail() {
+            return None;
+        }
+        if self.showing == Showing::No
+            && let Some(mailbox) = &self.mailbox
+        {
+            mailbox.empty_into(&mut self.inbox);
+        }
+        let message = self.inbox.pop_front();
+        self.showing = if message.is_some() { Showing::Yes } else { Showing::No };
+        message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancel_carries_what_is_demanded_of_it_and_does_no_harm() {
+        let mut own = Internal::default();
+        assert_eq!(own.tagged(prep::cancel_user_data(1), 1).flags, SqeFlags::empty());
+        own.demand(SqeFlags::all());
+        let cancel = own.tagged(prep::cancel_user_data(1), 1);
+        // With the other flags it would wait for its own target, or hold up later entries.
+        assert_eq!(cancel.flags, SqeFlags::ASYNC | SqeFlags::FIXED_FILE);
+        assert_eq!((cancel.addr, cancel.user_data), (1, kind::INTERNAL | CANCEL | 1));
+    }
+
+    #[test]
+    fn a_watch_that_is_refused_is_not_armed_again() {
+        let mut own = Internal::default();
+        own.open(Arc::new(Mailbox::queued()));
+        own.demand(SqeFlags::all());
+        assert_eq!(own.watch().map(|sqe| sqe.flags), Some(SqeFlags::ASYNC));
+        for (res, arms_again) in [(1, true), (-libc::ECANCELED, true), (-libc::EACCES, false)] {
+            own.watching();
+            own.completed(MAIL, res);
+            assert_eq!(own.has_work(), arms_again, "{res}");
+        }
+    }
+}

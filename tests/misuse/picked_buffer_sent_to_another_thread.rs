@@ -1,7 +1,0 @@
-//! E0277: a lease goes back to the ring's own list, which is not locked.
-
-use annulus::lease::BufLease;
-
-fn main() {
-    let _: fn(BufLease) = |lease| drop(std::thread::spawn(|| drop(lease))); // misuse
-}

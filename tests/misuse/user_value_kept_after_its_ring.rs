@@ -1,0 +1,12 @@
+//! E0505: a user value is stored in its operation's slot, and is dropped with the ring.
+
+use annulus::Setup;
+use annulus::op::Nop;
+
+fn main() {
+    let mut ring = Setup::new(8).build_for::<u64>().unwrap();
+    let nop = ring.submit_for(Nop, 7).unwrap();
+    let word = ring.user(&nop);
+    drop(ring); // misuse
+    println!("{word}");
+}

@@ -1,0 +1,188 @@
+//! The small programs on the event loop: they are as short as they say, and do what they say.
+//!
+//! ```text
+//!   clients here  ◄── TCP ──► proxy_small ◄── TCP ──► echo_small ◄── SIGINT
+//!   a socket here ◄── UDP ──► udp_echo_small
+//! ```
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use annulus::Capabilities;
+use annulus::sys::opcode::Opcode;
+
+/// Each program, and how many lines of code it may have.
+const LINES: [(&str, usize); 3] = [("echo_small", 60), ("udp_echo_small", 25), ("proxy_small", 70)];
+
+/// Far longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A program that serves, which is killed at the end.
+struct Server {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts `name`; `None`, with the reason on stderr, where the kernel is too old for it.
+    fn start(name: &str, arguments: &[&str]) -> Option<Self> {
+        // Multishot accepts came with the first, and multishot messages with the second.
+        let (needs, since) = match name {
+            "udp_echo_small" => (Opcode::SEND_ZC, "6.0"),
+            _ => (Opcode::SOCKET, "5.19"),
+        };
+        match Capabilities::detect() {
+            Ok(here) if here.has_op(needs) => {}
+            Ok(_) => {
+                eprintln!("skipped: {name} needs Linux {since}");
+                return None;
+            }
+            Err(error) => {
+                eprintln!("skipped: {name}: {error}");
+                return None;
+            }
+        }
+        let mut command = Command::new(program(name));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let stdout = BufReader::new(child.stdout.take().expect("it is a pipe"));
+        let mut server = Self { child, stdout, address: SocketAddr::from(([0; 4], 0)) };
+        let mut line = String::new();
+        server.stdout.read_line(&mut line).expect("it speaks");
+        let mut words = line.split([' ', ';']).map(str::trim);
+        server.address =
+            words.find_map(|word| word.parse().ok()).expect("it says where it listens");
+        Some(server)
+    }
+
+    /// Sends SIGINT, and returns what the program prints before it ends.
+    fn interrupt(&mut self) -> String {
+        let pid = self.child.id().to_string();
+        let killed = Command::new("kill").args(["-INT", &pid]).status().expect("kill starts");
+        assert!(killed.success());
+        assert!(self.child.wait().expect("it ends").success());
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("it ended");
+        rest
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = (self.child.kill(), self.child.wait());
+    }
+}
+
+fn program(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("we run from a file");
+    let profile = this.ancestors().nth(2).expect("cargo runs us from PROFILE/deps");
+    let program = profile.join("examples").join(name);
+    assert!(program.exists(), "{} is missing: cargo build --examples", program.display());
+    program
+}
+
+/// Sends `bytes` in pieces, tells the other side that this is all, and returns what came back.
+fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let mut sending = stream.try_clone().expect("a descriptor");
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            bytes.chunks(7_001).for_each(|part| sending.write_all(part).expect("it reads"));
+            sending.shutdown(Shutdown::Write).expect("half of it closes");
+        });
+        let mut echoed = Vec::new();
+        stream.read_to_end(&mut echoed).expect("it answers, and closes");
+        echoed
+    })
+}
+
+/// `count` clients at once, each with bytes of its own.
+fn all_come_back(address: SocketAddr, count: u8) {
+    thread::scope(|scope| {
+        for client in 0..count {
+            scope.spawn(move || {
+                let byte = |at: usize| at.to_le_bytes()[at % 3] ^ client;
+                let bytes: Vec<u8> = (0..100_000).map(byte).collect();
+                assert!(exchange(address, &bytes) == bytes, "client {client}");
+            });
+        }
+    });
+}
+
+#[test]
+fn the_small_programs_are_as_small_as_they_say() {
+    for (name, most) in LINES {
+        let path = Path::new("examples").join(name).with_extension("rs");
+        let text = fs::read_to_string(&path).expect("it is there");
+        let is_code = |line: &&str| !line.is_empty() && !line.starts_with("//");
+        let lines = text.lines().map(str::trim).filter(is_code).count();
+        assert!(lines <= most, "{}: {lines} lines of code, at most {most}", path.display());
+        assert!(!text.contains("mod ") && !text.contains("unsafe"), "{}", path.display());
+    }
+}
+
+#[test]
+fn echo_small_serves_many_and_ends_cleanly() {
+    let Some(mut server) = Server::start("echo_small", &["127.0.0.1:0"]) else { return };
+    all_come_back(server.address, 20);
+    let silent = TcpStream::connect(server.address).expect("it listens");
+    all_come_back(server.address, 1);
+    assert_eq!(server.interrupt(), "22 clients came\n");
+    drop(silent);
+}
+
+#[test]
+fn proxy_small_relays_both_ways_until_both_are_over() {
+    let Some(mut server) = Server::start("echo_small", &["127.0.0.1:0"]) else { return };
+    let to = server.address.to_string();
+    let proxy = Server::start("proxy_small", &["127.0.0.1:0", &to]).expect("echo_small started");
+    all_come_back(proxy.address, 20);
+    // A client that vanishes takes nothing with it.
+    let vanishing = TcpStream::connect(proxy.address).expect("it listens");
+    drop(vanishing);
+    all_come_back(proxy.address, 1);
+    assert!(server.interrupt().ends_with(" clients came\n"));
+}
+
+#[test]
+fn udp_echo_small_sends_each_datagram_back() {
+    let Some(server) = Server::start("udp_echo_small", &["127.0.0.1:0"]) else { return };
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    socket.connect(server.address).expect("an address");
+    let mut buf = [0; 2048];
+    // More than there are buffers, one at a time, so that none is dropped on the way.
+    for number in 0..300_u32 {
+        let text = format!("datagram {number}");
+        socket.send(text.as_bytes()).expect("it is sent");
+        let count = socket.recv(&mut buf).expect("it comes back");
+        assert_eq!(&buf[..count], text.as_bytes());
+    }
+    // An empty one has a sender too.
+    socket.send(&[]).expect("it is sent");
+    assert_eq!(socket.recv(&mut buf).expect("it comes back"), 0);
+    socket.send(b"after it").expect("it is sent");
+    assert_eq!(socket.recv(&mut buf).expect("it comes back"), 8);
+}
+
+#[test]
+fn the_small_programs_say_how_they_are_used() {
+    for (name, _) in LINES {
+        let run = |arguments: &[&str]| {
+            let output = Command::new(program(name)).args(arguments).output().expect("it starts");
+            let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+            (output.status.code(), text)
+        };
+        let (help, bad) = (run(&["--help"]), run(&["--no-such", "argument"]));
+        assert!(help.0 == Some(0) && help.1.contains(&format!("Usage: {name}")), "{help:?}");
+        assert!(bad.0 == Some(2) && bad.1.contains("--no-such"), "{bad:?}");
+        assert!(!bad.1.contains("panicked"), "{bad:?}");
+    }
+}
