@@ -81,12 +81,12 @@ fn limit_addresses(more: u64) {
 }
 
 pub fn few_addresses() {
-    let setup = Setup::plain(32768); // 3 MiB and more
+    let setup = Setup::plain(16384); // 1.5 MiB and more
     let mut disabled = patient(|| Setup::plain(4).build_disabled()).expect("a ring");
     limit_addresses(1 << 20);
     let refused = setup.build_raw().map(drop);
     let own = setup.clone().own_memory(Pages::Ordinary).build_raw().map(drop);
-    let unmapped = disabled.register_wait_region(65536, RingMemory::Kernel).map(drop);
+    let unmapped = disabled.register_wait_region(32768, RingMemory::Kernel).map(drop);
     set_limit(libc::RLIMIT_AS, u64::MAX);
     let error = refused.expect_err("there is no room");
     assert!(matches!(error, SetupError::AddressSpace { .. }), "{error:?}");
@@ -94,10 +94,10 @@ pub fn few_addresses() {
     assert!(matches!(own, Err(SetupError::AddressSpace { .. })), "{own:?}");
     patient(|| setup.build_raw()).expect("the limit was all that was wrong");
     // The memory that the kernel has made by then is mapped when it is asked for again.
-    if unmapped == Err(RegisterError::OutOfMemory { needed: 65536 * 64 }) {
-        let taken = disabled.register_wait_region(65537, RingMemory::Kernel).map(drop);
+    if unmapped == Err(RegisterError::OutOfMemory { needed: 32768 * 64 }) {
+        let taken = disabled.register_wait_region(32769, RingMemory::Kernel).map(drop);
         assert_eq!(taken, Err(RegisterError::InUse { what: "region of waits" }));
-        disabled.register_wait_region(65536, RingMemory::Kernel).expect("it was made already");
+        disabled.register_wait_region(32768, RingMemory::Kernel).expect("it was made already");
     }
 }
 
