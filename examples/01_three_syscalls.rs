@@ -31,8 +31,9 @@ use annulus::sys::index::{Entries, Index};
 use annulus::sys::map::Map;
 use annulus::sys::opcode::Opcode;
 use annulus::sys::orderings::{
-    AtomicU32, Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width,
+    AtomicU32, Counter, Observed, ObservedFlags, Published, PublishedFlags,
 };
+use annulus::sys::slots::{Slot, Slots, Width};
 use annulus::sys::sq::{SqParts, SqeShape, SubmissionQueue, Turn};
 use annulus::sys::syscall::{self, EnterArg, RingFd};
 use clap::Parser;

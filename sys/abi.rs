@@ -116,6 +116,21 @@ impl Sqe {
         self.pad2 = u64::from_le_bytes(words[1]);
     }
 
+    /// The bytes of the entry as eight `u64`.
+    #[inline]
+    pub const fn to_words(self) -> [u64; 8] {
+        let first = self.opcode.0 as u64
+            | (self.flags.bits() as u64) << 8
+            | (self.ioprio as u64) << 16
+            | (self.fd.cast_unsigned() as u64) << 32;
+        let fourth = self.len as u64 | (self.op_flags as u64) << 32;
+        let sixth = self.buf_index as u64
+            | (self.personality as u64) << 16
+            | (self.file_index as u64) << 32;
+        let Self { off, addr, user_data, addr3, pad2, .. } = self;
+        [first, off, addr, fourth, user_data, sixth, addr3, pad2]
+    }
+
     /// The entry with the bytes of `words`. The second half of a 128-byte entry is written to its
     /// slot in this form.
     pub const fn from_words(words: [u64; 8]) -> Self {

@@ -21,8 +21,9 @@
 
 use crate::abi::Buf;
 use crate::index::{Entries, Index};
-use crate::orderings::{PublishedHalf, Slots};
+use crate::orderings::PublishedHalf;
 use crate::process::Process;
+use crate::slots::Slots;
 use crate::sq::Full;
 
 /// Our half of a buffer ring.

@@ -22,6 +22,7 @@
 //! Reads only slots in `head..tail`, which are ours.
 #![allow(unsafe_code, reason = "decides which slots are ours to read")]
 
+mod drain;
 mod look;
 mod mixed;
 
@@ -32,9 +33,11 @@ use crate::flags::{CqRingFlags, CqeFlags, SqRingFlags};
 pub use crate::index::CqIndices;
 use crate::index::Index;
 use crate::map::Map;
-use crate::orderings::{Counter, Observed, ObservedFlags, Published, PublishedFlags, Run, Slots};
+use crate::orderings::{Counter, Observed, ObservedFlags, Published, PublishedFlags};
 use crate::process::Process;
 pub use crate::shape::CqeShape;
+use crate::slots::Slots;
+pub use drain::Batch;
 pub use look::ReadyCqes;
 
 /// Our half of the completion queue.
@@ -56,14 +59,15 @@ pub struct CompletionQueue {
     overflow: Counter,
     /// The kernel's flags, which lie next to the submission indices.
     hints: ObservedFlags,
-    endless: Endless,
-    /// Completions that were popped, or are known and can be popped. On a mixed ring only those
-    /// that were popped; see `popped`.
-    seen: u64,
+    /// How many completions were popped, and how many of them had the flag `MORE`.
+    popped: u64,
+    more: u64,
     /// Keeps the memory of the indices and slots mapped as long as this value exists.
     memory: Arc<[Map]>,
     /// The process that mapped the memory. A forked child does not have it.
     process: Process,
+    /// The same where slots are single, and otherwise none: both questions in one.
+    usual: Process,
 }
 
 /// The shared indices, flags and slots that make up a [`CompletionQueue`].
@@ -95,7 +99,8 @@ impl CompletionQueue {
     pub unsafe fn over(parts: CqParts) -> Self {
         let CqParts { head, tail, flags, overflow, hints, slots, shape, memory } = parts;
         assert_eq!(slots.is_double(), shape == CqeShape::Double);
-        let next = head.last();
+        let (next, process) = (head.last(), Process::this());
+        let usual = if shape == CqeShape::Single { process } else { Process::none() };
         let mut ring = Self {
             head,
             tail,
@@ -106,10 +111,11 @@ impl CompletionQueue {
             flags,
             overflow,
             hints,
-            endless: Endless(0),
-            seen: 0,
+            more: 0,
+            popped: 0,
             memory,
-            process: Process::this(),
+            process,
+            usual,
         };
         ring.look_for_more();
         ring
@@ -126,12 +132,11 @@ impl CompletionQueue {
     ///
     /// As for [`over`](Self::over).
     pub unsafe fn move_to(&mut self, parts: CqParts) {
-        let (next, endless, popped) = (self.next, self.endless, self.popped());
+        let (next, more, popped) = (self.next, self.more, self.popped);
         // SAFETY: as promised to `move_to`.
         let moved = unsafe { Self::over(parts) };
         assert_eq!(moved.next, next, "CQ1: the resize lost our head");
-        let seen = popped + moved.seen;
-        *self = Self { endless, seen, ..moved };
+        *self = Self { more, popped, ..moved };
         if self.shape == CqeShape::Mixed {
             // SAFETY: the kernel posts completions only in an enter of ours, since a ring that can
             // be resized defers its task work.
@@ -179,79 +184,6 @@ impl CompletionQueue {
         wide
     }
 
-    /// Takes every completion that is in the queue now, oldest first, and returns their number.
-    ///
-    /// A completion counts as popped before `each` sees it, even if `each` panics. The kernel gets
-    /// the slots back together at the end, or in two steps if the completions wrap around to slot
-    /// 0.
-    ///
-    /// # Panics
-    ///
-    /// When the kernel broke CQ2.
-    #[inline]
-    pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> u32 {
-        self.drain_counting(|cqe, endless| {
-            endless.note(cqe.flags);
-            each(cqe);
-        })
-    }
-
-    /// [`drain`](Self::drain), for a caller that looks at the flags anyway. `each` must
-    /// [`note`](Endless::note) the flags of every completion in which `MORE` is set; otherwise
-    /// [`ended`](Self::ended) counts that completion as the last of its request.
-    ///
-    /// # Panics
-    ///
-    /// When the kernel broke CQ2.
-    #[inline]
-    pub fn drain_counting(&mut self, mut each: impl FnMut(Cqe, &mut Endless)) -> u32 {
-        if !self.is_here() || !self.look_for_more() {
-            return 0;
-        }
-        if self.shape != CqeShape::Single {
-            // `take` and `take_mixed` already note the flags.
-            return self.drain_wide(|wide| each(wide.first, &mut Endless(0)));
-        }
-        let Self { head, next, known, slots, endless, process, .. } = self;
-        let (count, process) = (known.distance_from(*next), *process);
-        while *next != *known {
-            let ready = known.distance_from(*next);
-            // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). They
-            // are single, since the shape is `CqeShape::Single`, as promised to `over`.
-            let run = unsafe { slots.run(*next, ready) };
-            let mut taken = Taken { head, next, of: run.left, run, process };
-            for cqe in taken.run.by_ref() {
-                each(cqe, endless);
-                if !process.is_this() {
-                    drop(taken);
-                    // We are in a forked child: the other completions belong to its parent.
-                    return count - known.distance_from(*next);
-                }
-            }
-        }
-        count
-    }
-
-    /// [`drain`](Self::drain), with the second 16 bytes of each completion.
-    ///
-    /// # Panics
-    ///
-    /// When the kernel broke CQ2.
-    pub fn drain_wide(&mut self, mut each: impl FnMut(Cqe32)) -> u32 {
-        if !self.is_here() || !self.look_for_more() {
-            return 0;
-        }
-        let ring = PublishOnDrop(self);
-        let mut count = 0;
-        while ring.0.is_here()
-            && let Some(wide) = ring.0.take_wide()
-        {
-            count += 1;
-            each(wide);
-        }
-        count
-    }
-
     /// How many completions can be popped now.
     ///
     /// # Panics
@@ -271,6 +203,16 @@ impl CompletionQueue {
     #[inline]
     pub fn slots_ready(&self) -> u32 {
         self.known.distance_from(self.next)
+    }
+
+    /// Whether `want` slots are ready, by a fresh look at the kernel's `tail`, which changes
+    /// nothing. Whoever then takes completions checks that `tail` (CQ2).
+    ///
+    /// Only for a ring [of this process](Self::is_here).
+    #[inline]
+    pub fn has(&self, want: u32) -> bool {
+        let ready = self.tail.observe().distance_from(self.next);
+        ready.cast_signed() >= want.cast_signed()
     }
 
     /// Whether the calling process made the ring, and is not a forked child of that process.
@@ -304,18 +246,15 @@ impl CompletionQueue {
         }
     }
 
-    /// How many popped completions were the last of their requests, modulo 2³².
+    /// How many popped completions were the last of their requests.
     #[inline]
-    pub fn ended(&self) -> u32 {
-        self.next.to_raw().wrapping_sub(self.endless.0)
+    pub fn ended(&self) -> u64 {
+        self.popped - self.more
     }
 
     /// How many completions were popped.
     pub fn popped(&self) -> u64 {
-        match self.shape {
-            CqeShape::Mixed => self.seen,
-            CqeShape::Single | CqeShape::Double => self.seen - u64::from(self.slots_ready()),
-        }
+        self.popped
     }
 
     /// How many completions the kernel lost. Stays 0 if the kernel has `FEAT_NODROP` (since Linux
@@ -355,18 +294,27 @@ impl CompletionQueue {
     fn look_for_more(&mut self) -> bool {
         let tail = self.tail.observe();
         let ready = tail.distance_from(self.next);
-        assert!(
-            ready <= self.entries() || self.overruns(ready), // CQ2, before the tail is used.
-            "CQ2: the kernel's tail {tail:?} is out of range of our {:?}",
-            self.next
-        );
-        // CQ2 in the other direction: a tail between `next` and `known` has taken back completions.
-        assert!(ready >= self.slots_ready(), "CQ2: the kernel's tail {tail:?} went back");
-        if self.shape != CqeShape::Mixed {
-            self.seen += u64::from(ready - self.slots_ready());
+        if ready > self.entries() {
+            self.check(tail, ready); // CQ2, before the tail is used.
+        }
+        if self.next != self.known {
+            self.check(tail, ready);
         }
         self.known = tail;
         ready != 0
+    }
+
+    /// Checks CQ2 on the `tail` that the kernel stored, `ready` after `next`.
+    #[cold]
+    #[inline(never)]
+    fn check(&self, tail: Index, ready: u32) {
+        assert!(
+            ready <= self.entries() || self.overruns(ready),
+            "CQ2: the kernel's tail {tail:?} is out of range of our {:?}",
+            self.next
+        );
+        // In the other direction: a tail between `next` and `known` has taken back completions.
+        assert!(ready >= self.slots_ready(), "CQ2: the kernel's tail {tail:?} went back");
     }
 
     /// Takes the completion at `next`, which the caller knows to be there, from single slots.
@@ -388,7 +336,8 @@ impl CompletionQueue {
     #[inline]
     fn step(&mut self, cqe: Cqe) -> Cqe {
         self.next = self.next.advance(1);
-        self.endless.note(cqe.flags);
+        self.popped += 1;
+        self.more += u64::from(cqe.flags.contains(CqeFlags::MORE));
         cqe
     }
 
@@ -407,56 +356,5 @@ impl CompletionQueue {
             [0; 2]
         };
         Some(Cqe32 { first: self.take(), big })
-    }
-}
-
-/// How many popped slots did not end a request, modulo 2³²: fillers, second halves, and completions
-/// with the flag `MORE`.
-#[derive(Debug, Clone, Copy)]
-pub struct Endless(u32);
-
-impl Endless {
-    /// Counts a completion if it has the flag `MORE`.
-    #[inline]
-    pub fn note(&mut self, flags: CqeFlags) {
-        if flags.contains(CqeFlags::MORE) {
-            self.add(1);
-        }
-    }
-
-    #[inline]
-    fn add(&mut self, slots: u32) {
-        self.0 = self.0.wrapping_add(slots);
-    }
-}
-
-/// A run of slots being taken. Its drop, which also runs when the caller's code panics, moves
-/// `next` past the slots that were taken, and publishes that index as `head`.
-struct Taken<'a> {
-    head: &'a mut Published,
-    next: &'a mut Index,
-    run: Run<'a, Cqe>,
-    of: u32,
-    process: Process,
-}
-
-impl Drop for Taken<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        *self.next = self.next.advance(self.of - self.run.left);
-        if self.process.is_this() {
-            self.head.publish(*self.next); // CQ4
-        }
-    }
-}
-
-/// Publishes `head` when dropped: at the end of a drain, or when the caller's code panics.
-struct PublishOnDrop<'a>(&'a mut CompletionQueue);
-
-impl Drop for PublishOnDrop<'_> {
-    fn drop(&mut self) {
-        if self.0.is_here() {
-            self.0.head.publish(self.0.next); // CQ4
-        }
     }
 }

@@ -28,8 +28,9 @@ use crate::flags_register::PbufRingFlags;
 use crate::index::Entries;
 use crate::map::{Map, Pages};
 use crate::opcode::RegisterOp;
-use crate::orderings::{PublishedHalf, Slot, Slots, Width};
+use crate::orderings::PublishedHalf;
 use crate::rings::Base;
+use crate::slots::{Slot, Slots, Width};
 
 /// Which side allocates the memory of a buffer ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

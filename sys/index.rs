@@ -39,6 +39,13 @@ impl Index {
         Self(self.0.wrapping_add(count))
     }
 
+    /// The index `count` entries earlier.
+    #[must_use]
+    #[inline]
+    pub const fn back(self, count: u32) -> Self {
+        Self(self.0.wrapping_sub(count))
+    }
+
     /// The number of entries in `older..self`.
     #[inline]
     pub const fn distance_from(self, older: Self) -> u32 {

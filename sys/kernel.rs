@@ -165,6 +165,32 @@ impl Kernel {
         }
     }
 
+    /// [`enter`](Self::enter) without an argument, for the path of a busy ring.
+    ///
+    /// # Safety
+    ///
+    /// As [`syscall::enter`].
+    #[inline]
+    pub unsafe fn enter_plain(
+        &self,
+        ring: RingRef<'_>,
+        to_submit: u32,
+        min_complete: u32,
+        flags: EnterFlags,
+    ) -> isize {
+        match &self.0 {
+            // SAFETY: as promised to `Kernel::enter_plain`.
+            Calls::Linux => unsafe { syscall::enter_plain(ring, to_submit, min_complete, flags) },
+            #[cfg(feature = "sim")]
+            Calls::Backend(calls) => {
+                match calls.enter(ring, to_submit, min_complete, flags, EnterArg::None) {
+                    Ok(count) => count as isize,
+                    Err(errno) => -(errno.raw() as isize),
+                }
+            }
+        }
+    }
+
     /// Does everything else: registers resources, and asks the kernel about itself.
     ///
     /// # Errors

@@ -27,10 +27,9 @@ use crate::flags::{Features, OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, SetupFlags};
 use crate::index::{Entries, Index};
 use crate::kernel::Kernel;
 use crate::map::{Map, Pages, page_size};
-use crate::orderings::{
-    AtomicU32, Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width,
-};
+use crate::orderings::{AtomicU32, Counter, Observed, ObservedFlags, Published, PublishedFlags};
 use crate::place::Place;
+use crate::slots::{Slot, Slots, Width};
 use crate::sq::{SqParts, SqeShape, Turn};
 use crate::syscall::RingFd;
 

@@ -40,7 +40,7 @@
 //! |---|---|---|
 //! | F0 | [`index`] [`errno`] [`abi`] (and `abi_*`) [`flags`] (and `flags_*`) [`opcode`] `shape` | values only, no unsafe |
 //! | F1 | [`syscall`] [`map`] [`process`] [`kernel`] | three system calls, mappings, and the four kernel calls made of them |
-//! | F2 | [`orderings`] | every memory ordering and every dereference of ring memory |
+//! | F2 | [`orderings`] [`slots`] | every memory ordering and every dereference of ring memory |
 //! | F3 | [`sq`] [`cq`] [`buf_ring`] [`refill`] | the protocol, without memory orderings, pointers or index arithmetic |
 //! | F3+ | `layout` [`rings`] [`groups`] | turn a setup request into mapped and checked rings |
 //!
@@ -99,5 +99,6 @@ pub mod process;
 pub mod refill;
 pub mod rings;
 pub mod shape;
+pub mod slots;
 pub mod sq;
 pub mod syscall;

@@ -59,6 +59,12 @@ impl Process {
         if process.is_this() { process } else { Self::named(word) }
     }
 
+    /// No process: never the calling one.
+    pub fn none() -> Self {
+        static NONE: AtomicU64 = AtomicU64::new(0);
+        Self(&NONE)
+    }
+
     /// Whether this is the calling process, and not one that forked it.
     #[inline]
     pub fn is_this(self) -> bool {

@@ -19,8 +19,9 @@
 
 use crate::abi_zcrx::ZcrxRqe;
 use crate::index::Index;
-use crate::orderings::{Observed, Published, Slots};
+use crate::orderings::{Observed, Published};
 use crate::process::Process;
+use crate::slots::Slots;
 use crate::sq::Full;
 
 /// Our half of a refill ring.
@@ -95,7 +96,7 @@ mod tests {
 
     use super::*;
     use crate::index::Entries;
-    use crate::orderings::{Slot, Width};
+    use crate::slots::{Slot, Width};
 
     #[test]
     fn sq2_sq3_sq4_a_refill_ring_is_filled_and_taken_across_the_wrap() {

@@ -20,20 +20,24 @@
 //! Writes only slots in `tail..head + entries`, which are ours.
 #![allow(unsafe_code, reason = "decides which slots are ours to write")]
 
+mod pusher;
 mod reservation;
+mod wide;
 
 use std::sync::Arc;
 
-use crate::abi::{Sqe, Sqe128};
-use crate::flags::{SqRingFlags, SqeFlags};
+use crate::abi::Sqe;
+use crate::flags::SqRingFlags;
 use crate::index::Index;
 pub use crate::index::SqIndices;
 use crate::map::Map;
-use crate::opcode::Opcode;
-use crate::orderings::{Counter, Observed, ObservedFlags, Published, Slots};
+use crate::orderings::{Counter, Observed, ObservedFlags, Published};
 use crate::process::Process;
 pub use crate::shape::{SqeShape, Turn};
+use crate::slots::{FreeSlots, Slots};
+pub use pusher::Pusher;
 pub use reservation::Reservation;
+pub use wide::PushWideError;
 
 /// Our half of the submission queue.
 #[derive(Debug)]
@@ -42,22 +46,20 @@ pub struct SubmissionQueue {
     head: Observed,
     /// The kernel may consume the entries before this index.
     tail: Published,
-    /// We have written the entries before this index. It runs ahead of `tail` until
-    /// [`flush`](Self::flush).
-    written: Index,
-    /// `head + entries` when `head` was last loaded. To write from this index on, we must load
-    /// `head` again (SQ4). Where slots are double it stays at `written`, so only single slots are
-    /// written without that load.
+    /// The slots after `written` that we may write without loading `head` (SQ4), up to the wrap.
+    free: FreeSlots<Sqe>,
+    /// The index just after `free`.
     limit: Index,
+    /// The kernel has consumed the entries before this index, as far as its enters told.
+    consumed: Index,
     slots: Slots<Sqe>,
     shape: SqeShape,
     turn: Turn,
     flags: ObservedFlags,
     dropped: Counter,
-    /// Used slots that hold no request of their own: second halves and padding.
-    padding: u32,
-    /// Slots that [`Turn::Rewind`] freed, so that `written + rewound` counts every slot ever used.
-    rewound: u32,
+    /// `written + offset` is how many requests were ever written, modulo 2³²: slots that
+    /// [`Turn::Rewind`] freed add to it, second halves and padding take away.
+    offset: u32,
     /// Keeps the memory of the indices and slots mapped as long as this value exists.
     memory: Arc<[Map]>,
     /// The process that mapped the memory. A forked child does not have it.
@@ -85,41 +87,6 @@ impl core::fmt::Display for Full {
 }
 
 impl std::error::Error for Full {}
-
-/// Why a 128-byte entry was not pushed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum PushWideError {
-    /// The submission queue has too few free slots. Submit, then try again.
-    Full,
-    /// The ring has 64-byte entries: set it up with `SQE128` or `SQE_MIXED`.
-    Narrow,
-}
-
-/// Contains the text, so that a `?` in `main` prints cause and cure.
-impl core::fmt::Debug for PushWideError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "PushWideError({self})")
-    }
-}
-
-impl core::fmt::Display for PushWideError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Full => Full.fmt(f),
-            Self::Narrow => {
-                f.write_str("the ring has 64-byte entries: set it up with SQE128 or SQE_MIXED")
-            }
-        }
-    }
-}
-
-impl std::error::Error for PushWideError {}
-
-impl From<Full> for PushWideError {
-    fn from(Full: Full) -> Self {
-        Self::Full
-    }
-}
 
 /// The shared indices, flags and slots that make up a [`SubmissionQueue`].
 #[derive(Debug)]
@@ -151,22 +118,24 @@ impl SubmissionQueue {
         let SqParts { head, tail, flags, dropped, slots, shape, turn, memory } = parts;
         assert_eq!(slots.is_double(), shape == SqeShape::Double);
         let written = tail.last();
-        let ring = Self {
+        let free = slots.free(written, 0);
+        let mut ring = Self {
             head,
             tail,
-            written,
+            free,
             limit: written,
+            consumed: written,
             slots,
             shape,
             turn,
             flags,
             dropped,
-            padding: 0,
-            rewound: 0,
+            offset: 0_u32.wrapping_sub(written.to_raw()),
             memory,
             process: Process::this(),
         };
-        ring.used(); // Checks that SQ2 holds from the start.
+        let used = ring.used(); // Checks that SQ2 holds from the start.
+        ring.consumed = written.back(used);
         ring
     }
 
@@ -182,10 +151,10 @@ impl SubmissionQueue {
     /// As for [`over`](Self::over). Also, every written entry must have been flushed, since the
     /// kernel copied only flushed entries.
     pub unsafe fn move_to(&mut self, parts: SqParts) {
-        let (written, padding, rewound) = (self.written, self.padding, self.rewound);
+        let (written, offset) = (self.written(), self.offset);
         // SAFETY: as promised to `move_to`.
-        *self = Self { padding, rewound, ..unsafe { Self::over(parts) } };
-        assert_eq!(self.written, written, "SQ1: the resize lost our tail");
+        *self = Self { offset, ..unsafe { Self::over(parts) } };
+        assert_eq!(self.written(), written, "SQ1: the resize lost our tail");
     }
 
     /// Writes `sqe` into the next free slot. The kernel sees it after [`flush`](Self::flush).
@@ -200,27 +169,18 @@ impl SubmissionQueue {
     /// (OP1). The ring must be [of this process](Self::is_here).
     #[inline]
     pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
-        if self.written == self.limit {
-            self.need(1)?;
-            if self.slots.is_double() {
-                // SAFETY: ours: `head` has passed the slot (SQ4), `tail` has not reached it (SQ3).
-                unsafe { self.slots.write(self.written, sqe) };
-                self.finish_slot();
-                return Ok(());
-            }
+        if self.free.is_empty() {
+            self.find_free()?;
         }
-        let at = self.written;
-        // SAFETY: ours: `head` has passed the slot (SQ4), `tail` has not reached it (SQ3). The slot
-        // is single, since `limit` is ahead of `written`, or `is_double` was just checked.
-        unsafe { self.slots.write_single(at, sqe) };
-        self.written = at.advance(1);
+        // SAFETY: ours: `head` has passed the slot (SQ4), `tail` has not reached it (SQ3).
+        unsafe { self.free.write_entry(sqe) };
         Ok(())
     }
 
     /// Whether a slot is free. Loads the kernel's `head` only if it must (SQ4).
     #[inline]
     pub fn has_room(&mut self) -> bool {
-        self.is_here() && (self.written != self.limit || self.need(1).is_ok())
+        self.is_here() && (!self.free.is_empty() || self.find_free().is_ok())
     }
 
     /// Whether the calling process made the ring, and is not a forked child of that process.
@@ -242,62 +202,11 @@ impl SubmissionQueue {
     /// As for [`push`](Self::push).
     #[inline]
     pub unsafe fn push_with(&mut self, fill: impl FnOnce(&mut Sqe)) -> Result<(), Full> {
-        if self.written == self.limit {
-            self.need(1)?;
+        if self.free.is_empty() {
+            self.find_free()?;
         }
         // SAFETY: ours (SQ3, SQ4), and the kernel side never writes a slot, as promised to `over`.
-        unsafe { self.slots.fill(self.written, Sqe::ZERO, fill) };
-        self.finish_slot();
-        Ok(())
-    }
-
-    /// Writes a 128-byte entry. The kernel sees it after [`flush`](Self::flush).
-    ///
-    /// On a mixed ring the entry takes two adjacent slots. If the next free slot is the last one
-    /// before the wrap, that slot is filled with a NOP that posts no completion, and the entry
-    /// starts at slot 0. So a mixed ring of fewer than 4 slots may never have enough free slots.
-    ///
-    /// # Errors
-    ///
-    /// [`PushWideError::Full`] when too few slots are free, [`PushWideError::Narrow`] on a ring of
-    /// 64-byte entries; nothing was written.
-    ///
-    /// # Safety
-    ///
-    /// As for [`push`](Self::push). On a mixed ring only operations of 128 bytes may be pushed
-    /// here, and they may be pushed only here. The kernel knows the width from the opcode; with the
-    /// wrong one it would read a second half as an entry, or the next entry as a second half.
-    pub unsafe fn push_wide(&mut self, sqe: Sqe128) -> Result<(), PushWideError> {
-        let Sqe128 { first, rest } = sqe;
-        let rest = Sqe::from_words(rest);
-        match self.shape {
-            SqeShape::Single => return Err(PushWideError::Narrow),
-            SqeShape::Double => {
-                self.need(1)?;
-                // SAFETY: ours: `head` has passed the slot (SQ4), `tail` has not reached it (SQ3).
-                unsafe { self.slots.write(self.written, first) };
-                // SAFETY: ours (SQ3, SQ4), and the slots are double, as promised to `over`.
-                unsafe { self.slots.write_rest(self.written, rest) };
-                self.written = self.written.advance(1);
-                self.limit = self.written;
-            }
-            SqeShape::Mixed => {
-                let straddles = self.written.is_last_slot(self.slots.entries());
-                self.need(if straddles { 3 } else { 2 })?;
-                if straddles {
-                    // SAFETY: ours (SQ3, SQ4), since `need` found room for three.
-                    unsafe { self.slots.write(self.written, PADDING) };
-                    self.written = self.written.advance(1);
-                    self.padding = self.padding.wrapping_add(1);
-                }
-                // SAFETY: ours (SQ3, SQ4), since `need` found room.
-                unsafe { self.slots.write(self.written, first) };
-                // SAFETY: ours (SQ3, SQ4), since `need` found room.
-                unsafe { self.slots.write(self.written.advance(1), rest) };
-                self.written = self.written.advance(2);
-                self.padding = self.padding.wrapping_add(1);
-            }
-        }
+        unsafe { self.free.fill(Sqe::ZERO, fill) };
         Ok(())
     }
 
@@ -311,7 +220,7 @@ impl SubmissionQueue {
     /// [`Full`] when fewer than `count` slots are free.
     pub fn reserve(&mut self, count: u32) -> Result<Reservation<'_>, Full> {
         self.need(count)?;
-        let end = self.written.advance(count);
+        let end = self.written().advance(count);
         Ok(Reservation::new(self, end))
     }
 
@@ -330,18 +239,52 @@ impl SubmissionQueue {
         }
         // With `Turn::Rewind` the kernel reads no tail: it consumes as many entries as enter says,
         // from slot 0 on, and the system call itself gives the order that SQ3 asks for.
+        let written = self.written();
         if self.turn == Turn::Round {
-            self.tail.publish(self.written); // SQ3
+            self.tail.publish(written); // SQ3
         }
-        self.used()
+        let used = self.used();
+        if self.turn == Turn::Round {
+            self.consumed = written.back(used);
+        }
+        used
     }
 
-    /// Records that an enter consumed `count` entries. Only [`Turn::Rewind`] needs this: the
-    /// entries that are left move down to slot 0, where the kernel starts to read next time.
+    /// How many written entries the kernel has yet to consume, as far as its enters told. At most
+    /// that many are left, since this loads nothing that the kernel stores.
+    #[inline]
+    pub fn unsubmitted(&self) -> u32 {
+        self.written().distance_from(self.consumed)
+    }
+
+    /// Publishes every written entry, as [`flush`](Self::flush) does, without a look at what the
+    /// kernel has consumed. Returns up to where.
+    ///
+    /// Only for a ring [of this process](Self::is_here) that does not rewind.
+    #[inline]
+    pub fn publish(&mut self) -> Index {
+        let written = self.written();
+        self.tail.publish(written); // SQ3
+        written
+    }
+
+    /// Records that an enter consumed the entries before `published`, all that were published.
+    #[inline]
+    pub fn consumed_up_to(&mut self, published: Index) {
+        self.consumed = published;
+    }
+
+    /// Records that an enter consumed `count` entries. With [`Turn::Rewind`], the entries that are
+    /// left move down to slot 0, where the kernel starts to read next time.
     #[inline]
     pub fn consumed(&mut self, count: u32) {
-        if self.turn == Turn::Rewind && count > 0 && self.is_here() {
-            assert!(count <= self.written.to_raw(), "SQ2: the kernel consumed more than we wrote");
+        if self.turn == Turn::Round {
+            self.consumed = self.consumed.advance(count);
+        } else if count > 0 && self.is_here() {
+            assert!(
+                count <= self.written().to_raw(),
+                "SQ2: the kernel consumed more than we wrote"
+            );
             self.rewind(count);
         }
     }
@@ -356,9 +299,16 @@ impl SubmissionQueue {
     #[inline]
     fn used(&self) -> u32 {
         match self.turn {
-            Turn::Round => checked(self.written, self.head.observe(), self.entries()),
-            Turn::Rewind => self.written.to_raw(),
+            Turn::Round => checked(self.written(), self.head.observe(), self.entries()),
+            Turn::Rewind => self.written().to_raw(),
         }
+    }
+
+    /// We have written the entries before this index. It runs ahead of `tail` until
+    /// [`flush`](Self::flush).
+    #[inline]
+    fn written(&self) -> Index {
+        self.limit.back(self.free.left())
     }
 
     /// How many slots are free.
@@ -386,7 +336,7 @@ impl SubmissionQueue {
     /// Where the queue stands. In a forked child, it is empty.
     #[inline]
     pub fn indices(&self) -> SqIndices {
-        let written = self.written;
+        let written = self.written();
         if !self.is_here() {
             return SqIndices { head: written, tail: written, written };
         }
@@ -396,7 +346,7 @@ impl SubmissionQueue {
     /// How many requests were ever pushed, modulo 2³².
     #[inline]
     pub fn pushed(&self) -> u32 {
-        self.written.to_raw().wrapping_add(self.rewound).wrapping_sub(self.padding)
+        self.written().to_raw().wrapping_add(self.offset)
     }
 
     /// How many entries the kernel dropped because their number in the index array was out of
@@ -419,42 +369,47 @@ impl SubmissionQueue {
 
     /// The position up to which we have written, for [`go_to`](Self::go_to).
     fn mark(&self) -> Mark {
-        Mark { written: self.written, padding: self.padding }
+        Mark { written: self.written(), offset: self.offset }
     }
 
     /// Continues writing at `mark`: at the end of a reservation, or back at its start. No slot
     /// beyond `mark` was flushed, so all of them are still ours (SQ3).
     fn go_to(&mut self, mark: Mark) {
-        Mark { written: self.written, padding: self.padding } = mark;
-        self.limit = self.written;
+        self.offset = mark.offset;
+        self.go_on_at(mark.written);
     }
 
-    /// Completes the slot at `written`, whose first 64 bytes were just written.
-    #[inline]
-    fn finish_slot(&mut self) {
-        if self.slots.is_double() {
-            // SAFETY: the slot just written is still ours (SQ3), and the slots are double.
-            unsafe { self.slots.write_rest(self.written, Sqe::ZERO) };
-            self.limit = self.written.advance(1);
-        }
-        self.written = self.written.advance(1);
+    /// Continues writing at `written`, after a load of `head`.
+    fn go_on_at(&mut self, written: Index) {
+        (self.free, self.limit) = (self.slots.free(written, 0), written);
     }
 
-    /// Checks that `count` slots are free, and loads the kernel's `head` (SQ4) if that is needed to
-    /// tell.
+    /// Finds the next free slots: as many as there are up to the wrap, or one double slot, whose
+    /// second half it zeroes.
     #[cold]
-    fn need(&mut self, count: u32) -> Result<(), Full> {
-        let known = self.limit.distance_from(self.written) >= count && !self.slots.is_double();
-        if known && self.is_here() {
-            return Ok(());
+    fn find_free(&mut self) -> Result<(), Full> {
+        let (room, written) = (self.room(), self.written());
+        if room == 0 {
+            return Err(Full);
         }
-        let room = self.room();
-        self.limit = self.written.advance(if self.slots.is_double() { 0 } else { room });
-        if room < count { Err(Full) } else { Ok(()) }
+        if self.slots.is_double() {
+            // SAFETY: ours: `head` has passed the slot (SQ4), `tail` has not reached it (SQ3); and
+            // the slots are double.
+            unsafe { self.slots.write_rest(written, Sqe::ZERO) };
+        }
+        self.free = self.slots.free(written, room);
+        self.limit = written.advance(self.free.left());
+        Ok(())
+    }
+
+    /// Checks that `count` slots are free.
+    #[cold]
+    fn need(&self, count: u32) -> Result<(), Full> {
+        if self.room() < count { Err(Full) } else { Ok(()) }
     }
 
     fn rewind(&mut self, consumed: u32) {
-        let left = self.written.to_raw() - consumed;
+        let left = self.written().to_raw() - consumed;
         for slot in 0..left {
             let (from, to) = (Index::from_raw(slot + consumed), Index::from_raw(slot));
             // SAFETY: ours: outside an enter, the kernel reads no slot of such a ring (SQ3).
@@ -468,9 +423,8 @@ impl SubmissionQueue {
                 unsafe { self.slots.write_rest(to, rest) };
             }
         }
-        self.rewound = self.rewound.wrapping_add(consumed);
-        self.written = Index::from_raw(left);
-        self.limit = self.written; // To be loaded again.
+        self.offset = self.offset.wrapping_add(consumed);
+        self.go_on_at(Index::from_raw(left));
     }
 }
 
@@ -478,13 +432,8 @@ impl SubmissionQueue {
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     written: Index,
-    padding: u32,
+    offset: u32,
 }
-
-/// Fills the last slot before the wrap when a 128-byte entry would straddle it. It is a NOP without
-/// a completion, so the caller never sees it.
-const PADDING: Sqe =
-    Sqe { opcode: Opcode::NOP, flags: SqeFlags::CQE_SKIP_SUCCESS, fd: -1, ..Sqe::ZERO };
 
 /// Checks SQ2 on the `head` that the kernel stored, and returns how many slots are in use.
 #[inline]

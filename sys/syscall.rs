@@ -6,7 +6,8 @@
 //! | 426 | [`enter`] | consumes submissions, waits for completions |
 //! | 427 | [`register`] | everything else |
 //!
-//! Each returns the kernel's value or its error number. Nothing is retried here.
+//! Each returns the kernel's value or its error number. Nothing is retried here. A busy ring makes
+//! the second call by the machine's own instruction: see [`enter_plain`].
 //!
 //! Leaves to others: how to handle an error, and the memory of the rings.
 //!
@@ -14,6 +15,8 @@
 //!
 //! Each function passes exactly the arguments that its manual page names.
 #![allow(unsafe_code, reason = "makes system calls")]
+
+mod plain;
 
 use core::marker::PhantomData;
 use core::ptr;
@@ -26,32 +29,26 @@ use crate::errno::Errno;
 use crate::flags::{EnterFlags, SetupFlags};
 use crate::opcode::RegisterOp;
 use crate::process::{Numbers, Process};
+pub use plain::enter_plain;
 
 /// How a system call names a ring.
 #[derive(Debug, Clone, Copy)]
 pub struct RingRef<'a> {
     number: RawFd,
-    named: Named,
+    /// `REGISTERED_RING`, or nothing for a descriptor.
+    named: EnterFlags,
     ring: PhantomData<BorrowedFd<'a>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Named {
-    /// `number` is a descriptor.
-    ByFd,
-    /// `number` is an index among this thread's registered rings.
-    ByIndex,
 }
 
 impl<'a> RingRef<'a> {
     /// No ring: some register operations act on the calling task instead.
     pub const NONE: RingRef<'static> =
-        RingRef { number: -1, named: Named::ByFd, ring: PhantomData };
+        RingRef { number: -1, named: EnterFlags::empty(), ring: PhantomData };
 
     /// The ring behind a descriptor.
     #[inline]
     pub fn fd(fd: BorrowedFd<'a>) -> Self {
-        Self { number: fd.as_raw_fd(), named: Named::ByFd, ring: PhantomData }
+        Self { number: fd.as_raw_fd(), named: EnterFlags::empty(), ring: PhantomData }
     }
 
     /// The ring that this thread registered at `index` (`IORING_REGISTER_RING_FDS`).
@@ -59,7 +56,8 @@ impl<'a> RingRef<'a> {
     /// The kernel refuses the index if nothing is registered there. On another thread it names
     /// nothing, or another ring.
     pub const fn registered(index: u32) -> Self {
-        Self { number: index.cast_signed(), named: Named::ByIndex, ring: PhantomData }
+        let named = EnterFlags::REGISTERED_RING;
+        Self { number: index.cast_signed(), named, ring: PhantomData }
     }
 
     /// The number that names the ring: a descriptor or an index.
@@ -69,7 +67,7 @@ impl<'a> RingRef<'a> {
 
     /// Whether the number is an index among this thread's registered rings.
     pub fn is_registered(&self) -> bool {
-        self.named == Named::ByIndex
+        !self.named.is_empty()
     }
 }
 
@@ -172,11 +170,7 @@ pub unsafe fn enter(
     arg: EnterArg<'_>,
 ) -> Result<u32, Errno> {
     let call = |form: EnterFlags, arg: *const libc::c_void, size: usize| {
-        let named = match ring.named {
-            Named::ByFd => EnterFlags::empty(),
-            Named::ByIndex => EnterFlags::REGISTERED_RING,
-        };
-        let flags = (flags | form | named).bits();
+        let flags = (flags | form | ring.named).bits();
         // SAFETY: `arg` points to a live argument of the form that the flags name, or is an offset;
         // the requests are as promised to `enter`.
         checked(unsafe {
@@ -231,10 +225,7 @@ pub unsafe fn register(
     arg: *mut libc::c_void,
     count: u32,
 ) -> Result<u32, Errno> {
-    let named = match ring.named {
-        Named::ByFd => 0,
-        Named::ByIndex => RegisterOp::USE_REGISTERED_RING,
-    };
+    let named = if ring.is_registered() { RegisterOp::USE_REGISTERED_RING } else { 0 };
     // SAFETY: `arg` and `count` are what `op` takes, as promised to `register`.
     checked(unsafe {
         libc::syscall(libc::SYS_io_uring_register, ring.number, op.0 | named, arg, count)

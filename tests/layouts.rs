@@ -389,7 +389,7 @@ fn busy(flags: SetupFlags) -> (Rings, Arc<Script>) {
 /// Checks that a [`busy`] ring has nothing lost and nothing twice.
 fn finishes(mut rings: Rings, script: &Script) {
     let (pushed, ended, popped) = (rings.sq().pushed(), rings.cq().ended(), rings.cq().popped());
-    assert_eq!((pushed, ended), (u32::MAX.wrapping_add(2), u32::MAX));
+    assert_eq!((pushed, ended), (3, 1));
     assert_eq!(popped, 1);
     for user_data in [8, 9] {
         assert_eq!(rings.cq().pop().map(|cqe| cqe.user_data), Some(user_data));

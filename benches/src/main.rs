@@ -35,6 +35,8 @@ fn main() -> ExitCode {
     let rounds = count / u64::from(batch);
     let sum = match peer.as_str() {
         "annulus" => annulus_drain(batch, rounds),
+        "annulus-turn" => annulus_turn(batch, rounds),
+        "annulus-pusher" => annulus_pusher(batch, rounds),
         "annulus-pop" => annulus_pop(batch, rounds),
         "io-uring" => io_uring(batch, rounds),
         "annulus-safe" => annulus_safe::<()>(batch, rounds),
@@ -74,6 +76,34 @@ fn annulus_drain(batch: u32, rounds: u64) -> u64 {
         }
         ring.submit_and_wait(batch).expect("submit");
         ring.drain(|cqe| sum += cqe.user_data).expect("drain");
+    }
+    sum
+}
+
+fn annulus_turn(batch: u32, rounds: u64) -> u64 {
+    let mut ring = setup();
+    let mut sum = 0;
+    for _ in 0..rounds {
+        for word in 0..batch {
+            // SAFETY: a NOP points to nothing (OP1).
+            unsafe { ring.push(nop(u64::from(word))) }.expect("room");
+        }
+        ring.turn(batch, |cqe| sum += cqe.user_data).expect("a turn");
+    }
+    sum
+}
+
+fn annulus_pusher(batch: u32, rounds: u64) -> u64 {
+    let mut ring = setup();
+    let mut sum = 0;
+    for _ in 0..rounds {
+        let mut pusher = ring.pusher();
+        for word in 0..batch {
+            // SAFETY: a NOP points to nothing (OP1).
+            unsafe { pusher.push(nop(u64::from(word))) }.expect("room");
+        }
+        drop(pusher);
+        ring.turn(batch, |cqe| sum += cqe.user_data).expect("a turn");
     }
     sum
 }

@@ -16,16 +16,19 @@
 //! Keeps CQ5. Leaves to others: what was pushed, and who gets the completions.
 #![allow(unsafe_code, reason = "enters the kernel")]
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use annulus_sys::cq::CompletionQueue;
 use annulus_sys::errno::Errno;
-use annulus_sys::flags::{EnterFlags, Features, SetupFlags, SqRingFlags};
+use annulus_sys::flags::{EnterFlags, Features, SqRingFlags};
+use annulus_sys::kernel::Kernel;
 use annulus_sys::process::Process;
 use annulus_sys::rings::Base;
 use annulus_sys::sq::SubmissionQueue;
-use annulus_sys::syscall::{EnterArg, RingRef, Thread, this_thread};
+use annulus_sys::syscall::{EnterArg, RingFd, RingRef, Thread, this_thread};
 
+use crate::raw::mode::{By, Defers, Enters, Mode};
 use crate::raw::pause::Rest;
 use crate::raw::wait_end::{Back, Early, Wait};
 use crate::raw::wait_options::WaitOptions;
@@ -38,77 +41,37 @@ pub(crate) struct Driver {
     mode: Mode,
     /// The index under which the ring is registered, and the thread that registered it.
     registered: Option<(u32, Thread)>,
+    /// The ring's name: that index, or its descriptor, which `base` keeps open.
+    ring: RingRef<'static>,
     /// The process that may enter. A forked child's descriptor also leads to its parent's ring.
     process: Process,
+    /// The same if entering works in the usual way, and otherwise none: both questions in one.
+    usual: Process,
     pub(crate) enters: u64,
+    /// How many requests enters submitted. On a ring with `SQE_MIXED` it is not known, and
+    /// `submitted_slots` counts in place of it.
     pub(crate) submitted: u64,
+    submitted_slots: u64,
     pub(crate) overflows: u64,
-}
-
-/// What the setup flags mean for entering.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mode {
-    submits: By,
-    reaps: By,
-    defers: Defers,
-    enters: Enters,
-}
-
-/// Whether entering works in the usual way: it submits, and waits for completions that devices
-/// cause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Enters {
-    Usual,
-    /// The kernel submits on its own, or devices are polled, or a completion may take several
-    /// slots.
-    Rare,
-}
-
-/// Who does the work between us and the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
-    /// We do, by entering.
-    Us,
-    /// The kernel, on its own.
-    Kernel,
-}
-
-/// Whether the kernel holds completions back until we enter (CQ5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Defers {
-    /// No: an interrupt posts them.
-    Never,
-    /// Yes, and it raises TASKRUN when it does.
-    Flagged,
-    /// Yes, without a sign.
-    Silently,
-}
-
-impl Mode {
-    fn of(flags: SetupFlags) -> Self {
-        let sqpoll = flags.contains(SetupFlags::SQPOLL);
-        let rare = SetupFlags::SQPOLL | SetupFlags::IOPOLL | SetupFlags::CQE_MIXED;
-        let deferring = SetupFlags::DEFER_TASKRUN | SetupFlags::COOP_TASKRUN;
-        Self {
-            enters: if flags.intersects(rare) { Enters::Rare } else { Enters::Usual },
-            submits: if sqpoll { By::Kernel } else { By::Us },
-            reaps: if flags.contains(SetupFlags::IOPOLL) && !sqpoll { By::Us } else { By::Kernel },
-            defers: if !flags.intersects(deferring) {
-                Defers::Never
-            } else if flags.contains(SetupFlags::TASKRUN_FLAG) {
-                Defers::Flagged
-            } else {
-                Defers::Silently
-            },
-        }
-    }
 }
 
 impl Driver {
     pub(crate) fn new(base: Arc<Base>) -> Self {
         let mode = Mode::of(base.params().flags);
-        let process = Process::this();
-        Self { base, mode, registered: None, process, enters: 0, submitted: 0, overflows: 0 }
+        let (ring, process) = (name(&base), Process::this());
+        let usual = if mode.enters == Enters::Usual { process } else { Process::none() };
+        Self {
+            base,
+            mode,
+            registered: None,
+            ring,
+            process,
+            usual,
+            enters: 0,
+            submitted: 0,
+            submitted_slots: 0,
+            overflows: 0,
+        }
     }
 
     pub(crate) fn base(&self) -> &Arc<Base> {
@@ -125,6 +88,7 @@ impl Driver {
 
     pub(crate) fn set_registered(&mut self, index: Option<u32>) {
         self.registered = index.map(|index| (index, this_thread()));
+        self.ring = index.map_or_else(|| name(&self.base), RingRef::registered);
     }
 
     /// This driver, with the counts of both halves of a split ring.
@@ -137,6 +101,28 @@ impl Driver {
     /// Whether the kernel may return from a wait before enough completions are ready.
     fn early(&self) -> Early {
         if self.mode.reaps == By::Us { Early::Maybe } else { Early::Never }
+    }
+
+    /// Whether entering works in the usual way, in the process that made the ring.
+    #[inline]
+    pub(super) fn is_usual(&self) -> bool {
+        self.usual.is_this()
+    }
+
+    /// Records that our mapping is no longer the memory that the kernel uses.
+    pub(super) fn set_unmapped(&mut self) {
+        self.usual = Process::none();
+    }
+
+    #[inline]
+    pub(super) fn kernel(&self) -> &Kernel {
+        self.base.kernel()
+    }
+
+    /// The ring's name.
+    #[inline]
+    pub(super) fn ring(&self) -> RingRef<'static> {
+        self.ring
     }
 
     /// Whether the kernel takes entries without being entered.
@@ -159,12 +145,9 @@ impl Driver {
             return Err(Errno::new(libc::ECHILD));
         }
         self.enters += 1;
-        let ring = match self.registered {
-            Some((index, _)) => RingRef::registered(index),
-            None => self.base.fd().by_ref(),
-        };
+        let (kernel, ring) = (self.base.kernel(), self.ring);
         // SAFETY: OP1 holds for every entry in the ring, as promised to `RawRing::push`.
-        let count = unsafe { self.base.kernel().enter(ring, to_submit, min_complete, flags, arg) }?;
+        let count = unsafe { kernel.enter(ring, to_submit, min_complete, flags, arg) }?;
         // The kernel may consume fewer entries, and does not count an entry that it drops.
         assert!(count <= to_submit, "SQ2: {count} of {to_submit} entries consumed");
         Ok(count)
@@ -191,7 +174,13 @@ impl Driver {
     /// Whether the kernel says that it holds completions back.
     #[inline]
     pub(crate) fn flagged(cq: &CompletionQueue) -> bool {
-        cq.hints().intersects(SqRingFlags::CQ_OVERFLOW | SqRingFlags::TASKRUN)
+        Self::holds_back(cq.hints())
+    }
+
+    /// Whether `hints` say that the kernel holds completions back.
+    #[inline]
+    pub(crate) fn holds_back(hints: SqRingFlags) -> bool {
+        hints.intersects(SqRingFlags::CQ_OVERFLOW | SqRingFlags::TASKRUN)
     }
 
     /// Whether the kernel may hold completions back, given that the completion queue is empty and
@@ -223,49 +212,6 @@ impl Driver {
             let count = self.consume(sq, pending, 0, flags, EnterArg::None, submitted)?;
             (submitted, left) = (submitted + count, pending - count);
         }
-    }
-
-    /// Submits everything written and waits, without a limit, until `want` completions are ready.
-    ///
-    /// This is the fast path of a busy ring: one enter, which consumes all entries and returns with
-    /// enough completions ready. [`submit_and_wait_bounded`](Self::submit_and_wait_bounded) handles
-    /// everything else.
-    #[inline]
-    pub(crate) fn submit_and_wait(
-        &mut self,
-        sq: &mut SubmissionQueue,
-        cq: &mut CompletionQueue,
-        want: u32,
-    ) -> Result<u32, EnterError> {
-        let mut submitted = 0;
-        let pending = if self.mode.enters == Enters::Usual { sq.flush() } else { 0 };
-        if pending > 0 && want <= cq.entries() {
-            let flags = self.note_hints(cq, want > 0);
-            match self.enter(pending, want, flags, EnterArg::None) {
-                Ok(count) => {
-                    self.took(sq, count);
-                    if count == pending && cq.ready() >= want {
-                        return Ok(count);
-                    }
-                    if stuck(sq, pending, count) {
-                        return Err(EnterError::new(0, EnterCause::OutOfRequests));
-                    }
-                    if count == pending {
-                        self.look_again(cq, count)?;
-                        if cq.ready() >= want {
-                            return Ok(count);
-                        }
-                        // The kernel waited, and a signal made it return: see `wait_end`.
-                        return Err(EnterError::new(count, EnterCause::Interrupted));
-                    }
-                    submitted = count;
-                }
-                Err(errno) => return Err(EnterError::new(0, errno)),
-            }
-        }
-        let (total, _) =
-            self.submit_and_wait_bounded(sq, cq, want, &WaitOptions::FOREVER, submitted)?;
-        Ok(total)
     }
 
     /// Submits everything written and waits until `want` completions are ready, or the time is up.
@@ -341,7 +287,11 @@ impl Driver {
     /// and sometimes does so before its completion is posted (v6.12 to v7.3, rings that defer task
     /// work).
     #[cold]
-    fn look_again(&mut self, cq: &CompletionQueue, submitted: u32) -> Result<(), EnterError> {
+    pub(super) fn look_again(
+        &mut self,
+        cq: &CompletionQueue,
+        submitted: u32,
+    ) -> Result<(), EnterError> {
         self.get_events(cq).map_err(|error| EnterError::new(submitted, error.cause))
     }
 
@@ -390,7 +340,7 @@ impl Driver {
         let count = indices.written.distance_from(indices.tail);
         if count > 0 {
             sq.flush();
-            self.submitted += u64::from(count);
+            self.count(count);
         }
         // Also for entries that were flushed by hand, or by a submit that could not wake the
         // thread.
@@ -454,9 +404,24 @@ impl Driver {
 impl Driver {
     /// Records that the kernel consumed `count` entries.
     #[inline]
-    fn took(&mut self, sq: &mut SubmissionQueue, count: u32) {
+    pub(super) fn took(&mut self, sq: &mut SubmissionQueue, count: u32) {
         sq.consumed(count);
-        self.submitted += u64::from(count);
+        self.count(count);
+    }
+
+    /// Counts entries that were submitted.
+    #[inline]
+    pub(super) fn count(&mut self, count: u32) {
+        if self.mode.mixes {
+            self.submitted_slots += u64::from(count);
+        } else {
+            self.submitted += u64::from(count);
+        }
+    }
+
+    /// How many entries were submitted; with `SQE_MIXED`, how many slots.
+    pub(crate) fn sqes(&self) -> u64 {
+        self.submitted + self.submitted_slots
     }
 }
 
@@ -471,7 +436,16 @@ impl Drop for Driver {
     }
 }
 
+/// The name of a ring by its descriptor.
+fn name(base: &Base) -> RingRef<'static> {
+    match base.fd() {
+        RingFd::Registered(index) => RingRef::registered(*index),
+        // SAFETY: open as long as the driver holds its base, because the base owns it.
+        RingFd::Owned(fd) => RingRef::fd(unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) }),
+    }
+}
+
 /// Whether the kernel, given `pending` entries, neither consumed nor dropped any of them.
-fn stuck(sq: &SubmissionQueue, pending: u32, count: u32) -> bool {
+pub(super) fn stuck(sq: &SubmissionQueue, pending: u32, count: u32) -> bool {
     count == 0 && pending > 0 && sq.unconsumed() == pending
 }

@@ -23,7 +23,9 @@ pub struct Stats {
     pub sqes: u64,
     /// Completions taken.
     pub cqes: u64,
-    /// How often we found the kernel holding completions back because the queue was full.
+    /// How often we found the kernel holding completions back because the queue was full. We look
+    /// after completions were taken, and before most enters: not before those of
+    /// [`submit_and_wait`](RawRing::submit_and_wait) and [`turn`](RawRing::turn) that submit.
     pub overflows: u64,
 }
 
@@ -48,7 +50,7 @@ impl RawRing {
     pub fn stats(&self) -> Stats {
         Stats {
             enters: self.driver().enters,
-            sqes: self.driver().submitted,
+            sqes: self.driver().sqes(),
             cqes: self.rings().halves().1.popped(),
             overflows: self.driver().overflows,
         }

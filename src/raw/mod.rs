@@ -38,7 +38,9 @@ pub mod chain;
 mod clock;
 pub(crate) mod disabled;
 pub(crate) mod enter;
+mod fast_path;
 mod id;
+mod mode;
 mod pause;
 pub(crate) mod pending;
 pub mod split;
@@ -63,7 +65,7 @@ use annulus_sys::sq::Full;
 use annulus_sys::syscall::{EnterArg, RingFd};
 
 use crate::raw::enter::Driver;
-use crate::raw::pending::Pending;
+use crate::raw::pending::{Pending, modulo};
 use crate::raw::register::region::names_a_slot;
 use crate::raw::split::{Reaper, Submitter};
 use crate::raw::wait_end::max_awaited;
@@ -192,7 +194,7 @@ impl RawRing {
         let count = self.driver.enter(to_submit, min_complete, flags, arg)?;
         if !self.driver.polls() {
             self.rings.sq().consumed(count);
-            self.driver.submitted += u64::from(count);
+            self.driver.count(count);
         }
         Ok(count)
     }
@@ -229,7 +231,7 @@ impl RawRing {
     #[inline]
     pub fn in_flight(&self) -> u32 {
         let (sq, cq) = self.rings.halves();
-        self.pending.in_flight(sq.pushed(), cq.ended())
+        self.pending.in_flight(sq.pushed(), modulo(cq.ended()))
     }
 
     /// The ring's base, for calls to `io_uring_register(2)` that have no method here yet.

@@ -100,6 +100,13 @@ impl Pending {
     }
 }
 
+/// A count modulo 2³².
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "it is compared modulo 2^32")]
+pub(super) fn modulo(count: u64) -> u32 {
+    count as u32
+}
+
 #[cfg(test)]
 mod tests {
     use annulus_sys::opcode::Opcode;

@@ -15,7 +15,7 @@
 //! before 1024.
 
 use annulus_sys::abi::{Cqe, Cqe32};
-use annulus_sys::cq::{CompletionQueue, ReadyCqes};
+use annulus_sys::cq::{Batch, CompletionQueue, ReadyCqes};
 
 use crate::raw::RawRing;
 use crate::raw::enter::Driver;
@@ -91,10 +91,14 @@ impl RawRing {
     pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
         let mut rounds = Rounds::default();
         loop {
-            let count = self.rings_mut().cq().drain(&mut each);
+            let batch = self.rings_mut().cq().drain_hinted(&mut each);
             self.compare();
-            if !self.ask_for_more(&mut rounds, count)? {
+            if rounds.are_done(batch) {
                 return Ok(rounds.total);
+            }
+            match self.ask_again(rounds, batch.count)? {
+                Some(next) => rounds = next,
+                None => return Ok(rounds.total),
             }
         }
     }
@@ -107,10 +111,14 @@ impl RawRing {
     pub fn drain_wide(&mut self, mut each: impl FnMut(Cqe32)) -> Result<u32, EnterError> {
         let mut rounds = Rounds::default();
         loop {
-            let count = self.rings_mut().cq().drain_wide(&mut each);
+            let batch = self.rings_mut().cq().drain_wide_hinted(&mut each);
             self.compare();
-            if !self.ask_for_more(&mut rounds, count)? {
+            if rounds.are_done(batch) {
                 return Ok(rounds.total);
+            }
+            match self.ask_again(rounds, batch.count)? {
+                Some(next) => rounds = next,
+                None => return Ok(rounds.total),
             }
         }
     }
@@ -154,22 +162,20 @@ impl RawRing {
     }
 
     /// Asks the kernel for more completions, after a round that took `count`, if there may be more.
-    /// Returns whether it asked.
-    #[inline]
-    pub(crate) fn ask_for_more(
+    /// Returns the rounds that follow.
+    #[cold]
+    pub(crate) fn ask_again(
         &mut self,
-        rounds: &mut Rounds,
+        rounds: Rounds,
         count: u32,
-    ) -> Result<bool, EnterError> {
-        rounds.total += count;
+    ) -> Result<Option<Rounds>, EnterError> {
         let total = rounds.total;
-        let maybe_more = Driver::flagged(self.rings().halves().1) || total == 0;
         // We asked, and nothing came: there is nothing.
-        if (rounds.asked && count == 0) || !maybe_more || is_flood(self.rings().halves().1, total) {
-            return Ok(false);
+        if (rounds.asked && count == 0) || is_flood(self.rings().halves().1, total) {
+            return Ok(None);
         }
-        rounds.asked = true;
-        self.fetch()
+        let asked = self.fetch()?;
+        Ok(asked.then_some(Rounds { total, asked }))
     }
 
     /// Asks for what the kernel may hold back. Returns whether it asked.
@@ -187,12 +193,22 @@ impl RawRing {
 }
 
 /// The rounds of one call that takes completions, asks for more, and takes those too.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rounds {
     /// How many completions all rounds took.
     pub(crate) total: u32,
     /// The kernel was asked for more.
     asked: bool,
+}
+
+impl Rounds {
+    /// Adds what a round took. Returns whether that is all: it took something, and the kernel says
+    /// that it holds nothing back.
+    #[inline]
+    pub(crate) fn are_done(&mut self, batch: Batch) -> bool {
+        self.total += batch.count;
+        batch.count != 0 && !Driver::holds_back(batch.hints)
+    }
 }
 
 /// Whether `total` completions are enough for one call. Completions can arrive as fast as we take

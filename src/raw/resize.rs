@@ -32,6 +32,7 @@ impl RawRing {
         };
         if let Err(ResizeFailure::Map(_)) = resized {
             self.mapped = Mapped::No;
+            self.driver_mut().set_unmapped();
         }
         resized
     }

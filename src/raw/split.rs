@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_sys::abi::{Cqe, Cqe32, Sqe, Sqe128};
-use annulus_sys::cq::CompletionQueue;
+use annulus_sys::cq::{Batch, CompletionQueue};
 use annulus_sys::rings::Rings;
 use annulus_sys::sq::{Full, PushWideError, SubmissionQueue};
 
@@ -223,9 +223,9 @@ impl Reaper {
     pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
         let (mut total, mut asked) = (0, false);
         loop {
-            let count = self.cq.drain(&mut each);
+            let Batch { count, hints } = self.cq.drain_hinted(&mut each);
             total += count;
-            let maybe_more = Driver::flagged(&self.cq) || total == 0;
+            let maybe_more = Driver::holds_back(hints) || total == 0;
             // We asked, and nothing came: there is nothing.
             if (asked && count == 0) || !maybe_more || is_flood(&self.cq, total) {
                 return Ok(total);

@@ -13,10 +13,11 @@
 #![allow(unsafe_code, reason = "its entries point to memory")]
 
 use annulus_sys::abi::{Sqe, Sqe128};
-use annulus_sys::sq::{Full, PushWideError};
+use annulus_sys::sq::{self, Full, PushWideError};
 
 use crate::raw::RawRing;
 use crate::raw::chain::Chain;
+use crate::raw::pending::Pending;
 use crate::setup::enter_error::{EnterCause, EnterError};
 
 /// # Pushing and submitting
@@ -52,6 +53,30 @@ impl RawRing {
         self.pending.note(&sqe);
         // SAFETY: as promised to `RawRing::push`.
         unsafe { self.rings.sq().push(sqe) }
+    }
+
+    /// Pushes many entries, one after the other, for fewer instructions each than
+    /// [`push`](Self::push).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::{Setup, prep};
+    ///
+    /// let mut ring = Setup::new(8).build_raw()?;
+    /// let mut pusher = ring.pusher();
+    /// for number in 0..3 {
+    ///     let sqe = annulus::sys::abi::Sqe { user_data: number, ..prep::nop() };
+    ///     // SAFETY: a NOP points to nothing (OP1).
+    ///     unsafe { pusher.push(sqe)? };
+    /// }
+    /// drop(pusher);
+    /// assert_eq!(ring.submit()?, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn pusher(&mut self) -> Pusher<'_> {
+        Pusher { slots: self.rings.sq().pusher(), pending: &mut self.pending }
     }
 
     /// Fills the next free slot in place: `fill` gets a blank entry in the memory that the kernel
@@ -168,5 +193,31 @@ impl RawRing {
     /// has yet to consume, which is the `to_submit` of [`enter`](Self::enter).
     pub fn flush(&mut self) -> u32 {
         self.rings.sq().flush()
+    }
+}
+
+/// Pushes entries, one after the other: see [`RawRing::pusher`].
+#[derive(Debug)]
+#[must_use = "nothing is pushed unless something is"]
+pub struct Pusher<'r> {
+    slots: sq::Pusher<'r>,
+    pending: &'r mut Pending,
+}
+
+impl Pusher<'_> {
+    /// Writes `sqe` into the next free slot. The kernel sees it after the next submit.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when no slot is free: drop the pusher, submit, then push again.
+    ///
+    /// # Safety
+    ///
+    /// As for [`RawRing::push`].
+    #[inline]
+    pub unsafe fn push(&mut self, sqe: Sqe) -> Result<(), Full> {
+        self.pending.note(&sqe);
+        // SAFETY: as promised to `Pusher::push`.
+        unsafe { self.slots.push(sqe) }
     }
 }

@@ -15,6 +15,7 @@
 use std::time::Duration;
 
 use crate::raw::RawRing;
+use crate::raw::fast_path::Coming;
 use crate::raw::wait_options::WaitOptions;
 use crate::setup::enter_error::{EnterError, Woken};
 
@@ -31,10 +32,10 @@ impl RawRing {
     /// in.
     #[inline]
     pub fn submit_and_wait(&mut self, want: u32) -> Result<u32, EnterError> {
-        if want > self.in_flight() {
-            self.check_pending(want, 0)?;
+        match self.enter_once(want, Coming::Unknown) {
+            Ok(count) => Ok(count),
+            Err(unfinished) => self.finish(want, Coming::Unknown, unfinished),
         }
-        self.submit_and_wait_unasked(want)
     }
 
     /// Like [`submit_and_wait`](Self::submit_and_wait), for at most `timeout`. Also returns how the
@@ -150,9 +151,10 @@ impl RawRing {
     /// completions can come.
     #[inline]
     pub(crate) fn submit_and_wait_unasked(&mut self, want: u32) -> Result<u32, EnterError> {
-        self.check_mapped()?;
-        let (sq, cq) = self.rings.both();
-        self.driver.submit_and_wait(sq, cq, want)
+        match self.enter_once(want, Coming::Known) {
+            Ok(count) => Ok(count),
+            Err(unfinished) => self.finish(want, Coming::Known, unfinished),
+        }
     }
 
     /// Like [`submit_and_wait_with`](Self::submit_and_wait_with), for a caller who knows that

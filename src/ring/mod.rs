@@ -59,8 +59,8 @@ use std::time::Duration;
 use annulus_sys::process::{Numbers, Process};
 use annulus_sys::sq::Full;
 
+use crate::lease::Registered;
 use crate::lease::ticket::{Rejected, Rejection, Ticket};
-use crate::lease::{Registered, Resource};
 use crate::op::{Completions, Op, RingId};
 use crate::prep;
 use crate::raw::RawRing;
@@ -237,13 +237,10 @@ impl<U: Default> Ring<U> {
     #[track_caller]
     fn take_one<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
         self.check(&ticket);
-        let mut left = Resource::Nothing;
+        // A vector, since one that is empty takes no code to drop.
+        let mut left = Vec::new();
         if O::COMPLETIONS != Completions::Single && self.slab.is_done(&ticket) {
-            let completions = self.undelivered.all_of(&mut self.slab, ticket.slot());
-            // The output of a zero-copy send includes the result that came before its notification.
-            if O::COMPLETIONS == Completions::Multishot && !completions.is_empty() {
-                left = Resource::Remaining(completions);
-            }
+            left = self.undelivered.all_of(&mut self.slab, ticket.slot());
         }
         // SAFETY: a ticket of this ring, as `check` found, and so of its slab (OP2).
         unsafe { self.slab.take(ticket, left) }

@@ -11,6 +11,7 @@
 #![allow(unsafe_code, reason = "vouches for completions of the queue")]
 
 use annulus_sys::abi::Cqe;
+use annulus_sys::cq::Batch;
 
 use crate::lease::completion::result_of;
 use crate::raw::Rounds;
@@ -70,19 +71,23 @@ impl<U: Default> Ring<U> {
         let (mut rounds, mut hidden) = (Rounds::default(), 0);
         loop {
             // A new closure each time, so that its captures stay in registers.
-            let taken = raw.rings_mut().cq().drain_counting(|cqe, endless| {
+            let batch = raw.rings_mut().cq().drain_hinted(|cqe| {
                 // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
                 if let Some((slot, user)) = unsafe { slab.record_plain(cqe) } {
                     return each(Event::Ended { user, slot, result: result_of(cqe.res) });
                 }
-                endless.note(cqe.flags); // A plain completion has no `MORE`.
                 let flags = cqe.flags.bits();
                 // SAFETY: just taken from the ring's queue, in order; not recorded yet (OP1, OP3).
                 let recorded = unsafe { slab.settle_parts(cqe.user_data, cqe.res, flags) };
                 hidden += u32::from(!show(slab, undelivered, internal, recorded, &mut each));
             });
-            if !raw.ask_for_more(&mut rounds, taken)? {
+            raw.compare();
+            if rounds.are_done(batch) {
                 break;
+            }
+            match raw.ask_again(rounds, batch.count)? {
+                Some(next) => rounds = next,
+                None => break,
             }
         }
         count += rounds.total - hidden;
@@ -122,19 +127,24 @@ impl<U: Default> Ring<U> {
     pub(crate) fn pull(&mut self, quiet: Option<u32>) -> Result<(), EnterError> {
         let mut rounds = Rounds::default();
         loop {
-            let taken = self.take_ready(quiet);
-            if !self.raw.ask_for_more(&mut rounds, taken)? {
+            let batch = self.take_ready(quiet);
+            self.raw.compare();
+            if rounds.are_done(batch) {
                 return Ok(());
+            }
+            match self.raw.ask_again(rounds, batch.count)? {
+                Some(next) => rounds = next,
+                None => return Ok(()),
             }
         }
     }
 
     /// As [`pull`](Self::pull), but asks the kernel for nothing. Returns how many there were.
-    pub(crate) fn take_ready(&mut self, quiet: Option<u32>) -> u32 {
+    pub(crate) fn take_ready(&mut self, quiet: Option<u32>) -> Batch {
         let Self { raw, slab, undelivered, internal, .. } = self;
         // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
         let each = |cqe| unsafe { keep(slab, undelivered, internal, cqe, quiet) };
-        let taken = raw.rings_mut().cq().drain(each);
+        let taken = raw.rings_mut().cq().drain_hinted(each);
         while let Some(message) = internal.next_mail() {
             undelivered.push(slab, Recorded::Message(message));
         }

@@ -91,11 +91,9 @@ impl CompletionQueue {
             // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4).
             unsafe { self.slots.write(self.next, FILLER) };
             self.next = self.next.advance(if wide { 2 } else { 1 });
-            let ends = !filler && !first.flags.contains(CqeFlags::MORE);
-            let slots = 1 + u32::from(wide);
-            self.endless.add(slots - u32::from(ends));
             if !filler {
-                self.seen += 1;
+                self.popped += 1;
+                self.more += u64::from(first.flags.contains(CqeFlags::MORE));
                 return Some(Cqe32 { first, big });
             }
         }

@@ -73,7 +73,7 @@ pub struct Completions {
     /// Posted and not popped, oldest first.
     posted: VecDeque<Cqe32>,
     popped: u64,
-    ended: u32,
+    ended: u64,
     flags: u32,
     /// After a filler in the last slot: the next completion may overwrite it.
     filled: Option<Index>,
@@ -81,14 +81,7 @@ pub struct Completions {
 
 impl Completions {
     pub fn new(shape: Shape) -> Self {
-        Self {
-            shape,
-            posted: VecDeque::new(),
-            popped: 0,
-            ended: shape.start,
-            flags: 0,
-            filled: None,
-        }
+        Self { shape, posted: VecDeque::new(), popped: 0, ended: 0, flags: 0, filled: None }
     }
 
     pub fn run(&mut self, step: Step, cq: &mut CompletionQueue, kernel: &mut FakeKernel) {
@@ -166,7 +159,7 @@ impl Completions {
     fn next(&mut self) -> Option<Cqe32> {
         let next = self.posted.pop_front()?;
         self.popped += 1;
-        self.ended = self.ended.wrapping_add(u32::from(next.first.is_last()));
+        self.ended += u64::from(next.first.is_last());
         Some(next)
     }
 

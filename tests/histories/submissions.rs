@@ -71,7 +71,7 @@ pub struct Submissions {
 impl Submissions {
     pub fn new(shape: Shape) -> Self {
         let head = if shape.turn == Turn::Rewind { 0 } else { shape.start };
-        Self { shape, slots: VecDeque::new(), visible: 0, head, pushed: head }
+        Self { shape, slots: VecDeque::new(), visible: 0, head, pushed: 0 }
     }
 
     pub fn run(&mut self, step: Step, sq: &mut SubmissionQueue, kernel: &mut FakeKernel) {

@@ -18,7 +18,8 @@ use std::ptr::{self, NonNull};
 use annulus_sys::abi::{BUF_RING_TAIL_OFFSET, Buf};
 use annulus_sys::abi_register::BufReg;
 use annulus_sys::index::{Entries, Index};
-use annulus_sys::orderings::{AtomicU16, ObservedHalf, Slot, Slots, Width};
+use annulus_sys::orderings::{AtomicU16, ObservedHalf};
+use annulus_sys::slots::{Slot, Slots, Width};
 
 use super::chance::Chance;
 use super::ledger::OpId;

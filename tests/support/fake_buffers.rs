@@ -13,7 +13,8 @@ use annulus_sys::abi::BUF_RING_TAIL_OFFSET;
 use annulus_sys::abi::Buf;
 use annulus_sys::buf_ring::BufferRing;
 use annulus_sys::index::{Entries, Index};
-use annulus_sys::orderings::{AtomicU16, ObservedHalf, PublishedHalf, Slot, Slots, Width};
+use annulus_sys::orderings::{AtomicU16, ObservedHalf, PublishedHalf};
+use annulus_sys::slots::{Slot, Slots, Width};
 
 #[cfg(not(loom))]
 use super::fake_kernel::free_slots;

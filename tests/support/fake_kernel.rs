@@ -26,8 +26,9 @@ use annulus_sys::flags::{CqeFlags, SqRingFlags};
 use annulus_sys::index::{Entries, Index};
 use annulus_sys::map::Map;
 use annulus_sys::orderings::{
-    AtomicU32, Counter, Observed, ObservedFlags, Published, PublishedFlags, Slot, Slots, Width,
+    AtomicU32, Counter, Observed, ObservedFlags, Published, PublishedFlags,
 };
+use annulus_sys::slots::{Slot, Slots, Width};
 use annulus_sys::sq::{SqParts, SqeShape, SubmissionQueue, Turn};
 
 #[allow(unused_imports, reason = "not every test has buffers")]

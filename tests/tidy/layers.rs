@@ -17,8 +17,8 @@ struct Layer {
 /// The layers of `docs/ARCHITECTURE.md`, lowest first. They are also the reading order.
 const LAYERS: &[Layer] = &[
     layer("F0", "sys", &["index", "errno", "abi*", "flags*", "opcode", "shape"]).values_only(),
-    layer("F1", "sys", &["page", "process", "syscall", "map", "place", "kernel"]),
-    layer("F2", "sys", &["orderings"]),
+    layer("F1", "sys", &["page", "process", "syscall", "syscall/*", "map", "place", "kernel"]),
+    layer("F2", "sys", &["orderings", "slots"]),
     layer("F3", "sys", &["sq", "sq/*", "cq", "cq/*", "buf_ring", "refill"]),
     layer("F3+", "sys", &["layout", "rings", "rings/*", "groups"]),
     layer("sim", "src", &["sim", "sim/*"]),

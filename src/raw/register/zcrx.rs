@@ -49,9 +49,10 @@ use annulus_sys::abi_zcrx::{
 use annulus_sys::index::Entries;
 use annulus_sys::map::{Map, page_size};
 use annulus_sys::opcode::RegisterOp;
-use annulus_sys::orderings::{AtomicU64, Counter, Observed, Published, Slots, Width};
+use annulus_sys::orderings::{AtomicU64, Counter, Observed, Published};
 use annulus_sys::refill::RefillRing;
 use annulus_sys::rings::Base;
+use annulus_sys::slots::{Slots, Width};
 use annulus_sys::sq::Full;
 
 use super::call::Call;

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use annulus_sys::abi::Cqe;
+use annulus_sys::cq::Batch;
 
 use super::waiting_room::{Refused, Waiting, WaitingRoom};
 use crate::lease::ticket::{Rejected, Rejection};
@@ -256,10 +257,16 @@ impl<S: 'static> Core<S> {
         let (mut rounds, most) = (Rounds::default(), self.ring.raw.cq_entries());
         loop {
             let left = most.saturating_sub(rounds.total);
-            let taken = self.deliver_up_to(left, state, on_error);
-            let enough = rounds.total + taken >= most || (taken > 0 && !all);
-            if enough || !self.ring.raw.ask_for_more(&mut rounds, taken)? {
+            let count = self.deliver_up_to(left, state, on_error);
+            let hints = self.ring.raw.rings().halves().1.hints();
+            self.ring.raw.compare();
+            let done = rounds.are_done(Batch { count, hints });
+            if done || rounds.total >= most || (count > 0 && !all) {
                 break;
+            }
+            match self.ring.raw.ask_again(rounds, count)? {
+                Some(next) => rounds = next,
+                None => break,
             }
         }
         self.deliver_messages(state, on_error);

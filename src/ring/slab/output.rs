@@ -20,7 +20,7 @@ use super::{DONE, Slab, low, mark};
 use crate::lease::Resource;
 use crate::lease::ticket::Ticket;
 use crate::lease::user_data::SLOW;
-use crate::op::{Completions, Done, Fate, Op, ResultKind};
+use crate::op::{Completion, Completions, Done, Fate, Op, ResultKind};
 
 /// The user value of an operation that is over. It is dropped with this guard, even if earlier code
 /// panics. If its own drop panics, the output is still returned.
@@ -36,7 +36,9 @@ impl<U: Default> Drop for UserValue<'_, U> {
 }
 
 impl<U: Default> Slab<U> {
-    /// The output of the operation, if it has ended. Its untaken completions (`left`) go with it.
+    /// The output of the operation, if it has ended. The untaken completions of a multishot
+    /// operation (`left`) go with it; the output of a zero-copy send includes the result that came
+    /// before its notification.
     ///
     /// # Safety
     ///
@@ -45,7 +47,7 @@ impl<U: Default> Slab<U> {
     pub(crate) unsafe fn take<O: Op>(
         &mut self,
         ticket: Ticket<O>,
-        left: Resource,
+        left: Vec<Completion>,
     ) -> Result<O::Output, Ticket<O>> {
         let index = low(ticket.done()) & self.last;
         // SAFETY: at most the last slot's number, because of the mask.
@@ -60,7 +62,8 @@ impl<U: Default> Slab<U> {
         let fate = if O::COMPLETIONS == Completions::Multishot { slot.fate() } else { Fate::Usual };
         let notified = notified.then_some(slot.notified);
         let resource = match (O::RESULT_KIND, O::COMPLETIONS) {
-            (_, Completions::Multishot) => left,
+            (_, Completions::Multishot) if left.is_empty() => Resource::Nothing,
+            (_, Completions::Multishot) => Resource::Remaining(left),
             (ResultKind::Number, _) => Resource::Nothing,
             _ => slot.held.take(),
         };

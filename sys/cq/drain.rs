@@ -1,0 +1,253 @@
+//! Draining: every completion that is ready, oldest first, and the slots given back together.
+//!
+//! ```text
+//!   single slots   │ 0 │ 1 │ 2 │ 3 │      a run up to the wrap, then a run from slot 0
+//!   others         │ 0     │ 1 │ 2     │  one step after the other
+//! ```
+//!
+//! The flags of a run are gathered, and looked at one by one only if `MORE` is among them. A
+//! completion that is alone is taken without a run.
+//!
+//! Keeps CQ3 and CQ4, and checks CQ2. Leaves to others: taking a single completion (`cq`).
+//!
+//! # Safety
+//!
+//! Reads only slots in `head..tail`, which are ours.
+#![allow(unsafe_code, reason = "decides which slots are ours to read")]
+
+use super::CompletionQueue;
+use crate::abi::{Cqe, Cqe32};
+use crate::flags::{CqeFlags, SqRingFlags};
+use crate::index::Index;
+use crate::orderings::Published;
+use crate::process::Process;
+use crate::slots::{Run, Slots};
+
+impl CompletionQueue {
+    /// Takes every completion that is in the queue now, oldest first, and returns their number.
+    ///
+    /// A completion counts as popped before `each` sees it, even if `each` panics. The kernel gets
+    /// the slots back together at the end, or in two steps if the completions wrap around to slot
+    /// 0.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel broke CQ2.
+    #[inline]
+    pub fn drain(&mut self, each: impl FnMut(Cqe)) -> u32 {
+        self.drain_hinted(each).count
+    }
+
+    /// [`drain`](Self::drain), and what the kernel's hints say after it.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel broke CQ2.
+    #[inline]
+    pub fn drain_hinted(&mut self, mut each: impl FnMut(Cqe)) -> Batch {
+        // Slots of one unit, and the process that made the ring: one question.
+        let process = self.usual;
+        if !process.is_this() {
+            // In place, and not in a function that `each` is passed to: so what it captures
+            // stays in registers.
+            let mut steps = Steps::of(self);
+            let mut count = 0;
+            while let Some(wide) = steps.next() {
+                count += 1;
+                each(wide.first);
+            }
+            return Batch::of(count, steps.hints());
+        }
+        let (mut at, end) = (self.next, self.tail.observe());
+        let count = end.distance_from(at);
+        // CQ2, before the tail is used. One more is always in range.
+        if at != self.known {
+            self.check(end, count);
+        }
+        if count != 1 && count > self.entries() {
+            self.check(end, count);
+        }
+        self.known = end;
+        let Self { head, next, slots, more, popped, hints, .. } = self;
+        if count == 1 {
+            // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4). It is
+            // single, since the shape is `CqeShape::Single` (CQ3, CQ4).
+            let cqe = unsafe { slots.read_single(at) };
+            (*next, *popped) = (end, *popped + 1);
+            if cqe.flags.contains(CqeFlags::MORE) {
+                *more += 1;
+            }
+            head.publish(end); // CQ4
+            each(cqe);
+            let hints = if process.is_this() { hints.now() } else { 0 };
+            return Batch::of(count, SqRingFlags::from_bits_retain(hints));
+        }
+        if count == 0 {
+            return Batch::of(count, SqRingFlags::from_bits_retain(hints.now()));
+        }
+        loop {
+            // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). They
+            // are single, since the shape is `CqeShape::Single` (CQ3, CQ4).
+            let run = unsafe { slots.run(at, end.distance_from(at)) };
+            let from = at;
+            at = from.advance(run.left);
+            let flags = CqeFlags::empty();
+            let mut taken =
+                Taken { head, next, more, popped, slots, from, end: at, run, flags, process };
+            for cqe in taken.run.by_ref() {
+                taken.flags |= cqe.flags;
+                each(cqe);
+                if !process.is_this() {
+                    drop(taken);
+                    // We are in a forked child: the other completions belong to its parent.
+                    let left = end.distance_from(*next);
+                    return Batch::of(count - left, SqRingFlags::empty());
+                }
+            }
+            taken.finish();
+            if at == end {
+                return Batch::of(count, SqRingFlags::from_bits_retain(hints.now()));
+            }
+        }
+    }
+
+    /// [`drain`](Self::drain), with the second 16 bytes of each completion.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel broke CQ2.
+    pub fn drain_wide(&mut self, each: impl FnMut(Cqe32)) -> u32 {
+        self.drain_wide_hinted(each).count
+    }
+
+    /// [`drain_wide`](Self::drain_wide), and what the kernel's hints say after it.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel broke CQ2.
+    pub fn drain_wide_hinted(&mut self, mut each: impl FnMut(Cqe32)) -> Batch {
+        let mut steps = Steps::of(self);
+        let mut count = 0;
+        while let Some(wide) = steps.next() {
+            count += 1;
+            each(wide);
+        }
+        Batch::of(count, steps.hints())
+    }
+}
+
+/// What a drain found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// How many completions it took.
+    pub count: u32,
+    /// The kernel's hints when they were taken, as [`CompletionQueue::hints`].
+    pub hints: SqRingFlags,
+}
+
+impl Batch {
+    #[inline]
+    fn of(count: u32, hints: SqRingFlags) -> Self {
+        Self { count, hints }
+    }
+}
+
+/// A run of slots being taken. At its end, or when the caller's code panics, `next` moves past the
+/// slots that were taken, and is published as `head`.
+struct Taken<'a> {
+    head: &'a mut Published,
+    next: &'a mut Index,
+    more: &'a mut u64,
+    popped: &'a mut u64,
+    slots: &'a Slots<Cqe>,
+    /// Where the run starts, and where it ends.
+    from: Index,
+    end: Index,
+    run: Run<'a, Cqe>,
+    /// All flags of the completions taken.
+    flags: CqeFlags,
+    process: Process,
+}
+
+impl Taken<'_> {
+    /// Gives the slots back, in the process that made the ring.
+    #[inline]
+    fn finish(mut self) {
+        self.record();
+        self.head.publish(*self.next); // CQ4
+        core::mem::forget(self);
+    }
+
+    /// Counts what was taken.
+    #[inline]
+    fn record(&mut self) {
+        let next = self.end.back(self.run.left);
+        let count = next.distance_from(self.from);
+        if self.flags.contains(CqeFlags::MORE) {
+            // SAFETY: still ours, since they are not given back (CQ3, CQ4).
+            *self.more += unsafe { count_more(self.slots, self.from, count) };
+        }
+        *self.popped += u64::from(count);
+        *self.next = next;
+    }
+}
+
+impl Drop for Taken<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.process.is_this() {
+            self.record();
+            self.head.publish(*self.next); // CQ4
+        } else {
+            // The slots are the parent's.
+            *self.next = self.end.back(self.run.left);
+        }
+    }
+}
+
+/// How many of the `count` slots from `from` on have the flag `MORE`.
+///
+/// # Safety
+///
+/// The slots must be ours, and single.
+#[cold]
+unsafe fn count_more(slots: &Slots<Cqe>, from: Index, count: u32) -> u64 {
+    let mut more = 0;
+    for ahead in 0..count {
+        // SAFETY: ours and single, as promised to `count_more`.
+        let flags = unsafe { slots.read_single(from.advance(ahead)) }.flags;
+        more += u64::from(flags.contains(CqeFlags::MORE));
+    }
+    more
+}
+
+/// What is ready, taken one completion after the other, of any width. In a forked child there is
+/// nothing. Publishes `head` when dropped: at the end of a drain, or when the caller's code panics.
+struct Steps<'a>(&'a mut CompletionQueue);
+
+impl<'a> Steps<'a> {
+    #[cold]
+    fn of(ring: &'a mut CompletionQueue) -> Self {
+        if ring.is_here() {
+            ring.look_for_more();
+        }
+        Self(ring)
+    }
+
+    #[cold]
+    fn next(&mut self) -> Option<Cqe32> {
+        if self.0.is_here() { self.0.take_wide() } else { None }
+    }
+
+    fn hints(&self) -> SqRingFlags {
+        self.0.hints()
+    }
+}
+
+impl Drop for Steps<'_> {
+    fn drop(&mut self) {
+        if self.0.is_here() {
+            self.0.head.publish(self.0.next); // CQ4
+        }
+    }
+}
