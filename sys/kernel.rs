@@ -177,15 +177,15 @@ impl Kernel {
         to_submit: u32,
         min_complete: u32,
         flags: EnterFlags,
-    ) -> isize {
+    ) -> i64 {
         match &self.0 {
             // SAFETY: as promised to `Kernel::enter_plain`.
             Calls::Linux => unsafe { syscall::enter_plain(ring, to_submit, min_complete, flags) },
             #[cfg(feature = "sim")]
             Calls::Backend(calls) => {
                 match calls.enter(ring, to_submit, min_complete, flags, EnterArg::None) {
-                    Ok(count) => count as isize,
-                    Err(errno) => -(errno.raw() as isize),
+                    Ok(count) => i64::from(count),
+                    Err(errno) => -i64::from(errno.raw()),
                 }
             }
         }

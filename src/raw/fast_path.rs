@@ -29,7 +29,7 @@ pub(crate) struct Unfinished {
     /// How many entries it was given; 0 if there was no enter.
     pending: u32,
     /// The kernel's answer.
-    answer: isize,
+    answer: i64,
 }
 
 /// Whether so many completions can come as are waited for.
@@ -51,7 +51,7 @@ impl RawRing {
         if self.rings.halves().1.has(want) {
             return Ok(entered);
         }
-        Err(Unfinished { pending: entered, answer: entered as isize })
+        Err(Unfinished { pending: entered, answer: i64::from(entered) })
     }
 
     /// Like [`enter_once`](Self::enter_once), without a look at whether enough completions are
@@ -72,7 +72,7 @@ impl RawRing {
         let (kernel, ring, flags) = (driver.kernel(), driver.ring(), EnterFlags::GETEVENTS);
         // SAFETY: OP1 holds for every entry in the ring, as promised to `RawRing::push`.
         let answer = unsafe { kernel.enter_plain(ring, pending, want, flags) };
-        if answer != pending as isize {
+        if answer != i64::from(pending) {
             return Err(Unfinished { pending, answer });
         }
         sq.consumed_up_to(published);

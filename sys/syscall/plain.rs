@@ -32,7 +32,7 @@ pub unsafe fn enter_plain(
     to_submit: u32,
     min_complete: u32,
     flags: EnterFlags,
-) -> isize {
+) -> i64 {
     let flags = (flags | ring.named).bits();
     // SAFETY: no argument; the requests are as promised to `enter_plain`.
     unsafe { call(ring.number, to_submit, min_complete, flags) }
@@ -43,8 +43,8 @@ pub unsafe fn enter_plain(
 /// As for [`enter_plain`].
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
-unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> isize {
-    let mut answer = libc::SYS_io_uring_enter as isize;
+unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i64 {
+    let mut answer = libc::SYS_io_uring_enter;
     // SAFETY: as promised to `call`. The kernel preserves all other registers, and the stack.
     unsafe {
         core::arch::asm!(
@@ -69,8 +69,8 @@ unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> isiz
 /// As for [`enter_plain`].
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 #[inline]
-unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> isize {
-    let mut answer = ring as isize;
+unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i64 {
+    let mut answer = i64::from(ring);
     // SAFETY: as promised to `call`. The kernel preserves all other registers, and the stack.
     unsafe {
         core::arch::asm!(
@@ -93,10 +93,10 @@ unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> isiz
 /// As for [`enter_plain`].
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 #[inline]
-unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> isize {
+unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i64 {
     let no_arg = core::ptr::null::<libc::c_void>();
     let call = libc::SYS_io_uring_enter;
     // SAFETY: as promised to `call`.
     let answer = unsafe { libc::syscall(call, ring, to_submit, min_complete, flags, no_arg, 0) };
-    if answer < 0 { -(crate::errno::Errno::last().raw() as isize) } else { answer as isize }
+    if answer < 0 { -i64::from(crate::errno::Errno::last().raw()) } else { answer }
 }

@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, pipe};
+use std::ops::RangeBounds;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
@@ -68,16 +69,14 @@ fn is_cached(ring: &mut Ring, file: &Rc<File>, offset: u64) -> bool {
     cached(ring, file, offset).expect("the test would not run otherwise")
 }
 
-/// Whether the page at `offset` is no longer cached, after `again` as often as it takes: the kernel
-/// keeps pages that somebody uses at the moment, such as another processor that lists them.
-fn is_gone(
-    ring: &mut Ring,
-    file: &Rc<File>,
-    offset: u64,
-    mut again: impl FnMut(&mut Ring),
-) -> bool {
+/// Whether the page at `offset` is no longer cached after advice on `range`, which is given as often
+/// as it takes: the kernel keeps pages that somebody uses at the moment, such as another processor
+/// that lists them.
+fn is_gone(ring: &mut Ring, file: &Rc<File>, offset: u64, range: impl RangeBounds<u64>) -> bool {
+    let bounds = (range.start_bound().cloned(), range.end_bound().cloned());
     for _ in 0..1000 {
-        again(ring);
+        let advice = Fadvise::new(Rc::clone(file), FileAdvice::DontNeed).range(bounds);
+        run(ring, advice).result.expect("the kernel takes the advice");
         if !is_cached(ring, file, offset) {
             return true;
         }
@@ -113,25 +112,16 @@ fn dropped() -> Result<(), Failed> {
     let advised = run(&mut ring, part);
     advised.result?;
     assert!(Rc::ptr_eq(&advised.fd, &file));
-    let again = |ring: &mut Ring| {
-        run(ring, Fadvise::new(Rc::clone(&file), FileAdvice::DontNeed).range(FAR..FAR + PAGE));
-    };
-    assert!(is_gone(&mut ring, &file, FAR, again));
+    assert!(is_gone(&mut ring, &file, FAR, FAR..FAR + PAGE));
     assert!(is_cached(&mut ring, &file, 0), "it was not named");
-    let all = |ring: &mut Ring| {
-        run(ring, Fadvise::new(Rc::clone(&file), FileAdvice::DontNeed));
-    };
-    assert!(is_gone(&mut ring, &file, 0, all), "all of it was named");
+    assert!(is_gone(&mut ring, &file, 0, ..), "all of it was named");
     Ok(())
 }
 
 fn read_ahead() -> Result<(), Failed> {
     let mut ring = small();
     let (_folder, file) = file(&mut ring);
-    let all = |ring: &mut Ring| {
-        run(ring, Fadvise::new(Rc::clone(&file), FileAdvice::DontNeed));
-    };
-    assert!(is_gone(&mut ring, &file, FAR, all));
+    assert!(is_gone(&mut ring, &file, FAR, ..));
     // The pages come after a while, and a busy kernel need not begin at once.
     while !is_cached(&mut ring, &file, FAR) {
         let soon = Fadvise::new(Rc::clone(&file), FileAdvice::WillNeed).range(FAR..);
@@ -148,13 +138,7 @@ fn long() -> Result<(), Failed> {
     let all = Fadvise::new(Rc::clone(&file), FileAdvice::DontNeed).range(0..(1 << 32) + PAGE);
     let advised = run(&mut ring, all);
     match advised.result {
-        Ok(()) => {
-            let again = |ring: &mut Ring| {
-                let all = Fadvise::new(Rc::clone(&file), FileAdvice::DontNeed);
-                run(ring, all.range(0..(1 << 32) + PAGE));
-            };
-            assert!(is_gone(&mut ring, &file, FAR, again));
-        }
+        Ok(()) => assert!(is_gone(&mut ring, &file, FAR, 0..(1 << 32) + PAGE)),
         Err(error) => {
             assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
             assert!(!here().has_op(Opcode::BIND), "Linux 6.11 can");
@@ -241,10 +225,7 @@ fn written_back() -> Result<(), Failed> {
     synced.result?;
     assert!(Rc::ptr_eq(&synced.fd, &file));
     // Pages that still have to be written cannot be dropped.
-    let drop = |ring: &mut Ring| {
-        run(ring, Fadvise::new(Rc::clone(&file), FileAdvice::DontNeed).range(FAR..));
-    };
-    assert!(is_gone(&mut ring, &file, FAR, drop));
+    assert!(is_gone(&mut ring, &file, FAR, FAR..));
     let read = run(&mut ring, Read::new(file, [0; 1]).at(FAR));
     assert_eq!((read.result?, read.buf), (1, [8]), "and it was written");
     Ok(())
