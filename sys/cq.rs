@@ -62,6 +62,8 @@ pub struct CompletionQueue {
     /// How many completions were popped, and how many of them had the flag `MORE`.
     popped: u64,
     more: u64,
+    /// How often a pop looked for completions and found that the kernel holds others back.
+    overflows: u64,
     /// Keeps the memory of the indices and slots mapped as long as this value exists.
     memory: Arc<[Map]>,
     /// The process that mapped the memory. A forked child does not have it.
@@ -112,6 +114,7 @@ impl CompletionQueue {
             overflow,
             hints,
             more: 0,
+            overflows: 0,
             popped: 0,
             memory,
             process,
@@ -132,11 +135,12 @@ impl CompletionQueue {
     ///
     /// As for [`over`](Self::over).
     pub unsafe fn move_to(&mut self, parts: CqParts) {
-        let (next, more, popped) = (self.next, self.more, self.popped);
+        let (next, overflows) = (self.next, self.overflows);
+        let (more, popped) = (self.more, self.popped);
         // SAFETY: as promised to `move_to`.
         let moved = unsafe { Self::over(parts) };
         assert_eq!(moved.next, next, "CQ1: the resize lost our head");
-        *self = Self { more, popped, ..moved };
+        *self = Self { more, popped, overflows, ..moved };
         if self.shape == CqeShape::Mixed {
             // SAFETY: the kernel posts completions only in an enter of ours, since a ring that can
             // be resized defers its task work.
@@ -154,11 +158,16 @@ impl CompletionQueue {
     /// When the kernel broke CQ2.
     #[inline]
     pub fn pop(&mut self) -> Option<Cqe> {
-        if !self.is_here() || (self.next == self.known && !self.look_for_more()) {
-            return None;
-        }
-        if self.shape != CqeShape::Single {
+        // Slots of one unit, and the process that made the ring: one question.
+        if !self.usual.is_this() {
             return self.pop_wide().map(|wide| wide.first);
+        }
+        if self.next == self.known {
+            if !self.look_for_more() {
+                return None;
+            }
+            let full = SqRingFlags::CQ_OVERFLOW.bits();
+            self.overflows += u64::from(self.hints.now() & full != 0);
         }
         let cqe = self.take_single();
         self.head.publish(self.next); // CQ4
@@ -257,6 +266,12 @@ impl CompletionQueue {
         self.popped
     }
 
+    /// How often a pop that looked at the queue found the kernel holding completions back because
+    /// the queue was full.
+    pub fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
     /// How many completions the kernel lost. Stays 0 if the kernel has `FEAT_NODROP` (since Linux
     /// 5.5), with which it keeps completions that find the queue full.
     pub fn overflow(&self) -> u32 {
@@ -337,7 +352,9 @@ impl CompletionQueue {
     fn step(&mut self, cqe: Cqe) -> Cqe {
         self.next = self.next.advance(1);
         self.popped += 1;
-        self.more += u64::from(cqe.flags.contains(CqeFlags::MORE));
+        if cqe.flags.contains(CqeFlags::MORE) {
+            self.more += 1;
+        }
         cqe
     }
 

@@ -24,7 +24,7 @@ pub struct Stats {
     /// Completions taken.
     pub cqes: u64,
     /// How often we found the kernel holding completions back because the queue was full. We look
-    /// after completions were taken, and before most enters: not before those of
+    /// when completions are taken, and before most enters: not before those of
     /// [`submit_and_wait`](RawRing::submit_and_wait) and [`turn`](RawRing::turn) that submit.
     pub overflows: u64,
 }
@@ -52,7 +52,7 @@ impl RawRing {
             enters: self.driver().enters,
             sqes: self.driver().sqes(),
             cqes: self.rings().halves().1.popped(),
-            overflows: self.driver().overflows,
+            overflows: self.driver().overflows + self.rings().halves().1.overflows(),
         }
     }
 

@@ -299,7 +299,7 @@ impl Reaper {
             enters: self.driver.enters,
             sqes: 0,
             cqes: self.cq.popped(),
-            overflows: self.driver.overflows,
+            overflows: self.driver.overflows + self.cq.overflows(),
         }
     }
 

@@ -259,7 +259,6 @@ impl<S: 'static> Core<S> {
             let left = most.saturating_sub(rounds.total);
             let count = self.deliver_up_to(left, state, on_error);
             let hints = self.ring.raw.rings().halves().1.hints();
-            self.ring.raw.compare();
             let done = rounds.are_done(Batch { count, hints });
             if done || rounds.total >= most || (count > 0 && !all) {
                 break;
