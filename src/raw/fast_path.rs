@@ -91,7 +91,7 @@ impl RawRing {
     ///
     /// As for [`submit_and_wait`](Self::submit_and_wait) and [`drain`](Self::drain). `each` has
     /// seen the completions that were taken before, also those before a signal
-    /// ([`EnterCause::Interrupted`](crate::EnterCause::Interrupted)).
+    /// ([`EnterCause::Interrupted`]).
     ///
     /// # Example
     ///

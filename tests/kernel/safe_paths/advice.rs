@@ -69,9 +69,9 @@ fn is_cached(ring: &mut Ring, file: &Rc<File>, offset: u64) -> bool {
     cached(ring, file, offset).expect("the test would not run otherwise")
 }
 
-/// Whether the page at `offset` is no longer cached after advice on `range`, which is given as often
-/// as it takes: the kernel keeps pages that somebody uses at the moment, such as another processor
-/// that lists them.
+/// Whether the page at `offset` leaves the cache after advice on `range`. The advice is given as
+/// often as it takes: the kernel keeps pages that somebody uses at the moment, such as another
+/// processor that lists them.
 fn is_gone(ring: &mut Ring, file: &Rc<File>, offset: u64, range: impl RangeBounds<u64>) -> bool {
     let bounds = (range.start_bound().cloned(), range.end_bound().cloned());
     for _ in 0..1000 {
