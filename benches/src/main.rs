@@ -1,7 +1,8 @@
 //! User-space instructions per NOP: the same loop over this crate's APIs and over other libraries.
 //!
 //! ```text
-//!   annulus-bench PEER BATCH COUNT        PEER: annulus | annulus-pop | annulus-safe |
+//!   annulus-bench PEER BATCH COUNT        PEER: annulus | annulus-turn | annulus-pusher |
+//!                                               annulus-pop | annulus-safe |
 //!                                               annulus-safe-waker | annulus-loop | io-uring |
 //!                                               baseline
 //!
@@ -53,8 +54,8 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!("usage: annulus-bench PEER BATCH(1..=128) COUNT");
-    eprintln!("PEER: annulus, annulus-pop, annulus-safe, annulus-safe-waker, annulus-loop,");
-    eprintln!("      io-uring or baseline");
+    eprintln!("PEER: annulus, annulus-turn, annulus-pusher, annulus-pop, annulus-safe,");
+    eprintln!("      annulus-safe-waker, annulus-loop, io-uring or baseline");
     ExitCode::from(2)
 }
 
