@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   enter/submit.rs        how many calls, partial submissions, errors, a kernel that lies
+//!   enter/turn.rs          submit, wait and take in one call; what a pusher wrote
 //!   enter/wait.rs          signals, waits that could never end, the pending count, mixed rings
 //!   enter/pending.rs       which waits the safe API refuses
 //!   enter/time.rs          waits that are bounded: timeout, minimum wait
@@ -37,6 +38,8 @@ mod poll;
 mod submit;
 #[path = "enter/time.rs"]
 mod time;
+#[path = "enter/turn.rs"]
+mod turn;
 #[path = "enter/wait.rs"]
 mod wait;
 

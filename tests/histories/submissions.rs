@@ -28,7 +28,16 @@ pub enum Step {
         pushes: Vec<(bool, Box<Bytes>)>,
         keep: bool,
     },
+    /// Pushes these entries with a pusher, and drops it or forgets it.
+    PushMany {
+        pushes: Vec<Box<Bytes>>,
+        forget: bool,
+    },
     Flush,
+    /// As `Flush`, without a look at what the kernel consumed; then it consumes all, if stated.
+    Publish {
+        all: bool,
+    },
     /// The kernel takes so many slots; or, when the ring rewinds, an enter does.
     Consume(u32),
 }
@@ -43,7 +52,10 @@ pub fn steps() -> impl Strategy<Value = Step> {
         3 => bytes().prop_map(Step::PushWide),
         2 => (0..12_u32, pushes, any::<bool>())
             .prop_map(|(count, pushes, keep)| Step::Reserve { count, pushes, keep }),
+        2 => (proptest::collection::vec(bytes(), 0..6), any::<bool>())
+            .prop_map(|(pushes, forget)| Step::PushMany { pushes, forget }),
         3 => Just(Step::Flush),
+        2 => any::<bool>().prop_map(|all| Step::Publish { all }),
         4 => prop_oneof![1..4_u32, 1..70_u32].prop_map(Step::Consume),
     ]
 }
@@ -107,6 +119,16 @@ impl Submissions {
                 let expected = self.slots.len();
                 assert_eq!(sq.flush() as usize, expected);
                 self.visible = expected;
+            }
+            Step::PushMany { pushes, forget } => self.push_many(&pushes, forget, sq),
+            Step::Publish { .. } if self.shape.turn == Turn::Rewind => {}
+            Step::Publish { all } => {
+                let published = sq.publish();
+                self.visible = self.slots.len();
+                if all {
+                    self.take(kernel.visible(), kernel);
+                    sq.consumed_up_to(published);
+                }
             }
             Step::Consume(count) => self.consume(count, sq, kernel),
         }
@@ -180,11 +202,37 @@ impl Submissions {
         }
     }
 
+    /// What a forgotten pusher had written stays in the queue up to where it last looked for room.
+    fn push_many(&mut self, pushes: &[Box<Bytes>], forget: bool, sq: &mut SubmissionQueue) {
+        let (before, room) = (sq.indices().written, self.room());
+        let mut pusher = sq.pusher();
+        for (at, bytes) in pushes.iter().enumerate() {
+            // SAFETY: no kernel acts on the entry (OP1).
+            let pushed = unsafe { pusher.push(entry(bytes).first) };
+            assert_eq!(pushed, if at < room { Ok(()) } else { Err(Full) });
+        }
+        if forget {
+            std::mem::forget(pusher);
+        } else {
+            drop(pusher);
+        }
+        let kept = sq.indices().written.distance_from(before) as usize;
+        assert!(kept <= pushes.len().min(room));
+        assert!(forget || kept == pushes.len().min(room));
+        self.wrote(pushes[..kept].iter().filter_map(|bytes| narrow(bytes)));
+    }
+
     fn consume(&mut self, count: u32, sq: &mut SubmissionQueue, kernel: &mut FakeKernel) {
         let count = match self.shape.turn {
             Turn::Round => count.min(kernel.visible()),
             Turn::Rewind => count.min(sq.flush()),
         };
+        self.take(count, kernel);
+        sq.consumed(count);
+    }
+
+    /// The kernel takes so many slots.
+    fn take(&mut self, count: u32, kernel: &mut FakeKernel) {
         for slot in 0..count {
             let at = match self.shape.turn {
                 Turn::Round => kernel.sq_head.last(),
@@ -197,7 +245,6 @@ impl Submissions {
                 self.head = self.head.wrapping_add(1);
             }
         }
-        sq.consumed(count);
         self.visible = self.visible.saturating_sub(count as usize);
     }
 
@@ -207,6 +254,7 @@ impl Submissions {
         assert_eq!(sq.pushed(), self.pushed);
         if self.shape.turn == Turn::Round {
             assert_eq!(kernel.visible() as usize, self.visible);
+            assert_eq!(sq.unsubmitted() as usize, self.slots.len());
         }
     }
 }

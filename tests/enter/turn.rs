@@ -1,0 +1,204 @@
+//! A turn: submit, wait and take in one call of ours, and one of the kernel.
+
+use annulus::{EnterCause, RawRing, prep};
+use annulus_sys::abi::{Cqe, Sqe};
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::{SetupFlags, SqRingFlags};
+
+use crate::support::backend::Enter;
+use crate::support::panics::complaint;
+use crate::{GETEVENTS, NONE, plain, pop_all, push, ring};
+
+/// What a turn took, and what it returned.
+fn turn(ring: &mut RawRing, want: u32) -> (Vec<u64>, Result<u32, EnterCause>) {
+    let mut taken = Vec::new();
+    let ended = ring.turn(want, |cqe| taken.push(cqe.user_data));
+    (taken, ended.map_err(|error| error.cause))
+}
+
+#[test]
+fn a_turn_is_one_call() {
+    let (mut ring, kernel) = plain();
+    for first in [1, 3, 5, 7] {
+        push(&mut ring, [first, first + 1]);
+        assert_eq!(turn(&mut ring, 2), (vec![first, first + 1], Ok(2)));
+        assert_eq!(kernel.took(), [(2, 2, GETEVENTS)]);
+    }
+    assert_eq!((ring.in_flight(), ring.stats().sqes, ring.stats().cqes), (0, 8, 8));
+}
+
+#[test]
+fn a_turn_takes_more_than_it_waited_for_and_what_was_ready() {
+    let (mut ring, kernel) = plain();
+    push(&mut ring, [1]);
+    assert_eq!(ring.submit(), Ok(1));
+    push(&mut ring, [2, 3]);
+    kernel.took();
+    assert_eq!(turn(&mut ring, 1), (vec![1, 2, 3], Ok(3)));
+    assert_eq!(kernel.took(), [(2, 1, GETEVENTS)]);
+}
+
+#[test]
+fn a_turn_without_a_wait_takes_what_there_is() {
+    let (mut ring, kernel) = plain();
+    assert_eq!(turn(&mut ring, 0), (vec![], Ok(0)));
+    assert_eq!(kernel.took(), []);
+    push(&mut ring, [1, 2]);
+    assert_eq!(turn(&mut ring, 0), (vec![1, 2], Ok(2)));
+    assert_eq!(kernel.took(), [(2, 0, NONE)]);
+}
+
+#[test]
+fn a_turn_that_could_never_end_is_refused() {
+    let (mut ring, kernel) = plain();
+    let nothing = EnterCause::NothingComing { want: 1, coming: 0 };
+    assert_eq!(turn(&mut ring, 1), (vec![], Err(nothing)));
+    push(&mut ring, [1]);
+    let nothing = EnterCause::NothingComing { want: 2, coming: 1 };
+    assert_eq!(turn(&mut ring, 2), (vec![], Err(nothing)));
+    assert_eq!(kernel.took(), []);
+    assert_eq!(turn(&mut ring, 1), (vec![1], Ok(1)), "nothing was lost by that");
+}
+
+#[test]
+fn a_turn_waits_for_what_is_in_flight_already() {
+    let (mut ring, kernel) = plain();
+    kernel.enters(Enter::Consume(1));
+    push(&mut ring, [1]);
+    assert_eq!(ring.submit(), Ok(1));
+    push(&mut ring, [2]);
+    kernel.enters(Enter::Run(Box::new(|kernel, to_submit| {
+        for _ in 0..to_submit {
+            kernel.consume();
+        }
+        for user_data in [2, 1] {
+            assert!(kernel.post(Cqe { user_data, ..Cqe::ZERO }));
+        }
+        Ok(to_submit)
+    })));
+    assert_eq!(turn(&mut ring, 2), (vec![2, 1], Ok(2)));
+    assert_eq!(kernel.took(), [(1, 0, NONE), (1, 2, GETEVENTS)]);
+    // With nothing to submit, what is ready is taken without a call.
+    kernel.enters(Enter::Consume(1));
+    push(&mut ring, [3]);
+    assert_eq!(ring.submit(), Ok(1));
+    assert!(kernel.post(3, 0));
+    kernel.took();
+    assert_eq!(turn(&mut ring, 1), (vec![3], Ok(1)));
+    assert_eq!(kernel.took(), []);
+}
+
+#[test]
+fn a_turn_that_a_signal_interrupts_has_shown_what_came() {
+    let (mut ring, kernel) = plain();
+    push(&mut ring, [1, 2]);
+    let one = || {
+        Enter::Run(Box::new(|kernel: &mut _, to_submit| {
+            for _ in 0..to_submit {
+                kernel.consume();
+            }
+            assert!(kernel.post(Cqe { user_data: 1, ..Cqe::ZERO }));
+            Ok(to_submit)
+        }))
+    };
+    kernel.enters(one());
+    kernel.enters(Enter::Fail(libc::EINTR));
+    assert_eq!(turn(&mut ring, 2), (vec![1], Err(EnterCause::Interrupted)));
+    assert_eq!(kernel.took(), [(2, 2, GETEVENTS), (0, 1, GETEVENTS)]);
+    assert_eq!(ring.in_flight(), 1);
+    assert!(kernel.post(2, 0));
+    assert_eq!(turn(&mut ring, 1), (vec![2], Ok(1)));
+}
+
+#[test]
+fn a_turn_goes_on_after_a_partial_submission() {
+    let (mut ring, kernel) = plain();
+    kernel.enters(Enter::Complete(1));
+    push(&mut ring, [1, 2, 3]);
+    assert_eq!(turn(&mut ring, 3), (vec![1, 2, 3], Ok(3)));
+    assert_eq!(kernel.took(), [(3, 3, GETEVENTS), (2, 3, GETEVENTS)]);
+}
+
+#[test]
+fn what_fails_a_turn_leaves_its_entries_queued() {
+    let (mut ring, kernel) = plain();
+    for errno in [libc::EINTR, libc::EBUSY, libc::EAGAIN, libc::EBADR] {
+        push(&mut ring, [7]);
+        kernel.enters(Enter::Fail(errno));
+        let (taken, ended) = turn(&mut ring, 1);
+        assert_eq!(taken, [], "{errno}");
+        assert_eq!(ended, Err(Errno::new(errno).into()), "{errno}");
+        assert_eq!(turn(&mut ring, 1), (vec![7], Ok(1)), "{errno}");
+    }
+}
+
+#[test]
+fn cq5_a_turn_asks_for_what_is_held_back() {
+    let (mut ring, kernel) = plain();
+    push(&mut ring, [1]);
+    kernel.kernel(|kernel| kernel.sq_flags.store(SqRingFlags::CQ_OVERFLOW.bits()));
+    kernel.enters(Enter::Complete(1));
+    kernel.enters(Enter::Run(Box::new(|kernel, _| {
+        assert!(kernel.post(Cqe { user_data: 9, ..Cqe::ZERO }));
+        kernel.sq_flags.store(0);
+        Ok(0)
+    })));
+    assert_eq!(turn(&mut ring, 1), (vec![1, 9], Ok(2)));
+    assert_eq!(kernel.took(), [(1, 1, GETEVENTS), (0, 0, GETEVENTS)]);
+    assert_eq!(ring.stats().overflows, 1);
+}
+
+#[test]
+fn a_turn_of_any_ring_does_the_same() {
+    let rare = [
+        SetupFlags::SQE128,
+        SetupFlags::CQE32,
+        SetupFlags::SQ_REWIND | SetupFlags::NO_SQARRAY,
+        SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN,
+        SetupFlags::SQE_MIXED,
+    ];
+    for flags in rare {
+        let (mut ring, _kernel) = ring(flags);
+        for first in [1, 3, 5, 7] {
+            push(&mut ring, [first, first + 1]);
+            assert_eq!(turn(&mut ring, 2), (vec![first, first + 1], Ok(2)), "{flags:?}");
+        }
+        assert_eq!(
+            (ring.in_flight(), ring.stats().sqes, ring.stats().cqes),
+            (0, 8, 8),
+            "{flags:?}"
+        );
+    }
+}
+
+#[test]
+fn sq2_a_turn_names_a_count_that_is_too_large() {
+    let (mut ring, kernel) = plain();
+    push(&mut ring, [1]);
+    kernel.enters(Enter::Answer(2));
+    assert!(complaint(|| ring.turn(1, |_| ())).contains("SQ2"));
+    assert_eq!(kernel.took(), [(1, 1, GETEVENTS)]);
+}
+
+#[test]
+fn what_a_pusher_wrote_is_submitted_once() {
+    let (mut ring, kernel) = plain();
+    // A ring of four that starts just before the wrap.
+    for round in 0..3_u64 {
+        let mut pusher = ring.pusher();
+        for number in 0..4 {
+            let sqe = Sqe { user_data: 4 * round + number, ..prep::nop() };
+            // SAFETY: a NOP points to nothing (OP1).
+            assert!(unsafe { pusher.push(sqe) }.is_ok());
+        }
+        // SAFETY: a NOP points to nothing (OP1).
+        assert!(unsafe { pusher.push(prep::nop()) }.is_err(), "it is full");
+        drop(pusher);
+        assert_eq!(ring.in_flight(), 4);
+        assert_eq!(ring.submit_and_wait(4), Ok(4));
+        assert!(pop_all(&mut ring).into_iter().eq(4 * round..4 * round + 4));
+    }
+    std::mem::forget(ring.pusher());
+    assert_eq!((ring.submit(), ring.in_flight()), (Ok(0), 0));
+    assert_eq!(kernel.took().len(), 3);
+}
