@@ -4,6 +4,7 @@ use annulus::{EnterCause, RawRing, prep};
 use annulus_sys::abi::{Cqe, Sqe};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{SetupFlags, SqRingFlags};
+use annulus_sys::rings::ResizeFailure;
 
 use crate::support::backend::Enter;
 use crate::support::panics::complaint;
@@ -201,4 +202,19 @@ fn what_a_pusher_wrote_is_submitted_once() {
     std::mem::forget(ring.pusher());
     assert_eq!((ring.submit(), ring.in_flight()), (Ok(0), 0));
     assert_eq!(kernel.took().len(), 3);
+}
+
+#[test]
+fn a_ring_that_was_not_mapped_again_is_not_entered() {
+    let (mut ring, kernel) = ring(SetupFlags::NO_SQARRAY);
+    push(&mut ring, [1]);
+    assert_eq!(ring.submit_and_wait(1), Ok(1));
+    kernel.fail_map(0, libc::ENOMEM);
+    assert!(matches!(ring.resize(16, None), Err(ResizeFailure::Map(_))));
+    push(&mut ring, [2]);
+    kernel.took();
+    let submitted = ring.submit_and_wait(1).map_err(|error| error.cause);
+    assert_eq!(submitted, Err(EnterCause::Unmapped));
+    assert_eq!(ring.turn(1, |_| ()).map_err(|error| error.cause), Err(EnterCause::Unmapped));
+    assert_eq!(kernel.took(), []);
 }
