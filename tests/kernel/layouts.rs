@@ -8,7 +8,7 @@
 //! No ring here reaches the wrap of its 32-bit indices, since the kernel starts each at 0 and keeps
 //! counts of its own. The example `02_nop` runs a real ring past 2³² when it is told to submit so
 //! many NOPs, which takes some minutes; rings that start at the wrap are tested on a fake kernel,
-//! in `tests/model.rs`.
+//! in `tests/model/main.rs`.
 #![allow(unsafe_code, reason = "pushes wide entries, maps rings by hand")]
 
 use std::ptr::NonNull;

@@ -149,11 +149,12 @@ mod tests {
 
     #[test]
     fn an_invariant_that_no_test_names_is_rejected() {
-        let tree = |name| tree_with(&[("tests/model.rs", &all_but(name)), ("sys/sq.rs", "// SQ3")]);
+        let tree =
+            |name| tree_with(&[("tests/model/main.rs", &all_but(name)), ("sys/sq.rs", "// SQ3")]);
         assert_eq!(named_by_a_test(&tree("SQ3")).len(), 1);
         assert_eq!(named_by_a_test(&tree("")).len(), 0);
         let by_name = format!("{}fn sq3_holds() {{}}", all_but("SQ3"));
-        assert_eq!(named_by_a_test(&tree_with(&[("tests/model.rs", &by_name)])).len(), 0);
+        assert_eq!(named_by_a_test(&tree_with(&[("tests/model/main.rs", &by_name)])).len(), 0);
     }
 
     #[test]

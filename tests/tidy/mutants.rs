@@ -61,7 +61,7 @@ mod tests {
         let files = [
             File::new(TABLE, &format!("# name, …\n@model\tcargo test\n{row}\n")),
             File::new("sys/sq.rs", "a();\nb();\nb();\n"),
-            File::new("tests/model.rs", "fn holds() {}\n"),
+            File::new("tests/model/main.rs", "fn holds() {}\n"),
         ];
         rows_fit_the_tree(&files).len()
     }

@@ -11,10 +11,11 @@
 //!
 //! TSan does not model fences, so a missing SQ5 is no race to it; but the test notices when the
 //! kernel's thread sleeps although there is an entry, on a machine that lets that happen.
-//! `tests/loom.rs` tests every interleaving of a few entries.
+//! `tests/loom/main.rs` tests every interleaving of a few entries.
 #![cfg(not(loom))]
 #![allow(unsafe_code, reason = "pushes entries that point to nothing")]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::sync::Arc;

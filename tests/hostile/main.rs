@@ -11,13 +11,11 @@
 //! access outside. A watchdog sees a call that does not end.
 #![allow(unsafe_code, reason = "plays the kernel, and pushes entries that point to nothing")]
 
+#[path = "../support/mod.rs"]
 mod support;
 
-#[path = "hostile/oversteps.rs"]
 mod oversteps;
-#[path = "hostile/places.rs"]
 mod places;
-#[path = "hostile/reservations.rs"]
 mod reservations;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -10,10 +10,9 @@
 //! A failing history shrinks to a short one. The two rings of a history are independent:
 //! completions posted are not answers to entries pushed.
 
-#[path = "histories/completions.rs"]
 mod completions;
-#[path = "histories/submissions.rs"]
 mod submissions;
+#[path = "../support/mod.rs"]
 mod support;
 
 use annulus_sys::cq::CqeShape;

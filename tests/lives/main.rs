@@ -18,38 +18,23 @@
 //! the end every buffer, slot and descriptor is back. Operations that the ring refuses are counted.
 //! The features of a ring are asked for; where the kernel lacks one, there is less to try.
 
-#[path = "owned/chance.rs"]
+#[path = "../owned/chance.rs"]
 #[expect(dead_code, reason = "others ask for random bytes, too")]
 mod chance;
-#[path = "lives/claims.rs"]
 mod claims;
-#[path = "lives/ends.rs"]
 mod ends;
-#[path = "lives/files.rs"]
 mod files;
-#[path = "lives/flags.rs"]
 mod flags;
-#[path = "lives/ledger.rs"]
 mod ledger;
-#[path = "lives/make.rs"]
 mod make;
-#[path = "lives/passing.rs"]
 mod passing;
-#[path = "lives/receives.rs"]
 mod receives;
-#[path = "lives/scopes.rs"]
 mod scopes;
-#[path = "lives/sends.rs"]
 mod sends;
-#[path = "lives/sentinels.rs"]
 mod sentinels;
-#[path = "lives/streams.rs"]
 mod streams;
-#[path = "lives/tally.rs"]
 mod tally;
-#[path = "lives/watch.rs"]
 mod watch;
-#[path = "lives/world.rs"]
 mod world;
 
 use std::any::Any;

@@ -11,72 +11,40 @@
 
 use libtest_mimic::{Arguments, Conclusion};
 
-#[path = "kernel/harness.rs"]
 mod harness;
 
-#[path = "kernel/buffer_rings.rs"]
 mod buffer_rings;
-#[path = "kernel/capabilities.rs"]
 mod capabilities;
-#[path = "kernel/completions.rs"]
 mod completions;
-#[path = "kernel/denied.rs"]
 mod denied;
-#[path = "kernel/devices.rs"]
 mod devices;
-#[path = "kernel/forks.rs"]
 mod forks;
-#[path = "kernel/layouts.rs"]
 mod layouts;
-#[path = "kernel/notify.rs"]
 mod notify;
-#[path = "kernel/wait_options.rs"]
+#[path = "wait_options.rs"]
 mod options;
-#[path = "kernel/peer_bugs.rs"]
 mod peer_bugs;
-#[path = "kernel/processes.rs"]
 mod processes;
-#[path = "kernel/registrations.rs"]
 mod registrations;
-#[path = "kernel/resize.rs"]
 mod resize;
-#[path = "kernel/safe_claims.rs"]
 mod safe_claims;
-#[path = "kernel/safe_core.rs"]
 mod safe_core;
-#[path = "kernel/safe_end.rs"]
 mod safe_end;
-#[path = "kernel/safe_event_loop.rs"]
 mod safe_event_loop;
-#[path = "kernel/safe_files.rs"]
 mod safe_files;
-#[path = "kernel/safe_leases.rs"]
 mod safe_leases;
-#[path = "kernel/safe_network.rs"]
 mod safe_network;
-#[path = "kernel/safe_paths.rs"]
 mod safe_paths;
-#[path = "kernel/safe_processes.rs"]
 mod safe_processes;
-#[path = "kernel/safe_scope.rs"]
 mod safe_scope;
-#[path = "kernel/safe_sender.rs"]
 mod safe_sender;
-#[path = "kernel/safe_sockets.rs"]
 mod safe_sockets;
-#[path = "kernel/safe_time.rs"]
 mod safe_time;
-#[path = "kernel/sqpoll.rs"]
 mod sqpoll;
-#[path = "kernel/submission.rs"]
 mod submission;
-#[path = "kernel/tally.rs"]
 mod tally;
-#[path = "kernel/threads.rs"]
 mod threads;
-#[path = "kernel/waiting.rs"]
 mod waiting;
-#[path = "kernel/watched.rs"]
 mod watched;
 
 fn main() {

@@ -36,7 +36,7 @@ fn stands_under(heading: &str, table: &str) {
         fs::write(path(), text).expect("it can be written");
         return;
     }
-    assert_eq!(&section[start..end], table, "see the head of tests/docs.rs");
+    assert_eq!(&section[start..end], table, "see the head of tests/docs/main.rs");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn each_enter_flag_stands_in_the_table_with_its_release() {
 /// The rows of the table of register calls, each as its cells.
 fn register_rows() -> Vec<Vec<&'static str>> {
     const HEAD: &str = "//! | | call | since Linux | function | test |\n";
-    let source = include_str!("../src/raw/register.rs");
+    let source = include_str!("../../src/raw/register.rs");
     let (_, table) = source.split_once(HEAD).expect("the table");
     let rows = table.lines().skip(1).map_while(|line| line.strip_prefix("//! | "));
     rows.map(|row| row.trim_end_matches(" |").split(" | ").collect()).collect()

@@ -10,6 +10,7 @@
 //! `histories.rs` compares all bytes.
 #![allow(unsafe_code, reason = "pushes entries that point to nothing")]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::VecDeque;

@@ -25,22 +25,18 @@ use annulus_sys::flags::{
 };
 use annulus_sys::opcode::Opcode;
 
-#[path = "encoding/network.rs"]
 mod network;
-#[path = "encoding/paths.rs"]
 mod paths;
-#[path = "encoding/processes.rs"]
 mod processes;
-#[path = "encoding/rows.rs"]
 mod rows;
 
 use rows::{Arguments, Row, table};
 
 /// The rows that liburing wrote.
-const GOLDEN: &str = include_str!("data/sqe-golden.tsv");
+const GOLDEN: &str = include_str!("../data/sqe-golden.tsv");
 
 /// Where `prep` lists its functions.
-const PREP: &str = include_str!("../src/prep/mod.rs");
+const PREP: &str = include_str!("../../src/prep/mod.rs");
 
 /// Rows for functions without one in the table: from the source of liburing, or, where that has no
 /// such function either, from the field that the kernel reads.

@@ -20,49 +20,29 @@
 //! leak on purpose.
 #![allow(unsafe_code, reason = "plays the kernel, and opens the pending count")]
 
+#[path = "../support/mod.rs"]
 mod support;
 
-#[path = "owned/chains.rs"]
 mod chains;
-#[path = "owned/chance.rs"]
 mod chance;
-#[path = "owned/claims.rs"]
 mod claims;
-#[path = "owned/drained.rs"]
 mod drained;
-#[path = "owned/ends.rs"]
 mod ends;
-#[path = "owned/finish.rs"]
 mod finish;
-#[path = "owned/found.rs"]
 mod found;
-#[path = "owned/group.rs"]
 mod group;
-#[path = "owned/kernel.rs"]
 mod kernel;
-#[path = "owned/ledger.rs"]
 mod ledger;
-#[path = "owned/lies.rs"]
 mod lies;
-#[path = "owned/loops.rs"]
 mod loops;
-#[path = "owned/program.rs"]
 mod program;
-#[path = "owned/request.rs"]
 mod request;
-#[path = "owned/runner.rs"]
 mod runner;
-#[path = "owned/scopes.rs"]
 mod scopes;
-#[path = "owned/selected.rs"]
 mod selected;
-#[path = "owned/submits.rs"]
 mod submits;
-#[path = "owned/things.rs"]
 mod things;
-#[path = "owned/timed.rs"]
 mod timed;
-#[path = "owned/world.rs"]
 mod world;
 
 /// The kind of a history.

@@ -1,7 +1,7 @@
 //! Misuse of the safe core does not compile: one small program for each rule that a type keeps.
 //!
 //! ```text
-//!   misuse/ticket_redeemed_twice.rs
+//!   misuse/cases/ticket_redeemed_twice.rs
 //!   ┌────────────────────────────────────────────┐
 //!   │ //! E0382: redeeming a ticket uses it up.  │   the error's code, and the rule
 //!   │ let nop = ring.submit(Nop).unwrap();       │
@@ -33,7 +33,7 @@ use std::thread;
 use std::time::SystemTime;
 
 /// Where the cases are.
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/misuse");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/misuse/cases");
 
 /// In a line that is misuse, where the code ends.
 const MARK: &str = "// misuse";
@@ -148,7 +148,7 @@ impl Case {
         if output.is_success {
             return complain("it compiles");
         }
-        let found = errors(&output.words, &format!("misuse/{name}.rs:"));
+        let found = errors(&output.words, &format!("misuse/cases/{name}.rs:"));
         if found.is_empty() {
             return complain("the compiler failed without an error");
         }
@@ -349,7 +349,7 @@ mod harness {
     const TEXT: &str = "//! E0382: no.\nlet a;\nb(); // misuse\nc(); // misuse, instead: `d();`";
 
     fn parse(text: &str) -> Result<Case, String> {
-        Case::parse(Path::new("tests/misuse/a_b.rs"), text)
+        Case::parse(Path::new("tests/misuse/cases/a_b.rs"), text)
     }
 
     /// The verdict of [`Case::judge`] when the compiler rejects the program with `words`.
@@ -387,7 +387,8 @@ mod harness {
     #[test]
     fn only_the_given_error_at_a_marked_line_will_do() {
         let at = |code, line| {
-            let place = format!("--> /x/misuse/a_b.rs:{line}:1\n  |\n{line} | b();\n  | ^^^ here");
+            let place =
+                format!("--> /x/misuse/cases/a_b.rs:{line}:1\n  |\n{line} | b();\n  | ^^^ here");
             format!("error{code}: moved\n {place}\n\nerror: aborting due to 1 previous error")
         };
         judge(TEXT, &at("[E0382]", 3)).expect("the error that it gives");

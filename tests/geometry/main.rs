@@ -5,6 +5,7 @@
 //! Each case runs on one ring map and on two. The maps are exactly pages, so that an address
 //! sanitizer sees an access outside.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use annulus_sys::abi::Params;

@@ -25,7 +25,7 @@ struct Row {
 
 /// The compiler that the table was made with, and its rows.
 fn table() -> (String, Vec<Row>) {
-    let text = include_str!("../benches/instructions.tsv");
+    let text = include_str!("../../benches/instructions.tsv");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let mut fields = lines.map(|line| line.split('\t').collect::<Vec<_>>());
     let Some(&["rustc", version]) = fields.next().as_deref() else { panic!("no version") };
@@ -114,7 +114,7 @@ fn no_way_to_use_a_ring_costs_more_instructions_than_it_did() {
 
 #[test]
 fn the_table_has_every_way_of_ours() {
-    let source = include_str!("../benches/src/main.rs");
+    let source = include_str!("../../benches/src/main.rs");
     let (_, rows) = table();
     let named =
         |line: &str| line.trim().strip_prefix('"')?.split_once("\" =>").map(|at| at.0.to_owned());

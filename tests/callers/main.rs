@@ -1,7 +1,7 @@
 //! A panic for a mistake of the caller's names the line of the caller.
 //!
 //! ```text
-//!   ring.cancel(&alien)      panicked at tests/callers.rs, not in src/ring/mod.rs
+//!   ring.cancel(&alien)      panicked at tests/callers/main.rs, not in src/ring/mod.rs
 //! ```
 //!
 //! The waits are not among them: to pass the location would cost each of them an instruction. Nor

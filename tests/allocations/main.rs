@@ -7,6 +7,7 @@
 //! | slots that are allocated | the life of a ring, whose operations end or do not |
 #![allow(unsafe_code, reason = "stands in for the allocator")]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};

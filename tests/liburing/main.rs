@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-const PAGE: &str = include_str!("../docs/LIBURING.md");
-const FUNCTIONS: &str = include_str!("data/liburing-2.15.txt");
+const PAGE: &str = include_str!("../../docs/LIBURING.md");
+const FUNCTIONS: &str = include_str!("../data/liburing-2.15.txt");
 
 /// The rows: the first cell, and the second.
 fn rows() -> Vec<(&'static str, Vec<&'static str>)> {

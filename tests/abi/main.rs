@@ -11,15 +11,10 @@
 //!
 //! The asserts next to the structs state what we believe; these tests prove it.
 
-#[path = "abi/constants.rs"]
 mod constants;
-#[path = "abi/golden.rs"]
 mod golden;
-#[path = "abi/layout.rs"]
 mod layout;
-#[path = "abi/raw_sys.rs"]
 mod raw_sys;
-#[path = "abi/values.rs"]
 mod values;
 
 /// The rows of a table: its lines, without comments, cut at the tabs.

@@ -19,9 +19,9 @@ use annulus_sys::abi::{Cqe, Sqe};
 use annulus_sys::flags::SqeFlags;
 use annulus_sys::opcode::Opcode;
 
+#[path = "../support/mod.rs"]
 mod support;
 
-#[path = "exact/vectored.rs"]
 mod vectored;
 
 use support::backend::{Enter, Script, ScriptedKernel};

@@ -21,13 +21,10 @@ use std::process::{Command, Output, Stdio};
 use annulus::raw::inspect::Positions;
 use annulus::sys::index::{Entries, Index};
 
-#[path = "examples/capabilities.rs"]
 mod capabilities;
-#[path = "examples/files.rs"]
 mod files;
-#[path = "../examples/support/picture.rs"]
+#[path = "../../examples/support/picture.rs"]
 mod picture;
-#[path = "examples/quickstart.rs"]
 mod quickstart;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
@@ -39,7 +36,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 11] = [
     ("04_read_file", Some(&[])),
     ("05_copy", Some(&["/proc/version", "/dev/null"])),
     ("06_links_and_timeouts", Some(&[])),
-    ("07_echo_server", None), // See `tests/echo.rs`.
+    ("07_echo_server", None), // See `tests/echo/main.rs`.
     ("08_cancel", Some(&["--races", "20"])),
     ("09_sqpoll", Some(&["--requests", "320"])),
     ("10_mini_runtime", Some(&["--clients", "3"])),
@@ -415,7 +412,7 @@ fn every_example_is_tested_here() {
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_string())
         .collect();
     names.sort();
-    // That one costs nothing, and has a file of its own; for the others see `tests/small.rs`.
+    // That one costs nothing, and has a file of its own; for the others see `tests/small/main.rs`.
     names.retain(|name| name != "capabilities" && !name.ends_with("_small"));
     assert_eq!(names, EXAMPLES.map(|(name, _)| name));
 }

@@ -16,31 +16,22 @@
 //! A call is written as `(to_submit, min_complete, flags)`. All indices start just before the wrap.
 #![allow(unsafe_code, reason = "pushes entries that point to nothing")]
 
-#[path = "support/driver_kernel.rs"]
+#[path = "../support/driver_kernel.rs"]
 mod driver_kernel;
+#[path = "../support/mod.rs"]
 mod support;
 
-#[path = "enter/hold.rs"]
 mod hold;
-#[path = "enter/ladder.rs"]
 mod ladder;
-#[path = "enter/mended.rs"]
 mod mended;
-#[path = "enter/name.rs"]
 mod name;
-#[path = "enter/wait_options.rs"]
+#[path = "wait_options.rs"]
 mod options;
-#[path = "enter/pending.rs"]
 mod pending;
-#[path = "enter/poll.rs"]
 mod poll;
-#[path = "enter/submit.rs"]
 mod submit;
-#[path = "enter/time.rs"]
 mod time;
-#[path = "enter/turn.rs"]
 mod turn;
-#[path = "enter/wait.rs"]
 mod wait;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! Wrong descriptions by a kernel are in `geometry.rs`.
 #![allow(unsafe_code, reason = "pushes entries that point to nothing")]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::os::fd::AsFd;

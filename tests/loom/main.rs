@@ -20,17 +20,12 @@
 #![cfg(loom)]
 #![allow(unsafe_code, reason = "pushes entries that point to nothing")]
 
+#[path = "../support/mod.rs"]
 mod support;
 
-#[path = "loom/buffers.rs"]
 mod buffers;
-#[path = "loom/classics.rs"]
 mod classics;
-#[path = "loom/completion.rs"]
 mod completion;
-#[path = "loom/model.rs"]
 mod model;
-#[path = "loom/submission.rs"]
 mod submission;
-#[path = "loom/wakeup.rs"]
 mod wakeup;
