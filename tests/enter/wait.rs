@@ -204,6 +204,18 @@ fn a_wait_for_more_than_the_ring_holds_makes_no_call() {
     kernel.enters(Enter::Fail(libc::EINTR));
     assert_eq!(ring.wait(8), Err(interrupted(0)));
     assert_eq!(kernel.took(), [(0, 8, GETEVENTS)]);
+    // Nor where as many are in flight.
+    for _ in 0..3 {
+        kernel.enters(Enter::Consume(4));
+        let room = u64::from(ring.room());
+        push(&mut ring, 0..room);
+        assert!(ring.submit().is_ok());
+    }
+    push(&mut ring, [1]);
+    kernel.took();
+    assert!(ring.in_flight() > 9);
+    assert_eq!(ring.submit_and_wait(9), Err(EnterError { submitted: 0, cause }));
+    assert_eq!(kernel.took(), []);
 }
 
 #[test]
