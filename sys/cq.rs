@@ -162,12 +162,8 @@ impl CompletionQueue {
         if !self.usual.is_this() {
             return self.pop_wide().map(|wide| wide.first);
         }
-        if self.next == self.known {
-            if !self.look_for_more() {
-                return None;
-            }
-            let full = SqRingFlags::CQ_OVERFLOW.bits();
-            self.overflows += u64::from(self.hints.now() & full != 0);
+        if self.next == self.known && !self.look_to_pop() {
+            return None;
         }
         let cqe = self.take_single();
         self.head.publish(self.next); // CQ4
@@ -180,7 +176,7 @@ impl CompletionQueue {
     ///
     /// When the kernel broke CQ2.
     pub fn pop_wide(&mut self) -> Option<Cqe32> {
-        if !self.is_here() || (self.next == self.known && !self.look_for_more()) {
+        if !self.is_here() || (self.next == self.known && !self.look_to_pop()) {
             return None;
         }
         let mut wide = self.take_wide();
@@ -217,9 +213,11 @@ impl CompletionQueue {
     /// Whether `want` slots are ready, by a fresh look at the kernel's `tail`, which changes
     /// nothing. Whoever then takes completions checks that `tail` (CQ2).
     ///
-    /// Only for a ring [of this process](Self::is_here).
+    /// # Safety
+    ///
+    /// The ring must be [of this process](Self::is_here).
     #[inline]
-    pub fn has(&self, want: u32) -> bool {
+    pub unsafe fn has(&self, want: u32) -> bool {
         let ready = self.tail.observe().distance_from(self.next);
         ready.cast_signed() >= want.cast_signed()
     }
@@ -302,6 +300,16 @@ impl CompletionQueue {
             flags.store(to.bits());
         }
         self.flags.is_some()
+    }
+
+    /// [`look_for_more`](Self::look_for_more), and counts an overflow.
+    #[inline]
+    fn look_to_pop(&mut self) -> bool {
+        let more = self.look_for_more();
+        if more && self.hints.now() & SqRingFlags::CQ_OVERFLOW.bits() != 0 {
+            self.overflows += 1;
+        }
+        more
     }
 
     /// Loads the kernel's `tail` (CQ3), and says whether there is something to pop.

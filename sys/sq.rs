@@ -258,11 +258,13 @@ impl SubmissionQueue {
     }
 
     /// Publishes every written entry, as [`flush`](Self::flush) does, without a look at what the
-    /// kernel has consumed. Returns up to where.
+    /// kernel has consumed. Returns up to where. A queue that rewinds reads no tail.
     ///
-    /// Only for a ring [of this process](Self::is_here) that does not rewind.
+    /// # Safety
+    ///
+    /// The ring must be [of this process](Self::is_here).
     #[inline]
-    pub fn publish(&mut self) -> Index {
+    pub unsafe fn publish(&mut self) -> Index {
         let written = self.written();
         self.tail.publish(written); // SQ3
         written

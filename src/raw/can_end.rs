@@ -2,7 +2,7 @@
 //!
 //! | when it sees | it |
 //! |---|---|
-//! | fewer requests in flight than completions wanted | looks at what is ready, and at what is held back (CQ5) |
+//! | fewer requests written and in flight than completions wanted | looks at what is ready, and at what is held back (CQ5) |
 //! | more completions ready than requests in flight, none of them multishot | knows that others send here: the pending count is open |
 //! | more completions popped than entries pushed | knows that others send here: the pending count is open |
 //!

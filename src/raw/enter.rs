@@ -225,8 +225,9 @@ impl Driver {
         options: &WaitOptions,
         mut submitted: u32,
     ) -> Result<(u32, Woken), EnterError> {
-        let (mut wait, mut rest) =
-            (Wait::new(self.features(), cq, want, options)?, Rest::default());
+        let wait = Wait::new(self.features(), cq, want, options);
+        let mut wait = wait.map_err(|error| EnterError::new(submitted, error.cause))?;
+        let mut rest = Rest::default();
         if self.polls() {
             submitted += self.publish(sq)?;
         }

@@ -21,6 +21,8 @@ mod submitting;
 
 mod waiting;
 
+mod turn;
+
 mod reap;
 
 pub mod inspect;
@@ -84,10 +86,11 @@ const ENTER_FLAGS: EnterFlags = EnterFlags::GETEVENTS
 ///
 /// | to do this | call | enters the kernel |
 /// |---|---|---|
-/// | write an entry | [`push`](Self::push), [`push_with`](Self::push_with), [`push_wide`](Self::push_wide) | no |
+/// | write an entry | [`push`](Self::push), [`push_with`](Self::push_with), [`push_wide`](Self::push_wide), [`pusher`](Self::pusher) | no |
 /// | write a chain | [`reserve`](Self::reserve) | only to make room |
 /// | submit entries | [`submit`](Self::submit) | if there are any |
 /// | … and wait | [`submit_and_wait`](Self::submit_and_wait) | if it must |
+/// | … and take | [`turn`](Self::turn) | if it must |
 /// | wait | [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout), [`wait_min`](Self::wait_min) | if too few are ready |
 /// | take a completion | [`pop`](Self::pop) | no |
 /// | … including those that the kernel holds back | [`peek`](Self::peek), [`drain`](Self::drain) | if it holds some back (CQ5) |
@@ -116,6 +119,8 @@ pub struct RawRing {
     pending: Pending,
     /// `No` after a failed resize: our mapping is no longer the memory that the kernel uses.
     mapped: Mapped,
+    /// The error with which the turn that runs is to end: see `turn`.
+    turn_error: Option<EnterError>,
     /// A registered ring descriptor belongs to a thread, and so does a ring with `SINGLE_ISSUER`.
     not_send: PhantomData<*mut ()>,
 }
@@ -133,7 +138,8 @@ impl RawRing {
     }
 
     pub(crate) fn assemble(rings: Rings, driver: Driver, pending: Pending) -> Self {
-        Self { rings, driver, pending, mapped: Mapped::Yes, not_send: PhantomData }
+        let (mapped, turn_error) = (Mapped::Yes, None);
+        Self { rings, driver, pending, mapped, turn_error, not_send: PhantomData }
     }
 
     /// Whether a slot is free.

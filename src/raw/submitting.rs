@@ -56,7 +56,9 @@ impl RawRing {
     }
 
     /// Pushes many entries, one after the other, for fewer instructions each than
-    /// [`push`](Self::push).
+    /// [`push`](Self::push). The ring has them once the pusher is dropped. If it is forgotten
+    /// ([`mem::forget`](std::mem::forget)), the ring has all of them or only some; for a chain use
+    /// [`reserve`](Self::reserve).
     ///
     /// # Example
     ///

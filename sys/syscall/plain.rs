@@ -3,7 +3,7 @@
 //! | machine | instruction | number | arguments | answer | changes |
 //! |---|---|---|---|---|---|
 //! | x86_64 | `syscall` | `rax` | `rdi` `rsi` `rdx` `r10` `r8` `r9` | `rax` | `rcx` `r11` |
-//! | aarch64 | `svc 0` | `x8` | `x0` to `x5` | `x0` | nothing else |
+//! | aarch64 | `svc 0` | `x8` | `x0` to `x5` | `x0` | the vector registers beyond 128 bits, predicates |
 //! | others | through `libc::syscall` | | | | |
 //!
 //! A busy ring makes this call and hardly any other. `libc::syscall` moves seven arguments by one
@@ -71,7 +71,8 @@ unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i64 
 #[inline]
 unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i64 {
     let mut answer = i64::from(ring);
-    // SAFETY: as promised to `call`. The kernel preserves all other registers, and the stack.
+    // SAFETY: as promised to `call`. The kernel preserves the stack, and of the registers all that
+    // matter to who has called a C function: it zeroes parts of SVE's.
     unsafe {
         core::arch::asm!(
             "svc 0",
@@ -82,6 +83,7 @@ unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i64 
             in("w3") flags,
             in("x4") 0_usize,
             in("x5") 0_usize,
+            clobber_abi("C"),
             options(nostack),
         );
     }

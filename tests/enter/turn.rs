@@ -1,11 +1,12 @@
 //! A turn: submit, wait and take in one call of ours, and one of the kernel.
 
-use annulus::{EnterCause, RawRing, prep};
-use annulus_sys::abi::{Cqe, Sqe};
+use annulus::{EnterCause, RawRing, Setup, prep};
+use annulus_sys::abi::{Cqe, Cqe32, Sqe};
 use annulus_sys::errno::Errno;
-use annulus_sys::flags::{SetupFlags, SqRingFlags};
+use annulus_sys::flags::{CqeFlags, SetupFlags, SqRingFlags};
 use annulus_sys::rings::ResizeFailure;
 
+use crate::driver_kernel::DriverKernel;
 use crate::support::backend::Enter;
 use crate::support::panics::complaint;
 use crate::{GETEVENTS, NONE, plain, pop_all, push, ring};
@@ -103,12 +104,85 @@ fn a_turn_that_a_signal_interrupts_has_shown_what_came() {
         }))
     };
     kernel.enters(one());
-    kernel.enters(Enter::Fail(libc::EINTR));
+    // It is not waited again: the signal would be lost.
     assert_eq!(turn(&mut ring, 2), (vec![1], Err(EnterCause::Interrupted)));
-    assert_eq!(kernel.took(), [(2, 2, GETEVENTS), (0, 1, GETEVENTS)]);
+    assert_eq!(kernel.took(), [(2, 2, GETEVENTS), (0, 0, GETEVENTS)]);
     assert_eq!(ring.in_flight(), 1);
+    // With nothing to submit, the kernel says so itself, and what is ready is shown.
+    kernel.enters(Enter::Fail(libc::EINTR));
+    assert_eq!(turn(&mut ring, 1), (vec![], Err(EnterCause::Interrupted)));
     assert!(kernel.post(2, 0));
     assert_eq!(turn(&mut ring, 1), (vec![2], Ok(1)));
+}
+
+#[test]
+fn a_turn_that_comes_back_early_looks_once_more() {
+    let (mut ring, kernel) = plain();
+    push(&mut ring, [1]);
+    kernel.enters(Enter::Consume(1));
+    kernel.enters(Enter::Run(Box::new(|kernel, _| {
+        assert!(kernel.post(Cqe { user_data: 1, ..Cqe::ZERO }));
+        Ok(0)
+    })));
+    assert_eq!(turn(&mut ring, 1), (vec![1], Ok(1)));
+    assert_eq!(kernel.took(), [(1, 1, GETEVENTS), (0, 0, GETEVENTS)]);
+}
+
+#[test]
+fn what_must_be_taken_first_is_taken() {
+    // Three wide completions fill a mixed ring of eight so that a fourth may not fit.
+    let kernel = DriverKernel::new();
+    let mut ring = kernel.ring(Setup::plain(8).cq_entries(8).with(SetupFlags::CQE_MIXED));
+    push(&mut ring, 0..5);
+    kernel.enters(Enter::Consume(5));
+    assert_eq!(ring.submit(), Ok(5));
+    for user_data in 0..3 {
+        let first = Cqe { user_data, res: 0, flags: CqeFlags::CQE32 };
+        assert!(kernel.kernel(|kernel| kernel.post_wide(Cqe32 { first, big: [1, 2] })));
+    }
+    push(&mut ring, [5]);
+    kernel.enters(Enter::Complete(1));
+    assert_eq!(turn(&mut ring, 4), (vec![0, 1, 2, 5], Ok(4)));
+    // Linux 5.8 to 5.12 accepts no entries while completions overflow.
+    let (mut ring, kernel) = plain();
+    push(&mut ring, [1]);
+    assert_eq!(ring.submit(), Ok(1));
+    push(&mut ring, [2]);
+    kernel.enters(Enter::Fail(libc::EBUSY));
+    assert_eq!(turn(&mut ring, 1), (vec![1], Err(EnterCause::CompletionsPending)));
+    assert_eq!(turn(&mut ring, 1), (vec![2], Ok(1)));
+}
+
+#[test]
+fn what_was_entered_by_hand_is_not_waited_for() {
+    let nothing = |coming| EnterCause::NothingComing { want: 1, coming };
+    for turns in [false, true] {
+        let (mut ring, kernel) = plain();
+        push(&mut ring, [1]);
+        assert_eq!(ring.flush(), 1);
+        kernel.kernel(|kernel| {
+            assert!(kernel.consume().is_some());
+            assert!(kernel.post(Cqe { user_data: 1, ..Cqe::ZERO }));
+        });
+        assert_eq!(pop_all(&mut ring), [1]);
+        let ended = match turns {
+            true => turn(&mut ring, 1).1,
+            false => ring.submit_and_wait(1).map_err(|error| error.cause),
+        };
+        assert_eq!(ended, Err(nothing(0)));
+    }
+}
+
+#[test]
+fn an_overflow_is_found_by_a_pop_of_any_width() {
+    for flags in [SetupFlags::empty(), SetupFlags::CQE32] {
+        let (mut ring, kernel) = ring(flags);
+        push(&mut ring, [1]);
+        assert_eq!(ring.submit_and_wait(1), Ok(1));
+        kernel.kernel(|kernel| kernel.sq_flags.store(SqRingFlags::CQ_OVERFLOW.bits()));
+        assert_eq!(pop_all(&mut ring), [1]);
+        assert_eq!(ring.stats().overflows, 1, "{flags:?}");
+    }
 }
 
 #[test]

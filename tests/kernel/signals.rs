@@ -31,6 +31,7 @@ pub fn tests() -> Vec<Trial> {
         &[],
         submit_interrupted,
     ));
+    trials.extend(in_each_mode("a_signal_interrupts_a_turn", &[], turn_interrupted));
     trials.extend(in_each_mode("one_signal_ends_a_wait_that_nothing_else_ends", &[], one_signal));
     trials.extend([
         test("a_signal_ends_a_wait_for_events", &[], events_interrupted),
@@ -112,6 +113,29 @@ fn interrupted(flags: SetupFlags) -> Result<(), Failed> {
     to.write_all(b"x")?;
     ring.wait(1)?;
     assert_eq!(drain_user_data(&mut ring), [2]);
+    Ok(())
+}
+
+fn turn_interrupted(flags: SetupFlags) -> Result<(), Failed> {
+    let mut ring = plain(flags);
+    let (from, mut to) = std::io::pipe()?;
+    push(&mut ring, nop(1));
+    push(&mut ring, read_byte(&from, 2));
+    let alarm = Alarm::new();
+    let mut words = Vec::new();
+    let mut submitted = 0;
+    // A turn that submitted, and one that had nothing to submit.
+    for _ in 0..2 {
+        let want = ring.in_flight();
+        let error = ring.turn(want, |cqe| words.push(cqe.user_data)).expect_err("the read waits");
+        assert_eq!(error.cause, EnterCause::Interrupted);
+        submitted += error.submitted;
+        assert_eq!((submitted, &words[..]), (2, &[1][..]));
+    }
+    drop(alarm);
+    to.write_all(b"x")?;
+    assert_eq!(ring.turn(1, |cqe| words.push(cqe.user_data)), Ok(1));
+    assert_eq!(words, [1, 2]);
     Ok(())
 }
 
