@@ -1,226 +1,103 @@
-//! User-space instructions per NOP: the same loop over this crate's APIs and over other libraries.
+//! Benchmarks of annulus, beside what else reaches the same kernel.
 //!
-//! ```text
-//!   annulus-bench PEER BATCH COUNT        PEER: annulus | annulus-turn | annulus-pusher |
-//!                                               annulus-pop | annulus-safe |
-//!                                               annulus-safe-waker | annulus-loop | io-uring |
-//!                                               baseline
+//! | name | what |
+//! |---|---|
+//! | `nop` | NOPs in batches: the library's own cost and that of an enter |
+//! | `rings` | pushing and draining alone, on ordinary memory, without a kernel |
+//! | `read` | 4 KiB at random from a file, with so many in flight |
+//! | `spawn-cost` | making a ring and dropping it; memory for each slot |
+//! | `count` | one loop of `nop`, for a counter of instructions: see `run` |
 //!
-//!   repeat COUNT / BATCH times:  push BATCH NOPs,  submit and wait for BATCH,  take BATCH
-//! ```
-//!
-//! `run` counts the instructions of each and takes the difference of two counts, so that start-up
-//! does not matter. `baseline` is the loop alone. The `user_data` of all completions are added up,
-//! and the sum is checked: a loop that lost its completions would be fast and wrong.
+//! Contenders take turns, on one processor, and each row is the median of many samples, with the
+//! spread of the middle half. The CPU time of the process comes first, in nanoseconds an operation:
+//! it includes the kernel's. Above the table stand the kernel, the machine and its mitigations.
+
+mod machine;
+mod measure;
+mod nop;
+mod read;
+mod rings;
+mod spawn_cost;
+mod table;
+mod ways;
 
 use std::process::ExitCode;
-use std::task::Waker;
 
-use annulus::op::Nop;
-use annulus::sys::abi::Sqe;
-use annulus::sys::opcode::Opcode;
-use annulus::{Event, EventLoop, Ring, Setup};
+use clap::{Parser, Subcommand};
 
-/// Ring size: the largest batch.
-const ENTRIES: u32 = 128;
+use table::Form;
+use ways::{Mode, Rounds, WAYS};
+
+/// Measures annulus, and what it is compared with.
+#[derive(Parser)]
+#[command(name = "annulus-bench")]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+    /// Print JSON in place of a table.
+    #[arg(long, global = true)]
+    json: bool,
+    /// How often each contender is measured.
+    #[arg(long, global = true, default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..=1000))]
+    samples: u32,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// NOPs in batches.
+    Nop {
+        /// How many NOPs go into one enter.
+        #[arg(long, value_delimiter = ',', default_value = "1,8,32,128,1024",
+              value_parser = clap::value_parser!(u32).range(1..=4096))]
+        batch: Vec<u32>,
+        /// How the rings are set up.
+        #[arg(long, value_enum, default_value_t = Mode::Deferred)]
+        mode: Mode,
+    },
+    /// Pushing and draining alone.
+    Rings,
+    /// Reads of 4 KiB at random from a file in the page cache.
+    Read {
+        /// How many reads are in flight.
+        #[arg(long, value_delimiter = ',', default_value = "1,8,32,128",
+              value_parser = clap::value_parser!(u32).range(1..=1024))]
+        depth: Vec<u32>,
+    },
+    /// Making a ring and dropping it.
+    SpawnCost,
+    /// One loop of NOPs, for a counter of instructions.
+    Count {
+        /// A way to use a ring, as `nop` names it.
+        way: String,
+        /// How many NOPs go into one enter.
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
+        batch: u32,
+        /// How many NOPs in all.
+        count: u64,
+    },
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [peer, batch, count] = &arguments[..] else { return usage() };
-    let (Ok(batch), Ok(count)) = (batch.parse::<u32>(), count.parse::<u64>()) else {
-        return usage();
-    };
-    if !(1..=ENTRIES).contains(&batch) {
-        return usage();
+    let Arguments { bench, json, samples } = Arguments::parse();
+    let form = if json { Form::Json } else { Form::Table };
+    match bench {
+        Bench::Nop { batch, mode } => nop::run(&batch, mode, samples).print(form),
+        Bench::Rings => rings::run(samples).print(form),
+        Bench::Read { depth } => read::run(&depth, samples).print(form),
+        Bench::SpawnCost => spawn_cost::run(samples).print(form),
+        Bench::Count { way, batch, count } => return count_one(&way, batch, count),
     }
-    let rounds = count / u64::from(batch);
-    let sum = match peer.as_str() {
-        "annulus" => annulus_drain(batch, rounds),
-        "annulus-turn" => annulus_turn(batch, rounds),
-        "annulus-pusher" => annulus_pusher(batch, rounds),
-        "annulus-pop" => annulus_pop(batch, rounds),
-        "io-uring" => io_uring(batch, rounds),
-        "annulus-safe" => annulus_safe::<()>(batch, rounds),
-        "annulus-safe-waker" => annulus_safe::<Option<Waker>>(batch, rounds),
-        "annulus-loop" => annulus_loop(batch, rounds),
-        "baseline" => baseline(batch, rounds),
-        _ => return usage(),
-    };
-    let per_round = u64::from(batch) * (u64::from(batch) - 1) / 2;
-    assert_eq!(sum, per_round * rounds, "completions were lost or repeated");
-    println!("{peer}: {rounds} rounds of {batch}");
     ExitCode::SUCCESS
 }
 
-fn usage() -> ExitCode {
-    eprintln!("usage: annulus-bench PEER BATCH(1..=128) COUNT");
-    eprintln!("PEER: annulus, annulus-turn, annulus-pusher, annulus-pop, annulus-safe,");
-    eprintln!("      annulus-safe-waker, annulus-loop, io-uring or baseline");
-    ExitCode::from(2)
-}
-
-fn setup() -> annulus::RawRing {
-    Setup::new(ENTRIES).build_raw().expect("a ring")
-}
-
-fn nop(user_data: u64) -> Sqe {
-    Sqe { opcode: Opcode::NOP, fd: -1, user_data, ..Sqe::ZERO }
-}
-
-fn annulus_drain(batch: u32, rounds: u64) -> u64 {
-    let mut ring = setup();
-    let mut sum = 0;
-    for _ in 0..rounds {
-        for word in 0..batch {
-            // SAFETY: a NOP points to nothing (OP1).
-            unsafe { ring.push(nop(u64::from(word))) }.expect("room");
-        }
-        ring.submit_and_wait(batch).expect("submit");
-        ring.drain(|cqe| sum += cqe.user_data).expect("drain");
-    }
-    sum
-}
-
-fn annulus_turn(batch: u32, rounds: u64) -> u64 {
-    let mut ring = setup();
-    let mut sum = 0;
-    for _ in 0..rounds {
-        for word in 0..batch {
-            // SAFETY: a NOP points to nothing (OP1).
-            unsafe { ring.push(nop(u64::from(word))) }.expect("room");
-        }
-        ring.turn(batch, |cqe| sum += cqe.user_data).expect("a turn");
-    }
-    sum
-}
-
-fn annulus_pusher(batch: u32, rounds: u64) -> u64 {
-    let mut ring = setup();
-    let mut sum = 0;
-    for _ in 0..rounds {
-        let mut pusher = ring.pusher();
-        for word in 0..batch {
-            // SAFETY: a NOP points to nothing (OP1).
-            unsafe { pusher.push(nop(u64::from(word))) }.expect("room");
-        }
-        drop(pusher);
-        ring.turn(batch, |cqe| sum += cqe.user_data).expect("a turn");
-    }
-    sum
-}
-
-fn annulus_pop(batch: u32, rounds: u64) -> u64 {
-    let mut ring = setup();
-    let mut sum = 0;
-    for _ in 0..rounds {
-        for word in 0..batch {
-            // SAFETY: a NOP points to nothing (OP1).
-            unsafe { ring.push(nop(u64::from(word))) }.expect("room");
-        }
-        ring.submit_and_wait(batch).expect("submit");
-        while let Some(cqe) = ring.pop() {
-            sum += cqe.user_data;
-        }
-    }
-    sum
-}
-
-/// The safe API: each operation in its slot, each ticket redeemed.
-fn annulus_safe<U: Word>(batch: u32, rounds: u64) -> u64 {
-    let mut ring: Ring<U> = Setup::new(ENTRIES).build_for().expect("a ring");
-    let mut tickets = Vec::with_capacity(batch as usize);
-    let mut sum = 0;
-    for _ in 0..rounds {
-        tickets.extend((0..batch).map(|word| {
-            sum += std::hint::black_box(u64::from(word));
-            ring.submit_for(Nop, U::word()).expect("room")
-        }));
-        ring.submit_and_wait(batch).expect("submit");
-        ring.reap(|event| {
-            if let Event::Ended { user, .. } = event {
-                user.wake();
-            }
-        })
-        .expect("reap");
-        for ticket in tickets.drain(..) {
-            ring.try_take(ticket).expect("it has completed").expect("a NOP succeeds");
-        }
-    }
-    sum
-}
-
-/// The event loop: each operation with its closure.
-fn annulus_loop(batch: u32, rounds: u64) -> u64 {
-    let ring = Setup::new(ENTRIES).build_for().expect("a ring");
-    let mut events = EventLoop::new(ring, 0_u64);
-    for _ in 0..rounds {
-        for word in 0..batch {
-            let mut io = events.io();
-            let submitted = io.submit(Nop, move |io, done| {
-                *io.state += std::hint::black_box(u64::from(word));
-                done.map(drop)
-            });
-            submitted.expect("room");
-        }
-        events.run(|_, error| panic!("{error}")).expect("submit");
-    }
-    events.state
-}
-
-/// The user value of an operation.
-trait Word: Default {
-    fn word() -> Self;
-    fn wake(&mut self);
-}
-
-impl Word for () {
-    fn word() -> Self {}
-    fn wake(&mut self) {}
-}
-
-impl Word for Option<Waker> {
-    fn word() -> Self {
-        Some(Waker::noop().clone())
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.take() {
-            waker.wake();
-        }
-    }
-}
-
-fn io_uring(batch: u32, rounds: u64) -> u64 {
-    let mut ring: io_uring::IoUring = io_uring::IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .build(ENTRIES)
-        .expect("a ring");
-    let mut sum = 0;
-    for _ in 0..rounds {
-        let mut sq = ring.submission();
-        for word in 0..batch {
-            let nop = io_uring::opcode::Nop::new().build().user_data(u64::from(word));
-            // SAFETY: a NOP points to nothing.
-            unsafe { sq.push(&nop) }.expect("room");
-        }
-        drop(sq);
-        ring.submit_and_wait(batch as usize).expect("submit");
-        for cqe in ring.completion() {
-            sum += cqe.user_data();
-        }
-    }
-    sum
-}
-
-fn baseline(batch: u32, rounds: u64) -> u64 {
-    let mut sum = 0;
-    for _ in 0..rounds {
-        for word in 0..batch {
-            sum += std::hint::black_box(u64::from(word));
-        }
-    }
-    sum
+fn count_one(way: &str, batch: u32, count: u64) -> ExitCode {
+    let Some((_, run)) = WAYS.iter().find(|(name, _)| *name == way) else {
+        let names: Vec<&str> = WAYS.iter().map(|(name, _)| *name).collect();
+        eprintln!("error: no way is called {way}; they are {}", names.join(", "));
+        return ExitCode::from(2);
+    };
+    let rounds = Rounds { mode: Mode::Deferred, batch, rounds: count / u64::from(batch) };
+    assert_eq!(run(rounds), rounds.sum(), "completions were lost or repeated");
+    println!("{way}: {} rounds of {batch}", rounds.rounds);
+    ExitCode::SUCCESS
 }

@@ -72,7 +72,7 @@ fn program() -> Result<PathBuf, String> {
 fn instructions(program: &Path, way: &str, batch: u32, count: u32) -> f64 {
     let mut callgrind = Command::new("valgrind");
     callgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program);
-    let output = callgrind.args([way, &batch.to_string(), &count.to_string()]).output();
+    let output = callgrind.args(["count", way, &batch.to_string(), &count.to_string()]).output();
     let output = output.expect("valgrind is installed");
     let report = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{way}, batch {batch}: {report}");
@@ -114,10 +114,13 @@ fn no_way_to_use_a_ring_costs_more_instructions_than_it_did() {
 
 #[test]
 fn the_table_has_every_way_of_ours() {
-    let source = include_str!("../../benches/src/main.rs");
+    let source = include_str!("../../benches/src/ways.rs");
     let (_, rows) = table();
-    let named =
-        |line: &str| line.trim().strip_prefix('"')?.split_once("\" =>").map(|at| at.0.to_owned());
+    // A row of the table of ways: `("annulus-turn", annulus_turn),`
+    let named = |line: &str| {
+        let name = line.trim().strip_prefix("(\"")?.split_once("\", ")?.0;
+        Some(name.to_owned())
+    };
     let ways = source.lines().filter_map(named).filter(|way| way.starts_with("annulus"));
     let mut ways: Vec<String> = ways.collect();
     let mut expected: Vec<String> = rows.into_iter().map(|row| row.way).collect();

@@ -1,0 +1,107 @@
+//! Measuring: contenders take turns on one processor, and the median of their samples counts.
+
+use std::time::Instant;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+
+/// A contender: its name, and what it does once for so many operations.
+pub struct Contender<'a> {
+    pub name: String,
+    pub run: Box<dyn FnMut(u64) + 'a>,
+}
+
+impl<'a> Contender<'a> {
+    pub fn new(name: impl Into<String>, run: impl FnMut(u64) + 'a) -> Self {
+        Self { name: name.into(), run: Box::new(run) }
+    }
+}
+
+/// Nanoseconds an operation: the median, and the ends of the middle half.
+#[derive(Debug, Clone, Copy)]
+pub struct Spread {
+    pub low: f64,
+    pub median: f64,
+    pub high: f64,
+}
+
+/// What was measured of a contender.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    pub name: String,
+    pub cpu: Spread,
+    pub wall: Spread,
+}
+
+/// Measures all contenders, a sample of each in turn. A sample takes some `milliseconds`.
+pub fn race(mut contenders: Vec<Contender<'_>>, milliseconds: u64, samples: u32) -> Vec<Measured> {
+    let _pinned = Pinned::here();
+    let counts: Vec<u64> = contenders.iter_mut().map(|one| enough(one, milliseconds)).collect();
+    let mut taken: Vec<Vec<(f64, f64)>> = vec![Vec::new(); contenders.len()];
+    for _ in 0..samples {
+        for (at, one) in contenders.iter_mut().enumerate() {
+            taken[at].push(sample(one, counts[at]));
+        }
+    }
+    let names = contenders.into_iter().map(|one| one.name);
+    names.zip(taken).map(|(name, samples)| summary(name, &samples)).collect()
+}
+
+/// How many operations take so long.
+fn enough(one: &mut Contender<'_>, milliseconds: u64) -> u64 {
+    let mut count = 256;
+    loop {
+        let started = Instant::now();
+        (one.run)(count);
+        let took = started.elapsed().as_secs_f64() * 1000.0;
+        if took > milliseconds as f64 / 4.0 {
+            return ((count as f64 * milliseconds as f64 / took) as u64).max(256);
+        }
+        count *= 4;
+    }
+}
+
+/// CPU time and wall time of one sample, in nanoseconds an operation.
+fn sample(one: &mut Contender<'_>, count: u64) -> (f64, f64) {
+    let (cpu, wall) = (cpu_time(), Instant::now());
+    (one.run)(count);
+    let (cpu, wall) = (cpu_time() - cpu, wall.elapsed().as_secs_f64());
+    (cpu * 1e9 / count as f64, wall * 1e9 / count as f64)
+}
+
+fn summary(name: String, samples: &[(f64, f64)]) -> Measured {
+    let spread = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+        Spread { low: at(0.25), median: at(0.5), high: at(0.75) }
+    };
+    let cpu = spread(samples.iter().map(|sample| sample.0).collect());
+    let wall = spread(samples.iter().map(|sample| sample.1).collect());
+    Measured { name, cpu, wall }
+}
+
+/// The CPU time of this process, its kernel threads included, in seconds.
+fn cpu_time() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Keeps this thread on the first processor that it may use, until dropped.
+struct Pinned(CpuSet);
+
+impl Pinned {
+    fn here() -> Option<Self> {
+        let before = sched_getaffinity(None).ok()?;
+        let first = (0..CpuSet::MAX_CPU).find(|cpu| before.is_set(*cpu))?;
+        let mut only = CpuSet::new();
+        only.set(first);
+        sched_setaffinity(None, &only).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(None, &self.0);
+    }
+}
