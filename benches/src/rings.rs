@@ -110,7 +110,8 @@ fn push(memory: &Memory<Sqe>) -> Contender<'_> {
                 // SAFETY: a NOP points to nothing.
                 unsafe { queue.push(nop(black_box(number))) }.expect("room");
             }
-            let tail = queue.publish();
+            // SAFETY: of this process, which made it.
+            let tail = unsafe { queue.publish() };
             memory.words[0].store(tail.to_raw(), Release);
         }
     })
@@ -126,7 +127,8 @@ fn pusher(memory: &Memory<Sqe>) -> Contender<'_> {
                 unsafe { pusher.push(nop(black_box(number))) }.expect("room");
             }
             drop(pusher);
-            let tail = queue.publish();
+            // SAFETY: of this process, which made it.
+            let tail = unsafe { queue.publish() };
             memory.words[0].store(tail.to_raw(), Release);
         }
     })
