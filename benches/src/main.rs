@@ -38,7 +38,8 @@ struct Arguments {
     #[arg(long, global = true)]
     json: bool,
     /// How often each contender is measured.
-    #[arg(long, global = true, default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..=1000))]
+    #[arg(long, global = true, default_value_t = 15,
+          value_parser = clap::value_parser!(u32).range(3..=1000))]
     samples: u32,
 }
 

@@ -59,7 +59,7 @@ fn submission(memory: &Memory<Sqe>) -> SubmissionQueue {
     };
     let (slots, shape, turn) = (memory.slots(), SqeShape::Single, Turn::Round);
     let parts = SqParts { head, tail, flags, dropped, slots, shape, turn, memory: Arc::new([]) };
-    // SAFETY: nobody but this program plays the kernel, and the memory outlives the queue.
+    // SAFETY: only this program plays the kernel, and the memory outlives the queue.
     unsafe { SubmissionQueue::over(parts) }
 }
 
@@ -76,7 +76,7 @@ fn completion(memory: &Memory<Cqe>) -> CompletionQueue {
     };
     let (slots, shape, memory) = (memory.slots(), CqeShape::Single, Arc::new([]));
     let parts = CqParts { head, tail, flags, overflow, hints, slots, shape, memory };
-    // SAFETY: nobody but this program plays the kernel, and the memory outlives the queue.
+    // SAFETY: only this program plays the kernel, and the memory outlives the queue.
     unsafe { CompletionQueue::over(parts) }
 }
 

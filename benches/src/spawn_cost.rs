@@ -28,14 +28,14 @@ pub fn run(samples: u32) -> Report {
     }
 }
 
-/// How much more memory the process has with a ring than without one.
+/// How much more memory of the process is resident with a ring than without one.
 fn memory(entries: u32) -> String {
     let before = resident();
     let ring: Ring = Setup::new(entries).build().expect("a ring");
     let with = resident() - before;
     let slots = ring.vacant();
     format!(
-        "{entries} entries: {} KiB more resident with a safe ring of {slots} slots, {} bytes a slot",
+        "{entries} entries, {slots} slots: {} KiB more resident with a safe ring, {} bytes a slot",
         with / 1024,
         with / u64::from(slots.max(1))
     )

@@ -35,15 +35,12 @@ impl Report {
         machine::lines().iter().for_each(|line| println!("{line}"));
         for (name, rows) in &self.sections {
             println!("\n{name}");
-            println!("| {:<34} | CPU time | middle half     |     wall | rate, M/s |", "");
+            println!("| {:<34} | CPU time | {:<15} |     wall | rate, M/s |", "", "middle half");
             println!("|{:-<36}|---------:|----------------:|---------:|----------:|", "");
             for Measured { name, cpu, wall } in rows {
                 let half = format!("{:.1} – {:.1}", cpu.low, cpu.high);
-                let (cpu, wall) = (cpu.median, wall.median);
-                println!(
-                    "| {name:<34} | {cpu:>8.1} | {half:>15} | {wall:>8.1} | {:>9.2} |",
-                    1e3 / wall
-                );
+                let (cpu, wall, rate) = (cpu.median, wall.median, 1e3 / wall.median);
+                println!("| {name:<34} | {cpu:>8.1} | {half:>15} | {wall:>8.1} | {rate:>9.2} |");
             }
         }
         self.notes.iter().for_each(|note| println!("{note}"));
@@ -57,7 +54,10 @@ impl Report {
                 "wall_ns": [one.wall.low, one.wall.median, one.wall.high],
             })
         };
-        let section = |(name, rows): &(String, Vec<Measured>)| json!({ "name": name, "rows": rows.iter().map(row).collect::<Vec<_>>() });
+        let section = |(name, rows): &(String, Vec<Measured>)| {
+            let rows: Vec<_> = rows.iter().map(row).collect();
+            json!({ "name": name, "rows": rows })
+        };
         json!({
             "title": self.title,
             "unit": self.unit,

@@ -4,8 +4,8 @@
 //!   repeat ROUNDS times:  push BATCH NOPs,  submit and wait for BATCH,  take BATCH
 //! ```
 //!
-//! Each returns the sum of the `user_data` of all completions, which is checked: a loop that lost its
-//! completions would be fast and wrong. `baseline` is the loop alone.
+//! Each returns the sum of the `user_data` of all completions, which is checked: a loop that lost
+//! its completions would be fast and wrong. `baseline` is the loop alone.
 
 use std::task::Waker;
 use std::time::Duration;
