@@ -6,12 +6,14 @@
 //! | `rings` | pushing and draining alone, on ordinary memory, without a kernel |
 //! | `read` | 4 KiB at random from a file, with so many in flight |
 //! | `spawn-cost` | making a ring and dropping it; memory for each slot |
+//! | `echo` | servers over the loopback device, and what an answer costs them |
 //! | `count` | one loop of `nop`, for a counter of instructions: see `run` |
 //!
 //! Contenders take turns, on one processor, and each row is the median of many samples, with the
 //! spread of the middle half. The CPU time of the process comes first, in nanoseconds an operation:
 //! it includes the kernel's. Above the table stand the kernel, the machine and its mitigations.
 
+mod echo;
 mod machine;
 mod measure;
 mod nop;
@@ -22,9 +24,11 @@ mod table;
 mod ways;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
+use echo::{Kind, Plan};
 use table::Form;
 use ways::{Mode, Rounds, WAYS};
 
@@ -66,6 +70,26 @@ enum Bench {
     },
     /// Making a ring and dropping it.
     SpawnCost,
+    /// An echo server and its clients, over the loopback device.
+    Echo {
+        /// How many connections.
+        #[arg(long, value_delimiter = ',', default_value = "50,200,1000",
+              value_parser = clap::value_parser!(u32).range(1..=1000))]
+        connections: Vec<u32>,
+        /// How long a message is.
+        #[arg(long, value_delimiter = ',', default_value = "64,512,4096",
+              value_parser = clap::value_parser!(u32).range(1..=4096))]
+        bytes: Vec<u32>,
+        /// Which servers.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        server: Vec<Kind>,
+        /// How many seconds a sample takes.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+        seconds: u64,
+    },
+    /// One of the servers of `echo`.
+    #[command(hide = true)]
+    Serve { server: Kind, bytes: usize },
     /// One loop of NOPs, for a counter of instructions.
     Count {
         /// A way to use a ring, as `nop` names it.
@@ -86,6 +110,14 @@ fn main() -> ExitCode {
         Bench::Rings => rings::run(samples).print(form),
         Bench::Read { depth } => read::run(&depth, samples).print(form),
         Bench::SpawnCost => spawn_cost::run(samples).print(form),
+        Bench::Echo { connections, bytes, server, seconds } => {
+            let all = Kind::value_variants();
+            let kinds = if server.is_empty() { all.to_vec() } else { server };
+            let bytes = bytes.into_iter().map(|bytes| bytes as usize).collect();
+            let time = Duration::from_secs(seconds);
+            echo::run(&Plan { connections, bytes, kinds, time, samples: samples.min(5) }, form);
+        }
+        Bench::Serve { server, bytes } => echo::serve(server, bytes),
         Bench::Count { way, batch, count } => return count_one(&way, batch, count),
     }
     ExitCode::SUCCESS

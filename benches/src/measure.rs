@@ -35,7 +35,7 @@ pub struct Measured {
 
 /// Measures all contenders, a sample of each in turn. A sample takes some `milliseconds`.
 pub fn race(mut contenders: Vec<Contender<'_>>, milliseconds: u64, samples: u32) -> Vec<Measured> {
-    let _pinned = Pinned::here();
+    let _pinned = on_processor(0);
     let counts: Vec<u64> = contenders.iter_mut().map(|one| enough(one, milliseconds)).collect();
     let mut taken: Vec<Vec<(f64, f64)>> = vec![Vec::new(); contenders.len()];
     for _ in 0..samples {
@@ -86,18 +86,18 @@ fn cpu_time() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Keeps this thread on the first processor that it may use, until dropped.
-struct Pinned(CpuSet);
+/// Keeps this thread on one processor, until dropped.
+pub struct Pinned(CpuSet);
 
-impl Pinned {
-    fn here() -> Option<Self> {
-        let before = sched_getaffinity(None).ok()?;
-        let first = (0..CpuSet::MAX_CPU).find(|cpu| before.is_set(*cpu))?;
-        let mut only = CpuSet::new();
-        only.set(first);
-        sched_setaffinity(None, &only).ok()?;
-        Some(Self(before))
-    }
+/// Keeps this thread on processor `number` of those that it may use, or on the last of them.
+pub fn on_processor(number: usize) -> Option<Pinned> {
+    let before = sched_getaffinity(None).ok()?;
+    let mut usable = (0..CpuSet::MAX_CPU).filter(|cpu| before.is_set(*cpu));
+    let last = usable.clone().last()?;
+    let mut only = CpuSet::new();
+    only.set(usable.nth(number).unwrap_or(last));
+    sched_setaffinity(None, &only).ok()?;
+    Some(Pinned(before))
 }
 
 impl Drop for Pinned {
