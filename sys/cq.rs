@@ -8,8 +8,8 @@
 //! ```
 //!
 //! `pop` copies a completion out, moves `next` past it, and publishes it as `head`. `known` is the
-//! last `tail` that we loaded. Keeps CQ3 and CQ4, and checks CQ2. The types of `head` and `tail`
-//! keep CQ1.
+//! last `tail` that we loaded and checked. Keeps CQ3 and CQ4, and checks CQ2. The types of `head`
+//! and `tail` keep CQ1.
 //!
 //! A forked child never reads the shared memory. There, the queue is empty. This holds even if the
 //! callback of a drain forks and the child returns from that callback.
@@ -62,13 +62,13 @@ pub struct CompletionQueue {
     /// How many completions were popped, and how many of them had the flag `MORE`.
     popped: u64,
     more: u64,
-    /// How often a pop looked for completions and found that the kernel holds others back.
+    /// How often a pop looked for completions, found some, and saw `CQ_OVERFLOW`.
     overflows: u64,
     /// Keeps the memory of the indices and slots mapped as long as this value exists.
     memory: Arc<[Map]>,
     /// The process that mapped the memory. A forked child does not have it.
     process: Process,
-    /// The same where slots are single, and otherwise none: both questions in one.
+    /// The same if the shape is `Single`, and otherwise none: one load answers both questions.
     usual: Process,
 }
 
@@ -158,7 +158,7 @@ impl CompletionQueue {
     /// When the kernel broke CQ2.
     #[inline]
     pub fn pop(&mut self) -> Option<Cqe> {
-        // Slots of one unit, and the process that made the ring: one question.
+        // One load answers two questions: is the shape `Single`, and is this our process?
         if !self.usual.is_this() {
             return self.pop_wide().map(|wide| wide.first);
         }

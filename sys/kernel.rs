@@ -165,7 +165,8 @@ impl Kernel {
         }
     }
 
-    /// [`enter`](Self::enter) without an argument, for the path of a busy ring.
+    /// [`enter`](Self::enter) without an argument, for the path of a busy ring. Returns the count,
+    /// or the negative of an error number.
     ///
     /// # Safety
     ///

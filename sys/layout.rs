@@ -13,7 +13,7 @@
 //!
 //! # Safety
 //!
-//! Vouches to `orderings` for pointers that `Map::at` has checked.
+//! Vouches to `orderings` and `slots` for pointers that `Map::at` has checked.
 #![allow(unsafe_code, reason = "vouches for the atomics that the kernel located")]
 
 use core::ptr::NonNull;

@@ -74,7 +74,7 @@ struct Idle;
 // SAFETY: a mapping is memory of the process, not of a thread, and `Map` itself never touches it.
 unsafe impl Send for Map {}
 // SAFETY: `Map` hands out pointers and never reads or writes through them, because the types of
-// `orderings` do.
+// `orderings` and `slots` do.
 unsafe impl Sync for Map {}
 
 impl Map {

@@ -70,7 +70,8 @@ impl Process {
     pub fn is_this(self) -> bool {
         // A plain load, so that the compiler can hoist it out of a loop that cannot fork: the value
         // changes only in a call that the compiler cannot see through.
-        // SAFETY: a live atomic that is never stored to again once its address is in `HERE`.
+        // SAFETY: a live atomic. That of `none` is never stored to, and no other is stored to again
+        // once its address is in `HERE`.
         unsafe { self.0.as_ptr().read() != 0 }
     }
 

@@ -13,9 +13,9 @@
 //!
 //! # Safety
 //!
-//! Each type dereferences a pointer for which the caller of its constructor vouched. No reference
-//! to a slot outlives the call that made it, and no reference is made to a slot that the kernel
-//! side writes.
+//! Each type dereferences a pointer for which the caller of its constructor vouched. A `&Slot` is a
+//! reference to a cell, and does not outlive the call that made it. No reference is made to the
+//! contents of a slot that the kernel side writes.
 #![allow(unsafe_code, reason = "dereferences the slots shared with the kernel")]
 
 #[cfg(not(loom))]
@@ -298,8 +298,8 @@ impl<T: Copy> FreeSlots<T> {
 }
 
 impl FreeSlots<Sqe> {
-    /// [`write`](Self::write), in eight stores: so what is known of `entry` when the program is
-    /// compiled is not written to the stack first.
+    /// [`write`](Self::write), as eight words. The compiler then stores the fields that it knows
+    /// directly, and does not build the entry on the stack first.
     ///
     /// # Safety
     ///

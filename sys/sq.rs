@@ -11,7 +11,7 @@
 //! SQ3 and SQ4. The types of `head` and `tail` keep SQ1, and `ObservedFlags` keeps SQ5.
 //!
 //! A forked child never reads the shared memory. There, the queue reports that it has no free slot
-//! and no entries.
+//! and no entries; only `unsubmitted` and `pushed` still tell our own counts.
 //!
 //! Leaves to others: when to enter the kernel, and what an entry means.
 //!
@@ -50,7 +50,8 @@ pub struct SubmissionQueue {
     free: FreeSlots<Sqe>,
     /// The index just after `free`.
     limit: Index,
-    /// The kernel has consumed the entries before this index, as far as its enters told.
+    /// The kernel has consumed the entries before this index, as we last learned: from the answer
+    /// of an enter, or from `head` in a flush.
     consumed: Index,
     slots: Slots<Sqe>,
     shape: SqeShape,
@@ -250,15 +251,16 @@ impl SubmissionQueue {
         used
     }
 
-    /// How many written entries the kernel has yet to consume, as far as its enters told. At most
-    /// that many are left, since this loads nothing that the kernel stores.
+    /// How many written entries the kernel has yet to consume, as we last learned from the answer
+    /// of an enter or from a flush. At most that many are left, since this loads nothing that the
+    /// kernel stores.
     #[inline]
     pub fn unsubmitted(&self) -> u32 {
         self.written().distance_from(self.consumed)
     }
 
     /// Publishes every written entry, as [`flush`](Self::flush) does, without a look at what the
-    /// kernel has consumed. Returns up to where. A queue that rewinds reads no tail.
+    /// kernel has consumed. Returns up to where. Of a queue that rewinds, the kernel reads no tail.
     ///
     /// # Safety
     ///
@@ -381,7 +383,7 @@ impl SubmissionQueue {
         self.go_on_at(mark.written);
     }
 
-    /// Continues writing at `written`, after a load of `head`.
+    /// Continues writing at `written`. The next push loads `head` first (SQ4).
     fn go_on_at(&mut self, written: Index) {
         (self.free, self.limit) = (self.slots.free(written, 0), written);
     }
@@ -410,6 +412,7 @@ impl SubmissionQueue {
         if self.room() < count { Err(Full) } else { Ok(()) }
     }
 
+    /// Moves the entries after the `consumed` first ones down to slot 0.
     fn rewind(&mut self, consumed: u32) {
         let left = self.written().to_raw() - consumed;
         for slot in 0..left {

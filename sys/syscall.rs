@@ -1,4 +1,4 @@
-//! The three system calls, through `libc::syscall`.
+//! The three system calls, through `libc::syscall` (and one also directly: see [`enter_plain`]).
 //!
 //! | number | call | what it does |
 //! |---|---|---|

@@ -13,7 +13,8 @@
 //! overflow list; then we enter again for the rest. If it consumed anything, it returns the count,
 //! even when a signal or a timeout ended the wait; `wait` decides what such a return means.
 //!
-//! Keeps CQ5. Leaves to others: what was pushed, and who gets the completions.
+//! Keeps CQ5. Leaves to others: the enter of a busy ring (`fast_path`), what was pushed, and who
+//! gets the completions.
 #![allow(unsafe_code, reason = "enters the kernel")]
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -48,8 +49,8 @@ pub(crate) struct Driver {
     /// The same if entering works in the usual way, and otherwise none: both questions in one.
     usual: Process,
     pub(crate) enters: u64,
-    /// How many requests enters submitted. On a ring with `SQE_MIXED` it is not known, and
-    /// `submitted_slots` counts in place of it.
+    /// How many requests were submitted, or published to a polling thread. With `SQE_MIXED` that is
+    /// not known, and `submitted_slots` counts in place of it.
     pub(crate) submitted: u64,
     submitted_slots: u64,
     pub(crate) overflows: u64,

@@ -8,8 +8,8 @@
 //! A usual ring does this over and over: no thread polls for it and no device is polled, entries
 //! and completions take one slot, and the queue does not rewind. So this path asks little: whether
 //! this is the process that made the ring, and whether so many completions can come. Before the
-//! enter, it loads nothing that decides anything from memory that the kernel stores: how many
-//! entries the kernel consumed, it says itself (SQ2).
+//! enter, it loads no index and no flag that the kernel stores: the answer says how many entries
+//! the kernel consumed (SQ2).
 //!
 //! Leaves to others: every other ring, and every other answer of the kernel (`enter`).
 #![allow(unsafe_code, reason = "enters the kernel")]
@@ -60,12 +60,13 @@ impl RawRing {
     }
 
     /// Like [`enter_once`](Self::enter_once), without a look at whether enough completions are
-    /// ready: only a signal makes the kernel return before.
+    /// ready. The kernel returns before that only for a signal, or when a `TIMEOUT` expires: see
+    /// `wait_end`.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "saves the 20 instructions of a call")]
     pub(super) fn enter_unseen(&mut self, want: u32, coming: Coming) -> Result<u32, Unfinished> {
         let pending = self.rings.halves().0.unsubmitted();
-        // Each entry brings a completion. This also asks whether `want` is 0.
+        // Each entry counts as one completion to come. This also asks whether `want` is 0.
         let enough = want.wrapping_sub(1) < pending;
         if !self.driver.is_usual() || !(enough || self.may_come(want, pending, coming)) {
             return Err(Unfinished::NOT_ENTERED);
@@ -125,7 +126,7 @@ impl RawRing {
         if cq.ready() >= want {
             return Ok(count);
         }
-        // The kernel waited, and a signal made it return: see `wait_end`.
+        // The kernel waited and returned early, nearly always for a signal: see `wait_end`.
         Err(EnterError::new(count, EnterCause::Interrupted))
     }
 

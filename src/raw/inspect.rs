@@ -25,8 +25,8 @@ pub struct Stats {
     pub cqes: u64,
     /// How often we found the kernel holding completions back because the queue was full. We look
     /// when completions are taken, and before most enters: not before those of
-    /// [`submit_and_wait`](RawRing::submit_and_wait) and [`turn`](RawRing::turn) that submit. One
-    /// overflow may be found more than once.
+    /// [`submit_and_wait`](RawRing::submit_and_wait) and [`turn`](RawRing::turn) that submit, on an
+    /// ordinary ring. One overflow may be found more than once.
     pub overflows: u64,
 }
 

@@ -5,7 +5,7 @@
 //! | who submits | `SQPOLL` |
 //! | who reaps from the device | `IOPOLL`, without `SQPOLL` |
 //! | are completions held back, and with a sign (CQ5) | `DEFER_TASKRUN`, `COOP_TASKRUN`, `TASKRUN_FLAG` |
-//! | may a busy ring take the fast path | none of the above polls, nor `SQE_MIXED`, `CQE_MIXED`, `SQ_REWIND` |
+//! | may a busy ring take the fast path | no `SQPOLL`, `IOPOLL`, `SQE_MIXED`, `CQE_MIXED`, `SQ_REWIND` |
 //!
 //! Leaves to others: entering (`enter`, `fast_path`).
 
@@ -22,13 +22,12 @@ pub(super) struct Mode {
     pub(super) mixes: bool,
 }
 
-/// Whether entering works in the usual way: it submits, and waits for completions that devices
-/// cause.
+/// Whether the enters of a busy ring may take the fast path (`fast_path`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Enters {
     Usual,
-    /// The kernel submits on its own, or devices are polled, or an entry or completion may take
-    /// several slots, or the queue rewinds, or our mapping is no longer the kernel's.
+    /// No: the kernel submits on its own, or polls devices, or an entry or completion may take
+    /// several slots, or the queue rewinds.
     Rare,
 }
 

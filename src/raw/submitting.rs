@@ -1,8 +1,8 @@
 //! Pushing entries, and submitting them.
 //!
 //! ```text
-//!   push, push_with, push_wide ─┐
-//!   reserve ─► Chain ─ commit ──┴─► the submission queue ─► submit ─► the kernel
+//!   push, pusher, push_with, push_wide ─┐
+//!   reserve ─► Chain ─ commit ──────────┴─► the submission queue ─► submit ─► the kernel
 //! ```
 //!
 //! Leaves to others: the queue (`sq`), and when to enter the kernel (`enter`).
@@ -55,9 +55,9 @@ impl RawRing {
         unsafe { self.rings.sq().push(sqe) }
     }
 
-    /// Pushes many entries, one after the other, for fewer instructions each than
-    /// [`push`](Self::push). The ring has them once the pusher is dropped. If it is forgotten
-    /// ([`mem::forget`](std::mem::forget)), the ring has all of them or only some; for a chain use
+    /// Pushes many entries, one after the other: its position stays in a register from one push to
+    /// the next. The ring has them once the pusher is dropped. If it is forgotten
+    /// ([`mem::forget`](std::mem::forget)), the ring has all, some or none of them; for a chain use
     /// [`reserve`](Self::reserve).
     ///
     /// # Example
@@ -200,7 +200,7 @@ impl RawRing {
 
 /// Pushes entries, one after the other: see [`RawRing::pusher`].
 #[derive(Debug)]
-#[must_use = "nothing is pushed unless something is"]
+#[must_use = "a pusher pushes nothing by itself"]
 pub struct Pusher<'r> {
     slots: sq::Pusher<'r>,
     pending: &'r mut Pending,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   enter ─► drain ─► enough, and nothing held back ─► done
-//!     │         └──── too few: a signal came, so look once more, then say so
+//!     │         └──── too few: most likely a signal, so look once more, then say so
 //!     └─ an error after which completions must be taken ─► drain ─► go on, or say so
 //! ```
 //!
@@ -21,7 +21,7 @@ type Entered = u32;
 /// The turn is to end with the error that the ring keeps, unless enough completions come.
 const FAILED: Entered = u32::MAX;
 
-/// What a turn needs that ends with its error however many completions come.
+/// More completions than ever come: the turn ends with its error in any case.
 const MORE_THAN_COME: u32 = u32::MAX;
 
 /// # Submitting, waiting and taking at once
@@ -30,8 +30,8 @@ impl RawRing {
     /// completion there is, oldest first: a whole turn of an event loop in one call. Returns how
     /// many it took, which is at least `want`.
     ///
-    /// Like [`submit_and_wait`](Self::submit_and_wait) and then [`drain`](Self::drain), for fewer
-    /// instructions.
+    /// Like [`submit_and_wait`](Self::submit_and_wait) and then [`drain`](Self::drain), in one call
+    /// that looks only once at what is ready.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl RawRing {
         entered: Entered,
     ) -> Result<(Entered, u32), EnterError> {
         if entered != FAILED {
-            // The kernel waited, and a signal made it return: see `wait_end`.
+            // The kernel waited and returned early, nearly always for a signal: see `wait_end`.
             let (rings, driver) = self.parts();
             driver.look_again(rings.halves().1, entered)?;
             self.turn_error = Some(EnterError::new(entered, EnterCause::Interrupted));

@@ -3,6 +3,7 @@
 //! | wait | submits | ends at the latest |
 //! |---|---|---|
 //! | [`RawRing::submit_and_wait`] | yes | when enough completions are ready |
+//! | [`RawRing::turn`] | yes, and takes them | when enough completions are ready |
 //! | [`RawRing::submit_and_wait_timeout`] | yes | after a time |
 //! | [`RawRing::submit_and_wait_with`] | yes | as its options say |
 //! | [`RawRing::wait`] | no | when enough completions are ready |

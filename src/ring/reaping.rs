@@ -137,7 +137,8 @@ impl<U: Default> Ring<U> {
         }
     }
 
-    /// As [`pull`](Self::pull), but asks the kernel for nothing. Returns how many there were.
+    /// As [`pull`](Self::pull), but asks the kernel for nothing. Returns how many there were, and
+    /// the kernel's hints.
     pub(crate) fn take_ready(&mut self, quiet: Option<u32>) -> Batch {
         let Self { raw, slab, undelivered, internal, .. } = self;
         // SAFETY: just taken from the ring's queue, in order (OP1, OP3).

@@ -28,7 +28,7 @@ impl CompletionQueue {
     ///
     /// A completion counts as popped before `each` sees it, even if `each` panics. The kernel gets
     /// the slots back together at the end, or in two steps if the completions wrap around to slot
-    /// 0.
+    /// 0. If there is only one completion, it gets that slot back before `each` sees it.
     ///
     /// # Panics
     ///
@@ -45,7 +45,7 @@ impl CompletionQueue {
     /// When the kernel broke CQ2.
     #[inline]
     pub fn drain_hinted(&mut self, mut each: impl FnMut(Cqe)) -> Batch {
-        // Slots of one unit, and the process that made the ring: one question.
+        // One load answers two questions: is the shape `Single`, and is this our process?
         let process = self.usual;
         if !process.is_this() {
             // In place, and not in a function that `each` is passed to: so what it captures
@@ -60,7 +60,7 @@ impl CompletionQueue {
         }
         let (mut at, end) = (self.next, self.tail.observe());
         let count = end.distance_from(at);
-        // CQ2, before the tail is used. One more is always in range.
+        // CQ2, before the tail is used. A single completion is always in range.
         if at != self.known {
             self.check(end, count);
         }
@@ -71,7 +71,7 @@ impl CompletionQueue {
         let Self { head, next, slots, more, popped, hints, .. } = self;
         if count == 1 {
             // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4). It is
-            // single, since the shape is `CqeShape::Single` (CQ3, CQ4).
+            // single, since `usual` is this process only if the shape is `CqeShape::Single`.
             let cqe = unsafe { slots.read_single(at) };
             (*next, *popped) = (end, *popped + 1);
             if cqe.flags.contains(CqeFlags::MORE) {
@@ -87,7 +87,7 @@ impl CompletionQueue {
         }
         loop {
             // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). They
-            // are single, since the shape is `CqeShape::Single` (CQ3, CQ4).
+            // are single, since `usual` is this process only if the shape is `CqeShape::Single`.
             let run = unsafe { slots.run(at, end.distance_from(at)) };
             let from = at;
             at = from.advance(run.left);

@@ -27,7 +27,7 @@ pub struct Pusher<'a> {
 }
 
 impl SubmissionQueue {
-    /// Pushes many entries, for fewer instructions each than [`push`](Self::push).
+    /// Pushes many entries, one after the other.
     #[inline]
     pub fn pusher(&mut self) -> Pusher<'_> {
         Pusher { free: self.free.clone(), ring: self }

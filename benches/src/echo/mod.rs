@@ -5,8 +5,8 @@
 //!      each sends so many bytes, waits for all of them back, compares them, sends again
 //! ```
 //!
-//! The server's CPU time comes first, for each answer: all of its threads, and those that the kernel
-//! adds. The clients find out how fast it is; they share nothing with it but the network.
+//! The server's CPU time comes first, for each answer: all of its threads, and those that the
+//! kernel adds. The clients find out how fast it is; they share nothing with it but the network.
 
 mod client;
 mod servers;
