@@ -316,7 +316,7 @@ fn multishot(listener: &TcpListener, bytes: usize) -> ! {
                 }
                 (RECEIVE, count @ 1..) => {
                     let id = cqe.buffer_id().expect("a buffer was taken");
-                    // SAFETY: returned once, since each completion without `MORE` of it names another.
+                    // SAFETY: returned once, since each completion names another.
                     unsafe { group.ring().taken(1) };
                     let sqe =
                         prep::send(at as i32, address(id), count as u32, 0, RecvSendFlags::empty());
