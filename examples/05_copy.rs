@@ -219,7 +219,8 @@ fn open(source: &Path, dest: &Path) -> Result<(End, End), Failure> {
     if is_same(&to, &from) {
         return Err(same(&source.path, &dest));
     }
-    if to.is_file() {
+    // A file that was emptied is written to the disk when it is closed (ext4): not without need.
+    if to.is_file() && to.len() > 0 {
         file.set_len(0).map_err(cannot("empty", &dest))?;
     }
     Ok((source, End::new(dest, file, to.is_file())))
