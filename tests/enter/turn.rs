@@ -273,9 +273,17 @@ fn what_a_pusher_wrote_is_submitted_once() {
         assert_eq!(ring.submit_and_wait(4), Ok(4));
         assert!(pop_all(&mut ring).into_iter().eq(4 * round..4 * round + 4));
     }
+    // One that found room to the end.
+    let mut pusher = ring.pusher();
+    // SAFETY: a NOP points to nothing (OP1).
+    assert!(unsafe { pusher.push(Sqe { user_data: 7, ..prep::nop() }) }.is_ok());
+    drop(pusher);
+    assert_eq!(ring.in_flight(), 1);
+    assert_eq!(ring.submit_and_wait(1), Ok(1));
+    assert_eq!(pop_all(&mut ring), [7]);
     std::mem::forget(ring.pusher());
     assert_eq!((ring.submit(), ring.in_flight()), (Ok(0), 0));
-    assert_eq!(kernel.took().len(), 3);
+    assert_eq!(kernel.took().len(), 4);
 }
 
 #[test]
