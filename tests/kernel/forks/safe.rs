@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::Write as _;
+use std::time::Duration;
 
 use annulus::StepExt as _;
 use annulus::lease::RegisterError;
@@ -101,6 +102,11 @@ pub fn calls_everything() {
         let (mut ring, flying, many, done) = shared.take().expect("the child took its own");
         to.write_all(b"data").expect("room in the pipe");
         assert_eq!(ring.wait(flying).expect("wait").ok().expect("it reads").1, *b"data");
+        if drains {
+            // What follows a drained entry may be held back as long as anything is in flight
+            // (Linux 7.1 now and then). Before Linux 6.0 the poll cannot be ended like this.
+            let _ = ring.cancel_now(&many, Duration::from_secs(1));
+        }
         for nop in [done, left, queued] {
             ring.wait(nop).expect("wait").expect("it does nothing");
         }
