@@ -41,7 +41,14 @@ use crate::process::Numbers;
 use crate::sq::SubmissionQueue;
 use crate::syscall::{RingFd, RingRef, Thread, this_thread};
 
-pub use resize::ResizeFailure;
+/// Why a resize failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResizeFailure {
+    /// The resize was refused. Nothing changed.
+    Refused(Errno),
+    /// The kernel resized the ring, but the new memory could not be mapped.
+    Map(Errno),
+}
 
 /// The step at which making a ring failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

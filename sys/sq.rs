@@ -37,7 +37,6 @@ pub use crate::shape::{SqeShape, Turn};
 use crate::slots::{FreeSlots, Slots};
 pub use pusher::Pusher;
 pub use reservation::Reservation;
-pub use wide::PushWideError;
 
 /// Our half of the submission queue.
 #[derive(Debug)]
@@ -88,6 +87,41 @@ impl core::fmt::Display for Full {
 }
 
 impl std::error::Error for Full {}
+
+/// Why a 128-byte entry was not pushed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PushWideError {
+    /// The submission queue has too few free slots. Submit, then try again.
+    Full,
+    /// The ring has 64-byte entries: set it up with `SQE128` or `SQE_MIXED`.
+    Narrow,
+}
+
+/// Contains the text, so that a `?` in `main` prints cause and cure.
+impl core::fmt::Debug for PushWideError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "PushWideError({self})")
+    }
+}
+
+impl core::fmt::Display for PushWideError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Full => Full.fmt(f),
+            Self::Narrow => {
+                f.write_str("the ring has 64-byte entries: set it up with SQE128 or SQE_MIXED")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PushWideError {}
+
+impl From<Full> for PushWideError {
+    fn from(Full: Full) -> Self {
+        Self::Full
+    }
+}
 
 /// The shared indices, flags and slots that make up a [`SubmissionQueue`].
 #[derive(Debug)]

@@ -320,7 +320,6 @@ mod sealed {
 /// A destination for a datagram: an address type of the standard library, or an [`Address`].
 pub trait Destination: sealed::Sealed {
     /// Its bytes, with exactly the room that this kind of address needs.
-    #[doc(hidden)]
     type Bytes: AsRef<[u8]> + fmt::Debug;
 
     /// Its bytes.

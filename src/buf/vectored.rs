@@ -132,7 +132,6 @@ pub(crate) fn is_one_transfer_mut(bufs: &mut impl IoBufsMut) -> bool {
 )]
 pub trait IoBufs: sealed::Sealed {
     /// One entry for each buffer.
-    #[doc(hidden)]
     type Table: AsRef<[IoVec]>;
 
     /// A table that points to nothing, used until the buffers are at their final address.
@@ -175,7 +174,6 @@ pub trait IoBufs: sealed::Sealed {
 )]
 pub trait IoBufsMut: sealed::Sealed {
     /// One entry for each buffer.
-    #[doc(hidden)]
     type Table: AsRef<[IoVec]>;
 
     /// A table that points to nothing, used until the buffers are at their final address.

@@ -435,7 +435,7 @@ pub trait Linked: Sized + sealed::Linked {
     /// The tickets, one for each step.
     type Tickets;
 
-    #[doc(hidden)]
+    /// The tickets of the steps, once they are submitted.
     type Placed;
 
     /// The outputs, one for each step.

@@ -10,20 +10,11 @@
 //! everything lies (`layout`).
 #![allow(unsafe_code, reason = "tells the queues where the kernel has put them")]
 
-use super::Rings;
+use super::{ResizeFailure, Rings};
 use crate::errno::Errno;
 use crate::flags::SetupFlags;
 use crate::layout::{Layout, Request};
 use crate::opcode::RegisterOp;
-
-/// Why a resize failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResizeFailure {
-    /// The resize was refused. Nothing changed.
-    Refused(Errno),
-    /// The kernel resized the ring, but the new memory could not be mapped.
-    Map(Errno),
-}
 
 impl Rings {
     /// Changes the sizes of a live ring (`IORING_REGISTER_RESIZE_RINGS`, since Linux 6.13).

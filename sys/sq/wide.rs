@@ -11,45 +11,10 @@
 //! Writes only slots in `tail..head + entries`, which are ours.
 #![allow(unsafe_code, reason = "decides which slots are ours to write")]
 
-use super::{Full, SqeShape, SubmissionQueue};
+use super::{PushWideError, SqeShape, SubmissionQueue};
 use crate::abi::{Sqe, Sqe128};
 use crate::flags::SqeFlags;
 use crate::opcode::Opcode;
-
-/// Why a 128-byte entry was not pushed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum PushWideError {
-    /// The submission queue has too few free slots. Submit, then try again.
-    Full,
-    /// The ring has 64-byte entries: set it up with `SQE128` or `SQE_MIXED`.
-    Narrow,
-}
-
-/// Contains the text, so that a `?` in `main` prints cause and cure.
-impl core::fmt::Debug for PushWideError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "PushWideError({self})")
-    }
-}
-
-impl core::fmt::Display for PushWideError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Full => Full.fmt(f),
-            Self::Narrow => {
-                f.write_str("the ring has 64-byte entries: set it up with SQE128 or SQE_MIXED")
-            }
-        }
-    }
-}
-
-impl std::error::Error for PushWideError {}
-
-impl From<Full> for PushWideError {
-    fn from(Full: Full) -> Self {
-        Self::Full
-    }
-}
 
 impl SubmissionQueue {
     /// Writes a 128-byte entry. The kernel sees it after [`flush`](Self::flush).

@@ -10,6 +10,7 @@
 //! Instructions do not depend on how fast or busy the machine is. A figure that falls is a reason
 //! to lower what the table expects; so it fails too.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -52,6 +53,11 @@ fn obstacle(version: &str) -> Option<String> {
     (!same).then(|| format!("the table is for rustc {version}, and this is {}", rustc.trim()))
 }
 
+/// Says why nothing was counted, where the test's runner does not hide it.
+fn tell(why: &str) {
+    let _ = writeln!(std::io::stderr(), "no_way_to_use_a_ring_costs_more: not run: {why}");
+}
+
 /// The benchmark's program, or why it cannot be built.
 fn program() -> Result<PathBuf, String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/Cargo.toml");
@@ -89,13 +95,13 @@ fn per_nop(program: &Path, way: &str, batch: u32) -> f64 {
 fn no_way_to_use_a_ring_costs_more_instructions_than_it_did() {
     let (version, rows) = table();
     if let Some(why) = obstacle(&version) {
-        println!("not run: {why}");
+        tell(&why);
         return;
     }
     let program = match program() {
         Ok(program) => program,
         Err(why) => {
-            println!("not run: the benchmark cannot be built here: {why}");
+            tell(&format!("the benchmark cannot be built here: {why}"));
             return;
         }
     };
@@ -127,4 +133,17 @@ fn the_table_has_every_way_of_ours() {
     ways.sort_unstable();
     expected.sort_unstable();
     assert_eq!(ways, expected);
+}
+
+/// The README's table says what is counted.
+#[test]
+fn the_readme_says_the_same() {
+    let readme = include_str!("../../README.md");
+    let (_, rows) = table();
+    for Row { way, expected } in rows {
+        let [one, some, many] = expected;
+        let figures = format!("| {one:.1} | {some:.1} | {many:.1} |");
+        let line = readme.lines().find(|line| line.ends_with(&figures));
+        assert!(line.is_some_and(|line| line.starts_with("| annulus,")), "{way}: {figures}");
+    }
 }
