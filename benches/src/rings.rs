@@ -142,7 +142,7 @@ fn drain(memory: &Memory<Cqe>) -> Contender<'_> {
         for _ in 0..count / u64::from(ENTRIES) {
             tail = tail.advance(ENTRIES);
             memory.words[1].store(tail.to_raw(), Release);
-            assert_eq!(queue.drain(|cqe| sum += cqe.user_data), ENTRIES);
+            assert_eq!(queue.drain(|cqe| sum += cqe.user_data).count, ENTRIES);
         }
         black_box(sum);
     })

@@ -89,18 +89,11 @@ impl RawRing {
     /// ```
     #[inline]
     pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
-        let mut rounds = Rounds::default();
-        loop {
-            let batch = self.rings_mut().cq().drain_hinted(&mut each);
-            self.compare();
-            if rounds.are_done(batch) {
-                return Ok(rounds.total);
-            }
-            match self.ask_again(rounds, batch.count)? {
-                Some(next) => rounds = next,
-                None => return Ok(rounds.total),
-            }
-        }
+        self.in_rounds(|raw| {
+            let batch = raw.rings_mut().cq().drain(&mut each);
+            raw.compare();
+            batch
+        })
     }
 
     /// Like [`drain`](Self::drain), with the second 16 bytes of each completion.
@@ -109,10 +102,24 @@ impl RawRing {
     ///
     /// As [`drain`](Self::drain).
     pub fn drain_wide(&mut self, mut each: impl FnMut(Cqe32)) -> Result<u32, EnterError> {
+        self.in_rounds(|raw| {
+            let batch = raw.rings_mut().cq().drain_wide(&mut each);
+            raw.compare();
+            batch
+        })
+    }
+
+    /// Calls `take` until it has taken something and the kernel says that it holds nothing back.
+    /// Returns how many completions that were.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "keeps what `take` captures in registers")]
+    pub(crate) fn in_rounds(
+        &mut self,
+        mut take: impl FnMut(&mut Self) -> Batch,
+    ) -> Result<u32, EnterError> {
         let mut rounds = Rounds::default();
         loop {
-            let batch = self.rings_mut().cq().drain_wide_hinted(&mut each);
-            self.compare();
+            let batch = take(self);
             if rounds.are_done(batch) {
                 return Ok(rounds.total);
             }

@@ -223,7 +223,7 @@ impl Reaper {
     pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
         let (mut total, mut asked) = (0, false);
         loop {
-            let Batch { count, hints } = self.cq.drain_hinted(&mut each);
+            let Batch { count, hints } = self.cq.drain(&mut each);
             total += count;
             let maybe_more = Driver::holds_back(hints) || total == 0;
             // We asked, and nothing came: there is nothing.

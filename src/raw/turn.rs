@@ -60,7 +60,7 @@ impl RawRing {
         };
         let mut rounds = Rounds::default();
         loop {
-            let batch = self.rings_mut().cq().drain_hinted(&mut each);
+            let batch = self.rings_mut().cq().drain(&mut each);
             self.compare();
             let done = rounds.are_done(batch);
             if rounds.total < need {

@@ -14,7 +14,7 @@ use annulus_sys::abi::Cqe;
 use annulus_sys::cq::Batch;
 
 use crate::lease::completion::result_of;
-use crate::raw::Rounds;
+use crate::raw::RawRing;
 use crate::ring::Ring;
 use crate::ring::event::Event;
 use crate::ring::internal::Internal;
@@ -68,10 +68,10 @@ impl<U: Default> Ring<U> {
             count = self.reap_undelivered(&mut each);
         }
         let Self { raw, slab, undelivered, internal, .. } = self;
-        let (mut rounds, mut hidden) = (Rounds::default(), 0);
-        loop {
+        let mut hidden = 0;
+        let taken = raw.in_rounds(|raw| {
             // A new closure each time, so that its captures stay in registers.
-            let batch = raw.rings_mut().cq().drain_hinted(|cqe| {
+            raw.rings_mut().cq().drain(|cqe| {
                 // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
                 if let Some((slot, user)) = unsafe { slab.record_plain(cqe) } {
                     return each(Event::Ended { user, slot, result: result_of(cqe.res) });
@@ -80,16 +80,9 @@ impl<U: Default> Ring<U> {
                 // SAFETY: just taken from the ring's queue, in order; not recorded yet (OP1, OP3).
                 let recorded = unsafe { slab.settle_parts(cqe.user_data, cqe.res, flags) };
                 hidden += u32::from(!show(slab, undelivered, internal, recorded, &mut each));
-            });
-            if rounds.are_done(batch) {
-                break;
-            }
-            match raw.ask_again(rounds, batch.count)? {
-                Some(next) => rounds = next,
-                None => break,
-            }
-        }
-        count += rounds.total - hidden;
+            })
+        })?;
+        count += taken - hidden;
         if !self.undelivered.is_empty() {
             count += self.reap_undelivered(&mut each);
         }
@@ -124,31 +117,33 @@ impl<U: Default> Ring<U> {
     /// end of the operation in slot `quiet` is not kept, because its ticket is about to be
     /// redeemed.
     pub(crate) fn pull(&mut self, quiet: Option<u32>) -> Result<(), EnterError> {
-        let mut rounds = Rounds::default();
-        loop {
-            let batch = self.take_ready(quiet);
-            if rounds.are_done(batch) {
-                return Ok(());
-            }
-            match self.raw.ask_again(rounds, batch.count)? {
-                Some(next) => rounds = next,
-                None => return Ok(()),
-            }
-        }
+        let Self { raw, slab, undelivered, internal, .. } = self;
+        raw.in_rounds(|raw| take_all(raw, slab, undelivered, internal, quiet)).map(drop)
     }
 
     /// As [`pull`](Self::pull), but asks the kernel for nothing. Returns how many there were, and
     /// the kernel's hints.
     pub(crate) fn take_ready(&mut self, quiet: Option<u32>) -> Batch {
         let Self { raw, slab, undelivered, internal, .. } = self;
-        // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
-        let each = |cqe| unsafe { keep(slab, undelivered, internal, cqe, quiet) };
-        let taken = raw.rings_mut().cq().drain_hinted(each);
-        while let Some(message) = internal.next_mail() {
-            undelivered.push(slab, Recorded::Message(message));
-        }
-        taken
+        take_all(raw, slab, undelivered, internal, quiet)
     }
+}
+
+/// Takes the completions in the queue, and the messages that came with them.
+fn take_all<U: Default>(
+    raw: &mut RawRing,
+    slab: &mut Slab<U>,
+    undelivered: &mut Undelivered,
+    internal: &mut Internal,
+    quiet: Option<u32>,
+) -> Batch {
+    // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
+    let each = |cqe| unsafe { keep(slab, undelivered, internal, cqe, quiet) };
+    let taken = raw.rings_mut().cq().drain(each);
+    while let Some(message) = internal.next_mail() {
+        undelivered.push(slab, Recorded::Message(message));
+    }
+    taken
 }
 
 /// Shows one recorded completion, and returns whether there was anything to show. A last completion

@@ -24,7 +24,8 @@ use crate::process::Process;
 use crate::slots::{Run, Slots};
 
 impl CompletionQueue {
-    /// Takes every completion that is in the queue now, oldest first, and returns their number.
+    /// Takes every completion that is in the queue now, oldest first. Returns how many there were,
+    /// and the kernel's hints.
     ///
     /// A completion counts as popped before `each` sees it, even if `each` panics. The kernel gets
     /// the slots back together at the end, or in two steps if the completions wrap around to slot
@@ -34,17 +35,7 @@ impl CompletionQueue {
     ///
     /// When the kernel broke CQ2.
     #[inline]
-    pub fn drain(&mut self, each: impl FnMut(Cqe)) -> u32 {
-        self.drain_hinted(each).count
-    }
-
-    /// [`drain`](Self::drain), and what the kernel's hints say after it.
-    ///
-    /// # Panics
-    ///
-    /// When the kernel broke CQ2.
-    #[inline]
-    pub fn drain_hinted(&mut self, mut each: impl FnMut(Cqe)) -> Batch {
+    pub fn drain(&mut self, mut each: impl FnMut(Cqe)) -> Batch {
         // One load answers two questions: is the shape `Single`, and is this our process?
         let process = self.usual;
         if !process.is_this() {
@@ -116,16 +107,7 @@ impl CompletionQueue {
     /// # Panics
     ///
     /// When the kernel broke CQ2.
-    pub fn drain_wide(&mut self, each: impl FnMut(Cqe32)) -> u32 {
-        self.drain_wide_hinted(each).count
-    }
-
-    /// [`drain_wide`](Self::drain_wide), and what the kernel's hints say after it.
-    ///
-    /// # Panics
-    ///
-    /// When the kernel broke CQ2.
-    pub fn drain_wide_hinted(&mut self, mut each: impl FnMut(Cqe32)) -> Batch {
+    pub fn drain_wide(&mut self, mut each: impl FnMut(Cqe32)) -> Batch {
         let mut steps = Steps::of(self);
         let mut count = 0;
         while let Some(wide) = steps.next() {

@@ -123,13 +123,13 @@ impl Completions {
             }
             Step::Drain => {
                 let (mut seen, expected) = (Vec::new(), self.rest(usize::MAX));
-                assert_eq!(cq.drain(|cqe| seen.push(cqe)) as usize, expected.len());
+                assert_eq!(cq.drain(|cqe| seen.push(cqe)).count as usize, expected.len());
                 assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
                 self.agree_on_slots(cq, kernel);
             }
             Step::DrainWide => {
                 let (mut seen, expected) = (Vec::new(), self.rest(usize::MAX));
-                assert_eq!(cq.drain_wide(|wide| seen.push(wide)) as usize, expected.len());
+                assert_eq!(cq.drain_wide(|wide| seen.push(wide)).count as usize, expected.len());
                 assert_eq!(seen, expected);
                 self.agree_on_slots(cq, kernel);
             }
@@ -189,7 +189,7 @@ impl Completions {
         let expected = self.rest(calls);
         assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
         match outcome {
-            Ok(count) => assert_eq!(count as usize, seen.len()),
+            Ok(batch) => assert_eq!(batch.count as usize, seen.len()),
             Err(panic) => assert!(panic.is::<Gone>() && seen.len() == calls),
         }
         self.agree_on_slots(cq, kernel);

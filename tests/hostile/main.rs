@@ -238,8 +238,8 @@ fn ours(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
         Ours::PopWide => {
             let _ = cq.pop_wide().map(|wide| wide.first.buffer_id());
         }
-        Ours::Drain => assert!(cq.drain(|_| ()) <= cq.entries()),
-        Ours::DrainWide => assert!(cq.drain_wide(|_| ()) <= cq.entries()),
+        Ours::Drain => assert!(cq.drain(|_| ()).count <= cq.entries()),
+        Ours::DrainWide => assert!(cq.drain_wide(|_| ()).count <= cq.entries()),
         Ours::DrainInto(most) => {
             let mut left = most;
             cq.drain(|_| {

@@ -252,7 +252,7 @@ fn halves_outlive_the_descriptor_and_each_other() {
         assert!(script.post(user_data, 0));
     }
     let mut seen = Vec::new();
-    assert_eq!(cq.drain(|cqe| seen.push(cqe.user_data)), 2);
+    assert_eq!(cq.drain(|cqe| seen.push(cqe.user_data)).count, 2);
     assert_eq!(seen, [1, 2]);
     drop(cq);
     assert_eq!(script.maps_alive(), 0);

@@ -136,7 +136,7 @@ fn run(
         }
         Step::Drain => {
             let posted = &mut queues.posted;
-            let count = cq.drain(|cqe| assert_eq!(Some(cqe.user_data), posted.pop_front()));
+            let count = cq.drain(|cqe| assert_eq!(Some(cqe.user_data), posted.pop_front())).count;
             assert!(posted.is_empty());
             queues.popped += count;
         }

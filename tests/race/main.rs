@@ -245,7 +245,7 @@ fn br2_the_kernel_selects_what_was_written() {
             offered += 1;
         }
         ring.flush();
-        let count = cq.drain(|_| ());
+        let count = cq.drain(|_| ()).count;
         // SAFETY: each completion has returned one buffer, once (BR1).
         unsafe { ring.taken(count) };
         back += u64::from(count);
