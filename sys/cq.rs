@@ -25,6 +25,7 @@
 mod drain;
 mod look;
 mod mixed;
+mod run;
 
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ pub use crate::shape::CqeShape;
 use crate::slots::Slots;
 pub use drain::Batch;
 pub use look::ReadyCqes;
+pub use run::TakenRun;
 
 /// Our half of the completion queue.
 #[derive(Debug)]

@@ -187,6 +187,18 @@ impl<T: Copy> Slots<T> {
         Run { next, left, of: PhantomData }
     }
 
+    /// As [`run`](Self::run), without a borrow of these slots.
+    ///
+    /// # Safety
+    ///
+    /// As for [`run`](Self::run), and the memory must stay valid as long as the run exists.
+    #[inline]
+    pub unsafe fn run_apart<'b>(&self, from: Index, count: u32) -> Run<'b, T> {
+        // SAFETY: as promised to `run_apart`.
+        let Run { next, left, .. } = unsafe { self.run(from, count) };
+        Run { next, left, of: PhantomData }
+    }
+
     /// Copies out the second unit of the slot that `index` occupies.
     ///
     /// # Safety

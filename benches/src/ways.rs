@@ -66,6 +66,8 @@ pub const WAYS: &[Way] = &[
     ("annulus-pop", annulus_pop),
     ("annulus-safe", annulus_safe::<()>),
     ("annulus-safe-waker", annulus_safe::<Option<Waker>>),
+    ("annulus-outputs", annulus_outputs::<()>),
+    ("annulus-outputs-waker", annulus_outputs::<Option<Waker>>),
     ("annulus-loop", annulus_loop),
     ("io-uring", io_uring),
     ("baseline", baseline),
@@ -148,16 +150,36 @@ fn annulus_safe<U: Word>(loops: Rounds) -> u64 {
             sum += std::hint::black_box(u64::from(word));
             ring.submit_for(Nop, U::word()).expect("room")
         }));
-        ring.submit_and_wait(batch).expect("submit");
-        ring.reap(|event| {
+        ring.turn(batch, |event| {
             if let Event::Ended { user, .. } = event {
                 user.wake();
             }
         })
-        .expect("reap");
+        .expect("a turn");
         for ticket in tickets.drain(..) {
             ring.try_take(ticket).expect("it has completed").expect("a NOP succeeds");
         }
+    }
+    sum
+}
+
+/// The safe API without tickets: each output is taken by its type.
+fn annulus_outputs<U: Word>(loops: Rounds) -> u64 {
+    let Rounds { batch, rounds, .. } = loops;
+    let mut ring: Ring<U> = loops.setup().build_for().expect("a ring");
+    let mut sum = 0;
+    for _ in 0..rounds {
+        for word in 0..batch {
+            sum += std::hint::black_box(u64::from(word));
+            ring.submit_unticketed(Nop, U::word()).expect("room");
+        }
+        let mut ended = 0;
+        ring.turn_outputs::<Nop>(batch, |mut user, output| {
+            user.wake();
+            ended += 1 + output.expect("a NOP succeeds");
+        })
+        .expect("a turn");
+        assert_eq!(ended, batch);
     }
     sum
 }

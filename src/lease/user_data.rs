@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   user_data   kind:2 │ generation:30 │ slot:32
-//!   key                │ generation    │ slot, and DONE or SLOW
+//!   key                │ generation    │ slot, and DONE, SLOW or BY_TYPE
 //! ```
 //!
-//! DONE and SLOW are bits of the slot number that no slot's number has. So no completion names a
-//! slot with one of them set, and a key equals a `user_data` if and only if that very operation is
-//! in flight and needs no closer look (OP2).
+//! DONE, SLOW and BY_TYPE are bits of the slot number that no slot's number has. A `user_data` has
+//! BY_TYPE if its operation has no ticket, and never one of the others. So a key equals a
+//! `user_data` if and only if that very operation is in flight and needs no closer look (OP2).
 //!
 //! A free slot has the key of a finished operation of its next generation. No such operation was
 //! submitted yet, so no ticket asks for it. When the slot is taken, its key already matches the new
@@ -39,6 +39,10 @@ pub(crate) const DONE: u64 = 1 << 29;
 /// bit.
 pub(crate) const SLOW: u64 = 1 << 28;
 
+/// The operation has no ticket, completes once, and carries no resource: code that knows its type
+/// takes its output. Its `user_data` has this bit, too.
+pub(crate) const BY_TYPE: u64 = 1 << 27;
+
 /// In the `user_data` of an internal request: a cancel of the operation that the other bits name.
 pub(crate) const CANCEL: u64 = 1 << 31;
 
@@ -51,5 +55,11 @@ pub(crate) fn low(user_data: u64) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
+/// The number of the slot that an operation's `user_data` names.
+#[inline]
+pub(crate) fn slot_of(user_data: u64) -> u32 {
+    low(user_data & !BY_TYPE)
+}
+
 /// All bits that say what state a slot is in.
-pub(crate) const STATE: u64 = DONE | SLOW;
+pub(crate) const STATE: u64 = DONE | SLOW | BY_TYPE;

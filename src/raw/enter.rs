@@ -172,6 +172,9 @@ impl Driver {
         if asks { EnterFlags::GETEVENTS } else { EnterFlags::empty() }
     }
 
+    /// The hints that say that the kernel holds completions back.
+    pub(crate) const HELD_BACK: SqRingFlags = SqRingFlags::CQ_OVERFLOW.union(SqRingFlags::TASKRUN);
+
     /// Whether the kernel says that it holds completions back.
     #[inline]
     pub(crate) fn flagged(cq: &CompletionQueue) -> bool {
@@ -181,7 +184,7 @@ impl Driver {
     /// Whether `hints` say that the kernel holds completions back.
     #[inline]
     pub(crate) fn holds_back(hints: SqRingFlags) -> bool {
-        hints.intersects(SqRingFlags::CQ_OVERFLOW | SqRingFlags::TASKRUN)
+        hints.intersects(Self::HELD_BACK)
     }
 
     /// Whether the kernel may hold completions back, given that the completion queue is empty and

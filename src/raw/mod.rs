@@ -56,6 +56,7 @@ use std::ptr;
 use std::sync::Arc;
 
 pub use clock::Clock;
+pub(crate) use fast_path::Coming;
 pub use id::RingId;
 pub(crate) use reap::Rounds;
 

@@ -16,6 +16,7 @@
 
 use annulus_sys::abi::{Cqe, Cqe32};
 use annulus_sys::cq::{Batch, CompletionQueue, ReadyCqes};
+use annulus_sys::flags::SqRingFlags;
 
 use crate::raw::RawRing;
 use crate::raw::enter::Driver;
@@ -109,18 +110,15 @@ impl RawRing {
         })
     }
 
-    /// Calls `take` until it has taken something and the kernel says that it holds nothing back.
-    /// Returns how many completions that were.
+    /// Calls `take`, which takes what is ready, until it has taken something and the kernel says
+    /// that it holds nothing back. Returns how many completions that were.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "keeps what `take` captures in registers")]
-    pub(crate) fn in_rounds(
-        &mut self,
-        mut take: impl FnMut(&mut Self) -> Batch,
-    ) -> Result<u32, EnterError> {
+    fn in_rounds(&mut self, mut take: impl FnMut(&mut Self) -> Batch) -> Result<u32, EnterError> {
         let mut rounds = Rounds::default();
         loop {
             let batch = take(self);
-            if rounds.are_done(batch) {
+            if rounds.are_done(batch, Driver::HELD_BACK) {
                 return Ok(rounds.total);
             }
             match self.ask_again(rounds, batch.count)? {
@@ -209,12 +207,12 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// Adds what a round took. Returns whether that is all: it took something, and the kernel says
-    /// that it holds nothing back.
+    /// Adds what a round took. Returns whether that is all: it took something, and the kernel's
+    /// hints say nothing of what is `asked_about`.
     #[inline]
-    pub(crate) fn are_done(&mut self, batch: Batch) -> bool {
+    pub(crate) fn are_done(&mut self, batch: Batch, asked_about: SqRingFlags) -> bool {
         self.total += batch.count;
-        batch.count != 0 && !Driver::holds_back(batch.hints)
+        batch.count != 0 && !batch.hints.intersects(asked_about)
     }
 }
 

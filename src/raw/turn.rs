@@ -1,16 +1,22 @@
 //! A turn: submit, wait and take in one call.
 //!
 //! ```text
-//!   enter ─► drain ─► enough, and nothing held back ─► done
+//!   enter ─► drain ─► enough, and no overflow ─► done
 //!     │         └──── too few: most likely a signal, so look once more, then say so
 //!     └─ an error after which completions must be taken ─► drain ─► go on, or say so
 //! ```
+//!
+//! The enter has just run the task work that was there. What comes up during the turn waits for the
+//! next one: its enter takes it in for nothing, and a system call is saved.
 //!
 //! The enter of a busy ring is that of the fast path, without the look at what is ready: the drain
 //! looks anyway. Leaves to others: the enter (`fast_path`), and the drain (`reap`).
 
 use annulus_sys::abi::Cqe;
+use annulus_sys::cq::Batch;
+use annulus_sys::flags::SqRingFlags;
 
+use crate::raw::enter::Driver;
 use crate::raw::fast_path::{Coming, Unfinished};
 use crate::raw::{RawRing, Rounds};
 use crate::setup::enter_error::{EnterCause, EnterError};
@@ -26,12 +32,15 @@ const MORE_THAN_COME: u32 = u32::MAX;
 
 /// # Submitting, waiting and taking at once
 impl RawRing {
-    /// Submits everything pushed, waits until `want` completions are ready, and takes every
-    /// completion there is, oldest first: a whole turn of an event loop in one call. Returns how
-    /// many it took, which is at least `want`.
+    /// Submits everything pushed, waits until `want` completions are ready, and takes all that are,
+    /// oldest first: a whole turn of an event loop in one call. Returns how many it took, which is
+    /// at least `want`.
     ///
     /// Like [`submit_and_wait`](Self::submit_and_wait) and then [`drain`](Self::drain), in one call
-    /// that looks only once at what is ready.
+    /// that looks only once at what is ready. Unlike a drain, it does not enter again for
+    /// completions that the kernel holds back as task work (`TASKRUN`), if it has taken any: the
+    /// next turn or wait takes them in. To wait elsewhere between two turns, on an eventfd for
+    /// example, call [`drain`](Self::drain) first.
     ///
     /// # Errors
     ///
@@ -54,17 +63,39 @@ impl RawRing {
     /// ```
     #[inline]
     pub fn turn(&mut self, want: u32, mut each: impl FnMut(Cqe)) -> Result<u32, EnterError> {
-        let (mut entered, mut need) = match self.enter_unseen(want, Coming::Unknown) {
-            Ok(count) => (count, want),
-            Err(unfinished) => self.turn_slowly(want, unfinished)?,
-        };
+        self.take_in(Some(want), Coming::Unknown, |raw| {
+            let batch = raw.rings_mut().cq().drain(&mut each);
+            raw.compare();
+            batch
+        })
+    }
+
+    /// Calls `take`, which takes what is ready, until it has taken something and the kernel holds
+    /// nothing back. With `want`, submits and waits first, and task work that came up since may
+    /// wait. Returns how many completions that were.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "keeps what `take` captures in registers")]
+    pub(crate) fn take_in(
+        &mut self,
+        want: Option<u32>,
+        coming: Coming,
+        mut take: impl FnMut(&mut Self) -> Batch,
+    ) -> Result<u32, EnterError> {
+        let (mut entered, mut need, mut asked_about) = (0, 0, Driver::HELD_BACK);
+        if let Some(want) = want {
+            (entered, need) = match self.enter_unseen(want, coming) {
+                Ok(count) => (count, want),
+                Err(unfinished) => self.turn_slowly(want, coming, unfinished)?,
+            };
+            asked_about = SqRingFlags::CQ_OVERFLOW;
+        }
         let mut rounds = Rounds::default();
         loop {
-            let batch = self.rings_mut().cq().drain(&mut each);
-            self.compare();
-            let done = rounds.are_done(batch);
+            let batch = take(self);
+            let done = rounds.are_done(batch, asked_about);
             if rounds.total < need {
-                (entered, need) = self.turn_again(want, rounds.total, entered)?;
+                let taken = rounds.total;
+                (entered, need) = self.turn_again(want.unwrap_or(0), coming, taken, entered)?;
                 continue;
             }
             if done {
@@ -82,9 +113,10 @@ impl RawRing {
     fn turn_slowly(
         &mut self,
         want: u32,
+        coming: Coming,
         unfinished: Unfinished,
     ) -> Result<(Entered, u32), EnterError> {
-        match self.finish(want, Coming::Unknown, unfinished) {
+        match self.finish(want, coming, unfinished) {
             Ok(count) => Ok((count, want)),
             Err(error) => match error.cause {
                 EnterCause::Interrupted
@@ -103,6 +135,7 @@ impl RawRing {
     fn turn_again(
         &mut self,
         want: u32,
+        coming: Coming,
         taken: u32,
         entered: Entered,
     ) -> Result<(Entered, u32), EnterError> {
@@ -119,7 +152,7 @@ impl RawRing {
         }
         // The completions that were in the way have been taken.
         let missing = want.saturating_sub(taken);
-        let more = self.finish(missing, Coming::Unknown, Unfinished::NOT_ENTERED);
+        let more = self.finish(missing, coming, Unfinished::NOT_ENTERED);
         let failed =
             |later: EnterError| EnterError::new(error.submitted + later.submitted, later.cause);
         Ok((error.submitted + more.map_err(failed)?, want))

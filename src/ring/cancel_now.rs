@@ -9,7 +9,7 @@ use annulus_sys::errno::Errno;
 
 use crate::lease::RegisterError;
 use crate::raw::register::{CancelNow, EndedNow};
-use crate::ring::{Redeem, Ring};
+use crate::ring::{Ring, Submitted};
 use crate::setup::enter_error::{EnterCause, EnterError};
 
 /// How long the kernel waits before we look ourselves: it does not notice every operation that
@@ -35,7 +35,7 @@ impl<U: Default> Ring<U> {
     ///
     /// When the ticket belongs to another ring.
     #[track_caller]
-    pub fn cancel_now<T: Redeem>(
+    pub fn cancel_now<T: Submitted>(
         &mut self,
         ticket: &T,
         time: Duration,

@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 use annulus_sys::flags::Features;
 
 use crate::lease::buf_ring::Idle;
+use crate::lease::user_data::slot_of;
 use crate::raw::register;
 use crate::ring::Ring;
-use crate::ring::slab::low;
 use crate::setup::enter_error::{EnterCause, EnterError, Woken};
 
 /// How long to wait before the remaining operations are cancelled again: long enough for most to
@@ -61,7 +61,7 @@ impl Pace {
     /// Rotates `all` to start after the slot that was cancelled last: when there is no room for
     /// all, no slot is left out forever. `all` is in the order of its slots.
     fn take_turns(&self, all: &mut [u64]) {
-        let after = |last| all.partition_point(|&user_data| low(user_data) <= last);
+        let after = |last| all.partition_point(|&user_data| slot_of(user_data) <= last);
         let first = self.last.map_or(0, after);
         all.rotate_left(first);
     }
@@ -190,7 +190,7 @@ impl<U: Default> Ring<U> {
             if self.cancel_user_data(user_data).is_err() {
                 break;
             }
-            pace.last = Some(low(user_data));
+            pace.last = Some(slot_of(user_data));
         }
     }
 

@@ -3,6 +3,7 @@
 //! | event | comes from | then |
 //! |---|---|---|
 //! | [`Event::Ended`] | an operation's last completion | redeem its ticket |
+//! | [`Event::Output`] | the last completion of an operation without a ticket | take its output |
 //! | [`Event::Multishot`] | one of many completions | take its resource, or it is recycled |
 //! | [`Event::Message`] | a [`RingSender`](crate::RingSender), from any thread | |
 //! | [`Event::Raw`] | an entry that was pushed raw | |
@@ -91,6 +92,7 @@ use annulus_sys::abi::Cqe;
 use annulus_sys::errno::Errno;
 
 use crate::op::Completion;
+use crate::ring::output::Output;
 
 /// One completion, as [`Ring::reap`](crate::Ring::reap) shows it. That method has an example.
 #[derive(Debug)]
@@ -105,6 +107,9 @@ pub enum Event<'a, U> {
         /// The kernel's result. Redeem the ticket for the whole output.
         result: Result<u32, Errno>,
     },
+    /// An operation [without a ticket](crate::Ring::submit_unticketed) has ended. Take its output
+    /// here.
+    Output(Output<'a, U>),
     /// A multishot operation has completed once more; it may complete again.
     Multishot {
         /// The user value that was submitted with it.

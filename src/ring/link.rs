@@ -74,7 +74,7 @@ use crate::lease::ticket::{Rejection, Ticket};
 use crate::op::{Op, RingId};
 use crate::raw::chain::Chain;
 use crate::ring::Ring;
-use crate::ring::slab::{At, Life, Slab, contained};
+use crate::ring::slab::{At, Life, Slab, Terms, contained};
 
 #[doc(hidden)]
 pub use waits::Waits;
@@ -363,7 +363,8 @@ impl<U: Default> UnsubmittedChain<'_, U> {
         let at = if self.last.is_none() { At::Front } else { At::Behind };
         assert!(reserved.admit(self.ring, at).is_ok(), "the operation changed its mind");
         let user = U::default(); // May panic, as all code of the caller may.
-        let sqe = reserved.prep();
+        let terms = Terms::ticket::<O>();
+        let sqe = reserved.prep(terms);
         // SAFETY: the operation is at its final address, and its entry is not pushed yet (OP1).
         let breaks = unsafe { Breaks::of(&sqe) };
         let sqe = Sqe { flags: sqe.flags | flags, ..sqe };
@@ -372,7 +373,7 @@ impl<U: Default> UnsubmittedChain<'_, U> {
         // stays until the last completion, as promised to `Op` (OP1).
         let pushed = unsafe { slots.push(sqe) };
         assert!(pushed.is_ok(), "SQ2: entries were set aside for the whole chain");
-        let (ticket, old) = reserved.commit(user, self.life, self.ring);
+        let (ticket, old) = reserved.commit(user, self.life, self.ring, terms);
         self.slab.follow(ticket.slot(), self.last.replace(ticket.slot()));
         drop(old);
         PlacedStep { ticket, breaks }

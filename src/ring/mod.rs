@@ -20,6 +20,8 @@ mod leases;
 
 mod submitting;
 
+pub mod unticketed;
+
 pub mod link;
 
 pub mod scope;
@@ -50,6 +52,7 @@ mod drained;
 pub mod event;
 pub mod event_loop;
 mod internal;
+pub mod output;
 mod slab;
 mod undelivered;
 
@@ -65,12 +68,12 @@ use crate::op::{Completions, Op, RingId};
 use crate::prep;
 use crate::raw::RawRing;
 use crate::ring::internal::Internal;
-use crate::ring::slab::{At, Life, Slab};
+use crate::ring::slab::{At, Life, Slab, Terms};
 use crate::ring::undelivered::Undelivered;
 use crate::setup::enter_error::{EnterCause, EnterError};
 
-pub use redeem::Redeem;
 pub(crate) use redeem::sealed;
+pub use redeem::{Redeem, Submitted};
 pub use waiting::Next;
 
 /// How long dropping a ring waits for operations in flight: long enough for cancels to take effect,
@@ -86,6 +89,7 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// | make a ring | [`Setup::build`](crate::Setup::build), or [`build_for`](crate::Setup::build_for) with user values | yes |
 /// | register buffers and files | [`buf_ring`](Self::buf_ring), [`fixed_pool`](Self::fixed_pool), [`send_ring`](Self::send_ring), [`file_table`](Self::file_table) | yes |
 /// | submit an operation | [`submit`](Self::submit), [`submit_for`](Self::submit_for) | only to make room |
+/// | … without a ticket, taking its output by type | [`submit_unticketed`](Self::submit_unticketed) | only to make room |
 /// | … several in order | [`submit_chain`](Self::submit_chain) | only to make room |
 /// | … with borrowed buffers | [`scope`](Self::scope) | at its end, to wait |
 /// | hand the queue to the kernel | [`submit_all`](Self::submit_all) | if anything is queued |
@@ -94,6 +98,7 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// | … for a number of events | [`submit_and_wait`](Self::submit_and_wait) | if it must |
 /// | … for the next item of a multishot | [`next`](Self::next), [`try_next`](Self::try_next) | if it must |
 /// | see which have completed | [`reap`](Self::reap), then [`try_take`](Self::try_take) | if the kernel holds some back |
+/// | … submit, wait and see in one call | [`turn`](Self::turn), [`turn_outputs`](Self::turn_outputs) | once, as a rule |
 /// | stop an operation | [`cancel`](Self::cancel), then wait as before | no |
 /// | give up its output | [`detach`](Self::detach), [`detach_chain`](Self::detach_chain) | no |
 /// | end the ring | [`shutdown`](Self::shutdown), or drop it | to cancel, and to wait |
@@ -167,6 +172,23 @@ impl<U: Default> Ring<U> {
         user: U,
         life: Life,
     ) -> Result<Ticket<O>, Rejected<O, U>> {
+        // SAFETY: as promised to `place`.
+        unsafe { self.place_as(op, user, life, Terms::ticket::<O>()) }
+    }
+
+    /// [`place`](Self::place), for an operation whose output is taken as `terms` say.
+    ///
+    /// # Safety
+    ///
+    /// As for [`place`](Self::place).
+    #[inline]
+    pub(crate) unsafe fn place_as<O: Op>(
+        &mut self,
+        op: O,
+        user: U,
+        life: Life,
+        terms: Terms,
+    ) -> Result<Ticket<O>, Rejected<O, U>> {
         // The kernel makes everything after a drained entry wait, and gives it to worker threads.
         // These operations must not wait for others, or must not run on a worker thread.
         let alone = life == Life::Scoped || O::COMPLETIONS == Completions::WithNotification;
@@ -194,7 +216,7 @@ impl<U: Default> Ring<U> {
         if let Err(why) = reserved.admit(*id, At::Front) {
             return Err(Rejected { op: reserved.back(), user, why });
         }
-        let sqe = reserved.prep();
+        let sqe = reserved.prep(terms);
         // Checked only now, because the caller's code ran up to here, and may have forked.
         if !raw.is_here() {
             return Err(Rejected { op: reserved.back(), user, why: Rejection::OtherProcess });
@@ -203,10 +225,10 @@ impl<U: Default> Ring<U> {
         // stays until the last completion, as promised to `Op` (OP1).
         if unsafe { raw.push_known(sqe) }.is_err() {
             let op = reserved.back();
-            // SAFETY: as promised to `place`.
-            return unsafe { self.place_after_all(op, user, life) };
+            // SAFETY: as promised to `place_as`.
+            return unsafe { self.place_after_all(op, user, life, terms) };
         }
-        let (ticket, old) = reserved.commit(user, life, *id);
+        let (ticket, old) = reserved.commit(user, life, *id, terms);
         slab.note_drained(O::DRAINS); // Only now, because a rejected operation drains nothing.
         let mut claim = Claim { slab, ticket: Some(ticket) };
         drop(old);
@@ -224,11 +246,12 @@ impl<U: Default> Ring<U> {
         op: O,
         user: U,
         life: Life,
+        terms: Terms,
     ) -> Result<Ticket<O>, Rejected<O, U>> {
         match make_room(&mut self.raw) {
             // SAFETY: as promised to `place_after_all`. There is room now, so it does not come here
             // again.
-            Ok(()) => unsafe { self.place(op, user, life) },
+            Ok(()) => unsafe { self.place_as(op, user, life, terms) },
             Err(why) => Err(Rejected { op, user, why }),
         }
     }

@@ -12,15 +12,17 @@
 
 use annulus_sys::abi::Cqe;
 use annulus_sys::cq::Batch;
+use annulus_sys::flags::CqeFlags;
 
 use crate::lease::completion::result_of;
-use crate::raw::RawRing;
+use crate::raw::{Coming, RawRing};
 use crate::ring::Ring;
 use crate::ring::event::Event;
 use crate::ring::internal::Internal;
+use crate::ring::output::Shown;
 use crate::ring::slab::{Recorded, Slab};
 use crate::ring::undelivered::Undelivered;
-use crate::setup::enter_error::EnterError;
+use crate::setup::enter_error::{EnterCause, EnterError};
 
 /// # Taking events
 impl<U: Default> Ring<U> {
@@ -62,26 +64,85 @@ impl<U: Default> Ring<U> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn reap(&mut self, mut each: impl FnMut(Event<'_, U>)) -> Result<u32, EnterError> {
+    pub fn reap(&mut self, each: impl FnMut(Event<'_, U>)) -> Result<u32, EnterError> {
+        self.reap_in(None, each)
+    }
+
+    /// Submits all queued entries, waits until at least `want` events can be reaped, and reaps all
+    /// that can be: a whole turn of a loop in one call. Returns how many events that were. Like
+    /// [`submit_and_wait`](Self::submit_and_wait) and then [`reap`](Self::reap), but looks only
+    /// once at what is ready, and does not enter again for completions that the kernel holds back
+    /// as task work: the next turn or wait takes them in. To wait elsewhere between two turns, on
+    /// an eventfd for example, call [`reap`](Self::reap) first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`submit_and_wait`](Self::submit_and_wait). If a signal ended the wait
+    /// ([`EnterCause::Interrupted`](crate::EnterCause::Interrupted)), or completions had to be
+    /// taken first, `each` has seen those that were ready.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::op::Nop;
+    /// use annulus::{Event, Setup};
+    ///
+    /// let mut ring = Setup::new(8).build()?;
+    /// let nop = ring.submit(Nop)?;
+    /// let events = ring.turn(1, |event| assert!(matches!(event, Event::Ended { .. })))?;
+    /// assert_eq!(events, 1);
+    /// ring.try_take(nop).expect("it has ended")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn turn(&mut self, want: u32, each: impl FnMut(Event<'_, U>)) -> Result<u32, EnterError> {
+        let (mut want, mut failed) = (Some(want), None);
+        if !self.is_plain() || want > Some(self.slab.in_flight()) {
+            (want, failed) = (None, self.wait_first(want.unwrap_or(0))?);
+        }
+        let events = self.reap_in(want, each)?;
+        failed.map_or(Ok(events), Err)
+    }
+
+    /// Waits before a turn that may need to wait in another way than the usual one. Returns the
+    /// error with which the turn is to end once it has shown what is ready.
+    #[cold]
+    pub(super) fn wait_first(&mut self, want: u32) -> Result<Option<EnterError>, EnterError> {
+        match self.submit_and_wait(want) {
+            Ok(_) => Ok(None),
+            Err(error) if can_be_taken(error.cause) => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes completions in one call of the raw ring, and shows each as an event.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "keeps what `each` captures in registers")]
+    fn reap_in(
+        &mut self,
+        want: Option<u32>,
+        mut each: impl FnMut(Event<'_, U>),
+    ) -> Result<u32, EnterError> {
         let mut count = 0;
         if !self.undelivered.is_empty() {
             count = self.reap_undelivered(&mut each);
         }
         let Self { raw, slab, undelivered, internal, .. } = self;
         let mut hidden = 0;
-        let taken = raw.in_rounds(|raw| {
+        let take = |raw: &mut RawRing| {
             // A new closure each time, so that its captures stay in registers.
             raw.rings_mut().cq().drain(|cqe| {
                 // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
                 if let Some((slot, user)) = unsafe { slab.record_plain(cqe) } {
                     return each(Event::Ended { user, slot, result: result_of(cqe.res) });
                 }
-                let flags = cqe.flags.bits();
-                // SAFETY: just taken from the ring's queue, in order; not recorded yet (OP1, OP3).
-                let recorded = unsafe { slab.settle_parts(cqe.user_data, cqe.res, flags) };
+                let (user_data, flags) = (cqe.user_data, cqe.flags.bits());
+                // SAFETY: just taken from the queue, in order; not recorded yet (OP1, OP3).
+                let recorded = unsafe { slab.settle_parts(user_data, cqe.res, flags) };
                 hidden += u32::from(!show(slab, undelivered, internal, recorded, &mut each));
             })
-        })?;
+        };
+        let taken = raw.take_in(want, Coming::Known, take)?;
         count += taken - hidden;
         if !self.undelivered.is_empty() {
             count += self.reap_undelivered(&mut each);
@@ -118,7 +179,8 @@ impl<U: Default> Ring<U> {
     /// redeemed.
     pub(crate) fn pull(&mut self, quiet: Option<u32>) -> Result<(), EnterError> {
         let Self { raw, slab, undelivered, internal, .. } = self;
-        raw.in_rounds(|raw| take_all(raw, slab, undelivered, internal, quiet)).map(drop)
+        let take = |raw: &mut RawRing| take_all(raw, slab, undelivered, internal, quiet);
+        raw.take_in(None, Coming::Known, take).map(drop)
     }
 
     /// As [`pull`](Self::pull), but asks the kernel for nothing. Returns how many there were, and
@@ -127,6 +189,14 @@ impl<U: Default> Ring<U> {
         let Self { raw, slab, undelivered, internal, .. } = self;
         take_all(raw, slab, undelivered, internal, quiet)
     }
+}
+
+/// Whether a wait ended with completions that can be taken.
+fn can_be_taken(cause: EnterCause) -> bool {
+    matches!(
+        cause,
+        EnterCause::Interrupted | EnterCause::CompletionsPending | EnterCause::ReadyFirst { .. }
+    )
 }
 
 /// Takes the completions in the queue, and the messages that came with them.
@@ -157,27 +227,53 @@ fn show<U: Default>(
     recorded: Recorded,
     each: &mut impl FnMut(Event<'_, U>),
 ) -> bool {
-    match recorded {
+    each(match recorded {
+        Recorded::Ended(slot) if slab.is_unticketed(slot) => {
+            // SAFETY: it has ended, as recorded once, and has no ticket (OP2).
+            let mut shown = unsafe { Shown::of(slab, slot) };
+            each(Event::Output(shown.output()));
+            return true;
+        }
         Recorded::Ended(slot) => {
             let result = result_of(slab.result(slot));
-            each(Event::Ended { user: slab.user(slot), slot, result });
+            Event::Ended { user: slab.user(slot), slot, result }
         }
         Recorded::Completion(slot, completion) => {
-            each(Event::Multishot { user: slab.user(slot), slot, completion })
+            Event::Multishot { user: slab.user(slot), slot, completion }
         }
         Recorded::Last(slot, completion) => {
             undelivered.push(slab, Recorded::Ended(slot));
-            each(Event::Multishot { user: slab.user(slot), slot, completion });
+            Event::Multishot { user: slab.user(slot), slot, completion }
         }
-        Recorded::Message(message) => each(Event::Message(message)),
-        Recorded::Raw(cqe) => each(Event::Raw(cqe)),
+        Recorded::Message(message) => Event::Message(message),
+        Recorded::Raw(cqe) => Event::Raw(cqe),
         Recorded::Internal(user_data, res) => {
             internal.completed(user_data, res);
             return false;
         }
         Recorded::Nothing => return false,
-    }
+    });
     true
+}
+
+/// As [`keep`], with the completion in parts, so that the caller keeps no whole one. Nobody waits
+/// for a ticket.
+///
+/// # Safety
+///
+/// As for [`Slab::record`].
+#[cold]
+pub(super) unsafe fn keep_parts<U: Default>(
+    slab: &mut Slab<U>,
+    undelivered: &mut Undelivered,
+    internal: &mut Internal,
+    user_data: u64,
+    res: i32,
+    flags: u32,
+) {
+    let cqe = Cqe { user_data, res, flags: CqeFlags::from_bits_retain(flags) };
+    // SAFETY: as promised to `keep_parts`.
+    unsafe { keep(slab, undelivered, internal, cqe, None) }
 }
 
 /// Records `cqe`, and keeps it if it is to be shown or taken later.

@@ -5,6 +5,7 @@
 //! | [`Ticket<O>`](crate::Ticket) | the operation's | the operation | the operation's |
 //! | [`TimedTicket<O>`](crate::TimedTicket) | [`Timed`](crate::Timed), of the operation's | the operation | the operation's, then its linked timeout's |
 //!
+//! An [`OpKey`](crate::OpKey) names an operation without a ticket, and can only cancel it.
 //! [`Ring::wait_chain`] redeems a whole chain. Leaves to others: the slots (`slab`).
 
 use crate::lease::ticket::Ticket;
@@ -52,6 +53,20 @@ impl<U: Default> Ring<U> {
 
 pub(crate) mod sealed {
     pub trait Redeem {}
+    pub trait Submitted {}
+}
+
+/// What names an operation that was submitted, to [cancel](Ring::cancel) it: a
+/// [`Ticket`], a [`TimedTicket`](crate::TimedTicket), or an [`OpKey`](crate::OpKey).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` names no operation",
+    note = "`Ring::cancel` and `cancel_now` take a `Ticket`, a `TimedTicket` or an `OpKey`"
+)]
+pub trait Submitted: sealed::Submitted {
+    /// The `user_data` of the operation, on the ring that it was submitted to.
+    #[doc(hidden)]
+    #[track_caller]
+    fn on<U: Default>(&self, ring: &Ring<U>) -> u64;
 }
 
 /// A ticket that [`Ring::wait`], [`wait_timeout`](Ring::wait_timeout),
@@ -63,18 +78,13 @@ pub(crate) mod sealed {
     note = "`Ring::wait`, `try_take`, `detach`, `cancel` and `user` take a `Ticket` or a \
             `TimedTicket`; a chain goes to `wait_chain`"
 )]
-pub trait Redeem: Sized + sealed::Redeem {
+pub trait Redeem: Sized + Submitted + sealed::Redeem {
     /// The output.
     type Output;
 
     /// The slot whose `Ended` event is not kept while the ticket is waited for.
     #[doc(hidden)]
     fn quiet(&self) -> Option<u32>;
-
-    /// The `user_data` of the operation, on the ring that it was submitted to.
-    #[doc(hidden)]
-    #[track_caller]
-    fn on<U: Default>(&self, ring: &Ring<U>) -> u64;
 
     /// The slot whose end is still to come, or the operation's if all have ended.
     #[doc(hidden)]
@@ -91,6 +101,16 @@ pub trait Redeem: Sized + sealed::Redeem {
 }
 
 impl<O> sealed::Redeem for Ticket<O> {}
+impl<O> sealed::Submitted for Ticket<O> {}
+
+impl<O> Submitted for Ticket<O> {
+    #[inline]
+    #[track_caller]
+    fn on<U: Default>(&self, ring: &Ring<U>) -> u64 {
+        ring.check(self);
+        self.user_data()
+    }
+}
 
 impl<O: Op> Redeem for Ticket<O> {
     type Output = O::Output;
@@ -98,13 +118,6 @@ impl<O: Op> Redeem for Ticket<O> {
     #[inline]
     fn quiet(&self) -> Option<u32> {
         Some(self.slot())
-    }
-
-    #[inline]
-    #[track_caller]
-    fn on<U: Default>(&self, ring: &Ring<U>) -> u64 {
-        ring.check(self);
-        self.user_data()
     }
 
     #[inline]

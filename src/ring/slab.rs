@@ -40,14 +40,14 @@ use annulus_sys::flags::CqeFlags;
 
 use crate::lease::Resource;
 use crate::lease::ticket::Ticket;
-use crate::op::{Completion, Completions, Fate, ResultKind};
+use crate::op::{Completion, Completions, Fate, Op, ResultKind};
 
+use crate::lease::user_data::{BY_TYPE, NONE, ONE_GENERATION, SLOW, STATE, slot_of};
 pub(crate) use crate::lease::user_data::{CANCEL, DONE, NOBODY, kind, low};
-use crate::lease::user_data::{NONE, ONE_GENERATION, SLOW, STATE};
 use held::Held;
 pub(crate) use payload::contained;
 use payload::{Kind, NOTHING, Payloads};
-pub(crate) use reserve::At;
+pub(crate) use reserve::{At, Terms};
 
 /// A fact about an operation in flight that its last completion must consider.
 mod mark {
@@ -157,7 +157,7 @@ impl<U: Default> Slot<U> {
 impl<U> Slot<U> {
     /// Whether the operation of the ticket is in flight here.
     fn is_flying<O>(&self, ticket: &Ticket<O>) -> bool {
-        self.key & !SLOW == ticket.user_data()
+        self.key & !(SLOW | BY_TYPE) == ticket.user_data()
     }
 
     /// How the operation, which has ended, came to its end.
@@ -243,7 +243,7 @@ impl<U: Default> Slab<U> {
         if let Some((index, _)) = unsafe { self.record_plain(cqe) } {
             return Recorded::Ended(index);
         }
-        let index = low(cqe.user_data);
+        let index = slot_of(cqe.user_data);
         match self.slots.get(index as usize) {
             Some(slot) if slot.key & !SLOW == cqe.user_data => {
                 // SAFETY: as promised to `record`; it names the operation in the slot.
@@ -331,7 +331,7 @@ impl<U: Default> Slab<U> {
                 Completions::Multishot => slot.held.end(cqe.res),
                 Completions::Single | Completions::WithNotification => {}
             }
-            slot.key = slot.key & !SLOW | DONE;
+            slot.key = slot.key & !STATE | DONE;
             // It may have ended because the completion queue was full. Older kernels then end
             // accepts and timers with these errors.
             let maybe_full = matches!(cqe.res.wrapping_neg(), libc::ETIME | libc::ECANCELED);
@@ -399,6 +399,17 @@ impl<U> Slab<U> {
 
     pub(crate) fn waiting(&mut self, slot: u32) -> &mut u32 {
         &mut self.slots[slot as usize].waiting
+    }
+
+    /// Whether nobody has a ticket of the operation in the slot.
+    #[inline]
+    pub(crate) fn is_unticketed(&self, slot: u32) -> bool {
+        self.slots[slot as usize].kind.is_without_ticket()
+    }
+
+    /// Whether the operation in the slot is an `O`, and nobody has a ticket of it.
+    pub(crate) fn is_unticketed_as<O: Op + 'static>(&self, slot: u32) -> bool {
+        self.slots[slot as usize].kind.is_unticketed::<O>()
     }
 
     pub(crate) fn is_detached(&self, slot: u32) -> bool {

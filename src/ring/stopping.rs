@@ -9,7 +9,7 @@
 //! Leaves to others: the cancel as an entry (`Ring::cancel_user_data`), and as a system call
 //! (`cancel_now`).
 
-use crate::ring::{Redeem, Ring};
+use crate::ring::{Redeem, Ring, Submitted};
 use crate::setup::enter_error::EnterError;
 
 /// # Stopping
@@ -47,7 +47,7 @@ impl<U: Default> Ring<U> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn cancel<T: Redeem>(&mut self, ticket: &T) -> Result<(), EnterError> {
+    pub fn cancel<T: Submitted>(&mut self, ticket: &T) -> Result<(), EnterError> {
         let user_data = ticket.on(self);
         if self.slab.is_being_cancelled(user_data) {
             self.pull(None)?; // An earlier cancel may have completed, and missed.

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use crate::op::Completion;
+use crate::op::{Completion, Op};
 use crate::ring::slab::{Recorded, Slab};
 
 /// Completions that are still to be shown, oldest first.
@@ -100,6 +100,24 @@ impl Undelivered {
             Recorded::Completion(_, completion) => Some(completion),
             _ => None,
         }
+    }
+
+    /// Takes the oldest end of an `O` without a ticket, and returns its slot.
+    #[cold]
+    pub(crate) fn pop_output<O: Op + 'static, U: Default>(
+        &mut self,
+        slab: &Slab<U>,
+    ) -> Option<u32> {
+        let is_output = |kept: &Kept| match kept.recorded {
+            Recorded::Ended(slot) => {
+                slab.is_tenant(slot, kept.tenant)
+                    && !slab.is_detached(slot)
+                    && slab.is_unticketed_as::<O>(slot)
+            }
+            _ => false,
+        };
+        let at = self.queue.iter().position(is_output)?;
+        slot_of(&self.queue.remove(at)?.recorded)
     }
 
     /// Takes all multishot completions of a slot, oldest first.

@@ -179,7 +179,7 @@ impl<U: Default> Ring<U> {
                 Ok(output) => return Ok(output),
                 Err(ticket) => ticket,
             };
-            if let Err(why) = self.turn(ticket.quiet(), until) {
+            if let Err(why) = self.wait_turn(ticket.quiet(), until) {
                 return match self.try_take(ticket) {
                     Ok(output) => Ok(output),
                     Err(ticket) => Err(Unfinished { ticket, why }),
@@ -198,16 +198,17 @@ impl<U: Default> Ring<U> {
     /// One turn of a wait: enters the kernel if no completion is ready, then takes all that are.
     /// The end of the operation in slot `quiet` is not kept, because its ticket is about to be
     /// redeemed.
-    pub(crate) fn turn(
+    pub(crate) fn wait_turn(
         &mut self,
         quiet: Option<u32>,
         until: Option<Instant>,
     ) -> Result<(), EnterError> {
-        self.turn_for(1, quiet, until)
+        self.wait_turn_for(1, quiet, until)
     }
 
-    /// As [`turn`](Self::turn), but waits for `want` completions, which must be able to come.
-    pub(crate) fn turn_for(
+    /// As [`wait_turn`](Self::wait_turn), but waits for `want` completions, which must be able to
+    /// come.
+    pub(crate) fn wait_turn_for(
         &mut self,
         want: u32,
         quiet: Option<u32>,
@@ -305,7 +306,7 @@ impl<U: Default> Ring<U> {
                 Next::Item(item) => return Ok(Some(item)),
                 Next::Ended => return Ok(None),
                 // Its end is kept, because an item that comes with it is taken first.
-                Next::Pending => self.turn(None, None)?,
+                Next::Pending => self.wait_turn(None, None)?,
             }
         }
     }
@@ -335,7 +336,7 @@ impl<U: Default> Ring<U> {
                 Next::Pending if until.is_some_and(|until| until <= Instant::now()) => {
                     return Err(EnterError::new(0, EnterCause::TimedOut));
                 }
-                Next::Pending => match self.turn(None, until) {
+                Next::Pending => match self.wait_turn(None, until) {
                     Err(error) if error.cause == EnterCause::TimedOut => {}
                     turn => turn?,
                 },

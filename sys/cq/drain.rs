@@ -16,12 +16,9 @@
 #![allow(unsafe_code, reason = "decides which slots are ours to read")]
 
 use super::CompletionQueue;
+use super::run::Taken;
 use crate::abi::{Cqe, Cqe32};
 use crate::flags::{CqeFlags, SqRingFlags};
-use crate::index::Index;
-use crate::orderings::Published;
-use crate::process::Process;
-use crate::slots::{Run, Slots};
 
 impl CompletionQueue {
     /// Takes every completion that is in the queue now, oldest first. Returns how many there were,
@@ -129,78 +126,9 @@ pub struct Batch {
 
 impl Batch {
     #[inline]
-    fn of(count: u32, hints: SqRingFlags) -> Self {
+    pub(super) fn of(count: u32, hints: SqRingFlags) -> Self {
         Self { count, hints }
     }
-}
-
-/// A run of slots being taken. At its end, or when the caller's code panics, `next` moves past the
-/// slots that were taken, and is published as `head`.
-struct Taken<'a> {
-    head: &'a mut Published,
-    next: &'a mut Index,
-    more: &'a mut u64,
-    popped: &'a mut u64,
-    slots: &'a Slots<Cqe>,
-    /// Where the run starts, and where it ends.
-    from: Index,
-    end: Index,
-    run: Run<'a, Cqe>,
-    /// All flags of the completions taken.
-    flags: CqeFlags,
-    process: Process,
-}
-
-impl Taken<'_> {
-    /// Gives the slots back, in the process that made the ring.
-    #[inline]
-    fn finish(mut self) {
-        self.record();
-        self.head.publish(*self.next); // CQ4
-        core::mem::forget(self);
-    }
-
-    /// Counts what was taken.
-    #[inline]
-    fn record(&mut self) {
-        let next = self.end.back(self.run.left);
-        let count = next.distance_from(self.from);
-        if self.flags.contains(CqeFlags::MORE) {
-            // SAFETY: still ours, since they are not given back (CQ3, CQ4).
-            *self.more += unsafe { count_more(self.slots, self.from, count) };
-        }
-        *self.popped += u64::from(count);
-        *self.next = next;
-    }
-}
-
-impl Drop for Taken<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.process.is_this() {
-            self.record();
-            self.head.publish(*self.next); // CQ4
-        } else {
-            // The slots are the parent's.
-            *self.next = self.end.back(self.run.left);
-        }
-    }
-}
-
-/// How many of the `count` slots from `from` on have the flag `MORE`.
-///
-/// # Safety
-///
-/// The slots must be ours, and single.
-#[cold]
-unsafe fn count_more(slots: &Slots<Cqe>, from: Index, count: u32) -> u64 {
-    let mut more = 0;
-    for ahead in 0..count {
-        // SAFETY: ours and single, as promised to `count_more`.
-        let flags = unsafe { slots.read_single(from.advance(ahead)) }.flags;
-        more += u64::from(flags.contains(CqeFlags::MORE));
-    }
-    more
 }
 
 /// What is ready, taken one completion after the other, of any width. In a forked child there is

@@ -32,6 +32,7 @@ mod poll;
 mod submit;
 mod time;
 mod turn;
+mod turns;
 mod wait;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use annulus_sys::rings::ResizeFailure;
 
 use crate::driver_kernel::DriverKernel;
 use crate::support::backend::Enter;
+use crate::support::fake_kernel::FakeKernel;
 use crate::support::panics::complaint;
 use crate::{GETEVENTS, NONE, plain, pop_all, push, ring};
 
@@ -38,6 +39,30 @@ fn a_turn_takes_more_than_it_waited_for_and_what_was_ready() {
     kernel.took();
     assert_eq!(turn(&mut ring, 1), (vec![1, 2, 3], Ok(3)));
     assert_eq!(kernel.took(), [(2, 1, GETEVENTS)]);
+}
+
+#[test]
+fn cq5_a_turn_leaves_task_work_to_the_next_and_overflown_completions_never() {
+    for (flags, calls) in [(SqRingFlags::TASKRUN, 1), (SqRingFlags::CQ_OVERFLOW, 2)] {
+        let (mut ring, kernel) = plain();
+        push(&mut ring, [1]);
+        let answer = move |kernel: &mut FakeKernel, to_submit| {
+            kernel.consume();
+            assert!(kernel.post(Cqe { user_data: 1, ..Cqe::ZERO }));
+            kernel.sq_flags.store(flags.bits());
+            Ok(to_submit)
+        };
+        kernel.enters(Enter::Run(Box::new(answer)));
+        kernel.enters(Enter::Answer(0));
+        assert_eq!(turn(&mut ring, 1), (vec![1], Ok(1)));
+        assert_eq!(kernel.took().len(), calls, "{flags:?}");
+        // A turn that takes nothing asks for either, and a drain does in any case.
+        kernel.enters_no_more();
+        kernel.kernel(|kernel| kernel.sq_flags.store(flags.bits()));
+        kernel.enters(Enter::Answer(0));
+        assert_eq!(turn(&mut ring, 0), (vec![], Ok(0)));
+        assert_eq!(kernel.took(), [(0, 0, GETEVENTS)]);
+    }
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub enum Step {
     PopWide,
     Drain,
     DrainWide,
+    Runs {
+        most: usize,
+    },
     /// Drains, wide or not, and unwinds in this call of the closure.
     DrainInto {
         calls: usize,
@@ -60,6 +63,7 @@ pub fn steps() -> impl Strategy<Value = Step> {
         4 => Just(Step::PopWide),
         1 => Just(Step::Drain),
         1 => Just(Step::DrainWide),
+        2 => (0..6_usize).prop_map(|most| Step::Runs { most }),
         1 => (1..6_usize, any::<bool>()).prop_map(|(calls, wide)| Step::DrainInto { calls, wide }),
         2 => Just(Step::Ready),
         1 => any::<u32>().prop_map(Step::SetFlags),
@@ -131,6 +135,19 @@ impl Completions {
                 let (mut seen, expected) = (Vec::new(), self.rest(usize::MAX));
                 assert_eq!(cq.drain_wide(|wide| seen.push(wide)).count as usize, expected.len());
                 assert_eq!(seen, expected);
+                self.agree_on_slots(cq, kernel);
+            }
+            Step::Runs { most } => {
+                let mut seen = Vec::new();
+                while seen.len() < most {
+                    let before = seen.len();
+                    seen.extend(cq.next_run().take(most - before));
+                    if seen.len() == before {
+                        break;
+                    }
+                }
+                let expected = self.rest(most);
+                assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
                 self.agree_on_slots(cq, kernel);
             }
             Step::DrainInto { calls, wide } => self.drain_into(calls, wide, cq, kernel),

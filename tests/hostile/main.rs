@@ -75,6 +75,7 @@ enum Ours {
     PopWide,
     Drain,
     DrainWide,
+    Runs(usize),
     /// Drains, and panics at this completion.
     DrainInto(u32),
     Ready,
@@ -128,6 +129,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => Just(Ours::PopWide),
         1 => Just(Ours::Drain),
         1 => Just(Ours::DrainWide),
+        1 => (0..6_usize).prop_map(Ours::Runs),
         1 => (0..4_u32).prop_map(Ours::DrainInto),
         1 => Just(Ours::Ready),
         1 => Just(Ours::IterReady),
@@ -240,6 +242,7 @@ fn ours(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
         }
         Ours::Drain => assert!(cq.drain(|_| ()).count <= cq.entries()),
         Ours::DrainWide => assert!(cq.drain_wide(|_| ()).count <= cq.entries()),
+        Ours::Runs(most) => assert!(cq.next_run().take(most).count() <= most),
         Ours::DrainInto(most) => {
             let mut left = most;
             cq.drain(|_| {
@@ -356,6 +359,7 @@ fn each_call(mut call: impl FnMut(Ours)) {
         Ours::PopWide,
         Ours::Drain,
         Ours::DrainWide,
+        Ours::Runs(2),
         Ours::Ready,
         Ours::IterReady,
         Ours::LookAtCq,
@@ -416,6 +420,7 @@ fn cq2_a_tail_outside_is_named_every_time_until_it_is_back() {
             assert!(complaint(|| cq.pop_wide()).contains("CQ2"));
             assert!(complaint(|| cq.drain(|_| ())).contains("CQ2"));
             assert!(complaint(|| cq.drain_wide(|_| ())).contains("CQ2"));
+            assert!(complaint(|| cq.next_run().count()).contains("CQ2"));
             assert!(complaint(|| cq.ready()).contains("CQ2"));
         }
     }
@@ -444,6 +449,7 @@ fn cq2_a_wide_completion_that_the_tail_cuts_is_named_and_not_passed() {
         assert!(complaint(|| cq.pop()).contains("CQ2"));
         assert!(complaint(|| cq.pop_wide()).contains("CQ2"));
         assert!(complaint(|| cq.drain(|_| ())).contains("CQ2"));
+        assert!(complaint(|| cq.next_run().count()).contains("CQ2"));
     }
     assert_eq!((cq.popped(), cq.slots_ready()), (0, 1));
     assert!(kernel.post(Cqe { user_data: 2, ..Cqe::ZERO }), "the second half comes after all");

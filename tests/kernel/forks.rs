@@ -40,6 +40,7 @@ pub const PARTS: &[Part] = &[
     ("a forked child comes out of a drain", comes_out_of_a_drain),
     ("a forked child calls everything", safe::calls_everything),
     ("a forked child comes out of reaping", safe::comes_out_of_reaping),
+    ("a forked child comes out of outputs", safe::comes_out_of_outputs),
     ("a forked child comes out of submitting", safe::comes_out_of_submitting),
     ("a forked child runs an event loop", safe::runs_a_loop),
     ("a scope ends in a forked child", safe::ends_a_scope),
@@ -65,12 +66,13 @@ const TABLES: [Need; 1] = [Need::Op(Opcode::SOCKET)];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let tests: [(&str, &[Need]); 18] = [
+    let tests: [(&str, &[Need]); 19] = [
         ("a_forked_child_that_touches_the_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_touches_half_a_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_comes_out_of_a_drain_takes_no_more", &[]),
         ("a_forked_child_is_refused_whatever_it_asks_of_a_ring", &[]),
         ("a_forked_child_that_comes_out_of_reaping_takes_no_more", &[]),
+        ("a_forked_child_that_comes_out_of_taking_outputs_takes_no_more", &[]),
         ("a_forked_child_that_comes_out_of_submitting_pushes_nothing", &[]),
         ("a_forked_child_runs_no_event_loop_of_its_parents", &[]),
         ("a_scope_ends_in_a_forked_child_without_waiting", &[]),

@@ -40,6 +40,7 @@ mod safe_scope;
 mod safe_sender;
 mod safe_sockets;
 mod safe_time;
+mod safe_unticketed;
 mod sqpoll;
 mod submission;
 mod tally;
@@ -99,6 +100,7 @@ fn conclude() -> Conclusion {
         safe_sender::tests(),
         safe_sockets::tests(),
         safe_time::tests(),
+        safe_unticketed::tests(),
         sqpoll::tests(),
         submission::tests(),
         threads::tests(),

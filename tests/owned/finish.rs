@@ -7,6 +7,8 @@ use std::mem;
 use std::panic::panic_any;
 use std::time::Duration;
 
+use annulus::Event;
+
 use super::ledger::{Claim, Cut};
 use super::program::{Program, Rig};
 use super::world::OnPurpose;
@@ -46,7 +48,15 @@ impl Program {
             self.wait_for(at, None);
             let reaped = super::world::risky(|| {
                 let ring = &mut self.rigs[at].ring;
-                let submitted = ring.submit_all().and_then(|_| ring.reap(|_| ()));
+                let submitted = ring.submit_all().and_then(|_| {
+                    ring.reap(|event| {
+                        if let Event::Output(mut output) = event
+                            && let Some(id) = output.user().op()
+                        {
+                            self.world.claim(id, Claim::Gone);
+                        }
+                    })
+                });
                 submitted.map_err(super::program::expected)
             });
             assert!(reaped.is_ok(), "nothing is armed");

@@ -386,8 +386,8 @@ impl Kernel {
     }
 }
 
-/// The lower half of `user_data`.
+/// The slot's number in the lower half of `user_data`. One bit says that there is no ticket.
 fn slot_of(user_data: u64) -> u32 {
-    let [a, b, c, d, ..] = user_data.to_le_bytes();
+    let [a, b, c, d, ..] = (user_data & !(1 << 27)).to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }

@@ -22,8 +22,13 @@ use super::request::Role;
 const ONE_GENERATION: u64 = 1 << 32;
 /// More generations than any history has.
 const FAR: u64 = 1 << 20;
-/// The bits of a slot's half of `user_data` while it is not in flight.
-const STATES: [u64; 4] = [1 << 28, 1 << 29, 1 << 30, 1 << 31];
+/// The bits of a slot's half of `user_data` that are not its number; the first is that of an
+/// operation without a ticket.
+const STATES: [u64; 7] =
+    [1 << 27, 1 << 28, 1 << 29, 1 << 30, 1 << 31, 1 << 27 | 1 << 28, 1 << 27 | 1 << 29];
+
+/// The bit of a slot whose operation has ended.
+const DONE: u64 = 1 << 29;
 
 impl Kernel {
     /// Posts false completions.
@@ -45,7 +50,7 @@ impl Kernel {
         let slots = u64::from(self.rings.shape().cq_entries);
         let slot = self.chance.next() % slots;
         let lap = self.chance.next() % 64;
-        let (user_data, what) = match self.chance.below(9) {
+        let (user_data, what) = match self.chance.below(10) {
             0 => (slot | lap << 32 | self.chance.among(&STATES), Posted::Stale),
             1 => (slots + self.chance.next() % (FAR - slots), Posted::Stale),
             2 => (slot | ((FAR + lap) * ONE_GENERATION), Posted::Stale),
@@ -54,12 +59,20 @@ impl Kernel {
             5 => (OWN << 1 | self.chance.next() & !KIND, Posted::Message),
             6 => (KIND | self.chance.next(), Posted::Raw),
             7 => (0, Posted::Stale), // Blank memory, and a filler.
-            _ => match self.chance.place(self.ended.len()) {
-                Some(at) => (self.ended[at], Posted::Stale),
+            which => match self.chance.place(self.ended.len()) {
+                Some(at) if which == 8 => (self.ended[at], Posted::Stale),
+                // The key of that slot now, or once it is free.
+                Some(at) => {
+                    let later = u64::from(self.chance.below(2)) * ONE_GENERATION;
+                    ((self.ended[at] & !STATES[0] | DONE) + later, Posted::Stale)
+                }
                 None => return,
             },
         };
         let user_data = if what == Posted::Stale { user_data & !KIND } else { user_data };
+        if self.requests.iter().any(|request| request.user_data == user_data) {
+            return; // It would name one in flight.
+        }
         let flags = CqeFlags::from_bits_retain(self.chance.half());
         let res = self.number(64);
         self.post(Cqe { user_data, res, flags }, what);

@@ -43,6 +43,7 @@ mod selected;
 mod submits;
 mod things;
 mod timed;
+mod unticketed;
 mod world;
 
 /// The kind of a history.

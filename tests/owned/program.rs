@@ -22,6 +22,7 @@ use super::claims::{AnyClaim, Sink, WaitOptions};
 use super::ledger::{Claim, Fate, Of, OpId, Stage};
 use super::runner::complaint;
 use super::things::{Leases, UserValue, keep};
+use super::unticketed::{self, Unticketed};
 use super::world::{Armed, OnPurpose, World, risky};
 
 /// Longer than any history: only the kernel's timeout ends such a wait.
@@ -33,6 +34,8 @@ pub struct Rig {
     pub ring: Ring<UserValue>,
     pub claims: Vec<Box<dyn AnyClaim>>,
     pub buffers: Vec<BufRing>,
+    /// Operations without a ticket; some of them have ended.
+    pub unticketed: Vec<Unticketed>,
     /// Events shown that belonged to no operation.
     messages: u64,
     raws: u64,
@@ -54,13 +57,15 @@ pub struct Program {
 
 /// What a program may do next, and how often it does so.
 type Step = (u32, &'static str, fn(&mut Program, usize));
-const STEPS: [Step; 19] = [
+const STEPS: [Step; 21] = [
     (24, "submit", Program::submit),
     (4, "submit a chain", Program::submit_chain),
     (6, "submit all", Program::submit_all),
     (5, "submit and wait", Program::submit_and_wait),
     (8, "reap", Program::reap),
     (4, "reap, and panic", Program::reap_and_panic),
+    (6, "take outputs by type", Program::take_outputs),
+    (2, "cancel by key", Program::cancel_by_key),
     (6, "try to take", Program::try_take),
     (6, "wait", Program::wait),
     (4, "wait for a while", Program::wait_a_while),
@@ -99,8 +104,8 @@ impl Program {
         let mut ring = setup.kernel(kernel).build_for().expect("a ring");
         // A program that ends with a failure must not wait.
         ring.set_drop_timeout(Duration::ZERO);
-        let (claims, buffers) = (Vec::new(), Vec::new());
-        let rig = Rig { number, ring, claims, buffers, messages: 0, raws: 0, stays: 0 };
+        let (claims, buffers, unticketed) = (Vec::new(), Vec::new(), Vec::new());
+        let rig = Rig { number, ring, claims, buffers, unticketed, messages: 0, raws: 0, stays: 0 };
         self.rigs.push(Box::new(rig));
     }
 
@@ -193,7 +198,7 @@ impl Program {
     /// Looks at events, and panics at one of them.
     fn reap_until(&mut self, at: usize, panics_at: Option<u32>) -> Result<u32, EnterError> {
         let Self { world, chance, rigs, leases, .. } = self;
-        let Rig { number, ring, messages, raws, .. } = &mut *rigs[at];
+        let Rig { number, ring, messages, raws, unticketed, .. } = &mut *rigs[at];
         let mut count = 0;
         ring.reap(|event| {
             match event {
@@ -203,6 +208,14 @@ impl Program {
                     }
                     if chance.one_in(4) {
                         drop(mem::take(user));
+                    }
+                }
+                Event::Output(mut output) => {
+                    let (slot, result) = (output.slot(), output.result());
+                    if let Some(id) = owner(world, *number, slot, output.user()) {
+                        world.shown(id, result);
+                        let sink = Sink { world, leases };
+                        unticketed::take(output, id, unticketed, chance, sink);
                     }
                 }
                 Event::Multishot { user, slot, completion } => {
@@ -424,7 +437,7 @@ pub fn serial(bytes: &[u8]) -> u64 {
 }
 
 /// The operation of an event; by its slot, if it has no user value.
-fn owner(world: &World, ring: usize, slot: u32, user: &UserValue) -> Option<OpId> {
+pub fn owner(world: &World, ring: usize, slot: u32, user: &UserValue) -> Option<OpId> {
     let by_slot = world.in_slot(ring, slot);
     if user.op().is_some_and(|id| by_slot != Some(id)) {
         world.fault(format!("OP2: an event of {by_slot:?} came with the value of {:?}", user.op()));

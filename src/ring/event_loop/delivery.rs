@@ -25,6 +25,7 @@ use super::waiting_room::{Refused, Waiting, WaitingRoom};
 use crate::lease::ticket::{Rejected, Rejection};
 use crate::op::Completion;
 use crate::raw::Rounds;
+use crate::raw::enter::Driver;
 use crate::raw::wait_options::WaitOptions;
 use crate::ring::Ring;
 use crate::ring::end::Pace;
@@ -259,7 +260,7 @@ impl<S: 'static> Core<S> {
             let left = most.saturating_sub(rounds.total);
             let count = self.deliver_up_to(left, state, on_error);
             let hints = self.ring.raw.rings().halves().1.hints();
-            let done = rounds.are_done(Batch { count, hints });
+            let done = rounds.are_done(Batch { count, hints }, Driver::HELD_BACK);
             if done || rounds.total >= most || (count > 0 && !all) {
                 break;
             }

@@ -236,7 +236,7 @@ impl<U: Default> Ring<U> {
             // All of them in one wait; if others complete first, there is another turn. A detached
             // operation may hold what a step waits for, and is dropped between two turns.
             let want = if self.slab.detached() > 0 { 1 } else { missing.unwrap_or(1) };
-            match self.turn_for(want, None, until) {
+            match self.wait_turn_for(want, None, until) {
                 Ok(()) => {}
                 // Our own time limit, which the next round enforces.
                 Err(why) if until.is_some() && why.cause == EnterCause::TimedOut => {}

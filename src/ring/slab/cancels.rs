@@ -10,20 +10,20 @@
 //!
 //! Leaves to others: pushing the cancels (`ring`), and when to cancel again (`end`).
 
-use super::{Slab, Slot, kind, low, mark};
-use crate::lease::user_data::{CANCEL, SLOW};
+use super::{Slab, Slot, kind, mark};
+use crate::lease::user_data::{CANCEL, SLOW, slot_of};
 use crate::op::Completions;
 
 impl<U> Slab<U> {
     /// The slot, if the operation with this `user_data` is in flight in it.
     fn in_flight_slot(&self, user_data: u64) -> Option<&Slot<U>> {
-        let slot = self.slots.get(low(user_data) as usize)?;
+        let slot = self.slots.get(slot_of(user_data) as usize)?;
         (slot.key & !SLOW == user_data).then_some(slot)
     }
 
     /// As [`in_flight_slot`](Self::in_flight_slot), to change it.
     fn in_flight_slot_mut(&mut self, user_data: u64) -> Option<&mut Slot<U>> {
-        let slot = self.slots.get_mut(low(user_data) as usize)?;
+        let slot = self.slots.get_mut(slot_of(user_data) as usize)?;
         (slot.key & !SLOW == user_data).then_some(slot)
     }
 

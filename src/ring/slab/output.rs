@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   done ─┬─ take ────────► the output, to the holder of the ticket ──► free
+//!         ├─ take_by_type ► the output, to code that knows the type ──► free
 //!         └─ drop_output ─► made and dropped, if the ticket was given up ──► free
 //! ```
 //!
@@ -13,18 +14,28 @@
 use std::mem;
 use std::ptr::NonNull;
 
+use annulus_sys::abi::Cqe;
 use annulus_sys::flags::CqeFlags;
 
 use super::payload::contained;
-use super::{DONE, Slab, low, mark};
+use super::{CONTINUES, DONE, Slab, low, mark};
 use crate::lease::Resource;
 use crate::lease::ticket::Ticket;
-use crate::lease::user_data::SLOW;
+use crate::lease::user_data::{BY_TYPE, STATE};
 use crate::op::{Completion, Completions, Done, Fate, Op, ResultKind};
 
 /// The user value of an operation that is over. It is dropped with this guard, even if earlier code
 /// panics. If its own drop panics, the output is still returned.
 struct UserValue<'a, U: Default>(&'a mut U);
+
+impl<U: Default> UserValue<'_, U> {
+    /// The value, for the caller. Called after the operation was finished: `Default` is code of the
+    /// caller's, and an operation that took effect must not be dropped as if it had not (OP3).
+    #[inline]
+    fn take(self) -> U {
+        mem::take(mem::ManuallyDrop::new(self).0)
+    }
+}
 
 impl<U: Default> Drop for UserValue<'_, U> {
     #[inline]
@@ -56,6 +67,28 @@ impl<U: Default> Slab<U> {
             assert!(slot.is_flying(&ticket), "OP2: a ticket's slot was given away");
             return Err(ticket);
         }
+        // SAFETY: it has ended. It is of this type, because only `Reserved::commit` makes tickets,
+        // and this one is ours, as promised to `take` (OP2).
+        let (op, done) = unsafe { self.leave::<O>(index, left) };
+        // SAFETY: there is such a slot, because it was found above.
+        let slot = unsafe { self.slots.get_unchecked_mut(index as usize) };
+        // The user value is dropped last, by the caller's code: an operation that took effect must
+        // not be dropped as if it had not (OP3). It is dropped even if finishing panics.
+        let user_data = UserValue(&mut slot.user);
+        let output = op.finish(done);
+        drop(user_data);
+        Ok(output)
+    }
+
+    /// Moves an operation that has ended out of its slot, which is free afterwards.
+    ///
+    /// # Safety
+    ///
+    /// The slot must hold an `O` that has ended, and must not be free.
+    #[inline]
+    unsafe fn leave<O: Op>(&mut self, index: u32, left: Vec<Completion>) -> (O, Done) {
+        // SAFETY: there is such a slot, as promised to `leave`.
+        let slot = unsafe { self.slots.get_unchecked_mut(index as usize) };
         let notified =
             O::COMPLETIONS == Completions::WithNotification && slot.marks & mark::NOTIFIED != 0;
         let (result, flags) = (slot.result, slot.flags);
@@ -67,18 +100,71 @@ impl<U: Default> Slab<U> {
             (ResultKind::Number, _) => Resource::Nothing,
             _ => slot.held.take(),
         };
-        // SAFETY: there is such a slot, because it was found above.
+        // SAFETY: there is such a slot, as promised to `leave`.
         let payload = unsafe { self.payloads.at(index) };
-        // SAFETY: it has ended, so the kernel is done with it (OP1). It is of this type, because
-        // only `Reserved::commit` makes tickets, and this one is ours, as promised to `take` (OP2).
+        // SAFETY: it has ended, so the kernel is done with it (OP1), and it is of this type, as
+        // promised to `leave` (OP2).
         let op = unsafe { payload.cast::<O>().read() };
         slot.release(index, &mut self.free);
-        // The user value is dropped last, by the caller's code: an operation that took effect must
-        // not be dropped as if it had not (OP3). It is dropped even if finishing panics.
-        let user_data = UserValue(&mut slot.user);
-        let output = op.finish(Done::new(result, flags, notified, resource).with(fate));
-        drop(user_data);
-        Ok(output)
+        (op, Done::new(result, flags, notified, resource).with(fate))
+    }
+
+    /// Takes the output of an `O` without a ticket that `cqe` ends, if it completes once and
+    /// carries no resource. Changes nothing for any other completion.
+    ///
+    /// # Safety
+    ///
+    /// As for [`record`](Self::record).
+    #[inline]
+    pub(crate) unsafe fn take_plain<O: Op + 'static>(
+        &mut self,
+        cqe: Cqe,
+    ) -> Option<(U, O::Output)> {
+        // Without the bit, this is no slot's number.
+        let index = low(cqe.user_data ^ BY_TYPE);
+        let slot = self.slots.get_mut(index as usize)?;
+        let it = slot.key == cqe.user_data && slot.kind.is_unticketed::<O>();
+        if !it || cqe.flags.intersects(CONTINUES) {
+            return None;
+        }
+        slot.key = cqe.user_data ^ (BY_TYPE | DONE);
+        self.in_flight -= 1;
+        // SAFETY: there is such a slot, because it was found above.
+        let payload = unsafe { self.payloads.at(index) };
+        // SAFETY: it has ended by the completion that its key names, so the kernel is done with it
+        // (OP1), and it is of this type, as its kind says (OP2).
+        let op = unsafe { payload.cast::<O>().read() };
+        slot.release(index, &mut self.free);
+        let user = UserValue(&mut slot.user);
+        let output = op.finish(Done::new(cqe.res, cqe.flags, None, Resource::Nothing));
+        Some((user.take(), output))
+    }
+
+    /// The user value and the output of an operation without a ticket, if it is an `O`. Completions
+    /// before the last one that were not shown (`left`) go with it.
+    ///
+    /// # Safety
+    ///
+    /// The operation in the slot must have ended, and the slot must not be free.
+    #[inline]
+    pub(crate) unsafe fn take_by_type<O: Op + 'static>(
+        &mut self,
+        index: u32,
+        left: Vec<Completion>,
+    ) -> Option<(U, O::Output)> {
+        // SAFETY: there is such a slot, as promised to `take_by_type`.
+        let slot = unsafe { self.slots.get_unchecked_mut(index as usize) };
+        if !slot.kind.is_unticketed::<O>() {
+            return None;
+        }
+        // SAFETY: it has ended, as promised to `take_by_type`, and is of this type, as its kind
+        // says (OP2).
+        let (op, done) = unsafe { self.leave::<O>(index, left) };
+        // SAFETY: there is such a slot, as promised to `take_by_type`.
+        let slot = unsafe { self.slots.get_unchecked_mut(index as usize) };
+        let user = UserValue(&mut slot.user);
+        let output = op.finish(done);
+        Some((user.take(), output))
     }
 
     /// Gives up the ticket: the output is dropped now, or when it comes.
@@ -99,7 +185,7 @@ impl<U: Default> Slab<U> {
     ///
     /// The slot must not be free.
     #[cold]
-    pub(super) unsafe fn drop_output(&mut self, index: u32) {
+    pub(crate) unsafe fn drop_output(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         assert!(slot.key & DONE != 0, "OP1: the kernel has the operation");
         let resource = slot.held.take();
@@ -126,7 +212,7 @@ impl<U: Default> Slab<U> {
     pub(crate) unsafe fn undo_submit(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         assert!(slot.key & DONE == 0, "OP1: an operation that is not in flight");
-        slot.key = slot.key & !SLOW | DONE;
+        slot.key = slot.key & !STATE | DONE;
         slot.marks |= mark::TAKEN_BACK;
         (slot.result, slot.flags) = (-libc::ECANCELED, CqeFlags::empty());
         self.in_flight -= 1;

@@ -10,6 +10,7 @@
 #![allow(unsafe_code, reason = "owns memory that the kernel uses")]
 
 use std::alloc::{self, Layout};
+use std::any::TypeId;
 use std::mem::{self, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -24,6 +25,8 @@ pub(super) struct Kind {
     pub(super) last_is_item: fn(i32) -> bool,
     /// Makes the output and drops it.
     pub(super) drop_output: unsafe fn(NonNull<Payload>, Done),
+    /// Tells the type of an operation without a ticket, whose output is taken by type.
+    of: Option<fn() -> TypeId>,
 }
 
 impl Kind {
@@ -34,8 +37,35 @@ impl Kind {
                 result_kind: O::RESULT_KIND,
                 last_is_item: O::last_is_item,
                 drop_output: drop_output::<O>,
+                of: None,
             }
         }
+    }
+
+    /// The kind of an operation without a ticket.
+    #[inline]
+    pub(super) const fn unticketed<O: Op + 'static>() -> &'static Self {
+        const { &Self { of: Some(TypeId::of::<O>), ..*Self::of::<O>() } }
+    }
+
+    /// Whether a completion of an `O` needs no closer look: it completes once, without a resource.
+    #[inline]
+    pub(super) const fn is_plain<O: Op>() -> bool {
+        matches!((O::COMPLETIONS, O::RESULT_KIND), (Completions::Single, ResultKind::Number))
+            && !O::HAS_SOURCE
+    }
+
+    /// Whether this is the kind of an operation without a ticket.
+    pub(super) fn is_without_ticket(&self) -> bool {
+        self.of.is_some()
+    }
+
+    /// Whether this is the kind of an `O` without a ticket. One type's kind may exist more than
+    /// once; then their types are compared.
+    #[inline]
+    pub(super) fn is_unticketed<O: Op + 'static>(&self) -> bool {
+        std::ptr::eq(self, Self::unticketed::<O>())
+            || self.of.is_some_and(|of| of() == TypeId::of::<O>())
     }
 }
 

@@ -17,8 +17,36 @@ use annulus_sys::abi::Sqe;
 use super::payload::{Kind, Payload, contained};
 use super::{Held, Life, Slab, Slot, mark};
 use crate::lease::ticket::{Rejection, Ticket};
-use crate::lease::user_data::{DONE, SLOW};
-use crate::op::{Completions, Op, PAYLOAD, ResultKind, RingId};
+use crate::lease::user_data::{BY_TYPE, DONE, SLOW, STATE};
+use crate::op::{Completions, Op, PAYLOAD, RingId};
+
+/// How the output of an operation is taken, and what its slot says of that.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    kind: &'static Kind,
+    bits: u64,
+}
+
+impl Terms {
+    /// By its ticket.
+    #[inline]
+    pub(crate) fn ticket<O: Op>() -> Self {
+        Self { kind: Kind::of::<O>(), bits: if Kind::is_plain::<O>() { 0 } else { SLOW } }
+    }
+
+    /// By its type.
+    #[inline]
+    pub(crate) fn by_type<O: Op + 'static>() -> Self {
+        let bits = if Kind::is_plain::<O>() { BY_TYPE } else { SLOW };
+        Self { kind: Kind::unticketed::<O>(), bits }
+    }
+
+    /// The `user_data` of the operation's completions.
+    #[inline]
+    pub(crate) fn user_data<O>(self, ticket: &Ticket<O>) -> u64 {
+        ticket.user_data() | self.bits & BY_TYPE
+    }
+}
 
 /// A reserved slot, with an operation that the kernel does not have yet. Dropping it takes the
 /// operation out again, and drops it.
@@ -73,11 +101,11 @@ impl<U: Default> Slab<U> {
 impl<O: Op, U: Default> Reserved<'_, O, U> {
     /// The entry, with its `user_data`. Called once.
     #[inline]
-    pub(crate) fn prep(&mut self) -> Sqe {
+    pub(crate) fn prep(&mut self, terms: Terms) -> Sqe {
         // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
         let op = unsafe { self.payload.as_mut() };
         let sqe = op.prep();
-        Sqe { user_data: self.done ^ DONE, ..sqe }
+        Sqe { user_data: self.done ^ DONE | terms.bits & BY_TYPE, ..sqe }
     }
 
     /// Whether the ring may accept the operation: everything that it names by number belongs to
@@ -108,19 +136,16 @@ impl<O: Op, U: Default> Reserved<'_, O, U> {
     }
 
     /// Commits the slot once the operation's entry is pushed: from now on only its last completion
-    /// frees the slot. Returns the previous user value, to be dropped when all is done.
+    /// frees the slot. Returns the previous user value, to be dropped when all is done. Nobody may
+    /// get the ticket of an operation whose output is taken by type.
     #[inline]
-    pub(crate) fn commit(self, user: U, life: Life, ring: RingId) -> (Ticket<O>, U) {
+    pub(crate) fn commit(self, user: U, life: Life, ring: RingId, terms: Terms) -> (Ticket<O>, U) {
         let mut reserved = ManuallyDrop::new(self);
         let Reserved { slot, done, free, in_flight, endless, twofold, .. } = &mut *reserved;
         let user_data = *done ^ DONE;
-        // A single-shot operation without a resource needs no closer look.
-        let plain =
-            matches!((O::COMPLETIONS, O::RESULT_KIND), (Completions::Single, ResultKind::Number))
-                && !O::HAS_SOURCE;
-        slot.key = if plain { user_data } else { user_data | SLOW };
+        slot.key = user_data | terms.bits;
         **free = slot.link;
-        slot.kind = Kind::of::<O>();
+        slot.kind = terms.kind;
         slot.marks = 0;
         if !matches!(O::COMPLETIONS, Completions::Single) {
             slot.notified = 0;
@@ -168,7 +193,7 @@ impl<U> Slab<U> {
     /// The operation must be an `O`, it must not be scoped, and no other ticket of it may exist.
     #[inline]
     pub(crate) unsafe fn ticket_again<O>(&self, slot: u32, ring: RingId) -> Ticket<O> {
-        Ticket::new(self.slots[slot as usize].key & !SLOW | DONE, ring)
+        Ticket::new(self.slots[slot as usize].key & !STATE | DONE, ring)
     }
 
     /// Where the operation in `slot` lies. It is an address only: the kernel may have it.

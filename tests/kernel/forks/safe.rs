@@ -27,6 +27,12 @@ fn submits(ring: &mut Ring<u32>) {
         assert_eq!(rejected.why, Rejection::OtherProcess);
         assert!(refused(scope.submit_all()));
     });
+    let rejected = ring.submit_unticketed(Nop, 9).expect_err("a child");
+    assert_eq!((rejected.why, rejected.user), (Rejection::OtherProcess, 9));
+    assert!(refused(ring.turn(0, |_| ())) && refused(ring.turn(1, |_| ())));
+    assert!(refused(ring.turn_outputs::<Nop>(0, |_, _| ())));
+    assert!(refused(ring.turn_outputs::<Nop>(1, |_, _| ())));
+    assert!(refused(ring.reap_outputs::<Nop>(|_, _| ())));
     assert!(refused(ring.submit_all()));
     assert!(refused(ring.submit_and_wait(0)) && refused(ring.submit_and_wait(1)));
     assert!(refused(ring.submit_and_wait_timeout(1, MOMENT)));
@@ -136,6 +142,29 @@ pub fn comes_out_of_reaping() {
         for ticket in tickets {
             assert!(ring.try_take(ticket).is_ok_and(|output| output.is_ok()));
         }
+    }
+}
+
+/// The same with outputs by type, which are taken in a loop of their own.
+pub fn comes_out_of_outputs() {
+    for setup in [Setup::plain(8), Setup::new(8)] {
+        let mut ring = safe_ring(setup);
+        for _ in 0..4 {
+            ring.submit_unticketed(Nop, ()).expect("submit");
+        }
+        ring.submit_and_wait(4).expect("wait");
+        let maps = ring_maps();
+        let (mut seen, mut occupied) = (0, None);
+        let count = ring.reap_outputs::<Nop>(|(), _| {
+            seen += 1;
+            if seen == 2 {
+                occupied = fork_here(&maps);
+            }
+        });
+        end_if_forked("outputs", || {
+            (seen, count) == (2, Ok(2)) && occupied.is_some_and(|holes| holes.is_unchanged())
+        });
+        assert_eq!((seen, count, ring.vacant()), (4, Ok(4), ring.raw().cq_entries()));
     }
 }
 

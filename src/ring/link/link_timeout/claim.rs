@@ -11,7 +11,7 @@ use super::{TimedTicket, Within};
 use crate::lease::ticket::Ticket;
 use crate::op::Op;
 use crate::ring::link::{Step, Timed};
-use crate::ring::{Redeem, Ring, sealed};
+use crate::ring::{Redeem, Ring, Submitted, sealed};
 
 impl<O> TimedTicket<O> {
     /// The operation's own ticket: to take its [next](Ring::next) completion, or to submit a
@@ -38,16 +38,19 @@ impl<O> TimedTicket<O> {
 }
 
 impl<O> sealed::Redeem for TimedTicket<O> {}
+impl<O> sealed::Submitted for TimedTicket<O> {}
+
+impl<O> Submitted for TimedTicket<O> {
+    fn on<U: Default>(&self, ring: &Ring<U>) -> u64 {
+        self.op.on(ring)
+    }
+}
 
 impl<O: Op> Redeem for TimedTicket<O> {
     type Output = Timed<O::Output>;
 
     fn quiet(&self) -> Option<u32> {
         None // Two slots: if the wait fails, each end is still to be shown.
-    }
-
-    fn on<U: Default>(&self, ring: &Ring<U>) -> u64 {
-        self.op.on(ring)
     }
 
     fn awaited<U: Default>(&self, ring: &Ring<U>) -> u32 {

@@ -1,0 +1,233 @@
+//! Operations without tickets: their outputs come as events, and are taken by type.
+//!
+//! ```text
+//!   submit_unticketed(op, user) ─► slot ─► Event::Output(output) ─► output.take::<O>()
+//!                                             the user value and the output of that very operation
+//! ```
+//!
+//! A server that keeps what it needs in the user value has no use for tickets, and no table to keep
+//! them in. The type of the operation says what its output is; where several operations have the
+//! same type, the user value tells them apart.
+//!
+//! Leaves to others: the slot (`slab`), showing events (`reaping`), and an output in an event
+//! (`output`).
+#![allow(unsafe_code, reason = "takes outputs out of slots, by type")]
+
+use std::fmt;
+
+use annulus_sys::cq::Batch;
+
+use crate::lease::ticket::Rejected;
+use crate::lease::user_data::slot_of;
+use crate::op::Op;
+use crate::raw::{Coming, RawRing, RingId};
+use crate::ring::reaping::keep_parts;
+use crate::ring::slab::{Life, Terms};
+use crate::ring::{Ring, Submitted, sealed};
+use crate::setup::enter_error::EnterError;
+
+/// # Submitting without a ticket
+impl<U: Default> Ring<U> {
+    /// As [`submit_for`](Self::submit_for), without a ticket: when the operation has ended,
+    /// [`reap`](Self::reap) or [`turn`](Self::turn) shows its output, as
+    /// [`Event::Output`](crate::Event::Output). The items of a multishot operation come as events
+    /// before that.
+    ///
+    /// The slot is free when the event is over. An output that nobody takes is dropped there. While
+    /// other calls wait for a ticket, the output is kept, and shown by the next `reap`.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] gives the operation and the user value back, with the reason.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::{Event, Ring, Setup, op};
+    /// use std::fs::File;
+    ///
+    /// type Read = op::Read<File, Vec<u8>>;
+    ///
+    /// let mut ring: Ring<&str> = Setup::new(8).build_for()?;
+    /// for name in ["/proc/version", "/proc/uptime"] {
+    ///     let read = Read::new(File::open(name)?, Vec::with_capacity(4096));
+    ///     ring.submit_unticketed(read, name)?;
+    /// }
+    /// ring.turn(2, |event| {
+    ///     let Event::Output(output) = event else { return };
+    ///     if let Ok((name, outcome)) = output.take::<Read>() {
+    ///         println!("{name}: {} bytes", outcome.buf.len());
+    ///     }
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn submit_unticketed<O: Op + 'static>(
+        &mut self,
+        op: O,
+        user: U,
+    ) -> Result<OpKey, Rejected<O, U>> {
+        let id = self.id;
+        // SAFETY: `'static`, so it may stay in its slot forever (OP1).
+        let placed = unsafe { self.place_as(op, user, Life::Static, Terms::by_type::<O>()) };
+        placed.map(|ticket| OpKey { user_data: Terms::by_type::<O>().user_data(&ticket), ring: id })
+    }
+}
+
+/// # Taking outputs by type
+impl<U: Default> Ring<U> {
+    /// Calls `each` with the user value and the output of every `O` [without a
+    /// ticket](Self::submit_unticketed) that has ended, and returns how many those were. All other
+    /// completions are kept for [`reap`](Self::reap). So a loop takes what it has most of in this
+    /// way, and the rest as events; it costs less than the events do.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reap`](Self::reap).
+    #[inline]
+    pub fn reap_outputs<O: Op + 'static>(
+        &mut self,
+        each: impl FnMut(U, O::Output),
+    ) -> Result<u32, EnterError> {
+        self.outputs_in::<O>(None, each)
+    }
+
+    /// Submits all queued entries, waits until at least `want` events can be reaped, and takes
+    /// them: each output of an `O` without a ticket goes to `each`, as in
+    /// [`reap_outputs`](Self::reap_outputs), and all else is kept. Returns how many outputs that
+    /// were, which can be fewer than `want`. Leaves task work to the next call, as
+    /// [`turn`](Self::turn) does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`turn`](Self::turn).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::{Ring, Setup, op};
+    /// use std::fs::File;
+    /// use std::rc::Rc;
+    ///
+    /// type Read = op::Read<Rc<File>, Vec<u8>>;
+    ///
+    /// // The user value says which block it is.
+    /// let mut ring: Ring<usize> = Setup::new(8).build_for()?;
+    /// let file = Rc::new(File::open("/proc/self/exe")?);
+    /// let mut blocks = vec![Vec::new(); 4];
+    /// for number in 0..4 {
+    ///     let at = number as u64 * 512;
+    ///     let read = Read::new(Rc::clone(&file), Vec::with_capacity(512)).at(at);
+    ///     ring.submit_unticketed(read, number)?;
+    /// }
+    /// ring.turn_outputs::<Read>(4, |number, outcome| blocks[number] = outcome.buf)?;
+    /// assert!(blocks[0].starts_with(b"\x7fELF"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn turn_outputs<O: Op + 'static>(
+        &mut self,
+        want: u32,
+        each: impl FnMut(U, O::Output),
+    ) -> Result<u32, EnterError> {
+        let (mut want, mut failed) = (Some(want), None);
+        if !self.is_plain() || want > Some(self.slab.in_flight()) {
+            (want, failed) = (None, self.wait_first(want.unwrap_or(0))?);
+        }
+        let outputs = self.outputs_in::<O>(want, each)?;
+        failed.map_or(Ok(outputs), Err)
+    }
+
+    /// Takes completions in one call of the raw ring, and hands over the outputs of one type.
+    #[inline]
+    fn outputs_in<O: Op + 'static>(
+        &mut self,
+        want: Option<u32>,
+        mut each: impl FnMut(U, O::Output),
+    ) -> Result<u32, EnterError> {
+        let Self { raw, slab, undelivered, internal, .. } = self;
+        let mut others = 0;
+        let take = |raw: &mut RawRing| {
+            let cq = raw.rings_mut().cq();
+            let mut count = 0;
+            // Calls `each` in one place, so that it is compiled into the loop.
+            loop {
+                let mut run = cq.next_run();
+                #[expect(clippy::while_let_on_iterator, reason = "keeps the run in registers")]
+                while let Some(cqe) = run.next() {
+                    // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
+                    if let Some((user, output)) = unsafe { slab.take_plain::<O>(cqe) } {
+                        each(user, output);
+                        continue;
+                    }
+                    others += 1;
+                    let (user_data, flags) = (cqe.user_data, cqe.flags.bits());
+                    // SAFETY: just taken from the queue, in order; not recorded yet (OP1, OP3).
+                    unsafe { keep_parts(slab, undelivered, internal, user_data, cqe.res, flags) }
+                }
+                let taken = run.finish();
+                count += taken;
+                if taken == 0 || !cq.has_known() {
+                    return Batch { count, hints: cq.hints() };
+                }
+            }
+        };
+        let mut count = raw.take_in(want, Coming::Known, take)? - others;
+        while let Some((user, output)) = self.kept_output::<O>() {
+            count += 1;
+            each(user, output);
+        }
+        self.serve();
+        Ok(count)
+    }
+
+    /// The oldest output of an `O` that was kept.
+    #[inline]
+    fn kept_output<O: Op + 'static>(&mut self) -> Option<(U, O::Output)> {
+        if self.undelivered.is_empty() {
+            return None;
+        }
+        let slot = self.undelivered.pop_output::<O, U>(&self.slab)?;
+        // Items that nobody took come with the output.
+        let left = self.undelivered.all_of(&mut self.slab, slot);
+        // SAFETY: it has ended, as was kept once, and its slot is not free (OP2).
+        unsafe { self.slab.take_by_type::<O>(slot, left) }
+    }
+}
+
+/// Names an operation that was submitted without a ticket, to [cancel](Ring::cancel) it. Once the
+/// operation has ended, it names nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OpKey {
+    user_data: u64,
+    ring: RingId,
+}
+
+impl OpKey {
+    /// The number of the operation's slot in the ring.
+    #[inline]
+    pub fn slot(&self) -> u32 {
+        slot_of(self.user_data)
+    }
+}
+
+impl fmt::Debug for OpKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpKey")
+            .field("slot", &self.slot())
+            .field("generation", &(self.user_data >> 32))
+            .field("ring", &self.ring.0)
+            .finish()
+    }
+}
+
+impl sealed::Submitted for OpKey {}
+
+impl Submitted for OpKey {
+    #[inline]
+    #[track_caller]
+    fn on<U: Default>(&self, ring: &Ring<U>) -> u64 {
+        assert!(self.ring == ring.id, "OP2: a key of {} on {}", self.ring, ring.id);
+        self.user_data
+    }
+}
