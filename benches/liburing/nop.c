@@ -93,7 +93,7 @@ int main(int count, char **words)
 #ifdef IO_URING_VERSION_MAJOR
 	printf("%d.%d\n", IO_URING_VERSION_MAJOR, IO_URING_VERSION_MINOR);
 #else
-	printf("before-2.4\n");
+	printf("before 2.4\n");
 #endif
 	return 0;
 }

@@ -52,7 +52,7 @@ impl Liburing {
         let output = output.map_err(|error| format!("liburing's program: {error}"))?;
         let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
         let (line, complaint) = (text(&output.stdout), text(&output.stderr));
-        let words: Vec<&str> = line.split(' ').collect();
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
         let &[sum, cpu, wall, version] = words.as_slice() else {
             return Err(format!("liburing's program: {complaint}"));
         };

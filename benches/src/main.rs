@@ -55,7 +55,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// NOPs in batches.
+    /// NOPs in batches: the ways of annulus, io-uring, and a floor without checks.
+    ///
+    /// The feature `peers` adds compio-driver and tokio-uring.
     Nop {
         /// How many NOPs go into one enter.
         #[arg(long, value_delimiter = ',', default_value = "1,8,32,128,1024",
@@ -83,6 +85,8 @@ enum Bench {
     /// Making a ring and dropping it.
     SpawnCost,
     /// An echo server and its clients, over the loopback device.
+    ///
+    /// The feature `peers` adds servers over monoio, tokio-uring and mio.
     Echo {
         /// How many connections.
         #[arg(long, value_delimiter = ',', default_value = "50,200,1000",
