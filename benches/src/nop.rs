@@ -22,6 +22,9 @@ pub fn run(batches: &[u32], mode: Mode, liburing: Option<&Liburing>, samples: u3
     };
     let mut notes = vec![format!("rings: {mode:?}; each sample makes its ring anew")];
     notes.extend(liburing.map(|liburing| format!("liburing {}, in C", liburing.version)));
+    if cfg!(feature = "peers") {
+        notes.push("compio-driver has no NOP, so it pushes one of ours".to_owned());
+    }
     if cfg!(feature = "peers") && mode == Mode::Deferred {
         notes.push("tokio-uring waits outside its ring, so with COOP_TASKRUN".to_owned());
     }
