@@ -14,21 +14,27 @@
 //! it includes the kernel's. Above the table stand the kernel, the machine and its mitigations.
 
 mod echo;
+mod floor;
+mod liburing;
 mod machine;
 mod measure;
 mod nop;
+#[cfg(feature = "peers")]
+mod peers;
 mod read;
 mod rings;
 mod spawn_cost;
 mod table;
 mod ways;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use echo::{Kind, Plan};
+use liburing::Liburing;
 use table::Form;
 use ways::{Mode, Rounds, WAYS};
 
@@ -49,7 +55,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// NOPs in batches.
+    /// NOPs in batches: the ways of annulus, io-uring, and a floor without checks.
+    ///
+    /// The feature `peers` adds compio-driver and tokio-uring.
     Nop {
         /// How many NOPs go into one enter.
         #[arg(long, value_delimiter = ',', default_value = "1,8,32,128,1024",
@@ -58,6 +66,12 @@ enum Bench {
         /// How the rings are set up.
         #[arg(long, value_enum, default_value_t = Mode::Deferred)]
         mode: Mode,
+        /// Also race liburing, in C; it is built with `cc`, for this run.
+        #[arg(long)]
+        liburing: bool,
+        /// The liburing to build with, in place of the system's: a folder with `include` and `lib`.
+        #[arg(long, value_name = "DIR")]
+        liburing_path: Option<PathBuf>,
     },
     /// Pushing and draining alone.
     Rings,
@@ -71,6 +85,8 @@ enum Bench {
     /// Making a ring and dropping it.
     SpawnCost,
     /// An echo server and its clients, over the loopback device.
+    ///
+    /// The feature `peers` adds servers over monoio, tokio-uring and mio.
     Echo {
         /// How many connections.
         #[arg(long, value_delimiter = ',', default_value = "50,200,1000",
@@ -106,7 +122,14 @@ fn main() -> ExitCode {
     let Arguments { bench, json, samples } = Arguments::parse();
     let form = if json { Form::Json } else { Form::Table };
     match bench {
-        Bench::Nop { batch, mode } => nop::run(&batch, mode, samples).print(form),
+        Bench::Nop { batch, mode, liburing, liburing_path } => {
+            let asked = liburing || liburing_path.is_some();
+            let built = asked.then(|| Liburing::build(liburing_path.as_deref()));
+            let built = built.and_then(|built| {
+                built.inspect_err(|why| eprintln!("without liburing: {why}")).ok()
+            });
+            nop::run(&batch, mode, built.as_ref(), samples).print(form);
+        }
         Bench::Rings => rings::run(samples).print(form),
         Bench::Read { depth } => read::run(&depth, samples).print(form),
         Bench::SpawnCost => spawn_cost::run(samples).print(form),

@@ -8,11 +8,28 @@ use rustix::time::{ClockId, clock_gettime};
 /// A contender: its name, and what it does once for so many operations.
 pub struct Contender<'a> {
     pub name: String,
-    pub run: Box<dyn FnMut(u64) + 'a>,
+    run: Box<dyn FnMut(u64) -> Spent + 'a>,
+}
+
+/// What a sample took, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent {
+    pub cpu: f64,
+    pub wall: f64,
 }
 
 impl<'a> Contender<'a> {
-    pub fn new(name: impl Into<String>, run: impl FnMut(u64) + 'a) -> Self {
+    /// A contender that runs in this process, whose clocks are read before and after.
+    pub fn new(name: impl Into<String>, mut run: impl FnMut(u64) + 'a) -> Self {
+        Self::reporting(name, move |count| {
+            let (cpu, wall) = (cpu_time(), Instant::now());
+            run(count);
+            Spent { cpu: cpu_time() - cpu, wall: wall.elapsed().as_secs_f64() }
+        })
+    }
+
+    /// A contender that runs elsewhere, and says itself what it took.
+    pub fn reporting(name: impl Into<String>, run: impl FnMut(u64) -> Spent + 'a) -> Self {
         Self { name: name.into(), run: Box::new(run) }
     }
 }
@@ -51,9 +68,7 @@ pub fn race(mut contenders: Vec<Contender<'_>>, milliseconds: u64, samples: u32)
 fn enough(one: &mut Contender<'_>, milliseconds: u64) -> u64 {
     let mut count = 256;
     loop {
-        let started = Instant::now();
-        (one.run)(count);
-        let took = started.elapsed().as_secs_f64() * 1000.0;
+        let took = (one.run)(count).wall * 1000.0;
         if took > milliseconds as f64 / 4.0 {
             return ((count as f64 * milliseconds as f64 / took) as u64).max(256);
         }
@@ -63,9 +78,7 @@ fn enough(one: &mut Contender<'_>, milliseconds: u64) -> u64 {
 
 /// CPU time and wall time of one sample, in nanoseconds an operation.
 fn sample(one: &mut Contender<'_>, count: u64) -> (f64, f64) {
-    let (cpu, wall) = (cpu_time(), Instant::now());
-    (one.run)(count);
-    let (cpu, wall) = (cpu_time() - cpu, wall.elapsed().as_secs_f64());
+    let Spent { cpu, wall } = (one.run)(count);
     (cpu * 1e9 / count as f64, wall * 1e9 / count as f64)
 }
 
@@ -93,7 +106,7 @@ pub struct Pinned(CpuSet);
 pub fn on_processor(number: usize) -> Option<Pinned> {
     let before = sched_getaffinity(None).ok()?;
     let mut usable = (0..CpuSet::MAX_CPU).filter(|cpu| before.is_set(*cpu));
-    let last = usable.clone().last()?;
+    let last = usable.clone().next_back()?;
     let mut only = CpuSet::new();
     only.set(usable.nth(number).unwrap_or(last));
     sched_setaffinity(None, &only).ok()?;

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Each returns the sum of the `user_data` of all completions, which is checked: a loop that lost
-//! its completions would be fast and wrong. `baseline` is the loop alone.
+//! its completions would be fast and wrong. `floor` is a ring without checks, `baseline` the loop
+//! alone.
 
 use std::task::Waker;
 use std::time::Duration;
@@ -42,7 +43,7 @@ impl Rounds {
     }
 
     /// Room for a batch; never less than 128, so that small batches run in an ordinary ring.
-    fn entries(self) -> u32 {
+    pub fn entries(self) -> u32 {
         self.batch.next_power_of_two().max(128)
     }
 
@@ -70,10 +71,16 @@ pub const WAYS: &[Way] = &[
     ("annulus-outputs-waker", annulus_outputs::<Option<Waker>>),
     ("annulus-loop", annulus_loop),
     ("io-uring", io_uring),
+    #[cfg(feature = "peers")]
+    ("compio-driver", crate::peers::compio),
+    #[cfg(feature = "peers")]
+    ("tokio-uring", crate::peers::tokio_uring),
+    ("floor", crate::floor::run),
     ("baseline", baseline),
 ];
 
-fn nop(user_data: u64) -> Sqe {
+/// A NOP.
+pub fn nop(user_data: u64) -> Sqe {
     Sqe { opcode: Opcode::NOP, fd: -1, user_data, ..Sqe::ZERO }
 }
 

@@ -9,6 +9,8 @@
 //! kernel adds. The clients find out how fast it is; they share nothing with it but the network.
 
 mod client;
+#[cfg(feature = "peers")]
+mod peers;
 mod servers;
 
 use std::io::{BufRead, BufReader};

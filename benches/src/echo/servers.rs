@@ -11,6 +11,8 @@
 //! | `annulus-direct` | and connections in the ring's file table |
 //! | `annulus-multishot` | a receive that goes on, into buffers that the kernel takes |
 //! | `annulus-loop` | the safe event loop, with closures |
+//!
+//! With the feature `peers` there are those of `peers.rs`.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -24,6 +26,9 @@ use annulus::sys::flags::{AcceptFlags, CqeFlags, RecvSendFlags, SqeFlags};
 use annulus::{Arrival, EventLoop, Io, RawRing, Setup, prep};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
+#[cfg(feature = "peers")]
+use super::peers;
+
 /// How a server serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
@@ -36,6 +41,12 @@ pub enum Kind {
     AnnulusDirect,
     AnnulusMultishot,
     AnnulusLoop,
+    #[cfg(feature = "peers")]
+    Monoio,
+    #[cfg(feature = "peers")]
+    TokioUring,
+    #[cfg(feature = "peers")]
+    Mio,
 }
 
 impl Kind {
@@ -59,6 +70,12 @@ pub fn run(kind: Kind, bytes: usize) -> ! {
         Kind::AnnulusDirect => direct(&listener, bytes),
         Kind::AnnulusMultishot => multishot(&listener, bytes),
         Kind::AnnulusLoop => event_loop(listener, bytes),
+        #[cfg(feature = "peers")]
+        Kind::Monoio => peers::monoio(listener, bytes),
+        #[cfg(feature = "peers")]
+        Kind::TokioUring => peers::tokio_uring(listener, bytes),
+        #[cfg(feature = "peers")]
+        Kind::Mio => peers::mio(listener, bytes),
     }
 }
 
