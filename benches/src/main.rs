@@ -6,6 +6,8 @@
 //! | `rings` | pushing and draining alone, on ordinary memory, without a kernel |
 //! | `read` | 4 KiB at random from a file, with so many in flight |
 //! | `spawn-cost` | making a ring and dropping it; memory for each slot |
+//! | `scale` | NOPs with up to 32,768 in flight, and in large rings |
+//! | `fanout` | one message to many sockets |
 //! | `echo` | servers over the loopback device, and what an answer costs them |
 //! | `count` | one loop of `nop`, for a counter of instructions: see `run` |
 //!
@@ -14,12 +16,15 @@
 //! it includes the kernel's. Above the table stand the kernel, the machine and its mitigations.
 
 mod echo;
+mod fanout;
 mod machine;
 mod measure;
 mod nop;
 mod read;
 mod rings;
+mod scale;
 mod spawn_cost;
+mod spread;
 mod table;
 mod ways;
 
@@ -70,6 +75,20 @@ enum Bench {
     },
     /// Making a ring and dropping it.
     SpawnCost,
+    /// NOPs, many in flight.
+    Scale {
+        /// How many are in flight, and how many entries a ring has.
+        #[arg(long, value_delimiter = ',', default_value = "64,256,1024,4096,16384,32768",
+              value_parser = clap::value_parser!(u32).range(1..=32768))]
+        size: Vec<u32>,
+    },
+    /// One message to many sockets.
+    Fanout {
+        /// How many sockets; fewer, if there are not so many descriptors.
+        #[arg(long, value_delimiter = ',', default_value = "1,10,100,1000,10000",
+              value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        sockets: Vec<u32>,
+    },
     /// An echo server and its clients, over the loopback device.
     Echo {
         /// How many connections.
@@ -110,6 +129,11 @@ fn main() -> ExitCode {
         Bench::Rings => rings::run(samples).print(form),
         Bench::Read { depth } => read::run(&depth, samples).print(form),
         Bench::SpawnCost => spawn_cost::run(samples).print(form),
+        Bench::Scale { size } => scale::run(&size, samples).print(form),
+        Bench::Fanout { sockets } => {
+            let sockets: Vec<usize> = sockets.into_iter().map(|count| count as usize).collect();
+            fanout::run(&sockets, samples).print(form);
+        }
         Bench::Echo { connections, bytes, server, seconds } => {
             let all = Kind::value_variants();
             let kinds = if server.is_empty() { all.to_vec() } else { server };
