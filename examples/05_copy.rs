@@ -29,24 +29,24 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::iter;
-use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
+use std::{iter, mem};
 
 use annulus::buf::{Slice, SliceExt};
 use annulus::op::{Outcome, Read, Write};
 use annulus::{Event, Ring, Setup, Ticket};
 use clap::{Parser, value_parser};
+use memmap2::MmapMut;
 use support::ends::{self, End, Order};
 use support::holes::{Zeroes, next_data};
 use support::progress::Progress;
 use support::reading::is_passing;
 use support::tree::Tree;
-use support::{Failure, Page, up_to};
+use support::{Failure, Page, failed, up_to};
 
 mod support;
 
@@ -75,12 +75,17 @@ struct Arguments {
 /// The bytes in a block. A write to ext4 goes to a worker thread, and each costs two wake-ups: with
 /// blocks of 128 KiB a large file took a seventh more of the processor.
 const BLOCK: usize = 512 << 10;
+/// How many blocks of a file may be read and not yet written while more is read. A source in memory
+/// is read faster than it can be written: few buffers stay in the processor's cache, many do not.
+const BEHIND: usize = 2;
 /// How many files are open at once, at most: each takes two descriptors.
 const FILES: usize = 128;
 /// How long to wait, after a failure, for the operations in flight.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-type Buf = Box<[u8]>;
+/// Pages of its own: the kernel copies a quarter slower to and from an address in mid-page, such as
+/// that of a `Vec` of this size. They take memory as soon as they are written.
+type Buf = MmapMut;
 /// The files to copy, opened one after the other.
 type Pairs<'a> = &'a mut dyn Iterator<Item = (End, End)>;
 
@@ -96,13 +101,6 @@ struct Place {
     filled: usize,
     /// How many of those are done: written, or left out.
     done: usize,
-}
-
-impl Place {
-    /// The offset of what comes after what has been read.
-    fn end(&self) -> u64 {
-        self.at + self.filled as u64
-    }
 }
 
 #[derive(Debug)]
@@ -169,7 +167,7 @@ fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     // Before a file is created or truncated.
     let ring = Setup::new(depth).build_for()?;
     let before = support::cpu_time();
-    let mut copying = Copying::new(ring, depth as usize, bytes.unwrap_or(u64::MAX));
+    let mut copying = Copying::new(ring, depth as usize, bytes.unwrap_or(u64::MAX))?;
     if recursive && source.is_dir() {
         let mut tree = Tree::new(&source, &dest)?;
         copying = copying.finish(&mut tree, Progress::of_bytes(None))?;
@@ -177,7 +175,7 @@ fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
         tree.end()?;
     } else {
         let pair = ends::open(&source, &dest)?;
-        let progress = progress(&pair.0, copying.limit)?;
+        let progress = pair.0.progress(copying.limit)?;
         copying = copying.finish(&mut iter::once(pair), progress)?;
     }
     let Counts { reads, writes, bytes, left_out, .. } = copying.counts;
@@ -191,13 +189,6 @@ fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
         writeln!(page, "{}", support::stats_line(stats, stats.sqes, cpu))?;
     }
     Ok(())
-}
-
-/// Of as many bytes as the source claims to have, or else as are wanted, if there is an end.
-fn progress(source: &End, limit: u64) -> Result<Progress, Failure> {
-    let size = if source.order == Order::Any { source.metadata()?.len() } else { u64::MAX };
-    let total = size.min(limit);
-    Ok(Progress::of_bytes((total < u64::MAX).then_some(total)))
 }
 
 impl Transfer {
@@ -223,7 +214,8 @@ impl Transfer {
     fn may_read(&self, limit: u64) -> bool {
         // Beyond the size that the source claims, one at a time, until a read returns nothing.
         let is_claimed = self.source.order == Order::Any && self.next < self.size;
-        !self.has_ended && self.next < limit && (self.reading == 0 || is_claimed)
+        let is_behind = self.busy - self.reading >= BEHIND;
+        !self.has_ended && self.next < limit && (self.reading == 0 || is_claimed) && !is_behind
     }
 
     /// All of it has been read and written.
@@ -239,17 +231,20 @@ impl Transfer {
 // Round and round --------------------------------------------------------------------------------
 
 impl Copying {
-    fn new(ring: Ring<usize>, depth: usize, limit: u64) -> Self {
-        let buf = || vec![0; BLOCK].into();
-        let place = |_| Place { state: State::Idle(buf()), of: 0, at: 0, filled: 0, done: 0 };
-        Self {
+    fn new(ring: Ring<usize>, depth: usize, limit: u64) -> Result<Self, Failure> {
+        let bufs = (0..depth).map(|_| MmapMut::map_anon(BLOCK));
+        let place = |buf: io::Result<Buf>| {
+            Ok(Place { state: State::Idle(buf?), of: 0, at: 0, filled: 0, done: 0 })
+        };
+        let places: io::Result<_> = bufs.map(place).collect();
+        Ok(Self {
             ring,
             files: (0..depth.min(FILES)).map(|_| None).collect(),
-            places: (0..depth).map(place).collect(),
+            places: places.map_err(failed("no memory for the blocks"))?,
             idle: (0..depth).collect(),
             limit,
             counts: Counts::default(),
-        }
+        })
     }
 
     /// Copies all `pairs`; after a failure, leaves no file with a gap in it.
@@ -351,7 +346,7 @@ impl Copying {
         };
         self.counts.bytes += count as u64;
         self.places[place].filled += count;
-        let (end, room) = (self.places[place].end(), self.room(place));
+        let (end, room) = (self.end(place), self.room(place));
         let file = self.file(of);
         file.has_ended |= count == 0;
         if file.source.order == Order::Strict {
@@ -386,7 +381,7 @@ impl Copying {
     /// Reads what is missing of a block.
     fn read(&mut self, place: usize, buf: Buf) -> Result<(), Failure> {
         let Place { of, filled, .. } = self.places[place];
-        let (from, room) = (self.places[place].end(), self.room(place));
+        let (from, room) = (self.end(place), self.room(place));
         let file = self.file(of);
         file.reading += 1;
         let offset = file.source.offset(from);
@@ -464,6 +459,11 @@ impl Copying {
 
     fn take(&mut self, place: usize) -> State {
         mem::replace(&mut self.places[place].state, State::Between)
+    }
+
+    /// The offset of what comes after what has been read.
+    fn end(&self, place: usize) -> u64 {
+        self.places[place].at + self.places[place].filled as u64
     }
 
     /// How many bytes a place is to be filled with.

@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use annulus::op::Offset;
 
+use crate::support::progress::Progress;
 use crate::support::{Failure, failed};
 
 /// One end of the copy.
@@ -48,6 +49,13 @@ impl End {
             Order::Any => Offset::At(at),
             Order::Strict => Offset::Current,
         }
+    }
+
+    /// Of as many bytes as the file claims to have, or else as are wanted, if there is an end.
+    pub fn progress(&self, limit: u64) -> Result<Progress, Failure> {
+        let size = if self.order == Order::Any { self.metadata()?.len() } else { u64::MAX };
+        let total = size.min(limit);
+        Ok(Progress::of_bytes((total < u64::MAX).then_some(total)))
     }
 
     /// What the file is.
