@@ -14,7 +14,7 @@
 //! | a regular file | as many blocks at once as there are slots, by offset | likewise |
 //! | a file without a size: a FIFO, a device, `/proc` | one block at a time, in order | likewise |
 //!
-//! A folder (`-r`) is many such files: as soon as all of one has been asked for, the next is opened,
+//! A folder (`-r`) is many such files. When all of one has been asked for, the next is opened,
 //! so small files are on their way together. Only reads and writes go through the ring: to open or
 //! to make a file there takes a worker thread, which costs more than the call itself.
 //!

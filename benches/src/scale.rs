@@ -76,8 +76,8 @@ fn contenders(shape: Shape) -> Vec<Contender<'static>> {
     vec![raw(shape), safe(shape), event_loop(shape), peer(shape)]
 }
 
-/// A contender whose `round` pushes so many, waits and takes, and returns how many it took. The last
-/// round of a sample is of what is left.
+/// A contender whose `round` pushes so many, waits and takes, and returns how many it took. The
+/// last round of a sample is of what is left.
 fn contender(
     name: &'static str,
     shape: Shape,

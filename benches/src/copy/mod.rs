@@ -101,6 +101,7 @@ pub fn run(plan: &Plan) -> [Report; 2] {
         let name = format!("{}, {files} files of 4 KiB", scratch.kind());
         small.push((name, small_files(plan, &mut scratch, ours.as_deref(), files)));
     }
+    notes.push("dd copies single files, and is not among those that copy folders".to_owned());
     notes.push("all bytes of each copy were compared with the source".to_owned());
     let report = |title, unit, sections| Report { title, unit, sections, notes: notes.clone() };
     [

@@ -35,6 +35,8 @@ const INK: RGBColor = RGBColor(1, 2, 3);
 const WIDTH: u32 = 860;
 /// The width of the names beside the bars or lines.
 const NAMES: i32 = 250;
+/// The height of a bar, and the room to the next.
+const ROW: i32 = 31;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
@@ -55,29 +57,31 @@ fn picture(height: u32, title: &str, draw: impl FnOnce(&Area<'_>) -> Drawn) -> S
     svg.replace("font-family=\"sans-serif\"", "font-family=\"system-ui, sans-serif\"")
 }
 
-/// Bars of the CPU time of `rows`, from above to below.
+/// Bars of the CPU time of `rows`, from above to below; a thin one under each is the wall time.
 pub fn bars(title: &str, unit: &str, rows: &[Measured]) -> String {
-    let height = 26 * rows.len() as i32;
+    let height = ROW * rows.len() as i32;
     picture(height as u32 + 60, title, |area| {
-        let scale = Scale::over(rows.iter().map(|row| &row.cpu));
+        let scale = Scale::over(rows.iter().flat_map(|row| [&row.cpu, &row.wall]));
         let (left, right) = (NAMES, WIDTH as i32 - 70);
         let x = |value: f64| left + (scale.share(value) * f64::from(right - left)) as i32;
         for value in scale.ticks() {
             line(area, (x(value), 4), (x(value), height + 8), INK.mix(0.15), 1)?;
-            write(area, &number(value), (x(value), height + 14), HPos::Center, VPos::Top)?;
+            write(area, &scale.tick(value), (x(value), height + 14), HPos::Center, VPos::Top)?;
         }
-        for (at, Measured { name, cpu, .. }) in rows.iter().enumerate() {
-            let (top, colour) = (8 + 26 * at as i32, COLOURS[at % COLOURS.len()]);
-            let bar = [(left, top), (x(cpu.median), top + 18)];
+        for (at, Measured { name, cpu, wall }) in rows.iter().enumerate() {
+            let (top, colour) = (8 + ROW * at as i32, COLOURS[at % COLOURS.len()]);
+            let bar = [(left, top), (x(cpu.median), top + 15)];
             area.draw(&Rectangle::new(bar, colour.filled()))?;
-            whisker(area, (x(cpu.low), top + 9), (x(cpu.high), top + 9))?;
-            write(area, name, (left - 8, top + 9), HPos::Right, VPos::Center)?;
-            let after = x(cpu.high) + 8;
-            write(area, &number(cpu.median), (after, top + 9), HPos::Left, VPos::Center)?;
+            whisker(area, (x(cpu.low), top + 7), (x(cpu.high), top + 7))?;
+            let bar = [(left, top + 17), (x(wall.median), top + 22)];
+            area.draw(&Rectangle::new(bar, colour.mix(0.45).filled()))?;
+            write(area, name, (left - 8, top + 11), HPos::Right, VPos::Center)?;
+            let after = (x(cpu.high.max(wall.median)) + 8, top + 9);
+            write(area, &scale.value(cpu.median), after, HPos::Left, VPos::Center)?;
         }
         line(area, (left, 4), (left, height + 8), INK.mix(0.6), 1)?;
-        let middle = ((left + right) / 2, height + 36);
-        write(area, &format!("ns of CPU time a {unit}"), middle, HPos::Center, VPos::Top)
+        let time = format!("{} for each {unit}: CPU time, and wall time under it", scale.unit());
+        write(area, &time, ((left + right) / 2, height + 36), HPos::Center, VPos::Top)
     })
 }
 
@@ -93,14 +97,15 @@ pub fn lines(title: &str, unit: &str, axis: &str, points: &[(String, &[Measured]
         let x = |at: usize| left + 30 + step * at as i32;
         for value in scale.ticks() {
             line(area, (left, y(value)), (right, y(value)), INK.mix(0.15), 1)?;
-            write(area, &number(value), (left - 8, y(value)), HPos::Right, VPos::Center)?;
+            write(area, &scale.tick(value), (left - 8, y(value)), HPos::Right, VPos::Center)?;
         }
         for (at, (label, _)) in points.iter().enumerate() {
             line(area, (x(at), height), (x(at), height + 4), INK.mix(0.6), 1)?;
             write(area, label, (x(at), height + 8), HPos::Center, VPos::Top)?;
         }
         line(area, (left, height), (right, height), INK.mix(0.6), 1)?;
-        write(area, &format!("ns of CPU time a {unit}"), (left - 60, 4), HPos::Left, VPos::Top)?;
+        let time = format!("CPU time for each {unit}, {}", scale.unit());
+        write(area, &time, (left - 60, 4), HPos::Left, VPos::Top)?;
         let below = ((left + right) / 2, height + 32);
         write(area, axis, below, HPos::Center, VPos::Top)?;
         for (number, name) in names.iter().enumerate() {
@@ -157,18 +162,6 @@ fn write(area: &Area<'_>, text: &str, at: (i32, i32), x: HPos, y: VPos) -> Drawn
     Ok(())
 }
 
-/// A number of nanoseconds, with three digits that count.
-pub fn number(value: f64) -> String {
-    match value {
-        0.0 => "0".to_owned(),
-        _ if value < 10.0 => format!("{value:.1}"),
-        _ if value < 10_000.0 => format!("{value:.0}"),
-        _ if value < 1e6 => format!("{:.0} k", value / 1e3),
-        _ if value < 1e7 => format!("{:.1} M", value / 1e6),
-        _ => format!("{:.0} M", value / 1e6),
-    }
-}
-
 /// An axis from 0 to a round number, with some ticks.
 struct Scale {
     step: f64,
@@ -187,6 +180,32 @@ impl Scale {
 
     fn share(&self, value: f64) -> f64 {
         value / (self.step * f64::from(self.steps))
+    }
+
+    /// What a number on the axis counts, and how many nanoseconds that is.
+    fn counts(&self) -> (f64, &'static str) {
+        match self.step * f64::from(self.steps) {
+            most if most > 2e7 => (1e6, "ms"),
+            most if most > 2e4 => (1e3, "µs"),
+            _ => (1.0, "ns"),
+        }
+    }
+
+    fn unit(&self) -> &'static str {
+        self.counts().1
+    }
+
+    /// What stands at a tick: as many digits as tell it from the next.
+    fn tick(&self, value: f64) -> String {
+        let each = self.counts().0;
+        let digits = (-(self.step / each).log10().floor()).max(0.0) as usize;
+        format!("{:.digits$}", value / each)
+    }
+
+    /// What stands at a bar.
+    fn value(&self, value: f64) -> String {
+        let value = value / self.counts().0;
+        if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
     }
 
     fn ticks(&self) -> impl Iterator<Item = f64> {
