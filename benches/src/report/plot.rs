@@ -93,8 +93,8 @@ pub fn lines(title: &str, unit: &str, axis: &str, points: &[(String, &[Measured]
         let scale = Scale::over(points.iter().flat_map(|point| point.1).map(|row| &row.cpu));
         let (left, right) = (70, WIDTH as i32 - NAMES);
         let y = |value: f64| height - (scale.share(value) * f64::from(height - 30)) as i32;
-        let step = (right - left - 60) / (points.len() as i32 - 1).max(1);
-        let x = |at: usize| left + 30 + step * at as i32;
+        let places = places(points);
+        let x = |at: usize| left + 30 + (places[at] * f64::from(right - left - 60)) as i32;
         for value in scale.ticks() {
             line(area, (left, y(value)), (right, y(value)), INK.mix(0.15), 1)?;
             write(area, &scale.tick(value), (left - 8, y(value)), HPos::Right, VPos::Center)?;
@@ -129,6 +129,16 @@ pub fn lines(title: &str, unit: &str, axis: &str, points: &[(String, &[Measured]
         }
         Ok(())
     })
+}
+
+/// Where points stand between the ends of the axis, 0 and 1: a doubling is as wide as any other.
+fn places(points: &[(String, &[Measured])]) -> Vec<f64> {
+    let logs =
+        points.iter().map(|(label, _)| label.parse().map_or(0.0, |x: f64| x.max(1.0).log2()));
+    let logs: Vec<f64> = logs.collect();
+    let least = logs.iter().copied().fold(f64::MAX, f64::min);
+    let wide = logs.iter().copied().fold(f64::MIN_POSITIVE, f64::max) - least;
+    logs.iter().map(|log| if wide > 0.0 { (log - least) / wide } else { 0.5 }).collect()
 }
 
 /// The names of all contenders, in the order in which they come.
