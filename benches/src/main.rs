@@ -6,14 +6,20 @@
 //! | `rings` | pushing and draining alone, on ordinary memory, without a kernel |
 //! | `read` | 4 KiB at random from a file, with so many in flight |
 //! | `spawn-cost` | making a ring and dropping it; memory for each slot |
+//! | `scale` | NOPs with up to 32,768 in flight, and in large rings |
+//! | `fanout` | one message to many sockets |
+//! | `copy` | a large file and many small ones, beside `cp` and `dd` |
 //! | `echo` | servers over the loopback device, and what an answer costs them |
+//! | `report` | all of them, in a bounded form, as a page with plots |
 //! | `count` | one loop of `nop`, for a counter of instructions: see `run` |
 //!
 //! Contenders take turns, on one processor, and each row is the median of many samples, with the
 //! spread of the middle half. The CPU time of the process comes first, in nanoseconds an operation:
 //! it includes the kernel's. Above the table stand the kernel, the machine and its mitigations.
 
+mod copy;
 mod echo;
+mod fanout;
 mod floor;
 mod liburing;
 mod machine;
@@ -22,8 +28,11 @@ mod nop;
 #[cfg(feature = "peers")]
 mod peers;
 mod read;
+mod report;
 mod rings;
+mod scale;
 mod spawn_cost;
+mod spread;
 mod table;
 mod ways;
 
@@ -35,6 +44,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use echo::{Kind, Plan};
 use liburing::Liburing;
+use report::Extent;
 use table::Form;
 use ways::{Mode, Rounds, WAYS};
 
@@ -84,6 +94,40 @@ enum Bench {
     },
     /// Making a ring and dropping it.
     SpawnCost,
+    /// NOPs, many in flight.
+    Scale {
+        /// How many are in flight, and how many entries a ring has.
+        #[arg(long, value_delimiter = ',', default_value = "64,256,1024,4096,16384,32768",
+              value_parser = clap::value_parser!(u32).range(1..=32768))]
+        size: Vec<u32>,
+    },
+    /// One message to many sockets.
+    Fanout {
+        /// How many sockets; fewer, if there are not so many descriptors.
+        #[arg(long, value_delimiter = ',', default_value = "1,10,100,1000,10000",
+              value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        sockets: Vec<u32>,
+    },
+    /// Copies by the example `05_copy`, by `cp` and by `dd`.
+    Copy {
+        /// Where to copy from and to: the folder for temporary files, if none is given.
+        #[arg(long, value_name = "DIR")]
+        dir: Vec<PathBuf>,
+        /// Copy in /dev/shm as well.
+        #[arg(long)]
+        tmpfs: bool,
+        /// The size of the large file, in MiB; less, if there is no room.
+        #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+        mib: u64,
+        /// How many small files.
+        #[arg(long, default_value_t = 5000,
+              value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        files: u32,
+        /// How many blocks, or small files, are on their way.
+        #[arg(long, value_delimiter = ',', default_value = "16,32",
+              value_parser = clap::value_parser!(u32).range(1..=1024))]
+        depth: Vec<u32>,
+    },
     /// An echo server and its clients, over the loopback device.
     ///
     /// The feature `peers` adds servers over monoio, tokio-uring and mio.
@@ -102,6 +146,15 @@ enum Bench {
         /// How many seconds a sample takes.
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
         seconds: u64,
+    },
+    /// All benchmarks, as a page with plots: `report.html`, and `report.md`.
+    Report {
+        /// The folder to write to; it is made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Two minutes at most, and rough figures.
+        #[arg(long)]
+        quick: bool,
     },
     /// One of the servers of `echo`.
     #[command(hide = true)]
@@ -133,12 +186,35 @@ fn main() -> ExitCode {
         Bench::Rings => rings::run(samples).print(form),
         Bench::Read { depth } => read::run(&depth, samples).print(form),
         Bench::SpawnCost => spawn_cost::run(samples).print(form),
+        Bench::Scale { size } => scale::run(&size, samples).print(form),
+        Bench::Fanout { sockets } => {
+            let sockets: Vec<usize> = sockets.into_iter().map(|count| count as usize).collect();
+            fanout::run(&sockets, samples).print(form);
+        }
+        Bench::Copy { mut dir, tmpfs, mib, files, depth: depths } => {
+            if dir.is_empty() {
+                dir.push(std::env::temp_dir());
+            }
+            if tmpfs {
+                dir.push(PathBuf::from("/dev/shm"));
+            }
+            let bytes = mib.saturating_mul(1 << 20);
+            let plan = copy::Plan { dirs: dir, bytes, files, depths, samples: samples.min(7) };
+            copy::run(&plan).iter().for_each(|report| report.print(form));
+        }
         Bench::Echo { connections, bytes, server, seconds } => {
             let all = Kind::value_variants();
             let kinds = if server.is_empty() { all.to_vec() } else { server };
             let bytes = bytes.into_iter().map(|bytes| bytes as usize).collect();
             let time = Duration::from_secs(seconds);
             echo::run(&Plan { connections, bytes, kinds, time, samples: samples.min(5) }, form);
+        }
+        Bench::Report { out, quick } => {
+            let extent = if quick { Extent::Quick } else { Extent::Whole };
+            if let Err(error) = report::run(&out, extent) {
+                eprintln!("error: cannot write the report: {error}");
+                return ExitCode::FAILURE;
+            }
         }
         Bench::Serve { server, bytes } => echo::serve(server, bytes),
         Bench::Count { way, batch, count } => return count_one(&way, batch, count),

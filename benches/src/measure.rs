@@ -42,6 +42,15 @@ pub struct Spread {
     pub high: f64,
 }
 
+impl Spread {
+    /// Of `values`, at least one.
+    pub fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+        Self { low: at(0.25), median: at(0.5), high: at(0.75) }
+    }
+}
+
 /// What was measured of a contender.
 #[derive(Debug, Clone)]
 pub struct Measured {
@@ -83,13 +92,8 @@ fn sample(one: &mut Contender<'_>, count: u64) -> (f64, f64) {
 }
 
 fn summary(name: String, samples: &[(f64, f64)]) -> Measured {
-    let spread = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
-        Spread { low: at(0.25), median: at(0.5), high: at(0.75) }
-    };
-    let cpu = spread(samples.iter().map(|sample| sample.0).collect());
-    let wall = spread(samples.iter().map(|sample| sample.1).collect());
+    let cpu = Spread::of(samples.iter().map(|sample| sample.0).collect());
+    let wall = Spread::of(samples.iter().map(|sample| sample.1).collect());
     Measured { name, cpu, wall }
 }
 

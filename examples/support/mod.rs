@@ -8,10 +8,13 @@
 #![allow(dead_code, reason = "no example uses all of it")]
 
 pub mod echo;
+pub mod ends;
+pub mod holes;
 pub mod picture;
 pub mod progress;
 pub mod reading;
 pub mod serving;
+pub mod tree;
 
 use std::cell::Cell;
 use std::io::{self, Write};

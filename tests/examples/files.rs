@@ -12,10 +12,10 @@ use crate::{Folder, fails, is_root, prints, program, run, text};
 
 /// The bytes in a block of `04_read_file`, and of `05_copy`.
 const READ_BLOCK: usize = 64 << 10;
-const COPY_BLOCK: usize = 128 << 10;
+const COPY_BLOCK: usize = 512 << 10;
 
 /// Bytes without a pattern, so that blocks in a wrong place are noticed.
-fn noise(count: usize) -> Vec<u8> {
+pub fn noise(count: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -36,7 +36,7 @@ fn sparse_file(folder: &Folder) -> String {
     path
 }
 
-fn path(folder: &Folder, name: &str) -> String {
+pub fn path(folder: &Folder, name: &str) -> String {
     folder.0.join(name).into_os_string().into_string().expect("the name is text")
 }
 
@@ -46,7 +46,7 @@ fn cp(source: &str, dest: &str) {
     assert!(status.success(), "cp {source} {dest}");
 }
 
-fn make_fifo(folder: &Folder, name: &str) -> String {
+pub fn make_fifo(folder: &Folder, name: &str) -> String {
     let path = path(folder, name);
     assert!(Command::new("mkfifo").args(["-m", "640", &path]).status().unwrap().success());
     path
@@ -236,7 +236,7 @@ fn what_cannot_be_copied_is_refused_and_left_as_it_is() {
         (&fifo, &fifo, "are the same file"),
         (&source, &dangling, "dangling is a symbolic link to nothing"),
         (&source, &inside, "inside/source is a directory"),
-        (&inside, &missing, "inside is a directory, and only files are copied"),
+        (&inside, &missing, "inside is a directory, which takes --recursive"),
         (&missing, &below, "missing: No such file or directory"),
         (&source, &below, "missing/file: No such file or directory"),
     ];

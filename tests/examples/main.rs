@@ -7,6 +7,7 @@
 //!   examples/capabilities.rs of `capabilities`
 //!   examples/quickstart.rs   of `quickstart`
 //!   examples/files.rs        of `04_read_file` and `05_copy`
+//!   examples/trees.rs        of `05_copy --recursive`
 //!   here                     of all of them, and of the others
 //! ```
 #![allow(unsafe_code, reason = "forbids io_uring to a child, between fork and exec")]
@@ -26,6 +27,7 @@ mod files;
 #[path = "../../examples/support/picture.rs"]
 mod picture;
 mod quickstart;
+mod trees;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
