@@ -178,15 +178,15 @@ impl Kernel {
         to_submit: u32,
         min_complete: u32,
         flags: EnterFlags,
-    ) -> i64 {
+    ) -> i32 {
         match &self.0 {
             // SAFETY: as promised to `Kernel::enter_plain`.
             Calls::Linux => unsafe { syscall::enter_plain(ring, to_submit, min_complete, flags) },
             #[cfg(feature = "sim")]
             Calls::Backend(calls) => {
                 match calls.enter(ring, to_submit, min_complete, flags, EnterArg::None) {
-                    Ok(count) => i64::from(count),
-                    Err(errno) => -i64::from(errno.raw()),
+                    Ok(count) => i32::try_from(count).unwrap_or(i32::MAX),
+                    Err(errno) => -errno.raw(),
                 }
             }
         }

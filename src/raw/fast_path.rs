@@ -28,12 +28,20 @@ pub(crate) struct Unfinished {
     /// How many entries it was given; 0 if there was no enter.
     pending: u32,
     /// The kernel's answer.
-    answer: i64,
+    answer: i32,
 }
 
 impl Unfinished {
     /// There was no enter.
     pub(super) const NOT_ENTERED: Self = Self { pending: 0, answer: 0 };
+
+    /// All entries were consumed, and too few completions are ready. Not inlined, so that the usual
+    /// path makes nothing ready for it.
+    #[cold]
+    #[inline(never)]
+    fn too_few(entered: u32) -> Self {
+        Self { pending: entered, answer: entered.cast_signed() }
+    }
 }
 
 /// Whether so many completions can come as are waited for.
@@ -56,7 +64,7 @@ impl RawRing {
         if unsafe { self.rings.halves().1.has(want) } {
             return Ok(entered);
         }
-        Err(Unfinished { pending: entered, answer: i64::from(entered) })
+        Err(Unfinished::too_few(entered))
     }
 
     /// Like [`enter_once`](Self::enter_once), without a look at whether enough completions are
@@ -79,7 +87,7 @@ impl RawRing {
         let (kernel, ring, flags) = (driver.kernel(), driver.ring(), EnterFlags::GETEVENTS);
         // SAFETY: OP1 holds for every entry in the ring, as promised to `RawRing::push`.
         let answer = unsafe { kernel.enter_plain(ring, pending, want, flags) };
-        if answer != i64::from(pending) {
+        if answer != pending.cast_signed() {
             return Err(Unfinished { pending, answer });
         }
         sq.consumed_up_to(published);
@@ -112,8 +120,7 @@ impl RawRing {
             return ended.map(|(count, _)| count);
         }
         let Ok(count) = u32::try_from(answer) else {
-            let errno = i32::try_from(-answer).expect("an error number");
-            return Err(EnterError::new(0, Errno::new(errno)));
+            return Err(EnterError::new(0, Errno::new(answer.wrapping_neg())));
         };
         assert!(count <= pending, "SQ2: {count} of {pending} entries consumed");
         if count < pending {

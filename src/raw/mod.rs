@@ -59,6 +59,7 @@ pub use clock::Clock;
 pub(crate) use fast_path::Coming;
 pub use id::RingId;
 pub(crate) use reap::Rounds;
+use turn::Turn;
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::errno::Errno;
@@ -122,6 +123,8 @@ pub struct RawRing {
     mapped: Mapped,
     /// The error with which the turn that runs is to end: see `turn`.
     turn_error: Option<EnterError>,
+    /// A turn in its second round, or a later one.
+    turn: Turn,
     /// A registered ring descriptor belongs to a thread, and so does a ring with `SINGLE_ISSUER`.
     not_send: PhantomData<*mut ()>,
 }
@@ -139,8 +142,8 @@ impl RawRing {
     }
 
     pub(crate) fn assemble(rings: Rings, driver: Driver, pending: Pending) -> Self {
-        let (mapped, turn_error) = (Mapped::Yes, None);
-        Self { rings, driver, pending, mapped, turn_error, not_send: PhantomData }
+        let (mapped, turn_error, turn) = (Mapped::Yes, None, Turn::NONE);
+        Self { rings, driver, pending, mapped, turn_error, turn, not_send: PhantomData }
     }
 
     /// Whether a slot is free.

@@ -24,11 +24,39 @@ use crate::setup::enter_error::{EnterCause, EnterError};
 /// How many entries a turn submitted, or [`FAILED`].
 type Entered = u32;
 
+/// A turn that takes more than one round.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    /// How many completions are waited for.
+    want: u32,
+    coming: Coming,
+    /// How many must be taken before the turn may end.
+    need: u32,
+    entered: Entered,
+    /// The hints after which there is another round.
+    asked_about: SqRingFlags,
+    rounds: Rounds,
+}
+
+impl Turn {
+    pub(crate) const NONE: Self = Self {
+        want: 0,
+        coming: Coming::Unknown,
+        need: 0,
+        entered: 0,
+        asked_about: SqRingFlags::empty(),
+        rounds: Rounds::NONE,
+    };
+}
+
+/// More than any batch has: another round looks at all of them.
+const NEVER: u32 = u32::MAX;
+
 /// The turn is to end with the error that the ring keeps, unless enough completions come.
 const FAILED: Entered = u32::MAX;
 
 /// More completions than ever come: the turn ends with its error in any case.
-const MORE_THAN_COME: u32 = u32::MAX;
+const MORE_THAN_COME: u32 = NEVER - 1;
 
 /// # Submitting, waiting and taking at once
 impl RawRing {
@@ -81,29 +109,31 @@ impl RawRing {
         coming: Coming,
         mut take: impl FnMut(&mut Self) -> Batch,
     ) -> Result<u32, EnterError> {
-        let (mut entered, mut need, mut asked_about) = (0, 0, Driver::HELD_BACK);
+        let (mut enough, mut entered, mut asked_about) = (1, 0, Driver::HELD_BACK);
         if let Some(want) = want {
-            (entered, need) = match self.enter_unseen(want, coming) {
+            asked_about = SqRingFlags::CQ_OVERFLOW;
+            (entered, enough) = match self.enter_unseen(want, coming) {
                 Ok(count) => (count, want),
                 Err(unfinished) => self.turn_slowly(want, coming, unfinished)?,
             };
-            asked_about = SqRingFlags::CQ_OVERFLOW;
         }
-        let mut rounds = Rounds::default();
         loop {
             let batch = take(self);
-            let done = rounds.are_done(batch, asked_about);
-            if rounds.total < need {
-                let taken = rounds.total;
-                (entered, need) = self.turn_again(want.unwrap_or(0), coming, taken, entered)?;
-                continue;
+            // Nearly every call ends here. What other rounds need lies in the ring, so that this
+            // one keeps nothing in registers for them.
+            if (batch.count >= enough) & !batch.hints.intersects(asked_about) {
+                return Ok(batch.count);
             }
-            if done {
-                return Ok(rounds.total);
+            if enough != NEVER {
+                let want = want.unwrap_or(0);
+                // Nothing was waited for, or the turn is to end with an error.
+                let need = if enough == 1 { want } else { enough };
+                let rounds = Rounds::default();
+                self.turn = Turn { want, coming, need, entered, asked_about, rounds };
+                enough = NEVER;
             }
-            match self.ask_again(rounds, batch.count)? {
-                Some(next) => rounds = next,
-                None => return Ok(rounds.total),
+            if let Some(total) = self.turn_again(batch)? {
+                return Ok(total);
             }
         }
     }
@@ -117,7 +147,7 @@ impl RawRing {
         unfinished: Unfinished,
     ) -> Result<(Entered, u32), EnterError> {
         match self.finish(want, coming, unfinished) {
-            Ok(count) => Ok((count, want)),
+            Ok(count) => Ok((count, want.max(1))),
             Err(error) => match error.cause {
                 EnterCause::Interrupted
                 | EnterCause::CompletionsPending
@@ -130,15 +160,31 @@ impl RawRing {
         }
     }
 
-    /// What follows a drain after which too few were `taken`: another drain, if there may be more.
+    /// What follows a batch that was not enough: another, or the end, with how many there were.
     #[cold]
-    fn turn_again(
-        &mut self,
-        want: u32,
-        coming: Coming,
-        taken: u32,
-        entered: Entered,
-    ) -> Result<(Entered, u32), EnterError> {
+    fn turn_again(&mut self, batch: Batch) -> Result<Option<u32>, EnterError> {
+        let Turn { need, asked_about, .. } = self.turn;
+        let done = self.turn.rounds.are_done(batch, asked_about);
+        let rounds = self.turn.rounds;
+        if rounds.total < need {
+            (self.turn.entered, self.turn.need) = self.wait_on(rounds.total)?;
+            return Ok(None);
+        }
+        if done {
+            return Ok(Some(rounds.total));
+        }
+        match self.ask_again(rounds, batch.count)? {
+            Some(next) => {
+                self.turn.rounds = next;
+                Ok(None)
+            }
+            None => Ok(Some(rounds.total)),
+        }
+    }
+
+    /// What follows a drain after which too few were `taken`: another drain, if there may be more.
+    fn wait_on(&mut self, taken: u32) -> Result<(Entered, u32), EnterError> {
+        let Turn { want, coming, entered, .. } = self.turn;
         if entered != FAILED {
             // The kernel waited and returned early, nearly always for a signal: see `wait_end`.
             let (rings, driver) = self.parts();

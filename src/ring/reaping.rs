@@ -281,7 +281,7 @@ pub(super) unsafe fn keep_parts<U: Default>(
 /// # Safety
 ///
 /// As for [`Slab::record`].
-unsafe fn keep<U: Default>(
+pub(super) unsafe fn keep<U: Default>(
     slab: &mut Slab<U>,
     undelivered: &mut Undelivered,
     internal: &mut Internal,

@@ -21,7 +21,7 @@ use crate::lease::ticket::Rejected;
 use crate::lease::user_data::slot_of;
 use crate::op::Op;
 use crate::raw::{Coming, RawRing, RingId};
-use crate::ring::reaping::keep_parts;
+use crate::ring::reaping::{keep, keep_parts};
 use crate::ring::slab::{Life, Terms};
 use crate::ring::{Ring, Submitted, sealed};
 use crate::setup::enter_error::EnterError;
@@ -152,7 +152,13 @@ impl<U: Default> Ring<U> {
             let mut count = 0;
             // Calls `each` in one place, so that it is compiled into the loop.
             loop {
-                let mut run = cq.next_run();
+                let Some(mut run) = cq.next_run() else {
+                    // SAFETY: just taken from the queue, in order; not recorded yet (OP1, OP3).
+                    let keep = |cqe| unsafe { keep(slab, undelivered, internal, cqe, None) };
+                    let batch = cq.drain(keep);
+                    others += batch.count;
+                    return batch;
+                };
                 #[expect(clippy::while_let_on_iterator, reason = "keeps the run in registers")]
                 while let Some(cqe) = run.next() {
                     // SAFETY: just taken from the ring's queue, in order (OP1, OP3).

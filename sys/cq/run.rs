@@ -26,19 +26,19 @@ use crate::slots::{Run, Slots};
 
 impl CompletionQueue {
     /// The oldest completions that are in the queue now, up to where its slots wrap around. Looks
-    /// at the kernel's `tail` only if none was known. On a ring whose completions are not all of 16
-    /// bytes, all of them, without their second halves.
+    /// at the kernel's `tail` only if no completion was known. `None` if not all completions are of
+    /// 16 bytes, and in a forked child: there, [`drain`](Self::drain).
     ///
     /// # Panics
     ///
     /// When the kernel broke CQ2.
     #[inline]
-    pub fn next_run(&mut self) -> TakenRun<'_> {
+    pub fn next_run(&mut self) -> Option<TakenRun<'_>> {
         // One load answers two questions: is the shape `Single`, and is this our process?
-        let others = !self.usual.is_this();
-        if others {
-            self.look_for_others();
-        } else if self.next == self.known {
+        if !self.usual.is_this() {
+            return None;
+        }
+        if self.next == self.known {
             let end = self.tail.observe();
             let count = end.distance_from(self.next);
             if count > self.entries() {
@@ -46,33 +46,17 @@ impl CompletionQueue {
             }
             self.known = end;
         }
-        let count = if others { 0 } else { self.slots_ready() };
         // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). They are
-        // single, or there are none. The run is gone before the queue, which it borrows.
-        let run = unsafe { self.slots.run_apart(self.next, count) };
-        let flags = CqeFlags::empty();
-        TakenRun { len: run.left, queue: self, run, flags, others, others_taken: 0 }
+        // single, since `usual` is this process only if the shape is `CqeShape::Single`. The run is
+        // gone before the queue, which it borrows.
+        let run = unsafe { self.slots.run_apart(self.next, self.slots_ready()) };
+        Some(TakenRun { len: run.left, queue: self, run, flags: CqeFlags::empty() })
     }
 
     /// Whether completions are known that the last run did not have.
     #[inline]
     pub fn has_known(&self) -> bool {
         self.next != self.known
-    }
-
-    /// Looks for completions, on a ring whose completions are not all of 16 bytes.
-    #[cold]
-    fn look_for_others(&mut self) {
-        if self.is_here() {
-            self.look_for_more();
-        }
-    }
-
-    /// The next completion of a ring whose completions are not all of 16 bytes.
-    #[cold]
-    fn take_other(&mut self) -> Option<Cqe> {
-        let wide = if self.is_here() { self.take_wide() } else { None };
-        wide.map(|wide| wide.first)
     }
 }
 
@@ -88,16 +72,13 @@ pub struct TakenRun<'a> {
     len: u32,
     /// All flags of the completions taken from the run.
     flags: CqeFlags,
-    /// The completions are of other sizes, and lie in no run.
-    others: bool,
-    others_taken: u32,
 }
 
 impl TakenRun<'_> {
     /// Gives the slots back, and returns how many completions were taken.
     #[inline]
     pub fn finish(self) -> u32 {
-        self.len - self.run.left + self.others_taken
+        self.len - self.run.left
     }
 }
 
@@ -110,14 +91,7 @@ impl Iterator for TakenRun<'_> {
         if !self.queue.process.is_this() {
             return None;
         }
-        let Some(cqe) = self.run.next() else {
-            if !self.others {
-                return None;
-            }
-            let other = self.queue.take_other();
-            self.others_taken += u32::from(other.is_some());
-            return other;
-        };
+        let cqe = self.run.next()?;
         self.queue.next = self.queue.next.advance(1);
         self.flags |= cqe.flags;
         Some(cqe)

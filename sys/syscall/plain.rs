@@ -2,7 +2,7 @@
 //!
 //! | machine | instruction | number | arguments | answer | changes |
 //! |---|---|---|---|---|---|
-//! | x86_64 | `syscall` | `rax` | `rdi` `rsi` `rdx` `r10` `r8` `r9` | `rax` | `rcx` `r11` |
+//! | x86_64 | `syscall` | `rax` | `rdi` `rsi` `rdx` `r10` `r8` | `rax` | `rcx` `r11` |
 //! | aarch64 | `svc 0` | `x8` | `x0` to `x5` | `x0` | the vector registers beyond 128 bits, predicates |
 //! | others | through `libc::syscall` | | | | |
 //!
@@ -32,30 +32,36 @@ pub unsafe fn enter_plain(
     to_submit: u32,
     min_complete: u32,
     flags: EnterFlags,
-) -> i64 {
+) -> i32 {
     let flags = (flags | ring.named).bits();
     // SAFETY: no argument; the requests are as promised to `enter_plain`.
     unsafe { call(ring.number, to_submit, min_complete, flags) }
 }
+
+/// The call's number, in a register of 32 bits, as is the answer.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const NUMBER: i32 = 426;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const _: () = assert!(libc::SYS_io_uring_enter == 426);
 
 /// # Safety
 ///
 /// As for [`enter_plain`].
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
-unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i64 {
-    let mut answer = libc::SYS_io_uring_enter;
-    // SAFETY: as promised to `call`. The kernel preserves all other registers, and the stack.
+unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i32 {
+    let answer: i32;
+    // SAFETY: as promised to `call`. The kernel preserves all other registers, and the stack. It
+    // does not look at `r9`, the size of a signal mask, since there is none.
     unsafe {
         core::arch::asm!(
             "syscall",
-            inlateout("rax") answer,
+            inlateout("eax") NUMBER => answer,
             in("edi") ring,
             in("esi") to_submit,
             in("edx") min_complete,
             in("r10d") flags,
             in("r8") 0_usize,
-            in("r9") 0_usize,
             lateout("rcx") _,
             lateout("r11") _,
             options(nostack),
@@ -69,15 +75,15 @@ unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i64 
 /// As for [`enter_plain`].
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 #[inline]
-unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i64 {
-    let mut answer = i64::from(ring);
+unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i32 {
+    let answer: i32;
     // SAFETY: as promised to `call`. The kernel preserves the stack, and of the registers all that
     // matter to who has called a C function: it zeroes parts of SVE's.
     unsafe {
         core::arch::asm!(
             "svc 0",
             in("x8") libc::SYS_io_uring_enter,
-            inlateout("x0") answer,
+            inlateout("w0") ring => answer,
             in("w1") to_submit,
             in("w2") min_complete,
             in("w3") flags,
@@ -95,10 +101,13 @@ unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i64 
 /// As for [`enter_plain`].
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 #[inline]
-unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i64 {
+unsafe fn call(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> i32 {
     let no_arg = core::ptr::null::<libc::c_void>();
     let call = libc::SYS_io_uring_enter;
     // SAFETY: as promised to `call`.
     let answer = unsafe { libc::syscall(call, ring, to_submit, min_complete, flags, no_arg, 0) };
-    if answer < 0 { -i64::from(crate::errno::Errno::last().raw()) } else { answer }
+    if answer < 0 {
+        return -crate::errno::Errno::last().raw();
+    }
+    i32::try_from(answer).unwrap_or(i32::MAX)
 }

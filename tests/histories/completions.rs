@@ -137,19 +137,7 @@ impl Completions {
                 assert_eq!(seen, expected);
                 self.agree_on_slots(cq, kernel);
             }
-            Step::Runs { most } => {
-                let mut seen = Vec::new();
-                while seen.len() < most {
-                    let before = seen.len();
-                    seen.extend(cq.next_run().take(most - before));
-                    if seen.len() == before {
-                        break;
-                    }
-                }
-                let expected = self.rest(most);
-                assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
-                self.agree_on_slots(cq, kernel);
-            }
+            Step::Runs { most } => self.runs(most, cq, kernel),
             Step::DrainInto { calls, wide } => self.drain_into(calls, wide, cq, kernel),
             Step::Ready => self.agree_on_slots(cq, kernel),
             Step::SetFlags(bits) => {
@@ -183,6 +171,24 @@ impl Completions {
     /// The next completions, at most so many, taken off the queue.
     fn rest(&mut self, most: usize) -> Vec<Cqe32> {
         (0..most).map_while(|_| self.next()).collect()
+    }
+
+    /// Runs, of which the last one may be left before its end.
+    fn runs(&mut self, most: usize, cq: &mut CompletionQueue, kernel: &FakeKernel) {
+        let mut seen = Vec::new();
+        while seen.len() < most {
+            let before = seen.len();
+            let Some(run) = cq.next_run() else {
+                return assert_ne!(self.shape.cqe, CqeShape::Single);
+            };
+            seen.extend(run.take(most - before));
+            if seen.len() == before {
+                break;
+            }
+        }
+        let expected = self.rest(most);
+        assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
+        self.agree_on_slots(cq, kernel);
     }
 
     /// A closure that unwinds has consumed its completions: not twice, and the rest is still there.
