@@ -157,7 +157,7 @@ impl<U: Default> Ring<U> {
                     let keep = |cqe| unsafe { keep(slab, undelivered, internal, cqe, None) };
                     let batch = cq.drain(keep);
                     others += batch.count;
-                    return batch;
+                    return Batch { count: count + batch.count, ..batch };
                 };
                 #[expect(clippy::while_let_on_iterator, reason = "keeps the run in registers")]
                 while let Some(cqe) = run.next() {
