@@ -51,7 +51,7 @@ impl<'a, U: Default> Output<'a, U> {
     ///
     /// let mut ring = Setup::new(8).build()?;
     /// ring.submit_unticketed(op::Nop, ())?;
-    /// ring.submit_unticketed(op::Timeout::after(Duration::from_millis(1)), ())?;
+    /// ring.submit_unticketed(op::Timeout::new(Duration::from_millis(1)), ())?;
     /// let (mut nops, mut timeouts) = (0, 0);
     /// ring.turn(2, |event| {
     ///     let Event::Output(output) = event else { return };

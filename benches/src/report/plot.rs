@@ -12,6 +12,7 @@
 //! and in dark.
 
 use plotters::coord::Shift;
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -119,12 +120,26 @@ pub fn lines(title: &str, unit: &str, axis: &str, points: &[(String, &[Measured]
             for (x, Spread { low, high, .. }) in found {
                 line(area, (x, y(low)), (x, y(high)), colour.to_rgba(), 5)?;
             }
-            for &at in &path {
-                area.draw(&Circle::new(at, 3, colour.filled()))?;
-            }
-            area.draw(&PathElement::new(path, colour.stroke_width(2)))?;
             let top = 30 + 20 * number as i32;
-            line(area, (right + 20, top), (right + 44, top), colour.to_rgba(), 3)?;
+            let key = vec![(right + 20, top), (right + 44, top)];
+            // Once the colours are used up, squares and broken lines take over.
+            let is_second = number >= COLOURS.len();
+            for &(x, y) in &path {
+                if is_second {
+                    let square = [(x - 3, y - 3), (x + 3, y + 3)];
+                    area.draw(&Rectangle::new(square, colour.filled()))?;
+                } else {
+                    area.draw(&Circle::new((x, y), 3, colour.filled()))?;
+                }
+            }
+            for (points, width) in [(path, 2), (key, 3)] {
+                let style = colour.stroke_width(width);
+                if is_second {
+                    area.draw(&DashedPathElement::new(points, 6, 4, style))?;
+                } else {
+                    area.draw(&PathElement::new(points, style))?;
+                }
+            }
             write(area, name, (right + 52, top), HPos::Left, VPos::Center)?;
         }
         Ok(())
