@@ -15,15 +15,14 @@
 //!
 //! # Example
 //!
-//! A loop over events. The user value says what an operation is for. An event says which operation
-//! it is about; the output comes with the ticket, so keep the tickets, by slot. This server prints
-//! how much its clients send. It needs Linux 6.0. With an [`EventLoop`](crate::EventLoop), there
-//! are no tickets to keep.
+//! A loop over events. The user value says what an operation is for. No operation has a ticket, so
+//! there is no table to keep: an ended one gives its file back by its type. This server prints how
+//! much its clients send. It needs Linux 6.0. With an [`EventLoop`](crate::EventLoop), each
+//! operation has a closure in place of the `match`.
 //!
 //! ```no_run
 //! use annulus::op::{AcceptMulti, Ending, Multishot as _, RecvMulti};
-//! use annulus::{Event, Ring, Setup, Ticket};
-//! use std::collections::HashMap;
+//! use annulus::{Event, Ring, Setup};
 //! use std::net::{TcpListener, TcpStream};
 //!
 //! type Accepting = AcceptMulti<TcpListener>;
@@ -40,49 +39,45 @@
 //! // The completion queue has an entry for each operation that can be in flight at once.
 //! let mut ring: Ring<Purpose> = Setup::new(256).cq_entries(4096).build_for()?;
 //! let buffers = ring.buf_ring(1024, 4096)?; // 1024 buffers of 4 KiB, for all clients
-//! let listener = TcpListener::bind("127.0.0.1:7777")?;
-//! let mut accept = ring.submit_for(Accepting::new(listener), Purpose::Accept)?;
-//! let mut clients: HashMap<u32, Ticket<Receiving>> = HashMap::new();
+//! let mut listeners = vec![TcpListener::bind("127.0.0.1:7777")?]; // To accept on.
+//! let mut streams: Vec<TcpStream> = Vec::new(); // To receive from.
 //!
 //! loop {
-//!     ring.submit_and_wait(1)?;
-//!     let mut events = Vec::new();
-//!     ring.reap(|event| match event {
-//!         Event::Multishot { user, slot, completion } => {
-//!             events.push((*user, slot, Some(completion)));
+//!     for listener in listeners.drain(..) {
+//!         ring.submit_unticketed(Accepting::new(listener), Purpose::Accept)?;
+//!     }
+//!     for stream in streams.drain(..) {
+//!         ring.submit_unticketed(Receiving::new(stream, &buffers), Purpose::Receive)?;
+//!     }
+//!     let mut failed = None;
+//!     ring.turn(1, |event| match event {
+//!         Event::Multishot { user: Purpose::Accept, completion, .. } => {
+//!             streams.extend(Accepting::item(completion).map(TcpStream::from));
 //!         }
-//!         Event::Ended { user, slot, .. } => events.push((*user, slot, None)),
+//!         Event::Multishot { user: Purpose::Receive, slot, completion } => {
+//!             let Ok(lease) = Receiving::item(completion) else { return };
+//!             println!("client {slot} sent {} bytes", lease.len());
+//!         } // Dropping the lease gives the buffer back to the kernel.
+//!         Event::Output(output) => {
+//!             let output = match output.take::<Receiving>() {
+//!                 Ok((_, ended)) if matches!(ended.how, Ending::NoBuffers | Ending::Stopped) => {
+//!                     return streams.push(ended.fd); // Go on.
+//!                 }
+//!                 Ok(_) => return, // The client is gone, and its stream is closed here.
+//!                 Err(output) => output,
+//!             };
+//!             match output.take::<Accepting>() {
+//!                 Ok((_, ended)) if !matches!(ended.how, Ending::Failed(_)) => {
+//!                     listeners.push(ended.fd);
+//!                 }
+//!                 Ok((_, ended)) => failed = Some(ended.how),
+//!                 Err(_) => unreachable!("there is no third type"),
+//!             }
+//!         }
 //!         _ => {}
 //!     })?;
-//!     for (purpose, slot, completion) in events {
-//!         match (purpose, completion) {
-//!             (Purpose::Accept, Some(completion)) => {
-//!                 let Ok(fd) = Accepting::item(completion) else { continue };
-//!                 let receive = Receiving::new(TcpStream::from(fd), &buffers);
-//!                 let ticket = ring.submit_for(receive, Purpose::Receive)?;
-//!                 clients.insert(ticket.slot(), ticket);
-//!             }
-//!             (Purpose::Receive, Some(completion)) => {
-//!                 let Ok(lease) = Receiving::item(completion) else { continue };
-//!                 println!("client {slot} sent {} bytes", lease.len());
-//!             } // Dropping the lease gives the buffer back to the kernel.
-//!             (Purpose::Receive, None) => {
-//!                 let ticket = clients.remove(&slot).expect("a client's ticket");
-//!                 let ended = ring.wait(ticket)?; // It has ended, so this does not wait.
-//!                 if matches!(ended.how, Ending::NoBuffers | Ending::Stopped) {
-//!                     let receive = Receiving::new(ended.fd, &buffers); // Go on.
-//!                     let ticket = ring.submit_for(receive, Purpose::Receive)?;
-//!                     clients.insert(ticket.slot(), ticket);
-//!                 } // Otherwise the client is gone, and its stream is closed here.
-//!             }
-//!             (Purpose::Accept, None) => {
-//!                 let ended = ring.wait(accept)?;
-//!                 if let Ending::Failed(error) = ended.how {
-//!                     return Err(error.into());
-//!                 }
-//!                 accept = ring.submit_for(Accepting::new(ended.fd), Purpose::Accept)?;
-//!             }
-//!         }
+//!     if let Some(Ending::Failed(error)) = failed {
+//!         return Err(error.into());
 //!     }
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
