@@ -36,6 +36,8 @@ pub(crate) struct Turn {
     /// The hints after which there is another round.
     asked_about: SqRingFlags,
     rounds: Rounds,
+    /// How many were taken when completions were in the way last.
+    taken: u32,
 }
 
 impl Turn {
@@ -46,6 +48,7 @@ impl Turn {
         entered: 0,
         asked_about: SqRingFlags::empty(),
         rounds: Rounds::NONE,
+        taken: NEVER,
     };
 }
 
@@ -68,13 +71,14 @@ impl RawRing {
     /// that looks only once at what is ready. Unlike a drain, it does not enter again for
     /// completions that the kernel holds back as task work (`TASKRUN`), if it has taken any: the
     /// next turn or wait takes them in. To wait elsewhere between two turns, on an eventfd for
-    /// example, call [`drain`](Self::drain) first.
+    /// example, call [`drain`](Self::drain) first, until it takes nothing.
     ///
     /// # Errors
     ///
     /// As for [`submit_and_wait`](Self::submit_and_wait) and [`drain`](Self::drain). If a signal
     /// ended the wait ([`EnterCause::Interrupted`]), or completions had to be taken first
-    /// ([`EnterCause::CompletionsPending`]), `each` has seen those that were ready.
+    /// ([`EnterCause::CompletionsPending`], [`EnterCause::ReadyFirst`]), `each` has seen those that
+    /// were ready.
     ///
     /// # Example
     ///
@@ -129,7 +133,7 @@ impl RawRing {
                 // Nothing was waited for, or the turn is to end with an error.
                 let need = if enough == 1 { want } else { enough };
                 let rounds = Rounds::default();
-                self.turn = Turn { want, coming, need, entered, asked_about, rounds };
+                self.turn = Turn { want, coming, need, entered, asked_about, rounds, taken: NEVER };
                 enough = NEVER;
             }
             if let Some(total) = self.turn_again(batch)? {
@@ -148,15 +152,10 @@ impl RawRing {
     ) -> Result<(Entered, u32), EnterError> {
         match self.finish(want, coming, unfinished) {
             Ok(count) => Ok((count, want.max(1))),
-            Err(error) => match error.cause {
-                EnterCause::Interrupted
-                | EnterCause::CompletionsPending
-                | EnterCause::ReadyFirst { .. } => {
-                    self.turn_error = Some(error);
-                    Ok((FAILED, MORE_THAN_COME))
-                }
-                _ => Err(error),
-            },
+            Err(error) => {
+                self.keep_error(error)?;
+                Ok((FAILED, MORE_THAN_COME))
+            }
         }
     }
 
@@ -196,11 +195,31 @@ impl RawRing {
         if !matches!(error.cause, EnterCause::ReadyFirst { .. }) {
             return Err(error);
         }
-        // The completions that were in the way have been taken.
+        // The completions that were in the way have been taken, unless there were none.
+        if std::mem::replace(&mut self.turn.taken, taken) == taken {
+            return Err(error);
+        }
         let missing = want.saturating_sub(taken);
-        let more = self.finish(missing, coming, Unfinished::NOT_ENTERED);
-        let failed =
-            |later: EnterError| EnterError::new(error.submitted + later.submitted, later.cause);
-        Ok((error.submitted + more.map_err(failed)?, want))
+        match self.finish(missing, coming, Unfinished::NOT_ENTERED) {
+            Ok(count) => Ok((error.submitted + count, want)),
+            Err(later) => {
+                let later = EnterError::new(error.submitted + later.submitted, later.cause);
+                self.keep_error(later)?;
+                Ok((FAILED, want))
+            }
+        }
+    }
+
+    /// Keeps an error after which completions are taken before it is returned.
+    fn keep_error(&mut self, error: EnterError) -> Result<(), EnterError> {
+        match error.cause {
+            EnterCause::Interrupted
+            | EnterCause::CompletionsPending
+            | EnterCause::ReadyFirst { .. } => {
+                self.turn_error = Some(error);
+                Ok(())
+            }
+            _ => Err(error),
+        }
     }
 }

@@ -15,7 +15,7 @@ use annulus_sys::errno::Errno;
 
 use crate::lease::completion::result_of;
 use crate::op::Op;
-use crate::ring::slab::Slab;
+use crate::ring::slab::{Slab, contained};
 
 /// The output of an operation that was submitted [without a
 /// ticket](crate::Ring::submit_unticketed), and its user value. If nobody takes it, both are
@@ -132,9 +132,12 @@ impl<'a, U: Default> Shown<'a, U> {
 
 impl<U: Default> Drop for Shown<'_, U> {
     fn drop(&mut self) {
-        if self.slab.is_tenant(self.slot, self.tenant) {
-            // SAFETY: its operation is in the slot still, and has ended, as promised to `of` (OP2).
-            unsafe { self.slab.drop_output(self.slot) };
+        if !self.slab.is_tenant(self.slot, self.tenant) {
+            return;
         }
+        // SAFETY: its operation is in the slot still, and has ended, as promised to `of` (OP2).
+        let mut drop_it = || unsafe { self.slab.drop_output(self.slot) };
+        // A panic may have brought us here, and a second one must not abort.
+        if std::thread::panicking() { contained(drop_it) } else { drop_it() }
     }
 }

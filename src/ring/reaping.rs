@@ -26,9 +26,12 @@ use crate::setup::enter_error::{EnterCause, EnterError};
 
 /// # Taking events
 impl<U: Default> Ring<U> {
-    /// Calls `each` with every event there is, and returns how many. Each completion is consumed,
-    /// and its slot updated, before `each` sees it: so `each` may panic, and no event is lost or
-    /// repeated. Completions of [detached](Self::detach) operations are consumed too, but neither
+    /// Calls `each` with every event there is, and returns how many. Of what the kernel holds back,
+    /// that is all where it says so, as rings of [`Setup::new`](crate::Setup::new) make it do;
+    /// otherwise (`DEFER_TASKRUN` or `COOP_TASKRUN` without `TASKRUN_FLAG`, `IOPOLL`) it is asked
+    /// only if there was no event, so there a loop that sleeps elsewhere reaps until nothing comes.
+    /// Each completion is consumed, and its slot updated, before `each` sees it: so `each` may
+    /// panic, and no event is lost or repeated. Completions of [detached](Self::detach) operations are consumed too, but neither
     /// shown nor counted, not even the last one.
     ///
     /// # Errors
@@ -72,8 +75,8 @@ impl<U: Default> Ring<U> {
     /// that can be: a whole turn of a loop in one call. Returns how many events that were. Like
     /// [`submit_and_wait`](Self::submit_and_wait) and then [`reap`](Self::reap), but looks only
     /// once at what is ready, and does not enter again for completions that the kernel holds back
-    /// as task work: the next turn or wait takes them in. To wait elsewhere between two turns, on
-    /// an eventfd for example, call [`reap`](Self::reap) first.
+    /// as task work, as a rule: the next turn or wait takes them in. To wait elsewhere between two
+    /// turns, on an eventfd for example, call [`reap`](Self::reap) first, until nothing comes.
     ///
     /// # Errors
     ///
@@ -142,8 +145,13 @@ impl<U: Default> Ring<U> {
                 hidden += u32::from(!show(slab, undelivered, internal, recorded, &mut each));
             })
         };
-        let taken = raw.take_in(want, Coming::Known, take)?;
-        count += taken - hidden;
+        let taken = raw.take_in(want, Coming::Known, take);
+        match &taken {
+            Ok(taken) => count += taken - hidden,
+            // What was taken is shown, too.
+            Err(error) if can_be_taken(error.cause) => {}
+            Err(_) => return taken,
+        }
         if !self.undelivered.is_empty() {
             count += self.reap_undelivered(&mut each);
         }
@@ -155,16 +163,19 @@ impl<U: Default> Ring<U> {
             }
         }
         self.serve();
-        Ok(count)
+        taken.map(|_| count)
     }
 
     /// Shows the events that were kept.
     #[cold]
     fn reap_undelivered(&mut self, each: &mut impl FnMut(Event<'_, U>)) -> u32 {
-        let mut count = 0;
+        let (mut count, is_here) = (0, self.process.is_this());
         while let Some(recorded) = self.undelivered.pop(&mut self.slab) {
             let Self { slab, undelivered, internal, .. } = self;
             count += u32::from(show(slab, undelivered, internal, recorded, each));
+            if is_here && !self.process.is_this() {
+                break; // A forked child: what was not shown yet is its parent's.
+            }
         }
         count
     }
@@ -192,7 +203,7 @@ impl<U: Default> Ring<U> {
 }
 
 /// Whether a wait ended with completions that can be taken.
-fn can_be_taken(cause: EnterCause) -> bool {
+pub(super) fn can_be_taken(cause: EnterCause) -> bool {
     matches!(
         cause,
         EnterCause::Interrupted | EnterCause::CompletionsPending | EnterCause::ReadyFirst { .. }

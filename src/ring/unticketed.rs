@@ -21,7 +21,7 @@ use crate::lease::ticket::Rejected;
 use crate::lease::user_data::slot_of;
 use crate::op::Op;
 use crate::raw::{Coming, RawRing, RingId};
-use crate::ring::reaping::{keep, keep_parts};
+use crate::ring::reaping::{can_be_taken, keep, keep_parts};
 use crate::ring::slab::{Life, Terms};
 use crate::ring::{Ring, Submitted, sealed};
 use crate::setup::enter_error::EnterError;
@@ -81,6 +81,9 @@ impl<U: Default> Ring<U> {
     /// completions are kept for [`reap`](Self::reap). So a loop takes what it has most of in this
     /// way, and the rest as events; it costs less than the events do.
     ///
+    /// What is kept ends every later wait for events at once. So call `reap` in each turn in which
+    /// fewer outputs came than were waited for.
+    ///
     /// # Errors
     ///
     /// As for [`reap`](Self::reap).
@@ -95,8 +98,8 @@ impl<U: Default> Ring<U> {
     /// Submits all queued entries, waits until at least `want` events can be reaped, and takes
     /// them: each output of an `O` without a ticket goes to `each`, as in
     /// [`reap_outputs`](Self::reap_outputs), and all else is kept. Returns how many outputs that
-    /// were, which can be fewer than `want`. Leaves task work to the next call, as
-    /// [`turn`](Self::turn) does.
+    /// were, which can be fewer than `want`: then the rest is kept for [`reap`](Self::reap), and
+    /// ends the next wait at once. Leaves task work to the next call, as [`turn`](Self::turn) does.
     ///
     /// # Errors
     ///
@@ -150,6 +153,7 @@ impl<U: Default> Ring<U> {
         let take = |raw: &mut RawRing| {
             let cq = raw.rings_mut().cq();
             let mut count = 0;
+            cq.ready(); // One look for the whole round.
             // Calls `each` in one place, so that it is compiled into the loop.
             loop {
                 let Some(mut run) = cq.next_run() else {
@@ -178,13 +182,23 @@ impl<U: Default> Ring<U> {
                 }
             }
         };
-        let mut count = raw.take_in(want, Coming::Known, take)? - others;
+        let taken = raw.take_in(want, Coming::Known, take);
+        if let Err(error) = &taken
+            && !can_be_taken(error.cause)
+        {
+            return taken;
+        }
+        let mut count = taken.map_or(0, |taken| taken - others);
+        let is_here = self.process.is_this();
         while let Some((user, output)) = self.kept_output::<O>() {
             count += 1;
             each(user, output);
+            if is_here && !self.process.is_this() {
+                break; // A forked child: what was not shown yet is its parent's.
+            }
         }
         self.serve();
-        Ok(count)
+        taken.map(|_| count)
     }
 
     /// The oldest output of an `O` that was kept.

@@ -1,7 +1,7 @@
 //! Runs: completions in adjacent slots, which go back to the kernel together.
 //!
 //! ```text
-//!   │ 4 │ 5 │   │   │ 2 │ 3 │      next_run: 2, 3 up to the wrap; then next_run: 4, 5
+//!   │ 4 │ 5 │   │   │ 2 │ 3 │      ready: 4; next_run: 2, 3 up to the wrap; next_run: 4, 5
 //!   0                       7
 //! ```
 //!
@@ -9,7 +9,7 @@
 //! in one place is compiled into the loop. [`drain`](CompletionQueue::drain) calls its closure in
 //! three.
 //!
-//! Keeps CQ3 and CQ4, and checks CQ2. Leaves to others: taking a single completion (`cq`).
+//! Keeps CQ3 and CQ4. Leaves to others: looking at the tail, and checking it (`cq`).
 //!
 //! # Safety
 //!
@@ -25,26 +25,14 @@ use crate::process::Process;
 use crate::slots::{Run, Slots};
 
 impl CompletionQueue {
-    /// The oldest completions that are in the queue now, up to where its slots wrap around. Looks
-    /// at the kernel's `tail` only if no completion was known. `None` if not all completions are of
+    /// The oldest completions that the last look at the queue found ([`ready`](Self::ready)), up to
+    /// where the slots wrap around: a second run has the rest. `None` if not all completions are of
     /// 16 bytes, and in a forked child: there, [`drain`](Self::drain).
-    ///
-    /// # Panics
-    ///
-    /// When the kernel broke CQ2.
     #[inline]
     pub fn next_run(&mut self) -> Option<TakenRun<'_>> {
         // One load answers two questions: is the shape `Single`, and is this our process?
         if !self.usual.is_this() {
             return None;
-        }
-        if self.next == self.known {
-            let end = self.tail.observe();
-            let count = end.distance_from(self.next);
-            if count > self.entries() {
-                self.check(end, count); // CQ2, before the tail is used.
-            }
-            self.known = end;
         }
         // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). They are
         // single, since `usual` is this process only if the shape is `CqeShape::Single`. The run is
@@ -53,16 +41,17 @@ impl CompletionQueue {
         Some(TakenRun { len: run.left, queue: self, run, flags: CqeFlags::empty() })
     }
 
-    /// Whether completions are known that the last run did not have.
+    /// Whether completions are known that no run has taken.
     #[inline]
     pub fn has_known(&self) -> bool {
         self.next != self.known
     }
 }
 
-/// Completions that are being taken: see [`CompletionQueue::next_run`]. A completion counts as
-/// popped once this has returned it. The slots go back to the kernel together when this value is
-/// dropped, also while the caller's code panics.
+/// Completions that are being taken: see [`CompletionQueue::next_run`]. None comes twice. Their
+/// slots go back to the kernel together, and they count as popped, when this value is dropped, also
+/// while the caller's code panics. If it is forgotten, they never count, and their slots go back
+/// with the next ones.
 #[derive(Debug)]
 pub struct TakenRun<'a> {
     queue: &'a mut CompletionQueue,

@@ -325,3 +325,37 @@ fn a_ring_that_was_not_mapped_again_is_not_entered() {
     assert_eq!(ring.turn(1, |_| ()).map_err(|error| error.cause), Err(EnterCause::Unmapped));
     assert_eq!(kernel.took(), []);
 }
+
+#[test]
+fn a_turn_of_a_polled_ring_waits_for_all() {
+    let (mut ring, kernel) = ring(SetupFlags::IOPOLL);
+    push(&mut ring, [1, 2, 3]);
+    // A device whose completions come one at a time.
+    kernel.enters(Enter::Run(Box::new(|kernel: &mut FakeKernel, to_submit| {
+        (0..to_submit).for_each(|_| assert!(kernel.consume().is_some()));
+        assert!(kernel.post(Cqe { user_data: 1, ..Cqe::ZERO }));
+        Ok(to_submit)
+    })));
+    for user_data in [2, 3] {
+        kernel.enters(Enter::Run(Box::new(move |kernel, _| {
+            assert!(kernel.post(Cqe { user_data, ..Cqe::ZERO }));
+            Ok(0)
+        })));
+    }
+    assert_eq!(turn(&mut ring, 3), (vec![1, 2, 3], Ok(3)));
+}
+
+#[test]
+fn a_signal_in_the_second_wait_of_a_turn_hides_nothing() {
+    let kernel = DriverKernel::new();
+    let mut ring = kernel.ring(Setup::plain(8).cq_entries(8).with(SetupFlags::CQE_MIXED));
+    ring.expect_others();
+    let wide = |user_data| Cqe32 { first: Cqe { user_data, ..Cqe::ZERO }, big: [0; 2] };
+    kernel.kernel(|kernel| assert!((0..3).all(|user_data| kernel.post_wide(wide(user_data)))));
+    kernel.enters(Enter::Run(Box::new(move |kernel, _| {
+        assert!(kernel.post_wide(wide(7)));
+        Err(Errno::new(libc::EINTR))
+    })));
+    assert_eq!(turn(&mut ring, 6), (vec![0, 1, 2, 7], Err(EnterCause::Interrupted)));
+    assert_eq!(ring.ready(), 0);
+}

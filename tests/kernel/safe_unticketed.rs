@@ -7,24 +7,34 @@
 //! | waits while a ticket is waited for | `what_ends_while_*` |
 //! | is that of a cancelled operation | `a_key_*` |
 
+use std::cell::Cell;
 use std::io::{Read as _, Write as _, pipe};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
+use std::time::Duration;
 
 use annulus::lease::BufLease;
-use annulus::op::{Accept, Ending, Nop, PollEvents, PollMulti, Read, RecvMulti, RecvProvided};
+use annulus::op::{
+    Accept, Ending, Nop, PollEvents, PollMulti, Read, RecvMulti, RecvProvided, TimeoutMulti,
+};
 use annulus::sys::opcode::Opcode;
-use annulus::{Event, Ring, Setup};
+use annulus::{EnterCause, Event, Ring, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, patient, safe_ring, test};
+use crate::watched::{Panics, Watched, quietly, unwind};
 
 /// Receives without end came with this.
 const RECEIVE: [Need; 1] = [Need::Op(Opcode::SEND_ZC)];
 /// Polls without end came with this, or shortly before.
 const POLL: [Need; 1] = [Need::Feature(annulus::sys::flags::Features::NATIVE_WORKERS)];
+
+/// A wait with a limit, as an argument, came with this.
+const BOUNDED: [Need; 1] = [Need::Feature(annulus::sys::flags::Features::EXT_ARG)];
+/// Timers without end came with this, or shortly before.
+const TIMERS: [Need; 1] = [Need::Op(Opcode::READ_MULTISHOT)];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -37,6 +47,13 @@ pub fn tests() -> Vec<Trial> {
         test("what_ends_while_a_ticket_is_waited_for_is_shown_later", &[], kept),
         test("a_key_cancels_once_and_names_nothing_later", &POLL, cancelled),
         test("a_turn_of_outputs_is_one_call_of_the_kernel", &[], one_call),
+        test(
+            "outputs_by_type_are_all_there_are_whatever_was_known_before",
+            &BOUNDED,
+            all_there_are,
+        ),
+        test("an_output_at_which_two_panics_meet_aborts_nothing", &[], two_panics),
+        test("a_turn_that_a_signal_ends_shows_the_end_with_the_item", &TIMERS, item_and_end),
     ]
 }
 
@@ -257,5 +274,62 @@ fn one_call() -> Result<(), Failed> {
         assert_eq!(count, 8);
     }
     assert_eq!(ring.stats().enters, 100);
+    Ok(())
+}
+
+fn all_there_are() -> Result<(), Failed> {
+    let mut ring = ring(8);
+    ring.submit_unticketed(Nop, 1)?;
+    ring.submit_all()?;
+    // A wait looks at the queue, and takes nothing.
+    let _ = ring.submit_and_wait_timeout(1, Duration::from_millis(1))?;
+    ring.submit_unticketed(Nop, 2)?;
+    ring.submit_unticketed(Nop, 3)?;
+    ring.submit_all()?;
+    let mut users = Vec::new();
+    assert_eq!(ring.reap_outputs::<Nop>(|user, _| users.push(user))?, 3);
+    assert_eq!(users, [1, 2, 3]);
+    // The same after the caller's code has panicked.
+    for user in 0..5 {
+        ring.submit_unticketed(Nop, user)?;
+    }
+    ring.submit_all()?;
+    let reaping =
+        AssertUnwindSafe(|| ring.reap_outputs::<Nop>(|_, _| resume_unwind(Box::new("taken"))));
+    assert!(catch_unwind(reaping).is_err());
+    ring.submit_unticketed(Nop, 5)?;
+    ring.submit_all()?;
+    assert_eq!(ring.reap_outputs::<Nop>(|_, _| ())?, 5, "one was taken when it panicked");
+    assert_eq!((ring.in_flight(), ring.vacant()), (0, ring.raw().cq_entries()));
+    Ok(())
+}
+
+fn two_panics() -> Result<(), Failed> {
+    let mut ring = ring(8);
+    let (reader, writer) = pipe()?;
+    drop(writer);
+    let drops = Rc::new(Cell::new(0));
+    ring.submit_unticketed(Read::new(reader, Watched::new(&drops, Panics::InDrop)), 1)?;
+    assert!(quietly(|| ring.turn(1, |_| unwind())).is_err());
+    assert_eq!((drops.get(), ring.vacant()), (1, ring.raw().cq_entries()));
+    Ok(())
+}
+
+fn item_and_end() -> Result<(), Failed> {
+    let mut ring = ring(8);
+    let (silent, _open) = pipe()?;
+    ring.submit_unticketed(Read::new(silent, [0_u8; 4]), 9)?;
+    ring.submit_unticketed(TimeoutMulti::new(Duration::from_millis(5)).times(1), 1)?;
+    let (mut items, mut ends) = (0, 0);
+    let turned = ring.turn(2, |event| match event {
+        Event::Multishot { .. } => items += 1,
+        Event::Output(_) => ends += 1,
+        other => panic!("{other:?}"),
+    });
+    // The timer ends the kernel's wait as a signal does.
+    if let Err(error) = turned {
+        assert_eq!(error.cause, EnterCause::Interrupted);
+    }
+    assert_eq!((items, ends), (1, 1));
     Ok(())
 }

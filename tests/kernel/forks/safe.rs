@@ -145,8 +145,44 @@ pub fn comes_out_of_reaping() {
     }
 }
 
+/// Waits for one more operation, so that the outputs of four are kept.
+fn keep_four(setup: Setup<'_>) -> Ring {
+    let mut ring = safe_ring(setup);
+    for _ in 0..4 {
+        ring.submit_unticketed(Nop, ()).expect("submit");
+    }
+    let nop = ring.submit(Nop).expect("submit");
+    ring.submit_and_wait(5).expect("wait");
+    ring.wait(nop).expect("wait").expect("it does nothing");
+    ring
+}
+
+/// What was kept before is the parent's, too, if it was not shown before the fork.
+fn comes_out_of_kept() {
+    for by_type in [false, true] {
+        let mut ring = keep_four(Setup::new(8));
+        let maps = ring_maps();
+        let (mut seen, mut occupied) = (0, None);
+        let mut each = || {
+            seen += 1;
+            if seen == 2 {
+                occupied = fork_here(&maps);
+            }
+        };
+        let count = match by_type {
+            true => ring.reap_outputs::<Nop>(|(), _| each()),
+            false => ring.reap(|_| each()),
+        };
+        end_if_forked("kept", || {
+            seen == 2 && occupied.is_some_and(|holes| holes.is_unchanged()) && count != Ok(4)
+        });
+        assert_eq!((seen, count, ring.vacant()), (4, Ok(4), ring.raw().cq_entries()));
+    }
+}
+
 /// The same with outputs by type, which are taken in a loop of their own.
 pub fn comes_out_of_outputs() {
+    comes_out_of_kept();
     for setup in [Setup::plain(8), Setup::new(8)] {
         let mut ring = safe_ring(setup);
         for _ in 0..4 {
