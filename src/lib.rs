@@ -439,6 +439,7 @@ pub use raw::wait_options::{SignalMask, WaitOptions};
 pub use ring::end::ShutdownTimedOut;
 pub use ring::event::Event;
 pub use ring::event_loop::{Arrival, EventLoop, Io, LoopChain, OpId};
+pub use ring::lane::{Lane, LaneKey};
 pub use ring::link::{ChainEnd, ChainOutcome, ChainTicket, Step, StepExt, Timed, TimedTicket};
 pub use ring::output::Output;
 pub use ring::scope::{Scope, ScopedChain, ScopedTicket};

@@ -52,6 +52,7 @@ mod drained;
 pub mod event;
 pub mod event_loop;
 mod internal;
+pub mod lane;
 pub mod output;
 mod slab;
 mod undelivered;

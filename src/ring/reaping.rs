@@ -192,7 +192,7 @@ impl<U: Default> Ring<U> {
 }
 
 /// Whether a wait ended with completions that can be taken.
-fn can_be_taken(cause: EnterCause) -> bool {
+pub(super) fn can_be_taken(cause: EnterCause) -> bool {
     matches!(
         cause,
         EnterCause::Interrupted | EnterCause::CompletionsPending | EnterCause::ReadyFirst { .. }

@@ -1,0 +1,298 @@
+//! The slots of a lane: what each operation is while the kernel works on it, and where it lies.
+//!
+//! ```text
+//!   heads   │ word, user │ word, user │ number │ word, user │ …      ours alone
+//!   ops     │ O          │ O          │        │ O          │ …      the kernel's, while in flight
+//!
+//!   word    sequence:43 │ number:21     in flight: the `user_data` of its entry
+//!           number of another slot      free: the next one of the list
+//! ```
+//!
+//! So one comparison tells the completion of an operation in flight from every forged, repeated or
+//! late one (OP2). The word of a free slot names another slot, or none: a completion that carries
+//! it is compared with that other slot's word, which is different. Sequence numbers are the lane's,
+//! not the slot's, and begin at 1: a word comes again after 2^43 operations.
+//!
+//! Operations are reached only by pointer: from `prep` to the last completion no reference covers
+//! one, because the kernel writes into it (OP1). An operation leaves its slot, and the slot is free,
+//! before the caller's code runs.
+//!
+//! Keeps OP1, OP2 and OP3. Leaves to others: when memory is leaked (`lane::end`).
+#![allow(unsafe_code, reason = "owns memory that the kernel uses")]
+
+use std::alloc::{self, Layout};
+use std::marker::PhantomData;
+use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::ptr::NonNull;
+
+use annulus_sys::abi::{Cqe, Sqe};
+use annulus_sys::flags::CqeFlags;
+
+use crate::lease::Resource;
+use crate::lease::ticket::Rejection;
+use crate::lease::user_data::low;
+use crate::op::{Done, Op, ResultKind};
+use crate::raw::RingId;
+use crate::ring::slab::contained;
+
+/// How many bits of a word are the number of a slot: more than the longest queue needs, so that
+/// some numbers are those of no slot.
+const NUMBER_BITS: u32 = 21;
+/// The number of a slot in a word.
+const NUMBER: u64 = (1 << NUMBER_BITS) - 1;
+/// From one sequence number to the next, in a word.
+const STEP: u64 = 1 << NUMBER_BITS;
+/// The end of the list of free slots: no slot's number.
+const END: u32 = u32::MAX;
+/// The `user_data` of the lane's own cancels: it names no slot.
+pub(super) const CANCEL: u64 = u64::MAX;
+/// Flags of a completion after which the kernel still has the operation, or which is not its own.
+const CONTINUES: CqeFlags = CqeFlags::MORE.union(CqeFlags::NOTIF);
+
+/// The part of a slot that the kernel does not see.
+struct Head<U> {
+    /// In flight: its `user_data`. Free: the number of the next free slot.
+    word: u64,
+    /// There is one while the operation is in flight.
+    user: MaybeUninit<U>,
+}
+
+/// All slots of a lane.
+pub(super) struct Slots<O, U> {
+    heads: Box<[Head<U>]>,
+    ops: Memory<O>,
+    /// The first free slot.
+    free: u32,
+    /// The word of the next operation, without its number.
+    next: u64,
+}
+
+impl<O: Op, U> Slots<O, U> {
+    /// `count` free slots.
+    pub(super) fn new(count: u32) -> Self {
+        // So that no slot's number is that of a cancel, or of the end of the list.
+        assert!(count < 1 << (NUMBER_BITS - 1), "OP2: {count} slots");
+        let word = |number| u64::from(if number + 1 == count { END } else { number + 1 });
+        let head = |number| Head { word: word(number), user: MaybeUninit::uninit() };
+        let heads = (0..count).map(head).collect();
+        Self { heads, ops: Memory::new(count), free: 0, next: STEP }
+    }
+
+    /// Moves `op` into the first free slot. Gives it back when there is none.
+    #[inline]
+    pub(super) fn place(&mut self, op: O) -> Result<Placed<'_, O, U>, O> {
+        let number = self.free;
+        // The list of free slots ends with a number that no slot has.
+        let Some(head) = self.heads.get_mut(number as usize) else { return Err(op) };
+        // SAFETY: there is such a slot, because it was just found.
+        let at = unsafe { self.ops.at(number) };
+        // SAFETY: a free slot's memory is ours, and nothing lies in it.
+        unsafe { at.write(op) };
+        let word = self.next | u64::from(number);
+        Ok(Placed { head, at, word, free: &mut self.free, next: &mut self.next })
+    }
+
+    /// Ends the operation that `cqe` names, if that was its only completion: the user value and the
+    /// output. Changes nothing for any other completion. The slot is free before the operation
+    /// makes its output.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must have posted `cqe` on this ring, and each completion must be passed once (OP1,
+    /// OP3).
+    #[inline]
+    pub(super) unsafe fn end(&mut self, cqe: Cqe) -> Option<(U, O::Output)> {
+        let number = cqe.user_data & NUMBER;
+        let head = self.heads.get_mut(number as usize)?;
+        if head.word != cqe.user_data || cqe.flags.intersects(CONTINUES) {
+            return None;
+        }
+        head.word = u64::from(self.free);
+        self.free = low(number);
+        // SAFETY: its operation was in flight, by its word, so it had a user value; nobody reads it
+        // again, since the slot is free now.
+        let user = UserValue(ManuallyDrop::new(unsafe { head.user.assume_init_read() }));
+        // SAFETY: there is such a slot, because it was found above.
+        let at = unsafe { self.ops.at(low(number)) };
+        // SAFETY: it has ended by the completion that its word names, so the kernel is done with it
+        // (OP1); nobody reads it again, since the slot is free now.
+        let op = unsafe { at.read() };
+        let resource = match O::RESULT_KIND {
+            // SAFETY: the kernel made the descriptor for this operation, as promised to `end`.
+            ResultKind::Fd => unsafe { Resource::fd(cqe.res) },
+            _ => Resource::Nothing,
+        };
+        let output = op.finish(Done::new(cqe.res, cqe.flags, None, resource));
+        Some((user.take(), output))
+    }
+}
+
+impl<O, U> Slots<O, U> {
+    /// How many operations were ever submitted, modulo 2^43, if `ended` of them have ended: the
+    /// difference is how many are in flight.
+    #[inline]
+    pub(super) fn left_of(&self, ended: u64) -> u32 {
+        low(self.next.wrapping_sub(ended.wrapping_add(1) << NUMBER_BITS) >> NUMBER_BITS)
+    }
+
+    /// Whether `cqe` is the only completion of an operation in flight.
+    pub(super) fn is_ended_by(&self, cqe: Cqe) -> bool {
+        self.is_in_flight(cqe.user_data) && !cqe.flags.intersects(CONTINUES)
+    }
+
+    /// Whether the operation with this `user_data` is in flight.
+    pub(super) fn is_in_flight(&self, word: u64) -> bool {
+        let head = self.heads.get(low(word & NUMBER) as usize);
+        head.is_some_and(|head| head.word == word)
+    }
+
+    /// The `user_data` of all operations in flight, found by a look at every slot.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = u64> {
+        let words = self.heads.iter().map(|head| head.word);
+        // The word of a free slot names another one.
+        (0..).zip(words).filter(|(number, word)| word & NUMBER == *number).map(|(_, word)| word)
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.heads.len()).unwrap_or(u32::MAX)
+    }
+}
+
+impl<O, U> Drop for Slots<O, U> {
+    /// Frees the memory of the operations, unless some are in flight: then it is leaked, with
+    /// everything that those operations own (RG1).
+    fn drop(&mut self) {
+        if self.in_flight().next().is_none() {
+            // SAFETY: no operation is in flight, by the words of all slots, so the kernel has none
+            // (RG1). Those that ended have left.
+            unsafe { self.ops.free() };
+        }
+    }
+}
+
+/// An operation in a slot that is still free, before the kernel has it. Dropping this takes the
+/// operation out again, and drops it.
+pub(super) struct Placed<'a, O, U> {
+    head: &'a mut Head<U>,
+    at: NonNull<O>,
+    /// Its `user_data`.
+    word: u64,
+    free: &'a mut u32,
+    next: &'a mut u64,
+}
+
+impl<O: Op, U> Placed<'_, O, U> {
+    /// Whether the lane may accept the operation: see `Reserved::admit`.
+    #[inline]
+    pub(super) fn admit(&mut self, ring: RingId) -> Result<(), Rejection> {
+        // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
+        let op = unsafe { self.at.as_mut() };
+        if let Some(reason) = op.refusal() {
+            return Err(Rejection::Invalid { reason });
+        }
+        if op.belongs_to(ring) { Ok(()) } else { Err(Rejection::OtherRing) }
+    }
+
+    /// The entry, with its `user_data`.
+    #[inline]
+    pub(super) fn prep(&mut self) -> Sqe {
+        // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
+        let op = unsafe { self.at.as_mut() };
+        Sqe { user_data: self.word, ..op.prep() }
+    }
+
+    /// Takes the operation out again.
+    pub(super) fn back(self) -> O {
+        let placed = ManuallyDrop::new(self);
+        // SAFETY: the slot holds it once, because `placed` is not dropped, and no entry names it
+        // (OP1).
+        unsafe { placed.at.read() }
+    }
+
+    /// Its entry is pushed: from now on only its last completion frees the slot. Returns its
+    /// `user_data`.
+    #[inline]
+    pub(super) fn commit(self, user: U) -> u64 {
+        let mut placed = ManuallyDrop::new(self);
+        let Placed { head, word, free, next, .. } = &mut *placed;
+        **free = low(mem::replace(&mut head.word, *word));
+        **next = next.wrapping_add(STEP);
+        head.user.write(user);
+        *word
+    }
+}
+
+impl<O, U> Drop for Placed<'_, O, U> {
+    fn drop(&mut self) {
+        // A panic may have brought us here, and a second one must not abort.
+        contained(|| {
+            // SAFETY: the slot holds it, and no entry names it (OP1): its slot is still free.
+            unsafe { self.at.drop_in_place() };
+        });
+    }
+}
+
+/// The user value of an operation that is over. If making the output panics, it is dropped here,
+/// where a second panic goes no further.
+struct UserValue<U>(ManuallyDrop<U>);
+
+impl<U> UserValue<U> {
+    #[inline]
+    fn take(self) -> U {
+        let mut whole = ManuallyDrop::new(self);
+        // SAFETY: taken once, since `whole` is neither used nor dropped after.
+        unsafe { ManuallyDrop::take(&mut whole.0) }
+    }
+}
+
+impl<U> Drop for UserValue<U> {
+    fn drop(&mut self) {
+        // SAFETY: dropped once, since `take` leaves nothing to drop.
+        contained(|| unsafe { ManuallyDrop::drop(&mut self.0) });
+    }
+}
+
+/// Memory for so many operations. It never moves, and nothing frees it but a call.
+struct Memory<O> {
+    start: NonNull<O>,
+    layout: Layout,
+    owns: PhantomData<O>,
+}
+
+impl<O> Memory<O> {
+    fn new(count: u32) -> Self {
+        let array = Layout::array::<O>(count as usize).expect("so many operations fit");
+        // No two lanes share a cache line.
+        let layout = array.align_to(64).expect("so many operations fit").pad_to_align();
+        if layout.size() == 0 {
+            return Self { start: NonNull::dangling(), layout, owns: PhantomData };
+        }
+        // SAFETY: not of size 0, as was just checked.
+        let start = unsafe { alloc::alloc(layout) }.cast();
+        let Some(start) = NonNull::new(start) else { alloc::handle_alloc_error(layout) };
+        Self { start, layout, owns: PhantomData }
+    }
+
+    /// Where the operation in a slot lies.
+    ///
+    /// # Safety
+    ///
+    /// There must be a slot of that number.
+    #[inline]
+    unsafe fn at(&self, number: u32) -> NonNull<O> {
+        // SAFETY: within the allocation, as promised to `at`.
+        unsafe { self.start.add(number as usize) }
+    }
+
+    /// Frees the memory. Operations that lie in it are not dropped.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must be done with all of it (RG1), and nobody may use it again.
+    unsafe fn free(&mut self) {
+        if self.layout.size() != 0 {
+            // SAFETY: allocated with this layout, and nobody uses it again, as promised to `free`.
+            unsafe { alloc::dealloc(self.start.as_ptr().cast(), self.layout) };
+        }
+    }
+}
