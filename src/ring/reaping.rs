@@ -200,7 +200,8 @@ pub(super) fn can_be_taken(cause: EnterCause) -> bool {
 }
 
 /// Takes the completions in the queue, and the messages that came with them.
-fn take_all<U: Default>(
+#[cold]
+pub(super) fn take_all<U: Default>(
     raw: &mut RawRing,
     slab: &mut Slab<U>,
     undelivered: &mut Undelivered,

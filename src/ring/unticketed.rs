@@ -21,7 +21,7 @@ use crate::lease::ticket::Rejected;
 use crate::lease::user_data::slot_of;
 use crate::op::Op;
 use crate::raw::{Coming, RawRing, RingId};
-use crate::ring::reaping::keep_parts;
+use crate::ring::reaping::{keep_parts, take_all};
 use crate::ring::slab::{Life, Terms};
 use crate::ring::{Ring, Submitted, sealed};
 use crate::setup::enter_error::EnterError;
@@ -152,7 +152,7 @@ impl<U: Default> Ring<U> {
             let mut count = 0;
             // Calls `each` in one place, so that it is compiled into the loop.
             loop {
-                let mut run = cq.next_run();
+                let Some(mut run) = cq.next_run() else { break };
                 #[expect(clippy::while_let_on_iterator, reason = "keeps the run in registers")]
                 while let Some(cqe) = run.next() {
                     // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
@@ -171,6 +171,10 @@ impl<U: Default> Ring<U> {
                     return Batch { count, hints: cq.hints() };
                 }
             }
+            // Its completions are of other sizes, or are the parent's.
+            let kept = take_all(raw, slab, undelivered, internal, None);
+            others += kept.count;
+            Batch { count: count + kept.count, hints: kept.hints }
         };
         let mut count = raw.take_in(want, Coming::Known, take)? - others;
         while let Some((user, output)) = self.kept_output::<O>() {

@@ -16,6 +16,8 @@
 //! Reads only slots in `head..tail`, which are ours.
 #![allow(unsafe_code, reason = "decides which slots are ours to read")]
 
+use core::mem::ManuallyDrop;
+
 use super::CompletionQueue;
 use crate::abi::Cqe;
 use crate::flags::CqeFlags;
@@ -26,19 +28,20 @@ use crate::slots::{Run, Slots};
 
 impl CompletionQueue {
     /// The oldest completions that are in the queue now, up to where its slots wrap around. Looks
-    /// at the kernel's `tail` only if none was known. On a ring whose completions are not all of 16
-    /// bytes, all of them, without their second halves.
+    /// at the kernel's `tail` only if none was known. `None` on a ring whose completions are not all
+    /// of 16 bytes, and in a forked child: use [`drain`](Self::drain) there.
     ///
     /// # Panics
     ///
     /// When the kernel broke CQ2.
     #[inline]
-    pub fn next_run(&mut self) -> TakenRun<'_> {
+    pub fn next_run(&mut self) -> Option<TakenRun<'_>> {
         // One load answers two questions: is the shape `Single`, and is this our process?
-        let others = !self.usual.is_this();
-        if others {
-            self.look_for_others();
-        } else if self.next == self.known {
+        let process = self.usual;
+        if !process.is_this() {
+            return None;
+        }
+        if self.next == self.known {
             let end = self.tail.observe();
             let count = end.distance_from(self.next);
             if count > self.entries() {
@@ -46,12 +49,11 @@ impl CompletionQueue {
             }
             self.known = end;
         }
-        let count = if others { 0 } else { self.slots_ready() };
         // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). They are
-        // single, or there are none. The run is gone before the queue, which it borrows.
-        let run = unsafe { self.slots.run_apart(self.next, count) };
-        let flags = CqeFlags::empty();
-        TakenRun { len: run.left, queue: self, run, flags, others, others_taken: 0 }
+        // single, as was just checked. The run is gone before the queue, which it borrows.
+        let run = unsafe { self.slots.run_apart(self.next, self.slots_ready()) };
+        let (len, flags) = (run.left(), CqeFlags::empty());
+        Some(TakenRun { queue: self, run, len, flags, process })
     }
 
     /// Whether completions are known that the last run did not have.
@@ -60,25 +62,33 @@ impl CompletionQueue {
         self.next != self.known
     }
 
-    /// Looks for completions, on a ring whose completions are not all of 16 bytes.
-    #[cold]
-    fn look_for_others(&mut self) {
-        if self.is_here() {
-            self.look_for_more();
+    /// Gives the slots of a run back, from which `count` completions with these flags were taken.
+    #[inline]
+    fn took(&mut self, count: u32, flags: CqeFlags) {
+        let from = self.next;
+        self.next = from.advance(count);
+        self.popped += u64::from(count);
+        if !self.process.is_this() {
+            return; // The slots are the parent's.
         }
+        if flags.contains(CqeFlags::MORE) {
+            // SAFETY: still ours, since they are not given back (CQ3, CQ4).
+            self.more += unsafe { count_more(&self.slots, from, count) };
+        }
+        self.head.publish(self.next); // CQ4
     }
 
-    /// The next completion of a ring whose completions are not all of 16 bytes.
+    /// [`took`](Self::took), while the caller's code panics.
     #[cold]
-    fn take_other(&mut self) -> Option<Cqe> {
-        let wide = if self.is_here() { self.take_wide() } else { None };
-        wide.map(|wide| wide.first)
+    #[inline(never)]
+    fn took_some(&mut self, count: u32, flags: CqeFlags) {
+        self.took(count, flags);
     }
 }
 
-/// Completions that are being taken: see [`CompletionQueue::next_run`]. A completion counts as
-/// popped once this has returned it. The slots go back to the kernel together when this value is
-/// dropped, also while the caller's code panics.
+/// Completions that are being taken: see [`CompletionQueue::next_run`]. The slots go back to the
+/// kernel together, and count as popped, when this value is [finished](Self::finish) or dropped,
+/// also while the caller's code panics. If it is forgotten, its completions come again.
 #[derive(Debug)]
 pub struct TakenRun<'a> {
     queue: &'a mut CompletionQueue,
@@ -88,16 +98,20 @@ pub struct TakenRun<'a> {
     len: u32,
     /// All flags of the completions taken from the run.
     flags: CqeFlags,
-    /// The completions are of other sizes, and lie in no run.
-    others: bool,
-    others_taken: u32,
+    /// The process of the queue.
+    process: Process,
 }
 
 impl TakenRun<'_> {
     /// Gives the slots back, and returns how many completions were taken.
     #[inline]
     pub fn finish(self) -> u32 {
-        self.len - self.run.left + self.others_taken
+        let run = ManuallyDrop::new(self);
+        let count = run.len - run.run.left();
+        // SAFETY: read once, since `run` is neither used nor dropped after.
+        let queue = unsafe { core::ptr::read(&raw const run.queue) };
+        queue.took(count, run.flags);
+        count
     }
 }
 
@@ -107,18 +121,10 @@ impl Iterator for TakenRun<'_> {
     #[inline]
     fn next(&mut self) -> Option<Cqe> {
         // The caller's code runs between two calls, and may have forked: the rest is the parent's.
-        if !self.queue.process.is_this() {
+        if !self.process.is_this() {
             return None;
         }
-        let Some(cqe) = self.run.next() else {
-            if !self.others {
-                return None;
-            }
-            let other = self.queue.take_other();
-            self.others_taken += u32::from(other.is_some());
-            return other;
-        };
-        self.queue.next = self.queue.next.advance(1);
+        let cqe = self.run.next()?;
         self.flags |= cqe.flags;
         Some(cqe)
     }
@@ -127,18 +133,7 @@ impl Iterator for TakenRun<'_> {
 impl Drop for TakenRun<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Self { queue, run, len, flags, .. } = self;
-        let count = *len - run.left;
-        queue.popped += u64::from(count);
-        if !queue.process.is_this() {
-            return; // The slots are the parent's.
-        }
-        if flags.contains(CqeFlags::MORE) {
-            let from = queue.next.back(count);
-            // SAFETY: still ours, since they are not given back (CQ3, CQ4).
-            queue.more += unsafe { count_more(&queue.slots, from, count) };
-        }
-        queue.head.publish(queue.next); // CQ4
+        self.queue.took_some(self.len - self.run.left(), self.flags);
     }
 }
 
@@ -172,7 +167,7 @@ impl Taken<'_> {
     /// Counts what was taken.
     #[inline]
     fn record(&mut self) {
-        let next = self.end.back(self.run.left);
+        let next = self.end.back(self.run.left());
         let count = next.distance_from(self.from);
         if self.flags.contains(CqeFlags::MORE) {
             // SAFETY: still ours, since they are not given back (CQ3, CQ4).
@@ -191,7 +186,7 @@ impl Drop for Taken<'_> {
             self.head.publish(*self.next); // CQ4
         } else {
             // The slots are the parent's.
-            *self.next = self.end.back(self.run.left);
+            *self.next = self.end.back(self.run.left());
         }
     }
 }

@@ -141,7 +141,10 @@ impl Completions {
                 let mut seen = Vec::new();
                 while seen.len() < most {
                     let before = seen.len();
-                    seen.extend(cq.next_run().take(most - before));
+                    match cq.next_run() {
+                        Some(run) => seen.extend(run.take(most - before)),
+                        None => seen.extend(cq.pop()),
+                    }
                     if seen.len() == before {
                         break;
                     }

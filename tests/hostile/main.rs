@@ -242,7 +242,10 @@ fn ours(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
         }
         Ours::Drain => assert!(cq.drain(|_| ()).count <= cq.entries()),
         Ours::DrainWide => assert!(cq.drain_wide(|_| ()).count <= cq.entries()),
-        Ours::Runs(most) => assert!(cq.next_run().take(most).count() <= most),
+        Ours::Runs(most) => {
+            let taken = cq.next_run().map_or(0, |run| run.take(most).count());
+            assert!(taken <= most);
+        },
         Ours::DrainInto(most) => {
             let mut left = most;
             cq.drain(|_| {
@@ -420,7 +423,7 @@ fn cq2_a_tail_outside_is_named_every_time_until_it_is_back() {
             assert!(complaint(|| cq.pop_wide()).contains("CQ2"));
             assert!(complaint(|| cq.drain(|_| ())).contains("CQ2"));
             assert!(complaint(|| cq.drain_wide(|_| ())).contains("CQ2"));
-            assert!(complaint(|| cq.next_run().count()).contains("CQ2"));
+            assert!(complaint(|| cq.next_run().map(drop)).contains("CQ2"));
             assert!(complaint(|| cq.ready()).contains("CQ2"));
         }
     }
@@ -449,7 +452,7 @@ fn cq2_a_wide_completion_that_the_tail_cuts_is_named_and_not_passed() {
         assert!(complaint(|| cq.pop()).contains("CQ2"));
         assert!(complaint(|| cq.pop_wide()).contains("CQ2"));
         assert!(complaint(|| cq.drain(|_| ())).contains("CQ2"));
-        assert!(complaint(|| cq.next_run().count()).contains("CQ2"));
+        assert!(cq.next_run().is_none(), "its completions are not all of 16 bytes");
     }
     assert_eq!((cq.popped(), cq.slots_ready()), (0, 1));
     assert!(kernel.post(Cqe { user_data: 2, ..Cqe::ZERO }), "the second half comes after all");

@@ -39,7 +39,7 @@ use crate::ring::slab::contained;
 /// some numbers are those of no slot.
 const NUMBER_BITS: u32 = 21;
 /// The number of a slot in a word.
-const NUMBER: u64 = (1 << NUMBER_BITS) - 1;
+const NUMBER: u32 = (1 << NUMBER_BITS) - 1;
 /// From one sequence number to the next, in a word.
 const STEP: u64 = 1 << NUMBER_BITS;
 /// The end of the list of free slots: no slot's number.
@@ -92,38 +92,11 @@ impl<O: Op, U> Slots<O, U> {
         Ok(Placed { head, at, word, free: &mut self.free, next: &mut self.next })
     }
 
-    /// Ends the operation that `cqe` names, if that was its only completion: the user value and the
-    /// output. Changes nothing for any other completion. The slot is free before the operation
-    /// makes its output.
-    ///
-    /// # Safety
-    ///
-    /// The kernel must have posted `cqe` on this ring, and each completion must be passed once (OP1,
-    /// OP3).
+    /// Ends operations, one after the other.
     #[inline]
-    pub(super) unsafe fn end(&mut self, cqe: Cqe) -> Option<(U, O::Output)> {
-        let number = cqe.user_data & NUMBER;
-        let head = self.heads.get_mut(number as usize)?;
-        if head.word != cqe.user_data || cqe.flags.intersects(CONTINUES) {
-            return None;
-        }
-        head.word = u64::from(self.free);
-        self.free = low(number);
-        // SAFETY: its operation was in flight, by its word, so it had a user value; nobody reads it
-        // again, since the slot is free now.
-        let user = UserValue(ManuallyDrop::new(unsafe { head.user.assume_init_read() }));
-        // SAFETY: there is such a slot, because it was found above.
-        let at = unsafe { self.ops.at(low(number)) };
-        // SAFETY: it has ended by the completion that its word names, so the kernel is done with it
-        // (OP1); nobody reads it again, since the slot is free now.
-        let op = unsafe { at.read() };
-        let resource = match O::RESULT_KIND {
-            // SAFETY: the kernel made the descriptor for this operation, as promised to `end`.
-            ResultKind::Fd => unsafe { Resource::fd(cqe.res) },
-            _ => Resource::Nothing,
-        };
-        let output = op.finish(Done::new(cqe.res, cqe.flags, None, resource));
-        Some((user.take(), output))
+    pub(super) fn ending(&mut self) -> Ending<'_, O, U> {
+        let Self { heads, ops, free, .. } = self;
+        Ending { heads, ops, first: *free, free }
     }
 }
 
@@ -142,7 +115,7 @@ impl<O, U> Slots<O, U> {
 
     /// Whether the operation with this `user_data` is in flight.
     pub(super) fn is_in_flight(&self, word: u64) -> bool {
-        let head = self.heads.get(low(word & NUMBER) as usize);
+        let head = self.heads.get((low(word) & NUMBER) as usize);
         head.is_some_and(|head| head.word == word)
     }
 
@@ -150,7 +123,7 @@ impl<O, U> Slots<O, U> {
     pub(super) fn in_flight(&self) -> impl Iterator<Item = u64> {
         let words = self.heads.iter().map(|head| head.word);
         // The word of a free slot names another one.
-        (0..).zip(words).filter(|(number, word)| word & NUMBER == *number).map(|(_, word)| word)
+        (0..).zip(words).filter(|(number, word)| low(*word) & NUMBER == *number).map(|(_, word)| word)
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -229,6 +202,59 @@ impl<O, U> Drop for Placed<'_, O, U> {
             // SAFETY: the slot holds it, and no entry names it (OP1): its slot is still free.
             unsafe { self.at.drop_in_place() };
         });
+    }
+}
+
+/// Ends operations whose completions come. Keeps the list of free slots in a register: the slots
+/// get it back when this is dropped, also while the caller's code panics.
+pub(super) struct Ending<'a, O, U> {
+    heads: &'a mut [Head<U>],
+    ops: &'a Memory<O>,
+    /// The first free slot.
+    first: u32,
+    free: &'a mut u32,
+}
+
+impl<O: Op, U> Ending<'_, O, U> {
+    /// Ends the operation that `cqe` names, if that was its only completion: the user value and the
+    /// output. Changes nothing for any other completion. The slot is free before the operation
+    /// makes its output.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must have posted `cqe` on this ring, and each completion must be passed once (OP1,
+    /// OP3).
+    #[inline]
+    pub(super) unsafe fn end(&mut self, cqe: Cqe) -> Option<(U, O::Output)> {
+        let number = low(cqe.user_data) & NUMBER;
+        let head = self.heads.get_mut(number as usize)?;
+        if head.word != cqe.user_data || cqe.flags.intersects(CONTINUES) {
+            return None;
+        }
+        head.word = u64::from(self.first);
+        self.first = number;
+        // SAFETY: its operation was in flight, by its word, so it had a user value; nobody reads it
+        // again, since the slot is free now.
+        let user = UserValue(ManuallyDrop::new(unsafe { head.user.assume_init_read() }));
+        // SAFETY: there is such a slot, because it was found above.
+        let at = unsafe { self.ops.at(number) };
+        // SAFETY: it has ended by the completion that its word names, so the kernel is done with it
+        // (OP1); nobody reads it again, since the slot is free now.
+        let op = unsafe { at.read() };
+        let resource = match O::RESULT_KIND {
+            // SAFETY: the kernel made the descriptor for this operation, as promised to `end`.
+            ResultKind::Fd => unsafe { Resource::fd(cqe.res) },
+            _ => Resource::Nothing,
+        };
+        let output = op.finish(Done::new(cqe.res, cqe.flags, None, resource));
+        Some((user.take(), output))
+    }
+}
+
+impl<O, U> Drop for Ending<'_, O, U> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.free = self.first;
     }
 }
 

@@ -15,7 +15,9 @@
 
 use annulus_sys::cq::Batch;
 
-use super::Lane;
+use super::aside::Aside;
+use super::slots::Slots;
+use super::{Lane, LaneKey};
 use crate::op::Op;
 use crate::raw::{Coming, RawRing};
 use crate::ring::reaping::can_be_taken;
@@ -101,24 +103,19 @@ impl<O: Op + 'static, U> Lane<O, U> {
         want: Option<u32>,
         mut each: impl FnMut(U, O::Output),
     ) -> Result<u32, EnterError> {
-        let mut count = 0;
-        while let Some((user, output)) = self.kept_output() {
-            count += 1;
-            each(user, output);
-        }
         let Self { raw, slots, aside, .. } = self;
         let mut others = 0;
         let take = |raw: &mut RawRing| {
             let cq = raw.rings_mut().cq();
-            let mut count = 0;
+            let (mut ending, mut count) = (slots.ending(), 0);
             // Calls `each` in one place, so that it is compiled into the loop.
             loop {
-                let mut run = cq.next_run();
+                let Some(mut run) = cq.next_run() else { break };
                 #[expect(clippy::while_let_on_iterator, reason = "keeps the run in registers")]
                 while let Some(cqe) = run.next() {
                     let user_data = cqe.user_data;
                     // SAFETY: just taken from the ring's queue, and not passed on yet (OP1, OP3).
-                    if let Some((user, output)) = unsafe { slots.end(cqe) } {
+                    if let Some((user, output)) = unsafe { ending.end(cqe) } {
                         each(user, output);
                     } else {
                         others += 1;
@@ -131,11 +128,19 @@ impl<O: Op + 'static, U> Lane<O, U> {
                     return Batch { count, hints: cq.hints() };
                 }
             }
+            drop(ending);
+            // Its completions are of other sizes, or are the parent's.
+            let kept = keep_all(raw, slots, aside);
+            others += kept.count;
+            Batch { count: count + kept.count, hints: kept.hints }
         };
-        let taken = raw.take_in(want, Coming::Known, take)?;
-        count += taken - others;
+        let mut count = raw.take_in(want, Coming::Known, take)? - others;
         if others > 0 {
             self.note_stale();
+        }
+        while let Some((user, output)) = self.kept_output() {
+            count += 1;
+            each(user, output);
         }
         Ok(count)
     }
@@ -151,7 +156,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
         loop {
             let cqe = self.aside.next_kept()?;
             // SAFETY: taken from the ring's queue, and not passed on yet (OP1, OP3).
-            let ended = unsafe { self.slots.end(cqe) };
+            let ended = unsafe { self.slots.ending().end(cqe) };
             if ended.is_some() {
                 return ended;
             }
@@ -237,19 +242,22 @@ impl<O: Op + 'static, U> Lane<O, U> {
     /// Takes every completion there is, and keeps those that end operations.
     pub(super) fn keep_ready(&mut self) -> Result<(), EnterError> {
         let Self { raw, slots, aside, .. } = self;
-        let take = |raw: &mut RawRing| {
-            raw.rings_mut().cq().drain(|cqe| {
-                if slots.is_ended_by(cqe) {
-                    aside.keep(cqe);
-                } else {
-                    aside.stray(cqe.user_data);
-                }
-            })
-        };
-        raw.take_in(None, Coming::Known, take)?;
+        raw.take_in(None, Coming::Known, |raw| keep_all(raw, slots, aside))?;
         self.note_stale();
         Ok(())
     }
+}
+
+/// Takes the completions in the queue, and keeps those that end operations.
+#[cold]
+fn keep_all<O: Op, U>(raw: &mut RawRing, slots: &Slots<O, U>, aside: &mut Aside) -> Batch {
+    raw.rings_mut().cq().drain(|cqe| {
+        if slots.is_ended_by(cqe) {
+            aside.keep(cqe);
+        } else {
+            aside.stray(cqe.user_data);
+        }
+    })
 }
 
 /// # Stopping
@@ -286,7 +294,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn cancel(&mut self, key: &super::LaneKey) -> Result<(), EnterError> {
+    pub fn cancel(&mut self, key: &LaneKey) -> Result<(), EnterError> {
         assert!(key.lane == self.id, "OP2: a key of {} on {}", key.lane, self.id);
         self.raw.check_process()?;
         if !self.slots.is_in_flight(key.word) {
