@@ -199,10 +199,11 @@ fn annulus_lane<U: Word>(loops: Rounds) -> u64 {
     let mut lane: Lane<Nop, U> = loops.setup().build_lane().expect("a lane");
     let mut sum = 0;
     for _ in 0..rounds {
-        for word in 0..batch {
+        let ops = (0..batch).map(|word| {
             sum += std::hint::black_box(u64::from(word));
-            lane.submit(Nop, U::word()).expect("room");
-        }
+            (Nop, U::word())
+        });
+        lane.submit_each(ops).expect("room");
         let mut ended = 0;
         lane.turn(batch, |mut user, output| {
             user.wake();

@@ -78,18 +78,11 @@ impl<O: Op, U> Slots<O, U> {
         Self { heads, ops: Memory::new(count), free: 0, next: STEP }
     }
 
-    /// Moves `op` into the first free slot. Gives it back when there is none.
+    /// Fills free slots, one after the other.
     #[inline]
-    pub(super) fn place(&mut self, op: O) -> Result<Placed<'_, O, U>, O> {
-        let number = self.free;
-        // The list of free slots ends with a number that no slot has.
-        let Some(head) = self.heads.get_mut(number as usize) else { return Err(op) };
-        // SAFETY: there is such a slot, because it was just found.
-        let at = unsafe { self.ops.at(number) };
-        // SAFETY: a free slot's memory is ours, and nothing lies in it.
-        unsafe { at.write(op) };
-        let word = self.next | u64::from(number);
-        Ok(Placed { head, at, word, free: &mut self.free, next: &mut self.next })
+    pub(super) fn filling(&mut self) -> Filling<'_, O, U> {
+        let Self { heads, ops, free, next } = self;
+        Filling { heads, ops, first: *free, word: *next, free, next }
     }
 
     /// Ends operations, one after the other.
@@ -140,6 +133,42 @@ impl<O, U> Drop for Slots<O, U> {
             // (RG1). Those that ended have left.
             unsafe { self.ops.free() };
         }
+    }
+}
+
+/// Moves operations into slots. Keeps the list of free slots, and the sequence number, in registers:
+/// the slots get them back when this is dropped, also while the caller's code panics.
+pub(super) struct Filling<'a, O, U> {
+    heads: &'a mut [Head<U>],
+    ops: &'a Memory<O>,
+    /// The first free slot.
+    first: u32,
+    /// The word of the next operation, without its number.
+    word: u64,
+    free: &'a mut u32,
+    next: &'a mut u64,
+}
+
+impl<O: Op, U> Filling<'_, O, U> {
+    /// Moves `op` into the first free slot. Gives it back when there is none.
+    #[inline]
+    pub(super) fn place(&mut self, op: O) -> Result<Placed<'_, O, U>, O> {
+        let number = self.first;
+        // The list of free slots ends with a number that no slot has.
+        let Some(head) = self.heads.get_mut(number as usize) else { return Err(op) };
+        // SAFETY: there is such a slot, because it was just found.
+        let at = unsafe { self.ops.at(number) };
+        // SAFETY: a free slot's memory is ours, and nothing lies in it.
+        unsafe { at.write(op) };
+        let word = self.word | u64::from(number);
+        Ok(Placed { head, at, word, free: &mut self.first, next: &mut self.word })
+    }
+}
+
+impl<O, U> Drop for Filling<'_, O, U> {
+    #[inline]
+    fn drop(&mut self) {
+        (*self.free, *self.next) = (self.first, self.word);
     }
 }
 

@@ -111,16 +111,20 @@ impl<O: Op + 'static, U> Lane<O, U> {
             // Calls `each` in one place, so that it is compiled into the loop.
             loop {
                 let Some(mut run) = cq.next_run() else { break };
-                #[expect(clippy::while_let_on_iterator, reason = "keeps the run in registers")]
-                while let Some(cqe) = run.next() {
-                    let user_data = cqe.user_data;
-                    // SAFETY: just taken from the ring's queue, and not passed on yet (OP1, OP3).
-                    if let Some((user, output)) = unsafe { ending.end(cqe) } {
-                        each(user, output);
-                    } else {
-                        others += 1;
-                        aside.stray(user_data);
-                    }
+                // What is rare is done outside of the inner loop, whose values stay in registers.
+                loop {
+                    let other = loop {
+                        let Some(cqe) = run.next() else { break None };
+                        // SAFETY: just taken from the ring's queue, and not passed on yet (OP1,
+                        // OP3).
+                        match unsafe { ending.end(cqe) } {
+                            Some((user, output)) => each(user, output),
+                            None => break Some(cqe.user_data),
+                        }
+                    };
+                    let Some(user_data) = other else { break };
+                    others += 1;
+                    aside.stray(user_data);
                 }
                 let taken = run.finish();
                 count += taken;
