@@ -185,7 +185,7 @@ impl<T: Copy> Slots<T> {
         let left = from.run(count, self.entries) as usize;
         let next = self.pointer(from.slot(self.entries));
         // SAFETY: at most one past the last slot, since a run ends where the ring does (0).
-        Run { next, end: unsafe { next.add(left) }, of: PhantomData }
+        Run { first: next, next, end: unsafe { next.add(left) }, of: PhantomData }
     }
 
     /// As [`run`](Self::run), without a borrow of these slots.
@@ -196,8 +196,8 @@ impl<T: Copy> Slots<T> {
     #[inline]
     pub unsafe fn run_apart<'b>(&self, from: Index, count: u32) -> Run<'b, T> {
         // SAFETY: as promised to `run_apart`.
-        let Run { next, end, .. } = unsafe { self.run(from, count) };
-        Run { next, end, of: PhantomData }
+        let Run { first, next, end, .. } = unsafe { self.run(from, count) };
+        Run { first, next, end, of: PhantomData }
     }
 
     /// Copies out the second unit of the slot that `index` occupies.
@@ -265,10 +265,8 @@ impl<T: Copy> FreeSlots<T> {
 
     /// How many are left.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "a ring has at most 2^31 slots")]
     pub fn left(&self) -> u32 {
-        let bytes = self.end.addr().get() - self.next.addr().get();
-        (bytes / size_of::<Slot<T>>()) as u32
+        slots_between(self.next, self.end)
     }
 
     /// Writes `value` into the next slot.
@@ -330,9 +328,18 @@ impl FreeSlots<Sqe> {
     }
 }
 
+/// How many slots lie from one to the other.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "a ring has at most 2^31 slots")]
+fn slots_between<T>(from: NonNull<Slot<T>>, to: NonNull<Slot<T>>) -> u32 {
+    let bytes = to.addr().get() - from.addr().get();
+    (bytes / size_of::<Slot<T>>()) as u32
+}
+
 /// Adjacent slots, copied out one at a time: see [`Slots::run`].
 #[derive(Debug)]
 pub struct Run<'a, T> {
+    first: NonNull<Slot<T>>,
     next: NonNull<Slot<T>>,
     end: NonNull<Slot<T>>,
     of: PhantomData<&'a Slot<T>>,
@@ -341,10 +348,14 @@ pub struct Run<'a, T> {
 impl<T> Run<'_, T> {
     /// How many are left.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "a ring has at most 2^31 slots")]
     pub(crate) fn left(&self) -> u32 {
-        let bytes = self.end.addr().get() - self.next.addr().get();
-        (bytes / size_of::<Slot<T>>()) as u32
+        slots_between(self.next, self.end)
+    }
+
+    /// How many were copied out.
+    #[inline]
+    pub(crate) fn taken(&self) -> u32 {
+        slots_between(self.first, self.next)
     }
 }
 

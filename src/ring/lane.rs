@@ -233,18 +233,15 @@ impl<O: Op + 'static, U> Lane<O, U> {
         ops: impl IntoIterator<Item = (O, U)>,
     ) -> Result<u32, Rejected<O, U>> {
         let mut ops = ops.into_iter();
-        let mut count = 0;
-        loop {
-            // In one place that calls the caller's code, so that it is compiled into the loop.
-            match self.fill(&mut ops, &mut count) {
-                None => return Ok(count),
-                Some(Rejected { op, user, why: Rejection::QueueFull }) => {
-                    self.submit_after_all(op, user)?;
-                    count += 1;
-                }
-                Some(rejected) => return Err(rejected),
+        let before = self.raw.rings().halves().0.pushed();
+        // In one place that calls the caller's code, so that it is compiled into the loop.
+        while let Some(Rejected { op, user, why }) = self.fill(&mut ops) {
+            if why != Rejection::QueueFull {
+                return Err(Rejected { op, user, why });
             }
+            self.submit_after_all(op, user)?;
         }
+        Ok(self.raw.rings().halves().0.pushed().wrapping_sub(before))
     }
 
     /// Queues operations until there are no more, or until one is refused.
@@ -253,22 +250,24 @@ impl<O: Op + 'static, U> Lane<O, U> {
     fn fill(
         &mut self,
         ops: &mut impl Iterator<Item = (O, U)>,
-        count: &mut u32,
     ) -> Option<Rejected<O, U>> {
         let Self { raw, slots, id, process, .. } = self;
         let supported = O::NEEDS.is_empty() || raw.features().contains(O::NEEDS);
-        // In this order: when the caller's code panics, both keep what was queued until then.
+        let (id, process) = (*id, *process);
+        // When the caller's code panics, both keep what was queued until then.
         let mut filling = slots.filling();
         let mut pusher = raw.rings_mut().sq().pusher();
-        for (op, user) in ops {
+        loop {
+            let (op, user) = ops.next()?;
             if !supported {
-                return Some(Rejected { op, user, why: Rejection::Unsupported { needs: O::NEEDS } });
+                let why = Rejection::Unsupported { needs: O::NEEDS };
+                return Some(Rejected { op, user, why });
             }
             let mut placed = match filling.place(op) {
                 Ok(placed) => placed,
                 Err(op) => return Some(Rejected { op, user, why: Rejection::NoSlot }),
             };
-            if let Err(why) = placed.admit(*id) {
+            if let Err(why) = placed.admit(id) {
                 return Some(Rejected { op: placed.back(), user, why });
             }
             let sqe = placed.prep();
@@ -282,9 +281,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
                 return Some(Rejected { op: placed.back(), user, why: Rejection::QueueFull });
             }
             placed.commit(user);
-            *count += 1;
         }
-        None
     }
 
     /// Hands all queued entries to the kernel. Makes no system call when there are none. Returns

@@ -52,8 +52,7 @@ impl CompletionQueue {
         // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). They are
         // single, as was just checked. The run is gone before the queue, which it borrows.
         let run = unsafe { self.slots.run_apart(self.next, self.slots_ready()) };
-        let (len, flags) = (run.left(), CqeFlags::empty());
-        Some(TakenRun { queue: self, run, len, flags, process })
+        Some(TakenRun { queue: self, run, flags: CqeFlags::empty(), process })
     }
 
     /// Whether completions are known that the last run did not have.
@@ -94,20 +93,36 @@ pub struct TakenRun<'a> {
     queue: &'a mut CompletionQueue,
     /// Single slots.
     run: Run<'a, Cqe>,
-    /// How many slots the run had at first.
-    len: u32,
-    /// All flags of the completions taken from the run.
+    /// All flags of the completions taken from the run, of which `MORE` matters.
     flags: CqeFlags,
     /// The process of the queue.
     process: Process,
 }
 
 impl TakenRun<'_> {
+    /// The next completion, as `next` returns it, for a caller who looks at its flags in any case,
+    /// and [notes](Self::note) those of each completion that has `MORE`.
+    #[inline]
+    pub fn next_unnoted(&mut self) -> Option<Cqe> {
+        // The caller's code runs between two calls, and may have forked: the rest is the parent's.
+        if !self.process.is_this() {
+            return None;
+        }
+        self.run.next()
+    }
+
+    /// Notes flags of a completion that [`next_unnoted`](Self::next_unnoted) returned. If `MORE` is
+    /// never noted, the completions of the run count as the last ones of their requests.
+    #[inline]
+    pub fn note(&mut self, flags: CqeFlags) {
+        self.flags |= flags;
+    }
+
     /// Gives the slots back, and returns how many completions were taken.
     #[inline]
     pub fn finish(self) -> u32 {
         let run = ManuallyDrop::new(self);
-        let count = run.len - run.run.left();
+        let count = run.run.taken();
         // SAFETY: read once, since `run` is neither used nor dropped after.
         let queue = unsafe { core::ptr::read(&raw const run.queue) };
         queue.took(count, run.flags);
@@ -120,12 +135,8 @@ impl Iterator for TakenRun<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Cqe> {
-        // The caller's code runs between two calls, and may have forked: the rest is the parent's.
-        if !self.process.is_this() {
-            return None;
-        }
-        let cqe = self.run.next()?;
-        self.flags |= cqe.flags;
+        let cqe = self.next_unnoted()?;
+        self.note(cqe.flags);
         Some(cqe)
     }
 }
@@ -133,7 +144,7 @@ impl Iterator for TakenRun<'_> {
 impl Drop for TakenRun<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.queue.took_some(self.len - self.run.left(), self.flags);
+        self.queue.took_some(self.run.taken(), self.flags);
     }
 }
 

@@ -39,11 +39,9 @@ use crate::ring::slab::contained;
 /// some numbers are those of no slot.
 const NUMBER_BITS: u32 = 21;
 /// The number of a slot in a word.
-const NUMBER: u32 = (1 << NUMBER_BITS) - 1;
+const NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 /// From one sequence number to the next, in a word.
 const STEP: u64 = 1 << NUMBER_BITS;
-/// The end of the list of free slots: no slot's number.
-const END: u32 = u32::MAX;
 /// The `user_data` of the lane's own cancels: it names no slot.
 pub(super) const CANCEL: u64 = u64::MAX;
 /// Flags of a completion after which the kernel still has the operation, or which is not its own.
@@ -57,39 +55,72 @@ struct Head<U> {
     user: MaybeUninit<U>,
 }
 
+/// The heads of all slots, and as many again that are of no slot.
+///
+/// # Invariants
+///
+/// 0. There are `mask + 1` heads, a power of two. The first half is that of the slots.
+/// 1. `free` is the number of a slot that is free, or `end`, which is the number of slots. So is the
+///    word of each free slot; and no slot is twice in this list.
+/// 2. The words of the second half name each other.
+struct Heads<U> {
+    all: Box<[Head<U>]>,
+    mask: u64,
+}
+
 /// All slots of a lane.
 pub(super) struct Slots<O, U> {
-    heads: Box<[Head<U>]>,
+    heads: Heads<U>,
     ops: Memory<O>,
     /// The first free slot.
-    free: u32,
+    free: u64,
     /// The word of the next operation, without its number.
     next: u64,
+}
+
+impl<U> Heads<U> {
+    fn new(count: u32) -> Self {
+        // So that no slot's number is that of a cancel.
+        assert!(count < 1 << (NUMBER_BITS - 1) && count.is_power_of_two(), "OP2: {count} slots");
+        let count = u64::from(count);
+        let word = |number| if number < count { number + 1 } else { number ^ 1 };
+        let head = |number| Head { word: word(number), user: MaybeUninit::uninit() };
+        Self { all: (0..2 * count).map(head).collect(), mask: 2 * count - 1 }
+    }
+
+    /// The number of slots, and the end of the list of free ones.
+    #[inline]
+    fn end(&self) -> u64 {
+        self.mask / 2 + 1
+    }
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "a slot's number has 21 bits")]
+fn index(number: u64) -> usize {
+    number as usize
 }
 
 impl<O: Op, U> Slots<O, U> {
     /// `count` free slots.
     pub(super) fn new(count: u32) -> Self {
-        // So that no slot's number is that of a cancel, or of the end of the list.
-        assert!(count < 1 << (NUMBER_BITS - 1), "OP2: {count} slots");
-        let word = |number| u64::from(if number + 1 == count { END } else { number + 1 });
-        let head = |number| Head { word: word(number), user: MaybeUninit::uninit() };
-        let heads = (0..count).map(head).collect();
-        Self { heads, ops: Memory::new(count), free: 0, next: STEP }
+        Self { heads: Heads::new(count), ops: Memory::new(count), free: 0, next: STEP }
     }
 
     /// Fills free slots, one after the other.
     #[inline]
     pub(super) fn filling(&mut self) -> Filling<'_, O, U> {
         let Self { heads, ops, free, next } = self;
-        Filling { heads, ops, first: *free, word: *next, free, next }
+        let end = heads.end();
+        Filling { heads: &mut heads.all, end, ops: ops.start, first: *free, word: *next, free, next }
     }
 
     /// Ends operations, one after the other.
     #[inline]
     pub(super) fn ending(&mut self) -> Ending<'_, O, U> {
         let Self { heads, ops, free, .. } = self;
-        Ending { heads, ops, first: *free, free }
+        let mask = heads.mask;
+        Ending { heads: &mut heads.all, mask, ops: ops.start, first: *free, free }
     }
 }
 
@@ -108,19 +139,19 @@ impl<O, U> Slots<O, U> {
 
     /// Whether the operation with this `user_data` is in flight.
     pub(super) fn is_in_flight(&self, word: u64) -> bool {
-        let head = self.heads.get((low(word) & NUMBER) as usize);
+        let head = self.heads.all.get(index(word & NUMBER));
         head.is_some_and(|head| head.word == word)
     }
 
     /// The `user_data` of all operations in flight, found by a look at every slot.
     pub(super) fn in_flight(&self) -> impl Iterator<Item = u64> {
-        let words = self.heads.iter().map(|head| head.word);
-        // The word of a free slot names another one.
-        (0..).zip(words).filter(|(number, word)| low(*word) & NUMBER == *number).map(|(_, word)| word)
+        let words = self.heads.all.iter().map(|head| head.word);
+        // The word of a free slot names another one (1), and so does that of no slot (2).
+        (0..).zip(words).filter(|(number, word)| word & NUMBER == *number).map(|(_, word)| word)
     }
 
     pub(super) fn count(&self) -> u32 {
-        u32::try_from(self.heads.len()).unwrap_or(u32::MAX)
+        low(self.heads.end())
     }
 }
 
@@ -140,12 +171,14 @@ impl<O, U> Drop for Slots<O, U> {
 /// the slots get them back when this is dropped, also while the caller's code panics.
 pub(super) struct Filling<'a, O, U> {
     heads: &'a mut [Head<U>],
-    ops: &'a Memory<O>,
+    /// The number that ends the list of free slots.
+    end: u64,
+    ops: NonNull<O>,
     /// The first free slot.
-    first: u32,
+    first: u64,
     /// The word of the next operation, without its number.
     word: u64,
-    free: &'a mut u32,
+    free: &'a mut u64,
     next: &'a mut u64,
 }
 
@@ -154,13 +187,17 @@ impl<O: Op, U> Filling<'_, O, U> {
     #[inline]
     pub(super) fn place(&mut self, op: O) -> Result<Placed<'_, O, U>, O> {
         let number = self.first;
-        // The list of free slots ends with a number that no slot has.
-        let Some(head) = self.heads.get_mut(number as usize) else { return Err(op) };
-        // SAFETY: there is such a slot, because it was just found.
-        let at = unsafe { self.ops.at(number) };
+        // The list of free slots ends with a number that no slot has (1).
+        if number == self.end {
+            return Err(op);
+        }
+        // SAFETY: there is such a slot, because it is in the list (1).
+        let head = unsafe { self.heads.get_unchecked_mut(index(number)) };
+        // SAFETY: within the allocation, because there is such a slot (1).
+        let at = unsafe { self.ops.add(index(number)) };
         // SAFETY: a free slot's memory is ours, and nothing lies in it.
         unsafe { at.write(op) };
-        let word = self.word | u64::from(number);
+        let word = self.word | number;
         Ok(Placed { head, at, word, free: &mut self.first, next: &mut self.word })
     }
 }
@@ -179,7 +216,7 @@ pub(super) struct Placed<'a, O, U> {
     at: NonNull<O>,
     /// Its `user_data`.
     word: u64,
-    free: &'a mut u32,
+    free: &'a mut u64,
     next: &'a mut u64,
 }
 
@@ -217,7 +254,7 @@ impl<O: Op, U> Placed<'_, O, U> {
     pub(super) fn commit(self, user: U) -> u64 {
         let mut placed = ManuallyDrop::new(self);
         let Placed { head, word, free, next, .. } = &mut *placed;
-        **free = low(mem::replace(&mut head.word, *word));
+        **free = mem::replace(&mut head.word, *word);
         **next = next.wrapping_add(STEP);
         head.user.write(user);
         *word
@@ -238,10 +275,12 @@ impl<O, U> Drop for Placed<'_, O, U> {
 /// get it back when this is dropped, also while the caller's code panics.
 pub(super) struct Ending<'a, O, U> {
     heads: &'a mut [Head<U>],
-    ops: &'a Memory<O>,
+    /// One less than there are heads.
+    mask: u64,
+    ops: NonNull<O>,
     /// The first free slot.
-    first: u32,
-    free: &'a mut u32,
+    first: u64,
+    free: &'a mut u64,
 }
 
 impl<O: Op, U> Ending<'_, O, U> {
@@ -255,18 +294,19 @@ impl<O: Op, U> Ending<'_, O, U> {
     /// OP3).
     #[inline]
     pub(super) unsafe fn end(&mut self, cqe: Cqe) -> Option<(U, O::Output)> {
-        let number = low(cqe.user_data) & NUMBER;
-        let head = self.heads.get_mut(number as usize)?;
+        let number = cqe.user_data & self.mask;
+        // SAFETY: in bounds, because of the mask (0).
+        let head = unsafe { self.heads.get_unchecked_mut(index(number)) };
         if head.word != cqe.user_data || cqe.flags.intersects(CONTINUES) {
             return None;
         }
-        head.word = u64::from(self.first);
+        head.word = self.first;
         self.first = number;
         // SAFETY: its operation was in flight, by its word, so it had a user value; nobody reads it
         // again, since the slot is free now.
         let user = UserValue(ManuallyDrop::new(unsafe { head.user.assume_init_read() }));
-        // SAFETY: there is such a slot, because it was found above.
-        let at = unsafe { self.ops.at(number) };
+        // SAFETY: within the allocation, because only the word of a slot is a `user_data` (2).
+        let at = unsafe { self.ops.add(index(number)) };
         // SAFETY: it has ended by the completion that its word names, so the kernel is done with it
         // (OP1); nobody reads it again, since the slot is free now.
         let op = unsafe { at.read() };
@@ -326,17 +366,6 @@ impl<O> Memory<O> {
         let start = unsafe { alloc::alloc(layout) }.cast();
         let Some(start) = NonNull::new(start) else { alloc::handle_alloc_error(layout) };
         Self { start, layout, owns: PhantomData }
-    }
-
-    /// Where the operation in a slot lies.
-    ///
-    /// # Safety
-    ///
-    /// There must be a slot of that number.
-    #[inline]
-    unsafe fn at(&self, number: u32) -> NonNull<O> {
-        // SAFETY: within the allocation, as promised to `at`.
-        unsafe { self.start.add(number as usize) }
     }
 
     /// Frees the memory. Operations that lie in it are not dropped.

@@ -114,15 +114,16 @@ impl<O: Op + 'static, U> Lane<O, U> {
                 // What is rare is done outside of the inner loop, whose values stay in registers.
                 loop {
                     let other = loop {
-                        let Some(cqe) = run.next() else { break None };
+                        let Some(cqe) = run.next_unnoted() else { break None };
                         // SAFETY: just taken from the ring's queue, and not passed on yet (OP1,
                         // OP3).
                         match unsafe { ending.end(cqe) } {
                             Some((user, output)) => each(user, output),
-                            None => break Some(cqe.user_data),
+                            None => break Some((cqe.user_data, cqe.flags)),
                         }
                     };
-                    let Some(user_data) = other else { break };
+                    let Some((user_data, flags)) = other else { break };
+                    run.note(flags);
                     others += 1;
                     aside.stray(user_data);
                 }
