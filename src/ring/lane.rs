@@ -24,6 +24,7 @@ use std::time::Duration;
 use annulus_sys::process::Process;
 
 use crate::lease::ticket::{Rejected, Rejection};
+use crate::lease::user_data::low;
 use crate::op::{Completions, Op, ResultKind};
 use crate::raw::{RawRing, RingId};
 use crate::ring::{DROP_TIMEOUT, make_room, next_id};
@@ -233,7 +234,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
         ops: impl IntoIterator<Item = (O, U)>,
     ) -> Result<u32, Rejected<O, U>> {
         let mut ops = ops.into_iter();
-        let before = self.raw.rings().halves().0.pushed();
+        let before = self.slots.submitted();
         // In one place that calls the caller's code, so that it is compiled into the loop.
         while let Some(Rejected { op, user, why }) = self.fill(&mut ops) {
             if why != Rejection::QueueFull {
@@ -241,16 +242,13 @@ impl<O: Op + 'static, U> Lane<O, U> {
             }
             self.submit_after_all(op, user)?;
         }
-        Ok(self.raw.rings().halves().0.pushed().wrapping_sub(before))
+        Ok(low(self.slots.submitted().wrapping_sub(before)))
     }
 
     /// Queues operations until there are no more, or until one is refused.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "keeps what the iterator captures in registers")]
-    fn fill(
-        &mut self,
-        ops: &mut impl Iterator<Item = (O, U)>,
-    ) -> Option<Rejected<O, U>> {
+    fn fill(&mut self, ops: &mut impl Iterator<Item = (O, U)>) -> Option<Rejected<O, U>> {
         let Self { raw, slots, id, process, .. } = self;
         let supported = O::NEEDS.is_empty() || raw.features().contains(O::NEEDS);
         let (id, process) = (*id, *process);
@@ -312,6 +310,12 @@ impl<O: Op + 'static, U> Lane<O, U> {
     /// How many operations are in flight: submitted, and their output not yet taken.
     #[inline]
     pub fn in_flight(&self) -> u32 {
+        u32::try_from(self.left()).unwrap_or(u32::MAX)
+    }
+
+    /// How many operations are in flight: each completion that is no stray has ended one.
+    #[inline]
+    fn left(&self) -> u64 {
         let popped = self.raw.rings().halves().1.popped();
         self.slots.left_of(popped.wrapping_sub(self.aside.strays()))
     }

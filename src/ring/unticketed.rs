@@ -149,7 +149,7 @@ impl<U: Default> Ring<U> {
         let mut others = 0;
         let take = |raw: &mut RawRing| {
             let cq = raw.rings_mut().cq();
-            let mut count = 0;
+            let (mut count, mut runs) = (0, 0);
             // Calls `each` in one place, so that it is compiled into the loop.
             loop {
                 let Some(mut run) = cq.next_run() else { break };
@@ -167,7 +167,9 @@ impl<U: Default> Ring<U> {
                 }
                 let taken = run.finish();
                 count += taken;
-                if taken == 0 || !cq.has_known() {
+                runs += 1;
+                // Two runs have all that was there. More may come as fast as this takes it.
+                if runs == 2 || !cq.has_known() {
                     return Batch { count, hints: cq.hints() };
                 }
             }

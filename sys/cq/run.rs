@@ -27,8 +27,8 @@ use crate::process::Process;
 use crate::slots::{Run, Slots};
 
 impl CompletionQueue {
-    /// The oldest completions that are in the queue now, up to where its slots wrap around. Looks
-    /// at the kernel's `tail` only if none was known. `None` on a ring whose completions are not all
+    /// The oldest completions that are in the queue now, up to where its slots wrap around: a
+    /// second run has the rest. `None` on a ring whose completions are not all
     /// of 16 bytes, and in a forked child: use [`drain`](Self::drain) there.
     ///
     /// # Panics
@@ -41,14 +41,7 @@ impl CompletionQueue {
         if !process.is_this() {
             return None;
         }
-        if self.next == self.known {
-            let end = self.tail.observe();
-            let count = end.distance_from(self.next);
-            if count > self.entries() {
-                self.check(end, count); // CQ2, before the tail is used.
-            }
-            self.known = end;
-        }
+        self.look_for_more();
         // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). They are
         // single, as was just checked. The run is gone before the queue, which it borrows.
         let run = unsafe { self.slots.run_apart(self.next, self.slots_ready()) };

@@ -245,7 +245,7 @@ fn ours(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
         Ours::Runs(most) => {
             let taken = cq.next_run().map_or(0, |run| run.take(most).count());
             assert!(taken <= most);
-        },
+        }
         Ours::DrainInto(most) => {
             let mut left = most;
             cq.drain(|_| {

@@ -192,7 +192,9 @@ impl<O: Op + 'static, U> Drop for Lane<O, U> {
         if !self.process.is_this() {
             return; // The slots leak what is in flight.
         }
-        if let Some(panic) = self.end_all()
+        let panic = self.end_all();
+        self.slots.drop_users();
+        if let Some(panic) = panic
             && !std::thread::panicking()
         {
             resume_unwind(panic);

@@ -1,8 +1,9 @@
 //! The slots of a lane: what each operation is while the kernel works on it, and where it lies.
 //!
 //! ```text
-//!   heads   │ word, user │ word, user │ number │ word, user │ …      ours alone
-//!   ops     │ O          │ O          │        │ O          │ …      the kernel's, while in flight
+//!   words   │ word │ word │ number │ word │ …      ours alone
+//!   users   │ U    │ U    │        │ U    │ …      ours alone
+//!   ops     │ O    │ O    │        │ O    │ …      the kernel's, while in flight
 //!
 //!   word    sequence:43 │ number:21     in flight: the `user_data` of its entry
 //!           number of another slot      free: the next one of the list
@@ -22,7 +23,7 @@
 
 use std::alloc::{self, Layout};
 use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::mem::{self, ManuallyDrop};
 use std::ptr::NonNull;
 
 use annulus_sys::abi::{Cqe, Sqe};
@@ -47,52 +48,24 @@ pub(super) const CANCEL: u64 = u64::MAX;
 /// Flags of a completion after which the kernel still has the operation, or which is not its own.
 const CONTINUES: CqeFlags = CqeFlags::MORE.union(CqeFlags::NOTIF);
 
-/// The part of a slot that the kernel does not see.
-struct Head<U> {
-    /// In flight: its `user_data`. Free: the number of the next free slot.
-    word: u64,
-    /// There is one while the operation is in flight.
-    user: MaybeUninit<U>,
-}
-
-/// The heads of all slots, and as many again that are of no slot.
+/// All slots of a lane.
 ///
 /// # Invariants
 ///
-/// 0. There are `mask + 1` heads, a power of two. The first half is that of the slots.
-/// 1. `free` is the number of a slot that is free, or `end`, which is the number of slots. So is the
-///    word of each free slot; and no slot is twice in this list.
-/// 2. The words of the second half name each other.
-struct Heads<U> {
-    all: Box<[Head<U>]>,
-    mask: u64,
-}
-
-/// All slots of a lane.
+/// 0. There are `mask + 1` words, a power of two: the first half is that of the slots.
+/// 1. `free` is the number of a slot that is free, or of the first word that is of no slot. So is
+///    the word of each free slot, and no slot is twice in this list.
+/// 2. A word names its own place if, and only if, it is that of an operation in flight. Then the
+///    slot has a user value and an operation.
 pub(super) struct Slots<O, U> {
-    heads: Heads<U>,
+    words: Box<[u64]>,
+    mask: u64,
+    users: Memory<U>,
     ops: Memory<O>,
     /// The first free slot.
     free: u64,
     /// The word of the next operation, without its number.
     next: u64,
-}
-
-impl<U> Heads<U> {
-    fn new(count: u32) -> Self {
-        // So that no slot's number is that of a cancel.
-        assert!(count < 1 << (NUMBER_BITS - 1) && count.is_power_of_two(), "OP2: {count} slots");
-        let count = u64::from(count);
-        let word = |number| if number < count { number + 1 } else { number ^ 1 };
-        let head = |number| Head { word: word(number), user: MaybeUninit::uninit() };
-        Self { all: (0..2 * count).map(head).collect(), mask: 2 * count - 1 }
-    }
-
-    /// The number of slots, and the end of the list of free ones.
-    #[inline]
-    fn end(&self) -> u64 {
-        self.mask / 2 + 1
-    }
 }
 
 #[inline]
@@ -104,32 +77,50 @@ fn index(number: u64) -> usize {
 impl<O: Op, U> Slots<O, U> {
     /// `count` free slots.
     pub(super) fn new(count: u32) -> Self {
-        Self { heads: Heads::new(count), ops: Memory::new(count), free: 0, next: STEP }
+        // So that no slot's number is that of a cancel.
+        assert!(count < 1 << (NUMBER_BITS - 1) && count.is_power_of_two(), "OP2: {count} slots");
+        let (users, ops) = (Memory::new(count), Memory::new(count));
+        let count = u64::from(count);
+        let word = |number| if number < count { number + 1 } else { number ^ 1 };
+        let words = (0..2 * count).map(word).collect();
+        Self { words, mask: 2 * count - 1, users, ops, free: 0, next: STEP }
     }
 
     /// Fills free slots, one after the other.
     #[inline]
     pub(super) fn filling(&mut self) -> Filling<'_, O, U> {
-        let Self { heads, ops, free, next } = self;
-        let end = heads.end();
-        Filling { heads: &mut heads.all, end, ops: ops.start, first: *free, word: *next, free, next }
+        let end = self.end();
+        let Self { words, users, ops, free, next, .. } = self;
+        let (users, ops) = (users.start, ops.start);
+        Filling { words, end, users, ops, first: *free, word: *next, free, next }
     }
 
     /// Ends operations, one after the other.
     #[inline]
     pub(super) fn ending(&mut self) -> Ending<'_, O, U> {
-        let Self { heads, ops, free, .. } = self;
-        let mask = heads.mask;
-        Ending { heads: &mut heads.all, mask, ops: ops.start, first: *free, free }
+        let Self { words, mask, users, ops, free, .. } = self;
+        let (users, ops) = (users.start, ops.start);
+        Ending { words, mask: *mask, users, ops, first: *free, free }
     }
 }
 
 impl<O, U> Slots<O, U> {
-    /// How many operations were ever submitted, modulo 2^43, if `ended` of them have ended: the
-    /// difference is how many are in flight.
+    /// How many operations were ever submitted, modulo 2^43.
     #[inline]
-    pub(super) fn left_of(&self, ended: u64) -> u32 {
-        low(self.next.wrapping_sub(ended.wrapping_add(1) << NUMBER_BITS) >> NUMBER_BITS)
+    pub(super) fn submitted(&self) -> u64 {
+        (self.next >> NUMBER_BITS).wrapping_sub(1)
+    }
+
+    /// How many operations are in flight, if `ended` have ended.
+    #[inline]
+    pub(super) fn left_of(&self, ended: u64) -> u64 {
+        self.next.wrapping_sub(ended.wrapping_add(1) << NUMBER_BITS) >> NUMBER_BITS
+    }
+
+    /// The number of slots, and the end of the list of free ones.
+    #[inline]
+    fn end(&self) -> u64 {
+        self.mask / 2 + 1
     }
 
     /// Whether `cqe` is the only completion of an operation in flight.
@@ -139,19 +130,33 @@ impl<O, U> Slots<O, U> {
 
     /// Whether the operation with this `user_data` is in flight.
     pub(super) fn is_in_flight(&self, word: u64) -> bool {
-        let head = self.heads.all.get(index(word & NUMBER));
-        head.is_some_and(|head| head.word == word)
+        let number = word & NUMBER;
+        number < self.end() && self.words.get(index(number)) == Some(&word)
     }
 
     /// The `user_data` of all operations in flight, found by a look at every slot.
     pub(super) fn in_flight(&self) -> impl Iterator<Item = u64> {
-        let words = self.heads.all.iter().map(|head| head.word);
-        // The word of a free slot names another one (1), and so does that of no slot (2).
+        let words = self.words.iter().copied();
+        // Every other word names another place (2).
         (0..).zip(words).filter(|(number, word)| word & NUMBER == *number).map(|(_, word)| word)
     }
 
     pub(super) fn count(&self) -> u32 {
-        low(self.heads.end())
+        low(self.end())
+    }
+
+    /// Drops the user values of all operations in flight, which the kernel does not use. Called
+    /// once, and nothing else is done with the slots after.
+    pub(super) fn drop_users(&mut self) {
+        let numbers: Vec<u64> = self.in_flight().map(|word| word & NUMBER).collect();
+        for number in numbers {
+            // SAFETY: within the allocation, because it is a slot (2).
+            let user = unsafe { self.users.start.add(index(number)) };
+            // A panic does not keep the others from being dropped.
+            // SAFETY: its operation is in flight, so there is one (2), and nobody uses it again, as
+            // promised by the caller of this last call.
+            contained(|| unsafe { user.drop_in_place() });
+        }
     }
 }
 
@@ -159,6 +164,8 @@ impl<O, U> Drop for Slots<O, U> {
     /// Frees the memory of the operations, unless some are in flight: then it is leaked, with
     /// everything that those operations own (RG1).
     fn drop(&mut self) {
+        // SAFETY: no value in it is used again, and the kernel has none of it.
+        unsafe { self.users.free() };
         if self.in_flight().next().is_none() {
             // SAFETY: no operation is in flight, by the words of all slots, so the kernel has none
             // (RG1). Those that ended have left.
@@ -170,9 +177,10 @@ impl<O, U> Drop for Slots<O, U> {
 /// Moves operations into slots. Keeps the list of free slots, and the sequence number, in registers:
 /// the slots get them back when this is dropped, also while the caller's code panics.
 pub(super) struct Filling<'a, O, U> {
-    heads: &'a mut [Head<U>],
+    words: &'a mut [u64],
     /// The number that ends the list of free slots.
     end: u64,
+    users: NonNull<U>,
     ops: NonNull<O>,
     /// The first free slot.
     first: u64,
@@ -192,13 +200,15 @@ impl<O: Op, U> Filling<'_, O, U> {
             return Err(op);
         }
         // SAFETY: there is such a slot, because it is in the list (1).
-        let head = unsafe { self.heads.get_unchecked_mut(index(number)) };
+        let slot = unsafe { self.words.get_unchecked_mut(index(number)) };
         // SAFETY: within the allocation, because there is such a slot (1).
         let at = unsafe { self.ops.add(index(number)) };
+        // SAFETY: within the allocation, because there is such a slot (1).
+        let user = unsafe { self.users.add(index(number)) };
         // SAFETY: a free slot's memory is ours, and nothing lies in it.
         unsafe { at.write(op) };
         let word = self.word | number;
-        Ok(Placed { head, at, word, free: &mut self.first, next: &mut self.word })
+        Ok(Placed { slot, at, user, word, free: &mut self.first, next: &mut self.word })
     }
 }
 
@@ -212,8 +222,10 @@ impl<O, U> Drop for Filling<'_, O, U> {
 /// An operation in a slot that is still free, before the kernel has it. Dropping this takes the
 /// operation out again, and drops it.
 pub(super) struct Placed<'a, O, U> {
-    head: &'a mut Head<U>,
+    slot: &'a mut u64,
     at: NonNull<O>,
+    /// Where the user value is to lie.
+    user: NonNull<U>,
     /// Its `user_data`.
     word: u64,
     free: &'a mut u64,
@@ -253,10 +265,11 @@ impl<O: Op, U> Placed<'_, O, U> {
     #[inline]
     pub(super) fn commit(self, user: U) -> u64 {
         let mut placed = ManuallyDrop::new(self);
-        let Placed { head, word, free, next, .. } = &mut *placed;
-        **free = mem::replace(&mut head.word, *word);
+        let Placed { slot, user: at, word, free, next, .. } = &mut *placed;
+        **free = mem::replace(slot, *word);
         **next = next.wrapping_add(STEP);
-        head.user.write(user);
+        // SAFETY: a free slot's place is ours, and nothing lies in it (2).
+        unsafe { at.write(user) };
         *word
     }
 }
@@ -274,9 +287,10 @@ impl<O, U> Drop for Placed<'_, O, U> {
 /// Ends operations whose completions come. Keeps the list of free slots in a register: the slots
 /// get it back when this is dropped, also while the caller's code panics.
 pub(super) struct Ending<'a, O, U> {
-    heads: &'a mut [Head<U>],
-    /// One less than there are heads.
+    words: &'a mut [u64],
+    /// One less than there are words.
     mask: u64,
+    users: NonNull<U>,
     ops: NonNull<O>,
     /// The first free slot.
     first: u64,
@@ -296,15 +310,17 @@ impl<O: Op, U> Ending<'_, O, U> {
     pub(super) unsafe fn end(&mut self, cqe: Cqe) -> Option<(U, O::Output)> {
         let number = cqe.user_data & self.mask;
         // SAFETY: in bounds, because of the mask (0).
-        let head = unsafe { self.heads.get_unchecked_mut(index(number)) };
-        if head.word != cqe.user_data || cqe.flags.intersects(CONTINUES) {
+        let slot = unsafe { self.words.get_unchecked_mut(index(number)) };
+        if *slot != cqe.user_data || cqe.flags.intersects(CONTINUES) {
             return None;
         }
-        head.word = self.first;
+        *slot = self.first;
         self.first = number;
-        // SAFETY: its operation was in flight, by its word, so it had a user value; nobody reads it
-        // again, since the slot is free now.
-        let user = UserValue(ManuallyDrop::new(unsafe { head.user.assume_init_read() }));
+        // SAFETY: within the allocation, because only the word of a slot is a `user_data` (2).
+        let user = unsafe { self.users.add(index(number)) };
+        // SAFETY: its operation was in flight, so there is one (2); nobody reads it again, since the
+        // slot is free now.
+        let user = UserValue(ManuallyDrop::new(unsafe { user.read() }));
         // SAFETY: within the allocation, because only the word of a slot is a `user_data` (2).
         let at = unsafe { self.ops.add(index(number)) };
         // SAFETY: it has ended by the completion that its word names, so the kernel is done with it
@@ -347,18 +363,18 @@ impl<U> Drop for UserValue<U> {
     }
 }
 
-/// Memory for so many operations. It never moves, and nothing frees it but a call.
-struct Memory<O> {
-    start: NonNull<O>,
+/// Memory for so many values. It never moves, and nothing frees it but a call.
+struct Memory<T> {
+    start: NonNull<T>,
     layout: Layout,
-    owns: PhantomData<O>,
+    owns: PhantomData<T>,
 }
 
-impl<O> Memory<O> {
+impl<T> Memory<T> {
     fn new(count: u32) -> Self {
-        let array = Layout::array::<O>(count as usize).expect("so many operations fit");
+        let array = Layout::array::<T>(count as usize).expect("so many values fit");
         // No two lanes share a cache line.
-        let layout = array.align_to(64).expect("so many operations fit").pad_to_align();
+        let layout = array.align_to(64).expect("so many values fit").pad_to_align();
         if layout.size() == 0 {
             return Self { start: NonNull::dangling(), layout, owns: PhantomData };
         }
@@ -368,7 +384,7 @@ impl<O> Memory<O> {
         Self { start, layout, owns: PhantomData }
     }
 
-    /// Frees the memory. Operations that lie in it are not dropped.
+    /// Frees the memory. Values that lie in it are not dropped.
     ///
     /// # Safety
     ///

@@ -57,17 +57,13 @@ impl<O: Op + 'static, U> Lane<O, U> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn turn(
-        &mut self,
-        want: u32,
-        each: impl FnMut(U, O::Output),
-    ) -> Result<u32, EnterError> {
-        let (mut want, mut failed) = (Some(want), None);
-        if !self.aside.is_empty() || want > Some(self.in_flight()) {
-            (want, failed) = (None, self.wait_first(want.unwrap_or(0))?);
+    pub fn turn(&mut self, want: u32, each: impl FnMut(U, O::Output)) -> Result<u32, EnterError> {
+        let mut want = Some(want);
+        if self.aside.is_busy() || want.map(u64::from) > Some(self.left()) {
+            self.wait_first(want.unwrap_or(0))?;
+            want = None;
         }
-        let outputs = self.take_in(want, each)?;
-        failed.map_or(Ok(outputs), Err)
+        self.take_in(want, each)
     }
 
     /// Calls `each` with the user value and the output of every operation that has ended, and
@@ -103,11 +99,18 @@ impl<O: Op + 'static, U> Lane<O, U> {
         want: Option<u32>,
         mut each: impl FnMut(U, O::Output),
     ) -> Result<u32, EnterError> {
+        let mut count = 0;
+        if self.aside.is_busy() {
+            while let Some((user, output)) = self.kept_output() {
+                count += 1;
+                each(user, output);
+            }
+        }
         let Self { raw, slots, aside, .. } = self;
         let mut others = 0;
         let take = |raw: &mut RawRing| {
             let cq = raw.rings_mut().cq();
-            let (mut ending, mut count) = (slots.ending(), 0);
+            let (mut ending, mut count, mut runs) = (slots.ending(), 0, 0);
             // Calls `each` in one place, so that it is compiled into the loop.
             loop {
                 let Some(mut run) = cq.next_run() else { break };
@@ -129,7 +132,9 @@ impl<O: Op + 'static, U> Lane<O, U> {
                 }
                 let taken = run.finish();
                 count += taken;
-                if taken == 0 || !cq.has_known() {
+                runs += 1;
+                // Two runs have all that was there. More may come as fast as this takes it.
+                if runs == 2 || !cq.has_known() {
                     return Batch { count, hints: cq.hints() };
                 }
             }
@@ -139,25 +144,24 @@ impl<O: Op + 'static, U> Lane<O, U> {
             others += kept.count;
             Batch { count: count + kept.count, hints: kept.hints }
         };
-        let mut count = raw.take_in(want, Coming::Known, take)? - others;
-        if others > 0 {
+        count += raw.take_in(want, Coming::Known, take)? - others;
+        if others > 0 || self.aside.is_busy() {
             self.note_stale();
-        }
-        while let Some((user, output)) = self.kept_output() {
-            count += 1;
-            each(user, output);
+            // Those of a ring whose completions are of other sizes.
+            while let Some((user, output)) = self.kept_output() {
+                count += 1;
+                each(user, output);
+            }
+            if let Some(error) = self.aside.failed() {
+                return Err(error);
+            }
         }
         Ok(count)
     }
 
     /// The oldest output whose completion was kept.
-    #[inline]
-    fn kept_output(&mut self) -> Option<(U, O::Output)> {
-        if self.aside.is_empty() { None } else { self.find_kept() }
-    }
-
     #[cold]
-    fn find_kept(&mut self) -> Option<(U, O::Output)> {
+    fn kept_output(&mut self) -> Option<(U, O::Output)> {
         loop {
             let cqe = self.aside.next_kept()?;
             // SAFETY: taken from the ring's queue, and not passed on yet (OP1, OP3).
@@ -210,19 +214,22 @@ impl<O: Op + 'static, U> Lane<O, U> {
             self.raw.check_process()?;
             return Err(EnterError::new(0, EnterCause::NothingComing { want, coming }));
         }
-        if self.aside.is_empty() {
+        if !self.aside.is_busy() {
             return self.raw.submit_and_wait_unasked(want);
         }
         self.wait_past_others(want)
     }
 
-    /// Waits before a turn that may need to wait in another way than the usual one. Returns the
-    /// error with which the turn is to end once it has shown what is ready.
+    /// Waits before a turn that may need to wait in another way than the usual one. An error with
+    /// which the turn is to end once it has shown what is ready is put aside.
     #[cold]
-    fn wait_first(&mut self, want: u32) -> Result<Option<EnterError>, EnterError> {
+    fn wait_first(&mut self, want: u32) -> Result<(), EnterError> {
         match self.submit_and_wait(want) {
-            Ok(_) => Ok(None),
-            Err(error) if can_be_taken(error.cause) => Ok(Some(error)),
+            Ok(_) => Ok(()),
+            Err(error) if can_be_taken(error.cause) => {
+                self.aside.fail(error);
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
@@ -239,7 +246,8 @@ impl<O: Op + 'static, U> Lane<O, U> {
                 return Ok(submitted);
             }
             let more = self.raw.submit_and_wait_unasked(missing);
-            let failed = |later: EnterError| EnterError::new(submitted + later.submitted, later.cause);
+            let failed =
+                |later: EnterError| EnterError::new(submitted + later.submitted, later.cause);
             submitted += more.map_err(failed)?;
         }
     }
