@@ -376,6 +376,7 @@
 //! |---|---|
 //! | make a ring | [`Setup`] |
 //! | use it | [`Ring`] |
+//! | do one thing very often, at the least cost | [`Lane`] |
 //! | choose what to do | [`op`]: the operations |
 //! | give the kernel a buffer | [`buf`]: which types, and your own |
 //! | lend it a buffer | [`Ring::scope`] |

@@ -200,7 +200,7 @@ fn annulus_lane(loops: Rounds) -> u64 {
     let mut lane: Lane<Nop, u64> = loops.setup().build_lane().expect("a lane");
     let mut sum = 0;
     for _ in 0..rounds {
-        lane.submit_each((0..batch).map(|word| (Nop, u64::from(word)))).expect("room");
+        lane.submit_each((0..u64::from(batch)).map(|word| (Nop, word))).expect("room");
         let take = |word, output: std::io::Result<u32>| {
             sum += word + u64::from(output.expect("a NOP succeeds"));
         };

@@ -104,6 +104,9 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// | give up its output | [`detach`](Self::detach), [`detach_chain`](Self::detach_chain) | no |
 /// | end the ring | [`shutdown`](Self::shutdown), or drop it | to cancel, and to wait |
 ///
+/// What a program does most, with operations of one type, costs least in a [`Lane`](crate::Lane)
+/// beside its ring.
+///
 /// Every wait submits what is queued, so most programs never call [`submit_all`](Self::submit_all).
 ///
 /// `Ring<U>` keeps a user value of type `U` with each operation, and shows it with each event of

@@ -193,7 +193,8 @@ impl<O: Op + 'static, U> Drop for Lane<O, U> {
             return; // The slots leak what is in flight.
         }
         let panic = self.end_all();
-        self.slots.drop_users();
+        // SAFETY: nothing but dropping is done with them from here on.
+        unsafe { self.slots.drop_users() };
         if let Some(panic) = panic
             && !std::thread::panicking()
         {

@@ -79,7 +79,8 @@ impl<O: Op, U> Slots<O, U> {
     pub(super) fn new(count: u32) -> Self {
         // So that no slot's number is that of a cancel.
         assert!(count < 1 << (NUMBER_BITS - 1) && count.is_power_of_two(), "OP2: {count} slots");
-        let (users, ops) = (Memory::new(count), Memory::new(count));
+        // No two lanes share a cache line of operations.
+        let (users, ops) = (Memory::new(count, 1), Memory::new(count, 64));
         let count = u64::from(count);
         let word = |number| if number < count { number + 1 } else { number ^ 1 };
         let words = (0..2 * count).map(word).collect();
@@ -145,16 +146,19 @@ impl<O, U> Slots<O, U> {
         low(self.end())
     }
 
-    /// Drops the user values of all operations in flight, which the kernel does not use. Called
-    /// once, and nothing else is done with the slots after.
-    pub(super) fn drop_users(&mut self) {
+    /// Drops the user values of all operations in flight, which the kernel does not use.
+    ///
+    /// # Safety
+    ///
+    /// Nothing but dropping may be done with the slots afterwards.
+    pub(super) unsafe fn drop_users(&mut self) {
         let numbers: Vec<u64> = self.in_flight().map(|word| word & NUMBER).collect();
         for number in numbers {
             // SAFETY: within the allocation, because it is a slot (2).
             let user = unsafe { self.users.start.add(index(number)) };
             // A panic does not keep the others from being dropped.
             // SAFETY: its operation is in flight, so there is one (2), and nobody uses it again, as
-            // promised by the caller of this last call.
+            // promised to `drop_users`.
             contained(|| unsafe { user.drop_in_place() });
         }
     }
@@ -371,10 +375,9 @@ struct Memory<T> {
 }
 
 impl<T> Memory<T> {
-    fn new(count: u32) -> Self {
+    fn new(count: u32, align: usize) -> Self {
         let array = Layout::array::<T>(count as usize).expect("so many values fit");
-        // No two lanes share a cache line.
-        let layout = array.align_to(64).expect("so many values fit").pad_to_align();
+        let layout = array.align_to(align).expect("so many values fit").pad_to_align();
         if layout.size() == 0 {
             return Self { start: NonNull::dangling(), layout, owns: PhantomData };
         }

@@ -89,6 +89,9 @@ impl<O: Op + 'static, U> Lane<O, U> {
     /// ```
     #[inline]
     pub fn reap(&mut self, each: impl FnMut(U, O::Output)) -> Result<u32, EnterError> {
+        if self.aside.is_busy() {
+            self.aside.failed(); // Left there by a turn in which `each` panicked.
+        }
         self.take_in(None, each)
     }
 
@@ -108,42 +111,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
         }
         let Self { raw, slots, aside, .. } = self;
         let mut others = 0;
-        let take = |raw: &mut RawRing| {
-            let cq = raw.rings_mut().cq();
-            let (mut ending, mut count, mut runs) = (slots.ending(), 0, 0);
-            // Calls `each` in one place, so that it is compiled into the loop.
-            loop {
-                let Some(mut run) = cq.next_run() else { break };
-                // What is rare is done outside of the inner loop, whose values stay in registers.
-                loop {
-                    let other = loop {
-                        let Some(cqe) = run.next_unnoted() else { break None };
-                        // SAFETY: just taken from the ring's queue, and not passed on yet (OP1,
-                        // OP3).
-                        match unsafe { ending.end(cqe) } {
-                            Some((user, output)) => each(user, output),
-                            None => break Some((cqe.user_data, cqe.flags)),
-                        }
-                    };
-                    let Some((user_data, flags)) = other else { break };
-                    run.note(flags);
-                    others += 1;
-                    aside.stray(user_data);
-                }
-                let taken = run.finish();
-                count += taken;
-                runs += 1;
-                // Two runs have all that was there. More may come as fast as this takes it.
-                if runs == 2 || !cq.has_known() {
-                    return Batch { count, hints: cq.hints() };
-                }
-            }
-            drop(ending);
-            // Its completions are of other sizes, or are the parent's.
-            let kept = keep_all(raw, slots, aside);
-            others += kept.count;
-            Batch { count: count + kept.count, hints: kept.hints }
-        };
+        let take = |raw: &mut RawRing| take_all(raw, slots, aside, &mut others, &mut each);
         count += raw.take_in(want, Coming::Known, take)? - others;
         if others > 0 || self.aside.is_busy() {
             self.note_stale();
@@ -224,6 +192,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
     /// which the turn is to end once it has shown what is ready is put aside.
     #[cold]
     fn wait_first(&mut self, want: u32) -> Result<(), EnterError> {
+        self.aside.failed(); // Left there by a turn in which `each` panicked.
         match self.submit_and_wait(want) {
             Ok(_) => Ok(()),
             Err(error) if can_be_taken(error.cause) => {
@@ -259,6 +228,52 @@ impl<O: Op + 'static, U> Lane<O, U> {
         self.note_stale();
         Ok(())
     }
+}
+
+/// Takes the completions in the queue, and hands over the outputs. Counts those that carry none.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "keeps what `each` captures in registers")]
+fn take_all<O: Op, U>(
+    raw: &mut RawRing,
+    slots: &mut Slots<O, U>,
+    aside: &mut Aside,
+    others: &mut u32,
+    each: &mut impl FnMut(U, O::Output),
+) -> Batch {
+    let cq = raw.rings_mut().cq();
+    let (mut ending, mut count, mut runs) = (slots.ending(), 0, 0);
+    // Calls `each` in one place, so that it is compiled into the loop.
+    loop {
+        let Some(mut run) = cq.next_run() else { break };
+        // What is rare is done outside of the inner loop, whose values stay in registers.
+        loop {
+            let other = loop {
+                let Some(cqe) = run.next_unnoted() else { break None };
+                // SAFETY: just taken from the ring's queue, and not passed on yet (OP1,
+                // OP3).
+                match unsafe { ending.end(cqe) } {
+                    Some((user, output)) => each(user, output),
+                    None => break Some((cqe.user_data, cqe.flags)),
+                }
+            };
+            let Some((user_data, flags)) = other else { break };
+            run.note(flags);
+            *others += 1;
+            aside.stray(user_data);
+        }
+        let taken = run.finish();
+        count += taken;
+        runs += 1;
+        // Two runs have all that was there. More may come as fast as this takes it.
+        if runs == 2 || !cq.has_known() {
+            return Batch { count, hints: cq.hints() };
+        }
+    }
+    drop(ending);
+    // Its completions are of other sizes, or are the parent's.
+    let kept = keep_all(raw, slots, aside);
+    *others += kept.count;
+    Batch { count: count + kept.count, hints: kept.hints }
 }
 
 /// Takes the completions in the queue, and keeps those that end operations.
