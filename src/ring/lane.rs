@@ -8,8 +8,8 @@
 //! a completion ends its operation in the loop that takes it. That is what a C program does by
 //! hand, and it costs as much.
 //!
-//! The page of [`Lane`] begins with a guide. Keeps OP2. Leaves to others: the slots (`lane::slots`),
-//! completions that end no operation (`lane::aside`), the waits (`lane::waiting`), and the end of a
+//! The page of [`Lane`] begins with a guide. Keeps OP2. Leaves to others: the slots
+//! (`lane::slots`), completions that end no operation (`lane::aside`), the waits (`lane::waiting`), and the end of a
 //! lane (`lane::end`).
 #![allow(unsafe_code, reason = "hands the kernel memory that operations point to")]
 
@@ -147,8 +147,8 @@ impl<O: Op + 'static, U> Lane<O, U> {
     }
 
     /// Queues `op`. It enters the kernel with the next [`turn`](Self::turn),
-    /// [`submit_all`](Self::submit_all) or wait. Until its completion, the lane owns everything that
-    /// the operation owns. The key is for [`cancel`](Self::cancel), and may be dropped.
+    /// [`submit_all`](Self::submit_all) or wait. Until its completion, the lane owns everything
+    /// that the operation owns. The key is for [`cancel`](Self::cancel), and may be dropped.
     ///
     /// # Errors
     ///

@@ -141,9 +141,10 @@ impl Completions {
                 let mut seen = Vec::new();
                 while seen.len() < most {
                     let before = seen.len();
-                    match cq.next_run() {
-                        Some(run) => seen.extend(run.take(most - before)),
-                        None => seen.extend(cq.pop()),
+                    if let Some(run) = cq.next_run() {
+                        seen.extend(run.take(most - before));
+                    } else {
+                        seen.extend(cq.pop()); // Its completions are not all of 16 bytes.
                     }
                     if seen.len() == before {
                         break;

@@ -97,7 +97,8 @@ impl State {
         for request in &mut self.requests {
             let image = self.chance.next().to_le_bytes();
             for place in request.places {
-                let bytes = with_exposed_provenance_mut::<[u8; 8]>(place as usize);
+                let address = usize::try_from(place).expect("an address");
+                let bytes = with_exposed_provenance_mut::<[u8; 8]>(address);
                 // SAFETY: the memory of an operation that the kernel has; OP1 is what is tested.
                 let before = unsafe { bytes.read() };
                 if before != request.image {
@@ -181,7 +182,8 @@ impl State {
             && (user_data == u64::MAX
                 || self.requests.iter().any(|request| request.user_data == user_data));
         let is_last_word = self.pending(user_data);
-        if !true_after_all && !(flags.is_empty() && is_last_word) {
+        let true_after_all = true_after_all || flags.is_empty() && is_last_word;
+        if !true_after_all {
             self.lies += 1;
             self.post(Cqe { user_data, res: 3, flags });
         }

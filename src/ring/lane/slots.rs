@@ -15,8 +15,8 @@
 //! not the slot's, and begin at 1: a word comes again after 2^43 operations.
 //!
 //! Operations are reached only by pointer: from `prep` to the last completion no reference covers
-//! one, because the kernel writes into it (OP1). An operation leaves its slot, and the slot is free,
-//! before the caller's code runs.
+//! one, because the kernel writes into it (OP1). An operation leaves its slot, and the slot is
+//! free, before the caller's code runs.
 //!
 //! Keeps OP1, OP2 and OP3. Leaves to others: when memory is leaked (`lane::end`).
 #![allow(unsafe_code, reason = "owns memory that the kernel uses")]
@@ -178,8 +178,8 @@ impl<O, U> Drop for Slots<O, U> {
     }
 }
 
-/// Moves operations into slots. Keeps the list of free slots, and the sequence number, in registers:
-/// the slots get them back when this is dropped, also while the caller's code panics.
+/// Moves operations into slots. Keeps the list of free slots, and the sequence number, in
+/// registers: the slots get them back when this is dropped, also while the caller's code panics.
 pub(super) struct Filling<'a, O, U> {
     words: &'a mut [u64],
     /// The number that ends the list of free slots.
@@ -308,8 +308,8 @@ impl<O: Op, U> Ending<'_, O, U> {
     ///
     /// # Safety
     ///
-    /// The kernel must have posted `cqe` on this ring, and each completion must be passed once (OP1,
-    /// OP3).
+    /// The kernel must have posted `cqe` on this ring, and each completion must be passed once
+    /// (OP1, OP3).
     #[inline]
     pub(super) unsafe fn end(&mut self, cqe: Cqe) -> Option<(U, O::Output)> {
         let number = cqe.user_data & self.mask;
@@ -322,8 +322,8 @@ impl<O: Op, U> Ending<'_, O, U> {
         self.first = number;
         // SAFETY: within the allocation, because only the word of a slot is a `user_data` (2).
         let user = unsafe { self.users.add(index(number)) };
-        // SAFETY: its operation was in flight, so there is one (2); nobody reads it again, since the
-        // slot is free now.
+        // SAFETY: its operation was in flight, so there is one (2); nobody reads it again, since
+        // the slot is free now.
         let user = UserValue(ManuallyDrop::new(unsafe { user.read() }));
         // SAFETY: within the allocation, because only the word of a slot is a `user_data` (2).
         let at = unsafe { self.ops.add(index(number)) };

@@ -160,8 +160,8 @@ impl<O: Op + 'static, U> Lane<O, U> {
     /// # Errors
     ///
     /// [`EnterError`]: [`EnterCause::NothingComing`] when fewer operations are in flight, and
-    /// [`EnterCause::Interrupted`] when a signal ended the wait: wait again, or stop. The error says
-    /// how many entries were submitted.
+    /// [`EnterCause::Interrupted`] when a signal ended the wait: wait again, or stop. The error
+    /// says how many entries were submitted.
     ///
     /// # Example
     ///
