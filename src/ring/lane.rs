@@ -9,8 +9,8 @@
 //! hand, and it costs as much.
 //!
 //! The page of [`Lane`] begins with a guide. Keeps OP2. Leaves to others: the slots
-//! (`lane::slots`), completions that end no operation (`lane::aside`), the waits (`lane::waiting`), and the end of a
-//! lane (`lane::end`).
+//! (`lane::slots`), completions that end no operation (`lane::aside`), the waits (`lane::waiting`),
+//! and the end of a lane (`lane::end`).
 #![allow(unsafe_code, reason = "hands the kernel memory that operations point to")]
 
 mod aside;

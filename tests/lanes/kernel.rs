@@ -104,7 +104,7 @@ impl State {
                 if before != request.image {
                     ledger.fault(format!("OP1: memory of {} changed", request.id));
                 }
-                // SAFETY: likewise.
+                // SAFETY: nobody else may use it, since the kernel has the operation (OP1).
                 unsafe { bytes.write(image) };
             }
             request.image = image;
