@@ -141,11 +141,7 @@ impl Completions {
                 let mut seen = Vec::new();
                 while seen.len() < most {
                     let before = seen.len();
-                    if let Some(run) = cq.next_run() {
-                        seen.extend(run.take(most - before));
-                    } else {
-                        seen.extend(cq.pop()); // Its completions are not all of 16 bytes.
-                    }
+                    take_run(cq, most - before, &mut seen);
                     if seen.len() == before {
                         break;
                     }
@@ -221,5 +217,14 @@ impl Completions {
         assert!(cq.iter_ready().eq(self.posted.iter().copied()));
         assert_eq!(cq.ready() as usize, self.posted.len());
         assert_eq!(kernel.cq_used(), cq.slots_ready());
+    }
+}
+
+/// Takes a run of completions, or one if they are not all of 16 bytes.
+fn take_run(cq: &mut CompletionQueue, most: usize, seen: &mut Vec<Cqe>) {
+    if let Some(run) = cq.next_run() {
+        seen.extend(run.take(most));
+    } else {
+        seen.extend(cq.pop());
     }
 }
