@@ -376,6 +376,7 @@
 //! |---|---|
 //! | make a ring | [`Setup`] |
 //! | use it | [`Ring`] |
+//! | do one thing very often, at the least cost | [`Lane`] |
 //! | choose what to do | [`op`]: the operations |
 //! | give the kernel a buffer | [`buf`]: which types, and your own |
 //! | lend it a buffer | [`Ring::scope`] |
@@ -439,6 +440,7 @@ pub use raw::wait_options::{SignalMask, WaitOptions};
 pub use ring::end::ShutdownTimedOut;
 pub use ring::event::Event;
 pub use ring::event_loop::{Arrival, EventLoop, Io, LoopChain, OpId};
+pub use ring::lane::{Lane, LaneKey};
 pub use ring::link::{ChainEnd, ChainOutcome, ChainTicket, Step, StepExt, Timed, TimedTicket};
 pub use ring::output::Output;
 pub use ring::scope::{Scope, ScopedChain, ScopedTicket};

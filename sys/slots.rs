@@ -182,9 +182,10 @@ impl<T: Copy> Slots<T> {
     /// As for [`read_single`](Self::read_single), for each of the slots, while the run exists.
     #[inline]
     pub unsafe fn run(&self, from: Index, count: u32) -> Run<'_, T> {
-        let left = from.run(count, self.entries);
+        let left = from.run(count, self.entries) as usize;
         let next = self.pointer(from.slot(self.entries));
-        Run { next, left, of: PhantomData }
+        // SAFETY: at most one past the last slot, since a run ends where the ring does (0).
+        Run { first: next, next, end: unsafe { next.add(left) }, of: PhantomData }
     }
 
     /// As [`run`](Self::run), without a borrow of these slots.
@@ -195,8 +196,8 @@ impl<T: Copy> Slots<T> {
     #[inline]
     pub unsafe fn run_apart<'b>(&self, from: Index, count: u32) -> Run<'b, T> {
         // SAFETY: as promised to `run_apart`.
-        let Run { next, left, .. } = unsafe { self.run(from, count) };
-        Run { next, left, of: PhantomData }
+        let Run { first, next, end, .. } = unsafe { self.run(from, count) };
+        Run { first, next, end, of: PhantomData }
     }
 
     /// Copies out the second unit of the slot that `index` occupies.
@@ -264,10 +265,8 @@ impl<T: Copy> FreeSlots<T> {
 
     /// How many are left.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "a ring has at most 2^31 slots")]
     pub fn left(&self) -> u32 {
-        let bytes = self.end.addr().get() - self.next.addr().get();
-        (bytes / size_of::<Slot<T>>()) as u32
+        slots_between(self.next, self.end)
     }
 
     /// Writes `value` into the next slot.
@@ -329,12 +328,35 @@ impl FreeSlots<Sqe> {
     }
 }
 
+/// How many slots lie from one to the other.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "a ring has at most 2^31 slots")]
+fn slots_between<T>(from: NonNull<Slot<T>>, to: NonNull<Slot<T>>) -> u32 {
+    let bytes = to.addr().get() - from.addr().get();
+    (bytes / size_of::<Slot<T>>()) as u32
+}
+
 /// Adjacent slots, copied out one at a time: see [`Slots::run`].
 #[derive(Debug)]
 pub struct Run<'a, T> {
+    first: NonNull<Slot<T>>,
     next: NonNull<Slot<T>>,
-    pub(crate) left: u32,
+    end: NonNull<Slot<T>>,
     of: PhantomData<&'a Slot<T>>,
+}
+
+impl<T> Run<'_, T> {
+    /// How many are left.
+    #[inline]
+    pub(crate) fn left(&self) -> u32 {
+        slots_between(self.next, self.end)
+    }
+
+    /// How many were copied out.
+    #[inline]
+    pub(crate) fn taken(&self) -> u32 {
+        slots_between(self.first, self.next)
+    }
 }
 
 impl<T: Copy> Iterator for Run<'_, T> {
@@ -342,14 +364,13 @@ impl<T: Copy> Iterator for Run<'_, T> {
 
     #[inline]
     fn next(&mut self) -> Option<T> {
-        if self.left == 0 {
+        if self.next == self.end {
             return None;
         }
         // SAFETY: valid, since a run ends where the ring does (0), and this is not its end.
         let slot = unsafe { self.next.as_ref() };
         // SAFETY: at most one past the last slot, because one was left (0).
         self.next = unsafe { self.next.add(1) };
-        self.left -= 1;
         // SAFETY: ours, as promised to `Slots::run`; any bytes are a `T`, as promised to `new`.
         Some(slot.with(|unit| unsafe { unit.read() }))
     }

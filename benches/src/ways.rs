@@ -14,7 +14,7 @@ use std::time::Duration;
 use annulus::op::Nop;
 use annulus::sys::abi::Sqe;
 use annulus::sys::opcode::Opcode;
-use annulus::{Event, EventLoop, Ring, Setup};
+use annulus::{Event, EventLoop, Lane, Ring, Setup};
 
 /// How a ring is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -69,6 +69,8 @@ pub const WAYS: &[Way] = &[
     ("annulus-safe-waker", annulus_safe::<Option<Waker>>),
     ("annulus-outputs", annulus_outputs::<()>),
     ("annulus-outputs-waker", annulus_outputs::<Option<Waker>>),
+    ("annulus-lane", annulus_lane),
+    ("annulus-lane-waker", annulus_lane_waker),
     ("annulus-loop", annulus_loop),
     ("io-uring", io_uring),
     #[cfg(feature = "peers")]
@@ -182,6 +184,43 @@ fn annulus_outputs<U: Word>(loops: Rounds) -> u64 {
         }
         let mut ended = 0;
         ring.turn_outputs::<Nop>(batch, |mut user, output| {
+            user.wake();
+            ended += 1 + output.expect("a NOP succeeds");
+        })
+        .expect("a turn");
+        assert_eq!(ended, batch);
+    }
+    sum
+}
+
+/// A lane: a ring for operations of one type, whose outputs come in one call. The user value is the
+/// number that the raw loops put into `user_data`.
+fn annulus_lane(loops: Rounds) -> u64 {
+    let Rounds { batch, rounds, .. } = loops;
+    let mut lane: Lane<Nop, u64> = loops.setup().build_lane().expect("a lane");
+    let mut sum = 0;
+    for _ in 0..rounds {
+        lane.submit_each((0..u64::from(batch)).map(|word| (Nop, word))).expect("room");
+        let take = |word, output: std::io::Result<u32>| {
+            sum += word + u64::from(output.expect("a NOP succeeds"));
+        };
+        lane.turn(batch, take).expect("a turn");
+    }
+    sum
+}
+
+/// The same, one by one, with a waker as the user value.
+fn annulus_lane_waker(loops: Rounds) -> u64 {
+    let Rounds { batch, rounds, .. } = loops;
+    let mut lane: Lane<Nop, Option<Waker>> = loops.setup().build_lane().expect("a lane");
+    let mut sum = 0;
+    for _ in 0..rounds {
+        for word in 0..batch {
+            sum += std::hint::black_box(u64::from(word));
+            lane.submit(Nop, Word::word()).expect("room");
+        }
+        let mut ended = 0;
+        lane.turn(batch, |mut user, output| {
             user.wake();
             ended += 1 + output.expect("a NOP succeeds");
         })

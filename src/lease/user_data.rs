@@ -6,8 +6,9 @@
 //! ```
 //!
 //! DONE, SLOW and BY_TYPE are bits of the slot number that no slot's number has. A `user_data` has
-//! BY_TYPE if its operation has no ticket and is plain, and never one of the others. So a key equals a
-//! `user_data` if and only if that very operation is in flight and needs no closer look (OP2).
+//! BY_TYPE if its operation has no ticket and is plain, and never one of the others. So a key
+//! equals a `user_data` if and only if that very operation is in flight and needs no closer look
+//! (OP2).
 //!
 //! A free slot has the key of a finished operation of its next generation. No such operation was
 //! submitted yet, so no ticket asks for it. When the slot is taken, its key already matches the new

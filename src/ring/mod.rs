@@ -52,6 +52,7 @@ mod drained;
 pub mod event;
 pub mod event_loop;
 mod internal;
+pub mod lane;
 pub mod output;
 mod slab;
 mod undelivered;
@@ -102,6 +103,9 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// | stop an operation | [`cancel`](Self::cancel), then wait as before | no |
 /// | give up its output | [`detach`](Self::detach), [`detach_chain`](Self::detach_chain) | no |
 /// | end the ring | [`shutdown`](Self::shutdown), or drop it | to cancel, and to wait |
+///
+/// What a program does most, with operations of one type, costs least in a [`Lane`](crate::Lane)
+/// beside its ring.
 ///
 /// Every wait submits what is queued, so most programs never call [`submit_all`](Self::submit_all).
 ///

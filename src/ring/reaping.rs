@@ -30,9 +30,10 @@ impl<U: Default> Ring<U> {
     /// that is all where it says so, as rings of [`Setup::new`](crate::Setup::new) make it do;
     /// otherwise (`DEFER_TASKRUN` or `COOP_TASKRUN` without `TASKRUN_FLAG`, `IOPOLL`) it is asked
     /// only if there was no event, so there a loop that sleeps elsewhere reaps until nothing comes.
+    ///
     /// Each completion is consumed, and its slot updated, before `each` sees it: so `each` may
-    /// panic, and no event is lost or repeated. Completions of [detached](Self::detach) operations are consumed too, but neither
-    /// shown nor counted, not even the last one.
+    /// panic, and no event is lost or repeated. Completions of [detached](Self::detach) operations
+    /// are consumed too, but neither shown nor counted, not even the last one.
     ///
     /// # Errors
     ///
@@ -81,7 +82,7 @@ impl<U: Default> Ring<U> {
     /// # Errors
     ///
     /// As for [`submit_and_wait`](Self::submit_and_wait). If a signal ended the wait
-    /// ([`EnterCause::Interrupted`](crate::EnterCause::Interrupted)), or completions had to be
+    /// ([`EnterCause::Interrupted`]), or completions had to be
     /// taken first, `each` has seen those that were ready.
     ///
     /// # Example
@@ -211,7 +212,8 @@ pub(super) fn can_be_taken(cause: EnterCause) -> bool {
 }
 
 /// Takes the completions in the queue, and the messages that came with them.
-fn take_all<U: Default>(
+#[cold]
+pub(super) fn take_all<U: Default>(
     raw: &mut RawRing,
     slab: &mut Slab<U>,
     undelivered: &mut Undelivered,

@@ -21,7 +21,7 @@ use crate::lease::ticket::Rejected;
 use crate::lease::user_data::slot_of;
 use crate::op::Op;
 use crate::raw::{Coming, RawRing, RingId};
-use crate::ring::reaping::{can_be_taken, keep, keep_parts};
+use crate::ring::reaping::{can_be_taken, keep_parts, take_all};
 use crate::ring::slab::{Life, Terms};
 use crate::ring::{Ring, Submitted, sealed};
 use crate::setup::enter_error::EnterError;
@@ -152,17 +152,10 @@ impl<U: Default> Ring<U> {
         let mut others = 0;
         let take = |raw: &mut RawRing| {
             let cq = raw.rings_mut().cq();
-            let mut count = 0;
-            cq.ready(); // One look for the whole round.
+            let (mut count, mut runs) = (0, 0);
             // Calls `each` in one place, so that it is compiled into the loop.
             loop {
-                let Some(mut run) = cq.next_run() else {
-                    // SAFETY: just taken from the queue, in order; not recorded yet (OP1, OP3).
-                    let keep = |cqe| unsafe { keep(slab, undelivered, internal, cqe, None) };
-                    let batch = cq.drain(keep);
-                    others += batch.count;
-                    return Batch { count: count + batch.count, ..batch };
-                };
+                let Some(mut run) = cq.next_run() else { break };
                 #[expect(clippy::while_let_on_iterator, reason = "keeps the run in registers")]
                 while let Some(cqe) = run.next() {
                     // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
@@ -177,10 +170,16 @@ impl<U: Default> Ring<U> {
                 }
                 let taken = run.finish();
                 count += taken;
-                if taken == 0 || !cq.has_known() {
+                runs += 1;
+                // Two runs have all that was there. More may come as fast as this takes it.
+                if runs == 2 || !cq.has_known() {
                     return Batch { count, hints: cq.hints() };
                 }
             }
+            // Its completions are of other sizes, or are the parent's.
+            let kept = take_all(raw, slab, undelivered, internal, None);
+            others += kept.count;
+            Batch { count: count + kept.count, hints: kept.hints }
         };
         let taken = raw.take_in(want, Coming::Known, take);
         if let Err(error) = &taken

@@ -78,7 +78,7 @@ impl CompletionQueue {
             // are single, since `usual` is this process only if the shape is `CqeShape::Single`.
             let run = unsafe { slots.run(at, end.distance_from(at)) };
             let from = at;
-            at = from.advance(run.left);
+            at = from.advance(run.left());
             let flags = CqeFlags::empty();
             let mut taken =
                 Taken { head, next, more, popped, slots, from, end: at, run, flags, process };

@@ -1,7 +1,7 @@
 //! Runs: completions in adjacent slots, which go back to the kernel together.
 //!
 //! ```text
-//!   │ 4 │ 5 │   │   │ 2 │ 3 │      ready: 4; next_run: 2, 3 up to the wrap; next_run: 4, 5
+//!   │ 4 │ 5 │   │   │ 2 │ 3 │      next_run: 2, 3 up to the wrap; then next_run: 4, 5
 //!   0                       7
 //! ```
 //!
@@ -9,12 +9,14 @@
 //! in one place is compiled into the loop. [`drain`](CompletionQueue::drain) calls its closure in
 //! three.
 //!
-//! Keeps CQ3 and CQ4. Leaves to others: looking at the tail, and checking it (`cq`).
+//! Keeps CQ3 and CQ4, and checks CQ2. Leaves to others: taking a single completion (`cq`).
 //!
 //! # Safety
 //!
 //! Reads only slots in `head..tail`, which are ours.
 #![allow(unsafe_code, reason = "decides which slots are ours to read")]
+
+use core::mem::ManuallyDrop;
 
 use super::CompletionQueue;
 use crate::abi::Cqe;
@@ -25,49 +27,99 @@ use crate::process::Process;
 use crate::slots::{Run, Slots};
 
 impl CompletionQueue {
-    /// The oldest completions that the last look at the queue found ([`ready`](Self::ready)), up to
-    /// where the slots wrap around: a second run has the rest. `None` if not all completions are of
-    /// 16 bytes, and in a forked child: there, [`drain`](Self::drain).
+    /// The oldest completions that are in the queue now, up to where its slots wrap around: a
+    /// second run has the rest. `None` on a ring whose completions are not all
+    /// of 16 bytes, and in a forked child: use [`drain`](Self::drain) there.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel broke CQ2.
     #[inline]
     pub fn next_run(&mut self) -> Option<TakenRun<'_>> {
         // One load answers two questions: is the shape `Single`, and is this our process?
-        if !self.usual.is_this() {
+        let process = self.usual;
+        if !process.is_this() {
             return None;
         }
+        self.look_for_more();
         // SAFETY: ours: `tail` covers the slots (CQ3) and `head` has passed none (CQ4). They are
-        // single, since `usual` is this process only if the shape is `CqeShape::Single`. The run is
-        // gone before the queue, which it borrows.
+        // single, as was just checked. The run is gone before the queue, which it borrows.
         let run = unsafe { self.slots.run_apart(self.next, self.slots_ready()) };
-        Some(TakenRun { len: run.left, queue: self, run, flags: CqeFlags::empty() })
+        Some(TakenRun { queue: self, run, flags: CqeFlags::empty(), process })
     }
 
-    /// Whether completions are known that no run has taken.
+    /// Whether completions are known that the last run did not have.
     #[inline]
     pub fn has_known(&self) -> bool {
         self.next != self.known
     }
+
+    /// Gives the slots of a run back, from which `count` completions with these flags were taken.
+    #[inline]
+    fn took(&mut self, count: u32, flags: CqeFlags) {
+        let from = self.next;
+        self.next = from.advance(count);
+        self.popped += u64::from(count);
+        if !self.process.is_this() {
+            return; // The slots are the parent's.
+        }
+        if flags.contains(CqeFlags::MORE) {
+            // SAFETY: still ours, since they are not given back (CQ3, CQ4).
+            self.more += unsafe { count_more(&self.slots, from, count) };
+        }
+        self.head.publish(self.next); // CQ4
+    }
+
+    /// [`took`](Self::took), while the caller's code panics.
+    #[cold]
+    #[inline(never)]
+    fn took_some(&mut self, count: u32, flags: CqeFlags) {
+        self.took(count, flags);
+    }
 }
 
-/// Completions that are being taken: see [`CompletionQueue::next_run`]. None comes twice. Their
-/// slots go back to the kernel together, and they count as popped, when this value is dropped, also
-/// while the caller's code panics. If it is forgotten, they never count, and their slots go back
-/// with the next ones.
+/// Completions that are being taken: see [`CompletionQueue::next_run`]. The slots go back to the
+/// kernel together, and count as popped, when this value is [finished](Self::finish) or dropped,
+/// also while the caller's code panics. If it is forgotten, its completions come again.
 #[derive(Debug)]
 pub struct TakenRun<'a> {
     queue: &'a mut CompletionQueue,
     /// Single slots.
     run: Run<'a, Cqe>,
-    /// How many slots the run had at first.
-    len: u32,
-    /// All flags of the completions taken from the run.
+    /// All flags of the completions taken from the run, of which `MORE` matters.
     flags: CqeFlags,
+    /// The process of the queue.
+    process: Process,
 }
 
 impl TakenRun<'_> {
+    /// The next completion, as `next` returns it, for a caller who looks at its flags in any case,
+    /// and [notes](Self::note) those of each completion that has `MORE`.
+    #[inline]
+    pub fn next_unnoted(&mut self) -> Option<Cqe> {
+        // The caller's code runs between two calls, and may have forked: the rest is the parent's.
+        if !self.process.is_this() {
+            return None;
+        }
+        self.run.next()
+    }
+
+    /// Notes flags of a completion that [`next_unnoted`](Self::next_unnoted) returned. If `MORE` is
+    /// never noted, the completions of the run count as the last ones of their requests.
+    #[inline]
+    pub fn note(&mut self, flags: CqeFlags) {
+        self.flags |= flags;
+    }
+
     /// Gives the slots back, and returns how many completions were taken.
     #[inline]
     pub fn finish(self) -> u32 {
-        self.len - self.run.left
+        let run = ManuallyDrop::new(self);
+        let count = run.run.taken();
+        // SAFETY: read once, since `run` is neither used nor dropped after.
+        let queue = unsafe { core::ptr::read(&raw const run.queue) };
+        queue.took(count, run.flags);
+        count
     }
 }
 
@@ -76,13 +128,8 @@ impl Iterator for TakenRun<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Cqe> {
-        // The caller's code runs between two calls, and may have forked: the rest is the parent's.
-        if !self.queue.process.is_this() {
-            return None;
-        }
-        let cqe = self.run.next()?;
-        self.queue.next = self.queue.next.advance(1);
-        self.flags |= cqe.flags;
+        let cqe = self.next_unnoted()?;
+        self.note(cqe.flags);
         Some(cqe)
     }
 }
@@ -90,18 +137,7 @@ impl Iterator for TakenRun<'_> {
 impl Drop for TakenRun<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Self { queue, run, len, flags, .. } = self;
-        let count = *len - run.left;
-        queue.popped += u64::from(count);
-        if !queue.process.is_this() {
-            return; // The slots are the parent's.
-        }
-        if flags.contains(CqeFlags::MORE) {
-            let from = queue.next.back(count);
-            // SAFETY: still ours, since they are not given back (CQ3, CQ4).
-            queue.more += unsafe { count_more(&queue.slots, from, count) };
-        }
-        queue.head.publish(queue.next); // CQ4
+        self.queue.took_some(self.run.taken(), self.flags);
     }
 }
 
@@ -135,7 +171,7 @@ impl Taken<'_> {
     /// Counts what was taken.
     #[inline]
     fn record(&mut self) {
-        let next = self.end.back(self.run.left);
+        let next = self.end.back(self.run.left());
         let count = next.distance_from(self.from);
         if self.flags.contains(CqeFlags::MORE) {
             // SAFETY: still ours, since they are not given back (CQ3, CQ4).
@@ -154,7 +190,7 @@ impl Drop for Taken<'_> {
             self.head.publish(*self.next); // CQ4
         } else {
             // The slots are the parent's.
-            *self.next = self.end.back(self.run.left);
+            *self.next = self.end.back(self.run.left());
         }
     }
 }

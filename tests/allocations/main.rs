@@ -18,7 +18,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use annulus::op::{Nop, Read, Write};
-use annulus::{Event, EventLoop, Ring, Setup, SetupError, StepExt};
+use annulus::{Event, EventLoop, Lane, Ring, Setup, SetupError, StepExt};
 
 use support::backend::{Enter, ScriptedKernel};
 
@@ -202,6 +202,44 @@ fn completions_that_a_wait_keeps_allocate_nothing() {
         }
     });
     assert_eq!(count, 0);
+}
+
+#[test]
+fn a_lane_allocates_nothing_for_an_operation() {
+    let Ok(mut lane) = Setup::new(8).build_lane::<Nop, Option<Waker>>() else { return };
+    let count = allocations(|| {
+        let waker = || Some(Waker::noop().clone());
+        lane.submit(Nop, waker()).expect("room");
+        lane.submit_each((0..7).map(|_| (Nop, waker()))).expect("room");
+        let taken = lane.turn(8, |waker, _| waker.expect("a waker").wake());
+        assert_eq!(taken, Ok(8));
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn rg1_operations_in_flight_outlive_their_lane() {
+    let memory_after = |is_in_flight: bool| {
+        let before = SLOTS.with(Cell::get);
+        let (kernel, script) = ScriptedKernel::new();
+        let setup = Setup::plain(8).kernel(kernel);
+        let mut lane: Lane<Read<_, [u8; 64]>> = setup.build_lane().expect("a lane");
+        let made = SLOTS.with(Cell::get) - before;
+        assert!(made >= 8 * 64, "{made} bytes hold 8 operations");
+        lane.set_drop_timeout(Duration::ZERO);
+        if is_in_flight {
+            let (reader, _writer) = pipe().expect("a pipe");
+            script.enters(Enter::Consume(1)); // The kernel does nothing more with it.
+            lane.submit(Read::new(reader, [0_u8; 64]), ()).expect("room");
+            assert_eq!(lane.submit_all(), Ok(1));
+        }
+        drop(lane);
+        (made, SLOTS.with(Cell::get) - before)
+    };
+    let (_, left) = memory_after(false);
+    assert_eq!(left, 0, "nothing was in flight");
+    let (made, left) = memory_after(true);
+    assert_eq!(left, made, "the kernel may still write to the buffer in its slot");
 }
 
 #[test]

@@ -137,7 +137,19 @@ impl Completions {
                 assert_eq!(seen, expected);
                 self.agree_on_slots(cq, kernel);
             }
-            Step::Runs { most } => self.runs(most, cq, kernel),
+            Step::Runs { most } => {
+                let mut seen = Vec::new();
+                while seen.len() < most {
+                    let before = seen.len();
+                    take_run(cq, most - before, &mut seen);
+                    if seen.len() == before {
+                        break;
+                    }
+                }
+                let expected = self.rest(most);
+                assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
+                self.agree_on_slots(cq, kernel);
+            }
             Step::DrainInto { calls, wide } => self.drain_into(calls, wide, cq, kernel),
             Step::Ready => self.agree_on_slots(cq, kernel),
             Step::SetFlags(bits) => {
@@ -173,24 +185,6 @@ impl Completions {
         (0..most).map_while(|_| self.next()).collect()
     }
 
-    /// Runs, of which the last one may be left before its end.
-    fn runs(&mut self, most: usize, cq: &mut CompletionQueue, kernel: &FakeKernel) {
-        let mut seen = Vec::new();
-        while seen.len() < most {
-            let before = seen.len();
-            let Some(run) = cq.next_run() else {
-                return assert_ne!(self.shape.cqe, CqeShape::Single);
-            };
-            seen.extend(run.take(most - before));
-            if seen.len() == before {
-                break;
-            }
-        }
-        let expected = self.rest(most);
-        assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
-        self.agree_on_slots(cq, kernel);
-    }
-
     /// A closure that unwinds has consumed its completions: not twice, and the rest is still there.
     fn drain_into(
         &mut self,
@@ -223,5 +217,14 @@ impl Completions {
         assert!(cq.iter_ready().eq(self.posted.iter().copied()));
         assert_eq!(cq.ready() as usize, self.posted.len());
         assert_eq!(kernel.cq_used(), cq.slots_ready());
+    }
+}
+
+/// Takes a run of completions, or one if they are not all of 16 bytes.
+fn take_run(cq: &mut CompletionQueue, most: usize, seen: &mut Vec<Cqe>) {
+    if let Some(run) = cq.next_run() {
+        seen.extend(run.take(most));
+    } else {
+        seen.extend(cq.pop());
     }
 }

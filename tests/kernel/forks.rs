@@ -26,6 +26,8 @@ use libtest_mimic::Trial;
 use crate::harness::{Need, Part, child_succeeds, drain_user_data, nop, patient, push, ring, test};
 use crate::processes::{Side, end_with, fork, modes, outcome, ring_maps, works};
 
+#[path = "forks/lanes.rs"]
+mod lanes;
 #[path = "forks/leases.rs"]
 mod leases;
 #[path = "forks/safe.rs"]
@@ -42,6 +44,8 @@ pub const PARTS: &[Part] = &[
     ("a forked child comes out of reaping", safe::comes_out_of_reaping),
     ("a forked child comes out of outputs", safe::comes_out_of_outputs),
     ("a forked child comes out of submitting", safe::comes_out_of_submitting),
+    ("a forked child calls everything on a lane", lanes::calls_everything),
+    ("a forked child comes out of a turn of a lane", lanes::comes_out_of_a_turn),
     ("a forked child runs an event loop", safe::runs_a_loop),
     ("a scope ends in a forked child", safe::ends_a_scope),
     ("a forked child looks at registered buffers", leases::registered),
@@ -66,7 +70,7 @@ const TABLES: [Need; 1] = [Need::Op(Opcode::SOCKET)];
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
-    let tests: [(&str, &[Need]); 19] = [
+    let tests: [(&str, &[Need]); 21] = [
         ("a_forked_child_that_touches_the_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_touches_half_a_ring_finds_nothing_and_changes_nothing", &[]),
         ("a_forked_child_that_comes_out_of_a_drain_takes_no_more", &[]),
@@ -74,6 +78,8 @@ pub fn tests() -> Vec<Trial> {
         ("a_forked_child_that_comes_out_of_reaping_takes_no_more", &[]),
         ("a_forked_child_that_comes_out_of_taking_outputs_takes_no_more", &[]),
         ("a_forked_child_that_comes_out_of_submitting_pushes_nothing", &[]),
+        ("a_forked_child_is_refused_whatever_it_asks_of_a_lane", &[]),
+        ("a_forked_child_that_comes_out_of_a_turn_of_a_lane_takes_no_more", &[]),
         ("a_forked_child_runs_no_event_loop_of_its_parents", &[]),
         ("a_scope_ends_in_a_forked_child_without_waiting", &[]),
         ("a_forked_child_has_zeroes_of_its_own_in_registered_buffers", &[]),

@@ -32,6 +32,7 @@ mod safe_core;
 mod safe_end;
 mod safe_event_loop;
 mod safe_files;
+mod safe_lane;
 mod safe_leases;
 mod safe_network;
 mod safe_paths;
@@ -92,6 +93,7 @@ fn conclude() -> Conclusion {
         safe_end::tests(),
         safe_event_loop::tests(),
         safe_files::tests(),
+        safe_lane::tests(),
         safe_leases::tests(),
         safe_paths::tests(),
         safe_network::tests(),
