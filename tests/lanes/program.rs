@@ -54,6 +54,7 @@ impl Program {
                 Place::BelongsTo,
                 Place::Prep,
                 Place::Finish,
+                Place::FinishAndUserDrop,
                 Place::OpDrop,
                 Place::UserDrop,
             ]));

@@ -31,6 +31,8 @@ pub enum Place {
     BelongsTo,
     Prep,
     Finish,
+    /// And then where the user value is dropped.
+    FinishAndUserDrop,
     OpDrop,
     UserDrop,
 }
@@ -89,8 +91,13 @@ pub fn set_trap(place: Place) {
 }
 
 fn trip(place: Place) {
-    if TRAP.get() == place {
+    let trap = TRAP.get();
+    if trap == place {
         TRAP.set(Place::Never);
+        panic_any(OnPurpose);
+    }
+    if trap == Place::FinishAndUserDrop && place == Place::Finish {
+        TRAP.set(Place::UserDrop);
         panic_any(OnPurpose);
     }
 }
