@@ -11,6 +11,8 @@ pub struct Clients {
     epoll: OwnedFd,
     clients: Vec<Client>,
     bytes: usize,
+    /// How long an answer is. What follows the message in it is zeroes.
+    answer: usize,
 }
 
 struct Client {
@@ -42,7 +44,7 @@ impl Answers {
 }
 
 impl Clients {
-    pub fn connect(server: SocketAddr, count: u32, bytes: usize) -> Self {
+    pub fn connect(server: SocketAddr, count: u32, bytes: usize, answer: usize) -> Self {
         let epoll = epoll::create(CreateFlags::CLOEXEC).expect("an epoll");
         let mut clients = Vec::new();
         for number in 0..count {
@@ -53,7 +55,7 @@ impl Clients {
             epoll::add(&epoll, &stream, data, EventFlags::IN).expect("a socket");
             clients.push(Client { stream, number: 0, came: 0, sent: Instant::now() });
         }
-        let mut all = Self { epoll, clients, bytes };
+        let mut all = Self { epoll, clients, bytes, answer };
         for at in 0..all.clients.len() {
             all.clients[at].send(bytes);
         }
@@ -64,7 +66,7 @@ impl Clients {
     pub fn run(&mut self, time: Duration) -> Answers {
         let started = Instant::now();
         let mut answers = Answers { count: 0, time, took: Vec::new() };
-        let mut block = vec![0; self.bytes];
+        let mut block = vec![0; self.answer];
         let mut events = Vec::with_capacity(256);
         loop {
             answers.time = started.elapsed();
@@ -78,7 +80,7 @@ impl Clients {
             assert!(count > 0, "the server answers no more");
             for event in &events {
                 let client = &mut self.clients[event.data.u64() as usize];
-                if let Some(took) = client.receive(&mut block) {
+                if let Some(took) = client.receive(&mut block, self.bytes) {
                     answers.count += 1;
                     answers.took.push(took.as_secs_f32() * 1e6);
                     client.send(self.bytes);
@@ -97,13 +99,18 @@ impl Client {
     }
 
     /// Receives what there is; if that is the end of the answer, how long it took.
-    fn receive(&mut self, block: &mut [u8]) -> Option<Duration> {
+    fn receive(&mut self, block: &mut [u8], message: usize) -> Option<Duration> {
         let left = block.len() - self.came;
         match self.stream.read(&mut block[..left]) {
             Ok(0) => panic!("the server has closed a connection"),
             Ok(count) => {
-                let right = block[..count].iter().all(|&byte| byte == self.number);
-                assert!(right, "the server answered with other bytes");
+                let echoed = count.min(message.saturating_sub(self.came));
+                let (echo, rest) = block[..count].split_at(echoed);
+                let right = echo.iter().all(|&byte| byte == self.number);
+                assert!(
+                    right && rest.iter().all(|&byte| byte == 0),
+                    "the server answered with other bytes"
+                );
                 self.came += count;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return None,

@@ -7,16 +7,20 @@
 //!
 //! The server's CPU time comes first, for each answer: all of its threads, and those that the
 //! kernel adds. The clients find out how fast it is; they share nothing with it but the network.
+//! System calls are those that the server counts itself (`calls`): `–` if its library hides them.
 
+mod bundles;
+mod calls;
 mod client;
+mod ladder;
 #[cfg(feature = "peers")]
 mod peers;
 mod servers;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
@@ -38,6 +42,7 @@ pub struct Plan {
 /// A server in a process of its own, which is killed at the end.
 struct Server {
     child: Child,
+    said: BufReader<ChildStdout>,
     address: SocketAddr,
 }
 
@@ -45,13 +50,23 @@ impl Server {
     fn start(kind: Kind, bytes: usize) -> Self {
         let program = std::env::current_exe().expect("this program");
         let mut command = Command::new(program);
-        command.args(["serve", &kind.name(), &bytes.to_string()]).stdout(Stdio::piped());
+        command.args(["serve", &kind.name(), &bytes.to_string()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().expect("it is a pipe"));
-        stdout.read_line(&mut line).expect("it says where it listens");
+        let mut said = BufReader::new(child.stdout.take().expect("it is a pipe"));
+        said.read_line(&mut line).expect("it says where it listens");
         let address = line.trim().parse().expect("an address");
-        Self { child, address }
+        Self { child, said, address }
+    }
+
+    /// How many system calls it has made, if it counts them.
+    fn calls(&mut self) -> f64 {
+        let asked = self.child.stdin.as_mut().expect("it is a pipe");
+        asked.write_all(b"\n").expect("it listens");
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("it answers");
+        line.trim().parse().expect("a number")
     }
 
     /// The CPU time of all its threads, and how often they were switched out.
@@ -88,6 +103,8 @@ struct Row {
     kind: Kind,
     cpu: f64,
     switches: f64,
+    /// System calls for each answer, if the server counts them.
+    calls: Option<f64>,
     rate: f64,
     half: f64,
     slowest: f64,
@@ -139,18 +156,20 @@ fn section(plan: &Plan, connections: u32, bytes: usize) -> Vec<Row> {
 }
 
 fn sample(kind: Kind, connections: u32, bytes: usize, time: Duration) -> Row {
-    let server = Server::start(kind, bytes);
+    let mut server = Server::start(kind, bytes);
     let _pinned = on_processor(1);
-    let mut clients = client::Clients::connect(server.address, connections, bytes);
+    let mut clients =
+        client::Clients::connect(server.address, connections, bytes, kind.answer(bytes));
     clients.run(time / 4);
-    let before = server.used();
+    let (called, before) = (server.calls(), server.used());
     let answers = clients.run(time);
-    let used = server.used();
+    let (used, calls) = (server.used(), server.calls() - called);
     let count = answers.count.max(1) as f64;
     Row {
         kind,
         cpu: (used.cpu - before.cpu) / 1000.0 / count,
         switches: (used.switches - before.switches) / count,
+        calls: (calls > 0.0).then_some(calls / count),
         rate: count / answers.time.as_secs_f64(),
         half: answers.at(0.5),
         slowest: answers.at(0.99),
@@ -159,15 +178,20 @@ fn sample(kind: Kind, connections: u32, bytes: usize, time: Duration) -> Row {
 
 fn print(name: &str, rows: &[Row]) {
     println!("\n{name}");
-    let titles = "CPU µs/answer | switches/answer | answers/s |   p50 µs |   p99 µs";
+    let titles = "CPU µs/answer | calls/answer | switches/answer | answers/s |   p50 µs |   p99 µs";
     println!("| {:<30} | {titles} |", "server");
-    println!("|{:-<32}|-------------:|----------------:|----------:|---------:|---------:|", "");
-    for Row { kind, cpu, switches, rate, half, slowest } in rows {
+    let lines = "-------------:|-------------:|----------------:|----------:|---------:|---------:";
+    println!("|{:-<32}|{lines}|", "");
+    for Row { kind, cpu, switches, calls, rate, half, slowest } in rows {
         let name = kind.name();
+        let calls = calls.map_or_else(|| "–".to_owned(), |calls| format!("{calls:.3}"));
         println!(
-            "| {name:<30} | {cpu:>12.2} | {switches:>15.3} | {rate:>9.0} | {half:>8.0} | \
-             {slowest:>8.0} |"
+            "| {name:<30} | {cpu:>13.2} | {calls:>12} | {switches:>15.3} | {rate:>9.0} | \
+             {half:>8.0} | {slowest:>8.0} |"
         );
+    }
+    if rows.iter().any(|row| row.kind == Kind::Epoll2020) {
+        println!("epoll-2020 sends twice the bytes it got, by mistake: a reminder, no contender.");
     }
 }
 
@@ -177,6 +201,7 @@ impl Row {
             "server": self.kind.name(),
             "cpu_us_per_answer": self.cpu,
             "switches_per_answer": self.switches,
+            "calls_per_answer": self.calls,
             "answers_per_second": self.rate,
             "p50_us": self.half,
             "p99_us": self.slowest,

@@ -13,6 +13,8 @@ use std::net::TcpListener;
 
 use mio::{Events, Interest, Poll, Token};
 
+use super::calls;
+
 const ENTRIES: u32 = 2048;
 
 pub fn monoio(listener: TcpListener, bytes: usize) -> ! {
@@ -90,6 +92,7 @@ pub fn mio(listener: TcpListener, bytes: usize) -> ! {
     let mut block = vec![0; bytes + 1];
     loop {
         poll.poll(&mut events, None).expect("an epoll");
+        calls::add(1);
         for event in &events {
             if event.token() == LISTENER {
                 while let Some(mut stream) = accept(&listener) {
@@ -126,6 +129,7 @@ fn echo(stream: &mut mio::net::TcpStream, block: &mut [u8]) -> bool {
         match stream.read(block) {
             Ok(count @ 1..) => {
                 stream.write_all(&block[..count]).expect("room for an answer");
+                calls::add(2);
                 if count < block.len() {
                     return true;
                 }
