@@ -57,7 +57,7 @@ impl Sender {
 
     /// All that was started has been sent: which buffers that were.
     fn sent(&mut self) -> std::vec::Drain<'_, u16> {
-        // SAFETY: the entry has completed, and the kernel selected all buffers for it.
+        // SAFETY: the entry has completed, so the kernel has selected all buffers for it.
         unsafe { self.group.ring().taken(self.sending.len() as u32) };
         self.sending.drain(..)
     }
