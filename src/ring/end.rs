@@ -15,7 +15,7 @@
 #![allow(unsafe_code, reason = "vouches that the kernel is done with everything")]
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use annulus_sys::flags::Features;
@@ -24,6 +24,7 @@ use crate::lease::buf_ring::Idle;
 use crate::lease::user_data::slot_of;
 use crate::raw::register;
 use crate::ring::Ring;
+use crate::ring::slab::{go_on_panicking, keep_first};
 use crate::setup::enter_error::{EnterCause, EnterError, Woken};
 
 /// How long to wait before the remaining operations are cancelled again: long enough for most to
@@ -285,7 +286,7 @@ impl<U: Default> Drop for Ring<U> {
             in_flight = self.slab.in_flight();
             match catch_unwind(AssertUnwindSafe(|| self.end_all())) {
                 Ok(_) => break,
-                Err(payload) => panic = panic.or(Some(payload)),
+                Err(thrown) => keep_first(&mut panic, thrown),
             }
         }
         let idle = if self.slab.in_flight() == 0 { Idle::Yes } else { Idle::No };
@@ -295,10 +296,10 @@ impl<U: Default> Drop for Ring<U> {
         // SAFETY: idle only if no operation is in flight, by the count of the slots (RG1).
         unsafe { self.registered.retire(idle) };
         // Last, because it runs the caller's code.
-        let cleared = catch_unwind(AssertUnwindSafe(|| self.slab.clear()));
-        if let Some(payload) = panic.or(cleared.err()) {
-            resume_unwind(payload);
+        if let Err(thrown) = catch_unwind(AssertUnwindSafe(|| self.slab.clear())) {
+            keep_first(&mut panic, thrown);
         }
+        go_on_panicking(panic);
     }
 }
 

@@ -91,6 +91,8 @@ pub struct Lane<O: Op + 'static, U = ()> {
     aside: Aside,
     id: RingId,
     drop_timeout: Duration,
+    /// Everything was waited for already.
+    is_over: bool,
     process: Process,
 }
 
@@ -102,6 +104,10 @@ impl Setup<'_> {
     /// # Errors
     ///
     /// [`SetupError`] names the cause and the cure.
+    ///
+    /// # Panics
+    ///
+    /// When there is no memory for so many operations or user values of that size.
     ///
     /// # Example
     ///
@@ -141,6 +147,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
             aside: Aside::default(),
             id: next_id(),
             drop_timeout: DROP_TIMEOUT,
+            is_over: false,
             process: Process::this(),
             raw,
         }

@@ -45,8 +45,8 @@ use crate::op::{Completion, Completions, Fate, Op, ResultKind};
 use crate::lease::user_data::{BY_TYPE, NONE, ONE_GENERATION, SLOW, STATE, slot_of};
 pub(crate) use crate::lease::user_data::{CANCEL, DONE, NOBODY, kind, low};
 use held::Held;
-pub(crate) use payload::contained;
 use payload::{Kind, NOTHING, Payloads};
+pub(crate) use payload::{Thrown, contained, go_on_panicking, keep_first};
 pub(crate) use reserve::{At, Terms};
 
 /// A fact about an operation in flight that its last completion must consider.

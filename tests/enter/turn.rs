@@ -1,6 +1,7 @@
 //! A turn: submit, wait and take in one call of ours, and one of the kernel.
 
-use annulus::{EnterCause, RawRing, Setup, prep};
+use annulus::op::Nop;
+use annulus::{EnterCause, Lane, RawRing, Setup, prep};
 use annulus_sys::abi::{Cqe, Cqe32, Sqe};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{CqeFlags, SetupFlags, SqRingFlags};
@@ -358,4 +359,26 @@ fn a_signal_in_the_second_wait_of_a_turn_hides_nothing() {
     })));
     assert_eq!(turn(&mut ring, 6), (vec![0, 1, 2, 7], Err(EnterCause::Interrupted)));
     assert_eq!(ring.ready(), 0);
+}
+
+#[test]
+fn a_lane_of_long_completions_that_a_signal_interrupts_has_shown_what_came() {
+    let kernel = DriverKernel::new();
+    let setup = Setup::plain(8).with(SetupFlags::CQE32).kernel(kernel.backend());
+    let mut lane: Lane<Nop, u32> = setup.build_lane().expect("a lane");
+    for user in [1, 2] {
+        lane.submit(Nop, user).expect("room");
+    }
+    kernel.enters(Enter::Run(Box::new(|kernel: &mut FakeKernel, to_submit| {
+        let first = kernel.consume().expect("it was pushed");
+        assert!(kernel.consume().is_some());
+        let first = Cqe { user_data: first.user_data, ..Cqe::ZERO };
+        assert!(kernel.post_wide(Cqe32 { first, big: [0; 2] }));
+        Ok(to_submit)
+    })));
+    let mut seen = Vec::new();
+    let ended = lane.turn(2, |user, _| seen.push(user));
+    assert_eq!(ended.map_err(|error| error.cause), Err(EnterCause::Interrupted));
+    assert_eq!((seen, lane.in_flight()), (vec![1], 1));
+    lane.set_drop_timeout(std::time::Duration::ZERO);
 }

@@ -21,7 +21,7 @@ use annulus::sys::flags::SetupFlags;
 use annulus::{EnterCause, Lane, LaneKey, Rejection, Setup};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{patient, test};
+use crate::harness::{patient, safe_ring, test};
 
 /// The tests.
 pub fn tests() -> Vec<Trial> {
@@ -35,6 +35,7 @@ pub fn tests() -> Vec<Trial> {
         test("rg1_a_lane_that_is_not_waited_for_leaks", &[], leaked),
         test("a_lane_overflows_and_loses_nothing", &[], overflows),
         test("a_panic_of_the_caller_loses_no_other_output_of_a_lane", &[], panics),
+        test("a_panic_that_throws_a_panic_ends_a_lane_and_a_ring_alike", &[], bombs),
         test("a_lane_of_long_completions_shows_them_all", &[], long_completions),
         test("a_lane_queues_more_than_its_queue_holds", &[], more_than_fits),
         test("a_turn_of_a_lane_is_one_call_of_the_kernel", &[], one_call),
@@ -288,5 +289,64 @@ fn one_call() -> Result<(), Failed> {
     let before = lane.raw().stats().enters;
     assert_eq!(lane.turn(8, |_, _| ())?, 8);
     assert_eq!(lane.raw().stats().enters, before + 1);
+    Ok(())
+}
+
+/// What a panic throws; dropping it panics.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("a bomb was dropped"));
+    }
+}
+
+/// The owner of a descriptor, whose drop throws a bomb.
+struct Noisy(OwnedFd, Rc<Cell<u32>>);
+
+impl std::os::fd::AsFd for Noisy {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Noisy {
+    fn drop(&mut self) {
+        self.1.set(self.1.get() + 1);
+        resume_unwind(Box::new(Bomb));
+    }
+}
+
+fn bombs() -> Result<(), Failed> {
+    for unwinds in [false, true] {
+        let drops = Rc::new(Cell::new(0));
+        let read = || -> std::io::Result<_> {
+            let (reader, _) = pipe()?; // At its end.
+            Ok(Read::new(Noisy(reader.into(), Rc::clone(&drops)), vec![0_u8; 4]))
+        };
+        let mut lane: Lane<Read<Noisy, Vec<u8>>, Rc<Cell<u32>>> = lane(Setup::new(8));
+        let mut ring = safe_ring(Setup::new(8));
+        for _ in 0..4 {
+            lane.submit(read()?, Rc::clone(&drops))?;
+            let _forgotten = ring.submit(read()?)?;
+        }
+        lane.submit_all()?;
+        ring.submit_all()?;
+        let thrown = catch_unwind(AssertUnwindSafe(|| {
+            let _lane = lane;
+            if unwinds {
+                resume_unwind(Box::new("first"));
+            }
+        }));
+        assert!(thrown.map_err(std::mem::forget).is_err());
+        let thrown = catch_unwind(AssertUnwindSafe(|| {
+            let _ring = ring;
+            if unwinds {
+                resume_unwind(Box::new("first"));
+            }
+        }));
+        assert!(thrown.map_err(std::mem::forget).is_err());
+        assert_eq!((drops.get(), Rc::strong_count(&drops)), (8, 1));
+    }
     Ok(())
 }

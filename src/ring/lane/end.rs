@@ -12,8 +12,7 @@
 //! Keeps RG1.
 #![allow(unsafe_code, reason = "hands the kernel entries")]
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use annulus_sys::flags::Features;
@@ -24,14 +23,11 @@ use super::slots::CANCEL;
 use crate::op::Op;
 use crate::prep;
 use crate::ring::end::ShutdownTimedOut;
-use crate::ring::slab::contained;
+use crate::ring::slab::{Thrown, contained, go_on_panicking, keep_first};
 use crate::setup::enter_error::{EnterCause, EnterError};
 
 /// How long to wait before the remaining operations are cancelled again: a cancel may miss.
 const AGAIN: Duration = Duration::from_millis(10);
-
-/// A panic that was caught.
-type Panic = Box<dyn Any + Send>;
 
 /// # Ending
 impl<O: Op + 'static, U> Lane<O, U> {
@@ -65,19 +61,17 @@ impl<O: Op + 'static, U> Lane<O, U> {
     pub fn shutdown(mut self, timeout: Duration) -> Result<(), ShutdownTimedOut> {
         self.drop_timeout = timeout;
         let panic = self.end_all();
-        self.drop_timeout = Duration::ZERO;
+        self.is_over = true; // The drop only leaks.
         let left = self.slots.in_flight().count();
         drop(self);
-        if let Some(panic) = panic {
-            resume_unwind(panic);
-        }
+        go_on_panicking(panic);
         let in_flight = u32::try_from(left).unwrap_or(u32::MAX);
         if in_flight == 0 { Ok(()) } else { Err(ShutdownTimedOut { in_flight }) }
     }
 
     /// Cancels everything and waits for it, up to the drop timeout. Returns the first panic of the
     /// caller's code.
-    fn end_all(&mut self) -> Option<Panic> {
+    fn end_all(&mut self) -> Option<Thrown> {
         let (mut panic, mut due) = (None, Instant::now());
         let until = due.checked_add(self.drop_timeout);
         while self.in_flight() > 0 {
@@ -98,7 +92,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
     }
 
     /// Cancels each operation in flight, as far as there is room for cancels.
-    fn cancel_each(&mut self, panic: &mut Option<Panic>) {
+    fn cancel_each(&mut self, panic: &mut Option<Thrown>) {
         let all: Vec<u64> = self.slots.in_flight().collect();
         for word in all {
             if !self.raw.has_room() && self.drop_ready(panic).is_err() {
@@ -127,7 +121,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
     }
 
     /// Takes all outputs that are there, and drops them.
-    fn drop_ready(&mut self, panic: &mut Option<Panic>) -> Result<(), EnterError> {
+    fn drop_ready(&mut self, panic: &mut Option<Thrown>) -> Result<(), EnterError> {
         loop {
             let before = self.in_flight();
             // A panic in here may have interrupted the making of one output; then there are more.
@@ -138,7 +132,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
             match catch_unwind(AssertUnwindSafe(|| self.reap(bury))) {
                 Ok(taken) => return ignore_passing(taken.map(drop)),
                 Err(payload) => {
-                    *panic = panic.take().or(Some(payload));
+                    keep_first(panic, payload);
                     if self.in_flight() >= before {
                         return Ok(());
                     }
@@ -192,13 +186,16 @@ impl<O: Op + 'static, U> Drop for Lane<O, U> {
         if !self.process.is_this() {
             return; // The slots leak what is in flight.
         }
-        let panic = self.end_all();
+        let mut panic = None;
+        if !self.is_over {
+            // A kernel that breaks a rule may panic here, too.
+            match catch_unwind(AssertUnwindSafe(|| self.end_all())) {
+                Ok(ended) => panic = ended,
+                Err(thrown) => panic = Some(thrown),
+            }
+        }
         // SAFETY: nothing but dropping is done with them from here on.
         unsafe { self.slots.drop_users() };
-        if let Some(panic) = panic
-            && !std::thread::panicking()
-        {
-            resume_unwind(panic);
-        }
+        go_on_panicking(panic);
     }
 }

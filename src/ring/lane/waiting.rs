@@ -112,7 +112,8 @@ impl<O: Op + 'static, U> Lane<O, U> {
         let Self { raw, slots, aside, .. } = self;
         let mut others = 0;
         let take = |raw: &mut RawRing| take_all(raw, slots, aside, &mut others, &mut each);
-        count += raw.take_in(want, Coming::Known, take)? - others;
+        let taken = raw.take_in(want, Coming::Known, take);
+        count += taken.map_or(0, |taken| taken - others);
         if others > 0 || self.aside.is_busy() {
             self.note_stale();
             // Those of a ring whose completions are of other sizes.
@@ -124,7 +125,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
                 return Err(error);
             }
         }
-        Ok(count)
+        taken.map(|_| count)
     }
 
     /// The oldest output whose completion was kept.
@@ -298,7 +299,8 @@ impl<O: Op + 'static, U> Lane<O, U> {
     ///
     /// # Errors
     ///
-    /// [`EnterError`] when the submission queue is full and making room failed. Then no cancel was
+    /// [`EnterError`] when the submission queue is full and making room failed, when earlier cancels
+    /// pile up and taking their completions failed, and in a forked child. Then no cancel was
     /// submitted.
     ///
     /// # Panics

@@ -10,9 +10,9 @@
 #![allow(unsafe_code, reason = "owns memory that the kernel uses")]
 
 use std::alloc::{self, Layout};
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::mem::{self, MaybeUninit};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
 use crate::op::{Completions, Done, Op, PAYLOAD, ResultKind};
@@ -93,6 +93,26 @@ pub(crate) fn contained(drops: impl FnOnce()) {
     {
         mem::forget(again); // Otherwise this might never end.
     }
+}
+
+/// What a panic threw.
+pub(crate) type Thrown = Box<dyn Any + Send>;
+
+/// Keeps the first of several panics. The others go no further, and neither does what they throw.
+pub(crate) fn keep_first(first: &mut Option<Thrown>, next: Thrown) {
+    match first {
+        Some(_) => contained(|| drop(next)),
+        None => *first = Some(next),
+    }
+}
+
+/// Goes on with a panic that was kept, unless another is on its way already: two would abort.
+pub(crate) fn go_on_panicking(thrown: Option<Thrown>) {
+    let Some(thrown) = thrown else { return };
+    if std::thread::panicking() {
+        return contained(|| drop(thrown));
+    }
+    resume_unwind(thrown);
 }
 
 #[repr(C, align(64))]

@@ -15,7 +15,7 @@
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::payload::contained;
+use super::payload::{contained, keep_first};
 use super::{Life, Slab, Slot};
 use crate::lease::user_data::{DONE, SLOW};
 
@@ -41,8 +41,9 @@ impl<U: Default> Slab<U> {
                 // A panic does not keep the others from being dropped.
                 // SAFETY: its operation has ended, and the slot is not free, as was just checked.
                 let drop_it = || unsafe { self.drop_output(index) };
-                let buried = catch_unwind(AssertUnwindSafe(drop_it));
-                panic = panic.or(buried.err());
+                if let Err(thrown) = catch_unwind(AssertUnwindSafe(drop_it)) {
+                    keep_first(&mut panic, thrown);
+                }
             }
         }
         if let Some(panic) = panic {
