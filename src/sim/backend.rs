@@ -134,6 +134,7 @@ impl State {
             groups: vec![],
             counted: 0,
             timeouts: 0,
+            batch: None,
             drained: Default::default(),
             drain: None,
             thread: None,

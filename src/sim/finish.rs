@@ -127,9 +127,9 @@ impl State {
         if matches!(job, Job::Timeout { .. }) {
             return;
         }
-        self.rings[ring].counted = self.rings[ring].counted.wrapping_add(1);
-        if !self.alarms.is_empty() {
-            self.end_counted(ring);
+        match &mut self.rings[ring].batch {
+            Some(batch) => *batch += 1,
+            None => self.end_counted(ring, 1),
         }
     }
 

@@ -186,6 +186,8 @@ impl Request {
             Job::Read { .. } | Job::Write { .. } => res < 0 || is_short,
             Job::Recv { whole: true, .. } | Job::Send { whole: true, .. } => res < 0 || is_short,
             Job::Timeout { is_success: true, .. } => res < 0 && res != -libc::ETIME,
+            // What the file says does not count (`io_fsync`, `io_shutdown`, v6.18).
+            Job::Fsync | Job::Shutdown(_) => matches!(-res, libc::EBADF | libc::ENOTSOCK),
             _ => res < 0,
         }
     }
@@ -347,7 +349,8 @@ fn poll(sqe: &Sqe) -> Result<Job, i32> {
     if !PollFlags::ADD_MULTI.contains(how) || sqe.ioprio != 0 || sqe.addr != 0 || sqe.off != 0 {
         return Err(libc::EINVAL);
     }
-    let always = u32::from((libc::POLLERR | libc::POLLHUP).cast_unsigned());
+    let always = libc::POLLERR | libc::POLLHUP | libc::POLLRDHUP;
+    let always = u32::from(always.cast_unsigned());
     let repeats = how.contains(PollFlags::ADD_MULTI);
     Ok(Job::Poll { events: sqe.op_flags | always, repeats })
 }

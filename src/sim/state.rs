@@ -95,6 +95,8 @@ pub(super) struct Ring {
     /// How many completions were posted, except those of timeouts; how many timeouts ended.
     pub(super) counted: u32,
     pub(super) timeouts: u32,
+    /// Completions of the batch that is being submitted: Linux counts them at its end.
+    pub(super) batch: Option<u32>,
     /// The heads of chains that have not begun, oldest first.
     pub(super) drained: VecDeque<Held>,
     /// The requests of the newest drained chain.

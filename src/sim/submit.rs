@@ -50,6 +50,7 @@ impl State {
         } else {
             given
         };
+        self.rings[ring].batch = Some(0);
         let (mut count, mut chain) = (0, Chain::default());
         while count < given.min(visible) && (count < most || !chain.ids.is_empty()) {
             let Some(sqe) = self.rings[ring].half.consume() else { break };
@@ -61,6 +62,8 @@ impl State {
         // A chain that is open at the end of a batch ends there.
         self.close_chain(ring, &mut chain);
         self.rings[ring].half.note_left(visible - count);
+        let posted = self.rings[ring].batch.take().unwrap_or(0);
+        self.end_counted(ring, posted);
         count
     }
 

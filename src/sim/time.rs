@@ -45,9 +45,13 @@ impl State {
         Try::Sleeps
     }
 
-    /// Ends the timeouts that wait for as many completions as the ring has had.
-    pub(super) fn end_counted(&mut self, ring: usize) {
-        let counted = self.rings[ring].counted;
+    /// Counts `more` completions, and ends the timeouts that wait for as many as the ring has had.
+    pub(super) fn end_counted(&mut self, ring: usize, more: u32) {
+        let counted = self.rings[ring].counted.wrapping_add(more);
+        self.rings[ring].counted = counted;
+        if self.alarms.is_empty() {
+            return;
+        }
         let is_due = |alarm: &Alarm| {
             let reached = |at: u32| counted.wrapping_sub(at).cast_signed() >= 0;
             alarm.counted.is_some_and(reached)
