@@ -14,7 +14,7 @@ use annulus_sys::flags::{CqeFlags, SqeFlags};
 
 use super::region::{Region, Use};
 use super::request::{Job, Stage};
-use super::state::State;
+use super::state::{Due, State};
 use super::trace::{RequestId, What};
 
 impl State {
@@ -56,7 +56,8 @@ impl State {
         }
         let goes_on = !has_failed || request.flags.contains(SqeFlags::IO_HARDLINK);
         match next {
-            Some(next) if goes_on => self.begin(next),
+            // As work of the ring: when the batch is submitted, and the completion is there.
+            Some(next) if goes_on => self.schedule(0, Due::Begin(next)),
             Some(next) => self.break_chain(next, skips),
             None => {}
         }
@@ -74,6 +75,8 @@ impl State {
             if !skips {
                 let cqe = Cqe { user_data: request.user_data, res, flags: CqeFlags::empty() };
                 self.post(request.ring, id, cqe);
+                // Even a timeout, which has not begun, is a completion as any other.
+                self.count(request.ring, &Job::Nop);
             }
         }
     }

@@ -130,6 +130,8 @@ impl State {
             Job::Poll { events, repeats } => {
                 let found = self.world.events(end) & events;
                 match i32::try_from(found).expect("few bits") {
+                    // Nobody tells of a change.
+                    0 if self.world.ends[end].kind == Kind::File => Try::Ends(-libc::EINVAL),
                     0 => Try::Waits,
                     found if repeats => self.once_more(id, end, found),
                     found => Try::Ends(found),
@@ -369,7 +371,7 @@ impl State {
             self.idle = 0;
             match due {
                 Due::Act(act) => return Some(act),
-                Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
+                Due::Begin(id) | Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
                     let ring = self.requests[&id].ring;
                     if self.rings[ring].mode == Mode::Plain || !self.rings[ring].is_open {
                         self.run(due);
@@ -385,6 +387,7 @@ impl State {
 
     fn run(&mut self, due: Due) {
         match due {
+            Due::Begin(id) => self.begin(id),
             Due::Run(id) => self.attempt(id),
             Due::Notify(id) => self.notify(id),
             Due::Interrupt(id) => self.give_up(id),

@@ -32,6 +32,8 @@ pub(super) type Act = Box<dyn FnOnce(&Sim) + Send>;
 /// What happens at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
+    /// A request begins: those before it in its chain, or before a drained one, have ended.
+    Begin(RequestId),
     /// A request tries again, or its time is up.
     Run(RequestId),
     /// The notification of a zero-copy send.
@@ -218,8 +220,10 @@ impl State {
 
     fn is_live(&self, due: Due) -> bool {
         match due {
-            Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => self.requests.contains_key(&id),
             Due::Act(_) => true,
+            Due::Begin(id) | Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
+                self.requests.contains_key(&id)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use annulus_sys::flags::{SetupFlags, SqeFlags};
 use annulus_sys::opcode::Opcode;
 
 use super::request::{Request, Stage};
-use super::state::{Held, State};
+use super::state::{Due, Held, State};
 use super::trace::{RequestId, What};
 
 /// The flags of an entry that the kernel knows.
@@ -131,7 +131,12 @@ impl State {
         }
         let last = *ids.last().expect("it has a first one");
         let of_ring = &mut self.rings[ring];
-        let behind = of_ring.drain;
+        let is_in_flight =
+            |(from, to): &(RequestId, RequestId)| self.requests.range(from..=to).next().is_some();
+        let behind = of_ring.drain.filter(is_in_flight);
+        if !drains && behind.is_none() && of_ring.drained.is_empty() {
+            return self.begin(head);
+        }
         if drains {
             of_ring.drain = Some((head, last));
         }
@@ -150,7 +155,7 @@ impl State {
                 return;
             }
             self.rings[ring].drained.pop_front();
-            self.begin(head);
+            self.schedule(0, Due::Begin(head));
         }
     }
 

@@ -27,7 +27,7 @@ pub trait World {
     fn read(&self, fd: BorrowedFd<'_>) -> io::Result<Vec<u8>>;
     fn write(&self, fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize>;
     fn shut_down(&self, fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()>;
-    /// Lets a millisecond pass.
+    /// Lets a little time pass.
     fn pause(&self);
 }
 
@@ -127,7 +127,7 @@ impl World for Real {
     }
 
     fn pause(&self) {
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(std::time::Duration::from_micros(300));
     }
 }
 
@@ -179,6 +179,6 @@ impl World for Sim {
     }
 
     fn pause(&self) {
-        self.advance(std::time::Duration::from_millis(1));
+        self.advance(std::time::Duration::from_micros(300));
     }
 }
