@@ -6,8 +6,6 @@
 //! | was taken by a worker thread (a fault) | `EALREADY` | what it would have, or `EINTR` |
 //! | waits in a chain or behind a drained one, notifies, is not there | `ENOENT` | – |
 
-use annulus_sys::flags::CqeFlags;
-
 use super::request::{Job, Key, Request, Stage};
 use super::state::{Due, State};
 use super::trace::RequestId;
@@ -89,6 +87,6 @@ impl State {
             }
             _ => res,
         };
-        self.finish(id, res, CqeFlags::empty());
+        self.end(id, res);
     }
 }

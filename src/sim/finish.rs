@@ -13,7 +13,7 @@ use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, SqeFlags};
 
 use super::region::{Region, Use};
-use super::request::{Job, Stage};
+use super::request::{Job, Request, Stage};
 use super::state::{Due, State};
 use super::trace::{RequestId, What};
 
@@ -46,6 +46,13 @@ impl State {
             self.post(ring, id, Cqe { user_data: request.user_data, res, flags });
             self.count(ring, &request.job);
         }
+        self.go_on_in_chain(&mut request, has_failed, skips);
+        self.go_on_after_drain(ring);
+        self.raise(ring);
+    }
+
+    /// Goes on with what is linked to a request that has its result.
+    fn go_on_in_chain(&mut self, request: &mut Request, has_failed: bool, skips: bool) {
         let mut next = request.next.take();
         if let Some(clock) = request.clock.take() {
             // The request is over, so its timeout has nothing to bound. What follows the timeout
@@ -61,8 +68,6 @@ impl State {
             Some(next) => self.break_chain(next, skips),
             None => {}
         }
-        self.go_on_after_drain(ring);
-        self.raise(ring);
     }
 
     /// The rest of a chain that was broken completes without having begun.
@@ -97,12 +102,18 @@ impl State {
         true
     }
 
-    /// The first completion of a zero-copy send, which may overflow.
-    pub(super) fn post_first(&mut self, id: RequestId, res: i32) {
-        let request = self.requests.get_mut(&id).expect("in flight");
+    /// A zero-copy send has its result, and keeps the memory until its notification.
+    pub(super) fn send_result(&mut self, id: RequestId, res: i32) {
+        let Some(mut request) = self.requests.remove(&id) else { return };
         request.posts += 1;
+        request.stage = Stage::Notifying;
         let (ring, user_data) = (request.ring, request.user_data);
         self.post(ring, id, Cqe { user_data, res, flags: CqeFlags::MORE });
+        let has_failed = request.has_failed(res);
+        self.go_on_in_chain(&mut request, has_failed, false);
+        self.requests.insert(id, request);
+        let delay = self.delay();
+        self.schedule(delay, Due::Notify(id));
     }
 
     /// The notification of a zero-copy send, which is its last completion.

@@ -268,7 +268,11 @@ fn send(sqe: &Sqe) -> Result<Job, i32> {
         return Err(libc::EINVAL);
     }
     let (whole, waits) = (flags & libc::MSG_WAITALL != 0, flags & libc::MSG_DONTWAIT == 0);
-    Ok(Job::Send { whole, waits, notifies: sqe.opcode == Opcode::SEND_ZC })
+    let notifies = sqe.opcode == Opcode::SEND_ZC;
+    if notifies && sqe.flags.contains(SqeFlags::CQE_SKIP_SUCCESS) {
+        return Err(libc::EINVAL);
+    }
+    Ok(Job::Send { whole, waits, notifies })
 }
 
 fn accept(sqe: &Sqe) -> Result<(Job, Vec<Span>), i32> {

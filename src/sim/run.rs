@@ -78,7 +78,7 @@ impl State {
             let Some(request) = self.requests.get(&id) else { return };
             let end = request.end;
             match self.try_once(id) {
-                Try::Ends(res) => return self.finish(id, res, CqeFlags::empty()),
+                Try::Ends(res) => return self.end(id, res),
                 Try::EndsWith(res, flags) => return self.finish(id, res, flags),
                 Try::More(res, flags) => {
                     let ends_early = self.luck.hits(self.faults.early_end);
@@ -94,6 +94,14 @@ impl State {
             }
         }
         self.schedule(0, Due::Run(id));
+    }
+
+    /// A request has its result.
+    pub(super) fn end(&mut self, id: RequestId, res: i32) {
+        match self.requests.get(&id).map(|request| &request.job) {
+            Some(Job::Send { notifies: true, .. }) => self.send_result(id, res),
+            _ => self.finish(id, res, CqeFlags::empty()),
+        }
     }
 
     fn try_once(&mut self, id: RequestId) -> Try {
@@ -325,16 +333,7 @@ impl State {
             Io::Fails(_) if had > 0 => count(had),
             Io::Fails(errno) => -errno,
         };
-        if notifies { self.send_result(id, res) } else { Try::Ends(res) }
-    }
-
-    /// A zero-copy send has its result, and keeps the memory until its notification.
-    fn send_result(&mut self, id: RequestId, res: i32) -> Try {
-        self.requests.get_mut(&id).expect("in flight").stage = Stage::Notifying;
-        self.post_first(id, res);
-        let delay = self.delay();
-        self.schedule(delay, Due::Notify(id));
-        Try::Sleeps
+        Try::Ends(res)
     }
 
     fn try_accept(&mut self, id: RequestId, end: EndId, repeats: bool) -> Try {
