@@ -9,6 +9,7 @@
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
+//! | `speed` | how many small programs run in a second (ignored) |
 //!
 //! Does not show: anything about threads, the real network, or rings with wide entries.
 #![allow(unsafe_code, reason = "pushes raw entries, and breaks rules on purpose")]
@@ -22,5 +23,6 @@ mod differential;
 mod modes;
 mod programs;
 mod scenarios;
+mod speed;
 mod twice;
 mod worlds;
