@@ -11,8 +11,8 @@
 //!
 //! Linux answers the calls. With the feature `sim`, a `Backend` can answer them in its place: a
 //! model of a kernel, for tests. The ring code runs on it unchanged, since push and pop never make
-//! one of these calls. Without the feature each call goes directly to Linux. A backend may also have
-//! a clock of its own ([`Kernel::now`]), by which every wait with a limit is measured.
+//! one of these calls. Without the feature each call goes directly to Linux. A backend may also
+//! have a clock of its own ([`Kernel::now`]), by which every wait with a limit is measured.
 //!
 //! Leaves to others: the system calls themselves (`syscall`, `map`).
 //!

@@ -63,8 +63,8 @@ impl Faults {
         early_end: 0,
     };
 
-    /// A little of everything that a program should survive. `again` is not among it: a program that
-    /// ends when there is no memory is right, too.
+    /// A little of everything that a program should survive. `again` is not among it: a program
+    /// that ends when there is no memory is right, too.
     pub const SOME: Self = Self {
         delay: 300,
         longest: Duration::from_millis(2),

@@ -6,8 +6,9 @@
 //! | failed, and the link is hard | the next one begins |
 //! | failed, or was short | completes with `ECANCELED`, in order |
 //!
-//! An entry with `CQE_SKIP_SUCCESS` that fails has a completion, and the rest of its chain has none;
-//! if one without it fails, the rest has completions even where it asked to skip them (v6.18).
+//! An entry with `CQE_SKIP_SUCCESS` that fails has a completion, and the rest of its chain has
+//! none; if one without it fails, the rest has completions even where it asked to skip them
+//! (v6.18).
 
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, SqeFlags};

@@ -61,7 +61,8 @@ impl Block {
         Arc::new(Self { base, layout })
     }
 
-    /// A map of the first `len` bytes, which keeps the block alive; `None` if there are not so many.
+    /// A map of the first `len` bytes, which keeps the block alive; `None` if there are not so
+    /// many.
     pub(super) fn map(self: &Arc<Self>, len: usize) -> Option<Map> {
         let keeper = Box::new(Arc::clone(self));
         // SAFETY: so many bytes as the condition says, which live until the keeper is dropped.

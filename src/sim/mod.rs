@@ -35,7 +35,8 @@
 //!
 //! # What it simulates
 //!
-//! All of each row. Everything else is refused with `EINVAL`, as by a kernel that is too old for it.
+//! All of each row. Everything else is refused with `EINVAL`, as by a kernel that is too old for
+//! it.
 //!
 //! | | |
 //! |---|---|
@@ -182,8 +183,8 @@ impl Sim {
         }
     }
 
-    /// Lets several requests in flight have one `user_data`, as Linux does. Otherwise that counts as
-    /// a broken rule (OP2).
+    /// Lets several requests in flight have one `user_data`, as Linux does. Otherwise that counts
+    /// as a broken rule (OP2).
     pub fn allow_shared_user_data(&self) {
         self.state().shares_user_data = true;
     }

@@ -13,8 +13,9 @@ use super::world::{Io, Kind};
 
 /// # The world
 ///
-/// Descriptors are real, so they can be given to every operation, kept in a `File` or a `TcpStream`,
-/// duplicated and closed. They hold no data: reads and writes of the standard library fail.
+/// Descriptors are real, so they can be given to every operation, kept in a `File` or a
+/// `TcpStream`, duplicated and closed. They hold no data: reads and writes of the standard library
+/// fail.
 impl Sim {
     /// A pipe: the end to read from, and the end to write to.
     ///
@@ -97,8 +98,8 @@ impl Sim {
         Ok(socket)
     }
 
-    /// Writes to a pipe, socket, file or eventfd, as `write(2)` does if it may not wait. Returns how
-    /// many bytes there was room for.
+    /// Writes to a pipe, socket, file or eventfd, as `write(2)` does if it may not wait. Returns
+    /// how many bytes there was room for.
     ///
     /// # Errors
     ///

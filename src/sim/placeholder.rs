@@ -6,8 +6,8 @@
 //!
 //! So a descriptor has an owner, is closed once, and can be duplicated, as any other. By the inode
 //! of the pipe the kernel knows which end of the simulated world an entry names. When the last
-//! descriptor is closed, a poll of the other end of the pipe says so. A read by the standard library
-//! fails with `EAGAIN`, a write with `EBADF`.
+//! descriptor is closed, a poll of the other end of the pipe says so. A read by the standard
+//! library fails with `EAGAIN`, a write with `EBADF`.
 #![allow(unsafe_code, reason = "makes and looks at descriptors")]
 
 use std::mem::MaybeUninit;

@@ -6,8 +6,8 @@
 //!   File: bytes and a position             Counter: a number, as an eventfd is
 //! ```
 //!
-//! What an end does not do now answers [`Io::Wait`]; whoever asked is noted, and called when the end
-//! changes. Leaves to others: descriptors (`placeholder`), and who asks (`run`).
+//! What an end does not do now answers [`Io::Wait`]; whoever asked is noted, and called when the
+//! end changes. Leaves to others: descriptors (`placeholder`), and who asks (`run`).
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! How many small programs run in a second, on one core.
 //!
-//! A program makes a ring, runs ten operations on a pipe, and drops the ring. Measured in release on
-//! one core of a shared virtual machine (x86_64, two cores):
+//! A program makes a ring, runs ten operations on a pipe, and drops the ring. Measured in release
+//! on one core of a shared virtual machine (x86_64, two cores):
 //!
 //! | program | in a second |
 //! |---|---|

@@ -78,7 +78,7 @@ impl World for Real {
     }
 
     fn eventfd(&self) -> OwnedFd {
-        // SAFETY: takes two numbers.
+        // SAFETY: takes two numbers, and no memory.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         assert!(fd >= 0);
         // SAFETY: a new descriptor, which nothing else owns.
@@ -92,7 +92,7 @@ impl World for Real {
     }
 
     fn socket(&self) -> OwnedFd {
-        // SAFETY: takes three numbers.
+        // SAFETY: takes three numbers, and no memory.
         let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
         assert!(fd >= 0);
         // SAFETY: a new descriptor, which nothing else owns.
