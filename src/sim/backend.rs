@@ -8,6 +8,7 @@
 //! | `register` | `PBUF_RING` (not incremental), `UNREGISTER_PBUF_RING`, `PBUF_STATUS`, `PROBE` | everything else: `EINVAL` |
 #![allow(unsafe_code, reason = "plays the kernel")]
 
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ use super::Sim;
 use super::buffers::Group;
 use super::enter::{Call, Turn};
 use super::memory::{Block, Half};
-use super::placeholder::{Placeholder, inode};
+use super::placeholder::Placeholder;
 use super::region::{read_value, write_value};
 use super::request::{KNOWN, nanoseconds};
 use super::state::{Mode, Ring, State};
@@ -106,7 +107,9 @@ fn sized(entries: u32, asked: Params) -> Result<Params, Errno> {
 impl State {
     fn make_ring(&mut self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
         let mut answer = sized(entries, *params)?;
+        self.find_closed_rings();
         let (fd, placeholder) = Placeholder::new()?;
+        self.numbers.insert(fd.as_raw_fd(), self.rings.len());
         // Half of the rings are about to wrap.
         let start = match self.luck.below(2) {
             0 => 0,
@@ -145,13 +148,9 @@ impl State {
 
     /// Which ring a call names.
     fn ring(&self, ring: RingRef<'_>) -> Result<usize, Errno> {
-        let errno = Errno::new(libc::EBADF);
-        if ring.is_registered() {
-            return Err(errno);
-        }
-        let inode = inode(ring.number()).ok_or(errno)?;
-        let is_it = |ring: &Ring| ring.is_open && ring.placeholder.inode() == inode;
-        self.rings.iter().rposition(is_it).ok_or(Errno::new(libc::EOPNOTSUPP))
+        let number = Some(ring.number()).filter(|_| !ring.is_registered());
+        let found = number.and_then(|number| self.numbers.get(&number)).copied();
+        found.filter(|&ring| self.rings[ring].is_open).ok_or(Errno::new(libc::EBADF))
     }
 
     fn group(&mut self, ring: usize, id: u16) -> Result<&mut Group, Errno> {
@@ -215,6 +214,9 @@ unsafe impl Backend for Behind {
         arg: EnterArg<'_>,
     ) -> Result<u32, Errno> {
         let mut state = self.state();
+        if state.rings.len() > 1 {
+            state.find_closed_rings();
+        }
         let ring = state.ring(ring)?;
         let (limit, min_wait) = match arg {
             EnterArg::None | EnterArg::SigMask(_) => (None, None),

@@ -160,6 +160,7 @@ impl Sim {
         act: impl FnOnce(&mut State, EndId) -> Io<T>,
     ) -> io::Result<T> {
         let mut state = self.state();
+        state.find_closed_rings();
         state.look();
         let end = state.world.find(fd.as_fd().as_raw_fd());
         let end = end.ok_or(io::Error::from_raw_os_error(libc::EBADF))?;

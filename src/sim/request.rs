@@ -166,6 +166,19 @@ impl Job {
         Ok((job, vec![]))
     }
 
+    /// Whether it uses the file that its entry names.
+    pub(super) fn has_file(&self) -> bool {
+        !matches!(
+            self,
+            Self::Nop
+                | Self::PollRemove(_)
+                | Self::Timeout { .. }
+                | Self::TimeoutRemove(_)
+                | Self::LinkTimeout { .. }
+                | Self::Cancel(_)
+        )
+    }
+
     /// Whether it goes on after a completion.
     pub(super) fn repeats(&self) -> bool {
         matches!(

@@ -18,7 +18,7 @@ use super::placeholder;
 use super::region::Region;
 use super::request::{Job, Stage, encode};
 use super::state::{Due, Mode, State};
-use super::trace::{EndId, RequestId};
+use super::trace::{EndId, RequestId, What};
 use super::world::{Io, Kind};
 
 /// How many completions a multishot gives in one go.
@@ -44,7 +44,11 @@ impl State {
     pub(super) fn begin(&mut self, id: RequestId) {
         let is_sound = self.is_sound();
         let Some(request) = self.requests.get_mut(&id) else { return };
+        let end = if request.job.has_file() { self.world.find(request.fd) } else { None };
+        let bytes = u32::try_from(request.whole).unwrap_or(u32::MAX);
+        let (ring, what) = (request.ring, What::Began(id, request.opcode, bytes, end));
         if let Some(res) = request.refused {
+            self.note(Some(ring), what);
             return self.finish(id, res, CqeFlags::empty());
         }
         request.stage = Stage::Begun;
@@ -54,12 +58,12 @@ impl State {
             request.regions = request.spans.iter().copied().map(region).collect();
         }
         let is_forced = request.flags.contains(SqeFlags::ASYNC);
-        let (clock, fd) = (request.clock, request.fd);
-        let end = self.world.find(fd);
+        let clock = request.clock;
+        request.end = end;
         if let Some(end) = end {
             self.world.ends[end].users += 1;
-            self.requests.get_mut(&id).expect("begun just now").end = Some(end);
         }
+        self.note(Some(ring), what);
         let delay = self.delay();
         if delay > 0 || is_forced {
             self.schedule(delay, Due::Run(id));

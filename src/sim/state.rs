@@ -9,7 +9,8 @@
 //! Leaves to others: taking entries (`submit`), running requests (`run`), ending them (`finish`).
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use annulus_sys::abi::Cqe;
@@ -56,6 +57,8 @@ pub(super) struct State {
     pub(super) now: u64,
     pub(super) world: World,
     pub(super) rings: Vec<Ring>,
+    /// Which ring a descriptor of the process belongs to. Only a ring that is open is asked for.
+    pub(super) numbers: HashMap<RawFd, usize>,
     pub(super) requests: BTreeMap<RequestId, Request>,
     pub(super) consumed: RequestId,
     due: BinaryHeap<Reverse<(u64, u64, Due)>>,
@@ -149,6 +152,7 @@ impl State {
             now: 0,
             world: World::default(),
             rings: Vec::new(),
+            numbers: HashMap::new(),
             requests: BTreeMap::new(),
             consumed: 0,
             due: BinaryHeap::new(),
@@ -235,7 +239,6 @@ impl State {
                 self.look_at(at);
             }
         }
-        self.find_closed_rings();
         for end in self.world.sweep() {
             self.note(None, What::Ended(end));
         }
@@ -275,10 +278,9 @@ impl State {
     }
 
     /// Lets go of the rings whose descriptor is closed: what they have in flight is cancelled.
-    fn find_closed_rings(&mut self) {
-        let is_open = |ring: &Ring| ring.is_open;
-        let open: Vec<usize> =
-            (0..self.rings.len()).filter(|&at| is_open(&self.rings[at])).collect();
+    pub(super) fn find_closed_rings(&mut self) {
+        let is_open = |at: &usize| self.rings[*at].is_open;
+        let open: Vec<usize> = (0..self.rings.len()).filter(is_open).collect();
         let mut watched: Vec<libc::pollfd> =
             open.iter().map(|&at| self.rings[at].placeholder.watched()).collect();
         if !find_closed(&mut watched) {
@@ -340,6 +342,7 @@ impl State {
     }
 
     pub(super) fn report(&mut self) -> Report {
+        self.find_closed_rings();
         self.look();
         self.look_at_memory(usize::MAX);
         let of_ring = |ring: &Ring| ring.half.ready() as usize + ring.overflow.len();

@@ -12,7 +12,7 @@ use annulus_sys::opcode::Opcode;
 
 use super::request::{Request, Stage};
 use super::state::{Due, Held, State};
-use super::trace::{RequestId, What};
+use super::trace::RequestId;
 
 /// The flags of an entry that the kernel knows.
 const KNOWN: SqeFlags = SqeFlags::FIXED_FILE
@@ -75,9 +75,6 @@ impl State {
             request.refused = Some(-libc::EINVAL);
         }
         self.check_key(&request, id);
-        let end = self.world.find(request.fd);
-        let bytes = u32::try_from(request.whole).unwrap_or(u32::MAX);
-        self.note(Some(ring), What::Began(id, request.opcode, bytes, end));
         self.bind_clock(&mut request, id, chain);
         let is_refused = request.refused.is_some();
         let links = request.flags.intersects(LINKS);

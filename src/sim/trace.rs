@@ -6,7 +6,8 @@
 //!     0.001250 ring 0: #1 completes with 5
 //! ```
 //!
-//! A request has a number (`#1`), in the order in which entries were consumed; an end of the
+//! A request has a number (`#1`), in the order in which entries were consumed; one that its chain
+//! cancels never begins. An end of the
 //! simulated world has a number, too. Neither descriptors nor addresses are in a record, so the
 //! records of two runs can be compared.
 
@@ -51,7 +52,7 @@ pub enum What {
     Entered(u32, u32),
     /// The enter returned this.
     Returned(Result<u32, i32>),
-    /// A request was consumed: an opcode, the bytes that it points to, and its end, if it is known.
+    /// A request begins: its opcode, the bytes that it is to transfer, and the end that it uses.
     Began(RequestId, Opcode, u32, Option<EndId>),
     /// A completion was posted: the result, and the flags.
     Posted(RequestId, i32, u32),
