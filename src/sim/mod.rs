@@ -174,6 +174,7 @@ impl Sim {
                 let act = state.acts[act].take().expect("an act is due once");
                 drop(state);
                 act(self);
+                self.state().look();
                 continue;
             }
             let is_over = state.now >= end;

@@ -135,7 +135,15 @@ impl State {
             Job::Write { offset } => self.try_write(id, end, offset),
             Job::Send { whole, waits, notifies } => self.try_send(id, end, whole, waits, notifies),
             Job::Accept { repeats } => self.try_accept(id, end, repeats),
-            Job::Connect(address) => ended(self.world.connect(end, address)),
+            Job::Connect(address) => match self.world.connect(end, address) {
+                Io::Wait => {
+                    // The listener's queue is full: what it accepts makes room.
+                    let listener = self.world.listener(address).expect("it has a queue");
+                    self.world.await_change(listener, id);
+                    Try::Sleeps
+                }
+                connected => ended(connected),
+            },
             Job::Shutdown(how) => ended(self.world.shut_down(end, how)),
             Job::Fsync if self.world.ends[end].kind == Kind::File => Try::Ends(0),
             Job::Fsync => Try::Ends(-libc::EINVAL),

@@ -21,7 +21,7 @@
 //! | how much fits a socket | Linux counts memory: programs send little |
 //! | how many enters a completion takes | Linux does one step of a chain in each, and tries a write to an eventfd 128 times before a worker does it |
 //!
-//! `ANNULUS_SEED=n` runs one program and prints both sides.
+//! `ANNULUS_SEED=n` runs one program and prints both sides; `ANNULUS_SEEDS=m..n` runs others.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -48,6 +48,7 @@ const LONG: Timespec = Timespec { tv_sec: 1000, tv_nsec: 0 };
 const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000 };
 
 /// A program as it runs in one world.
+#[expect(clippy::vec_box, reason = "entries point to what is in the boxes")]
 struct Run<'a> {
     world: &'a dyn World,
     ring: RawRing,
@@ -213,7 +214,7 @@ impl<'a> Run<'a> {
         let sqe = Sqe { user_data: plan.pushed, flags: sqe.flags | flags, ..sqe };
         plan.pushed += 1;
         plan.follows = flags.intersects(SqeFlags::IO_LINK | SqeFlags::IO_HARDLINK);
-        if std::env::var("ANNULUS_SEED").is_ok() {
+        if super::shows() {
             let Sqe { user_data, opcode, flags, addr, off, len, op_flags, .. } = sqe;
             println!("{user_data}: {opcode:?} {flags:?} {addr:#x} {off:#x} {len} {op_flags:#x}");
         }
@@ -353,15 +354,13 @@ fn run(
 
 #[test]
 fn random_programs_see_on_the_simulated_kernel_what_they_see_on_linux() {
-    let only = std::env::var("ANNULUS_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
-    let seeds = only.map_or(0..PROGRAMS, |seed| seed..seed + 1);
     let (mut different, mut first) = (0, None);
-    for seed in seeds {
+    for seed in super::seeds(PROGRAMS) {
         let sim = Sim::new(seed);
         sim.allow_shared_user_data();
         let (simulated, counts) = run(seed, &sim, None).expect("a simulated ring");
         let Some((real, _)) = run(seed, &Real, Some(counts)) else { return };
-        if only.is_some() {
+        if super::shows() {
             println!("{}\nLinux: {real:#?}", sim.report());
         }
         sim.check();

@@ -147,6 +147,26 @@ fn time_stands_still_until_nothing_else_can_happen() {
 }
 
 #[test]
+fn a_connect_waits_for_room_in_the_queue_of_the_listener() {
+    let sim = Sim::new(1);
+    let mut ring = Setup::new(4).kernel(sim.kernel()).build().expect("a ring");
+    let address = std::net::SocketAddr::from(([10, 0, 0, 1], 80));
+    let listener = sim.listener(address).expect("descriptors");
+    let clients: Vec<_> = (0..128).map(|_| sim.connect(address).expect("room")).collect();
+    let full = sim.connect(address).expect_err("the queue is full");
+    assert_eq!(full.raw_os_error(), Some(libc::EAGAIN));
+    let socket = sim.socket().expect("descriptors");
+    let connect = ring.submit(op::Connect::new(socket, address)).expect("room");
+    let connect = ring.wait_timeout(connect, Duration::from_secs(1)).expect_err("no room");
+    let accept = ring.submit(op::Accept::new(listener)).expect("room");
+    let accepted = ring.wait(accept).expect("it ends");
+    assert!(accepted.result.is_ok());
+    assert!(ring.wait(connect.ticket).expect("it ends").result.is_ok());
+    drop(clients);
+    sim.check();
+}
+
+#[test]
 fn a_single_issuer_is_one_thread() {
     let sim = Sim::new(1);
     assert!(ring(&sim, 4, SetupFlags::empty()).features().contains(Features::EXT_ARG));

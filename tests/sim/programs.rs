@@ -5,7 +5,8 @@
 //! timers. It submits, waits, reaps, cancels, detaches and forgets, and drops its ring whenever it
 //! likes. After each step the accounts of the kernel are looked at; at the end nothing may be left.
 //!
-//! `ANNULUS_SEED=n` runs one program again.
+//! `ANNULUS_SEED=n` runs one program again, and prints what happened; `ANNULUS_SEEDS=m..n` runs
+//! others.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -299,14 +300,13 @@ fn arrived(sent: &mut VecDeque<u8>, bytes: &[u8]) {
 
 #[test]
 fn op1_op2_br1_hold_for_random_programs_with_faults() {
-    let only = std::env::var("ANNULUS_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
-    for seed in only.map_or(0..PROGRAMS, |seed| seed..seed + 1) {
+    for seed in super::seeds(PROGRAMS) {
         let mut program = Program::new(seed);
         for _ in 0..program.chance.below(STEPS) {
             program.step();
             program.sim.check();
         }
-        if only.is_some() {
+        if super::shows() {
             program.sim.trace().iter().for_each(|record| println!("{record}"));
         }
         program.end(seed);
