@@ -78,8 +78,8 @@ impl<U: Default> Ring<U> {
     /// # Errors
     ///
     /// As for [`submit_and_wait`](Self::submit_and_wait). If a signal ended the wait
-    /// ([`EnterCause::Interrupted`](crate::EnterCause::Interrupted)), or completions had to be
-    /// taken first, `each` has seen those that were ready.
+    /// ([`EnterCause::Interrupted`]), or completions had to be taken first, `each` has seen those
+    /// that were ready.
     ///
     /// # Example
     ///

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!     0.000000 ring 0: 8 submission and 16 completion entries
-//!     0.000000 ring 0: #1 READ of 64 bytes, from 2
+//!     0.000000 ring 0: #1 READ of 64 bytes, on 2
 //!     0.001250 ring 0: #1 completes with 5
 //! ```
 //!

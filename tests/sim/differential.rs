@@ -17,6 +17,7 @@
 //! | `SOCK_NONEMPTY` | a hint, which kernels give differently |
 //! | which of two readers gets the bytes | a program has one reader for each end |
 //! | when files, eventfds, `FSYNC`, `SHUTDOWN` complete | worker threads run them: each in a batch of its own |
+//! | a timeout that expires and has no completion | not generated: Linux then ends timeouts that count completions, since its count goes below zero (6.18) |
 //! | a count of completions behind a link | not generated: Linux begins to count when its work runs |
 //! | how much fits a socket | Linux counts memory: programs send little |
 //! | how many enters a completion takes | Linux does one step of a chain in each, and tries a write to an eventfd 128 times before a worker does it |
@@ -211,6 +212,9 @@ impl<'a> Run<'a> {
             flags |= SqeFlags::CQE_SKIP_SUCCESS;
         }
         let Some(sqe) = made else { return };
+        if sqe.opcode == Opcode::TIMEOUT {
+            flags -= SqeFlags::CQE_SKIP_SUCCESS;
+        }
         let sqe = Sqe { user_data: plan.pushed, flags: sqe.flags | flags, ..sqe };
         plan.pushed += 1;
         plan.follows = flags.intersects(SqeFlags::IO_LINK | SqeFlags::IO_HARDLINK);
