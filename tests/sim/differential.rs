@@ -17,6 +17,7 @@
 //! | `SOCK_NONEMPTY` | a hint, which kernels give differently |
 //! | which of two readers gets the bytes | a program has one reader for each end |
 //! | when files, eventfds, `FSYNC`, `SHUTDOWN` complete | worker threads run them: each in a batch of its own |
+//! | two cancels in one batch | not generated: Linux finds a request again until its work has run |
 //! | a timeout that expires and has no completion | not generated: Linux then ends timeouts that count completions, since its count goes below zero (6.18) |
 //! | a count of completions behind a link | not generated: Linux begins to count when its work runs |
 //! | how much fits a socket | Linux counts memory: programs send little |
@@ -72,6 +73,8 @@ struct Plan {
     pushed: u64,
     /// Whether the entry before is linked to the next one.
     follows: bool,
+    /// Whether the batch has a cancel.
+    cancels: bool,
 }
 
 impl Plan {
@@ -108,7 +111,11 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
     let any = plan.chance.below(number.max(1).try_into().expect("few")).into();
     let (long, short, none) = (time(0), time(1), RecvSendFlags::empty());
     let fd = |end: usize| run.ends[end].as_raw_fd();
-    Some(match plan.chance.below(20) {
+    let kind = plan.chance.below(20);
+    if matches!(kind, 15..=18) && std::mem::replace(&mut plan.cancels, true) {
+        return None;
+    }
+    Some(match kind {
         0 => prep::nop(),
         1 | 2 => prep::read(fd(plan.fresh(&readers())?), addr, len, u64::MAX),
         3 => prep::write(fd(plan.fresh(&writers())?), addr, len, u64::MAX),
@@ -228,7 +235,7 @@ impl<'a> Run<'a> {
 
     /// Closes an open chain, and submits.
     fn submit(&mut self, plan: &mut Plan) {
-        plan.follows = false;
+        (plan.follows, plan.cancels) = (false, false);
         let last = Sqe { user_data: plan.pushed, ..prep::nop() };
         plan.pushed += 1;
         // SAFETY: a NOP points to nothing (OP1).
@@ -340,7 +347,8 @@ fn run(
     counts: Option<Vec<usize>>,
 ) -> Option<(Vec<String>, Vec<usize>)> {
     let chance = Chance::new(seed);
-    let mut plan = Plan { chance, used: vec![false; ALL], pushed: 0, follows: false };
+    let mut plan =
+        Plan { chance, used: vec![false; ALL], pushed: 0, follows: false, cancels: false };
     let modes = [
         SetupFlags::empty(),
         SetupFlags::SUBMIT_ALL,
