@@ -427,6 +427,8 @@ pub mod buf;
 pub mod lease;
 pub mod op;
 pub mod prep;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use lease::mailbox::{MAX_MESSAGE, RingSender, SendError};
 pub use lease::ticket::{Rejected, Rejection, Ticket, Unfinished};

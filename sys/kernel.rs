@@ -11,7 +11,8 @@
 //!
 //! Linux answers the calls. With the feature `sim`, a `Backend` can answer them in its place: a
 //! model of a kernel, for tests. The ring code runs on it unchanged, since push and pop never make
-//! one of these calls. Without the feature each call goes directly to Linux.
+//! one of these calls. Without the feature each call goes directly to Linux. A backend may also
+//! have a clock of its own ([`Kernel::now`]), by which every wait with a limit is measured.
 //!
 //! Leaves to others: the system calls themselves (`syscall`, `map`).
 //!
@@ -21,6 +22,7 @@
 #![allow(unsafe_code, reason = "passes unsafe contracts on")]
 
 use core::fmt;
+use std::time::Instant;
 
 use crate::abi::Params;
 use crate::errno::Errno;
@@ -93,6 +95,12 @@ pub unsafe trait Backend: Send + Sync {
         arg: *mut libc::c_void,
         count: u32,
     ) -> Result<u32, Errno>;
+
+    /// The time by the clock of this kernel: the one that ends waits. The machine's, unless the
+    /// backend has a clock of its own.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 impl Kernel {
@@ -189,6 +197,16 @@ impl Kernel {
                     Err(errno) => -errno.raw(),
                 }
             }
+        }
+    }
+
+    /// The time by the clock that ends waits. It is no call to Linux: `Instant::now` reads it.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        match &self.0 {
+            Calls::Linux => Instant::now(),
+            #[cfg(feature = "sim")]
+            Calls::Backend(calls) => calls.now(),
         }
     }
 

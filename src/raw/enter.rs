@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use annulus_sys::cq::CompletionQueue;
 use annulus_sys::errno::Errno;
-use annulus_sys::flags::{EnterFlags, Features, SqRingFlags};
+use annulus_sys::flags::{EnterFlags, SqRingFlags};
 use annulus_sys::kernel::Kernel;
 use annulus_sys::process::Process;
 use annulus_sys::rings::Base;
@@ -77,10 +77,6 @@ impl Driver {
 
     pub(crate) fn base(&self) -> &Arc<Base> {
         &self.base
-    }
-
-    fn features(&self) -> Features {
-        self.base.params().features
     }
 
     pub(crate) fn registered(&self) -> Option<u32> {
@@ -229,7 +225,7 @@ impl Driver {
         options: &WaitOptions,
         mut submitted: u32,
     ) -> Result<(u32, Woken), EnterError> {
-        let wait = Wait::new(self.features(), cq, want, options);
+        let wait = Wait::new(&self.base, cq, want, options);
         let mut wait = wait.map_err(|error| EnterError::new(submitted, error.cause))?;
         let mut rest = Rest::default();
         if self.polls() {
@@ -307,8 +303,7 @@ impl Driver {
         want: u32,
         options: &WaitOptions,
     ) -> Result<Woken, EnterError> {
-        let (mut wait, mut rest) =
-            (Wait::new(self.features(), cq, want, options)?, Rest::default());
+        let (mut wait, mut rest) = (Wait::new(&self.base, cq, want, options)?, Rest::default());
         loop {
             let missing = wait.missing(cq);
             if missing == 0 {

@@ -54,6 +54,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use clock::Clock;
 pub(crate) use fast_path::Coming;
@@ -280,6 +281,12 @@ impl RawRing {
         // SAFETY: read once, since `whole` is neither used nor dropped after.
         let driver = unsafe { ptr::read(&raw const whole.driver) };
         Ok(crate::raw::split::split(rings, driver, whole.pending))
+    }
+
+    /// The time by the clock of the ring's kernel.
+    #[inline]
+    pub(crate) fn now(&self) -> Instant {
+        self.driver.kernel().now()
     }
 
     pub(crate) fn driver_mut(&mut self) -> &mut Driver {

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 use annulus_sys::cq::{CompletionQueue, CqeShape};
 use annulus_sys::flags::{EnterFlags, Features};
+use annulus_sys::kernel::Kernel;
+use annulus_sys::rings::Base;
 use annulus_sys::syscall::{EnterArg, ExtArg};
 
 use crate::raw::wait_options::{IoWait, Limit, WaitOptions};
@@ -54,10 +56,22 @@ pub(crate) struct Wait<'a> {
     want: u32,
     options: &'a WaitOptions,
     /// When the wait began, if it is bounded.
-    started: Option<Instant>,
+    started: Option<Started>,
     /// After this time, one completion is enough.
     min_wait: Option<Duration>,
     turn: Turn,
+}
+
+/// The beginning of a wait, by the clock of its kernel.
+struct Started {
+    kernel: Kernel,
+    at: Instant,
+}
+
+impl Started {
+    fn elapsed(&self) -> Duration {
+        self.kernel.now().saturating_duration_since(self.at)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +95,7 @@ pub(crate) fn max_awaited(cq: &CompletionQueue) -> u32 {
 impl<'a> Wait<'a> {
     #[inline]
     pub(crate) fn new(
-        features: Features,
+        base: &Base,
         cq: &CompletionQueue,
         want: u32,
         options: &'a WaitOptions,
@@ -90,8 +104,11 @@ impl<'a> Wait<'a> {
             let cause = EnterCause::WaitTooLarge { want, entries: cq.entries() };
             return Err(EnterError::new(0, cause));
         }
-        check(features, options)?;
-        let started = options.is_bounded().then(Instant::now);
+        check(base.params().features, options)?;
+        let started = options.is_bounded().then(|| {
+            let kernel = base.kernel().clone();
+            Started { at: kernel.now(), kernel }
+        });
         Ok(Self { want, options, started, min_wait: options.least(), turn: Turn::First })
     }
 
@@ -125,7 +142,7 @@ impl<'a> Wait<'a> {
     }
 
     fn past(&self, limit: Option<Duration>) -> bool {
-        match (self.started, limit) {
+        match (&self.started, limit) {
             (Some(started), Some(limit)) => started.elapsed() >= limit,
             _ => false,
         }
@@ -143,7 +160,7 @@ impl<'a> Wait<'a> {
     /// The time until the next end, if there is one: that of the limit, or that of the minimum
     /// wait.
     pub(crate) fn left(&self) -> Option<Duration> {
-        let elapsed = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+        let elapsed = self.started.as_ref().map_or(Duration::ZERO, Started::elapsed);
         let limit = self.options.limit.left(elapsed);
         let min_wait = self.min_wait.map(|span| span.saturating_sub(elapsed));
         min_wait.filter(|span| !span.is_zero()).into_iter().chain(limit).min()
@@ -164,7 +181,7 @@ impl<'a> Wait<'a> {
         };
         let signals = self.signals();
         let turn = std::mem::replace(&mut self.turn, Turn::Later);
-        let arg = match (options.stored, self.started) {
+        let arg = match (options.stored, &self.started) {
             // The time stored there would start again with each turn.
             (Some(slot), None) => EnterArg::Registered(slot.offset()),
             (Some(slot), Some(_)) if turn == Turn::First => EnterArg::Registered(slot.offset()),

@@ -3,7 +3,7 @@
 //! Leaves to others: the call (`raw::register::cancel`), and cancels by an entry
 //! ([`Ring::cancel`](crate::Ring::cancel)).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use annulus_sys::errno::Errno;
 
@@ -41,11 +41,12 @@ impl<U: Default> Ring<U> {
         time: Duration,
     ) -> Result<EndedNow, RegisterError> {
         let user_data = ticket.on(self);
-        let until = Instant::now().checked_add(time);
+        let until = self.raw.now().checked_add(time);
         let what = CancelNow::user_data(user_data);
         let (mut interrupted, mut asked) = (false, false);
         loop {
-            let left = until.map_or(LOOK, |until| until.saturating_duration_since(Instant::now()));
+            let now = self.raw.now();
+            let left = until.map_or(LOOK, |until| until.saturating_duration_since(now));
             match self.raw.cancel_now(&what.within(left.min(LOOK)))? {
                 EndedNow::Ended(count) => return Ok(EndedNow::Ended(count)),
                 EndedNow::TimedOut => interrupted = true,

@@ -23,7 +23,7 @@
 //! (`slab`).
 #![allow(unsafe_code, reason = "pushes entries that point to nothing")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use annulus_sys::flags::Features;
 use annulus_sys::opcode::Opcode;
@@ -156,9 +156,9 @@ impl<U: Default> Ring<U> {
     /// Submits the ring's internal requests, and waits briefly for them. Nothing else is in flight,
     /// so the caller has no operation of its own to wait for.
     fn await_internal(&mut self) -> Result<(), EnterError> {
-        let until = Instant::now() + INTERNAL_TIMEOUT;
+        let until = self.raw.now() + INTERNAL_TIMEOUT;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(self.raw.now());
             self.wait_a_little(left.min(INTERNAL_TIMEOUT / 100))?;
             // The poll on the mailbox may stay armed.
             if self.internal.count() == u32::from(self.internal.is_watched()) || left.is_zero() {

@@ -47,8 +47,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// Begins the next round, with `left` operations, if it is due. Returns whether it began.
-    fn begin_if_due(&mut self, left: usize) -> bool {
-        let now = Instant::now();
+    fn begin_if_due(&mut self, left: usize, now: Instant) -> bool {
         if self.next.is_some_and(|next| next > now) {
             return false;
         }
@@ -74,8 +73,8 @@ impl Pace {
     }
 
     /// How long until the next round is due. Until then we wait, even when the cancels complete.
-    pub(crate) fn rest(&self) -> Duration {
-        self.next.map_or(AGAIN, |next| next.saturating_duration_since(Instant::now()))
+    pub(crate) fn rest(&self, now: Instant) -> Duration {
+        self.next.map_or(AGAIN, |next| next.saturating_duration_since(now))
     }
 }
 
@@ -135,11 +134,11 @@ impl<U: Default> Ring<U> {
     /// left.
     fn end_all(&mut self) -> u32 {
         self.internal.close();
-        let until = Instant::now().checked_add(self.drop_timeout);
+        let until = self.raw.now().checked_add(self.drop_timeout);
         let mut pace = Pace::default();
         while self.slab.in_flight() > 0 || self.internal.is_watched() {
             let left = until
-                .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+                .map_or(Duration::MAX, |until| until.saturating_duration_since(self.raw.now()));
             let mut all = self.slab.in_flight_user_data();
             all.extend(self.internal.watch_user_data());
             let waited = self.cancel_and_wait(all, &mut pace, left);
@@ -161,7 +160,7 @@ impl<U: Default> Ring<U> {
         pace: &mut Pace,
         time: Duration,
     ) -> Result<(), EnterError> {
-        if pace.begin_if_due(all.len()) {
+        if pace.begin_if_due(all.len(), self.raw.now()) {
             // Only for a multishot that is to end: this ends others too, and takes nothing
             // meanwhile.
             let repeats = all.iter().any(|&user_data| self.slab.is_endless(user_data));
@@ -170,7 +169,7 @@ impl<U: Default> Ring<U> {
                 self.overflow_multishots(pace.fill_time().min(time))?;
             }
         }
-        self.wait_a_little(pace.rest().min(time))
+        self.wait_a_little(pace.rest(self.raw.now()).min(time))
     }
 
     /// Cancels each of these operations. Those without room are cancelled in the next round.
@@ -213,10 +212,11 @@ impl<U: Default> Ring<U> {
     /// Waits until the completion queue is full, for at most `time`, and only while completions
     /// come. Each timer that expires ends the kernel's wait, as a signal does.
     fn fill(&mut self, time: Duration) -> Result<(), EnterError> {
-        let (full, until) = (self.raw.cq_entries(), Instant::now().checked_add(time));
+        let (full, until) = (self.raw.cq_entries(), self.raw.now().checked_add(time));
         let mut seen = self.raw.ready();
         loop {
-            let left = until.map_or(time, |until| until.saturating_duration_since(Instant::now()));
+            let now = self.raw.now();
+            let left = until.map_or(time, |until| until.saturating_duration_since(now));
             match self.raw.submit_and_wait_timeout(full, left.min(AGAIN)) {
                 Ok((_, Woken::TimedOut)) if left > AGAIN && self.raw.ready() > seen => {
                     seen = self.raw.ready();

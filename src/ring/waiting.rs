@@ -165,7 +165,7 @@ impl<U: Default> Ring<U> {
         ticket: T,
         timeout: Duration,
     ) -> Result<T::Output, Unfinished<T>> {
-        self.wait_until(ticket, Instant::now().checked_add(timeout))
+        self.wait_until(ticket, self.raw.now().checked_add(timeout))
     }
 
     #[track_caller]
@@ -186,7 +186,7 @@ impl<U: Default> Ring<U> {
                 };
             }
             // Others may complete so fast that the kernel's timeout never starts.
-            if until.is_some_and(|until| until <= Instant::now()) {
+            if until.is_some_and(|until| until <= self.raw.now()) {
                 return self.try_take(ticket).map_err(|ticket| {
                     let why = EnterError::new(0, EnterCause::TimedOut);
                     Unfinished { ticket, why }
@@ -216,7 +216,7 @@ impl<U: Default> Ring<U> {
     ) -> Result<(), EnterError> {
         self.serve();
         if self.raw.ready() == 0 {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = until.map(|until| until.saturating_duration_since(self.raw.now()));
             let entered = match left {
                 None if !self.slab.may_wait() => {
                     self.raw.submit_and_wait_unasked(want).map(|_| Woken::Ready)
@@ -327,13 +327,13 @@ impl<U: Default> Ring<U> {
         ticket: &Ticket<O>,
         timeout: Duration,
     ) -> Result<Option<O::Item>, EnterError> {
-        let until = Instant::now().checked_add(timeout);
+        let until = self.raw.now().checked_add(timeout);
         loop {
             match self.try_next(ticket)? {
                 Next::Item(item) => return Ok(Some(item)),
                 Next::Ended => return Ok(None),
                 // Other operations may complete so fast that the kernel's clock never ends a wait.
-                Next::Pending if until.is_some_and(|until| until <= Instant::now()) => {
+                Next::Pending if until.is_some_and(|until| until <= self.raw.now()) => {
                     return Err(EnterError::new(0, EnterCause::TimedOut));
                 }
                 Next::Pending => match self.wait_turn(None, until) {

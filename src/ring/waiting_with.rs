@@ -2,8 +2,6 @@
 //!
 //! Leaves to others: the options (`raw::wait_options`), and the plain waits (`waiting`).
 
-use std::time::Instant;
-
 use crate::lease::ticket::Unfinished;
 use crate::raw::wait_options::WaitOptions;
 use crate::ring::{Redeem, Ring};
@@ -36,7 +34,7 @@ impl<U: Default> Ring<U> {
         want: u32,
         options: &WaitOptions,
     ) -> Result<(u32, Woken), EnterError> {
-        let (started, mut woken) = (Instant::now(), Woken::Ready);
+        let (started, mut woken) = (self.raw.now(), Woken::Ready);
         let options = WaitOptions { min_wait: options.least(), ..options.clone() };
         let needed = options.insists_on(want);
         let given_up = self.slab.detached();
@@ -46,7 +44,7 @@ impl<U: Default> Ring<U> {
             // Asked first: senders that are gone by now have sent everything, and `pull` finds it.
             let awaited = self.internal.has_senders();
             self.pull(None).map_err(failed(submitted))?;
-            let since = started.elapsed();
+            let since = self.raw.now().saturating_duration_since(started);
             let ended = given_up - self.slab.detached();
             let come = self.undelivered.count(&self.slab) + ended as usize;
             if come >= options.enough(want, since) as usize {
@@ -95,13 +93,14 @@ impl<U: Default> Ring<U> {
         options: &WaitOptions,
     ) -> Result<T::Output, Unfinished<T>> {
         let options = WaitOptions { min_wait: None, ..options.clone() };
-        let started = Instant::now();
+        let started = self.raw.now();
         loop {
             ticket = match self.try_take(ticket) {
                 Ok(output) => return Ok(output),
                 Err(ticket) => ticket,
             };
-            let ended = match options.left(started.elapsed()) {
+            let since = self.raw.now().saturating_duration_since(started);
+            let ended = match options.left(since) {
                 Some(left) => match self.turn_with(ticket.quiet(), &left) {
                     // Without a timeout of ours, only the kernel knows that the time is up.
                     Ok(Woken::TimedOut) if !options.is_bounded() => {

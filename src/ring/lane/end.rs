@@ -72,10 +72,10 @@ impl<O: Op + 'static, U> Lane<O, U> {
     /// Cancels everything and waits for it, up to the drop timeout. Returns the first panic of the
     /// caller's code.
     fn end_all(&mut self) -> Option<Thrown> {
-        let (mut panic, mut due) = (None, Instant::now());
+        let (mut panic, mut due) = (None, self.raw.now());
         let until = due.checked_add(self.drop_timeout);
         while self.in_flight() > 0 {
-            let now = Instant::now();
+            let now = self.raw.now();
             let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(now));
             if due <= now {
                 self.cancel_each(&mut panic);

@@ -266,7 +266,7 @@ impl<O: Op> Step for Within<O> {
                 return None; // It has not begun. The completion that lets it begin ends our wait.
             }
         }
-        let now = Instant::now();
+        let now = ring.raw.now();
         ticket.late.begins(ticket.time, now);
         if ticket.late.is_due(now) {
             // A drained entry may wait for it, and a cancel entry would wait behind that.

@@ -1,0 +1,328 @@
+//! The four kernel calls, answered by a simulated kernel.
+//!
+//! | call | answered | refused |
+//! |---|---|---|
+//! | `setup` | `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` | other flags: `EINVAL` |
+//! | `map` | the rings, and buffer rings that the kernel allocates | |
+//! | `enter` | with a timeout, a minimum wait and a signal mask (no signal comes) | `ABS_TIMER`, registered arguments: `EINVAL` |
+//! | `register` | `PBUF_RING` (not incremental), `UNREGISTER_PBUF_RING`, `PBUF_STATUS`, `PROBE` | everything else: `EINVAL` |
+#![allow(unsafe_code, reason = "plays the kernel")]
+
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use annulus_sys::abi::{Buf, Params};
+use annulus_sys::abi_register::{BufReg, BufStatus, Probe, ProbeOp};
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::{
+    EnterFlags, Features, OFF_MMAP_MASK, OFF_PBUF_RING, OFF_PBUF_SHIFT, SetupFlags,
+};
+use annulus_sys::flags_register::{PbufRingFlags, ProbeOpFlags};
+use annulus_sys::index::Entries;
+use annulus_sys::kernel::Backend;
+use annulus_sys::map::Map;
+use annulus_sys::opcode::{Opcode, RegisterOp};
+use annulus_sys::syscall::{EnterArg, RingFd, RingRef};
+
+use super::Sim;
+use super::buffers::Group;
+use super::enter::{Call, Turn};
+use super::memory::{Block, Half};
+use super::placeholder::Placeholder;
+use super::region::{read_value, write_value};
+use super::request::{KNOWN, nanoseconds};
+use super::state::{Mode, Ring, State};
+use super::trace::What;
+
+/// The flags of rings that the simulated kernel makes.
+const FLAGS: SetupFlags = SetupFlags::CQSIZE
+    .union(SetupFlags::CLAMP)
+    .union(SetupFlags::SUBMIT_ALL)
+    .union(SetupFlags::COOP_TASKRUN)
+    .union(SetupFlags::TASKRUN_FLAG)
+    .union(SetupFlags::SINGLE_ISSUER)
+    .union(SetupFlags::DEFER_TASKRUN)
+    .union(SetupFlags::NO_SQARRAY);
+
+/// The features that it reports.
+const FEATURES: Features = Features::SINGLE_MMAP
+    .union(Features::NODROP)
+    .union(Features::SUBMIT_STABLE)
+    .union(Features::RW_CUR_POS)
+    .union(Features::CUR_PERSONALITY)
+    .union(Features::FAST_POLL)
+    .union(Features::POLL_32BITS)
+    .union(Features::EXT_ARG)
+    .union(Features::NATIVE_WORKERS)
+    .union(Features::CQE_SKIP)
+    .union(Features::LINKED_FILE)
+    .union(Features::MIN_TIMEOUT)
+    .union(Features::NO_IOWAIT);
+
+/// The most submission and completion entries.
+const MOST: (u32, u32) = (1 << 15, 1 << 16);
+
+/// What stands behind the four calls.
+pub(super) struct Behind(pub(super) Arc<Mutex<State>>);
+
+impl Behind {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refused<T>(errno: i32) -> Result<T, Errno> {
+    Err(Errno::new(errno))
+}
+
+/// The sizes that Linux makes of a request, if it accepts it.
+fn sized(entries: u32, asked: Params) -> Result<Params, Errno> {
+    let flags = asked.flags;
+    let defers = flags.contains(SetupFlags::DEFER_TASKRUN);
+    let tells = flags.contains(SetupFlags::TASKRUN_FLAG);
+    let mixed = (defers && !flags.contains(SetupFlags::SINGLE_ISSUER))
+        || (tells && !flags.intersects(SetupFlags::DEFER_TASKRUN | SetupFlags::COOP_TASKRUN));
+    if !FLAGS.contains(flags) || mixed || asked.resv != [0; 3] {
+        return refused(libc::EINVAL);
+    }
+    let round = |count: u32, most: u32| match count {
+        0 => refused(libc::EINVAL),
+        _ if count <= most => Ok(count.next_power_of_two()),
+        _ if flags.contains(SetupFlags::CLAMP) => Ok(most),
+        _ => refused(libc::EINVAL),
+    };
+    let sq_entries = round(entries, MOST.0)?;
+    let cq_entries = if flags.contains(SetupFlags::CQSIZE) {
+        round(asked.cq_entries, MOST.1)?
+    } else {
+        2 * sq_entries
+    };
+    if cq_entries < sq_entries {
+        return refused(libc::EINVAL);
+    }
+    Ok(Params { sq_entries, cq_entries, features: FEATURES, ..asked })
+}
+
+impl State {
+    fn make_ring(&mut self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
+        let mut answer = sized(entries, *params)?;
+        self.find_closed_rings();
+        let (fd, placeholder) = Placeholder::new()?;
+        self.numbers.insert(fd.as_raw_fd(), self.rings.len());
+        // Half of the rings are about to wrap.
+        let start = match self.luck.below(2) {
+            0 => 0,
+            _ => u32::MAX - u32::try_from(self.luck.below(8)).expect("below 8"),
+        };
+        let half = Half::new(&mut answer, start);
+        let flags = answer.flags;
+        let mode = if flags.contains(SetupFlags::DEFER_TASKRUN) {
+            Mode::Defer
+        } else if flags.contains(SetupFlags::COOP_TASKRUN) {
+            Mode::Coop
+        } else {
+            Mode::Plain
+        };
+        let what = What::Made(answer.sq_entries, answer.cq_entries);
+        self.note(Some(self.rings.len()), what);
+        self.rings.push(Ring {
+            half,
+            mode,
+            flags,
+            placeholder,
+            is_open: true,
+            overflow: Default::default(),
+            work: Default::default(),
+            groups: vec![],
+            counted: 0,
+            timeouts: 0,
+            batch: None,
+            drained: Default::default(),
+            drain: None,
+            thread: None,
+        });
+        *params = answer;
+        Ok(RingFd::Owned(fd))
+    }
+
+    /// Which ring a call names.
+    fn ring(&self, ring: RingRef<'_>) -> Result<usize, Errno> {
+        let number = Some(ring.number()).filter(|_| !ring.is_registered());
+        let found = number.and_then(|number| self.numbers.get(&number)).copied();
+        found.filter(|&ring| self.rings[ring].is_open).ok_or(Errno::new(libc::EBADF))
+    }
+
+    fn group(&mut self, ring: usize, id: u16) -> Result<&mut Group, Errno> {
+        let groups = &mut self.rings[ring].groups;
+        groups.iter_mut().find(|group| group.id == id).ok_or(Errno::new(libc::ENOENT))
+    }
+
+    /// # Safety
+    ///
+    /// The ring that it describes is memory of the program's until it is unregistered (RG1).
+    unsafe fn add_group(&mut self, ring: usize, reg: BufReg) -> Result<(), Errno> {
+        let entries = Entries::new(reg.ring_entries).filter(|it| it.count() <= 1 << 15);
+        let Some(entries) = entries else { return refused(libc::EINVAL) };
+        if !PbufRingFlags::MMAP.contains(reg.flags) || reg.min_left != 0 {
+            return refused(libc::EINVAL);
+        }
+        if self.group(ring, reg.bgid).is_ok() {
+            return refused(libc::EEXIST);
+        }
+        let is_ours = reg.flags.contains(PbufRingFlags::MMAP);
+        let block = is_ours.then(|| Block::new(entries.count() as usize * size_of::<Buf>()));
+        let place = match &block {
+            Some(block) => Some(block.base()),
+            None => Group::place(reg.ring_addr),
+        };
+        let Some(place) = place else { return refused(libc::EFAULT) };
+        // SAFETY: the group's own block, or the program's memory, as promised to `add_group`.
+        let mut group = unsafe { Group::new(reg.bgid, place, entries) };
+        group.block = block;
+        self.rings[ring].groups.push(group);
+        Ok(())
+    }
+}
+
+// SAFETY: what `setup` and `map` describe is memory that its maps keep, laid out by `Half`, which
+// alone plays the kernel's side of it.
+unsafe impl Backend for Behind {
+    fn setup(&self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
+        self.state().make_ring(entries, params)
+    }
+
+    fn map(&self, ring: RingRef<'_>, offset: u64, len: usize) -> Result<Map, Errno> {
+        let mut state = self.state();
+        let ring = state.ring(ring)?;
+        let mapped = if offset & OFF_MMAP_MASK == OFF_PBUF_RING {
+            let id = (offset & !OFF_MMAP_MASK) >> OFF_PBUF_SHIFT;
+            let id = u16::try_from(id).map_err(|_| Errno::new(libc::EINVAL))?;
+            state.group(ring, id)?.block.as_ref().and_then(|block| block.map(len))
+        } else {
+            state.rings[ring].half.block(offset).and_then(|block| block.map(len))
+        };
+        mapped.ok_or(Errno::new(libc::EINVAL))
+    }
+
+    fn enter(
+        &self,
+        ring: RingRef<'_>,
+        to_submit: u32,
+        min_complete: u32,
+        flags: EnterFlags,
+        arg: EnterArg<'_>,
+    ) -> Result<u32, Errno> {
+        let mut state = self.state();
+        if state.rings.len() > 1 {
+            state.find_closed_rings();
+        }
+        let ring = state.ring(ring)?;
+        let (limit, min_wait) = match arg {
+            EnterArg::None | EnterArg::SigMask(_) => (None, None),
+            EnterArg::Ext(ext) => (ext.timeout, ext.min_wait),
+            EnterArg::Registered(_) => return refused(libc::EINVAL),
+        };
+        let limit = match limit.map(nanoseconds) {
+            Some(None) => return refused(libc::EINVAL),
+            limit => limit.flatten(),
+        };
+        let min_wait = min_wait.map(|span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+        let mut call = Call {
+            ring,
+            to_submit,
+            min_complete,
+            flags,
+            limit,
+            min_wait,
+            count: None,
+            began: 0,
+            timeouts: 0,
+            asked: false,
+        };
+        loop {
+            match state.enter(&mut call) {
+                Turn::Return(result) => return result,
+                Turn::Act(act) => {
+                    let act = state.acts[act].take().expect("an act is due once");
+                    drop(state);
+                    act(&Sim(Arc::clone(&self.0)));
+                    state = self.state();
+                    state.look();
+                }
+            }
+        }
+    }
+
+    unsafe fn register(
+        &self,
+        ring: RingRef<'_>,
+        op: RegisterOp,
+        arg: *mut libc::c_void,
+        count: u32,
+    ) -> Result<u32, Errno> {
+        let mut state = self.state();
+        let ring = state.ring(ring)?;
+        state.look();
+        let address = arg.expose_provenance() as u64;
+        match op {
+            RegisterOp::PBUF_RING => {
+                // SAFETY: a live `struct io_uring_buf_reg`, as promised to `Backend::register`.
+                let reg = unsafe { read_value::<BufReg>(address) };
+                // SAFETY: as promised to `Backend::register`.
+                unsafe { state.add_group(ring, reg) }?;
+            }
+            RegisterOp::UNREGISTER_PBUF_RING => {
+                // SAFETY: a live `struct io_uring_buf_reg`, as promised to `Backend::register`.
+                let reg = unsafe { read_value::<BufReg>(address) };
+                state.group(ring, reg.bgid)?;
+                state.rings[ring].groups.retain(|group| group.id != reg.bgid);
+            }
+            RegisterOp::PBUF_STATUS => {
+                // SAFETY: a live `struct io_uring_buf_status`, as promised to `Backend::register`.
+                let mut status = unsafe { read_value::<BufStatus>(address) };
+                let id = u16::try_from(status.buf_group);
+                let group = id.map_err(|_| Errno::new(libc::ENOENT))?;
+                status.head = state.group(ring, group)?.head().into();
+                // SAFETY: a live `struct io_uring_buf_status`, as promised to `Backend::register`.
+                unsafe { write_value(arg, status) };
+            }
+            RegisterOp::PROBE => {
+                // SAFETY: a probe with room for `count` operations, as promised to
+                // `Backend::register`.
+                unsafe { probe(arg, count) };
+            }
+            _ => return refused(libc::EINVAL),
+        }
+        Ok(0)
+    }
+
+    fn now(&self) -> Instant {
+        let state = self.state();
+        state.start + Duration::from_nanos(state.now)
+    }
+}
+
+/// Says which operations there are.
+///
+/// # Safety
+///
+/// `arg` must point to a `Probe`, and `count` times a `ProbeOp` behind it.
+unsafe fn probe(arg: *mut libc::c_void, count: u32) {
+    let last = KNOWN.iter().map(|opcode| opcode.0).max().unwrap_or(0);
+    let len = u8::try_from(count).unwrap_or(u8::MAX).min(last + 1);
+    let head = Probe { last_op: Opcode(last), ops_len: len, ..Probe::default() };
+    // SAFETY: it points to a `Probe`, as promised to `probe`.
+    unsafe { write_value(arg, head) };
+    // SAFETY: behind the `Probe`, as promised to `probe`.
+    let ops = unsafe { arg.byte_add(size_of::<Probe>()) }.cast::<ProbeOp>();
+    for op in 0..len {
+        let is_known = KNOWN.contains(&Opcode(op));
+        let flags = if is_known { ProbeOpFlags::SUPPORTED } else { ProbeOpFlags::empty() };
+        let op = ProbeOp { op: Opcode(op), flags, ..ProbeOp::default() };
+        // SAFETY: one of `count`, as promised to `probe`.
+        let at = unsafe { ops.add(usize::from(op.op.0)) };
+        // SAFETY: one of `count`, as promised to `probe`.
+        unsafe { write_value(at.cast(), op) };
+    }
+}

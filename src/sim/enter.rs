@@ -1,0 +1,196 @@
+//! One enter: submit, run what is due, and wait, during which virtual time moves.
+//!
+//! ```text
+//!   submit ─► all consumed? ─ no ─► return the count
+//!                 │ yes
+//!                 ▼
+//!   run what is due ─► enough ready? ─ yes ─► return
+//!         ▲                 │ no
+//!         └── time moves ◄──┴──► nothing can happen: `EDEADLK`, which Linux never returns
+//! ```
+//!
+//! What a wait returns follows Linux: the count of entries, if any were consumed; 0 if a completion
+//! is ready; and only then `ETIME` or `EINTR`. A timeout that ends, ends the wait (v6.18).
+
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::{EnterFlags, SetupFlags};
+use annulus_sys::syscall::this_thread;
+
+use super::state::{Mode, State};
+use super::trace::What;
+
+/// How many enters may find nothing to do before time moves anyway, for a program that asks again
+/// and again instead of waiting.
+const PATIENCE: u32 = 8;
+
+/// An enter that runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) ring: usize,
+    pub(super) to_submit: u32,
+    pub(super) min_complete: u32,
+    pub(super) flags: EnterFlags,
+    /// How long to wait at most, and how long for all completions.
+    pub(super) limit: Option<u64>,
+    pub(super) min_wait: Option<u64>,
+    /// How many entries were consumed; `None` before that.
+    pub(super) count: Option<u32>,
+    /// When it began, and how many timeouts had ended then.
+    pub(super) began: u64,
+    pub(super) timeouts: u32,
+    /// Whether chance was asked for a signal.
+    pub(super) asked: bool,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// The enter returns.
+    Return(Result<u32, Errno>),
+    /// A test acts, and then the enter goes on.
+    Act(usize),
+}
+
+impl State {
+    /// Goes on with an enter.
+    pub(super) fn enter(&mut self, call: &mut Call) -> Turn {
+        let turn = match call.count {
+            None => match self.begin_enter(call) {
+                Some(result) => Turn::Return(result),
+                None => self.go_on(call),
+            },
+            Some(_) => self.go_on(call),
+        };
+        if let Turn::Return(result) = &turn {
+            self.raise(call.ring);
+            let shown = result.map_err(Errno::raw);
+            self.note(Some(call.ring), What::Returned(shown));
+        }
+        turn
+    }
+
+    /// Submits. Returns what the enter returns, if it does not go on.
+    fn begin_enter(&mut self, call: &mut Call) -> Option<Result<u32, Errno>> {
+        let Call { ring, to_submit, min_complete, flags, .. } = *call;
+        self.look();
+        self.note(Some(ring), What::Entered(to_submit, min_complete));
+        let known = EnterFlags::GETEVENTS
+            | EnterFlags::SQ_WAKEUP
+            | EnterFlags::SQ_WAIT
+            | EnterFlags::NO_IOWAIT;
+        if !known.contains(flags) {
+            return Some(Err(Errno::new(libc::EINVAL)));
+        }
+        if let Some(errno) = self.refusal(ring, to_submit) {
+            return Some(Err(Errno::new(errno)));
+        }
+        (call.began, call.timeouts) = (self.now, self.rings[ring].timeouts);
+        if self.rings[ring].mode == Mode::Coop {
+            self.run_work(ring);
+        }
+        let count = if to_submit > 0 { self.submit(ring, to_submit) } else { 0 };
+        call.count = Some(count);
+        if count > 0 {
+            self.idle = 0;
+        } else if min_complete == 0 {
+            self.idle += 1;
+        }
+        (count < to_submit).then_some(Ok(count))
+    }
+
+    fn refusal(&mut self, ring: usize, to_submit: u32) -> Option<i32> {
+        let of_ring = &mut self.rings[ring];
+        if of_ring.flags.contains(SetupFlags::SINGLE_ISSUER) {
+            let thread = this_thread();
+            if *of_ring.thread.get_or_insert(thread) != thread {
+                return Some(libc::EEXIST);
+            }
+        }
+        let overflows = !of_ring.overflow.is_empty();
+        if to_submit > 0 && overflows && self.luck.hits(self.faults.busy) {
+            return Some(libc::EBUSY);
+        }
+        (to_submit > 0 && self.luck.hits(self.faults.again)).then_some(libc::EAGAIN)
+    }
+
+    fn go_on(&mut self, call: &mut Call) -> Turn {
+        let (ring, asks) = (call.ring, call.flags.contains(EnterFlags::GETEVENTS));
+        let mode = self.rings[ring].mode;
+        loop {
+            if let Some(act) = self.run_due() {
+                return Turn::Act(act);
+            }
+            if mode == Mode::Coop || asks {
+                self.run_work(ring);
+            }
+            if self.next_time().is_some_and(|at| at <= self.now) {
+                continue;
+            }
+            let count = call.count.unwrap_or(0);
+            if !asks {
+                return Turn::Return(Ok(count));
+            }
+            self.flush(ring);
+            if self.is_enough(call) {
+                if self.is_in_vain(call) && self.let_time_pass(None) {
+                    continue;
+                }
+                return Turn::Return(Ok(count));
+            }
+            if let Err(errno) = self.wait(call) {
+                let is_empty = self.rings[ring].half.ready() == 0;
+                let fails = count == 0 && is_empty;
+                return Turn::Return(if fails { Err(Errno::new(errno)) } else { Ok(count) });
+            }
+        }
+    }
+
+    /// Whether the wait has what it waits for.
+    fn is_enough(&self, call: &Call) -> bool {
+        let ring = &self.rings[call.ring];
+        let over = |span: u64| self.now >= call.began.saturating_add(span);
+        let most = if call.min_wait.is_some_and(over) { 1 } else { u32::MAX };
+        let want = call.min_complete.min(ring.half.cq_entries()).min(most);
+        ring.half.ready() >= want || ring.timeouts != call.timeouts
+    }
+
+    /// Whether the program only asks, again and again, and nothing happens.
+    fn is_in_vain(&self, call: &Call) -> bool {
+        call.min_complete == 0 && self.idle > PATIENCE && self.rings[call.ring].half.ready() == 0
+    }
+
+    /// Lets time move on; or says why the wait ends.
+    fn wait(&mut self, call: &mut Call) -> Result<(), i32> {
+        let at = |span: u64| call.began.saturating_add(span);
+        let deadline = call.limit.map(at);
+        if deadline.is_some_and(|deadline| deadline <= self.now) {
+            return Err(libc::ETIME);
+        }
+        if !std::mem::replace(&mut call.asked, true) && self.luck.hits(self.faults.interrupt) {
+            return Err(libc::EINTR);
+        }
+        let min_wait = call.min_wait.map(at).filter(|&end| end > self.now);
+        let ends = deadline.into_iter().chain(min_wait).min();
+        if self.let_time_pass(ends) {
+            return Ok(());
+        }
+        if call.count == Some(0) {
+            let flight: Vec<String> =
+                self.in_flight().into_iter().map(|(_, request)| request).collect();
+            let count = u32::try_from(flight.len()).unwrap_or(u32::MAX);
+            self.note(Some(call.ring), What::Stalled(count));
+            self.stalls.push(flight);
+        }
+        Err(libc::EDEADLK)
+    }
+
+    /// Moves time to the next thing that happens, or to `limit`. Returns whether there is one.
+    pub(super) fn let_time_pass(&mut self, limit: Option<u64>) -> bool {
+        let next = self.next_time().into_iter().chain(limit).min();
+        self.idle = 0;
+        if let Some(next) = next {
+            self.now = self.now.max(next);
+        }
+        next.is_some()
+    }
+}

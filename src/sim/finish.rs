@@ -1,0 +1,175 @@
+//! The end of requests: their memory, their completions, and what follows in the chain.
+//!
+//! | a request ended, and | the rest of its chain |
+//! |---|---|
+//! | did what it was to do | the next one begins |
+//! | failed, and the link is hard | the next one begins |
+//! | failed, or was short | completes with `ECANCELED`, in order |
+//!
+//! An entry with `CQE_SKIP_SUCCESS` that fails has a completion, and the rest of its chain has
+//! none; if one without it fails, the rest has completions even where it asked to skip them
+//! (v6.18).
+
+use annulus_sys::abi::Cqe;
+use annulus_sys::flags::{CqeFlags, SqeFlags};
+
+use super::region::{Region, Use};
+use super::request::{Job, Request, Stage};
+use super::state::{Due, State};
+use super::trace::{RequestId, What};
+
+impl State {
+    /// Checks that the memory of a request is as the kernel left it (OP1).
+    pub(super) fn check_memory(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get(&id) else { return };
+        if self.is_sound() && !request.regions.iter().all(Region::is_untouched) {
+            let (ring, what) = (request.ring, request.describe(id));
+            let rule = if self.rings[ring].is_open { "OP1" } else { "RG1" };
+            self.fault(ring, format!("{rule}: memory of {what} changed"));
+        }
+    }
+
+    /// A request ends, with its last completion.
+    pub(super) fn finish(&mut self, id: RequestId, res: i32, flags: CqeFlags) {
+        self.check_memory(id);
+        let Some(mut request) = self.requests.remove(&id) else { return };
+        self.alarms.remove(&id);
+        if self.is_sound() {
+            give_back(&request.regions, &request.got, &request.job);
+        }
+        if let Some(end) = request.end {
+            self.world.ends[end].users -= 1;
+            self.world.forget(end, id);
+        }
+        let (ring, has_failed) = (request.ring, request.has_failed(res));
+        let skips = request.flags.contains(SqeFlags::CQE_SKIP_SUCCESS);
+        if !skips || has_failed {
+            self.post(ring, id, Cqe { user_data: request.user_data, res, flags });
+            self.count(ring, &request.job);
+        }
+        self.go_on_in_chain(&mut request, has_failed, skips);
+        self.go_on_after_drain(ring);
+        self.raise(ring);
+    }
+
+    /// Goes on with what is linked to a request that has its result.
+    fn go_on_in_chain(&mut self, request: &mut Request, has_failed: bool, skips: bool) {
+        let mut next = request.next.take();
+        if let Some(clock) = request.clock.take() {
+            // The request is over, so its timeout has nothing to bound. What follows the timeout
+            // follows the request, too.
+            next = self.requests.get_mut(&clock).and_then(|clock| clock.next.take());
+            let refused = self.requests.get(&clock).and_then(|clock| clock.refused);
+            self.finish(clock, refused.unwrap_or(-libc::ECANCELED), CqeFlags::empty());
+        }
+        let goes_on = !has_failed || request.flags.contains(SqeFlags::IO_HARDLINK);
+        match next {
+            // As work of the ring: when the batch is submitted, and the completion is there.
+            Some(next) if goes_on => self.schedule(0, Due::Begin(next)),
+            Some(next) => self.break_chain(next, skips),
+            None => {}
+        }
+    }
+
+    /// The rest of a chain that was broken completes without having begun.
+    fn break_chain(&mut self, first: RequestId, skips: bool) {
+        let mut next = Some(first);
+        while let Some(id) = next {
+            let Some(request) = self.requests.remove(&id) else { return };
+            next = request.next;
+            let res = request.refused.unwrap_or(-libc::ECANCELED);
+            if !skips {
+                let cqe = Cqe { user_data: request.user_data, res, flags: CqeFlags::empty() };
+                self.post(request.ring, id, cqe);
+                // Even a timeout, which has not begun, is a completion as any other.
+                self.count(request.ring, &Job::Nop);
+            }
+        }
+    }
+
+    /// A completion of a request that goes on. Returns whether the queue had room: if it had not,
+    /// the request must end with this completion.
+    pub(super) fn post_more(&mut self, id: RequestId, res: i32, flags: CqeFlags) -> bool {
+        let request = self.requests.get_mut(&id).expect("in flight");
+        let (ring, user_data) = (request.ring, request.user_data);
+        let half = &self.rings[ring].half;
+        if !self.rings[ring].overflow.is_empty() || half.ready() >= half.cq_entries() {
+            return false;
+        }
+        request.posts += 1;
+        let job = request.job.clone();
+        self.post(ring, id, Cqe { user_data, res, flags: flags | CqeFlags::MORE });
+        self.count(ring, &job);
+        true
+    }
+
+    /// A zero-copy send has its result, and keeps the memory until its notification.
+    pub(super) fn send_result(&mut self, id: RequestId, res: i32) {
+        let Some(mut request) = self.requests.remove(&id) else { return };
+        request.posts += 1;
+        request.stage = Stage::Notifying;
+        let (ring, user_data) = (request.ring, request.user_data);
+        self.post(ring, id, Cqe { user_data, res, flags: CqeFlags::MORE });
+        let has_failed = request.has_failed(res);
+        self.go_on_in_chain(&mut request, has_failed, false);
+        self.requests.insert(id, request);
+        let delay = self.delay();
+        self.schedule(delay, Due::Notify(id));
+    }
+
+    /// The notification of a zero-copy send, which is its last completion.
+    pub(super) fn notify(&mut self, id: RequestId) {
+        if self.requests.get(&id).is_some_and(|request| request.stage == Stage::Notifying) {
+            self.finish(id, 0, CqeFlags::NOTIF);
+        }
+    }
+
+    fn post(&mut self, ring: usize, id: RequestId, cqe: Cqe) {
+        self.idle = 0;
+        self.note(Some(ring), What::Posted(id, cqe.res, cqe.flags.bits()));
+        let of_ring = &mut self.rings[ring];
+        if !of_ring.is_open {
+            return;
+        }
+        if !of_ring.overflow.is_empty() || !of_ring.half.post(cqe) {
+            of_ring.overflow.push_back((id, cqe));
+            self.note(Some(ring), What::Overflowed(id));
+        }
+    }
+
+    /// Counts a completion, for the timeouts that wait for a number of them.
+    fn count(&mut self, ring: usize, job: &Job) {
+        if matches!(job, Job::Timeout { .. }) {
+            return;
+        }
+        match &mut self.rings[ring].batch {
+            Some(batch) => *batch += 1,
+            None => self.end_counted(ring, 1),
+        }
+    }
+
+    /// Moves completions that found no room to the queue.
+    pub(super) fn flush(&mut self, ring: usize) {
+        let ring = &mut self.rings[ring];
+        while let Some((_, cqe)) = ring.overflow.front().copied()
+            && ring.half.post(cqe)
+        {
+            ring.overflow.pop_front();
+        }
+    }
+}
+
+/// Writes what a request has received to its memory, and puts back what it did not write.
+fn give_back(regions: &[Region], got: &[u8], job: &Job) {
+    if let (Job::Accept { .. }, [address, len]) = (job, regions) {
+        let count = u32::try_from(got.len()).expect("an address is short");
+        address.end(&got[..got.len().min(address.len())]);
+        return len.end(&count.to_ne_bytes());
+    }
+    let mut rest = got;
+    for region in regions.iter().filter(|region| region.use_() == Use::Writes) {
+        let (part, others) = rest.split_at(rest.len().min(region.len()));
+        region.end(part);
+        rest = others;
+    }
+}

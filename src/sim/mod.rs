@@ -1,0 +1,219 @@
+//! A simulated kernel: the same program, a thousand times, each time with other luck.
+//!
+//! ```text
+//!   your program ──► Ring, EventLoop, RawRing ──► four kernel calls ──┬──► Linux
+//!   (unchanged)                                                      └──► Sim: one seed decides
+//!                                                                          everything
+//! ```
+//!
+//! [`Setup::kernel`](crate::Setup::kernel) puts a ring on it. The rings are ordinary memory, and
+//! everything above the four calls is the code that runs on Linux. Behind the calls stand a small
+//! world of pipes, sockets and files, a clock that moves only when nothing else can happen, and
+//! [`Faults`]: what Linux may do, and rarely does on the machine of whoever writes the program.
+//! Nothing depends on the machine's clock, on threads or on addresses. So a seed names a run, and a
+//! run that failed can be repeated. It also keeps accounts, and [`check`](Sim::check) tells what
+//! the program did wrong: see [`report`]. `docs/SIMULATION.md` shows how to use it.
+//!
+//! # Example
+//!
+//! ```
+//! use annulus::sim::{Faults, Sim};
+//! use annulus::{Setup, op};
+//!
+//! for seed in 0..100 {
+//!     let sim = Sim::with_faults(seed, Faults { delay: 500, ..Faults::SOME });
+//!     let mut ring = Setup::new(8).kernel(sim.kernel()).build()?;
+//!     let (ours, theirs) = sim.socket_pair()?;
+//!     sim.write(&theirs, b"hello")?;
+//!     let recv = ring.submit(op::Recv::new(ours, Vec::with_capacity(16)))?;
+//!     let (count, buf) = ring.wait(recv)?.ok()?; // May be short: that is one of the faults.
+//!     assert!(b"hello".starts_with(&buf[..count]));
+//!     sim.check();
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it simulates
+//!
+//! All of each row. Everything else is refused with `EINVAL`, as by a kernel that is too old for
+//! it.
+//!
+//! | | |
+//! |---|---|
+//! | rings | one or many; plain, `COOP_TASKRUN`, `DEFER_TASKRUN`, with `TASKRUN_FLAG` or without; `SINGLE_ISSUER`, `SUBMIT_ALL`, `NO_SQARRAY`, `CQSIZE`, `CLAMP`; half of them are about to wrap |
+//! | submitting | partial submission, refused entries and whole chains, soft and hard links, `IO_DRAIN`, `ASYNC`, `CQE_SKIP_SUCCESS` |
+//! | waiting | any number, with a timeout and a minimum wait; overflow, flagged and kept; a timeout ends a wait, as on Linux |
+//! | `NOP` | without flags |
+//! | `READ` `WRITE` `READV` `WRITEV` | on pipes, sockets, files (at an offset, or at the position) and eventfds; no `RWF_` flags; `READ` also into a selected buffer |
+//! | `RECV` `SEND` `SEND_ZC` | on sockets, with `WAITALL`, `DONTWAIT`, `NOSIGNAL`, `MORE` (no effect), `POLL_FIRST` (no effect); receives into a selected buffer, once or multishot; the notification of a zero-copy send comes later |
+//! | `ACCEPT` `CONNECT` `SHUTDOWN` `CLOSE` | IPv4 and IPv6 addresses; accepts once, also with the address, or multishot |
+//! | `POLL_ADD` `POLL_REMOVE` | `POLLIN`, `POLLOUT`, `POLLRDHUP`, `POLLHUP`, `POLLERR`, once or multishot; no updates |
+//! | `TIMEOUT` `TIMEOUT_REMOVE` `LINK_TIMEOUT` | by a span, by [`now`](Sim::now), or by a count of completions; multishot; every clock is the virtual one; no updates |
+//! | `ASYNC_CANCEL` | by `user_data`, descriptor, opcode, any; the first or all |
+//! | `FSYNC` | succeeds on files |
+//! | buffer rings | of the program's memory or the kernel's; a buffer is used whole |
+//! | `register` | buffer rings and their status, the probe |
+//!
+//! | in place of Linux | is |
+//! |---|---|
+//! | a descriptor | real, with an owner and duplicates, but the standard library cannot read, write or configure it: [`Sim::read`], [`Sim::write`] and others stand in |
+//! | the room of a socket | 208 KiB of bytes; Linux counts memory |
+//! | a TCP connection | bytes in order at once; no network between |
+//! | threads | none: every ring of a simulation is entered by one thread |
+//! | signals, registered files and buffers, `O_NONBLOCK` | none |
+//! | `Clock::now`, and so `Timeout::until` and `WaitOptions::until` | the machine's clock: not for a simulation |
+//! | the ring's descriptor, polled | never readable |
+//!
+//! A program that only looks at its memory, and never enters, lets no time pass: call
+//! [`advance`](Sim::advance).
+
+mod backend;
+mod buffers;
+mod cancel;
+mod chance;
+mod enter;
+mod faults;
+mod finish;
+mod memory;
+mod outside;
+mod pipe;
+mod placeholder;
+mod region;
+pub mod report;
+mod request;
+mod run;
+mod state;
+mod submit;
+mod time;
+pub mod trace;
+mod world;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use annulus_sys::kernel::Kernel;
+
+pub use faults::Faults;
+pub use report::Report;
+pub use trace::Record;
+
+use backend::Behind;
+use state::{Due, State};
+
+/// A simulated kernel, and the world behind it. Clones share both.
+#[derive(Clone)]
+pub struct Sim(Arc<Mutex<State>>);
+
+impl fmt::Debug for Sim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sim")
+    }
+}
+
+/// # Making one, and asking it
+impl Sim {
+    /// A kernel on which everything happens at once and nothing goes wrong. The seed decides
+    /// little: where the indices of a ring begin.
+    pub fn new(seed: u64) -> Self {
+        Self::with_faults(seed, Faults::NONE)
+    }
+
+    /// A kernel on which things go wrong, by the luck of the seed.
+    pub fn with_faults(seed: u64, faults: Faults) -> Self {
+        Self(Arc::new(Mutex::new(State::new(seed, faults))))
+    }
+
+    /// The kernel, for [`Setup::kernel`](crate::Setup::kernel).
+    pub fn kernel(&self) -> Kernel {
+        Kernel::with_backend(Arc::new(Behind(Arc::clone(&self.0))))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The virtual time since the beginning.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.state().now)
+    }
+
+    /// Calls `act` after `span` of virtual time, from within the enter during which the time comes.
+    /// So a test can be the client of a program that waits.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::sim::Sim;
+    /// use annulus::{Setup, op};
+    /// use std::time::Duration;
+    ///
+    /// let sim = Sim::new(1);
+    /// let mut ring = Setup::new(8).kernel(sim.kernel()).build()?;
+    /// let (reader, writer) = sim.pipe()?;
+    /// sim.after(Duration::from_secs(3600), move |sim| drop(sim.write(&writer, b"late")));
+    /// let read = ring.submit(op::Read::new(reader, [0; 4]))?;
+    /// assert_eq!(ring.wait(read)?.buf, *b"late"); // At once, by the machine's clock.
+    /// assert_eq!(sim.now(), Duration::from_secs(3600));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn after(&self, span: Duration, act: impl FnOnce(&Self) + Send + 'static) {
+        let mut state = self.state();
+        state.acts.push(Some(Box::new(act)));
+        let act = state.acts.len() - 1;
+        state.schedule(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX), Due::Act(act));
+    }
+
+    /// Lets virtual time pass, outside of an enter.
+    pub fn advance(&self, span: Duration) {
+        let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let end = self.state().now.saturating_add(span);
+        loop {
+            let mut state = self.state();
+            if let Some(act) = state.run_due() {
+                let act = state.acts[act].take().expect("an act is due once");
+                drop(state);
+                act(self);
+                self.state().look();
+                continue;
+            }
+            let is_over = state.now >= end;
+            if is_over || !state.let_time_pass(Some(end)) {
+                return;
+            }
+        }
+    }
+
+    /// Lets several requests in flight have one `user_data`, as Linux does. Otherwise that counts
+    /// as a broken rule (OP2).
+    pub fn allow_shared_user_data(&self) {
+        self.state().shares_user_data = true;
+    }
+
+    /// The last events, at most 4096, oldest first.
+    pub fn trace(&self) -> Vec<Record> {
+        self.state().trace.last(usize::MAX)
+    }
+
+    /// A hash of all events. Two runs of one seed, and of one program, have one.
+    pub fn digest(&self) -> u64 {
+        self.state().trace.digest()
+    }
+
+    /// What is known so far, after one more look at what the program has done.
+    pub fn report(&self) -> Report {
+        self.state().report()
+    }
+
+    /// Looks at what the program has done.
+    ///
+    /// # Panics
+    ///
+    /// When a rule was broken, or a wait could never have ended: with the seed, the last events,
+    /// and how to see it again. What is in flight, or was not taken, is no mistake of the program;
+    /// ask [`report`](Self::report) for it.
+    pub fn check(&self) {
+        let report = self.report();
+        assert!(report.is_clean() && report.stalls.is_empty(), "{report}");
+    }
+}

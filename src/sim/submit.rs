@@ -1,0 +1,163 @@
+//! Taking entries off the queue: chains, refused entries, and what waits behind a drained one.
+//!
+//! | an entry is refused, and | the batch | its chain |
+//! |---|---|---|
+//! | it is alone, or the last of its chain | ends after it, without `SUBMIT_ALL` | fails as a whole |
+//! | it is in the middle of a chain | goes on | fails as a whole |
+//!
+//! Leaves to others: running the requests (`run`).
+
+use annulus_sys::flags::{SetupFlags, SqeFlags};
+use annulus_sys::opcode::Opcode;
+
+use super::request::{Request, Stage};
+use super::state::{Due, Held, State};
+use super::trace::RequestId;
+
+/// The flags of an entry that the kernel knows.
+const KNOWN: SqeFlags = SqeFlags::FIXED_FILE
+    .union(SqeFlags::IO_DRAIN)
+    .union(SqeFlags::IO_LINK)
+    .union(SqeFlags::IO_HARDLINK)
+    .union(SqeFlags::ASYNC)
+    .union(SqeFlags::BUFFER_SELECT)
+    .union(SqeFlags::CQE_SKIP_SUCCESS);
+
+const LINKS: SqeFlags = SqeFlags::IO_LINK.union(SqeFlags::IO_HARDLINK);
+
+/// The chain that a batch is putting together.
+#[derive(Debug, Default)]
+struct Chain {
+    ids: Vec<RequestId>,
+    /// Whether one of them was refused.
+    is_refused: bool,
+    drains: bool,
+}
+
+/// Whether a batch goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    On,
+    No,
+}
+
+impl State {
+    /// Takes up to `given` entries off the ring; returns how many.
+    pub(super) fn submit(&mut self, ring: usize, given: u32) -> u32 {
+        let visible = self.rings[ring].half.visible().unwrap_or(0);
+        let most = if self.luck.hits(self.faults.partial) && given > 1 {
+            1 + u32::try_from(self.luck.below(u64::from(given))).expect("at most a u32")
+        } else {
+            given
+        };
+        self.rings[ring].batch = Some(0);
+        let (mut count, mut chain) = (0, Chain::default());
+        while count < given.min(visible) && (count < most || !chain.ids.is_empty()) {
+            let Some(sqe) = self.rings[ring].half.consume() else { break };
+            count += 1;
+            if self.take(ring, Request::of(&sqe, ring), &mut chain) == Goes::No {
+                break;
+            }
+        }
+        // A chain that is open at the end of a batch ends there.
+        self.close_chain(ring, &mut chain);
+        self.rings[ring].half.note_left(visible - count);
+        let posted = self.rings[ring].batch.take().unwrap_or(0);
+        self.end_counted(ring, posted);
+        count
+    }
+
+    /// Takes one request.
+    fn take(&mut self, ring: usize, mut request: Request, chain: &mut Chain) -> Goes {
+        self.consumed += 1;
+        let id = self.consumed;
+        if !KNOWN.contains(request.flags) {
+            request.refused = Some(-libc::EINVAL);
+        }
+        self.check_key(&request, id);
+        self.bind_clock(&mut request, id, chain);
+        let is_refused = request.refused.is_some();
+        let links = request.flags.intersects(LINKS);
+        chain.is_refused |= is_refused;
+        chain.drains |= request.flags.contains(SqeFlags::IO_DRAIN);
+        if let Some(last) = chain.ids.last().and_then(|last| self.requests.get_mut(last)) {
+            last.next = Some(id);
+        }
+        chain.ids.push(id);
+        self.requests.insert(id, request);
+        if links {
+            return Goes::On;
+        }
+        self.close_chain(ring, chain);
+        let stops = !self.rings[ring].flags.contains(SetupFlags::SUBMIT_ALL);
+        if is_refused && stops { Goes::No } else { Goes::On }
+    }
+
+    /// A `user_data` names at most one request in flight (OP2).
+    fn check_key(&mut self, request: &Request, id: RequestId) {
+        let is_it =
+            |other: &Request| other.ring == request.ring && other.user_data == request.user_data;
+        if !self.shares_user_data && self.requests.values().any(is_it) {
+            let what = format!("OP2: {} has the user_data of another", request.describe(id));
+            self.fault(request.ring, what);
+        }
+    }
+
+    /// A linked timeout bounds the request before it.
+    fn bind_clock(&mut self, request: &mut Request, id: RequestId, chain: &Chain) {
+        if request.opcode != Opcode::LINK_TIMEOUT || request.refused.is_some() {
+            return;
+        }
+        let before = chain.ids.last().and_then(|last| self.requests.get_mut(last));
+        match before.filter(|before| before.opcode != Opcode::LINK_TIMEOUT) {
+            Some(before) => before.clock = Some(id),
+            None => request.refused = Some(-libc::EINVAL),
+        }
+    }
+
+    /// The chain is complete: it begins, fails, or waits for those before it.
+    fn close_chain(&mut self, ring: usize, chain: &mut Chain) {
+        let Chain { ids, is_refused, drains } = std::mem::take(chain);
+        let Some(&head) = ids.first() else { return };
+        if is_refused {
+            for id in &ids {
+                let request = self.requests.get_mut(id).expect("taken just now");
+                request.refused = request.refused.or(Some(-libc::ECANCELED));
+                request.flags -= SqeFlags::IO_HARDLINK;
+            }
+        }
+        let last = *ids.last().expect("it has a first one");
+        let of_ring = &mut self.rings[ring];
+        let is_in_flight =
+            |(from, to): &(RequestId, RequestId)| self.requests.range(from..=to).next().is_some();
+        let behind = of_ring.drain.filter(is_in_flight);
+        if !drains && behind.is_none() && of_ring.drained.is_empty() {
+            return self.begin(head);
+        }
+        if drains {
+            of_ring.drain = Some((head, last));
+        }
+        of_ring.drained.push_back(Held { head, drains, behind });
+        self.go_on_after_drain(ring);
+    }
+
+    /// Begins the chains whose turn it is, of those that wait behind others.
+    pub(super) fn go_on_after_drain(&mut self, ring: usize) {
+        while let Some(&Held { head, drains, behind }) = self.rings[ring].drained.front() {
+            let mut before = self.requests.range(..head);
+            if drains && before.any(|(_, other)| other.ring == ring) {
+                return;
+            }
+            if behind.is_some_and(|(from, to)| self.requests.range(from..=to).next().is_some()) {
+                return;
+            }
+            self.rings[ring].drained.pop_front();
+            self.schedule(0, Due::Begin(head));
+        }
+    }
+
+    /// Whether a request was begun.
+    pub(super) fn has_begun(&self, id: RequestId) -> bool {
+        self.requests.get(&id).is_some_and(|request| request.stage == Stage::Begun)
+    }
+}

@@ -1,0 +1,49 @@
+//! The simulated kernel `annulus::sim`: it is deterministic, it does what Linux does, it finds what
+//! a program does wrong, and it finds nothing wrong with this crate.
+//!
+//! | module | shows |
+//! |---|---|
+//! | `twice` | one seed, one trace |
+//! | `differential` | random programs on both kernels: what can be observed is equal |
+//! | `scenarios` | the same short programs on both, one for each operation |
+//! | `programs` | random programs of the safe API, with faults: every rule is kept |
+//! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
+//! | `modes` | overflow, deferred work, partial submission, time |
+//! | `speed` | how many small programs run in a second (ignored) |
+//!
+//! Does not show: anything about threads, the real network, or rings with wide entries.
+#![allow(unsafe_code, reason = "pushes raw entries, and breaks rules on purpose")]
+
+#[path = "../owned/chance.rs"]
+#[allow(dead_code, reason = "not every function is used here")]
+mod chance;
+
+mod accounts;
+mod differential;
+mod modes;
+mod programs;
+mod scenarios;
+mod speed;
+mod twice;
+mod worlds;
+
+/// The seeds to run: those that `ANNULUS_SEEDS=m..n` names, the one that `ANNULUS_SEED=n` names, or
+/// the first `count`.
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |text: &str| text.parse::<u64>().expect("a number");
+    if let Ok(one) = std::env::var("ANNULUS_SEED") {
+        return number(&one)..number(&one) + 1;
+    }
+    match std::env::var("ANNULUS_SEEDS") {
+        Ok(range) => {
+            let (from, to) = range.split_once("..").expect("as in 20..30");
+            number(from)..number(to)
+        }
+        Err(_) => 0..count,
+    }
+}
+
+/// Whether one run is to be shown.
+fn shows() -> bool {
+    std::env::var("ANNULUS_SEED").is_ok()
+}

@@ -1,0 +1,184 @@
+//! The two worlds that a program runs in: Linux, and a simulation.
+//!
+//! What a test does from outside never waits.
+
+use std::fs::File;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use annulus::sim::Sim;
+use annulus::sys::flags::SetupFlags;
+use annulus::{RawRing, Setup};
+
+/// A kernel and the world behind it.
+pub trait World {
+    fn setup(&self, entries: u32, flags: SetupFlags) -> Option<RawRing>;
+    fn pipe(&self) -> (OwnedFd, OwnedFd);
+    fn socket_pair(&self) -> (OwnedFd, OwnedFd);
+    fn file(&self, contents: &[u8]) -> OwnedFd;
+    fn eventfd(&self) -> OwnedFd;
+    /// A listener, and its address.
+    fn listener(&self) -> (OwnedFd, SocketAddr);
+    /// A socket that is not connected.
+    fn socket(&self) -> OwnedFd;
+    fn connect(&self, address: SocketAddr) -> io::Result<OwnedFd>;
+    fn read(&self, fd: BorrowedFd<'_>) -> io::Result<Vec<u8>>;
+    fn write(&self, fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize>;
+    fn shut_down(&self, fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()>;
+    /// Lets a little time pass.
+    fn pause(&self);
+}
+
+/// Linux.
+pub struct Real;
+
+/// Calls a libc function that returns a size.
+fn sized(count: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+fn is_ready(fd: BorrowedFd<'_>, events: i16) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    // SAFETY: one live `struct pollfd`, as the count says.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+}
+
+impl World for Real {
+    fn setup(&self, entries: u32, flags: SetupFlags) -> Option<RawRing> {
+        match Setup::plain(entries).with(flags).build_raw() {
+            Ok(ring) => Some(ring),
+            Err(error) => {
+                println!("skipped, since there is no such ring: {error}");
+                None
+            }
+        }
+    }
+
+    fn pipe(&self) -> (OwnedFd, OwnedFd) {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        (reader.into(), writer.into())
+    }
+
+    fn socket_pair(&self) -> (OwnedFd, OwnedFd) {
+        let (one, other) = UnixStream::pair().expect("two sockets");
+        (one.into(), other.into())
+    }
+
+    fn file(&self, contents: &[u8]) -> OwnedFd {
+        // SAFETY: a name that ends in zero, because it is a C string.
+        let fd = unsafe { libc::memfd_create(c"differential".as_ptr(), libc::MFD_CLOEXEC) };
+        assert!(fd >= 0);
+        // SAFETY: a new descriptor, which nothing else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let file = File::from(fd);
+        std::os::unix::fs::FileExt::write_all_at(&file, contents, 0).expect("room");
+        file.into()
+    }
+
+    fn eventfd(&self) -> OwnedFd {
+        // SAFETY: takes two numbers, and no memory.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        assert!(fd >= 0);
+        // SAFETY: a new descriptor, which nothing else owns.
+        unsafe { OwnedFd::from_raw_fd(fd) }
+    }
+
+    fn listener(&self) -> (OwnedFd, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        (listener.into(), address)
+    }
+
+    fn socket(&self) -> OwnedFd {
+        // SAFETY: takes three numbers, and no memory.
+        let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+        assert!(fd >= 0);
+        // SAFETY: a new descriptor, which nothing else owns.
+        unsafe { OwnedFd::from_raw_fd(fd) }
+    }
+
+    fn connect(&self, address: SocketAddr) -> io::Result<OwnedFd> {
+        TcpStream::connect(address).map(OwnedFd::from)
+    }
+
+    fn read(&self, fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+        if !is_ready(fd, libc::POLLIN) {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        let mut bytes = vec![0; 4096];
+        // SAFETY: so many bytes of this function's.
+        let count = unsafe { libc::read(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
+        bytes.truncate(sized(count)?);
+        Ok(bytes)
+    }
+
+    fn write(&self, fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+        if !is_ready(fd, libc::POLLOUT) {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        // SAFETY: so many bytes of the caller's.
+        sized(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
+    }
+
+    fn shut_down(&self, fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
+        UnixStream::from(fd.try_clone_to_owned()?).shutdown(how)
+    }
+
+    fn pause(&self) {
+        std::thread::sleep(std::time::Duration::from_micros(300));
+    }
+}
+
+impl World for Sim {
+    fn setup(&self, entries: u32, flags: SetupFlags) -> Option<RawRing> {
+        let setup = Setup::plain(entries).with(flags).kernel(self.kernel());
+        Some(setup.build_raw().expect("a simulated ring"))
+    }
+
+    fn pipe(&self) -> (OwnedFd, OwnedFd) {
+        Self::pipe(self).expect("descriptors")
+    }
+
+    fn socket_pair(&self) -> (OwnedFd, OwnedFd) {
+        Self::socket_pair(self).expect("descriptors")
+    }
+
+    fn file(&self, contents: &[u8]) -> OwnedFd {
+        Self::file(self, contents).expect("descriptors")
+    }
+
+    fn eventfd(&self) -> OwnedFd {
+        Self::eventfd(self, 0).expect("descriptors")
+    }
+
+    fn listener(&self) -> (OwnedFd, SocketAddr) {
+        let address = SocketAddr::from(([127, 0, 0, 1], 7777));
+        (Self::listener(self, address).expect("descriptors"), address)
+    }
+
+    fn socket(&self) -> OwnedFd {
+        Self::socket(self).expect("descriptors")
+    }
+
+    fn connect(&self, address: SocketAddr) -> io::Result<OwnedFd> {
+        Self::connect(self, address)
+    }
+
+    fn read(&self, fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+        Self::read(self, fd, 4096)
+    }
+
+    fn write(&self, fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+        Self::write(self, fd, bytes)
+    }
+
+    fn shut_down(&self, fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
+        Self::shut_down(self, fd.as_fd(), how)
+    }
+
+    fn pause(&self) {
+        self.advance(std::time::Duration::from_micros(300));
+    }
+}
