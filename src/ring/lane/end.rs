@@ -13,7 +13,7 @@
 #![allow(unsafe_code, reason = "hands the kernel entries")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use annulus_sys::flags::Features;
 use annulus_sys::sq::Full;

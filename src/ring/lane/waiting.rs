@@ -299,9 +299,9 @@ impl<O: Op + 'static, U> Lane<O, U> {
     ///
     /// # Errors
     ///
-    /// [`EnterError`] when the submission queue is full and making room failed, when earlier cancels
-    /// pile up and taking their completions failed, and in a forked child. Then no cancel was
-    /// submitted.
+    /// [`EnterError`] when the submission queue is full and making room failed, when earlier
+    /// cancels pile up and taking their completions failed, and in a forked child. Then no cancel
+    /// was submitted.
     ///
     /// # Panics
     ///
