@@ -4,7 +4,7 @@
 //!   seed ──► Sim: delays, short transfers, signals ──► the service, unchanged ──► what came back?
 //! ```
 //!
-//! Look at: the service knows nothing of the simulation, and the simulation needs twenty lines. The
+//! Look at: the service knows nothing of the simulation, and the simulation needs thirty lines. The
 //! second service has a bug that a test on one machine hardly ever shows: it believes that a send
 //! sends everything. The simulation finds it, and names the seed that shows it again. It needs the
 //! feature `sim`, and no io_uring at all: it runs where the kernel has none.
