@@ -51,7 +51,7 @@ pub fn take(
     let one = unticketed.swap_remove(at);
     if chance.one_in(4) {
         sink.world.claim(id, Claim::Gone);
-        return drop(output);
+        return; // The output is dropped.
     }
     // No operation is of this type.
     match output.take::<Nop>() {
