@@ -15,7 +15,7 @@
 //! | allowed difference | reason |
 //! |---|---|
 //! | `SOCK_NONEMPTY` | a hint, which kernels give differently |
-//! | which of two readers gets the bytes | a program has one reader for each end |
+//! | which of two requests that wait for one end is first | a program has one for each end |
 //! | when files, eventfds, `FSYNC`, `SHUTDOWN` complete | worker threads run them: each in a batch of its own |
 //! | two cancels in one batch, or a cancel and a write | not generated: Linux finds a request again until its work has run, or does not find it once its data has come |
 //! | timeouts that count completions | in `scenarios` only: Linux's count goes below zero when another timeout ends and its completion is skipped or late, and then ends them early (6.18) |
@@ -67,7 +67,7 @@ struct Run<'a> {
 /// What was decided about a program so far, which is the same in both worlds.
 struct Plan {
     chance: Chance,
-    /// Ends that a request reads from or writes to; each has one such request at most.
+    /// Ends that a request reads from, writes to or polls; each has one such request at most.
     used: Vec<bool>,
     pushed: u64,
     /// Whether the batch has a cancel, or a write to what others wait for.
@@ -147,7 +147,7 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
         11 => {
             let events = [libc::POLLIN, libc::POLLOUT, libc::POLLRDHUP];
             let events = u32::from(plan.chance.among(&events).cast_unsigned());
-            let end = plan.chance.below(u32::try_from(COUNTER).expect("few")) as usize;
+            let end = plan.fresh(&(0..COUNTER).collect::<Vec<_>>())?;
             // A poll that repeats would see how many steps a change of the end takes.
             prep::poll_add(fd(end), events)
         }
