@@ -15,9 +15,9 @@
 //! | allowed difference | reason |
 //! |---|---|
 //! | `SOCK_NONEMPTY` | a hint, which kernels give differently |
-//! | which of two readers gets the bytes | a program has one reader for each end |
+//! | which of two requests that wait for one end is first | a program has one for each end |
 //! | when files, eventfds, `FSYNC`, `SHUTDOWN` complete | worker threads run them: each in a batch of its own |
-//! | two cancels in one batch | not generated: Linux finds a request again until its work has run |
+//! | two cancels in one batch, or a cancel and a write | not generated: Linux finds a request again until its work has run, or does not find it once its data has come |
 //! | timeouts that count completions | in `scenarios` only: Linux's count goes below zero when another timeout ends and its completion is skipped or late, and then ends them early (6.18) |
 //! | how much fits a socket | Linux counts memory: programs send little |
 //! | how many enters a completion takes | Linux does one step of a chain in each, and tries a write to an eventfd 128 times before a worker does it |
@@ -67,11 +67,12 @@ struct Run<'a> {
 /// What was decided about a program so far, which is the same in both worlds.
 struct Plan {
     chance: Chance,
-    /// Ends that a request reads from or writes to; each has one such request at most.
+    /// Ends that a request reads from, writes to or polls; each has one such request at most.
     used: Vec<bool>,
     pushed: u64,
-    /// Whether the batch has a cancel.
+    /// Whether the batch has a cancel, or a write to what others wait for.
     cancels: bool,
+    writes: bool,
 }
 
 impl Plan {
@@ -109,9 +110,12 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
     let (long, short, none) = (time(0), time(1), RecvSendFlags::empty());
     let fd = |end: usize| run.ends[end].as_raw_fd();
     let kind = plan.chance.below(19);
-    if matches!(kind, 15..=18) && std::mem::replace(&mut plan.cancels, true) {
+    let (is_cancel, is_write) = (matches!(kind, 15..=18), matches!(kind, 3 | 6 | 9 | 10));
+    if (is_cancel && (plan.cancels || plan.writes)) || (is_write && plan.cancels) {
         return None;
     }
+    plan.cancels |= is_cancel;
+    plan.writes |= is_write;
     Some(match kind {
         0 => prep::nop(),
         1 | 2 => prep::read(fd(plan.fresh(&readers())?), addr, len, u64::MAX),
@@ -143,7 +147,7 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
         11 => {
             let events = [libc::POLLIN, libc::POLLOUT, libc::POLLRDHUP];
             let events = u32::from(plan.chance.among(&events).cast_unsigned());
-            let end = plan.chance.below(u32::try_from(COUNTER).expect("few")) as usize;
+            let end = plan.fresh(&(0..COUNTER).collect::<Vec<_>>())?;
             // A poll that repeats would see how many steps a change of the end takes.
             prep::poll_add(fd(end), events)
         }
@@ -227,7 +231,7 @@ impl<'a> Run<'a> {
 
     /// Closes an open chain, and submits.
     fn submit(&mut self, plan: &mut Plan) {
-        plan.cancels = false;
+        (plan.cancels, plan.writes) = (false, false);
         let last = Sqe { user_data: plan.pushed, ..prep::nop() };
         plan.pushed += 1;
         // SAFETY: a NOP points to nothing (OP1).
@@ -339,7 +343,8 @@ fn run(
     counts: Option<Vec<usize>>,
 ) -> Option<(Vec<String>, Vec<usize>)> {
     let chance = Chance::new(seed);
-    let mut plan = Plan { chance, used: vec![false; ALL], pushed: 0, cancels: false };
+    let mut plan =
+        Plan { chance, used: vec![false; ALL], pushed: 0, cancels: false, writes: false };
     let modes = [
         SetupFlags::empty(),
         SetupFlags::SUBMIT_ALL,

@@ -3,6 +3,7 @@
 //! ```text
 //!   clients here  ◄── TCP ──► proxy_small ◄── TCP ──► echo_small ◄── SIGINT
 //!   a socket here ◄── UDP ──► udp_echo_small
+//!   simulate_small, on a kernel of its own
 //! ```
 
 use std::fs;
@@ -17,7 +18,8 @@ use annulus::Capabilities;
 use annulus::sys::opcode::Opcode;
 
 /// Each program, and how many lines of code it may have.
-const LINES: [(&str, usize); 3] = [("echo_small", 60), ("udp_echo_small", 25), ("proxy_small", 70)];
+const LINES: [(&str, usize); 4] =
+    [("echo_small", 60), ("udp_echo_small", 25), ("proxy_small", 70), ("simulate_small", 95)];
 
 /// Far longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -170,6 +172,22 @@ fn udp_echo_small_sends_each_datagram_back() {
     assert_eq!(socket.recv(&mut buf).expect("it comes back"), 0);
     socket.send(b"after it").expect("it is sent");
     assert_eq!(socket.recv(&mut buf).expect("it comes back"), 8);
+}
+
+#[test]
+fn simulate_small_finds_the_bug_and_shows_a_seed() {
+    let run = |arguments: &[&str]| {
+        let output = Command::new(program("simulate_small")).args(arguments).output();
+        let output = output.expect("it starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let page = run(&["--seeds", "50"]);
+    assert!(page.starts_with("50 runs: every client got back what it had sent\n"), "{page}");
+    assert!(page.contains("without WAIT_ALL: seed "), "{page}");
+    let trace = run(&["--seed", "3"]);
+    assert!(trace.contains("ring 0: #1 ACCEPT of 0 bytes"), "{trace}");
+    assert_eq!(trace, run(&["--seed", "3"]), "a seed is a run");
 }
 
 #[test]
