@@ -50,7 +50,7 @@ pub struct CompletionQueue {
     /// The kernel has posted completions before this index.
     tail: Observed,
     /// We have popped the completions before this index. It runs ahead of `head` only inside
-    /// [`drain`](Self::drain), and while a [`TakenRun`] exists.
+    /// [`drain`](Self::drain).
     next: Index,
     /// `tail` when it was last loaded. To read from this index on, we must load `tail` again (CQ3).
     known: Index,

@@ -111,7 +111,7 @@ impl RawRing {
         })
     }
 
-    /// [`take_in`](Self::take_in) without a wait, in one instruction less.
+    /// [`take_in`](Self::take_in) without a wait, in three instructions less.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "keeps what `take` captures in registers")]
     fn in_rounds(&mut self, mut take: impl FnMut(&mut Self) -> Batch) -> Result<u32, EnterError> {

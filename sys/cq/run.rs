@@ -28,8 +28,8 @@ use crate::slots::{Run, Slots};
 
 impl CompletionQueue {
     /// The oldest completions that are in the queue now, up to where its slots wrap around: a
-    /// second run has the rest. `None` on a ring whose completions are not all
-    /// of 16 bytes, and in a forked child: use [`drain`](Self::drain) there.
+    /// second run has the rest. `None` on a ring whose completions are not all of 16 bytes, and in
+    /// a forked child: use [`drain`](Self::drain) there.
     ///
     /// # Panics
     ///

@@ -134,10 +134,10 @@ fn traced(test: &str) -> Result<u64, String> {
     strace.args(["-f", "-c", "-e", "trace=io_uring_enter"]).arg(program);
     let output = strace.args(["--exact", test, "--nocapture"]).output();
     let output = output.map_err(|error| format!("strace does not start: {error}"))?;
-    let page = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let (said, table) = (page(&output.stdout), page(&output.stderr));
-    if let Some((_, why)) = said.split_once("skipped: ") {
-        return Err(why.to_owned());
+    let page = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let table = page(&output.stderr);
+    if let Some((_, why)) = table.split_once("not counted: ") {
+        return Err(why.lines().next().unwrap_or_default().to_owned());
     }
     // % time, seconds, microseconds a call, calls, errors if there were any, and the name.
     let line = table.lines().find(|line| line.ends_with("io_uring_enter"));
