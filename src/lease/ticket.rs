@@ -99,8 +99,12 @@ pub enum Rejection {
     /// The submission queue is full, and the polling thread has not made room yet.
     #[error("the submission queue is full: wait for room, then submit again")]
     QueueFull,
-    /// The operation names a file or a buffer ring that is registered with another ring.
-    #[error("the operation names a file or buffer of another ring: submit it to that ring")]
+    /// The operation names a file or a buffer ring that is registered with another ring; or a
+    /// [`ChainFd`](crate::op::ChainFd) outside of its chain.
+    #[error(
+        "the operation names a file or buffer of another ring, or the descriptor of a chain that \
+             closes it: submit it to that ring, or in that chain"
+    )]
     OtherRing,
     /// The operation's options do not fit each other, or the ring.
     #[error("{reason}")]

@@ -77,6 +77,7 @@ pub use flagged::{Drained, Forced};
 pub use messages::message::{MsgHeader, Received, RecvMsg, SendMsg};
 pub use messages::recv_multi::RecvMsgMulti;
 pub use names::close::Close;
+pub use names::closing::{ChainFd, Closing};
 pub use names::direct::{Direct, InsertFile};
 pub use names::fs::{Cwd, Dir, How, Mode, OpenAt, OpenAt2};
 pub use names::install::InstallFd;

@@ -3,6 +3,7 @@
 //! | module | |
 //! |---|---|
 //! | [`fs`], [`close`] | open and close |
+//! | [`closing`] | a chain that closes its descriptor |
 //! | [`direct`], [`install`] | open files in the ring's file table, and move files in and out of it |
 //! | [`replace`] | open, use and close a file in one chain |
 //! | [`pipe`] | create a pipe |
@@ -13,6 +14,7 @@
 //! Leaves to others: the bytes of files (`bytes`).
 
 pub mod close;
+pub mod closing;
 pub mod direct;
 pub mod fs;
 pub mod install;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | anything that is `AsFd`: `OwnedFd`, `Rc<File>`, `&TcpStream` in a scope | its owner, in the slot | in the process's table |
 //! | [`FixedFile`] | the ring's table | in the ring's table |
+//! | [`ChainFd`](super::ChainFd) | the close at the end of the chain | in the process's table |
 //!
 //! The operation holds the owner, so the descriptor stays open until the last completion: no
 //! descriptor number is reused while an entry names it.
@@ -16,12 +17,13 @@ use annulus_sys::flags::SqeFlags;
 use super::RingId;
 use crate::lease::FixedFile;
 
-mod sealed {
+pub(super) mod sealed {
     pub trait Sealed {}
 }
 
-/// The owner of a descriptor (anything that is [`AsFd`]), or a [`FixedFile`]. Sealed: only this
-/// crate implements it.
+/// The owner of a descriptor (anything that is [`AsFd`]), a [`FixedFile`], or the
+/// [`ChainFd`](super::ChainFd) of a chain that closes its descriptor. Sealed: only this crate
+/// implements it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no file that an operation can own",
     note = "give it something that owns a descriptor (`File`, `TcpStream`, `OwnedFd`, `Rc<..>` or \

@@ -157,7 +157,7 @@ impl Capabilities {
 
     /// Whether the kernel supports the operation.
     pub fn has_op(&self, op: Opcode) -> bool {
-        self.ops[usize::from(op.0 / 64)] & 1 << (op.0 % 64) != 0
+        contains(&self.ops, op)
     }
 
     /// Whether the kernel supports the register call.
@@ -200,7 +200,24 @@ fn probing_ring(kernel: &Kernel) -> Result<Rings, SetupError> {
 
 /// Whether the kernel of a ring supports an operation, as far as it tells.
 pub(crate) fn has_op(base: &Base, op: Opcode) -> bool {
-    probe(base).is_ok_and(|ops| ops[usize::from(op.0 / 64)] & 1 << (op.0 % 64) != 0)
+    probe(base).is_ok_and(|ops| contains(&ops, op))
+}
+
+fn contains(ops: &[u64; 4], op: Opcode) -> bool {
+    ops[usize::from(op.0 / 64)] & 1 << (op.0 % 64) != 0
+}
+
+/// Whether a poll that completes once survives an update to events that are there already. Linux
+/// 6.0 to 6.18 forget it; a release of such a series may be mended, but does not say so.
+pub(crate) fn keeps_updated_polls(base: &Base) -> bool {
+    // `SEND_ZC` came with Linux 6.0, and `SQE_MIXED` with 6.19. A ring that may not ask is on the
+    // safe side.
+    let is_old = probe(base).is_ok_and(|ops| !contains(&ops, Opcode::SEND_ZC));
+    let is_new = |known: QueryOpcode| {
+        SetupFlags::from_bits_retain(low_half(known.ring_setup_flags))
+            .contains(SetupFlags::SQE_MIXED)
+    };
+    is_old || query(base.kernel()).is_some_and(is_new)
 }
 
 /// The operations that the kernel supports.

@@ -63,6 +63,8 @@ pub(crate) struct Internal {
     /// Whether the kernel counts requests, and not completions, to know when a drained one begins.
     /// Asked when it first matters.
     pub(super) counts_requests: Option<bool>,
+    /// Whether the kernel forgets no poll that is updated, once it was asked.
+    pub(super) keeps_polls: Option<bool>,
 }
 
 /// Whether messages that were taken from the mailbox are being shown.

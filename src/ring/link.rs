@@ -56,12 +56,15 @@
 //! ```
 #![allow(unsafe_code, reason = "hands the kernel memory that operations point to")]
 
+mod closing;
+mod hard;
 mod link_timeout;
 mod lists;
 mod outcome;
 mod submit;
 mod tuples;
 mod waits;
+mod watch;
 
 use std::fmt;
 use std::time::Instant;
@@ -79,11 +82,14 @@ use crate::ring::slab::{At, Life, Slab, Terms, contained};
 #[doc(hidden)]
 pub use waits::Waits;
 
+pub use hard::Hard;
 pub use link_timeout::{StepExt, Timed, TimedTicket, Within};
 use outcome::Breaks;
 #[doc(hidden)]
-pub use outcome::StepEnd;
+pub use outcome::{Ends, StepEnd};
 use waits::TOO_LARGE;
+#[doc(hidden)]
+pub use watch::Watch;
 
 mod sealed {
     pub trait Step {}
@@ -178,16 +184,6 @@ pub trait Step: Sized + sealed::Step {
     fn give_up<U: Default>(ring: &mut Ring<U>, ticket: Self::Ticket);
 }
 
-/// What a chain waits for.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub struct Watched {
-    /// When to look again, if a clock of ours runs.
-    until: Option<Instant>,
-    /// How many of its last completions have not come yet, if one wait for all of them will do.
-    missing: Option<u32>,
-}
-
 /// A step that is in its slots.
 #[doc(hidden)]
 #[derive(Debug)]
@@ -202,12 +198,7 @@ fn result<U: Default, O>(ring: &Ring<U>, ticket: &Ticket<O>) -> Option<i32> {
     ring.slab.is_done(ticket).then(|| ring.slab.result(ticket.slot()))
 }
 
-/// A step after which the chain goes on, however it ends. Made by [`Step::hard`].
-#[derive(Debug)]
-pub struct Hard<S>(pub(in crate::ring) S);
-
 impl<O: Op> sealed::Step for O {}
-impl<S> sealed::Step for Hard<S> {}
 
 #[doc(hidden)] // Otherwise rustdoc repeats its hidden items on the page of every operation.
 impl<O: Op> Step for O {
@@ -249,50 +240,6 @@ impl<O: Op> Step for O {
 
     fn give_up<U: Default>(ring: &mut Ring<U>, ticket: Ticket<O>) {
         ring.detach(ticket);
-    }
-}
-
-impl<S: Step> Step for Hard<S> {
-    type Ticket = S::Ticket;
-    type Output = S::Output;
-    const ENTRIES: u32 = S::ENTRIES;
-    const NEEDS: Features = S::NEEDS;
-    const WAITS: Waits = S::WAITS;
-
-    fn admit(&mut self, ring: RingId, claims: &mut Claims) -> Result<(), Rejection> {
-        self.0.admit(ring, claims)
-    }
-
-    unsafe fn place<U: Default>(
-        self,
-        chain: &mut UnsubmittedChain<'_, U>,
-        position: Position,
-        _: SqeFlags,
-    ) -> PlacedStep<S::Ticket> {
-        // SAFETY: as promised to `place`.
-        let PlacedStep { ticket, .. } =
-            unsafe { self.0.place(chain, position, SqeFlags::IO_HARDLINK) };
-        PlacedStep { ticket, breaks: Breaks::Refusals }
-    }
-
-    fn end_of_step<U: Default>(ring: &Ring<U>, placed: &PlacedStep<S::Ticket>) -> Option<StepEnd> {
-        S::end_of_step(ring, placed)
-    }
-
-    fn watch<U: Default>(ring: &mut Ring<U>, ticket: &mut S::Ticket) -> Option<Instant> {
-        S::watch(ring, ticket)
-    }
-
-    fn missing<U: Default>(ring: &Ring<U>, ticket: &S::Ticket) -> Option<u32> {
-        S::missing(ring, ticket)
-    }
-
-    fn take<U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) -> Result<S::Output, S::Ticket> {
-        S::take(ring, ticket)
-    }
-
-    fn give_up<U: Default>(ring: &mut Ring<U>, ticket: S::Ticket) {
-        S::give_up(ring, ticket);
     }
 }
 
@@ -424,6 +371,7 @@ pub struct ChainOutcome<T> {
 /// | of one type | an array | an array |
 /// | of one type, as many as are known at run time | a `Vec` | a `Vec` |
 /// | a `Vec` of one type, then one of another | `(Vec<S>, T)`, as in: write all parts, then sync | `(Vec<_>, _)` |
+/// | any of these, then a close of their descriptor | [`Closing`](crate::op::Closing), made by [`Close::after`](crate::op::Close::after) | `(_, _)`: of the steps, of the close |
 ///
 /// Only the first step of a chain can be [drained](crate::op::Op::drained). In a `Vec` all steps
 /// have the type of the first, so none can.
@@ -456,19 +404,25 @@ pub trait Linked: Sized + sealed::Linked {
     #[doc(hidden)]
     const WAITS: Waits;
 
+    /// Puts the steps into their slots. `last` is where the last of them stands.
+    ///
     /// # Safety
     ///
     /// No lifetime in `self` may end before its slots are empty again.
     #[doc(hidden)]
-    unsafe fn place<U: Default>(self, chain: &mut UnsubmittedChain<'_, U>) -> Self::Placed;
+    unsafe fn place<U: Default>(
+        self,
+        chain: &mut UnsubmittedChain<'_, U>,
+        last: Position,
+    ) -> Self::Placed;
 
-    /// How the chain ended, once it has.
+    /// Tells `ends` how each step ended, in order.
     #[doc(hidden)]
-    fn end<U: Default>(ring: &Ring<U>, placed: &Self::Placed) -> Option<ChainEnd>;
+    fn ends<U: Default>(ring: &Ring<U>, placed: &Self::Placed, ends: &mut Ends);
 
-    /// Cancels steps that have begun and whose time is up. Returns when to look again.
+    /// Shows `watch` each step, in order.
     #[doc(hidden)]
-    fn watch<U: Default>(ring: &mut Ring<U>, placed: &mut Self::Placed) -> Watched;
+    fn watch<U: Default>(watch: &mut Watch<'_, U>, placed: &mut Self::Placed);
 
     #[doc(hidden)]
     fn tickets(placed: Self::Placed) -> Self::Tickets;

@@ -40,6 +40,8 @@ mod stopping;
 
 mod cancel_now;
 
+mod poll_update;
+
 pub mod end;
 
 mod forward;
@@ -101,6 +103,7 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// | see which have completed | [`reap`](Self::reap), then [`try_take`](Self::try_take) | if the kernel holds some back |
 /// | … submit, wait and see in one call | [`turn`](Self::turn), [`turn_outputs`](Self::turn_outputs) | once, as a rule |
 /// | stop an operation | [`cancel`](Self::cancel), then wait as before | no |
+/// | change the events of a poll | [`poll_update`](Self::poll_update), then submit what it made | the first time |
 /// | give up its output | [`detach`](Self::detach), [`detach_chain`](Self::detach_chain) | no |
 /// | end the ring | [`shutdown`](Self::shutdown), or drop it | to cancel, and to wait |
 ///

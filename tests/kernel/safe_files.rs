@@ -4,9 +4,12 @@
 //! |---|---|
 //! | here | `Read`, `Write`, `ReadV`, `WriteV`, `Fsync`, `Fallocate`, `Ftruncate`; whole transfers |
 //! | `names` | `OpenAt`, `OpenAt2`, `Statx`, `Close` |
+//! | `closing` | `Close::after` |
 //! | `places` | `DirectTo`, `ClearFile` |
 #![allow(unsafe_code, reason = "asks the C library what the standard library does not")]
 
+#[path = "safe_files/closing.rs"]
+mod closing;
 #[path = "safe_files/names.rs"]
 mod names;
 #[path = "safe_files/places.rs"]
@@ -46,7 +49,7 @@ const REGISTERED: Need = Need::Op(Opcode::SOCKET);
 /// The tests.
 pub fn tests() -> Vec<Trial> {
     let here = [transfers(), lasting(), whole()];
-    let there = [names::tests(), places::tests(), told::tests()];
+    let there = [closing::tests(), names::tests(), places::tests(), told::tests()];
     here.into_iter().chain(there).flatten().collect()
 }
 

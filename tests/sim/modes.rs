@@ -10,7 +10,7 @@ use annulus::sys::abi::Sqe;
 use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
 use annulus::sys::opcode::Opcode;
 use annulus::sys::syscall::EnterArg;
-use annulus::{EnterCause, RawRing, Setup};
+use annulus::{EnterCause, RawRing, Rejection, Setup};
 
 fn ring(sim: &Sim, entries: u32, flags: SetupFlags) -> RawRing {
     Setup::plain(entries).with(flags).kernel(sim.kernel()).build_raw().expect("a ring")
@@ -172,4 +172,15 @@ fn a_single_issuer_is_one_thread() {
     assert!(ring(&sim, 4, SetupFlags::empty()).features().contains(Features::EXT_ARG));
     let refused = Setup::plain(4).with(SetupFlags::DEFER_TASKRUN).kernel(sim.kernel()).build_raw();
     assert!(refused.is_err(), "without SINGLE_ISSUER");
+}
+
+/// It has `SEND_ZC`, so it is as new as Linux 6.0, and it does not say that it is newer than 6.18.
+#[test]
+fn a_kernel_that_may_forget_a_poll_gets_no_update() {
+    let sim = Sim::new(1);
+    let mut ring = Setup::new(4).kernel(sim.kernel()).build().expect("a ring");
+    let (ours, _theirs) = sim.socket_pair().expect("no fault");
+    let poll = ring.submit(op::Poll::new(ours, op::PollEvents::IN)).expect("room");
+    let refused = ring.poll_update(&poll, op::PollEvents::OUT).expect_err("it may forget it");
+    assert!(matches!(refused, Rejection::Invalid { .. }), "{refused:?}");
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`Poll`] | once, when one of the events is there | Linux 5.1 |
 //! | [`PollMulti`] | each time that one of the events happens | Linux 5.13 |
-//! | [`PollUpdate`] | once, after changing the events of a `PollMulti` | Linux 5.13 |
+//! | [`PollUpdate`] | once, after changing the events of either | Linux 5.13 |
 //! | [`PollRemove`] | once, after ending either | Linux 5.1 |
 //!
 //! Reads, writes and other operations that wait for a file poll it themselves. A poll is for files
@@ -384,9 +384,8 @@ unsafe impl Op for PollRemove {
 /// Changes the events of a [`PollMulti`]. Since Linux 5.13. If one of the new events is there
 /// already, the poll posts an item at once.
 ///
-/// A [`Poll`] cannot be changed, only removed: when the new events are there already, kernels since
-/// 6.0 forget the poll, and it never completes (seen up to 6.16; fixed in 6.18 and in later
-/// releases of older series).
+/// To change a [`Poll`], which completes once, see [`Ring::poll_update`](crate::Ring::poll_update):
+/// some kernels would forget it.
 ///
 /// # Completion
 ///
@@ -401,13 +400,22 @@ unsafe impl Op for PollRemove {
 pub struct PollUpdate {
     name: Name,
     events: PollEvents,
+    flags: PollFlags,
 }
 
 impl PollUpdate {
     /// Makes the poll of `ticket` wait for `events` from now on. Accepted only on the ring of that
     /// poll.
     pub fn new<F>(ticket: &Ticket<PollMulti<F>>, events: PollEvents) -> Self {
-        Self { name: Name::of(ticket), events }
+        // io_uring_prep_poll_update(3) asks callers to repeat the multishot flag; the kernel keeps
+        // it in any case.
+        let flags = PollFlags::UPDATE_EVENTS | PollFlags::ADD_MULTI;
+        Self { name: Name::of(ticket), events, flags }
+    }
+
+    /// The same for a poll that completes once, on a kernel that does not forget it.
+    pub(crate) fn single<F>(ticket: &Ticket<Poll<F>>, events: PollEvents) -> Self {
+        Self { name: Name::of(ticket), events, flags: PollFlags::UPDATE_EVENTS }
     }
 }
 
@@ -421,10 +429,7 @@ unsafe impl Op for PollUpdate {
     }
 
     fn prep(&mut self) -> Sqe {
-        // io_uring_prep_poll_update(3) asks callers to repeat the multishot flag; the kernel keeps
-        // it in any case.
-        let flags = PollFlags::UPDATE_EVENTS | PollFlags::ADD_MULTI;
-        prep::poll_update(self.name.user_data, 0, self.events.0, flags)
+        prep::poll_update(self.name.user_data, 0, self.events.0, self.flags)
     }
 
     fn finish(self, done: Done) -> UpdateOutcome {
@@ -458,5 +463,9 @@ mod tests {
         let flags = PollFlags::from_bits_retain(sqe.len);
         assert_eq!((sqe.addr, sqe.off, sqe.op_flags), (ticket.user_data(), 0, 4));
         assert!(!flags.contains(PollFlags::UPDATE_USER_DATA));
+        let ticket = Ticket::<Poll<()>>::new(7, RingId(std::num::NonZero::<u32>::MIN));
+        let sqe = PollUpdate::single(&ticket, PollEvents::OUT).prep();
+        let flags = PollFlags::from_bits_retain(sqe.len);
+        assert_eq!((sqe.addr, flags), (ticket.user_data(), PollFlags::UPDATE_EVENTS));
     }
 }

@@ -12,11 +12,9 @@
 
 use annulus_sys::flags::{Features, SqeFlags};
 
-use super::outcome::end_of;
-use super::tuples::{Watch, back, done, given_up};
-use super::{
-    ChainEnd, Claims, Linked, PlacedStep, Position, Step, UnsubmittedChain, Waits, Watched, sealed,
-};
+use super::outcome::Ends;
+use super::tuples::{back, done, given_up};
+use super::{Claims, Linked, PlacedStep, Position, Step, UnsubmittedChain, Waits, Watch, sealed};
 use crate::lease::ticket::Rejection;
 use crate::op::RingId;
 use crate::ring::Ring;
@@ -74,19 +72,21 @@ impl<S: Step> Linked for Vec<S> {
         admit_all(self, ring, claims)
     }
 
-    unsafe fn place<U: Default>(self, chain: &mut UnsubmittedChain<'_, U>) -> Self::Placed {
+    unsafe fn place<U: Default>(
+        self,
+        chain: &mut UnsubmittedChain<'_, U>,
+        last: Position,
+    ) -> Self::Placed {
         // SAFETY: as promised to `place`.
-        unsafe { place_all(self, chain, Position::Last) }
+        unsafe { place_all(self, chain, last) }
     }
 
-    fn end<U: Default>(ring: &Ring<U>, placed: &Self::Placed) -> Option<ChainEnd> {
-        end_of(placed.iter().map(|step| S::end_of_step(ring, step)))
+    fn ends<U: Default>(ring: &Ring<U>, placed: &Self::Placed, ends: &mut Ends) {
+        placed.iter().for_each(|step| ends.step(S::end_of_step(ring, step)));
     }
 
-    fn watch<U: Default>(ring: &mut Ring<U>, placed: &mut Self::Placed) -> Watched {
-        let mut watch = Watch::new(ring);
+    fn watch<U: Default>(watch: &mut Watch<'_, U>, placed: &mut Self::Placed) {
         placed.iter_mut().for_each(|step| watch.step::<S>(step));
-        watch.found
     }
 
     fn tickets(placed: Self::Placed) -> Self::Tickets {
@@ -122,24 +122,26 @@ impl<S: Step, T: Step> Linked for (Vec<S>, T) {
         self.1.admit(ring, claims)
     }
 
-    unsafe fn place<U: Default>(self, chain: &mut UnsubmittedChain<'_, U>) -> Self::Placed {
+    unsafe fn place<U: Default>(
+        self,
+        chain: &mut UnsubmittedChain<'_, U>,
+        last: Position,
+    ) -> Self::Placed {
         // SAFETY: as promised to `place`.
         let steps = unsafe { place_all(self.0, chain, Position::BeforeAnother) };
         // SAFETY: as promised to `place`.
-        let last = unsafe { self.1.place(chain, Position::Last, SOFT) };
+        let last = unsafe { self.1.place(chain, last, SOFT) };
         (steps, last)
     }
 
-    fn end<U: Default>(ring: &Ring<U>, (steps, last): &Self::Placed) -> Option<ChainEnd> {
-        let steps = steps.iter().map(|step| S::end_of_step(ring, step));
-        end_of(steps.chain([T::end_of_step(ring, last)]))
+    fn ends<U: Default>(ring: &Ring<U>, (steps, last): &Self::Placed, ends: &mut Ends) {
+        steps.iter().for_each(|step| ends.step(S::end_of_step(ring, step)));
+        ends.step(T::end_of_step(ring, last));
     }
 
-    fn watch<U: Default>(ring: &mut Ring<U>, (steps, last): &mut Self::Placed) -> Watched {
-        let mut watch = Watch::new(ring);
+    fn watch<U: Default>(watch: &mut Watch<'_, U>, (steps, last): &mut Self::Placed) {
         steps.iter_mut().for_each(|step| watch.step::<S>(step));
         watch.step::<T>(last);
-        watch.found
     }
 
     fn tickets((steps, last): Self::Placed) -> Self::Tickets {

@@ -179,19 +179,39 @@ unsafe fn bytes_of_message(header: u64) -> u32 {
     unsafe { bytes_of(header.msg_iov.addr() as u64, header.msg_iovlen as u64) }
 }
 
-/// How a chain ended, by how its steps ended.
-pub(super) fn end_of(steps: impl IntoIterator<Item = Option<StepEnd>>) -> Option<ChainEnd> {
-    let (mut at, mut last_began) = (0, true);
-    for (index, step) in steps.into_iter().enumerate() {
-        let step = step?;
-        match step {
-            StepEnd::Through => at = index + 1,
-            StepEnd::Broke => at = index,
-            StepEnd::Cancelled => {}
-        }
-        last_began = step != StepEnd::Cancelled;
+/// Finds out how a chain ended, from how its steps ended, one after the other.
+#[derive(Debug)]
+pub struct Ends {
+    steps: usize,
+    /// The step that kept the next from beginning, if one did.
+    at: usize,
+    last_began: bool,
+    all_ended: bool,
+}
+
+impl Ends {
+    pub(super) fn new() -> Self {
+        Self { steps: 0, at: 0, last_began: true, all_ended: true }
     }
-    Some(if last_began { ChainEnd::Complete } else { ChainEnd::Broken { at } })
+
+    /// The next step ended like this, or not yet.
+    pub(super) fn step(&mut self, step: Option<StepEnd>) {
+        match step {
+            Some(StepEnd::Through) => self.at = self.steps + 1,
+            Some(StepEnd::Broke) => self.at = self.steps,
+            Some(StepEnd::Cancelled) => {}
+            None => self.all_ended = false,
+        }
+        self.last_began = step != Some(StepEnd::Cancelled);
+        self.steps += 1;
+    }
+
+    /// How the chain ended, if every step has.
+    pub(super) fn chain(&self) -> Option<ChainEnd> {
+        let end =
+            if self.last_began { ChainEnd::Complete } else { ChainEnd::Broken { at: self.at } };
+        self.all_ended.then_some(end)
+    }
 }
 
 #[cfg(test)]
@@ -203,6 +223,12 @@ mod tests {
     fn breaks_of(sqe: &Sqe) -> Breaks {
         // SAFETY: the entry names only memory of the test, and no kernel gets it.
         unsafe { Breaks::of(sqe) }
+    }
+
+    fn end_of<const N: usize>(steps: [Option<StepEnd>; N]) -> Option<ChainEnd> {
+        let mut ends = Ends::new();
+        steps.into_iter().for_each(|step| ends.step(step));
+        ends.chain()
     }
 
     fn end<const N: usize>(steps: [StepEnd; N]) -> ChainEnd {

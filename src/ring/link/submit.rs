@@ -9,7 +9,7 @@
 //! Keeps OP1. Leaves to others: what a link means (`link`).
 #![allow(unsafe_code, reason = "hands the kernel memory that operations point to")]
 
-use super::{ChainOutcome, ChainTicket, Claims, Linked, UnsubmittedChain, Watched};
+use super::{ChainOutcome, ChainTicket, Claims, Ends, Linked, Position, UnsubmittedChain, Watch};
 use crate::lease::ticket::{Rejected, Rejection, Unfinished};
 use crate::ring::Ring;
 use crate::ring::slab::Life;
@@ -140,7 +140,7 @@ impl<U: Default> Ring<U> {
         let mut unsubmitted =
             UnsubmittedChain { slab, slots: Some(slots), ring: *id, life, last: None };
         // SAFETY: as promised to `place_chain`.
-        let tickets = unsafe { chain.place(&mut unsubmitted) };
+        let tickets = unsafe { chain.place(&mut unsubmitted, Position::Last) };
         if let Some(slots) = unsubmitted.slots.take() {
             slots.commit();
             unsubmitted.slab.note_drained(L::WAITS.drains()); // And not if a step panicked.
@@ -188,7 +188,9 @@ impl<U: Default> Ring<U> {
         &mut self,
         tickets: ChainTicket<L>,
     ) -> Result<ChainOutcome<L::Outputs>, ChainTicket<L>> {
-        let Some(end) = L::end(self, &tickets.0) else { return Err(tickets) };
+        let mut ends = Ends::new();
+        L::ends(self, &tickets.0, &mut ends);
+        let Some(end) = ends.chain() else { return Err(tickets) };
         let outputs = L::take(self, tickets.into_tickets());
         self.undelivered.drop_redeemed(&self.slab);
         Ok(ChainOutcome { outputs, end })
@@ -232,7 +234,9 @@ impl<U: Default> Ring<U> {
                 Err(tickets) => tickets,
             };
             // Each step's end is kept: if the wait fails, it is still to be shown.
-            let Watched { until, missing } = L::watch(self, &mut tickets.0);
+            let mut watch = Watch::new(self);
+            L::watch(&mut watch, &mut tickets.0);
+            let Watch { until, missing, .. } = watch;
             // All of them in one wait; if others complete first, there is another turn. A detached
             // operation may hold what a step waits for, and is dropped between two turns.
             let want = if self.slab.detached() > 0 { 1 } else { missing.unwrap_or(1) };

@@ -13,39 +13,13 @@ use std::thread;
 
 use annulus_sys::flags::{Features, SqeFlags};
 
-use super::outcome::end_of;
-use super::{
-    ChainEnd, Claims, Linked, PlacedStep, Position, Step, UnsubmittedChain, Waits, Watched, sealed,
-};
+use super::outcome::Ends;
+use super::{Claims, Linked, PlacedStep, Position, Step, UnsubmittedChain, Waits, Watch, sealed};
 use crate::lease::ticket::Rejection;
 use crate::op::RingId;
 use crate::ring::Ring;
 
 const SOFT: SqeFlags = SqeFlags::IO_LINK;
-
-/// Enforces the time limits of a chain's steps, as far as the steps have begun.
-pub(super) struct Watch<'a, U: Default> {
-    ring: &'a mut Ring<U>,
-    begun: bool,
-    pub(super) found: Watched,
-}
-
-impl<'a, U: Default> Watch<'a, U> {
-    pub(super) fn new(ring: &'a mut Ring<U>) -> Self {
-        let found = Watched { until: None, missing: Some(0) };
-        Self { ring, begun: true, found }
-    }
-
-    pub(super) fn step<S: Step>(&mut self, step: &mut PlacedStep<S::Ticket>) {
-        let missing = S::missing(self.ring, &step.ticket);
-        self.found.missing = self.found.missing.zip(missing).map(|(sum, more)| sum + more);
-        if self.begun {
-            let due = S::watch(self.ring, &mut step.ticket);
-            self.found.until = self.found.until.into_iter().chain(due).min();
-            self.begun = S::end_of_step(self.ring, step).is_some();
-        }
-    }
-}
 
 /// The output of a step that is done. If the caller's code panics, the panic is resumed only when
 /// the other steps are out of their slots too.
@@ -91,20 +65,22 @@ impl<A: Step> Linked for (A,) {
         self.0.admit(ring, claims)
     }
 
-    unsafe fn place<U: Default>(self, chain: &mut UnsubmittedChain<'_, U>) -> Self::Placed {
+    unsafe fn place<U: Default>(
+        self,
+        chain: &mut UnsubmittedChain<'_, U>,
+        last: Position,
+    ) -> Self::Placed {
         // SAFETY: as promised to `place`.
-        let a = unsafe { self.0.place(chain, Position::Last, SOFT) };
+        let a = unsafe { self.0.place(chain, last, SOFT) };
         (a,)
     }
 
-    fn end<U: Default>(ring: &Ring<U>, placed: &Self::Placed) -> Option<ChainEnd> {
-        end_of([A::end_of_step(ring, &placed.0)])
+    fn ends<U: Default>(ring: &Ring<U>, placed: &Self::Placed, ends: &mut Ends) {
+        ends.step(A::end_of_step(ring, &placed.0));
     }
 
-    fn watch<U: Default>(ring: &mut Ring<U>, placed: &mut Self::Placed) -> Watched {
-        let mut watch = Watch::new(ring);
+    fn watch<U: Default>(watch: &mut Watch<'_, U>, placed: &mut Self::Placed) {
         watch.step::<A>(&mut placed.0);
-        watch.found
     }
 
     fn tickets(placed: Self::Placed) -> Self::Tickets {
@@ -138,23 +114,26 @@ impl<A: Step, B: Step> Linked for (A, B) {
         self.1.admit(ring, claims)
     }
 
-    unsafe fn place<U: Default>(self, chain: &mut UnsubmittedChain<'_, U>) -> Self::Placed {
+    unsafe fn place<U: Default>(
+        self,
+        chain: &mut UnsubmittedChain<'_, U>,
+        last: Position,
+    ) -> Self::Placed {
         // SAFETY: as promised to `place`.
         let a = unsafe { self.0.place(chain, Position::BeforeAnother, SOFT) };
         // SAFETY: as promised to `place`.
-        let b = unsafe { self.1.place(chain, Position::Last, SOFT) };
+        let b = unsafe { self.1.place(chain, last, SOFT) };
         (a, b)
     }
 
-    fn end<U: Default>(ring: &Ring<U>, placed: &Self::Placed) -> Option<ChainEnd> {
-        end_of([A::end_of_step(ring, &placed.0), B::end_of_step(ring, &placed.1)])
+    fn ends<U: Default>(ring: &Ring<U>, placed: &Self::Placed, ends: &mut Ends) {
+        ends.step(A::end_of_step(ring, &placed.0));
+        ends.step(B::end_of_step(ring, &placed.1));
     }
 
-    fn watch<U: Default>(ring: &mut Ring<U>, placed: &mut Self::Placed) -> Watched {
-        let mut watch = Watch::new(ring);
+    fn watch<U: Default>(watch: &mut Watch<'_, U>, placed: &mut Self::Placed) {
         watch.step::<A>(&mut placed.0);
         watch.step::<B>(&mut placed.1);
-        watch.found
     }
 
     fn tickets(placed: Self::Placed) -> Self::Tickets {
@@ -191,30 +170,30 @@ impl<A: Step, B: Step, C: Step> Linked for (A, B, C) {
         self.2.admit(ring, claims)
     }
 
-    unsafe fn place<U: Default>(self, chain: &mut UnsubmittedChain<'_, U>) -> Self::Placed {
+    unsafe fn place<U: Default>(
+        self,
+        chain: &mut UnsubmittedChain<'_, U>,
+        last: Position,
+    ) -> Self::Placed {
         // SAFETY: as promised to `place`.
         let a = unsafe { self.0.place(chain, Position::BeforeAnother, SOFT) };
         // SAFETY: as promised to `place`.
         let b = unsafe { self.1.place(chain, Position::BeforeAnother, SOFT) };
         // SAFETY: as promised to `place`.
-        let c = unsafe { self.2.place(chain, Position::Last, SOFT) };
+        let c = unsafe { self.2.place(chain, last, SOFT) };
         (a, b, c)
     }
 
-    fn end<U: Default>(ring: &Ring<U>, placed: &Self::Placed) -> Option<ChainEnd> {
-        end_of([
-            A::end_of_step(ring, &placed.0),
-            B::end_of_step(ring, &placed.1),
-            C::end_of_step(ring, &placed.2),
-        ])
+    fn ends<U: Default>(ring: &Ring<U>, placed: &Self::Placed, ends: &mut Ends) {
+        ends.step(A::end_of_step(ring, &placed.0));
+        ends.step(B::end_of_step(ring, &placed.1));
+        ends.step(C::end_of_step(ring, &placed.2));
     }
 
-    fn watch<U: Default>(ring: &mut Ring<U>, placed: &mut Self::Placed) -> Watched {
-        let mut watch = Watch::new(ring);
+    fn watch<U: Default>(watch: &mut Watch<'_, U>, placed: &mut Self::Placed) {
         watch.step::<A>(&mut placed.0);
         watch.step::<B>(&mut placed.1);
         watch.step::<C>(&mut placed.2);
-        watch.found
     }
 
     fn tickets(placed: Self::Placed) -> Self::Tickets {
@@ -259,7 +238,11 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
         self.3.admit(ring, claims)
     }
 
-    unsafe fn place<U: Default>(self, chain: &mut UnsubmittedChain<'_, U>) -> Self::Placed {
+    unsafe fn place<U: Default>(
+        self,
+        chain: &mut UnsubmittedChain<'_, U>,
+        last: Position,
+    ) -> Self::Placed {
         // SAFETY: as promised to `place`.
         let a = unsafe { self.0.place(chain, Position::BeforeAnother, SOFT) };
         // SAFETY: as promised to `place`.
@@ -267,26 +250,22 @@ impl<A: Step, B: Step, C: Step, D: Step> Linked for (A, B, C, D) {
         // SAFETY: as promised to `place`.
         let c = unsafe { self.2.place(chain, Position::BeforeAnother, SOFT) };
         // SAFETY: as promised to `place`.
-        let d = unsafe { self.3.place(chain, Position::Last, SOFT) };
+        let d = unsafe { self.3.place(chain, last, SOFT) };
         (a, b, c, d)
     }
 
-    fn end<U: Default>(ring: &Ring<U>, placed: &Self::Placed) -> Option<ChainEnd> {
-        end_of([
-            A::end_of_step(ring, &placed.0),
-            B::end_of_step(ring, &placed.1),
-            C::end_of_step(ring, &placed.2),
-            D::end_of_step(ring, &placed.3),
-        ])
+    fn ends<U: Default>(ring: &Ring<U>, placed: &Self::Placed, ends: &mut Ends) {
+        ends.step(A::end_of_step(ring, &placed.0));
+        ends.step(B::end_of_step(ring, &placed.1));
+        ends.step(C::end_of_step(ring, &placed.2));
+        ends.step(D::end_of_step(ring, &placed.3));
     }
 
-    fn watch<U: Default>(ring: &mut Ring<U>, placed: &mut Self::Placed) -> Watched {
-        let mut watch = Watch::new(ring);
+    fn watch<U: Default>(watch: &mut Watch<'_, U>, placed: &mut Self::Placed) {
         watch.step::<A>(&mut placed.0);
         watch.step::<B>(&mut placed.1);
         watch.step::<C>(&mut placed.2);
         watch.step::<D>(&mut placed.3);
-        watch.found
     }
 
     fn tickets(placed: Self::Placed) -> Self::Tickets {
@@ -325,24 +304,26 @@ impl<S: Step, const N: usize> Linked for [S; N] {
         self.iter_mut().try_for_each(|step| step.admit(ring, claims))
     }
 
-    unsafe fn place<U: Default>(self, chain: &mut UnsubmittedChain<'_, U>) -> Self::Placed {
+    unsafe fn place<U: Default>(
+        self,
+        chain: &mut UnsubmittedChain<'_, U>,
+        last: Position,
+    ) -> Self::Placed {
         let mut left = N;
         self.map(|step| {
             left -= 1;
-            let position = if left == 0 { Position::Last } else { Position::BeforeAnother };
+            let position = if left == 0 { last } else { Position::BeforeAnother };
             // SAFETY: as promised to `place`.
             unsafe { step.place(chain, position, SOFT) }
         })
     }
 
-    fn end<U: Default>(ring: &Ring<U>, placed: &Self::Placed) -> Option<ChainEnd> {
-        end_of(placed.each_ref().map(|step| S::end_of_step(ring, step)))
+    fn ends<U: Default>(ring: &Ring<U>, placed: &Self::Placed, ends: &mut Ends) {
+        placed.iter().for_each(|step| ends.step(S::end_of_step(ring, step)));
     }
 
-    fn watch<U: Default>(ring: &mut Ring<U>, placed: &mut Self::Placed) -> Watched {
-        let mut watch = Watch::new(ring);
+    fn watch<U: Default>(watch: &mut Watch<'_, U>, placed: &mut Self::Placed) {
         placed.iter_mut().for_each(|step| watch.step::<S>(step));
-        watch.found
     }
 
     fn tickets(placed: Self::Placed) -> Self::Tickets {

@@ -75,7 +75,7 @@ fn ends() -> Vec<Trial> {
 }
 
 /// Whether every write end of the pipe is closed.
-fn hung_up(reader: &PipeReader) -> bool {
+pub fn hung_up(reader: &PipeReader) -> bool {
     let mut poll = libc::pollfd { fd: reader.as_raw_fd(), events: 0, revents: 0 };
     // SAFETY: one live `struct pollfd`, as the count says.
     let found = unsafe { libc::poll(&raw mut poll, 1, 0) };

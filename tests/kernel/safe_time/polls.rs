@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _, pipe};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use annulus::op::{
     CancelOutcome, Ending, Nop, Poll, PollEvents, PollMulti, PollRemove, PollUpdate, UpdateOutcome,
 };
 use annulus::sys::flags::{Features, SetupFlags};
-use annulus::{EnterCause, Event, Next, Setup};
+use annulus::{EnterCause, Event, Next, Rejection, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use super::{BY_FLAGS, REPEATED_POLL, begin, errno, goes_on, is_one, run, small};
@@ -37,6 +38,7 @@ pub fn tests() -> Vec<Trial> {
         ),
         test("a_repeated_poll_that_overflows_is_stopped", &[REPEATED_POLL], poll_overflown),
         test("a_repeated_poll_is_given_other_events", &[REPEATED_POLL], poll_updated),
+        test("a_poll_is_given_other_events", &[REPEATED_POLL], single_updated),
         test("of_exclusive_polls_one_is_woken", &[EXCLUSIVE], exclusive),
     ]
 }
@@ -237,6 +239,35 @@ fn poll_updated() -> Result<(), Failed> {
     assert!(matches!(outcome, UpdateOutcome::NotFound), "{outcome:?}");
     let ended = ring.wait(ticket)?;
     assert!(matches!(ended.how, Ending::Cancelled), "{:?}", ended.how);
+    assert_eq!(ring.stale(), 0);
+    Ok(())
+}
+
+/// Where the kernel would forget the poll, the update is refused, and the poll is there as before.
+fn single_updated() -> Result<(), Failed> {
+    let mut ring = small();
+    let (ours, mut theirs) = UnixStream::pair()?;
+    let poll = begin(&mut ring, Poll::new(ours, PollEvents::PRI));
+    match ring.poll_update(&poll, PollEvents::IN) {
+        Ok(update) => {
+            let outcome = run(&mut ring, update);
+            assert!(matches!(outcome, UpdateOutcome::Updated), "{outcome:?}");
+            assert_eq!(ring.in_flight(), 1, "nothing is there to read");
+            let update = ring.poll_update(&poll, PollEvents::OUT)?;
+            let outcome = run(&mut ring, update);
+            assert!(matches!(outcome, UpdateOutcome::Updated), "{outcome:?}");
+            let polled = ring.wait_timeout(poll, Duration::from_secs(60))?;
+            assert!(polled.result?.contains(PollEvents::OUT));
+        }
+        Err(why) => {
+            println!("this kernel may forget a poll: {why}");
+            assert!(matches!(why, Rejection::Invalid { .. }), "{why:?}");
+            theirs.write_all(b"x")?;
+            let remove = run(&mut ring, PollRemove::new(&poll));
+            assert!(matches!(remove, CancelOutcome::Cancelled(1)), "{remove:?}");
+            assert_eq!(errno(ring.wait(poll)?.result), Some(libc::ECANCELED));
+        }
+    }
     assert_eq!(ring.stale(), 0);
     Ok(())
 }
