@@ -261,22 +261,22 @@ fn numbered(number: u32) -> Result<File, Failed> {
 /// again at once. Numbers that were kept are tried everywhere.
 fn random_chains() -> Result<(), Failed> {
     let mut rings = [safe_ring(Setup::new(16)), safe_ring(Setup::new(16))];
-    let (mut luck, mut kept, mut waiting) = (0x2545_f491_u32, Vec::new(), Vec::new());
-    let mut below = |limit: u32| {
+    let (mut luck, mut kept, mut waiting) = (0x2545_f491_usize, Vec::new(), Vec::new());
+    let mut below = |limit: usize| {
         luck ^= luck << 13;
-        luck ^= luck >> 17;
-        luck ^= luck << 5;
+        luck ^= luck >> 7;
+        luck ^= luck << 17;
         luck % limit
     };
     let (mut closed, mut given_back) = (0, 0);
     for number in 0..2000 {
-        let which = below(2) as usize;
+        let which = below(2);
         let breaks = below(4) == 0;
         let read_at = if breaks { 9 } else { 0 }; // Behind the end: 0 bytes break the chain.
         let chain = Close::after(numbered(number)?, |file| {
             kept.push(file.clone());
             let foreign = below(8) == 0;
-            let from = if foreign { kept[below(kept.len() as u32) as usize].clone() } else { file };
+            let from = if foreign { kept[below(kept.len())].clone() } else { file };
             let read = |at| Read::new(from.clone(), [0; 4]).at(at);
             [read(0), read(read_at)]
         });
@@ -286,11 +286,11 @@ fn random_chains() -> Result<(), Failed> {
             Err(rejected) => assert_eq!(rejected.why, Rejection::OtherRing),
         }
         if below(3) == 0 {
-            let stale = &kept[below(kept.len() as u32) as usize];
-            is_refused(&mut rings[below(2) as usize], stale);
+            let stale = &kept[below(kept.len())];
+            is_refused(&mut rings[below(2)], stale);
         }
-        while waiting.len() > below(4) as usize {
-            let (which, number, ticket) = waiting.swap_remove(below(waiting.len() as u32) as usize);
+        while waiting.len() > below(4) {
+            let (which, number, ticket) = waiting.swap_remove(below(waiting.len()));
             let chain = rings[which].wait_chain(ticket).map_err(|unfinished| unfinished.why)?;
             let ([first, second], close) = chain.outputs;
             assert_eq!((first.result?, u32::from_ne_bytes(first.buf)), (4, number));
