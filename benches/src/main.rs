@@ -85,8 +85,16 @@ enum Bench {
     },
     /// Pushing and draining alone.
     Rings,
-    /// Reads of 4 KiB at random from a file in the page cache.
+    /// Reads of 4 KiB at random from a file.
+    ///
+    /// Where `fio` is installed, it is a contender, too.
     Read {
+        /// Read past the page cache (`O_DIRECT`).
+        #[arg(long)]
+        direct: bool,
+        /// Where the file lies: the folder for temporary files, if none is given.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
         /// How many reads are in flight.
         #[arg(long, value_delimiter = ',', default_value = "1,8,32,128",
               value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -184,7 +192,16 @@ fn main() -> ExitCode {
             nop::run(&batch, mode, built.as_ref(), samples).print(form);
         }
         Bench::Rings => rings::run(samples).print(form),
-        Bench::Read { depth } => read::run(&depth, samples).print(form),
+        Bench::Read { direct, dir, depth } => {
+            let dir = dir.unwrap_or_else(std::env::temp_dir);
+            match read::run(&dir, direct, &depth, samples) {
+                Ok(report) => report.print(form),
+                Err(why) => {
+                    eprintln!("error: {why}");
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
         Bench::SpawnCost => spawn_cost::run(samples).print(form),
         Bench::Scale { size } => scale::run(&size, samples).print(form),
         Bench::Fanout { sockets } => {

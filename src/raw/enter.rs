@@ -163,8 +163,9 @@ impl Driver {
     /// `always`, or if the kernel says that it holds completions back (CQ5).
     #[inline]
     fn note_hints(&mut self, cq: &CompletionQueue, always: bool) -> EnterFlags {
-        self.overflows += u64::from(cq.hints().contains(SqRingFlags::CQ_OVERFLOW));
-        let asks = always || Self::flagged(cq);
+        let hints = cq.hints();
+        self.overflows += u64::from(hints.contains(SqRingFlags::CQ_OVERFLOW));
+        let asks = always || Self::holds_back(hints);
         if asks { EnterFlags::GETEVENTS } else { EnterFlags::empty() }
     }
 
@@ -211,6 +212,9 @@ impl Driver {
             let flags = cq.map_or(EnterFlags::empty(), |cq| self.note_hints(cq, false));
             let count = self.consume(sq, pending, 0, flags, EnterArg::None, submitted)?;
             (submitted, left) = (submitted + count, pending - count);
+            if left == 0 {
+                return Ok(submitted);
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! |---|---|---|---|---|---|
 //! | eight pushes into an empty queue | – | 0, 1 | – | – | – |
 //! | a flush | 1, 0 | 0, 1 | – | – | – |
+//! | a submit of eight | 1, 0 | 0, 1 | – | – | 0, 1 |
 //! | a drain of eight | – | – | 0, 1 | 1, 0 | 0, 1 |
 //! | a drain of eight, over the end of the slots | – | – | 0, 1 | 2, 0 | 0, 1 |
 //! | eight pops | – | – | 0, 1 | 8, 0 | 0, 1 |
@@ -87,6 +88,16 @@ fn sq3_a_flush_is_one_release_store() {
     nops(&mut ring, 8);
     let words = touched(&mut ring, &linux, |ring| assert_eq!(ring.flush(), 8));
     assert_eq!(words, Words { sq_tail: ONE_STORE, sq_head: ONE_LOAD, ..Words::default() });
+}
+
+#[test]
+fn sq3_a_submit_is_one_flush() {
+    let (mut ring, linux) = or_skip!(Linux::ring(8));
+    nops(&mut ring, 8);
+    let words = touched(&mut ring, &linux, |ring| assert_eq!(ring.submit(), Ok(8)));
+    let expected =
+        Words { sq_tail: ONE_STORE, sq_head: ONE_LOAD, flags: ONE_LOAD, ..Words::default() };
+    assert_eq!(words, expected);
 }
 
 #[test]

@@ -62,11 +62,9 @@ const BENCHES: [Bench; 8] = [
     ),
     (
         "read",
-        "Blocks of 4 KiB are read from the page cache, in no order, with so many in flight.",
-        |extent| match extent {
-            Extent::Whole => vec![read::run(&[1, 8, 32, 128], 15)],
-            Extent::Quick => vec![read::run(&[1, 32], 3)],
-        },
+        "Blocks of 4 KiB are read at random, with so many in flight: from the page cache, and past \
+         it from the disk below.",
+        reads,
     ),
     (
         "fanout",
@@ -98,6 +96,21 @@ const BENCHES: [Bench; 8] = [
 fn nops(batches: &[u32], samples: u32) -> Report {
     let liburing = Liburing::build(None).inspect_err(|why| eprintln!("without liburing: {why}"));
     nop::run(batches, Mode::Deferred, liburing.as_ref().ok(), samples)
+}
+
+/// From the page cache, and past it where the file system lets us.
+fn reads(extent: Extent) -> Vec<Report> {
+    let (depths, samples): (&[u32], _) = match extent {
+        Extent::Whole => (&[1, 8, 32, 128], 15),
+        Extent::Quick => (&[1, 32], 3),
+    };
+    let dir = std::env::temp_dir();
+    let run = |direct| {
+        read::run(&dir, direct, depths, samples)
+            .inspect_err(|why| eprintln!("without these reads: {why}"))
+            .ok()
+    };
+    [false, true].into_iter().filter_map(run).collect()
 }
 
 fn copies(extent: Extent) -> Vec<Report> {
