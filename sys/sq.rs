@@ -17,9 +17,11 @@
 //!
 //! # Safety
 //!
-//! Writes only slots in `tail..head + entries`, which are ours.
+//! Writes only slots in `tail..head + entries`, which are ours; and between two enters, those that
+//! only an enter reads (`rewind`, `cut`).
 #![allow(unsafe_code, reason = "decides which slots are ours to write")]
 
+mod cut;
 mod pusher;
 mod reservation;
 mod wide;

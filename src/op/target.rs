@@ -34,9 +34,25 @@ pub trait Target: sealed::Sealed {
     #[doc(hidden)]
     fn belongs_to(&self, ring: RingId) -> bool;
 
+    /// Whether the descriptor is still this file's when the operation has ended.
+    #[doc(hidden)]
+    #[inline]
+    fn outlives(&self) -> bool {
+        true
+    }
+
     /// Returns `sqe` with this file filled in.
     #[doc(hidden)]
     fn aim(&self, sqe: Sqe) -> Sqe;
+}
+
+/// The refusal of an operation that looks at its file again when it has ended, if the file may be
+/// closed by then.
+pub(super) fn looks_again(file: &impl Target) -> Option<&'static str> {
+    (!file.outlives()).then_some(
+        "this operation looks at its file again when it has ended, and the chain may have closed \
+         it by then: submit it before the chain",
+    )
 }
 
 impl<F: AsFd> sealed::Sealed for F {}

@@ -210,9 +210,9 @@ fn contains(ops: &[u64; 4], op: Opcode) -> bool {
 /// Whether a poll that completes once survives an update to events that are there already. Linux
 /// 6.0 to 6.18 forget it; a release of such a series may be mended, but does not say so.
 pub(crate) fn keeps_updated_polls(base: &Base) -> bool {
-    // `SEND_ZC` came with Linux 6.0, and `SQE_MIXED` with 6.19. A ring that may not ask is on the
-    // safe side.
-    let is_old = probe(base).is_ok_and(|ops| !contains(&ops, Opcode::SEND_ZC));
+    // `SEND_ZC` came with Linux 6.0, and `SQE_MIXED` with 6.19. A kernel without a network knows
+    // the number, too. A ring that may not ask is on the safe side.
+    let is_old = last_op(base).is_ok_and(|last| last != 0 && last < Opcode::SEND_ZC.0);
     let is_new = |known: QueryOpcode| {
         SetupFlags::from_bits_retain(low_half(known.ring_setup_flags))
             .contains(SetupFlags::SQE_MIXED)
@@ -222,21 +222,34 @@ pub(crate) fn keeps_updated_polls(base: &Base) -> bool {
 
 /// The operations that the kernel supports.
 fn probe(base: &Base) -> Result<[u64; 4], Errno> {
+    ask(base).map(|arg| {
+        let mut ops = [0; 4];
+        let supported = |op: &&ProbeOp| op.flags.contains(ProbeOpFlags::SUPPORTED);
+        for op in arg.ops.iter().take(usize::from(arg.head.ops_len)).filter(supported) {
+            ops[usize::from(op.op.0 / 64)] |= 1 << (op.op.0 % 64);
+        }
+        ops
+    })
+}
+
+/// The number of the last operation that the kernel has a place for, supported or not; 0 if it does
+/// not say.
+fn last_op(base: &Base) -> Result<u8, Errno> {
+    ask(base).map(|arg| arg.head.last_op.0)
+}
+
+/// What the kernel tells about its operations; nothing before Linux 5.6.
+fn ask(base: &Base) -> Result<ProbeArg, Errno> {
     let mut arg = ProbeArg { head: Probe::default(), ops: [ProbeOp::default(); 256] };
     // SAFETY: a zeroed probe with space for 256 operations, alive during the call, and not kept,
     // because the kernel copies it in and out.
     let probed = unsafe { base.register(RegisterOp::PROBE, (&raw mut arg).cast(), 256) };
     match probed {
         // The call does not exist before Linux 5.6: we report no operations there.
-        Err(errno) if errno.is(libc::EINVAL) => return Ok([0; 4]),
-        probed => probed?,
-    };
-    let mut ops = [0; 4];
-    let supported = |op: &&ProbeOp| op.flags.contains(ProbeOpFlags::SUPPORTED);
-    for op in arg.ops.iter().take(usize::from(arg.head.ops_len)).filter(supported) {
-        ops[usize::from(op.op.0 / 64)] |= 1 << (op.op.0 % 64);
+        Err(errno) if errno.is(libc::EINVAL) => {}
+        probed => drop(probed?),
     }
-    Ok(ops)
+    Ok(arg)
 }
 
 /// What the kernel reports about itself; `None` before Linux 6.18.

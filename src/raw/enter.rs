@@ -20,10 +20,12 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
+use annulus_sys::abi::Sqe;
 use annulus_sys::cq::CompletionQueue;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{EnterFlags, SqRingFlags};
 use annulus_sys::kernel::Kernel;
+use annulus_sys::opcode::Opcode;
 use annulus_sys::process::Process;
 use annulus_sys::rings::Base;
 use annulus_sys::sq::SubmissionQueue;
@@ -54,6 +56,8 @@ pub(crate) struct Driver {
     pub(crate) submitted: u64,
     submitted_slots: u64,
     pub(crate) overflows: u64,
+    /// Whether a chain may have a close of a descriptor that its steps use.
+    closes: bool,
 }
 
 impl Driver {
@@ -72,6 +76,7 @@ impl Driver {
             submitted: 0,
             submitted_slots: 0,
             overflows: 0,
+            closes: false,
         }
     }
 
@@ -405,10 +410,32 @@ impl Driver {
     }
 }
 
+/// Aims each close that is left of a chain at no descriptor, if the enter that consumed `count`
+/// entries cut that chain: it would no longer wait for the steps that use its descriptor (OP1).
+#[cold]
+fn disarm_closes(sq: &mut SubmissionQueue, count: u32) {
+    let disarm = |sqe: &mut Sqe| {
+        if sqe.opcode == Opcode::CLOSE {
+            sqe.fd = -1; // EBADF: the number was not closed.
+        }
+    };
+    // SAFETY: no polling thread, since such a ring accepts no chain that closes; and nobody else
+    // enters, since the ring is borrowed (OP1).
+    unsafe { sq.amend_cut_chain(count, disarm) };
+}
+
 impl Driver {
+    /// From now on, chains may close a descriptor that their steps use.
+    pub(crate) fn expect_closes(&mut self) {
+        self.closes = true;
+    }
+
     /// Records that the kernel consumed `count` entries.
     #[inline]
     pub(super) fn took(&mut self, sq: &mut SubmissionQueue, count: u32) {
+        if self.closes {
+            disarm_closes(sq, count);
+        }
         sq.consumed(count);
         self.count(count);
     }

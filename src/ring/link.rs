@@ -31,7 +31,10 @@
 //! timeout, breaks no chain either.
 //!
 //! Links hold only within one submission, so all entries of a chain are reserved at once. If there
-//! is no room, or an operation panics while it makes its entry, nothing is submitted.
+//! is no room, or an operation panics while it makes its entry, nothing is submitted. In two cases
+//! the kernel cuts a chain, and what is left of it begins at once, as a chain of its own: if it has
+//! no memory for a request, and on a polling thread that several rings share, which takes at most
+//! eight entries of a ring at a time ([`Setup::attach`](crate::Setup::attach)).
 //!
 //! Keeps OP1, for several operations at once.
 //!
@@ -378,7 +381,7 @@ pub struct ChainOutcome<T> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no chain",
     note = "a chain is a tuple of one to four steps, an array or a `Vec` of steps of one type, or \
-            a `Vec` of steps and one more"
+            a `Vec` of steps and one more; `Close::after` adds a close to any of them"
 )]
 pub trait Linked: Sized + sealed::Linked {
     /// The tickets, one for each step.
@@ -404,6 +407,10 @@ pub trait Linked: Sized + sealed::Linked {
     #[doc(hidden)]
     const WAITS: Waits;
 
+    /// Whether it closes a descriptor that its steps use.
+    #[doc(hidden)]
+    const CLOSES: bool = false;
+
     /// Puts the steps into their slots. `last` is where the last of them stands.
     ///
     /// # Safety
@@ -419,6 +426,12 @@ pub trait Linked: Sized + sealed::Linked {
     /// Tells `ends` how each step ended, in order.
     #[doc(hidden)]
     fn ends<U: Default>(ring: &Ring<U>, placed: &Self::Placed, ends: &mut Ends);
+
+    /// Tells the operations of a chain that has ended what only the chain knows.
+    #[doc(hidden)]
+    fn settle<U: Default>(ring: &mut Ring<U>, placed: &Self::Placed) {
+        let _ = (ring, placed);
+    }
 
     /// Shows `watch` each step, in order.
     #[doc(hidden)]

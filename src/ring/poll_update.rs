@@ -27,11 +27,12 @@ impl<U: Default> Ring<U> {
     /// [`PollMulti`](crate::op::PollMulti), which every kernel since 5.13 can change, use
     /// [`PollUpdate::new`].
     ///
-    /// The first call asks the kernel what it knows, with two system calls.
+    /// The first call asks the kernel what it knows, with up to two system calls.
     ///
     /// # Errors
     ///
-    /// [`Rejection::Invalid`] on Linux 6.0 to 6.18: there the poll might never complete.
+    /// [`Rejection::Invalid`] on Linux 6.0 to 6.18, and where the kernel cannot be asked: there the
+    /// poll might never complete.
     ///
     /// # Panics
     ///

@@ -294,6 +294,9 @@ impl<'a> Setup<'a> {
 
     /// Shares the worker threads of another ring, and its polling thread. Since Linux 5.6.
     ///
+    /// A polling thread that several rings share takes at most eight entries of a ring at a time,
+    /// and cuts a chain there: what is left of it begins at once, as a chain of its own.
+    ///
     /// # Safety
     ///
     /// The two rings depend on each other: if the polling thread dies, it dies for both. The code

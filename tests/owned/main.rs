@@ -26,6 +26,7 @@ mod support;
 mod chains;
 mod chance;
 mod claims;
+mod closing;
 mod drained;
 mod ends;
 mod finish;

@@ -27,7 +27,7 @@ use annulus_sys::flags::{PollFlags, SqeFlags};
 
 use crate::lease::ticket::Ticket;
 use crate::op::ring::cancel::{CancelOutcome, Name, UpdateOutcome};
-use crate::op::target::Target;
+use crate::op::target::{Target, looks_again};
 use crate::op::{
     Completion, Completions, Done, Ended, Ending, Forced, Multishot, Op, Outcome, RingId,
 };
@@ -275,6 +275,10 @@ unsafe impl<F: Target> Op for PollMulti<F> {
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.fd.belongs_to(ring)
+    }
+
+    fn refusal(&mut self) -> Option<&'static str> {
+        looks_again(&self.fd)
     }
 
     fn prep(&mut self) -> Sqe {

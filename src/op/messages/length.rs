@@ -60,6 +60,9 @@ impl Length {
         if sqe.flags.contains(SqeFlags::FIXED_FILE) {
             return Some(REGISTERED);
         }
+        if sqe.fd < 0 {
+            return None; // A file of another ring, or of a chain: refused for that.
+        }
         if !tells_lengths(sqe.fd) {
             return Some(STREAM);
         }

@@ -79,6 +79,11 @@ impl Close {
     pub fn new(fd: impl Into<OwnedFd>) -> Self {
         Self { fd: fd.into(), flush: Flush::Perhaps }
     }
+
+    /// A step before it in its chain kept it from beginning, so no file said `ECANCELED`.
+    pub(crate) fn was_cut_off(&mut self) {
+        self.flush = Flush::Never;
+    }
 }
 
 // SAFETY: OP1: the entry points to nothing, and the descriptor is the one that the operation owns;

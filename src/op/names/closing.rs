@@ -4,13 +4,16 @@
 //!   Close::after(file, |file| (write, fsync))
 //!        │            └ ChainFd: the number, usable only while this chain is submitted
 //!        └─► write ──► fsync ──► close        OwnedFd: owned by the close, and by nothing else
-//!                 └─ error, or short ─► the close never begins, and gives the OwnedFd back
+//!                 └─ cancelled with the chain: the close gives the OwnedFd back
 //! ```
 //!
 //! A number may belong to another file as soon as it is closed, and only one owner may close it. So
 //! [`ChainFd`] is not the descriptor but its number: the only owner is the close, which begins
 //! after all steps have ended. A ring accepts the number for the steps of this chain, while it
 //! submits them, and never again.
+//!
+//! The kernel may cut a chain. Where that can be seen, the close is aimed at no descriptor before
+//! the kernel gets it; where it cannot, no such chain is accepted.
 //!
 //! Leaves to others: what a link means (`ring::link`), what a close returns (`close`).
 
@@ -42,6 +45,10 @@ impl Target for ChainFd {
         self.ring.get() == Some(ring)
     }
 
+    fn outlives(&self) -> bool {
+        false
+    }
+
     fn aim(&self, sqe: Sqe) -> Sqe {
         // Outside its chain the number may be of any file.
         let fd = if self.ring.get().is_some() { self.fd } else { -1 };
@@ -62,14 +69,30 @@ impl Close {
     /// A chain that closes `fd` when all its steps have ended: those that `steps` makes, which is
     /// given the descriptor for them. Since Linux 5.6.
     ///
-    /// The outputs are a pair: those of the steps, and that of the close. If a step fails, or does
-    /// less than was asked, the close never begins, and gives the descriptor back; after a
-    /// [hard](crate::Step::hard) step it closes in any case.
+    /// The outputs are a pair: those of the steps, and that of the close. When a step breaks the
+    /// [chain](crate::ring::link), the close never begins: it ends with `ECANCELED`, and gives the
+    /// descriptor back. A step that breaks no chain when it fails, such as an
+    /// [`Fsync`](crate::op::Fsync), lets the close begin; so check its result.
+    ///
+    /// For a file that may itself answer a close (a device, or a file on a FUSE or network file
+    /// system) the descriptor comes back if the close was held up by a step that moves bytes and
+    /// moved fewer than were asked. Otherwise, and if the tickets were taken apart or given up, it
+    /// is unknown whether the number is free, and it is given up, as by [`Close::new`].
+    ///
+    /// A step cannot be an operation that looks at its file again when it has ended: `PollMulti`,
+    /// and those that get or set options and names of sockets. An event loop
+    /// ([`EventLoop`](crate::EventLoop)) has no such chain: submit a [`Close`] when the last step
+    /// has ended.
     ///
     /// # Errors
     ///
     /// [`Rejected`](crate::Rejected) gives the whole chain back;
-    /// [`into_parts`](Closing::into_parts) takes it apart.
+    /// [`into_parts`](Closing::into_parts) takes it apart. [`Rejection::Invalid`] for a step as
+    /// above, and on a ring with a polling thread or with `SQE_MIXED`, where the chain may be cut.
+    /// `EBADF` for the close if the kernel cut the chain for lack of memory: the descriptor comes
+    /// back then, too, unless the file may itself answer a close.
+    ///
+    /// [`Rejection::Invalid`]: crate::Rejection::Invalid
     ///
     /// # Example
     ///

@@ -31,7 +31,7 @@ use annulus_sys::flags::{SocketUringOp, SqeFlags};
 
 use super::option::{MAX_VALUE, OptionValue, SocketOption};
 use crate::buf::address::{Address, MAX_ADDRESS, Storage};
-use crate::op::target::Target;
+use crate::op::target::{Target, looks_again};
 use crate::op::{Done, Op, Outcome, RingId};
 use crate::prep;
 
@@ -145,6 +145,10 @@ unsafe impl<F: Target> Op for Unread<F> {
         self.fd.belongs_to(ring)
     }
 
+    fn refusal(&mut self) -> Option<&'static str> {
+        looks_again(&self.fd)
+    }
+
     fn prep(&mut self) -> Sqe {
         ask(&self.fd, SocketUringOp::SIOCINQ)
     }
@@ -160,6 +164,10 @@ unsafe impl<F: Target> Op for Unsent<F> {
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.fd.belongs_to(ring)
+    }
+
+    fn refusal(&mut self) -> Option<&'static str> {
+        looks_again(&self.fd)
     }
 
     fn prep(&mut self) -> Sqe {
@@ -290,6 +298,10 @@ unsafe impl<F: Target, V: OptionValue> Op for GetOption<F, V> {
         self.fd.belongs_to(ring)
     }
 
+    fn refusal(&mut self) -> Option<&'static str> {
+        looks_again(&self.fd)
+    }
+
     fn prep(&mut self) -> Sqe {
         let Self { value, option: SocketOption { level, name, .. }, fd } = self;
         let command = SocketUringOp::GETSOCKOPT;
@@ -316,6 +328,10 @@ unsafe impl<F: Target, V: OptionValue> Op for SetOption<F, V> {
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.fd.belongs_to(ring)
+    }
+
+    fn refusal(&mut self) -> Option<&'static str> {
+        looks_again(&self.fd)
     }
 
     fn prep(&mut self) -> Sqe {
@@ -381,6 +397,10 @@ unsafe impl<F: Target> Op for GetName<F> {
 
     fn belongs_to(&self, ring: RingId) -> bool {
         self.fd.belongs_to(ring)
+    }
+
+    fn refusal(&mut self) -> Option<&'static str> {
+        looks_again(&self.fd)
     }
 
     fn prep(&mut self) -> Sqe {

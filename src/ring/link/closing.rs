@@ -26,6 +26,7 @@ impl<L: Linked> Linked for Closing<L> {
     type Outputs = (L::Outputs, <Close as Op>::Output);
     const NEEDS: Features = L::NEEDS;
     const WAITS: Waits = L::WAITS.then(Waits::of::<Close>());
+    const CLOSES: bool = true;
 
     fn entries(&self) -> u32 {
         let steps = self.steps().entries();
@@ -55,6 +56,15 @@ impl<L: Linked> Linked for Closing<L> {
     fn ends<U: Default>(ring: &Ring<U>, (steps, close): &Self::Placed, ends: &mut Ends) {
         L::ends(ring, steps, ends);
         ends.step(Close::end_of_step(ring, close));
+    }
+
+    fn settle<U: Default>(ring: &mut Ring<U>, (steps, close): &Self::Placed) {
+        L::settle(ring, steps);
+        let mut ends = Ends::new();
+        L::ends(ring, steps, &mut ends);
+        if ends.is_cut {
+            ring.slab.ended(&close.ticket).was_cut_off();
+        }
     }
 
     fn watch<U: Default>(watch: &mut Watch<'_, U>, (steps, close): &mut Self::Placed) {

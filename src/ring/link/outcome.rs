@@ -48,9 +48,17 @@ pub enum StepEnd {
     /// It began, and let the next begin.
     Through,
     /// It began, or was refused, and kept the next from beginning.
-    Broke,
+    Broke(Certain),
     /// It never began, or was cancelled.
-    Cancelled,
+    Cancelled(Certain),
+}
+
+/// Whether it is certain that the steps behind this one never began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[doc(hidden)]
+pub enum Certain {
+    Yes,
+    No,
 }
 
 impl Breaks {
@@ -98,10 +106,13 @@ impl Breaks {
 
     /// How a step ended, by its `result`.
     pub(super) fn tell(self, result: i32, features: Features) -> StepEnd {
+        // The kernel compares the number of bytes, and goes by nothing else.
+        let is_certain = matches!(self, Self::Short(asked) if u32::try_from(result) != Ok(asked));
+        let certain = if is_certain { Certain::Yes } else { Certain::No };
         if result == -libc::ECANCELED {
-            StepEnd::Cancelled
+            StepEnd::Cancelled(certain)
         } else if self.by(result, features) {
-            StepEnd::Broke
+            StepEnd::Broke(certain)
         } else {
             StepEnd::Through
         }
@@ -187,22 +198,26 @@ pub struct Ends {
     at: usize,
     last_began: bool,
     all_ended: bool,
+    /// Whether a step certainly kept all steps behind it from beginning.
+    pub(super) is_cut: bool,
 }
 
 impl Ends {
     pub(super) fn new() -> Self {
-        Self { steps: 0, at: 0, last_began: true, all_ended: true }
+        Self { steps: 0, at: 0, last_began: true, all_ended: true, is_cut: false }
     }
 
     /// The next step ended like this, or not yet.
     pub(super) fn step(&mut self, step: Option<StepEnd>) {
         match step {
             Some(StepEnd::Through) => self.at = self.steps + 1,
-            Some(StepEnd::Broke) => self.at = self.steps,
-            Some(StepEnd::Cancelled) => {}
+            Some(StepEnd::Broke(_)) => self.at = self.steps,
+            Some(StepEnd::Cancelled(_)) => {}
             None => self.all_ended = false,
         }
-        self.last_began = step != Some(StepEnd::Cancelled);
+        self.is_cut |=
+            matches!(step, Some(StepEnd::Broke(Certain::Yes) | StepEnd::Cancelled(Certain::Yes)));
+        self.last_began = !matches!(step, Some(StepEnd::Cancelled(_)));
         self.steps += 1;
     }
 
@@ -216,7 +231,7 @@ impl Ends {
 
 #[cfg(test)]
 mod tests {
-    use super::StepEnd::{Broke, Cancelled, Through};
+    use super::StepEnd::Through;
     use super::*;
 
     /// What [`Breaks::of`] says of an entry whose addresses, if it has any, are valid.
@@ -237,16 +252,38 @@ mod tests {
 
     #[test]
     fn a_chain_ends_at_the_step_that_kept_the_next_from_beginning() {
+        let [broke, cancelled] = [StepEnd::Broke, StepEnd::Cancelled].map(|end| end(Certain::No));
         let broken = |at| ChainEnd::Broken { at };
         assert_eq!(end([Through, Through, Through]), ChainEnd::Complete);
-        assert_eq!(end([Through, Through, Broke]), ChainEnd::Complete);
-        assert_eq!(end([Through, Broke, Cancelled]), broken(1));
-        assert_eq!(end([Through, Cancelled, Cancelled]), broken(1));
-        assert_eq!(end([Through, Through, Cancelled]), broken(2));
-        assert_eq!(end([Broke, Cancelled, Cancelled]), broken(0));
-        assert_eq!(end([Cancelled, Broke, Cancelled]), broken(1));
-        assert_eq!(end([Cancelled, Cancelled, Cancelled]), broken(0));
-        assert_eq!(end_of([Some(Through), None, Some(Cancelled)]), None);
+        assert_eq!(end([Through, Through, broke]), ChainEnd::Complete);
+        assert_eq!(end([Through, broke, cancelled]), broken(1));
+        assert_eq!(end([Through, cancelled, cancelled]), broken(1));
+        assert_eq!(end([Through, Through, cancelled]), broken(2));
+        assert_eq!(end([broke, cancelled, cancelled]), broken(0));
+        assert_eq!(end([cancelled, broke, cancelled]), broken(1));
+        assert_eq!(end([cancelled, cancelled, cancelled]), broken(0));
+        assert_eq!(end_of([Some(Through), None, Some(cancelled)]), None);
+    }
+
+    #[test]
+    fn a_step_that_moved_another_number_of_bytes_certainly_broke_its_chain() {
+        let now = Features::REG_REG_RING;
+        let tell = |breaks: Breaks, result| breaks.tell(result, now);
+        assert_eq!(tell(Breaks::Short(8), 7), StepEnd::Broke(Certain::Yes));
+        assert_eq!(tell(Breaks::Short(8), -libc::EIO), StepEnd::Broke(Certain::Yes));
+        assert_eq!(tell(Breaks::Short(8), -libc::ECANCELED), StepEnd::Cancelled(Certain::Yes));
+        assert_eq!(tell(Breaks::Short(8), 8), Through);
+        for breaks in [Breaks::Likely, Breaks::Errors, Breaks::Refusals] {
+            assert_eq!(tell(breaks, -libc::EINVAL), StepEnd::Broke(Certain::No));
+            assert_eq!(tell(breaks, -libc::ECANCELED), StepEnd::Cancelled(Certain::No));
+        }
+        let cut = |ends: &[StepEnd]| {
+            let mut all = Ends::new();
+            ends.iter().for_each(|&end| all.step(Some(end)));
+            all.is_cut
+        };
+        assert!(cut(&[Through, StepEnd::Broke(Certain::Yes), StepEnd::Cancelled(Certain::No)]));
+        assert!(!cut(&[Through, StepEnd::Broke(Certain::No)]));
     }
 
     #[test]

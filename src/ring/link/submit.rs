@@ -9,6 +9,8 @@
 //! Keeps OP1. Leaves to others: what a link means (`link`).
 #![allow(unsafe_code, reason = "hands the kernel memory that operations point to")]
 
+use annulus_sys::flags::SetupFlags;
+
 use super::{ChainOutcome, ChainTicket, Claims, Ends, Linked, Position, UnsubmittedChain, Watch};
 use crate::lease::ticket::{Rejected, Rejection, Unfinished};
 use crate::ring::Ring;
@@ -18,6 +20,14 @@ use crate::setup::enter_error::EnterCause;
 /// A chain of no steps would have no end to wait for.
 const EMPTY: Rejection =
     Rejection::Invalid { reason: "the chain's list of steps is empty: put at least one step in" };
+
+/// Why a ring accepts no chain that closes its descriptor. A polling thread that several rings
+/// share takes at most eight entries of one, and ends the chain there; and on a mixed ring we could
+/// not tell which entries an enter left of a chain.
+const MAY_BE_CUT: Rejection = Rejection::Invalid {
+    reason: "a chain may be cut on a ring with SQPOLL or SQE_MIXED, and would close its descriptor \
+             too early: use another ring, or close it when the chain has ended",
+};
 
 /// # Doing things in order
 impl<U: Default> Ring<U> {
@@ -89,6 +99,12 @@ impl<U: Default> Ring<U> {
         if count > entries {
             return Err(Rejection::ChainTooLong { count, entries });
         }
+        if L::CLOSES
+            && (self.raw.driver().polls()
+                || self.raw.base().params().flags.contains(SetupFlags::SQE_MIXED))
+        {
+            return Err(MAY_BE_CUT);
+        }
         if !self.raw.features().contains(L::NEEDS) {
             return Err(Rejection::Unsupported { needs: L::NEEDS });
         }
@@ -127,6 +143,9 @@ impl<U: Default> Ring<U> {
             return reject(chain, Rejection::NoSlot);
         }
         let Self { raw, slab, id, .. } = self;
+        if L::CLOSES {
+            raw.driver_mut().expect_closes();
+        }
         let slots = match raw.reserve(count) {
             Ok(slots) => slots,
             Err(error) if error.cause == EnterCause::OutOfRequests => {
@@ -191,6 +210,7 @@ impl<U: Default> Ring<U> {
         let mut ends = Ends::new();
         L::ends(self, &tickets.0, &mut ends);
         let Some(end) = ends.chain() else { return Err(tickets) };
+        L::settle(self, &tickets.0);
         let outputs = L::take(self, tickets.into_tickets());
         self.undelivered.drop_redeemed(&self.slab);
         Ok(ChainOutcome { outputs, end })

@@ -80,6 +80,16 @@ impl<U: Default> Slab<U> {
         Ok(output)
     }
 
+    /// The operation of a ticket, which has ended.
+    pub(crate) fn ended<O: Op>(&mut self, ticket: &Ticket<O>) -> &mut O {
+        assert!(self.is_done(ticket), "OP1: the kernel has the operation");
+        // SAFETY: there is such a slot, because it was found above.
+        let payload = unsafe { self.payloads.at(ticket.slot()) };
+        // SAFETY: it has ended, so the kernel is done with it (OP1), and it is of this type,
+        // because the slot still has the ticket's generation (OP2).
+        unsafe { payload.cast::<O>().as_mut() }
+    }
+
     /// Moves an operation that has ended out of its slot, which is free afterwards.
     ///
     /// # Safety

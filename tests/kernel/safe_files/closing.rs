@@ -4,16 +4,22 @@
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{Write as _, pipe};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::UdpSocket;
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use annulus::op::{ChainFd, Close, Fsync, Nop, Read, Splice, Write};
+use annulus::op::{
+    ChainFd, Close, Fsync, Nop, PollEvents, PollMulti, Read, SetOption, SocketOption, Splice, Write,
+};
+use annulus::sys::flags::SetupFlags;
 use annulus::{ChainEnd, Rejection, Ring, Setup, Step as _, StepExt as _};
 use libtest_mimic::{Failed, Trial};
 
 use super::names::hung_up;
 use super::{Folder, READ, errno, run, small};
-use crate::harness::{safe_ring, test};
+use crate::harness::{Need, safe_ring, test};
+
+const SQPOLL: Need = Need::Setup(SetupFlags::SQPOLL);
 
 pub fn tests() -> Vec<Trial> {
     vec![
@@ -25,6 +31,9 @@ pub fn tests() -> Vec<Trial> {
         test("a_chain_that_panics_closes_its_descriptor", &[READ], panicked),
         test("op1_a_number_is_of_no_use_outside_its_chain", &[READ], nowhere_else),
         test("op1_a_number_is_of_no_use_to_code_of_the_caller_meanwhile", &[READ], meanwhile),
+        test("a_chain_that_breaks_gives_a_device_back", &[READ], device_back),
+        test("what_looks_at_its_file_again_is_no_step_of_it", &[READ], looks_again),
+        test("op1_a_polling_thread_that_rings_share_closes_nothing_early", &[READ, SQPOLL], shared),
         test("op1_no_chain_reads_the_file_of_another", &[READ], random_chains),
     ]
 }
@@ -206,6 +215,52 @@ fn nowhere_else() -> Result<(), Failed> {
     close.result?;
     is_refused(&mut ring, &write.fd); // Closed, as the output shows it.
     assert!(hung_up(&reader));
+    Ok(())
+}
+
+fn device_back() -> Result<(), Failed> {
+    let mut ring = small();
+    for _ in 0..3 {
+        let null = File::open("/dev/null")?;
+        let number = null.as_raw_fd();
+        let chain = Close::after(null, |null| (Read::new(null, [0; 8]),)); // 0 bytes.
+        let chain = ring.submit_chain(chain).map_err(|rejected| rejected.why)?;
+        let chain = ring.wait_chain(chain).map_err(|unfinished| unfinished.why)?;
+        assert_eq!(chain.end, ChainEnd::Broken { at: 0 });
+        let back = chain.outputs.1.fd.expect("it is open");
+        assert_eq!(back.as_raw_fd(), number);
+    }
+    Ok(())
+}
+
+fn looks_again() -> Result<(), Failed> {
+    let mut ring = small();
+    let refused = |rejected: Rejection| assert!(matches!(rejected, Rejection::Invalid { .. }));
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let chain =
+        Close::after(socket, |socket| (SetOption::new(socket, SocketOption::BROADCAST, true),));
+    refused(ring.submit_chain(chain).expect_err("it looks again").why);
+    let chain = Close::after(pipe()?.0, |pipe| (PollMulti::new(pipe, PollEvents::IN),));
+    refused(ring.submit_chain(chain).expect_err("it looks again").why);
+    Ok(())
+}
+
+/// Such a thread takes eight entries of a ring at a time. A close behind eight reads that wait
+/// would begin at once, so neither ring accepts such a chain.
+fn shared() -> Result<(), Failed> {
+    let mut first = safe_ring(Setup::new(16).sqpoll(std::time::Duration::from_secs(1)));
+    let setup = Setup::new(16).sqpoll(std::time::Duration::from_secs(1));
+    // SAFETY: only this test uses the first ring, so it may die with the second.
+    let setup = unsafe { setup.attach(first.raw().as_fd()) };
+    let mut second = safe_ring(setup);
+    for ring in [&mut first, &mut second] {
+        let (reader, writer) = pipe()?;
+        let chain =
+            Close::after(reader, |reader| [(); 8].map(|()| Read::new(reader.clone(), [0; 1])));
+        let rejected = ring.submit_chain(chain).expect_err("it may be cut");
+        assert!(matches!(rejected.why, Rejection::Invalid { .. }), "{:?}", rejected.why);
+        drop(writer);
+    }
     Ok(())
 }
 
