@@ -64,6 +64,8 @@
 //! | `Clock::now`, and so `Timeout::until` and `WaitOptions::until` | the machine's clock: not for a simulation |
 //! | the ring's descriptor, polled | never readable |
 //!
+//! A [`Recorder`] makes the same records of rings on Linux.
+//!
 //! A program that only looks at its memory, and never enters, lets no time pass: call
 //! [`advance`](Sim::advance).
 
@@ -78,6 +80,7 @@ mod memory;
 mod outside;
 mod pipe;
 mod placeholder;
+pub mod recorder;
 mod region;
 pub mod report;
 mod request;
@@ -95,6 +98,7 @@ use std::time::Duration;
 use annulus_sys::kernel::Kernel;
 
 pub use faults::Faults;
+pub use recorder::Recorder;
 pub use report::Report;
 pub use trace::Record;
 

@@ -9,6 +9,7 @@
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
+//! | `recorder` | real rings tell the same records |
 //! | `speed` | how many small programs run in a second, without a broken rule |
 //!
 //! Does not show: anything about threads, the real network, or rings with wide entries.
@@ -22,6 +23,7 @@ mod accounts;
 mod differential;
 mod modes;
 mod programs;
+mod recorder;
 mod scenarios;
 mod speed;
 mod twice;
