@@ -79,6 +79,7 @@ pub mod abi_bpf;
 pub mod abi_mock;
 pub mod abi_query;
 pub mod abi_register;
+pub mod abi_with;
 pub mod abi_zcrx;
 pub mod buf_ring;
 pub mod cq;

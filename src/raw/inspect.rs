@@ -7,7 +7,7 @@
 //! | what did the kernel make of the setup? | [`RawRing::sq_entries`], [`RawRing::cq_entries`], [`RawRing::flags`] |
 //! | what can it do? | [`RawRing::features`] |
 
-use annulus_sys::flags::{Features, SetupFlags};
+use annulus_sys::flags::{Features, SetupFlags, SqRingFlags};
 use annulus_sys::index::Index;
 
 use crate::raw::RawRing;
@@ -99,6 +99,16 @@ impl RawRing {
     /// The flags that the ring was set up with.
     pub fn flags(&self) -> SetupFlags {
         self.rings().base().params().flags
+    }
+
+    /// The flags that the kernel stores in the ring now: whether completions overflow, or task work
+    /// is held back, or the polling thread sleeps. They are hints: loading them orders no other
+    /// access. In a forked child, there are none. To learn whether the polling thread must be
+    /// woken, ask [`needs_wakeup`](Self::needs_wakeup), which does order them.
+    #[doc(alias("IORING_SQ_CQ_OVERFLOW", "IORING_SQ_TASKRUN", "IORING_SQ_NEED_WAKEUP"))]
+    #[inline]
+    pub fn sq_flags(&self) -> SqRingFlags {
+        self.rings().halves().0.flags()
     }
 
     /// The features of this kernel's rings.

@@ -81,6 +81,43 @@ impl RawRing {
         Pusher { slots: self.rings.sq().pusher(), pending: &mut self.pending }
     }
 
+    /// Pushes all of `sqes`, in order, or none of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when fewer slots are free; nothing was pushed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`push`](Self::push), for each of them.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::{Setup, prep};
+    ///
+    /// let mut ring = Setup::new(4).build_raw()?;
+    /// let entries = [1, 2, 3].map(|number| prep::nop().with_user_data(number));
+    /// // SAFETY: a NOP points to nothing (OP1).
+    /// unsafe { ring.push_all(&entries)? };
+    /// // SAFETY: NOPs, likewise (OP1).
+    /// assert!(unsafe { ring.push_all(&entries) }.is_err()); // One slot is free.
+    /// assert_eq!(ring.submit()?, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub unsafe fn push_all(&mut self, sqes: &[Sqe]) -> Result<(), Full> {
+        let Self { rings, pending, .. } = self;
+        let count = u32::try_from(sqes.len()).map_err(|_| Full)?;
+        let mut slots = rings.sq().reserve(count)?;
+        for &sqe in sqes {
+            // SAFETY: as promised to `push_all`.
+            unsafe { slots.push(sqe) }?;
+        }
+        slots.commit();
+        sqes.iter().for_each(|sqe| pending.note(sqe));
+        Ok(())
+    }
+
     /// Fills the next free slot in place: `fill` gets a blank entry in the memory that the kernel
     /// will read. If `fill` unwinds, nothing was pushed.
     ///

@@ -1,8 +1,11 @@
 //! Submit: how many calls it makes, and what is left when one call does not submit everything.
 
-use annulus::{EnterCause, EnterError, Setup};
+#![allow(unsafe_code, reason = "pushes entries that point to nothing")]
+
+use annulus::{EnterCause, EnterError, Setup, prep};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{SetupFlags, SqRingFlags};
+use annulus_sys::sq::Full;
 
 use crate::driver_kernel::DriverKernel;
 use crate::support::backend::Enter;
@@ -78,6 +81,33 @@ fn sq2_a_partial_submission_goes_on_with_the_rest() {
         assert_eq!(consumed(&kernel), [1, 2, 3, 4]);
         assert_eq!((ring.room(), ring.in_flight(), ring.stats().sqes), (4, 4, 4));
     }
+}
+
+#[test]
+fn sq2_entries_are_pushed_all_or_none() {
+    let (mut ring, kernel) = plain();
+    let entries = [1, 2, 3].map(|number| prep::nop().with_user_data(number));
+    // SAFETY: NOPs point to nothing (OP1).
+    unsafe { ring.push_all(&entries) }.expect("four slots are free");
+    // SAFETY: likewise (OP1).
+    assert_eq!(unsafe { ring.push_all(&entries[..2]) }, Err(Full));
+    // SAFETY: likewise (OP1).
+    unsafe { ring.push_all(&[]) }.expect("nothing");
+    // SAFETY: likewise (OP1).
+    unsafe { ring.push_all(&entries[..1]) }.expect("one slot is free");
+    assert_eq!(ring.submit(), Ok(4));
+    assert_eq!(consumed(&kernel), [1, 2, 3, 1]);
+}
+
+#[test]
+fn the_kernels_flags_are_shown_as_they_are() {
+    let (ring, kernel) = plain();
+    assert_eq!(ring.sq_flags(), SqRingFlags::empty());
+    for flags in [SqRingFlags::CQ_OVERFLOW, SqRingFlags::TASKRUN | SqRingFlags::NEED_WAKEUP] {
+        kernel.kernel(|kernel| kernel.sq_flags.store(flags.bits()));
+        assert_eq!(ring.sq_flags(), flags);
+    }
+    assert_eq!(kernel.took(), []);
 }
 
 #[test]
