@@ -26,7 +26,7 @@ use crate::errno::Errno;
 use crate::flags::{Features, OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, SetupFlags};
 use crate::index::{Entries, Index};
 use crate::kernel::Kernel;
-use crate::map::{Map, Pages, page_size};
+use crate::map::{Map, Pages, huge_page_size, page_size};
 use crate::orderings::{AtomicU32, Counter, Observed, ObservedFlags, Published, PublishedFlags};
 use crate::place::Place;
 use crate::slots::{Slot, Slots, Width};
@@ -89,6 +89,12 @@ impl Request<'_> {
     pub fn own_memory_size(&self) -> usize {
         let (rings, sqes) = OwnMemory::sizes(self);
         rings + sqes
+    }
+
+    /// How many huge pages of `size` bytes the ring needs at most, where it lies in such.
+    pub fn huge_pages(&self, size: usize) -> usize {
+        let (rings, sqes) = OwnMemory::sizes(self);
+        (OwnMemory::start_of_entries(rings, sqes, size) + sqes).div_ceil(size)
     }
 
     /// The `struct io_uring_params` of the request, without the addresses of own memory.
@@ -288,9 +294,18 @@ impl OwnMemory {
                 sqes_start: 0,
             },
             Pages::Huge => {
-                Self { rings: Map::own(rings + sqes, Pages::Huge)?, sqes: None, sqes_start: rings }
+                let start = Self::start_of_entries(rings, sqes, huge_page_size());
+                Self { rings: Map::own(start + sqes, Pages::Huge)?, sqes: None, sqes_start: start }
             }
         })
+    }
+
+    /// Where in huge pages of `page` bytes the entries begin: after the rings if they end in the
+    /// same page, and in the next page otherwise. So what can lie in one page does, as kernels
+    /// before Linux 6.14 require.
+    fn start_of_entries(rings: usize, sqes: usize, page: usize) -> usize {
+        let next = rings.next_multiple_of(page);
+        if rings + sqes <= next { rings } else { next }
     }
 
     /// # Safety
@@ -341,5 +356,45 @@ fn bytes<T>(count: u32, width: Width) -> usize {
     match width {
         Width::Single => bytes,
         Width::Double => 2 * bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    /// How many huge pages each of these rings needs: small ones, and the largest of all.
+    fn huge_pages(size: usize) -> [usize; 4] {
+        let plain = |entries, cq_entries| Request { cq_entries, ..Request::new(entries) };
+        let wide = SetupFlags::SQE128 | SetupFlags::CQE32;
+        let largest = Request { flags: wide, ..plain(MAX_SQ_ENTRIES, Some(MAX_CQ_ENTRIES)) };
+        [
+            plain(1, None),
+            plain(4096, None),
+            plain(MAX_SQ_ENTRIES / 2, Some(MAX_CQ_ENTRIES)),
+            largest,
+        ]
+        .map(|request| request.huge_pages(size))
+    }
+
+    #[test]
+    fn a_ring_takes_no_more_huge_pages_than_it_needs() {
+        assert_eq!(huge_pages(64 << 10), [1, 7, 34, 99]);
+        assert_eq!(huge_pages(2 * MIB), [1, 1, 2, 4]);
+        assert_eq!(huge_pages(32 * MIB), [1; 4]);
+        assert_eq!(huge_pages(1 << 30), [1; 4]);
+    }
+
+    #[test]
+    fn what_can_lie_in_one_huge_page_does() {
+        let start = |rings, sqes| OwnMemory::start_of_entries(rings, sqes, 2 * MIB);
+        assert_eq!(start(4096, 4096), 4096);
+        assert_eq!(start(MIB, MIB), MIB);
+        // They would lie in two pages, where one has room for them.
+        assert_eq!(start(MIB + 4096, MIB), 2 * MIB);
+        assert_eq!(start(2 * MIB, 4096), 2 * MIB);
+        assert_eq!(start(3 * MIB, MIB), 3 * MIB);
     }
 }

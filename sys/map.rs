@@ -27,8 +27,8 @@ use std::sync::OnceLock;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::errno::Errno;
-pub use crate::page::page_size;
 use crate::page::wipe_on_fork;
+pub use crate::page::{huge_page_size, page_size};
 use crate::process::Process;
 
 /// The kind of pages for memory of our own.
@@ -37,12 +37,10 @@ pub enum Pages {
     /// Ordinary pages. Before Linux 6.14 the kernel requires each region of a ring to be contiguous
     /// in physical memory, so it accepts only a ring whose two regions fit in one page each.
     Ordinary,
-    /// Huge pages of 2 MiB, from the pool that `vm.nr_hugepages` reserves.
+    /// Huge pages of the [default size](huge_page_size), mostly 2 MiB, from the pool that
+    /// `vm.nr_hugepages` reserves. Before Linux 6.14 each region of a ring must lie in one of them.
     Huge,
 }
-
-/// The size of a huge page, in bytes: 2 MiB.
-pub const HUGE_PAGE: usize = 2 << 20;
 
 /// A mapping of memory that we share with the kernel.
 #[derive(Debug)]
@@ -104,8 +102,10 @@ impl Map {
         let len = match pages {
             Pages::Ordinary => len.max(1).checked_next_multiple_of(page_size()),
             Pages::Huge => {
-                options.huge(Some(21));
-                len.checked_next_multiple_of(HUGE_PAGE)
+                // Of the default size: it is that pool which `vm.nr_hugepages` fills. The kernel
+                // unmaps whole huge pages only, so we must know the size.
+                options.huge(None);
+                len.max(1).checked_next_multiple_of(huge_page_size())
             }
         };
         let len = len.ok_or(Errno::new(libc::ENOMEM))?; // Larger than the address space.

@@ -25,7 +25,7 @@ use std::os::fd::AsFd;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::SetupFlags;
 use annulus_sys::kernel::Kernel;
-use annulus_sys::map::{HUGE_PAGE, Pages, page_size};
+use annulus_sys::map::{Pages, huge_page_size, page_size};
 use annulus_sys::rings::{Attached, MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request, Rings, SetupFailure};
 use annulus_sys::syscall::RingFd;
 use thiserror::Error;
@@ -116,14 +116,17 @@ pub enum SetupError {
         /// About how many bytes the ring needs.
         needed: u64,
     },
-    /// The pool of huge pages is empty.
+    /// The pool of huge pages of the default size has too few.
     #[error(
-        "no huge page is free, and the ring needs {pages} of 2 MiB: reserve some (sysctl \
-         vm.nr_hugepages), or use ordinary pages"
+        "too few huge pages are free, and the ring needs {pages} of {} KiB: reserve some (sysctl \
+         vm.nr_hugepages), or use ordinary pages",
+        .size >> 10
     )]
     NoHugePages {
         /// How many huge pages the ring needs.
         pages: u64,
+        /// The size of each, in bytes: the kernel's default size.
+        size: u64,
     },
     /// The kernel cannot use the memory that we provide for the ring.
     #[error(
@@ -260,7 +263,9 @@ pub(crate) fn explain(failure: SetupFailure, request: &Request<'_>) -> SetupErro
             return unmapped(needed, errno).unwrap_or(SetupError::Map(errno));
         }
         SetupFailure::OwnMemory(_) if request.pages == Pages::Huge => {
-            return SetupError::NoHugePages { pages: needed.div_ceil(HUGE_PAGE as u64) };
+            let size = huge_page_size();
+            let pages = request.huge_pages(size) as u64;
+            return SetupError::NoHugePages { pages, size: size as u64 };
         }
         SetupFailure::OwnMemory(errno) => {
             return unmapped(needed, errno).unwrap_or(SetupError::OutOfMemory { needed });

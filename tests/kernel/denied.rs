@@ -10,7 +10,7 @@ use annulus::setup::setup_error::{Filter, FlagName};
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::{Features, SetupFlags};
 use annulus::sys::kernel::Kernel;
-use annulus::sys::map::Pages;
+use annulus::sys::map::{Pages, huge_page_size};
 use annulus::sys::rings::{Attached, Request, Rings, SetupFailure};
 use annulus::{Capabilities, EnterCause, RawRing, Setup, SetupError};
 use libtest_mimic::{Failed, Trial};
@@ -446,8 +446,9 @@ fn real_sizes() -> Result<(), Failed> {
 
 fn no_huge_pages() -> Result<(), Failed> {
     let error = Setup::plain(4).own_memory(Pages::Huge).build_raw().expect_err("the pool is empty");
-    assert_eq!(error, SetupError::NoHugePages { pages: 1 });
-    says(error, &["huge page", "vm.nr_hugepages", "1 of 2 MiB"]);
+    let size = huge_page_size() as u64;
+    assert_eq!(error, SetupError::NoHugePages { pages: 1, size });
+    says(error, &["huge page", "vm.nr_hugepages", &format!("1 of {} KiB", size >> 10)]);
     Ok(())
 }
 

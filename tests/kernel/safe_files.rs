@@ -33,6 +33,7 @@ use annulus::op::{
     Cwd, Fallocate, FallocateMode, Fsync, Ftruncate, Gather, How, Offset, Op, OpenAt, Outcome,
     Read, ReadV, RwFlags, Scatter, Write, WriteV,
 };
+use annulus::sys::map::page_size;
 use annulus::sys::opcode::Opcode;
 use annulus::{Rejection, Ring, Setup};
 use libtest_mimic::{Failed, Trial};
@@ -310,19 +311,24 @@ fn fsync() -> Result<(), Failed> {
 
 fn fallocate() -> Result<(), Failed> {
     let mut ring = small();
-    let file = Rc::new(memory(&[7; 8192]));
-    let mut change = |room, offset, len| {
-        let allocate = Fallocate::new(Rc::clone(&file), offset, len).mode(room);
+    // Holes are whole pages.
+    let page = page_size();
+    let bytes = page as u64;
+    let file = Rc::new(memory(&vec![7; 2 * page]));
+    let mut change = |room, from, count| {
+        let allocate = Fallocate::new(Rc::clone(&file), from * bytes, count * bytes).mode(room);
         run(&mut ring, allocate).result?;
         let metadata = file.metadata()?;
-        Ok::<_, std::io::Error>((metadata.len(), metadata.blocks() * 512))
+        let (len, stored) = (metadata.len(), metadata.blocks() * 512);
+        assert_eq!((len % bytes, stored % bytes), (0, 0));
+        Ok::<_, std::io::Error>((len / bytes, stored / bytes))
     };
-    assert_eq!(change(FallocateMode::Reserve, 4096, 8192)?, (12288, 12288));
-    assert_eq!(change(FallocateMode::ReserveKeepSize, 12288, 4096)?, (12288, 16384));
-    assert_eq!(change(FallocateMode::Punch, 4096, 8192)?, (12288, 8192));
-    let mut text = vec![1; 12288];
+    assert_eq!(change(FallocateMode::Reserve, 1, 2)?, (3, 3));
+    assert_eq!(change(FallocateMode::ReserveKeepSize, 3, 1)?, (3, 4));
+    assert_eq!(change(FallocateMode::Punch, 1, 2)?, (3, 2));
+    let mut text = vec![1; 3 * page];
     file.read_exact_at(&mut text, 0)?;
-    assert_eq!((&text[..4096], &text[4096..]), (&[7; 4096][..], &[0; 8192][..]));
+    assert_eq!((&text[..page], &text[page..]), (&vec![7; page][..], &vec![0; 2 * page][..]));
     Ok(())
 }
 

@@ -115,6 +115,25 @@ pub fn set_option(fd: &impl AsFd, option: i32, value: i32) -> Result<(), Failed>
     set_option_of(fd, libc::SOL_SOCKET, option, value)
 }
 
+/// Two ends of a connection through which only little goes before it is read. How much that is
+/// depends on the kernel, and on the size of its pages: see [`unacknowledged`].
+pub fn narrow() -> Result<(TcpStream, TcpStream), Failed> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    set_option(&listener, libc::SO_RCVBUF, 1 << 15)?;
+    let ours = TcpStream::connect(listener.local_addr()?)?;
+    set_option(&ours, libc::SO_SNDBUF, 1 << 17)?;
+    Ok((ours, listener.accept()?.0))
+}
+
+/// How many of the bytes that were sent the other end has not acknowledged.
+pub fn unacknowledged(fd: &impl AsFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one live integer, because `bytes` is a local.
+    let done = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    assert_eq!(done, 0, "a socket knows what it has sent");
+    usize::try_from(bytes).expect("a count")
+}
+
 /// Sets an option of this level, whose value is an int, or several.
 pub fn set_option_of<V: Copy>(
     fd: &impl AsFd,

@@ -19,6 +19,7 @@ sys.dont_write_bytecode = True  # The source tree stays as it was.
 
 # pylint: disable=wrong-import-position
 import binaries
+import machines
 import packages
 
 KERNELS = Path(__file__).resolve().parents[2] / "docs" / "KERNELS.md"
@@ -37,7 +38,7 @@ def main():
     if sys.argv[1:] not in ([], ["--update"]):
         print(__doc__, file=sys.stderr)
         return 2
-    series = list(packages.read_pins())
+    series = list(packages.read_pins(machines.X86_64))
     tallies = {version: read(version) for version in series}
     missing = [version for version, tally in tallies.items() if not tally]
     if missing:

@@ -6,9 +6,8 @@
     /x/...         what `init` reads: settings, environment, sysctls, commands
 
 QEMU emulates two processors in software, so no KVM is needed, and a boot takes some four seconds.
-Two, because a race between us and a thread of the kernel wants two. And the machine is `pc`, since
-under the smaller `microvm` we got one processor without ACPI, and with it a guest that hung (QEMU
-7.2, Linux 7.3, 11 boots of 12). The serial port is all that leads out of the guest.
+Two, because a race between us and a thread of the kernel wants two. The serial port is all that
+leads out of the guest.
 
 The guest has an NVMe controller for the tests to overwrite: `DISKS` says what its namespaces are.
 """
@@ -22,6 +21,8 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from machines import Machine
 
 HERE = Path(__file__).resolve().parent
 
@@ -52,19 +53,29 @@ class Program:
     path: Path
     arguments: tuple = ()
     libtest: bool = True
+    users: tuple = ("root", "user")
+    """As whom it runs, of the users of the plan."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a guest is to do, the same for every kernel."""
 
+    machine: Machine
+    busybox: Path
     programs: list
     users: list
     sysctls: list = field(default_factory=list)
     environment: dict = field(default_factory=dict)
+    command_line: str = ""
     hugepages: int = 8
     memory_mib: int = 512
     deadline_seconds: int = 600
+
+    def passes(self):
+        """(user, number, program) for each time that a program runs, in order."""
+        return [(user, number, program) for user in self.users
+                for number, program in enumerate(self.programs) if user in program.users]
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ def build_initramfs(plan, target):
             "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/tmp:/bin/sh\n")
         (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
         _install(HERE / "init", root / "init")
-        _install(shutil.which("busybox"), root / "bin/busybox")
+        _install(plan.busybox, root / "bin/busybox")
         for program in plan.programs:
             _install(program.path, root / "x/bin" / program.name)
         _write_settings(plan, root / "x")
@@ -119,16 +130,15 @@ def boot(vmlinuz, initramfs, plan):
 
 def _command(vmlinuz, initramfs, plan):
     return [
-        "qemu-system-x86_64",
-        "-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+        *plan.machine.qemu, "-accel", "tcg,thread=multi", "-smp", "2",
         "-m", str(plan.memory_mib), "-display", "none", "-serial", "stdio", "-no-reboot",
         "-kernel", str(vmlinuz), "-initrd", str(initramfs),
         # `quiet` keeps kernel messages out of the middle of the tests' lines: the log is printed
         # afterwards, from a buffer that holds all of it. A panic still comes through; it and the
-        # guest's reboot, a triple fault, end QEMU.
+        # guest's reboot end QEMU.
         # One queue of the disks is polled, for rings that poll.
-        "-append", "console=ttyS0 quiet loglevel=1 log_buf_len=1M panic=-1 reboot=t "
-                   "mitigations=off nokaslr nvme.poll_queues=1",
+        "-append", f"{plan.machine.console} quiet loglevel=1 log_buf_len=1M panic=-1 nokaslr "
+                   f"nvme.poll_queues=1 {plan.command_line}",
     ]
 
 
@@ -194,8 +204,10 @@ def _write_settings(plan, folder):
     _write_lines(folder / "environment",
                  [f"export {name}={shlex.quote(value)}" for name, value in environment.items()])
     _write_lines(folder / "sysctls", plan.sysctls)
-    _write_lines(folder / "commands", [
-        shlex.join([f"/x/bin/{program.name}", *program.arguments]) for program in plan.programs])
+    for user in plan.users:
+        _write_lines(folder / f"commands-{user}", [
+            f"{number} " + shlex.join([f"/x/bin/{program.name}", *program.arguments])
+            for whose, number, program in plan.passes() if whose == user])
 
 
 def _write_lines(path, lines):

@@ -3,8 +3,7 @@
     pins.tsv  ──►  the exact package of each series, so that two runs test the same kernel
     mirror    ──►  the newest of the series, once the pinned package is gone from there
 
-The mirror is the one that this machine's apt uses, read through package lists of our own. Nothing
-is installed, no script of a package runs, and the machine's own sources stay as they are.
+The mirror is the one that this machine's apt uses, read through package lists of our own (apt.py).
 """
 
 import functools
@@ -16,7 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-PINS = Path(__file__).resolve().parent / "pins.tsv"
+from apt import Apt, Unavailable
+
 PINS_HEAD = "# The package that stands for each series. `run --update-pins` rewrites this.\n" \
             "# series\tpackage\tversion\n"
 
@@ -25,17 +25,11 @@ SUITES = ("bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backpo
           "sid", "experimental")
 SECURITY_SUITES = ("bullseye-security", "bookworm-security", "trixie-security")
 
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-
 # From 6.19 on the kernel itself is in `linux-binary-`, and `linux-image-` only depends on it.
-NAMES = r"^linux-(image|binary)-[0-9].*-cloud-amd64$"
+NAMES = r"^linux-(image|binary)-[0-9].*-{flavour}$"
 
 # What holds a kernel weighs ten megabytes or more, what only depends on one a few kilobytes.
 SMALLEST_KERNEL_BYTES = 1 << 20
-
-
-class Unavailable(Exception):
-    """A kernel that cannot be had, with the reason in words."""
 
 
 @dataclass(frozen=True)
@@ -51,28 +45,35 @@ class Package:
         return re.match(r"\d+\.\d+", self.version).group()
 
 
-def read_pins():
+def read_pins(machine):
     """The pinned packages, by series, in the order of the file."""
-    lines = PINS.read_text().splitlines()
+    lines = machine.pins.read_text().splitlines()
     rows = [line.split("\t") for line in lines if line[:1] not in ("", "#")]
     return {series: Package(name, version) for series, name, version in rows}
 
 
-def write_pins(pins):
+def write_pins(machine, pins):
     """Rewrites the file of pins."""
     rows = [f"{series}\t{pin.name}\t{pin.version}\n" for series, pin in pins.items()]
-    PINS.write_text(PINS_HEAD + "".join(rows))
+    machine.pins.write_text(PINS_HEAD + "".join(rows))
 
 
 class Kernels:
     """The kernels in the cache, and behind it those on the mirror."""
 
-    def __init__(self, say):
+    def __init__(self, machine, pages, say):
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         self.cache = Path(home) / "annulus-kernels"
         self.cache.mkdir(parents=True, exist_ok=True)
         self.say = say
-        self.pins = read_pins()
+        self.flavour = machine.flavours[pages]
+        usual = next(iter(machine.flavours.values()))
+        # All flavours of a version are built together.
+        self.pins = {
+            series: Package(pin.name.removesuffix(usual) + self.flavour, pin.version)
+            for series, pin in read_pins(machine).items()}
+        self.apt = Apt(self.cache / machine.suffix.strip("-"), SUITES, SECURITY_SUITES,
+                       (machine.debian,))
 
     def find(self, wanted):
         """The package of a series, or of the `newest` one on the mirror, whatever is pinned."""
@@ -82,7 +83,7 @@ class Kernels:
         if pin and self._cached(pin).exists():
             return pin
         if wanted not in self.on_mirror:
-            raise Unavailable(f"the mirror has no Debian cloud kernel of series {wanted}")
+            raise Unavailable(f"the mirror has no Debian kernel {wanted} of flavour {self.flavour}")
         if pin in self.on_mirror[wanted]:
             return pin
         newest = self.newest(wanted)
@@ -104,8 +105,8 @@ class Kernels:
             self.say(f"{package.series}: fetching {package.name} {package.version}")
             target.parent.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.cache) as folder:
-                self._apt("apt-get", "-q", "download", f"{package.name}={package.version}",
-                          cwd=folder)
+                self.apt.run("apt-get", "-q", "download", f"{package.name}={package.version}",
+                             cwd=folder)
                 part = Path(folder) / "vmlinuz"
                 _unpack(next(Path(folder).glob("*.deb")), part)
                 part.rename(target)
@@ -114,12 +115,19 @@ class Kernels:
     @functools.cached_property
     def on_mirror(self):
         """All kernel packages on the mirror, by series."""
-        self._refresh_lists()
-        names = self._apt("apt-cache", "search", "--names-only", NAMES).splitlines()
+        self.say("reading the mirror's package lists")
+        try:
+            self.apt.refresh()
+        except Unavailable as problem:
+            # A suite may have left the mirror; what the others hold is still good.
+            self.say(f"note: {problem}")
+        names = self.apt.run("apt-cache", "search", "--names-only",
+                             NAMES.format(flavour=self.flavour)).splitlines()
         if not names:
-            raise Unavailable("the package lists of the mirror name no Debian cloud kernel")
+            raise Unavailable(f"the package lists of the mirror name no kernel {self.flavour}")
         found = {}
-        for record in self._apt("apt-cache", "show", *(n.split()[0] for n in names)).split("\n\n"):
+        records = self.apt.run("apt-cache", "show", *(name.split()[0] for name in names))
+        for record in records.split("\n\n"):
             fields = dict(re.findall(r"^(Package|Version|Size): (.*)$", record, re.MULTILINE))
             if int(fields.get("Size", 0)) >= SMALLEST_KERNEL_BYTES:
                 package = Package(fields["Package"], fields["Version"])
@@ -128,60 +136,6 @@ class Kernels:
 
     def _cached(self, package):
         return self.cache / "vmlinuz" / f"{package.name}_{package.version}"
-
-    def _refresh_lists(self):
-        self.say("reading the mirror's package lists")
-        main, security = _mirrors()
-        sources = [(main, suite) for suite in SUITES]
-        if security:
-            sources += [(security, suite) for suite in SECURITY_SUITES]
-        self._sources.write_text("".join(
-            f"deb [arch=amd64 signed-by={KEYRING}] {uri} {suite} main\n" for uri, suite in sources))
-        (self.cache / "lists/partial").mkdir(parents=True, exist_ok=True)
-        (self.cache / "archives/partial").mkdir(parents=True, exist_ok=True)
-        try:
-            self._apt("apt-get", "-q", "update")
-        except Unavailable as problem:
-            # A suite may have left the mirror; what the others hold is still good.
-            self.say(f"note: {problem}")
-
-    @property
-    def _sources(self):
-        return self.cache / "sources.list"
-
-    def _apt(self, program, *arguments, cwd=None):
-        options = {
-            "Dir::State::Lists": self.cache / "lists",
-            "Dir::Etc::SourceList": self._sources,
-            "Dir::Etc::SourceParts": "/dev/null",
-            "Dir::Cache": self.cache,
-            # Apt would hand downloads to a user that may not write to this cache.
-            "APT::Sandbox::User": "",
-            # Neither translations nor the components of desktops.
-            "Acquire::Languages": "none",
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
-        }
-        flags = [f"-o{name}={value}" for name, value in options.items()]
-        done = subprocess.run([program, *flags, *arguments], cwd=cwd, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-        if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-            raise Unavailable(f"{program} {arguments[0]}: {' '.join(lines) or done.stderr.strip()}")
-        return done.stdout
-
-
-def _mirrors():
-    """The addresses of the Debian archive and, if it is in use, of its security archive."""
-    # Without `--no-release-info` apt is silent about sources whose lists it never fetched.
-    targets = subprocess.run(
-        ["apt-get", "indextargets", "--no-release-info", "--format", "$(RELEASE) $(REPO_URI)",
-         "Created-By: Packages"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    uris = dict(line.split() for line in reversed(targets.splitlines()))
-    names = [*SUITES, "stable", "oldstable", "testing", "unstable"]
-    main = next((uris[name] for name in names if name in uris), None)
-    if not main:
-        raise Unavailable("this machine's apt names no Debian mirror")
-    return main, next((uri for name, uri in uris.items() if name.endswith("-security")), None)
 
 
 def _numbers(series):

@@ -76,8 +76,7 @@ class Result:
 def judge(wanted, package, plan, console):
     """Reads a console."""
     text = console.text
-    passes = [_read_pass(text, user, number, program)
-              for user in plan.users for number, program in enumerate(plan.programs)]
+    passes = [_read_pass(text, *run) for run in plan.passes()]
     problems = _end_of_guest(console)
     refused = re.findall(r"^@@ refused (.*)$", text, re.MULTILINE)
     problems += [f"refused: {words}" for words in refused]

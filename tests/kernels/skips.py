@@ -5,16 +5,13 @@ everywhere by mistake looks the same. So `skips.tsv` holds the number for each k
 program, and a run that counts another number fails. A row that is absent is not checked, only told.
 """
 
-from pathlib import Path
-
-SKIPS = Path(__file__).resolve().parent / "skips.tsv"
 SKIPS_HEAD = "# Tests that are skipped on each kernel. `run --update-skips` rewrites this.\n" \
              "# series\tuser\ttest\tskipped\n"
 
 
-def read():
+def read(machine):
     """The numbers by (series, user, test)."""
-    lines = SKIPS.read_text().splitlines()
+    lines = machine.skips.read_text().splitlines()
     rows = [line.split("\t") for line in lines if line[:1] not in ("", "#")]
     return {(series, user, test): int(count) for series, user, test, count in rows}
 
@@ -32,14 +29,14 @@ def check(result, pinned):
     return problems, notes
 
 
-def update(results, pinned):
+def update(machine, results, pinned):
     """Rewrites the rows of those kernels that gave a whole result."""
     rows = dict(pinned)
     for result in results:
         rows.update(_counts(result))
     order = sorted(rows, key=lambda key: ([int(n) for n in key[0].split(".")], *key[1:]))
     lines = ["\t".join([*key, str(rows[key])]) + "\n" for key in order]
-    SKIPS.write_text(SKIPS_HEAD + "".join(lines))
+    machine.skips.write_text(SKIPS_HEAD + "".join(lines))
 
 
 def _counts(result):

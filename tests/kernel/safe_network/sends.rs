@@ -1,7 +1,7 @@
 //! Several buffers in one send, and registered buffers without a copy.
 
 use std::io::{self, Read as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -10,11 +10,11 @@ use annulus::lease::{FixedBuf, FixedPool};
 use annulus::op::{Address, Gather, MsgHeader, Nop, SendFlags, SendMsgZcFixed, SendV, SendZcFixed};
 use annulus::sys::flags::{CqeFlags, Features, RecvSendFlags};
 use annulus::sys::opcode::Opcode;
-use annulus::{Rejection, Ring, Setup, prep};
+use annulus::{Rejection, Ring, Setup, Ticket, prep};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, drain, push, ring, test};
-use crate::safe_sockets::{begin, code, pattern, record, run, set_option, small, tcp};
+use crate::safe_sockets::{begin, code, narrow, pattern, record, run, small, tcp, unacknowledged};
 
 const FIXED: [Need; 1] = [Need::Op(Opcode::SEND_ZC)];
 const MESSAGE: [Need; 1] = [Need::Op(Opcode::RECV_ZC)];
@@ -186,35 +186,43 @@ fn fixed() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Two ends of a connection through which little goes before it is read, and a buffer on its way.
-fn underway(
-    ring: &mut Ring,
-    buf: FixedBuf,
-) -> Result<(annulus::Ticket<SendZcFixed<TcpStream>>, usize, TcpStream), Failed> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    set_option(&listener, libc::SO_RCVBUF, 1 << 15)?;
-    let ours = TcpStream::connect(listener.local_addr()?)?;
-    set_option(&ours, libc::SO_SNDBUF, 1 << 17)?;
-    let theirs = listener.accept()?.0;
-    let send = begin(ring, SendZcFixed::new(ours, buf));
-    let taken = ring.next(&send)?.ok_or("the result comes first")??;
-    assert!(taken > 1 << 17, "{taken} bytes may be at the other end by now");
-    Ok((send, taken, theirs))
+/// A buffer on its way through a connection on which little goes before it is read.
+struct Underway {
+    send: Ticket<SendZcFixed<TcpStream>>,
+    /// How many bytes of it the socket took.
+    taken: usize,
+    ours: TcpStream,
+    theirs: TcpStream,
+}
+
+impl Underway {
+    fn begin(ring: &mut Ring, buf: FixedBuf) -> Result<Self, Failed> {
+        let (ours, theirs) = narrow()?;
+        let send = begin(ring, SendZcFixed::new(ours.try_clone()?, buf));
+        let taken = ring.next(&send)?.ok_or("the result comes first")??;
+        Ok(Self { send, taken, ours, theirs })
+    }
+
+    /// Checks that a part of it is not at the other end yet.
+    fn is_not_over(&self) {
+        assert!(unacknowledged(&self.ours) > 0, "{} bytes are all at the other end", self.taken);
+    }
 }
 
 fn held() -> Result<(), Failed> {
     let mut ring = small();
     let (pool, buf) = filled(&mut ring, &pattern(1 << 20))?;
-    let (send, taken, mut theirs) = underway(&mut ring, buf)?;
+    let mut underway = Underway::begin(&mut ring, buf)?;
     for _ in 0..3 {
         run(&mut ring, Nop)?;
         assert_eq!(pool.available(), 1, "nobody has read yet");
+        underway.is_not_over();
     }
-    let mut bytes = vec![0; taken];
-    theirs.read_exact(&mut bytes)?;
-    let sent = ring.wait(send)?;
-    assert_eq!(sent.result?.bytes, taken);
-    assert!(bytes == sent.buf[..taken]);
+    let mut bytes = vec![0; underway.taken];
+    underway.theirs.read_exact(&mut bytes)?;
+    let sent = ring.wait(underway.send)?;
+    assert_eq!(sent.result?.bytes, bytes.len());
+    assert!(bytes == sent.buf[..bytes.len()]);
     drop(sent.buf);
     assert_eq!(pool.available(), 2);
     Ok(())
@@ -223,14 +231,17 @@ fn held() -> Result<(), Failed> {
 fn given_up() -> Result<(), Failed> {
     let mut ring = small();
     let (pool, buf) = filled(&mut ring, &pattern(1 << 20))?;
-    let (send, taken, mut theirs) = underway(&mut ring, buf)?;
-    ring.cancel(&send)?;
-    ring.detach(send);
+    let mut underway = Underway::begin(&mut ring, buf)?;
+    ring.cancel(&underway.send)?;
     run(&mut ring, Nop)?;
     assert_eq!(pool.available(), 1, "the network has not done with it");
-    let mut bytes = vec![0; taken];
-    theirs.read_exact(&mut bytes)?;
-    assert!(bytes == pattern(1 << 20)[..taken], "nobody wrote to the buffer");
+    underway.is_not_over();
+    ring.detach(underway.send);
+    run(&mut ring, Nop)?;
+    assert_eq!(pool.available(), 1, "the network has not done with it");
+    let mut bytes = vec![0; underway.taken];
+    underway.theirs.read_exact(&mut bytes)?;
+    assert!(bytes == pattern(1 << 20)[..bytes.len()], "nobody wrote to the buffer");
     record(&mut ring);
     assert_eq!(pool.available(), 2);
     Ok(())
