@@ -13,8 +13,12 @@ use super::trace::RequestId;
 impl State {
     /// Cancels what `key` names; the request `by` is the cancel itself.
     pub(super) fn cancel(&mut self, ring: usize, key: Key, by: RequestId) -> i32 {
+        let found = |fd| match key.is_fixed {
+            true => self.fixed_file(ring, fd).0,
+            false => self.world.find(fd),
+        };
         let end = match key.fd {
-            Some(fd) => match self.world.find(fd) {
+            Some(fd) => match found(fd) {
                 Some(end) => Some(end),
                 None => return -libc::EBADF,
             },

@@ -47,6 +47,9 @@ impl State {
             self.post(ring, id, Cqe { user_data: request.user_data, res, flags });
             self.count(ring, &request.job);
         }
+        for entry in request.held.drain(..) {
+            self.let_go(ring, entry);
+        }
         self.go_on_in_chain(&mut request, has_failed, skips);
         self.go_on_after_drain(ring);
         self.raise(ring);
@@ -124,6 +127,13 @@ impl State {
         }
     }
 
+    /// A completion that belongs to no request of the ring.
+    pub(super) fn tell(&mut self, ring: usize, cqe: Cqe) {
+        self.post(ring, 0, cqe);
+        self.count(ring, &Job::Nop);
+        self.raise(ring);
+    }
+
     fn post(&mut self, ring: usize, id: RequestId, cqe: Cqe) {
         self.idle = 0;
         self.note(Some(ring), What::Posted(id, cqe.res, cqe.flags.bits()));
@@ -167,7 +177,7 @@ fn give_back(regions: &[Region], got: &[u8], job: &Job) {
         return len.end(&count.to_ne_bytes());
     }
     let mut rest = got;
-    for region in regions.iter().filter(|region| region.use_() == Use::Writes) {
+    for region in regions.iter().filter(|region| region.use_() != Use::Reads) {
         let (part, others) = rest.split_at(rest.len().min(region.len()));
         region.end(part);
         rest = others;

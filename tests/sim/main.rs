@@ -6,6 +6,7 @@
 //! | `twice` | one seed, one trace |
 //! | `differential` | random programs on both kernels: what can be observed is equal |
 //! | `scenarios` | the same short programs on both, one for each operation |
+//! | `tables` | random programs with registered buffers and files on both kernels |
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
@@ -23,7 +24,9 @@ mod differential;
 mod modes;
 mod programs;
 mod scenarios;
+mod scene;
 mod speed;
+mod tables;
 mod twice;
 mod worlds;
 
