@@ -50,15 +50,18 @@ impl State {
 
     /// Cancels the first poll with that `user_data`.
     pub(super) fn remove_poll(&mut self, ring: usize, user_data: u64) -> i32 {
+        self.poll(ring, user_data).map_or(-libc::ENOENT, |id| self.cancel_one(id))
+    }
+
+    /// The first poll with that `user_data`.
+    pub(super) fn poll(&self, ring: usize, user_data: u64) -> Option<RequestId> {
         let is_it = |request: &Request| {
             request.ring == ring
                 && request.user_data == user_data
                 && request.stage == Stage::Begun
                 && matches!(request.job, Job::Poll { .. })
         };
-        let found = self.requests.iter().find(|(_, request)| is_it(request));
-        let Some((&id, _)) = found else { return -libc::ENOENT };
-        self.cancel_one(id)
+        self.requests.iter().find(|(_, request)| is_it(request)).map(|(&id, _)| id)
     }
 
     /// Cancels a request that has begun: 0, or `EALREADY`.
@@ -86,7 +89,7 @@ impl State {
         let request = &self.requests[&id];
         let part = request.got.len().max(request.sent);
         let res = match request.job {
-            Job::Recv { .. } | Job::Send { .. } if part > 0 => {
+            Job::Recv(_) | Job::Send(_) if part > 0 => {
                 i32::try_from(part).expect("at most MAX_TRANSFER")
             }
             _ => res,

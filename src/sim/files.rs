@@ -225,7 +225,7 @@ impl State {
         // A copy, since the call reads what it is given.
         let things = bytes.as_ptr().expose_provenance() as u64;
         let from = Arrays { things, tags: 0, count };
-        // SAFETY: `count` numbers, in the copy.
+        // SAFETY: `count` numbers, since the copy has the bytes of so many.
         match unsafe { self.update(ring, What::Files, offset, from) } {
             Ok(done) => Try::Ends(done.cast_signed()),
             Err(errno) => Try::Ends(-errno.raw()),

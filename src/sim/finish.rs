@@ -45,7 +45,7 @@ impl State {
         let skips = request.flags.contains(SqeFlags::CQE_SKIP_SUCCESS);
         if !skips || has_failed {
             self.post(ring, id, Cqe { user_data: request.user_data, res, flags });
-            self.count(ring, &request.job);
+            self.count(ring, Some(&request.job));
         }
         for entry in request.held.drain(..) {
             self.let_go(ring, entry);
@@ -85,7 +85,7 @@ impl State {
                 let cqe = Cqe { user_data: request.user_data, res, flags: CqeFlags::empty() };
                 self.post(request.ring, id, cqe);
                 // Even a timeout, which has not begun, is a completion as any other.
-                self.count(request.ring, &Job::Nop);
+                self.count(request.ring, None);
             }
         }
     }
@@ -102,7 +102,7 @@ impl State {
         request.posts += 1;
         let job = request.job.clone();
         self.post(ring, id, Cqe { user_data, res, flags: flags | CqeFlags::MORE });
-        self.count(ring, &job);
+        self.count(ring, Some(&job));
         true
     }
 
@@ -130,7 +130,7 @@ impl State {
     /// A completion that belongs to no request of the ring.
     pub(super) fn tell(&mut self, ring: usize, cqe: Cqe) {
         self.post(ring, 0, cqe);
-        self.count(ring, &Job::Nop);
+        self.count(ring, None);
         self.raise(ring);
     }
 
@@ -148,8 +148,8 @@ impl State {
     }
 
     /// Counts a completion, for the timeouts that wait for a number of them.
-    fn count(&mut self, ring: usize, job: &Job) {
-        if matches!(job, Job::Timeout { .. }) {
+    fn count(&mut self, ring: usize, job: Option<&Job>) {
+        if matches!(job, Some(Job::Timeout { .. })) {
             return;
         }
         match &mut self.rings[ring].batch {

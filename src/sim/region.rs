@@ -108,6 +108,29 @@ impl Region {
         bytes
     }
 
+    /// The first bytes as the program left them, before the kernel filled them with poison.
+    pub(super) fn original(&self, most: usize) -> Vec<u8> {
+        let mut bytes = self.read(0);
+        let known = self.before.len();
+        // SAFETY: the program has initialised what it offers to be sent, as it must for a `SEND`.
+        let before = unsafe { std::slice::from_raw_parts(self.before.as_ptr().cast(), known) };
+        bytes[..known].copy_from_slice(before);
+        bytes.truncate(most);
+        bytes
+    }
+
+    /// What is left behind the first `count` bytes, which the program has again.
+    ///
+    /// # Safety
+    ///
+    /// As [`new`](Self::new); `count` is at most the length.
+    pub(super) unsafe fn behind(&self, count: usize) -> Self {
+        let address = (self.address + count) as u64;
+        let span = Span { address, len: self.len - count, use_: self.use_ };
+        // SAFETY: a part of this region, as promised to `behind`.
+        unsafe { Self::new(span) }
+    }
+
     /// The request ends: writes `bytes` to the front, and puts back what was behind them.
     pub(super) fn end(&self, bytes: &[u8]) {
         assert!(self.use_ != Use::Reads || bytes.is_empty(), "the kernel only reads this memory");

@@ -180,8 +180,11 @@ impl State {
     /// The arrays must be live, and `at` below their count.
     unsafe fn entry(&mut self, what: What, from: Arrays, at: u32) -> Result<Option<Entry>, Errno> {
         let (things, tags, at) = (from.things, from.tags, u64::from(at));
-        // SAFETY: a live tag, as promised to `entry`.
-        let tag = if tags == 0 { 0 } else { unsafe { read_value::<u64>(tags + 8 * at) } };
+        let tag = match tags {
+            0 => 0,
+            // SAFETY: a live tag, as promised to `entry`.
+            _ => unsafe { read_value::<u64>(tags + 8 * at) },
+        };
         let empty = if tag == 0 { Ok(None) } else { refused(libc::EINVAL) };
         if things == 0 {
             return empty;
@@ -367,12 +370,14 @@ impl State {
     unsafe fn add_group(&mut self, ring: usize, reg: BufReg) -> Result<u32, Errno> {
         let entries = Entries::new(reg.ring_entries).filter(|it| it.count() <= 1 << 15);
         let Some(entries) = entries else { return refused(libc::EINVAL) };
-        if !PbufRingFlags::MMAP.contains(reg.flags) || reg.min_left != 0 {
+        let known = PbufRingFlags::MMAP | PbufRingFlags::INC;
+        if !known.contains(reg.flags) || reg.min_left != 0 {
             return refused(libc::EINVAL);
         }
         if self.group(ring, reg.bgid).is_ok() {
             return refused(libc::EEXIST);
         }
+        let is_incremental = reg.flags.contains(PbufRingFlags::INC);
         let is_ours = reg.flags.contains(PbufRingFlags::MMAP);
         let block = is_ours.then(|| Block::new(entries.count() as usize * size_of::<Buf>()));
         let place = match &block {
@@ -381,7 +386,7 @@ impl State {
         };
         let Some(place) = place else { return refused(libc::EFAULT) };
         // SAFETY: the group's own block, or the program's memory, as promised to `add_group`.
-        let mut group = unsafe { Group::new(reg.bgid, place, entries) };
+        let mut group = unsafe { Group::new(reg.bgid, place, entries, is_incremental) };
         group.block = block;
         self.rings[ring].groups.push(group);
         Ok(0)

@@ -7,6 +7,7 @@
 //! Fields and flags that the simulated kernel does not know are refused with `EINVAL`, as by a
 //! kernel that is too old for them.
 
+mod message;
 mod net;
 mod parse;
 
@@ -15,7 +16,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::flags::{RecvSendFlags, SqeFlags};
+use annulus_sys::flags::{CqeFlags, NopFlags, RecvSendFlags, SqeFlags};
 use annulus_sys::opcode::Opcode;
 
 use super::region::{Region, Span};
@@ -51,8 +52,10 @@ pub(super) const KNOWN: &[Opcode] = &[
     Opcode::SEND,
     Opcode::RECV,
     Opcode::SHUTDOWN,
+    Opcode::MSG_RING,
     Opcode::SOCKET,
     Opcode::SEND_ZC,
+    Opcode::READ_MULTISHOT,
     Opcode::FIXED_FD_INSTALL,
     Opcode::READV_FIXED,
     Opcode::WRITEV_FIXED,
@@ -69,6 +72,8 @@ pub(super) struct Request {
     pub(super) job: Job,
     /// The registered buffer in which its memory must lie.
     pub(super) fixed: Option<u16>,
+    /// The buffer or group that its entry names.
+    pub(super) buffer: u16,
     /// The error that its memory gives, once it is used.
     pub(super) wrong: Option<i32>,
     /// What it uses of the ring's tables.
@@ -112,26 +117,91 @@ pub(super) enum Stage {
 /// What a request does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Job {
-    Nop,
-    Read { offset: Option<u64> },
-    Write { offset: Option<u64> },
-    Recv { whole: bool, waits: bool, repeats: bool },
-    Send { whole: bool, waits: bool, notifies: bool },
-    Accept { repeats: bool, into: Option<Place> },
-    Socket { into: Option<Place> },
+    Nop {
+        flags: NopFlags,
+        result: i32,
+    },
+    Message(Message),
+    PollUpdate {
+        key: u64,
+        events: Option<u32>,
+        user_data: Option<u64>,
+    },
+    TimeoutUpdate {
+        key: u64,
+        span: u64,
+        is_absolute: bool,
+        is_linked: bool,
+    },
+    Read {
+        offset: Option<u64>,
+    },
+    Write {
+        offset: Option<u64>,
+    },
+    /// Reads again and again, into selected buffers.
+    ReadMany,
+    Recv(How),
+    Send(How),
+    Accept {
+        repeats: bool,
+        into: Option<Place>,
+    },
+    Socket {
+        into: Option<Place>,
+    },
     Connect(SocketAddr),
     Shutdown(i32),
     Close,
     ClosePlace(u32),
-    FilesUpdate { offset: Option<u32> },
+    FilesUpdate {
+        offset: Option<u32>,
+    },
     Install,
     Fsync,
-    Poll { events: u32, repeats: bool },
+    Poll {
+        events: u32,
+        repeats: bool,
+    },
     PollRemove(u64),
-    Timeout { span: u64, is_absolute: bool, count: u32, repeats: bool, is_success: bool },
+    Timeout {
+        span: u64,
+        is_absolute: bool,
+        count: u32,
+        repeats: bool,
+        is_success: bool,
+    },
     TimeoutRemove(u64),
-    LinkTimeout { span: u64, is_absolute: bool },
+    LinkTimeout {
+        span: u64,
+        is_absolute: bool,
+    },
     Cancel(Key),
+}
+
+/// How a socket is received from, or sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct How {
+    /// Everything, or it has failed (`MSG_WAITALL`).
+    pub(super) whole: bool,
+    pub(super) waits: bool,
+    pub(super) repeats: bool,
+    /// Whether it has a notification (`SEND_ZC`).
+    pub(super) notifies: bool,
+}
+
+/// What a ring sends to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) user_data: u64,
+    pub(super) result: i32,
+    pub(super) flags: CqeFlags,
+    /// A place of the sender's table of files, and one of the other's.
+    pub(super) file: Option<(u32, Option<Place>)>,
+    /// Whether the other ring is not told of the file.
+    pub(super) skips: bool,
+    /// Whether the other ring's kernel would refuse it.
+    pub(super) is_odd: bool,
 }
 
 /// Where a new file goes, instead of a descriptor.
@@ -155,11 +225,17 @@ pub(super) struct Key {
 }
 
 impl Job {
+    /// An entry that was refused.
+    const NOTHING: Self = Self::Nop { flags: NopFlags::empty(), result: 0 };
+
     /// Whether it uses the file that its entry names.
     pub(super) fn has_file(&self) -> bool {
         !matches!(
             self,
-            Self::Nop
+            Self::Nop { .. }
+                | Self::Message(_)
+                | Self::PollUpdate { .. }
+                | Self::TimeoutUpdate { .. }
                 | Self::ClosePlace(_)
                 | Self::FilesUpdate { .. }
                 | Self::Socket { .. }
@@ -175,7 +251,8 @@ impl Job {
     pub(super) fn repeats(&self) -> bool {
         matches!(
             self,
-            Self::Recv { repeats: true, .. }
+            Self::ReadMany
+                | Self::Recv(How { repeats: true, .. })
                 | Self::Accept { repeats: true, .. }
                 | Self::Poll { repeats: true, .. }
                 | Self::Timeout { repeats: true, .. }
@@ -189,7 +266,7 @@ impl Request {
         let is_short = usize::try_from(res).is_ok_and(|count| count < self.whole);
         match self.job {
             Job::Read { .. } | Job::Write { .. } => res < 0 || is_short,
-            Job::Recv { whole: true, .. } | Job::Send { whole: true, .. } => res < 0 || is_short,
+            Job::Recv(how) | Job::Send(how) if how.whole => res < 0 || is_short,
             Job::Timeout { is_success: true, .. } => res < 0 && res != -libc::ETIME,
             // What the file says does not count (`io_fsync`, `io_shutdown`, v6.18).
             Job::Fsync | Job::Shutdown(_) => matches!(-res, libc::EBADF | libc::ENOTSOCK),
@@ -202,7 +279,7 @@ impl Request {
         let selects = sqe.flags.contains(SqeFlags::BUFFER_SELECT);
         let (job, spans, refused) = match Job::of(sqe) {
             Ok((job, spans)) => (job, spans, None),
-            Err(errno) => (Job::Nop, vec![], Some(-errno)),
+            Err(errno) => (Job::NOTHING, vec![], Some(-errno)),
         };
         let limit = sqe.len.min(MAX_TRANSFER) as usize;
         let whole = if selects { limit } else { spans.iter().map(|span| span.len).sum() };
@@ -214,6 +291,7 @@ impl Request {
             fd: sqe.fd,
             job,
             fixed: uses_fixed(sqe).then_some(sqe.buf_index),
+            buffer: sqe.buf_index,
             wrong: None,
             held: vec![],
             count: sqe.len,
@@ -230,6 +308,11 @@ impl Request {
             refused,
             posts: 0,
         }
+    }
+
+    /// Whether it names a registered file.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.flags.contains(SqeFlags::FIXED_FILE)
     }
 
     /// What a person wants to know of it.

@@ -92,7 +92,7 @@ impl State {
     /// A request has its result.
     pub(super) fn end(&mut self, id: RequestId, res: i32) {
         match self.requests.get(&id).map(|request| &request.job) {
-            Some(Job::Send { notifies: true, .. }) => self.send_result(id, res),
+            Some(Job::Send(how)) if how.notifies => self.send_result(id, res),
             _ => self.finish(id, res, CqeFlags::empty()),
         }
     }
@@ -104,7 +104,8 @@ impl State {
         }
         let (job, ring, end) = (request.job.clone(), request.ring, request.end);
         match job {
-            Job::Nop => return Try::Ends(0),
+            Job::Nop { .. } => return self.nop(id),
+            Job::Message(message) => return self.send_message(id, message),
             Job::Close => return self.close(id),
             Job::ClosePlace(at) => return self.close_place(ring, at),
             Job::FilesUpdate { offset } => return self.update_by_entry(id, offset),
@@ -117,15 +118,22 @@ impl State {
             }
             Job::Cancel(key) => return Try::Ends(self.cancel(ring, key, id)),
             Job::PollRemove(key) => return Try::Ends(self.remove_poll(ring, key)),
+            Job::PollUpdate { key, events, user_data } => {
+                return Try::Ends(self.update_poll(ring, key, events, user_data));
+            }
+            Job::TimeoutUpdate { key, span, is_absolute, is_linked } => {
+                return Try::Ends(self.update_timeout(ring, key, (span, is_absolute), is_linked));
+            }
             Job::TimeoutRemove(key) => return Try::Ends(self.remove_timeout(ring, key)),
             _ => {}
         }
         let Some(end) = end else { return Try::Ends(-libc::EBADF) };
         match job {
             Job::Read { offset } => self.try_read(id, end, offset),
-            Job::Recv { whole, waits, repeats } => self.try_receive(id, end, whole, waits, repeats),
+            Job::ReadMany => self.try_read_many(id, end),
+            Job::Recv(how) => self.try_receive(id, end, how),
             Job::Write { offset } => self.try_write(id, end, offset),
-            Job::Send { whole, waits, notifies } => self.try_send(id, end, whole, waits, notifies),
+            Job::Send(how) => self.try_send(id, end, how),
             Job::Accept { .. } => self.try_accept(id, end),
             Job::Install => self.install(end),
             Job::Connect(address) => match self.world.connect(end, address) {
@@ -172,6 +180,7 @@ impl State {
             self.idle = 0;
             match due {
                 Due::Act(act) => return Some(act),
+                Due::Tell { .. } => self.tell_later(due),
                 Due::Begin(id) | Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
                     let ring = self.requests[&id].ring;
                     if self.rings[ring].mode == Mode::Plain || !self.rings[ring].is_open {
@@ -192,6 +201,7 @@ impl State {
             Due::Run(id) => self.attempt(id),
             Due::Notify(id) => self.notify(id),
             Due::Interrupt(id) => self.give_up(id),
+            Due::Tell { .. } => self.tell_later(due),
             Due::Act(_) => unreachable!("acts run outside"),
         }
         self.wake_up();
@@ -212,6 +222,11 @@ impl State {
             self.schedule(delay, Due::Run(id));
         }
     }
+}
+
+/// A number of bytes as a result.
+pub(super) fn count(bytes: usize) -> i32 {
+    i32::try_from(bytes).expect("at most MAX_TRANSFER")
 }
 
 fn ended(io: Io<()>) -> Try {

@@ -42,6 +42,8 @@ pub(super) enum Due {
     Notify(RequestId),
     /// A worker thread gives a request up that was to be cancelled.
     Interrupt(RequestId),
+    /// A message comes to a ring that defers its work.
+    Tell { ring: usize, user_data: u64, res: i32, flags: u32 },
     /// A test acts.
     Act(usize),
 }
@@ -227,7 +229,7 @@ impl State {
 
     fn is_live(&self, due: Due) -> bool {
         match due {
-            Due::Act(_) => true,
+            Due::Act(_) | Due::Tell { .. } => true,
             Due::Begin(id) | Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
                 self.requests.contains_key(&id)
             }

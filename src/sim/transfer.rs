@@ -1,8 +1,8 @@
 //! Bytes: reads, writes, receives and sends, into a request's memory or a selected buffer.
 
-use annulus_sys::flags::{CQE_BUFFER_SHIFT, CqeFlags};
-
-use super::run::Try;
+use super::provided::Filling;
+use super::request::How;
+use super::run::{Try, count};
 use super::state::State;
 use super::trace::{EndId, RequestId};
 use super::world::{Io, Kind};
@@ -20,7 +20,8 @@ impl State {
             return Try::Ends(res);
         }
         if let Some(group) = request.group {
-            return self.read_into_group(id, end, group, offset, true);
+            let how = Filling { offset, waits: true, repeats: false };
+            return self.read_into_group(id, end, group, how);
         }
         let whole = request.whole;
         let is_counter = self.world.ends[end].kind == Kind::Counter;
@@ -39,14 +40,8 @@ impl State {
         Try::Ends(count(request.got.len()))
     }
 
-    pub(super) fn try_receive(
-        &mut self,
-        id: RequestId,
-        end: EndId,
-        whole: bool,
-        waits: bool,
-        repeats: bool,
-    ) -> Try {
+    pub(super) fn try_receive(&mut self, id: RequestId, end: EndId, how: How) -> Try {
+        let How { whole, waits, repeats, .. } = how;
         match self.world.ends[end].kind {
             Kind::Pair | Kind::Connection => {}
             Kind::Fresh | Kind::Listener => return Try::Ends(-libc::ENOTCONN),
@@ -59,18 +54,15 @@ impl State {
             if request.posts > 0 && self.world.events(end) & pollin == 0 {
                 return Try::Waits;
             }
-            let received = self.read_into_group(id, end, group, None, waits);
-            return match received {
-                Try::EndsWith(res, flags) if repeats => Try::More(res, flags),
-                other => other,
-            };
+            let filling = Filling { offset: None, waits, repeats };
+            return self.read_into_group(id, end, group, filling);
         }
         let (left, had) = (request.whole - request.got.len(), request.got.len());
         let most = if whole { left } else { self.part(left) };
         match self.world.receive(end, most) {
             Io::Done(bytes) if whole && !bytes.is_empty() && bytes.len() < left => {
                 let _ = self.got(id, bytes);
-                self.try_receive(id, end, whole, waits, repeats)
+                self.try_receive(id, end, how)
             }
             Io::Done(bytes) => self.got(id, bytes),
             Io::Wait if waits => Try::Waits,
@@ -79,45 +71,6 @@ impl State {
             Io::Fails(_) if had > 0 => Try::Ends(count(had)),
             Io::Fails(errno) => Try::Ends(-errno),
         }
-    }
-
-    /// Reads into a buffer that is selected now.
-    fn read_into_group(
-        &mut self,
-        id: RequestId,
-        end: EndId,
-        group: u16,
-        offset: Option<u64>,
-        waits: bool,
-    ) -> Try {
-        let (ring, limit) = (self.requests[&id].ring, self.requests[&id].whole);
-        let is_unlucky = self.luck.hits(self.faults.no_buffer);
-        let Some(at) = self.rings[ring].groups.iter().position(|it| it.id == group) else {
-            return Try::Ends(-libc::ENOBUFS);
-        };
-        let Some(len) = self.rings[ring].groups[at].next_len().filter(|_| !is_unlucky) else {
-            return Try::Ends(-libc::ENOBUFS);
-        };
-        // Zero means: as much as the buffer holds.
-        let most = if limit == 0 { len } else { len.min(limit) };
-        let most = self.part(most);
-        let bytes = match self.world.read(end, most, offset) {
-            Io::Done(bytes) if bytes.is_empty() => return Try::Ends(0),
-            Io::Done(bytes) => bytes,
-            Io::Wait if waits => return Try::Waits,
-            Io::Wait => return Try::Ends(-libc::EAGAIN),
-            Io::Fails(errno) => return Try::Ends(-errno),
-        };
-        let selected = self.rings[ring].groups[at].select();
-        let (bid, region, is_untouched) = selected.expect("it has a next one");
-        if !is_untouched {
-            self.fault(ring, format!("BR1: buffer {bid} of group {group} changed, and is offered"));
-        }
-        if self.is_sound() {
-            region.end(&bytes);
-        }
-        let flags = CqeFlags::from_bits_retain(u32::from(bid) << CQE_BUFFER_SHIFT);
-        Try::EndsWith(count(bytes.len()), flags | CqeFlags::BUFFER)
     }
 
     /// The bytes that a request sends, from `from` on.
@@ -150,14 +103,8 @@ impl State {
         }
     }
 
-    pub(super) fn try_send(
-        &mut self,
-        id: RequestId,
-        end: EndId,
-        whole: bool,
-        waits: bool,
-        notifies: bool,
-    ) -> Try {
+    pub(super) fn try_send(&mut self, id: RequestId, end: EndId, how: How) -> Try {
+        let How { whole, waits, notifies, .. } = how;
         match self.world.ends[end].kind {
             Kind::Pair if notifies => return Try::Ends(-libc::EOPNOTSUPP),
             Kind::Pair | Kind::Connection | Kind::Fresh | Kind::Listener => {}
@@ -168,6 +115,9 @@ impl State {
         }
         if matches!(self.world.ends[end].kind, Kind::Fresh | Kind::Listener) {
             return Try::Ends(-libc::EPIPE);
+        }
+        if let Some(group) = self.requests[&id].group {
+            return self.send_from_group(id, end, group, how);
         }
         let had = self.requests[&id].sent;
         let mut bytes = self.outgoing(id, had);
@@ -181,7 +131,7 @@ impl State {
                 let sent_so_far = had + sent;
                 self.requests.get_mut(&id).expect("in flight").sent = sent_so_far;
                 if whole && waits && sent < left {
-                    return self.try_send(id, end, whole, waits, notifies);
+                    return self.try_send(id, end, how);
                 }
                 count(sent_so_far)
             }
@@ -193,9 +143,4 @@ impl State {
         };
         Try::Ends(res)
     }
-}
-
-/// A number of bytes as a result.
-fn count(bytes: usize) -> i32 {
-    i32::try_from(bytes).expect("at most MAX_TRANSFER")
 }

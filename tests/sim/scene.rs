@@ -32,6 +32,8 @@ pub struct Scene<'a> {
     pub next: u64,
     /// The descriptors that completions named.
     pub fds: Vec<OwnedFd>,
+    /// The completions of the last rest: `user_data`, result, flags.
+    pub last: Vec<(u64, i32, CqeFlags)>,
     /// How many completions came at each rest; and how many are to come, if that is known.
     rests: Vec<usize>,
     counts: Option<Vec<usize>>,
@@ -40,8 +42,8 @@ pub struct Scene<'a> {
 impl<'a> Scene<'a> {
     fn new(world: &'a dyn World, flags: SetupFlags, counts: Option<Vec<usize>>) -> Option<Self> {
         let ring = world.setup(16, flags)?;
-        let (lines, fds, rests) = Default::default();
-        Some(Self { world, ring, lines, next: 0, fds, rests, counts })
+        let (lines, fds, last, rests) = Default::default();
+        Some(Self { world, ring, lines, next: 0, fds, last, rests, counts })
     }
 
     pub fn say(&mut self, line: impl Into<String>) {
@@ -53,7 +55,8 @@ impl<'a> Scene<'a> {
         let sqe = Sqe { user_data: self.next, ..sqe };
         self.next += 1;
         if super::shows() {
-            println!("{sqe:?}");
+            let Sqe { opcode, flags, ioprio, len, op_flags, buf_index, .. } = sqe;
+            println!("{opcode:?} {flags:?} {ioprio} {len} {op_flags:#x} {buf_index}");
         }
         // SAFETY: each scenario keeps what its entries point to until they have ended (OP1).
         unsafe { self.ring.push(sqe) }.expect("room");
@@ -107,11 +110,13 @@ impl<'a> Scene<'a> {
             self.say(format!("submitted {submitted:?}"));
         }
         let expected = self.counts.as_ref().map_or(0, |counts| counts[self.rests.len()]);
+        self.last.clear();
         let mut all = Vec::new();
         for round in 0..300 {
             self.ring.get_events().expect("no fault");
             while let Some(cqe) = self.ring.pop() {
                 let flags = cqe.flags - CqeFlags::SOCK_NONEMPTY;
+                self.last.push((cqe.user_data, cqe.res, flags));
                 let mut res = cqe.res.to_string();
                 if cqe.res > 2 && is_fd(cqe.user_data) {
                     // SAFETY: a new descriptor, which nothing else owns (OP3).
@@ -127,6 +132,7 @@ impl<'a> Scene<'a> {
         }
         // One request's completions have an order; others have none.
         all.sort_by_key(|&(user_data, _)| user_data);
+        self.last.sort_by_key(|&(user_data, ..)| user_data);
         self.rests.push(all.len());
         let all: Vec<String> = all.into_iter().map(|(_, text)| text).collect();
         if !all.is_empty() {
@@ -150,7 +156,7 @@ impl<'a> Scene<'a> {
 }
 
 /// Runs a scenario on both kernels, in each mode.
-pub fn both(name: &str, scene: fn(&mut Scene<'_>)) {
+pub fn both(name: &str, scene: impl Fn(&mut Scene<'_>)) {
     for flags in MODES {
         let run = |world: &dyn World| {
             let mut it = Scene::new(world, flags, None)?;

@@ -27,6 +27,7 @@ const FILE: usize = 4;
 const ENDS: usize = 6;
 
 /// A program's memory and files.
+#[expect(clippy::vec_box, reason = "entries point to what is in the boxes")]
 struct Tables {
     ends: Vec<OwnedFd>,
     /// One area for each end that may wait, and one for what does not wait.

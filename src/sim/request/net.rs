@@ -13,12 +13,12 @@ use annulus_sys::flags::{AcceptFlags, FILE_INDEX_ALLOC, RecvSendFlags, SqeFlags}
 use annulus_sys::opcode::Opcode;
 
 use super::super::region::{Region, Span, Use, read_value};
-use super::{Job, Place};
+use super::{How, Job, Place};
 
 pub(super) fn receive(sqe: &Sqe) -> Result<Job, i32> {
     let flags = sqe.op_flags.cast_signed();
     let how = RecvSendFlags::from_bits_retain(sqe.ioprio);
-    let known = RecvSendFlags::RECV_MULTISHOT | RecvSendFlags::POLL_FIRST;
+    let known = RecvSendFlags::RECV_MULTISHOT | RecvSendFlags::POLL_FIRST | RecvSendFlags::BUNDLE;
     let allowed = libc::MSG_WAITALL | libc::MSG_DONTWAIT;
     let repeats = how.contains(RecvSendFlags::RECV_MULTISHOT);
     let selects = sqe.flags.contains(SqeFlags::BUFFER_SELECT);
@@ -27,7 +27,7 @@ pub(super) fn receive(sqe: &Sqe) -> Result<Job, i32> {
     if flags & !allowed != 0 || !known.contains(how) || mixed || sqe.off != 0 {
         return Err(libc::EINVAL);
     }
-    Ok(Job::Recv { whole, waits, repeats })
+    Ok(Job::Recv(How { whole, waits, repeats, notifies: false }))
 }
 
 pub(super) fn send(sqe: &Sqe) -> Result<Job, i32> {
@@ -45,7 +45,7 @@ pub(super) fn send(sqe: &Sqe) -> Result<Job, i32> {
     if notifies && sqe.flags.contains(SqeFlags::CQE_SKIP_SUCCESS) {
         return Err(libc::EINVAL);
     }
-    Ok(Job::Send { whole, waits, notifies })
+    Ok(Job::Send(How { whole, waits, repeats: false, notifies }))
 }
 
 pub(super) fn accept(sqe: &Sqe) -> Result<(Job, Vec<Span>), i32> {

@@ -8,6 +8,7 @@ use annulus_sys::flags::{
 use annulus_sys::opcode::Opcode;
 
 use super::super::region::{Span, Use, read_value};
+use super::message::{message, nop, poll_remove, timeout_remove};
 use super::net::{accept, address, place, receive, send, socket};
 use super::{Job, Key, MAX_TRANSFER, Place, uses_fixed};
 
@@ -21,17 +22,23 @@ impl Job {
         let len = sqe.len.min(MAX_TRANSFER) as usize;
         let buffer =
             |use_| if selects { vec![] } else { vec![Span { address: sqe.addr, len, use_ }] };
-        if selects && !matches!(sqe.opcode, Opcode::READ | Opcode::RECV) {
+        if selects && !selects_buffers(sqe.opcode) {
             return Err(libc::EOPNOTSUPP);
         }
-        if sqe.personality != 0 || (sqe.buf_index != 0 && !selects && !uses_fixed(sqe)) {
+        if sqe.personality != 0
+            || (sqe.buf_index != 0 && !selects && !uses_fixed(sqe) && sqe.opcode != Opcode::NOP)
+        {
             return Err(libc::EINVAL);
         }
         // Of a READ, a READV and so on: flags, priorities, attributes.
         let is_plain = sqe.op_flags == 0 && sqe.ioprio == 0 && sqe.pad2 == 0;
         let offset = (sqe.off != u64::MAX).then_some(sqe.off);
         let job = match sqe.opcode {
-            Opcode::NOP if is_plain => Self::Nop,
+            Opcode::NOP => nop(sqe)?,
+            Opcode::MSG_RING => message(sqe)?,
+            Opcode::READ_MULTISHOT if is_plain && selects && sqe.addr == 0 && sqe.len == 0 => {
+                Self::ReadMany
+            }
             Opcode::READ | Opcode::READ_FIXED if is_plain => {
                 return Ok((Self::Read { offset }, buffer(Use::Writes)));
             }
@@ -55,15 +62,19 @@ impl Job {
             Opcode::FIXED_FD_INSTALL => install(sqe)?,
             Opcode::FSYNC if (FsyncFlags::DATASYNC.bits() | sqe.op_flags) == 1 => Self::Fsync,
             Opcode::POLL_ADD => poll(sqe)?,
-            // Flags would change the poll, instead of removing it.
-            Opcode::POLL_REMOVE if is_plain && sqe.len == 0 => Self::PollRemove(sqe.addr),
+            Opcode::POLL_REMOVE => poll_remove(sqe)?,
             Opcode::TIMEOUT | Opcode::LINK_TIMEOUT => timeout(sqe)?,
-            Opcode::TIMEOUT_REMOVE if is_plain && sqe.len == 0 => Self::TimeoutRemove(sqe.addr),
+            Opcode::TIMEOUT_REMOVE => timeout_remove(sqe)?,
             Opcode::ASYNC_CANCEL => cancel(sqe)?,
             _ => return Err(libc::EINVAL),
         };
         Ok((job, vec![]))
     }
+}
+
+/// Whether an operation may select its buffer when it needs one.
+fn selects_buffers(opcode: Opcode) -> bool {
+    [Opcode::READ, Opcode::RECV, Opcode::SEND, Opcode::READ_MULTISHOT].contains(&opcode)
 }
 
 fn vectors(sqe: &Sqe, use_: Use) -> Result<Vec<Span>, i32> {
