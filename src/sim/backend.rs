@@ -5,33 +5,28 @@
 //! | `setup` | `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` | other flags: `EINVAL` |
 //! | `map` | the rings, and buffer rings that the kernel allocates | |
 //! | `enter` | with a timeout, a minimum wait and a signal mask (no signal comes) | `ABS_TIMER`, registered arguments: `EINVAL` |
-//! | `register` | `PBUF_RING` (not incremental), `UNREGISTER_PBUF_RING`, `PBUF_STATUS`, `PROBE` | everything else: `EINVAL` |
+//! | `register` | see `register` | everything else: `EINVAL` |
 #![allow(unsafe_code, reason = "plays the kernel")]
 
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use annulus_sys::abi::{Buf, Params};
-use annulus_sys::abi_register::{BufReg, BufStatus, Probe, ProbeOp};
+use annulus_sys::abi::Params;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{
     EnterFlags, Features, OFF_MMAP_MASK, OFF_PBUF_RING, OFF_PBUF_SHIFT, SetupFlags,
 };
-use annulus_sys::flags_register::{PbufRingFlags, ProbeOpFlags};
-use annulus_sys::index::Entries;
 use annulus_sys::kernel::Backend;
 use annulus_sys::map::Map;
-use annulus_sys::opcode::{Opcode, RegisterOp};
+use annulus_sys::opcode::RegisterOp;
 use annulus_sys::syscall::{EnterArg, RingFd, RingRef};
 
 use super::Sim;
-use super::buffers::Group;
 use super::enter::{Call, Turn};
-use super::memory::{Block, Half};
+use super::memory::Half;
 use super::placeholder::Placeholder;
-use super::region::{read_value, write_value};
-use super::request::{KNOWN, nanoseconds};
+use super::request::nanoseconds;
 use super::state::{Mode, Ring, State};
 use super::trace::What;
 
@@ -55,6 +50,7 @@ const FEATURES: Features = Features::SINGLE_MMAP
     .union(Features::POLL_32BITS)
     .union(Features::EXT_ARG)
     .union(Features::NATIVE_WORKERS)
+    .union(Features::RSRC_TAGS)
     .union(Features::CQE_SKIP)
     .union(Features::LINKED_FILE)
     .union(Features::MIN_TIMEOUT)
@@ -135,6 +131,8 @@ impl State {
             overflow: Default::default(),
             work: Default::default(),
             groups: vec![],
+            buffers: Default::default(),
+            files: Default::default(),
             counted: 0,
             timeouts: 0,
             batch: None,
@@ -151,37 +149,6 @@ impl State {
         let number = Some(ring.number()).filter(|_| !ring.is_registered());
         let found = number.and_then(|number| self.numbers.get(&number)).copied();
         found.filter(|&ring| self.rings[ring].is_open).ok_or(Errno::new(libc::EBADF))
-    }
-
-    fn group(&mut self, ring: usize, id: u16) -> Result<&mut Group, Errno> {
-        let groups = &mut self.rings[ring].groups;
-        groups.iter_mut().find(|group| group.id == id).ok_or(Errno::new(libc::ENOENT))
-    }
-
-    /// # Safety
-    ///
-    /// The ring that it describes is memory of the program's until it is unregistered (RG1).
-    unsafe fn add_group(&mut self, ring: usize, reg: BufReg) -> Result<(), Errno> {
-        let entries = Entries::new(reg.ring_entries).filter(|it| it.count() <= 1 << 15);
-        let Some(entries) = entries else { return refused(libc::EINVAL) };
-        if !PbufRingFlags::MMAP.contains(reg.flags) || reg.min_left != 0 {
-            return refused(libc::EINVAL);
-        }
-        if self.group(ring, reg.bgid).is_ok() {
-            return refused(libc::EEXIST);
-        }
-        let is_ours = reg.flags.contains(PbufRingFlags::MMAP);
-        let block = is_ours.then(|| Block::new(entries.count() as usize * size_of::<Buf>()));
-        let place = match &block {
-            Some(block) => Some(block.base()),
-            None => Group::place(reg.ring_addr),
-        };
-        let Some(place) = place else { return refused(libc::EFAULT) };
-        // SAFETY: the group's own block, or the program's memory, as promised to `add_group`.
-        let mut group = unsafe { Group::new(reg.bgid, place, entries) };
-        group.block = block;
-        self.rings[ring].groups.push(group);
-        Ok(())
     }
 }
 
@@ -264,65 +231,12 @@ unsafe impl Backend for Behind {
         let mut state = self.state();
         let ring = state.ring(ring)?;
         state.look();
-        let address = arg.expose_provenance() as u64;
-        match op {
-            RegisterOp::PBUF_RING => {
-                // SAFETY: a live `struct io_uring_buf_reg`, as promised to `Backend::register`.
-                let reg = unsafe { read_value::<BufReg>(address) };
-                // SAFETY: as promised to `Backend::register`.
-                unsafe { state.add_group(ring, reg) }?;
-            }
-            RegisterOp::UNREGISTER_PBUF_RING => {
-                // SAFETY: a live `struct io_uring_buf_reg`, as promised to `Backend::register`.
-                let reg = unsafe { read_value::<BufReg>(address) };
-                state.group(ring, reg.bgid)?;
-                state.rings[ring].groups.retain(|group| group.id != reg.bgid);
-            }
-            RegisterOp::PBUF_STATUS => {
-                // SAFETY: a live `struct io_uring_buf_status`, as promised to `Backend::register`.
-                let mut status = unsafe { read_value::<BufStatus>(address) };
-                let id = u16::try_from(status.buf_group);
-                let group = id.map_err(|_| Errno::new(libc::ENOENT))?;
-                status.head = state.group(ring, group)?.head().into();
-                // SAFETY: a live `struct io_uring_buf_status`, as promised to `Backend::register`.
-                unsafe { write_value(arg, status) };
-            }
-            RegisterOp::PROBE => {
-                // SAFETY: a probe with room for `count` operations, as promised to
-                // `Backend::register`.
-                unsafe { probe(arg, count) };
-            }
-            _ => return refused(libc::EINVAL),
-        }
-        Ok(0)
+        // SAFETY: as promised to `Backend::register`.
+        unsafe { state.register(ring, op, arg, count) }
     }
 
     fn now(&self) -> Instant {
         let state = self.state();
         state.start + Duration::from_nanos(state.now)
-    }
-}
-
-/// Says which operations there are.
-///
-/// # Safety
-///
-/// `arg` must point to a `Probe`, and `count` times a `ProbeOp` behind it.
-unsafe fn probe(arg: *mut libc::c_void, count: u32) {
-    let last = KNOWN.iter().map(|opcode| opcode.0).max().unwrap_or(0);
-    let len = u8::try_from(count).unwrap_or(u8::MAX).min(last + 1);
-    let head = Probe { last_op: Opcode(last), ops_len: len, ..Probe::default() };
-    // SAFETY: it points to a `Probe`, as promised to `probe`.
-    unsafe { write_value(arg, head) };
-    // SAFETY: behind the `Probe`, as promised to `probe`.
-    let ops = unsafe { arg.byte_add(size_of::<Probe>()) }.cast::<ProbeOp>();
-    for op in 0..len {
-        let is_known = KNOWN.contains(&Opcode(op));
-        let flags = if is_known { ProbeOpFlags::SUPPORTED } else { ProbeOpFlags::empty() };
-        let op = ProbeOp { op: Opcode(op), flags, ..ProbeOp::default() };
-        // SAFETY: one of `count`, as promised to `probe`.
-        let at = unsafe { ops.add(usize::from(op.op.0)) };
-        // SAFETY: one of `count`, as promised to `probe`.
-        unsafe { write_value(at.cast(), op) };
     }
 }

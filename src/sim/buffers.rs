@@ -7,7 +7,8 @@
 //!
 //! A buffer is noted when it is offered, and filled with poison. What was not with the program, or
 //! is not poison any more when it is selected, breaks BR1: so a lease whose buffer went back too
-//! early loses its bytes.
+//! early loses its bytes. A ring with `INC` gives buffers away in parts: what is left stays on
+//! offer, and its entry names the rest.
 //!
 //! # Safety
 //!
@@ -30,6 +31,9 @@ use super::region::{Region, Span, Use};
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) id: u16,
+    /// Whether a buffer is used in parts; and where the entries lie, which say what is left of it.
+    is_incremental: bool,
+    start: usize,
     tail: ObservedHalf,
     slots: Slots<Buf>,
     /// Up to which index buffers were selected, and up to which index the entries were read.
@@ -53,7 +57,13 @@ impl Group {
     /// # Safety
     ///
     /// The ring that was registered, whose memory stays until it is unregistered and idle (RG1).
-    pub(super) unsafe fn new(id: u16, start: NonNull<u8>, entries: Entries) -> Self {
+    pub(super) unsafe fn new(
+        id: u16,
+        start: NonNull<u8>,
+        entries: Entries,
+        is_incremental: bool,
+    ) -> Self {
+        let first = start.as_ptr().expose_provenance();
         let start = start.cast::<Slot<Buf>>();
         // SAFETY: inside entry 0, since the offset is below its size.
         let tail = unsafe { start.byte_add(BUF_RING_TAIL_OFFSET) }.cast::<AtomicU16>();
@@ -62,7 +72,8 @@ impl Group {
         // SAFETY: as promised to `new`.
         let slots = unsafe { Slots::new(start, entries, Width::Single) };
         let offered = std::collections::VecDeque::new();
-        Self { id, tail, slots, head: 0, seen: 0, offered, block: None }
+        let (head, seen, block) = (0, 0, None);
+        Self { id, is_incremental, start: first, tail, slots, head, seen, offered, block }
     }
 
     /// Where a ring lies that the program has registered; `None` if it lies at 0.
@@ -100,16 +111,64 @@ impl Group {
         Ok(new)
     }
 
-    /// Takes the next buffer off the ring: its id, its memory, and whether that was left alone.
-    pub(super) fn select(&mut self) -> Option<(u16, Region, bool)> {
-        let Offer { bid, region } = self.offered.pop_front()?;
-        self.head = self.head.wrapping_add(1);
-        let is_untouched = region.is_untouched();
-        Some((bid, region, is_untouched))
-    }
-
-    /// How long the next buffer is.
-    pub(super) fn next_len(&self) -> Option<usize> {
+    /// How many bytes the next buffer holds; `None` if none is on offer.
+    pub(super) fn room(&self) -> Option<usize> {
         self.offered.front().map(|offer| offer.region.len())
     }
+
+    /// The first `most` bytes that the program has put into the next buffer.
+    pub(super) fn outgoing(&self, most: usize) -> Vec<u8> {
+        self.offered[0].region.original(most)
+    }
+
+    /// Takes the first `count` bytes of the next buffer off the ring, and writes `bytes` to them,
+    /// unless the program broke a rule. One is on offer.
+    pub(super) fn take(&mut self, count: usize, bytes: &[u8], is_sound: bool) -> Taken {
+        let Offer { bid, region } = &mut self.offered[0];
+        let is_untouched = !is_sound || region.is_untouched();
+        let goes_on = self.is_incremental && count < region.len();
+        let taken = Taken { bid: *bid, goes_on, is_untouched };
+        if goes_on && count == 0 {
+            return taken;
+        }
+        if is_sound {
+            region.end(bytes);
+        }
+        if goes_on {
+            // SAFETY: the rest of a buffer that stays on offer (BR1).
+            *region = unsafe { region.behind(count) };
+            self.note_rest(count);
+        } else {
+            self.head = self.head.wrapping_add(1);
+            self.offered.pop_front();
+        }
+        taken
+    }
+
+    /// Lets the entry of the next buffer name what is left of it.
+    fn note_rest(&self, used: usize) {
+        let at = usize::from(self.head) % self.slots.entries().count() as usize;
+        let entry = ptr::with_exposed_provenance_mut::<Buf>(self.start + at * size_of::<Buf>());
+        // SAFETY: an entry of the ring, which is the kernel's while it is on offer (BR1).
+        let Buf { addr, len, .. } = unsafe { entry.read() };
+        // Its last two bytes may be the tail, so only the fields before them are written.
+        // SAFETY: a field of the entry, which exists, as its read has shown.
+        let address = unsafe { &raw mut (*entry).addr };
+        // SAFETY: a field of the entry, which exists, as its read has shown.
+        let length = unsafe { &raw mut (*entry).len };
+        // SAFETY: nothing else uses the entry while it is on offer (BR1).
+        unsafe { address.write(addr + used as u64) };
+        // SAFETY: nothing else uses the entry while it is on offer (BR1).
+        unsafe { length.write(len - u32::try_from(used).expect("a part of it")) };
+    }
+}
+
+/// What was taken off a ring.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    pub(super) bid: u16,
+    /// Whether it stays on offer, because a part of it is left.
+    pub(super) goes_on: bool,
+    /// Whether the memory was left alone.
+    pub(super) is_untouched: bool,
 }

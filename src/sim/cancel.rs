@@ -13,8 +13,12 @@ use super::trace::RequestId;
 impl State {
     /// Cancels what `key` names; the request `by` is the cancel itself.
     pub(super) fn cancel(&mut self, ring: usize, key: Key, by: RequestId) -> i32 {
+        let found = |fd| match key.is_fixed {
+            true => self.fixed_file(ring, fd).0,
+            false => self.world.find(fd),
+        };
         let end = match key.fd {
-            Some(fd) => match self.world.find(fd) {
+            Some(fd) => match found(fd) {
                 Some(end) => Some(end),
                 None => return -libc::EBADF,
             },
@@ -46,15 +50,18 @@ impl State {
 
     /// Cancels the first poll with that `user_data`.
     pub(super) fn remove_poll(&mut self, ring: usize, user_data: u64) -> i32 {
+        self.poll(ring, user_data).map_or(-libc::ENOENT, |id| self.cancel_one(id))
+    }
+
+    /// The first poll with that `user_data`.
+    pub(super) fn poll(&self, ring: usize, user_data: u64) -> Option<RequestId> {
         let is_it = |request: &Request| {
             request.ring == ring
                 && request.user_data == user_data
                 && request.stage == Stage::Begun
                 && matches!(request.job, Job::Poll { .. })
         };
-        let found = self.requests.iter().find(|(_, request)| is_it(request));
-        let Some((&id, _)) = found else { return -libc::ENOENT };
-        self.cancel_one(id)
+        self.requests.iter().find(|(_, request)| is_it(request)).map(|(&id, _)| id)
     }
 
     /// Cancels a request that has begun: 0, or `EALREADY`.
@@ -82,7 +89,7 @@ impl State {
         let request = &self.requests[&id];
         let part = request.got.len().max(request.sent);
         let res = match request.job {
-            Job::Recv { .. } | Job::Send { .. } if part > 0 => {
+            Job::Recv(_) | Job::Send(_) if part > 0 => {
                 i32::try_from(part).expect("at most MAX_TRANSFER")
             }
             _ => res,

@@ -45,7 +45,10 @@ impl State {
         let skips = request.flags.contains(SqeFlags::CQE_SKIP_SUCCESS);
         if !skips || has_failed {
             self.post(ring, id, Cqe { user_data: request.user_data, res, flags });
-            self.count(ring, &request.job);
+            self.count(ring, Some(&request.job));
+        }
+        for entry in request.held.drain(..) {
+            self.let_go(ring, entry);
         }
         self.go_on_in_chain(&mut request, has_failed, skips);
         self.go_on_after_drain(ring);
@@ -82,7 +85,7 @@ impl State {
                 let cqe = Cqe { user_data: request.user_data, res, flags: CqeFlags::empty() };
                 self.post(request.ring, id, cqe);
                 // Even a timeout, which has not begun, is a completion as any other.
-                self.count(request.ring, &Job::Nop);
+                self.count(request.ring, None);
             }
         }
     }
@@ -99,7 +102,7 @@ impl State {
         request.posts += 1;
         let job = request.job.clone();
         self.post(ring, id, Cqe { user_data, res, flags: flags | CqeFlags::MORE });
-        self.count(ring, &job);
+        self.count(ring, Some(&job));
         true
     }
 
@@ -124,6 +127,13 @@ impl State {
         }
     }
 
+    /// A completion that belongs to no request of the ring.
+    pub(super) fn tell(&mut self, ring: usize, cqe: Cqe) {
+        self.post(ring, 0, cqe);
+        self.count(ring, None);
+        self.raise(ring);
+    }
+
     fn post(&mut self, ring: usize, id: RequestId, cqe: Cqe) {
         self.idle = 0;
         self.note(Some(ring), What::Posted(id, cqe.res, cqe.flags.bits()));
@@ -138,8 +148,8 @@ impl State {
     }
 
     /// Counts a completion, for the timeouts that wait for a number of them.
-    fn count(&mut self, ring: usize, job: &Job) {
-        if matches!(job, Job::Timeout { .. }) {
+    fn count(&mut self, ring: usize, job: Option<&Job>) {
+        if matches!(job, Some(Job::Timeout { .. })) {
             return;
         }
         match &mut self.rings[ring].batch {
@@ -167,7 +177,7 @@ fn give_back(regions: &[Region], got: &[u8], job: &Job) {
         return len.end(&count.to_ne_bytes());
     }
     let mut rest = got;
-    for region in regions.iter().filter(|region| region.use_() == Use::Writes) {
+    for region in regions.iter().filter(|region| region.use_() != Use::Reads) {
         let (part, others) = rest.split_at(rest.len().min(region.len()));
         region.end(part);
         rest = others;

@@ -43,16 +43,18 @@
 //! | rings | one or many; plain, `COOP_TASKRUN`, `DEFER_TASKRUN`, with `TASKRUN_FLAG` or without; `SINGLE_ISSUER`, `SUBMIT_ALL`, `NO_SQARRAY`, `CQSIZE`, `CLAMP`; half of them are about to wrap |
 //! | submitting | partial submission, refused entries and whole chains, soft and hard links, `IO_DRAIN`, `ASYNC`, `CQE_SKIP_SUCCESS` |
 //! | waiting | any number, with a timeout and a minimum wait; overflow, flagged and kept; a timeout ends a wait, as on Linux |
-//! | `NOP` | without flags |
-//! | `READ` `WRITE` `READV` `WRITEV` | on pipes, sockets, files (at an offset, or at the position) and eventfds; no `RWF_` flags; `READ` also into a selected buffer |
-//! | `RECV` `SEND` `SEND_ZC` | on sockets, with `WAITALL`, `DONTWAIT`, `NOSIGNAL`, `MORE` (no effect), `POLL_FIRST` (no effect); receives into a selected buffer, once or multishot; the notification of a zero-copy send comes later |
-//! | `ACCEPT` `CONNECT` `SHUTDOWN` `CLOSE` | IPv4 and IPv6 addresses; accepts once, also with the address, or multishot |
-//! | `POLL_ADD` `POLL_REMOVE` | `POLLIN`, `POLLOUT`, `POLLRDHUP`, `POLLHUP`, `POLLERR`, once or multishot; no updates |
-//! | `TIMEOUT` `TIMEOUT_REMOVE` `LINK_TIMEOUT` | by a span, by [`now`](Sim::now), or by a count of completions; multishot; every clock is the virtual one; no updates |
-//! | `ASYNC_CANCEL` | by `user_data`, descriptor, opcode, any; the first or all |
+//! | `NOP` | with a result, a look-up of a file or buffer, `TW` (no effect) |
+//! | `MSG_RING` | data, flags, and files from table to table, to rings of the simulation |
+//! | `READ` `WRITE` `READV` `WRITEV` | on pipes, sockets, files (at an offset, or at the position) and eventfds; no `RWF_` flags; `READ` also into a selected buffer; `_FIXED` of each, in a registered buffer; `READ_MULTISHOT` |
+//! | `RECV` `SEND` `SEND_ZC` | on sockets, with `WAITALL`, `DONTWAIT`, `NOSIGNAL`, `MORE` (no effect), `POLL_FIRST` (no effect); `SEND_ZC` also of a registered buffer; receives into a selected buffer, once or multishot; sends from one; no bundles; the notification of a zero-copy send comes later |
+//! | `ACCEPT` `CONNECT` `SHUTDOWN` `CLOSE` `SOCKET` | IPv4 and IPv6, streams; accepts once, also with the address, or multishot; new files as a descriptor, or in a place of the table |
+//! | `FILES_UPDATE` `FIXED_FD_INSTALL` | all; and every operation takes a registered file (`FIXED_FILE`) |
+//! | `POLL_ADD` `POLL_REMOVE` | `POLLIN`, `POLLOUT`, `POLLRDHUP`, `POLLHUP`, `POLLERR`, once or multishot; updates |
+//! | `TIMEOUT` `TIMEOUT_REMOVE` `LINK_TIMEOUT` | by a span, by [`now`](Sim::now), or by a count of completions; multishot; every clock is the virtual one; updates, also of linked ones |
+//! | `ASYNC_CANCEL` | by `user_data`, descriptor, registered file, opcode, any; the first or all |
 //! | `FSYNC` | succeeds on files |
-//! | buffer rings | of the program's memory or the kernel's; a buffer is used whole |
-//! | `register` | buffer rings and their status, the probe |
+//! | buffer rings | of the program's memory or the kernel's; a buffer is used whole, or in parts (`INC`) |
+//! | `register` | tables of buffers and of files, sparse or not, their updates, tags, the range for free places; buffer rings and their status; the probe |
 //!
 //! | in place of Linux | is |
 //! |---|---|
@@ -60,7 +62,7 @@
 //! | the room of a socket | 208 KiB of bytes; Linux counts memory |
 //! | a TCP connection | bytes in order at once; no network between |
 //! | threads | none: every ring of a simulation is entered by one thread |
-//! | signals, registered files and buffers, `O_NONBLOCK` | none |
+//! | signals, `O_NONBLOCK` | none |
 //! | `Clock::now`, and so `Timeout::until` and `WaitOptions::until` | the machine's clock: not for a simulation |
 //! | the ring's descriptor, polled | never readable |
 //!
@@ -75,13 +77,18 @@ mod cancel;
 mod chance;
 mod enter;
 mod faults;
+mod files;
 mod finish;
 mod memory;
+mod message;
 mod outside;
 mod pipe;
 mod placeholder;
+mod provided;
 pub mod recorder;
 mod region;
+mod register;
+mod registered;
 pub mod report;
 mod request;
 mod run;
@@ -89,6 +96,7 @@ mod state;
 mod submit;
 mod time;
 pub mod trace;
+mod transfer;
 mod world;
 
 use std::fmt;

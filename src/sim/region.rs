@@ -24,6 +24,8 @@ use super::memory::POISON;
 /// How many bytes of a buffer are watched, from its start.
 pub(super) const WATCHED: usize = 1024;
 
+const PAGE: u64 = 4096;
+
 /// A buffer of a request.
 #[derive(Debug)]
 pub(super) struct Region {
@@ -47,6 +49,8 @@ pub(super) struct Span {
 pub(super) enum Use {
     Reads,
     Writes,
+    /// It reads, and then writes the front.
+    Both,
 }
 
 impl Region {
@@ -104,9 +108,32 @@ impl Region {
         bytes
     }
 
+    /// The first bytes as the program left them, before the kernel filled them with poison.
+    pub(super) fn original(&self, most: usize) -> Vec<u8> {
+        let mut bytes = self.read(0);
+        let known = self.before.len();
+        // SAFETY: the program has initialised what it offers to be sent, as it must for a `SEND`.
+        let before = unsafe { std::slice::from_raw_parts(self.before.as_ptr().cast(), known) };
+        bytes[..known].copy_from_slice(before);
+        bytes.truncate(most);
+        bytes
+    }
+
+    /// What is left behind the first `count` bytes, which the program has again.
+    ///
+    /// # Safety
+    ///
+    /// As [`new`](Self::new); `count` is at most the length.
+    pub(super) unsafe fn behind(&self, count: usize) -> Self {
+        let address = (self.address + count) as u64;
+        let span = Span { address, len: self.len - count, use_: self.use_ };
+        // SAFETY: a part of this region, as promised to `behind`.
+        unsafe { Self::new(span) }
+    }
+
     /// The request ends: writes `bytes` to the front, and puts back what was behind them.
     pub(super) fn end(&self, bytes: &[u8]) {
-        assert!(self.use_ == Use::Writes || bytes.is_empty(), "the kernel only reads this memory");
+        assert!(self.use_ != Use::Reads || bytes.is_empty(), "the kernel only reads this memory");
         if self.use_ == Use::Reads {
             return;
         }
@@ -121,6 +148,18 @@ impl Region {
         // long as the memory.
         unsafe { ptr::copy_nonoverlapping(rest.as_ptr(), behind, rest.len()) };
     }
+}
+
+/// Whether the pages of so many bytes are mapped, as far as the first and the last one show.
+pub(super) fn is_mapped(address: u64, len: u64) -> bool {
+    let last = address.saturating_add(len.max(1) - 1);
+    [address, last].into_iter().all(|byte| {
+        let page = usize::try_from(byte & !(PAGE - 1)).expect("64 bits");
+        let at = ptr::with_exposed_provenance_mut::<libc::c_void>(page);
+        let mut resident = 0_u8;
+        // SAFETY: one live byte for one page, which need not be mapped: the call says whether.
+        unsafe { libc::mincore(at, 1, &raw mut resident) == 0 }
+    })
 }
 
 /// Reads a value that an entry points to.

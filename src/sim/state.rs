@@ -22,6 +22,7 @@ use super::chance::Chance;
 use super::faults::Faults;
 use super::memory::Half;
 use super::placeholder::{Placeholder, find_closed};
+use super::registered::Table;
 use super::report::{Report, SHOWN};
 use super::request::Request;
 use super::trace::{Record, RequestId, Trace, What};
@@ -41,6 +42,8 @@ pub(super) enum Due {
     Notify(RequestId),
     /// A worker thread gives a request up that was to be cancelled.
     Interrupt(RequestId),
+    /// A message comes to a ring that defers its work.
+    Tell { ring: usize, user_data: u64, res: i32, flags: u32 },
     /// A test acts.
     Act(usize),
 }
@@ -97,6 +100,8 @@ pub(super) struct Ring {
     /// Requests that run at the next enter that allows it.
     pub(super) work: VecDeque<Due>,
     pub(super) groups: Vec<Group>,
+    pub(super) buffers: Table,
+    pub(super) files: Table,
     /// How many completions were posted, except those of timeouts; how many timeouts ended.
     pub(super) counted: u32,
     pub(super) timeouts: u32,
@@ -224,7 +229,7 @@ impl State {
 
     fn is_live(&self, due: Due) -> bool {
         match due {
-            Due::Act(_) => true,
+            Due::Act(_) | Due::Tell { .. } => true,
             Due::Begin(id) | Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
                 self.requests.contains_key(&id)
             }
@@ -239,11 +244,16 @@ impl State {
                 self.look_at(at);
             }
         }
+        self.sweep();
+        self.wake_up();
+        self.look_at_memory(8);
+    }
+
+    /// Lets go of the ends that nothing names or uses any more.
+    pub(super) fn sweep(&mut self) {
         for end in self.world.sweep() {
             self.note(None, What::Ended(end));
         }
-        self.wake_up();
-        self.look_at_memory(8);
     }
 
     fn look_at(&mut self, at: usize) {
@@ -298,6 +308,11 @@ impl State {
             let left: Vec<RequestId> = left.map(|(&id, _)| id).collect();
             let count = u32::try_from(left.len()).expect("a ring has few requests");
             self.note(Some(ring), What::Closed(count));
+            let of_ring = &mut self.rings[ring];
+            let entries = of_ring.buffers.clear().into_iter().chain(of_ring.files.clear());
+            for entry in entries.collect::<Vec<_>>() {
+                self.let_go(ring, entry);
+            }
             for id in left {
                 self.finish(id, -libc::ECANCELED, CqeFlags::empty());
             }
@@ -344,6 +359,7 @@ impl State {
     pub(super) fn report(&mut self) -> Report {
         self.find_closed_rings();
         self.look();
+        self.look_at_buffers();
         self.look_at_memory(usize::MAX);
         let of_ring = |ring: &Ring| ring.half.ready() as usize + ring.overflow.len();
         Report {

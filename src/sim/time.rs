@@ -102,4 +102,34 @@ impl State {
         let Some((&id, _)) = found else { return -libc::ENOENT };
         self.cancel_one(id)
     }
+
+    /// Gives the first timeout with that `user_data` another time, from now on.
+    pub(super) fn update_timeout(
+        &mut self,
+        ring: usize,
+        user_data: u64,
+        (new, absolute): (u64, bool),
+        is_linked: bool,
+    ) -> i32 {
+        let is_it = |request: &Request| {
+            let is_kind = match request.job {
+                Job::Timeout { .. } => !is_linked,
+                Job::LinkTimeout { .. } => is_linked,
+                _ => false,
+            };
+            let is_there = request.ring == ring && request.stage == Stage::Begun;
+            is_there && is_kind && request.user_data == user_data
+        };
+        let found = self.requests.iter_mut().find(|(_, request)| is_it(request));
+        let Some((&id, request)) = found else { return -libc::ENOENT };
+        if let Job::Timeout { span, is_absolute, .. } = &mut request.job {
+            (*span, *is_absolute) = (new, absolute);
+        }
+        let at = if absolute { new } else { self.now.saturating_add(new) };
+        let Some(alarm) = self.alarms.get_mut(&id) else { return -libc::ENOENT };
+        // It counts completions no more.
+        (alarm.at, alarm.counted) = (at, None);
+        self.schedule_at(at, Due::Run(id));
+        0
+    }
 }

@@ -54,7 +54,8 @@ pub enum What {
     Returned(Result<u32, i32>),
     /// A request begins: its opcode, the bytes that it is to transfer, and the end that it uses.
     Began(RequestId, Opcode, u32, Option<EndId>),
-    /// A completion was posted: the result, and the flags.
+    /// A completion was posted: the result, and the flags. No request has number 0, which is for
+    /// tags and messages.
     Posted(RequestId, i32, u32),
     /// A completion found no room in the queue, and was kept.
     Overflowed(RequestId),

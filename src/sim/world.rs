@@ -70,7 +70,8 @@ pub(super) struct End {
     /// How many requests use it.
     pub(super) users: u32,
     life: Life,
-    placeholder: Option<Placeholder>,
+    /// How many placeholders lead to it.
+    names: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,8 +94,9 @@ enum Life {
 pub(super) struct World {
     pub(super) ends: Vec<End>,
     by_inode: HashMap<u64, EndId>,
+    /// The placeholders, what is polled of each, and where each leads.
     watched: Vec<libc::pollfd>,
-    watched_ends: Vec<EndId>,
+    names: Vec<(EndId, Placeholder)>,
     /// The ends that are closed, and may still be used.
     closing: Vec<EndId>,
     /// Requests that are to try again.
@@ -119,7 +121,7 @@ impl World {
             waiters: Vec::new(),
             users: 0,
             life: Life::Open,
-            placeholder: None,
+            names: 0,
         });
         self.ends.len() - 1
     }
@@ -141,9 +143,18 @@ impl World {
         let (fd, placeholder) = Placeholder::new()?;
         self.by_inode.insert(placeholder.inode(), end);
         self.watched.push(placeholder.watched());
-        self.watched_ends.push(end);
-        self.ends[end].placeholder = Some(placeholder);
+        self.names.push((end, placeholder));
+        let named = &mut self.ends[end];
+        named.names += 1;
+        named.life = Life::Open;
+        self.closing.retain(|&closing| closing != end);
         Ok(fd)
+    }
+
+    /// The end has no descriptor: it lives as long as it is used.
+    pub(super) fn adopt(&mut self, end: EndId) {
+        self.ends[end].life = Life::Closed;
+        self.closing.push(end);
     }
 
     /// The end that a descriptor leads to.
@@ -162,12 +173,11 @@ impl World {
                     continue;
                 }
                 self.watched.swap_remove(at);
-                let closed = self.watched_ends.swap_remove(at);
-                self.closing.push(closed);
-                let end = &mut self.ends[closed];
-                end.life = Life::Closed;
-                if let Some(placeholder) = end.placeholder.take() {
-                    self.by_inode.remove(&placeholder.inode());
+                let (closed, placeholder) = self.names.swap_remove(at);
+                self.by_inode.remove(&placeholder.inode());
+                self.ends[closed].names -= 1;
+                if self.ends[closed].names == 0 {
+                    self.adopt(closed);
                 }
             }
         }
@@ -211,6 +221,15 @@ impl World {
     /// The request waits no more.
     pub(super) fn forget(&mut self, at: EndId, request: RequestId) {
         self.ends[at].waiters.retain(|&waiter| waiter != request);
+    }
+
+    /// Receives up to `most` bytes. Even one that wants none waits for some (v6.18).
+    pub(super) fn receive(&mut self, at: EndId, most: usize) -> Io<Vec<u8>> {
+        match &self.ends[at] {
+            end if most > 0 || end.is_reset => self.read(at, most.max(1), None),
+            end if end.inbox.len() > 0 || end.no_more.reads => Io::Done(Vec::new()),
+            _ => Io::Wait,
+        }
     }
 
     /// Reads up to `most` bytes; none at the end. `offset` counts only for files, where `None` is
@@ -289,7 +308,8 @@ impl World {
                 Io::Done(bytes.len())
             }
             Kind::Counter => {
-                let Some(more) = bytes.first_chunk().map(|more| u64::from_ne_bytes(*more)) else {
+                // Exactly eight bytes (Linux 6.8).
+                let Ok(more) = bytes.try_into().map(u64::from_ne_bytes) else {
                     return Io::Fails(libc::EINVAL);
                 };
                 if more == u64::MAX {

@@ -6,6 +6,9 @@
 //! | `twice` | one seed, one trace |
 //! | `differential` | random programs on both kernels: what can be observed is equal |
 //! | `scenarios` | the same short programs on both, one for each operation |
+//! | `groups` | random programs with provided buffers, whole or in parts |
+//! | `tables` | random programs with registered buffers and files on both kernels |
+//! | `updates` | messages between rings, NOP flags, updates of polls and timeouts on both kernels |
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
@@ -21,12 +24,16 @@ mod chance;
 
 mod accounts;
 mod differential;
+mod groups;
 mod modes;
 mod programs;
 mod recorder;
 mod scenarios;
+mod scene;
 mod speed;
+mod tables;
 mod twice;
+mod updates;
 mod worlds;
 
 /// The seeds to run: those that `ANNULUS_SEEDS=m..n` names, the one that `ANNULUS_SEED=n` names, or

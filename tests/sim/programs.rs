@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus::lease::BufRing;
+use annulus::lease::{BufRing, FileTable, FixedPool};
 use annulus::op::{self, RecvMulti, SendFlags};
 use annulus::sim::{Faults, Sim};
 use annulus::sys::flags::SetupFlags;
@@ -52,6 +52,8 @@ struct Program {
     chance: Chance,
     ring: Ring,
     buffers: BufRing,
+    pool: FixedPool,
+    table: FileTable,
     leases: Vec<annulus::lease::BufLease>,
     incoming: Vec<Incoming>,
     outgoing: Vec<Outgoing>,
@@ -76,6 +78,8 @@ impl Program {
         let setup = Setup::plain(4).with(chance.among(&flags)).kernel(sim.kernel());
         let mut ring = setup.cq_entries(32).build().expect("a ring");
         let buffers = ring.buf_ring(4, 16).expect("a buffer ring");
+        let pool = ring.fixed_pool(3, 16).expect("registered buffers");
+        let table = ring.file_table(3).expect("registered files");
         let incoming = (0..2).map(|_| {
             let (ours, theirs) = sim.socket_pair().expect("descriptors");
             Incoming { ours: Rc::new(ours), theirs, sent: VecDeque::new(), flight: None }
@@ -87,11 +91,24 @@ impl Program {
         });
         let outgoing = outgoing.collect();
         let (leases, nops, timers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { sim, chance, ring, buffers, leases, incoming, outgoing, nops, timers, next: 0 }
+        Self {
+            sim,
+            chance,
+            ring,
+            buffers,
+            pool,
+            table,
+            leases,
+            incoming,
+            outgoing,
+            nops,
+            timers,
+            next: 0,
+        }
     }
 
     fn step(&mut self) {
-        match self.chance.below(14) {
+        match self.chance.below(16) {
             0 | 1 => self.send_from_outside(),
             2 | 3 => self.receive(),
             4 | 5 => self.take_received(),
@@ -100,6 +117,8 @@ impl Program {
             8 => self.see_outside(),
             9 => self.small(),
             10 => self.chain(),
+            14 => self.fixed(),
+            15 => self.by_place(),
             11 => drop(self.ring.submit_all()),
             12 => {
                 let span = Duration::from_micros(self.chance.below(3000).into());
@@ -271,6 +290,44 @@ impl Program {
         }
     }
 
+    /// Registered buffers: written to a pipe, and read from it; at times nobody waits for that.
+    fn fixed(&mut self) {
+        let (reader, writer) = self.sim.pipe().expect("descriptors");
+        let Some(mut out) = self.pool.get() else { return };
+        out.set_len(10);
+        out.copy_from_slice(b"registered");
+        let Ok(write) = self.ring.submit(op::WriteFixed::new(writer, out)) else { return };
+        let read = match self.pool.get() {
+            Some(buf) if self.chance.one_in(2) => {
+                self.ring.submit(op::ReadFixed::new(reader, buf)).ok()
+            }
+            _ => None,
+        };
+        let Some(read) = read else { return };
+        let written = self.ring.wait(write).expect("it ends").result.expect("room");
+        let (count, buf) = self.ring.wait(read).expect("it ends").ok().expect("it is written");
+        assert!(count <= written && buf[..] == b"registered"[..count]);
+    }
+
+    /// A registered file: received from, and closed while that is in flight, or after it.
+    fn by_place(&mut self) {
+        let (ours, theirs) = self.sim.socket_pair().expect("descriptors");
+        let Ok(file) = self.table.insert(&mut self.ring, ours) else { return };
+        let buf = Vec::with_capacity(8);
+        let Ok(recv) = self.ring.submit(op::Recv::new(file.clone(), buf)) else { return };
+        let is_early = self.chance.one_in(2);
+        let file = Some(file).filter(|_| !is_early);
+        if self.chance.one_in(3) {
+            return self.ring.detach(recv);
+        }
+        self.sim.write(&theirs, b"by place").expect("room");
+        let (count, bytes) = self.ring.wait(recv).expect("it ends").ok().expect("it was sent");
+        assert_eq!(bytes, b"by place"[..count]);
+        drop(file);
+        let end = self.sim.read(&theirs, 1).map_err(|error| error.raw_os_error());
+        assert!(matches!(end, Ok(ref rest) if rest.is_empty()) || count < 8, "{end:?}");
+    }
+
     /// The ring ends, with whatever is in flight.
     fn end(mut self, seed: u64) {
         if self.chance.one_in(2) {
@@ -278,7 +335,7 @@ impl Program {
         }
         self.see_outside();
         drop(self.ring);
-        drop(self.leases);
+        drop((self.leases, self.pool, self.table));
         let report = self.sim.report();
         assert!(report.is_clean() && report.stalls.is_empty(), "{report}");
         assert!(report.in_flight.is_empty(), "seed {seed} leaves requests behind: {report}");

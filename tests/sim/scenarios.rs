@@ -4,114 +4,18 @@
 //! A scenario returns what it saw, as lines; both kernels must show the same.
 
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use annulus::Woken;
 use annulus::prep;
-use annulus::sim::Sim;
 use annulus::sys::abi::{Sqe, Timespec};
-use annulus::sys::flags::{
-    AcceptFlags, CancelFlags, CqeFlags, RecvSendFlags, SetupFlags, SqeFlags, TimeoutFlags,
-};
+use annulus::sys::flags::{AcceptFlags, RecvSendFlags, SqeFlags, TimeoutFlags};
 use annulus::sys::flags_register::PbufRingFlags;
 use annulus::sys::groups::{Group, RingMemory};
 use annulus::sys::index::Entries;
-use annulus::{RawRing, Woken};
 
-use super::worlds::{Real, World};
-
-const MODES: [SetupFlags; 3] = [
-    SetupFlags::empty(),
-    SetupFlags::COOP_TASKRUN.union(SetupFlags::TASKRUN_FLAG),
-    SetupFlags::SINGLE_ISSUER.union(SetupFlags::DEFER_TASKRUN),
-];
-
-/// One run of a scenario.
-struct Scene<'a> {
-    world: &'a dyn World,
-    ring: RawRing,
-    lines: Vec<String>,
-    next: u64,
-    fds: Vec<OwnedFd>,
-}
-
-impl Scene<'_> {
-    fn say(&mut self, line: impl Into<String>) {
-        self.lines.push(line.into());
-    }
-
-    /// Pushes an entry; they are numbered.
-    fn push(&mut self, sqe: Sqe) {
-        let sqe = Sqe { user_data: self.next, ..sqe };
-        self.next += 1;
-        // SAFETY: each scenario keeps what its entries point to until they have ended (OP1).
-        unsafe { self.ring.push(sqe) }.expect("room");
-    }
-
-    /// Submits, and takes `count` completions, and whatever comes with them.
-    fn take(&mut self, count: u32) {
-        self.ring.submit().expect("no fault");
-        self.ring.expect_others();
-        let mut all = Vec::new();
-        for _ in 0..200 {
-            self.ring.get_events().expect("no fault");
-            while let Some(cqe) = self.ring.pop() {
-                let flags = cqe.flags - CqeFlags::SOCK_NONEMPTY;
-                all.push((cqe.user_data, cqe.res, flags));
-            }
-            if all.len() >= count as usize {
-                break;
-            }
-            let _ = self.ring.wait_timeout(1, Duration::from_millis(5));
-        }
-        // No order between requests is promised; but one request's completions have one.
-        all.sort_by_key(|&(user_data, ..)| user_data);
-        for (user_data, res, flags) in all {
-            self.lines.push(format!("{user_data}: {res} {flags:?}"));
-        }
-    }
-
-    /// As `take`, where a result that is a descriptor is shown as such, and kept.
-    fn take_fds(&mut self, count: u32) {
-        let before = self.lines.len();
-        self.take(count);
-        for line in &mut self.lines[before..] {
-            let (head, rest) = line.split_once(": ").expect("as `take` writes it");
-            let (number, flags) = rest.split_once(' ').expect("as `take` writes it");
-            let number: i32 = number.parse().expect("a number");
-            if number > 2 {
-                // SAFETY: a new descriptor, which nothing else owns (OP3).
-                self.fds.push(unsafe { OwnedFd::from_raw_fd(number) });
-                *line = format!("{head}: fd {flags}");
-            }
-        }
-    }
-
-    fn cancel_all(&mut self, count: u32) {
-        self.push(prep::cancel(0, CancelFlags::ANY | CancelFlags::ALL));
-        self.take(count + 1);
-    }
-}
-
-/// Runs a scenario on both kernels, in each mode.
-fn both(name: &str, scene: fn(&mut Scene<'_>)) {
-    for flags in MODES {
-        let run = |world: &dyn World| {
-            let ring = world.setup(16, flags)?;
-            let (lines, fds) = (Vec::new(), Vec::new());
-            let mut it = Scene { world, ring, lines, next: 0, fds };
-            scene(&mut it);
-            Some(it.lines)
-        };
-        let sim = Sim::new(1);
-        let simulated = run(&sim).expect("a simulated ring");
-        sim.check();
-        assert!(!simulated.is_empty());
-        if let Some(real) = run(&Real) {
-            assert_eq!(simulated, real, "{name}, {flags:?}: the simulation, and then Linux");
-        }
-    }
-}
+use super::scene::{at, both};
 
 /// The bytes of an IPv4 address, as `connect(2)` takes them.
 fn encoded(address: SocketAddr) -> [u8; 16] {
@@ -120,10 +24,6 @@ fn encoded(address: SocketAddr) -> [u8; 16] {
     bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
     bytes[4..8].copy_from_slice(&[127, 0, 0, 1]);
     bytes
-}
-
-fn at<T>(value: &T) -> u64 {
-    std::ptr::from_ref(value).expose_provenance() as u64
 }
 
 #[test]
