@@ -240,6 +240,24 @@ mod tests {
         unsafe { map.found_idle() };
     }
 
+    /// The pool of the default size, which `vm.nr_hugepages` fills, is the one that is asked.
+    #[test]
+    fn huge_pages_are_had_where_the_default_pool_has_one() {
+        let info = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let count = |name| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name));
+            line.map_or(0, |count| count.trim().parse::<u64>().unwrap())
+        };
+        let free = count("HugePages_Free:") > count("HugePages_Rsvd:");
+        let map = Map::own(100, Pages::Huge);
+        assert_eq!(map.is_ok(), free, "{map:?}");
+        if let Ok(map) = map {
+            assert_eq!(map.len(), huge_page_size());
+            // SAFETY: no kernel was ever given this memory, because it never left the test.
+            unsafe { map.found_idle() };
+        }
+    }
+
     #[test]
     #[should_panic(expected = "SQ2, CQ2")]
     fn a_view_past_the_end_is_refused() {
