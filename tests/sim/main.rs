@@ -7,6 +7,7 @@
 //! | `differential` | random programs on both kernels: what can be observed is equal |
 //! | `scenarios` | the same short programs on both, one for each operation |
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
+//! | `seeded` | how many programs of these two run, and which |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
 //! | `speed` | how many small programs run in a second, without a broken rule |
@@ -23,6 +24,7 @@ mod differential;
 mod modes;
 mod programs;
 mod scenarios;
+mod seeded;
 mod speed;
 mod twice;
 mod worlds;
