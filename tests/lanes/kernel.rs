@@ -56,9 +56,9 @@ pub struct State {
 }
 
 impl LaneKernel {
-    pub fn new(seed: u64, profile: Profile, ledger: &Shared) -> Self {
+    pub fn new(chance: Chance, profile: Profile, ledger: &Shared) -> Self {
         Self(Arc::new(Mutex::new(State {
-            chance: Chance::new(!seed),
+            chance,
             profile,
             ledger: ledger.clone(),
             ring: None,

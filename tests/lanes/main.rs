@@ -18,6 +18,8 @@
 #[allow(dead_code, reason = "shared with the histories of rings")]
 mod chance;
 mod kernel;
+#[path = "../owned/profile.rs"]
+mod profile;
 mod program;
 #[path = "../support/mod.rs"]
 mod support;
@@ -26,20 +28,10 @@ mod things;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use profile::Profile;
 use program::Program;
 use support::panics::text;
 use things::OnPurpose;
-
-/// The kind of a history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
-    /// The kernel behaves as some Linux could.
-    Honest,
-    /// The kernel posts false completions.
-    Lying,
-    /// The kernel is honest, and the caller's code panics.
-    Panicking,
-}
 
 /// A number that the environment gives.
 fn given(name: &str) -> Option<u64> {

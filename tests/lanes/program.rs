@@ -27,8 +27,13 @@ pub struct Program {
 
 impl Program {
     pub fn new(seed: u64, profile: Profile) -> Self {
-        let (mut chance, ledger) = (Chance::new(seed), Shared::default());
-        let kernel = LaneKernel::new(seed, profile, &ledger);
+        Self::with(Chance::new(seed), Chance::new(!seed), profile)
+    }
+
+    /// A program whose caller decides by `chance`, and its kernel by `theirs`.
+    pub fn with(mut chance: Chance, theirs: Chance, profile: Profile) -> Self {
+        let ledger = Shared::default();
+        let kernel = LaneKernel::new(theirs, profile, &ledger);
         let entries = 1 << chance.below(4);
         let setup = if chance.one_in(2) { Setup::plain(entries) } else { Setup::new(entries) };
         let long = chance.among(&[1, 1, 2, 4]);

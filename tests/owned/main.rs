@@ -17,7 +17,7 @@
 //! The histories leak memory, which adds up: run 20 000 at a time at most. `ANNULUS_SEED=n` runs
 //! one history again and prints its steps; `ANNULUS_STEPS=n` stops it after `n` steps. Under
 //! AddressSanitizer the same histories show each byte that is used too late. What they leak, they
-//! leak on purpose.
+//! leak on purpose. In `tests/fuzz` the bytes of a fuzzer decide in place of a seed.
 #![allow(unsafe_code, reason = "plays the kernel, and opens the pending count")]
 
 #[path = "../support/mod.rs"]
@@ -36,6 +36,7 @@ mod kernel;
 mod ledger;
 mod lies;
 mod loops;
+mod profile;
 mod program;
 mod request;
 mod runner;
@@ -47,17 +48,7 @@ mod timed;
 mod unticketed;
 mod world;
 
-/// The kind of a history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
-    /// The kernel behaves as some Linux could.
-    Honest,
-    /// The kernel posts false completions.
-    Lying,
-    /// The kernel is honest, and the caller's values panic: when asked for their bytes, when told
-    /// how many bytes came, or when dropped.
-    Panicking,
-}
+use profile::Profile;
 
 #[test]
 fn op1_op2_op3_rg1_hold_whatever_the_caller_does() {

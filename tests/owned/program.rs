@@ -83,9 +83,13 @@ const STEPS: [Step; 21] = [
 
 impl Program {
     pub fn new(seed: u64, profile: Profile) -> Self {
-        let world = World::new(seed, profile);
-        let (chance, leases) = (Chance::new(seed), RefCell::default());
-        let (rigs, given) = (Vec::new(), Vec::new());
+        Self::with(Chance::new(seed), Chance::new(!seed), profile)
+    }
+
+    /// A program whose caller decides by `chance`, and its kernel by `theirs`.
+    pub fn with(chance: Chance, theirs: Chance, profile: Profile) -> Self {
+        let world = World::new(theirs, profile);
+        let (leases, rigs, given) = (RefCell::default(), Vec::new(), Vec::new());
         let mut program = Self { world, chance, profile, rigs, leases, given };
         for _ in 0..=program.chance.below(2) {
             program.new_ring();

@@ -46,6 +46,7 @@ fn asked(name: &str) -> Option<Range<u64>> {
 /// Runs all histories of a kind.
 pub fn run(profile: Profile) {
     hush();
+    name_aborts();
     let only = asked("ANNULUS_SEED");
     let say = if only.is_some() { Loud::Yes } else { Loud::No };
     let seeds = match only {
@@ -107,7 +108,7 @@ fn shrink(seed: u64, profile: Profile, steps: u32) -> Option<(u32, String)> {
 }
 
 /// Silences panics on purpose, and those of an attempt.
-fn hush() {
+pub fn hush() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let loud = std::panic::take_hook();
@@ -116,6 +117,13 @@ fn hush() {
                 loud(info);
             }
         }));
+    });
+}
+
+/// Says which history it was that aborted.
+fn name_aborts() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
         // SAFETY: the handler is async-signal-safe, because it only writes and returns.
         let old =
             unsafe { libc::signal(libc::SIGABRT, last_words as *const () as libc::sighandler_t) };

@@ -69,8 +69,7 @@ struct NumberedKernel {
 }
 
 impl World {
-    pub fn new(seed: u64, profile: Profile) -> Arc<Self> {
-        let chance = Chance::new(!seed);
+    pub fn new(chance: Chance, profile: Profile) -> Arc<Self> {
         let (ledger, kernels) = (Ledger::default(), Vec::new());
         Arc::new(Self(Mutex::new(State { profile, chance, ledger, kernels, armed: Armed::No })))
     }
@@ -370,7 +369,7 @@ unsafe impl Backend for NumberedKernel {
         let State { kernels, chance, profile, .. } = &mut *self.world.state();
         let mut answer = sane(entries, *params, SetupFlags::all())?;
         answer.features = Features::from_bits_retain((1 << 18) - 1);
-        let chance = Chance::new(chance.next());
+        let chance = chance.split();
         kernels[self.number] = Some(Kernel::new(&mut answer, *profile, chance));
         *params = answer;
         let fd = File::open("/dev/null").map_err(|error| Errno::of(&error))?;

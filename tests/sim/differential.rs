@@ -28,7 +28,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use annulus::RawRing;
 use annulus::prep;
-use annulus::sim::Sim;
 use annulus::sys::abi::{Sqe, Timespec};
 use annulus::sys::flags::{
     CancelFlags, CqeFlags, FsyncFlags, RecvSendFlags, SetupFlags, SqeFlags, TimeoutFlags,
@@ -36,9 +35,8 @@ use annulus::sys::flags::{
 use annulus::sys::opcode::Opcode;
 
 use super::chance::Chance;
-use super::worlds::{Real, World};
+use super::worlds::World;
 
-const PROGRAMS: u64 = 1000;
 /// The ends of a program: pipes, pairs, a file, a counter.
 const PIPES: usize = 4;
 const PAIRS: usize = 4;
@@ -336,13 +334,12 @@ fn shown<T>(result: std::io::Result<T>) -> Result<T, Option<i32>> {
     result.map_err(|error| error.raw_os_error())
 }
 
-/// What a program of this seed sees in a world; `None` if there is no such ring.
-fn run(
-    seed: u64,
+/// What the program that `chance` decides sees in a world; `None` if there is no such ring.
+pub fn run(
+    chance: Chance,
     world: &dyn World,
     counts: Option<Vec<usize>>,
 ) -> Option<(Vec<String>, Vec<usize>)> {
-    let chance = Chance::new(seed);
     let mut plan =
         Plan { chance, used: vec![false; ALL], pushed: 0, cancels: false, writes: false };
     let modes = [
@@ -358,29 +355,4 @@ fn run(
         run.step(&mut plan, which);
     }
     Some(run.end(&mut plan))
-}
-
-#[test]
-fn random_programs_see_on_the_simulated_kernel_what_they_see_on_linux() {
-    let (mut different, mut first) = (0, None);
-    for seed in super::seeds(PROGRAMS) {
-        let sim = Sim::new(seed);
-        sim.allow_shared_user_data();
-        let (simulated, counts) = run(seed, &sim, None).expect("a simulated ring");
-        let Some((real, _)) = run(seed, &Real, Some(counts)) else { return };
-        if super::shows() {
-            println!("{}\nLinux: {real:#?}", sim.report());
-        }
-        sim.check();
-        if real == simulated {
-            continue;
-        }
-        different += 1;
-        let pairs = real.iter().zip(&simulated).enumerate();
-        let all = pairs.filter(|(_, (real, simulated))| real != simulated);
-        let (at, (real, simulated)) = all.into_iter().next().expect("they differ somewhere");
-        println!("seed {seed}, line {at}:\n  Linux {real}\n  Sim   {simulated}");
-        first = first.or(Some(seed));
-    }
-    assert_eq!(different, 0, "again: ANNULUS_SEED={first:?}");
 }

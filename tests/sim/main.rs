@@ -10,6 +10,7 @@
 //! | `tables` | random programs with registered buffers and files on both kernels |
 //! | `updates` | messages between rings, NOP flags, updates of polls and timeouts on both kernels |
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
+//! | `seeded` | how many programs of these two run, and which |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
 //! | `recorder` | real rings tell the same records |
@@ -30,6 +31,7 @@ mod programs;
 mod recorder;
 mod scenarios;
 mod scene;
+mod seeded;
 mod speed;
 mod tables;
 mod twice;

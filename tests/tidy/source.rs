@@ -5,8 +5,14 @@ use std::fs;
 use std::path::Path;
 
 /// Folders that hold no source of ours: build products, and facts that stand as they came.
-const SKIPPED_FOLDERS: &[&str] =
-    &[".git", "target", "tests/data", "tests/fuzz/artifacts", "tests/fuzz/corpus"];
+const SKIPPED_FOLDERS: &[&str] = &[
+    ".git",
+    "target",
+    "tests/data",
+    "tests/fuzz/artifacts",
+    "tests/fuzz/corpus",
+    "tests/fuzz/inputs",
+];
 
 /// One thing wrong in one place.
 #[derive(Debug)]

@@ -1,0 +1,261 @@
+//! The requests of the kernel that selects, and how they end.
+//!
+//! | request | may |
+//! |---|---|
+//! | a receive | fill one buffer, end at the end of its stream, fail, find no buffer |
+//! | … forced | select its buffer early, and fail without a word about it |
+//! | … multishot | do so again and again |
+//! | … of a bundle | fill several buffers, and fail after it has selected some |
+//! | … of messages | put a header before the bytes |
+//! | a send of a bundle | send all that is queued, or a part |
+//! | with memory of its own | use it until it ends |
+//! | an open | fill a free place of the table |
+#![allow(unsafe_code, reason = "plays the kernel")]
+
+use annulus_sys::abi::{Cqe, RecvmsgOut, Sqe};
+use annulus_sys::flags::{CqeFlags, RecvSendFlags, SqeFlags};
+use annulus_sys::opcode::Opcode;
+
+use super::group::{Part, read, write};
+use super::kernel::State;
+use crate::bodies::owned::request::{Region, Use};
+
+/// A request that the kernel has.
+#[derive(Debug)]
+pub struct Request {
+    pub user_data: u64,
+    kind: Kind,
+    fd: i32,
+    group: u16,
+    many: bool,
+    bundle: bool,
+    is_doomed: bool,
+    early: Option<Part>,
+    /// The memory of an entry that names some; or the buffer that it has selected early.
+    pub region: Region,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Receives,
+    /// With so much room before the bytes.
+    Messages(u32),
+    Sends,
+    Opens,
+    /// Uses so many bytes of its own.
+    Plain(u32),
+}
+
+/// The most completions of a kind that a request has without its last.
+const RARELY: u32 = 6;
+
+impl State {
+    /// Begins the request of an entry.
+    pub fn start(&mut self, sqe: &Sqe) {
+        let order = RecvSendFlags::from_bits_retain(sqe.ioprio);
+        let selects = sqe.flags.contains(SqeFlags::BUFFER_SELECT);
+        let opens = matches!(sqe.opcode, Opcode::OPENAT | Opcode::OPENAT2);
+        let (kind, use_) = match sqe.opcode {
+            Opcode::ASYNC_CANCEL => return self.cancel(sqe),
+            Opcode::RECVMSG if selects => (Kind::Messages(head_of(sqe.addr)), Use::Nothing),
+            Opcode::RECV | Opcode::READ_MULTISHOT if selects => (Kind::Receives, Use::Nothing),
+            Opcode::SEND if selects => (Kind::Sends, Use::Nothing),
+            Opcode::SEND | Opcode::WRITE_FIXED | Opcode::WRITE => {
+                (Kind::Plain(sqe.len), Use::Reads)
+            }
+            Opcode::READ | Opcode::READ_FIXED => (Kind::Plain(sqe.len), Use::Writes),
+            Opcode::NOP => (Kind::Plain(0), Use::Nothing),
+            _ if opens => (Kind::Opens, Use::Nothing),
+            other => return self.fault(format!("an entry with {other:?}")),
+        };
+        let shoots = order.contains(RecvSendFlags::RECV_MULTISHOT);
+        let mut request = Request {
+            user_data: sqe.user_data,
+            kind,
+            fd: sqe.fd,
+            group: sqe.buf_index,
+            many: sqe.opcode == Opcode::READ_MULTISHOT || (shoots && selects),
+            bundle: order.contains(RecvSendFlags::BUNDLE),
+            is_doomed: false,
+            early: None,
+            region: Region::new(sqe.addr, sqe.len, use_),
+        };
+        // The number may have been that of another receive, which was given up.
+        self.chunks.remove(&sqe.fd);
+        let is_forced = sqe.flags.contains(SqeFlags::ASYNC);
+        if is_forced && kind == Kind::Receives && !request.many && self.chance.one_in(2) {
+            request.early = self.group(request.group).and_then(super::group::Group::skip);
+            if let Some(part) = request.early {
+                request.region = Region::new(part.addr, part.len, Use::Writes);
+            }
+        }
+        self.requests.push(request);
+    }
+
+    fn cancel(&mut self, sqe: &Sqe) {
+        let target = self.requests.iter_mut().find(|it| it.user_data == sqe.addr);
+        let res = if let Some(target) = target {
+            target.is_doomed = true;
+            0
+        } else {
+            -libc::ENOENT
+        };
+        self.post(Cqe { user_data: sqe.user_data, res, ..Cqe::ZERO });
+    }
+
+    /// Lets some request go on; false if there is none.
+    pub fn complete_one(&mut self) -> bool {
+        let Some(at) = self.chance.place(self.requests.len()) else { return false };
+        let request = self.requests.remove(at);
+        match request.kind {
+            Kind::Receives | Kind::Messages(_) => self.receive(request, at),
+            Kind::Sends => self.send(request, at),
+            Kind::Opens => {
+                let free = self.files.iter().position(|filled| !filled);
+                let fails = self.chance.one_in(RARELY);
+                let res = match free.filter(|_| !fails) {
+                    Some(place) => {
+                        self.files[place] = true;
+                        i32::try_from(place).expect("few")
+                    }
+                    None => -libc::ENFILE,
+                };
+                self.end(&request, res, CqeFlags::empty());
+            }
+            Kind::Plain(len) => {
+                let part = self.chance.below(len + 1).cast_signed();
+                let whole = len.cast_signed();
+                let res = self.chance.among(&[whole, whole, part, -libc::EIO]);
+                self.end(&request, if request.is_doomed { -libc::ECANCELED } else { res }, NONE);
+            }
+        }
+        true
+    }
+
+    fn end(&mut self, request: &Request, res: i32, flags: CqeFlags) {
+        self.post(Cqe { user_data: request.user_data, res, flags });
+    }
+
+    /// A completion that is the last one, or not.
+    fn maybe_end(&mut self, request: Request, at: usize, res: i32, flags: CqeFlags) {
+        if request.many && !self.chance.one_in(RARELY) {
+            self.end(&request, res, flags | CqeFlags::MORE);
+            self.requests.insert(at, request);
+        } else {
+            self.end(&request, res, flags);
+        }
+    }
+
+    fn receive(&mut self, mut request: Request, at: usize) {
+        let early = request.early.take();
+        request.region = Region::default();
+        let none = self.group(request.group).is_none_or(|group| group.ready() == 0);
+        let fails = request.is_doomed || self.chance.one_in(RARELY);
+        if fails || (none && early.is_none()) {
+            return self.fail(&request, early, none);
+        }
+        let wanted = if request.bundle { self.chance.below(3) + 1 } else { 1 };
+        let Some(group) = self.groups.iter_mut().find(|group| group.id == request.group) else {
+            return self.fail(&request, early, none);
+        };
+        let before = if let Kind::Messages(head) = request.kind { head } else { 0 };
+        let wanted = u16::try_from(wanted).expect("few");
+        let room = early.map_or_else(|| group.room(wanted), |part| part.len);
+        if room <= before {
+            return self.fail(&request, early, none);
+        }
+        let bytes = before + 1 + self.chance.below(room - before);
+        let parts = match early {
+            Some(part) => vec![Part { len: bytes, ..part }],
+            None => group.take(bytes),
+        };
+        let mut chunk = self.chance.bytes(bytes as usize);
+        if before > 0 {
+            let header = [0, 0, bytes - before, 0].map(u32::to_ne_bytes);
+            chunk[..16].copy_from_slice(header.as_flattened());
+        }
+        let mut left = &chunk[..];
+        for part in &parts {
+            let (here, rest) = left.split_at(part.len as usize);
+            write(part.addr, here);
+            left = rest;
+        }
+        let chunk = chunk.split_off(before as usize);
+        self.chunks.entry(request.fd).or_default().push_back(chunk);
+        let mut flags = named(parts[0].bid);
+        flags.set(CqeFlags::BUF_MORE, parts.last().is_some_and(|part| part.more));
+        self.maybe_end(request, at, bytes.cast_signed(), flags);
+    }
+
+    /// A receive ends without data. What it had selected is named, or not.
+    fn fail(&mut self, request: &Request, early: Option<Part>, none: bool) {
+        if request.is_doomed {
+            self.lose(request);
+            return self.end(request, -libc::ECANCELED, NONE);
+        }
+        if let Some(part) = early
+            && self.chance.one_in(2)
+        {
+            return self.end(request, -libc::EINTR, named(part.bid));
+        }
+        let res = if none { -libc::ENOBUFS } else { self.chance.among(&[0, -libc::EIO]) };
+        if !none && res < 0 {
+            self.lose(request);
+        }
+        self.end(request, res, NONE);
+    }
+
+    /// A bundle that fails may have selected buffers that its completion does not name.
+    fn lose(&mut self, request: &Request) {
+        let count = if request.bundle { self.chance.below(3) } else { 0 };
+        if let Some(group) = self.group(request.group).filter(|group| !group.in_parts) {
+            for _ in 0..count {
+                let _ = group.skip();
+            }
+        }
+    }
+
+    fn send(&mut self, request: Request, at: usize) {
+        let fails = request.is_doomed || self.chance.one_in(RARELY);
+        let Some(group) = self.groups.iter_mut().find(|group| group.id == request.group) else {
+            return self.end(&request, -libc::ENOBUFS, NONE);
+        };
+        let room = group.room(u16::MAX);
+        if room == 0 || fails {
+            let res = if fails { -libc::ECANCELED } else { -libc::ENOBUFS };
+            return self.end(&request, res, NONE);
+        }
+        let is_short = self.chance.one_in(2);
+        let bytes = if is_short { 1 + self.chance.below(room) } else { room };
+        let group = self.groups.iter_mut().find(|it| it.id == request.group).expect("found above");
+        let parts = group.take(bytes);
+        for part in &parts {
+            self.sent.extend(read(part.addr, part.len));
+        }
+        let (res, flags) = (bytes.cast_signed(), named(parts[0].bid));
+        // After a short send, the next bytes would not be the next ones.
+        if bytes < room {
+            return self.end(&request, res, flags);
+        }
+        self.end(&request, res, flags | CqeFlags::MORE);
+        self.requests.insert(at, request);
+    }
+}
+
+const NONE: CqeFlags = CqeFlags::empty();
+
+/// The flags that name a buffer.
+fn named(bid: u16) -> CqeFlags {
+    CqeFlags::BUFFER | CqeFlags::from_bits_retain(u32::from(bid) << 16)
+}
+
+/// The room before the bytes of a message, by the header that the entry points to.
+fn head_of(address: u64) -> u32 {
+    let header = std::ptr::with_exposed_provenance::<libc::msghdr>(
+        usize::try_from(address).expect("64 bits"),
+    );
+    // SAFETY: the header of an operation that the kernel has (OP1).
+    let header = unsafe { header.read() };
+    let room = header.msg_namelen as usize + header.msg_controllen + size_of::<RecvmsgOut>();
+    u32::try_from(room).expect("short")
+}

@@ -1,0 +1,32 @@
+//! Valid programs on Linux, as in `tests/sim/differential.rs`: what a program can see there is what
+//! it sees on `annulus::sim`. On a machine without a ring, or with an older Linux, it says so once.
+
+use annulus::sim::Sim;
+
+use super::chance;
+use super::tells as shows;
+use chance::Chance;
+
+#[path = "../../sim/differential.rs"]
+mod differential;
+#[path = "../../sim/worlds.rs"]
+mod worlds;
+
+/// One program, in both worlds.
+pub fn run(data: &[u8]) {
+    let mut chance = Chance::of(data);
+    let sim = Sim::new(chance.half().into());
+    sim.allow_shared_user_data();
+    let program =
+        |world: &dyn worlds::World, counts| differential::run(chance.clone(), world, counts);
+    let (simulated, counts) = program(&sim, None).expect("a simulated ring");
+    let Some((real, _)) = program(&worlds::Real, Some(counts)) else { return };
+    if shows() {
+        println!("{}\nLinux: {real:#?}", sim.report());
+    }
+    sim.check();
+    let pairs = real.iter().zip(&simulated);
+    for (line, (real, simulated)) in pairs.enumerate() {
+        assert_eq!(real, simulated, "line {line}: Linux, and the simulation");
+    }
+}

@@ -1,0 +1,4 @@
+//! Runs the body `parsers` over the inputs of libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| annulus_fuzz::bodies::parsers::run(data));
