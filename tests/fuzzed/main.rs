@@ -9,6 +9,7 @@
 //!
 //! Does not search: that is what `tests/fuzz/campaign` does. See `docs/FUZZING.md`.
 #![allow(unsafe_code, reason = "plays the kernel")]
+#![allow(clippy::duplicate_mod, reason = "two bodies stand on one module of other tests")]
 
 #[path = "../fuzz/bodies/mod.rs"]
 mod bodies;

@@ -186,7 +186,7 @@ impl State {
 
     fn close(&mut self, place: u32) {
         let filled = self.files.get_mut(place as usize);
-        if !filled.is_some_and(|filled| std::mem::take(filled)) {
+        if !filled.is_some_and(std::mem::take) {
             self.fault(format!("OP3: the empty place {place} is closed"));
         }
     }
