@@ -1,6 +1,6 @@
 //! E0277: a chain is an array or a tuple of steps, whose entries are counted before it is begun.
 
-use annulus::ring::link::{UnsubmittedChain, ChainEnd, Claims, Linked, Waits, Watched};
+use annulus::ring::link::{Claims, Ends, Linked, Position, UnsubmittedChain, Waits, Watch};
 use annulus::op::{Nop, RingId};
 use annulus::{Rejection, Ring, Step};
 
@@ -23,17 +23,13 @@ impl Linked for Mine {
         Ok(())
     }
 
-    fn watch<U: Default>(_: &mut Ring<U>, _: &mut ()) -> Watched {
-        unreachable!()
-    }
+    fn watch<U: Default>(_: &mut Watch<'_, U>, _: &mut ()) {}
 
     fn tickets((): ()) {}
 
-    unsafe fn place<U: Default>(self, _: &mut UnsubmittedChain<'_, U>) {}
+    unsafe fn place<U: Default>(self, _: &mut UnsubmittedChain<'_, U>, _: Position) {}
 
-    fn end<U: Default>(_: &Ring<U>, _: &()) -> Option<ChainEnd> {
-        Some(ChainEnd::Complete)
-    }
+    fn ends<U: Default>(_: &Ring<U>, _: &(), _: &mut Ends) {}
 
     fn take<U: Default>(_: &mut Ring<U>, _: ()) {}
 
