@@ -20,6 +20,7 @@
 //! | two cancels in one batch, or a cancel and a write | not generated: Linux finds a request again until its work has run, or does not find it once its data has come |
 //! | timeouts that count completions | in `scenarios` only: Linux's count goes below zero when another timeout ends and its completion is skipped or late, and then ends them early (6.18) |
 //! | how much fits a socket | Linux counts memory: programs send little |
+//! | when a timeout of 100 µs comes | a program that differs runs on Linux again, up to three times: one of them must agree |
 //! | how many enters a completion takes | Linux does one step of a chain in each, and tries a write to an eventfd 128 times before a worker does it |
 //!
 //! `ANNULUS_SEED=n` runs one program and prints both sides; `ANNULUS_SEEDS=m..n` runs others.

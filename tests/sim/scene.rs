@@ -187,7 +187,13 @@ pub fn seeded(name: &str, count: u64, program: fn(&mut Scene<'_>, &mut Chance)) 
         let sim = Sim::new(seed);
         sim.allow_shared_user_data();
         let (simulated, counts) = run(&sim, None).expect("a simulated ring");
-        let Some((real, _)) = run(&Real, Some(counts)) else { return };
+        let on_linux = || run(&Real, Some(counts.clone()));
+        let Some((mut real, _)) = on_linux() else { return };
+        for _ in 0..3 {
+            if real != simulated {
+                real = on_linux().map_or(real, |(again, _)| again); // As in `seeded`.
+            }
+        }
         if super::shows() {
             println!("{}\nLinux: {real:#?}\nSim: {simulated:#?}", sim.report());
         }

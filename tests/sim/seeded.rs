@@ -33,7 +33,15 @@ fn random_programs_see_on_the_simulated_kernel_what_they_see_on_linux() {
         let sim = Sim::new(seed);
         sim.allow_shared_user_data();
         let (simulated, counts) = run(Chance::new(seed), &sim, None).expect("a simulated ring");
-        let Some((real, _)) = run(Chance::new(seed), &Real, Some(counts)) else { return };
+        let on_linux = || run(Chance::new(seed), &Real, Some(counts.clone()));
+        let Some((mut real, _)) = on_linux() else { return };
+        // A short timeout may come before the step that it follows, when the machine is busy. What
+        // is a difference comes each time.
+        for _ in 0..3 {
+            if real != simulated {
+                real = on_linux().map_or(real, |(again, _)| again);
+            }
+        }
         if super::shows() {
             println!("{}\nLinux: {real:#?}", sim.report());
         }
