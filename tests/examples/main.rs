@@ -7,6 +7,7 @@
 //!   examples/capabilities.rs of `capabilities`
 //!   examples/quickstart.rs   of `quickstart`
 //!   examples/files.rs        of `04_read_file` and `05_copy`
+//!   examples/soak.rs         of `soak`, for a few seconds
 //!   examples/trees.rs        of `05_copy --recursive`
 //!   here                     of all of them, and of the others
 //! ```
@@ -27,11 +28,12 @@ mod files;
 #[path = "../../examples/support/picture.rs"]
 mod picture;
 mod quickstart;
+mod soak;
 mod trees;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 11] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 12] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -43,6 +45,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 11] = [
     ("09_sqpoll", Some(&["--requests", "320"])),
     ("10_mini_runtime", Some(&["--clients", "3"])),
     ("quickstart", Some(&[])),
+    ("soak", Some(&["--seconds", "1", "--seed", "1"])),
 ];
 /// A user who may read none of our files.
 const NOBODY: u32 = 65534;
