@@ -19,12 +19,12 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
+use annulus_sys::map::page_size;
+
 use super::memory::POISON;
 
 /// How many bytes of a buffer are watched, from its start.
 pub(super) const WATCHED: usize = 1024;
-
-const PAGE: u64 = 4096;
 
 /// A buffer of a request.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl Region {
 pub(super) fn is_mapped(address: u64, len: u64) -> bool {
     let last = address.saturating_add(len.max(1) - 1);
     [address, last].into_iter().all(|byte| {
-        let page = usize::try_from(byte & !(PAGE - 1)).expect("64 bits");
+        let page = usize::try_from(byte & !(page_size() as u64 - 1)).expect("64 bits");
         let at = ptr::with_exposed_provenance_mut::<libc::c_void>(page);
         let mut resident = 0_u8;
         // SAFETY: one live byte for one page, which need not be mapped: the call says whether.

@@ -106,8 +106,8 @@ impl Breaks {
 
     /// How a step ended, by its `result`.
     pub(super) fn tell(self, result: i32, features: Features) -> StepEnd {
-        // The kernel compares the number of bytes, and goes by nothing else.
-        let is_certain = matches!(self, Self::Short(asked) if u32::try_from(result) != Ok(asked));
+        // Fewer bytes than were asked, or an error: the kernel goes by nothing else.
+        let is_certain = matches!(self, Self::Short(asked) if i64::from(result) < asked.into());
         let certain = if is_certain { Certain::Yes } else { Certain::No };
         if result == -libc::ECANCELED {
             StepEnd::Cancelled(certain)
@@ -273,6 +273,7 @@ mod tests {
         assert_eq!(tell(Breaks::Short(8), -libc::EIO), StepEnd::Broke(Certain::Yes));
         assert_eq!(tell(Breaks::Short(8), -libc::ECANCELED), StepEnd::Cancelled(Certain::Yes));
         assert_eq!(tell(Breaks::Short(8), 8), Through);
+        assert_eq!(tell(Breaks::Short(8), 9), StepEnd::Broke(Certain::No), "no kernel says so");
         for breaks in [Breaks::Likely, Breaks::Errors, Breaks::Refusals] {
             assert_eq!(tell(breaks, -libc::EINVAL), StepEnd::Broke(Certain::No));
             assert_eq!(tell(breaks, -libc::ECANCELED), StepEnd::Cancelled(Certain::No));

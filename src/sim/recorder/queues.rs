@@ -67,7 +67,8 @@ impl Queues {
 
     /// An index in one of the maps.
     fn index(map: Option<&Map>, offset: u32) -> Option<Index> {
-        let word = map?.at(offset as usize, 1);
+        // A forked child does not have the maps.
+        let word = map.filter(|map| map.is_here())?.at(offset as usize, 1);
         // SAFETY: the word lies in the map, and both sides access it as an atomic only (SQ1, CQ1).
         Some(unsafe { Observed::new(word) }.observe())
     }
@@ -86,7 +87,8 @@ impl Queues {
         } else {
             Self::index(self.sq_ring.as_ref(), self.params.sq_off.head)
         };
-        let (Some(head), Some(map)) = (head, &self.entries) else { return Vec::new() };
+        let map = self.entries.as_ref().filter(|map| map.is_here());
+        let (Some(head), Some(map)) = (head, map) else { return Vec::new() };
         let Some(entries) = Entries::new(self.params.sq_entries) else { return Vec::new() };
         let mut found = Vec::new();
         let mut at = from;
