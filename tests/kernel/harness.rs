@@ -210,6 +210,22 @@ pub fn read_byte(from: &PipeReader, user_data: u64) -> Sqe {
     }
 }
 
+/// Whether the other end of a pipe or a socket is closed, or will be soon: a child process that a
+/// test begins has a copy of every descriptor until it executes its program.
+pub fn hangs_up(fd: &impl AsRawFd) -> bool {
+    hangs_up_within(fd, 60_000)
+}
+
+/// Whether the other end of a pipe or a socket is closed within so many milliseconds.
+#[allow(unsafe_code, reason = "poll(2)")]
+pub fn hangs_up_within(fd: &impl AsRawFd, milliseconds: libc::c_int) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one live `struct pollfd`, as the count says.
+    let found = unsafe { libc::poll(&raw mut poll, 1, milliseconds) };
+    assert!(found >= 0, "{}", std::io::Error::last_os_error());
+    poll.revents & (libc::POLLHUP | libc::POLLERR) != 0
+}
+
 /// A part of a test that plays in a child process.
 pub type Part = (&'static str, fn());
 

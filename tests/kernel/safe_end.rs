@@ -16,7 +16,7 @@ use annulus::sys::opcode::RegisterOp;
 use annulus::{Ring, Setup, ShutdownTimedOut};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, Part, child_succeeds, safe_ring, test};
+use crate::harness::{Need, Part, child_succeeds, hangs_up, safe_ring, test};
 use crate::watched::{Panics, Watched, quietly, unwind};
 
 /// The parts that play in a child process.
@@ -310,7 +310,7 @@ fn with_its_thread() -> Result<(), Failed> {
         writer // The ring is dropped by the thread's end.
     });
     let mut writer = thread.join().expect("no panic");
-    // The pipe has no reader any more.
+    assert!(hangs_up(&writer), "the reader is gone");
     let error = writer.write_all(b"x").expect_err("the reader is gone");
     assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
     Ok(())

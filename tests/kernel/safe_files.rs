@@ -38,7 +38,7 @@ use annulus::sys::opcode::Opcode;
 use annulus::{Rejection, Ring, Setup};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, safe_ring, test};
+use crate::harness::{Need, hangs_up, safe_ring, test};
 
 const READ: Need = Need::Op(Opcode::READ);
 const OPEN: Need = Need::Op(Opcode::OPENAT);
@@ -224,6 +224,7 @@ fn write_refused() -> Result<(), Failed> {
     let mut ring = small();
     let (reader, writer) = pipe()?;
     drop(reader);
+    assert!(hangs_up(&writer));
     let write = run(&mut ring, Write::new(writer, "words".to_owned()));
     assert_eq!(errno(&write), Some(libc::EPIPE));
     assert_eq!(write.buf, "words");

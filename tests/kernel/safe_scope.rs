@@ -12,7 +12,7 @@ use annulus::sys::opcode::Opcode;
 use annulus::{ChainEnd, Rejection, Ring, Setup, Step, StepExt};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, Part, child_succeeds, safe_ring, test};
+use crate::harness::{Need, Part, child_succeeds, hangs_up, safe_ring, test};
 use crate::watched::{Panics, Watched, quietly, unwind};
 
 #[path = "safe_scope/drained.rs"]
@@ -327,6 +327,7 @@ fn breaks() -> Result<(), Failed> {
     let file = scratch()?;
     let (reader, writer) = silent();
     drop(reader); // Fails when it runs: an earlier failure cancels all on old kernels.
+    assert!(hangs_up(&writer));
     let fails = Write::new(writer, "x");
     let never = Write::new(Rc::clone(&file), Watched::new(&drops, Panics::Never)).at(0);
     let chain = ring.submit_chain((Nop, fails, never)).map_err(|r| r.why)?;
@@ -358,6 +359,7 @@ fn hard() -> Result<(), Failed> {
     let mut ring = small();
     let (reader, writer) = silent();
     drop(reader);
+    assert!(hangs_up(&writer));
     let fails = Write::new(writer, "x").hard();
     let chain = ring.submit_chain((fails, Nop)).map_err(|r| r.why)?;
     let chain = ring.wait_chain(chain)?;

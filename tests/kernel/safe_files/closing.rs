@@ -17,7 +17,7 @@ use libtest_mimic::{Failed, Trial};
 
 use super::names::hung_up;
 use super::{Folder, READ, errno, run, small};
-use crate::harness::{Need, safe_ring, test};
+use crate::harness::{Need, hangs_up, safe_ring, test};
 
 const SQPOLL: Need = Need::Setup(SetupFlags::SQPOLL);
 
@@ -76,7 +76,7 @@ fn broken() -> Result<(), Failed> {
     let writer = close.fd.expect("it is open");
     assert!(!hung_up(&reader));
     run(&mut ring, Close::new(writer)).result?;
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
     Ok(())
 }
 
@@ -108,7 +108,7 @@ fn shapes() -> Result<(), Failed> {
     let chain = ring.submit_chain(list).map_err(|rejected| rejected.why)?;
     let chain = ring.wait_chain(chain).map_err(|unfinished| unfinished.why)?;
     assert_eq!((chain.end, chain.outputs.0.len()), (ChainEnd::Complete, 2));
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
 
     // Two descriptors: what was read from the one pipe goes to the other, and both are closed.
     let (onward, out) = pipe()?;
@@ -119,7 +119,7 @@ fn shapes() -> Result<(), Failed> {
     let chain = ring.wait_chain(chain).map_err(|unfinished| unfinished.why)?;
     let (((splice,), out), reader) = chain.outputs;
     assert_eq!((chain.end, splice.output.result?), (ChainEnd::Complete, 2));
-    assert!(out.fd.is_none() && reader.fd.is_none() && hung_up(&onward));
+    assert!(out.fd.is_none() && reader.fd.is_none() && hangs_up(&onward));
 
     let mut buf = [0; 2];
     ring.scope(|scope| {
@@ -142,7 +142,7 @@ fn rejected() -> Result<(), Failed> {
     let (steps, close) = rejected.op.into_parts();
     assert!(steps.is_empty() && !hung_up(&reader));
     drop(close);
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
 
     let (reader, writer) = pipe()?;
     let chain = Close::after(writer, |writer| [(); 8].map(|()| Write::new(writer.clone(), "x")));
@@ -152,7 +152,7 @@ fn rejected() -> Result<(), Failed> {
     let chain = larger.submit_chain(rejected.op).map_err(|rejected| rejected.why)?;
     let chain = larger.wait_chain(chain).map_err(|unfinished| unfinished.why)?;
     assert_eq!(chain.end, ChainEnd::Complete);
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
     Ok(())
 }
 
@@ -175,7 +175,7 @@ fn panicked() -> Result<(), Failed> {
     });
     let panicked = catch_unwind(AssertUnwindSafe(|| ring.submit_chain(chain)));
     assert!(panicked.is_err(), "submitted");
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
     is_refused(&mut ring, &kept.expect("just kept"));
     run(&mut ring, Nop)?;
     Ok(())
@@ -205,7 +205,7 @@ fn nowhere_else() -> Result<(), Failed> {
     let refused = ring.submit_chain(foreign).expect_err("it is not the number of that chain");
     assert_eq!(refused.why, Rejection::OtherRing);
     drop(refused);
-    assert!(hung_up(&reader_b));
+    assert!(hangs_up(&reader_b));
     let chain = ring.submit_chain(chain).map_err(|rejected| rejected.why)?;
     is_refused(&mut ring, &number); // Submitted, not closed.
     is_refused(&mut other, &number);
@@ -214,7 +214,7 @@ fn nowhere_else() -> Result<(), Failed> {
     assert_eq!(write.result?, 1);
     close.result?;
     is_refused(&mut ring, &write.fd); // Closed, as the output shows it.
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
     Ok(())
 }
 
@@ -296,7 +296,7 @@ fn meanwhile() -> Result<(), Failed> {
     let chain = ring.wait_chain(chain).map_err(|unfinished| unfinished.why)?;
     assert!(MEDDLE.take().is_some());
     assert_eq!(chain.end, ChainEnd::Complete);
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use annulus::{ChainEnd, Ring};
 use libtest_mimic::{Failed, Trial};
 
 use super::{Folder, OPEN, c, errno, opened_again, run, small};
-use crate::harness::{Need, test};
+use crate::harness::{Need, hangs_up, hangs_up_within, test};
 
 const OPEN2: Need = Need::Op(Opcode::OPENAT2);
 const CLOSE: Need = Need::Op(Opcode::CLOSE);
@@ -74,13 +74,9 @@ fn ends() -> Vec<Trial> {
     ]
 }
 
-/// Whether every write end of the pipe is closed.
+/// Whether every write end of the pipe is closed now.
 pub fn hung_up(reader: &PipeReader) -> bool {
-    let mut poll = libc::pollfd { fd: reader.as_raw_fd(), events: 0, revents: 0 };
-    // SAFETY: one live `struct pollfd`, as the count says.
-    let found = unsafe { libc::poll(&raw mut poll, 1, 0) };
-    assert!(found >= 0, "{}", std::io::Error::last_os_error());
-    poll.revents & libc::POLLHUP != 0
+    hangs_up_within(reader, 0)
 }
 
 /// What is missing for files without a name, if anything is.
@@ -196,7 +192,7 @@ fn open_detached() -> Result<(), Failed> {
     assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
     assert!(!hung_up(&reader));
     drop(writer);
-    assert!(hung_up(&reader), "somebody still has the other writer");
+    assert!(hangs_up(&reader), "somebody still has the other writer");
     Ok(())
 }
 
@@ -411,14 +407,14 @@ fn close() -> Result<(), Failed> {
     let closed = run(&mut ring, Close::new(writer));
     closed.result?;
     assert!(closed.fd.is_none());
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
     Ok(())
 }
 
 fn close_dropped() -> Result<(), Failed> {
     let (reader, writer) = pipe()?;
     drop(Close::new(writer));
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
     Ok(())
 }
 
@@ -440,7 +436,7 @@ fn close_cancelled() -> Result<(), Failed> {
     let back = broken_chain(&mut ring, Close::new(writer))?.expect("it is open");
     assert_eq!((back.as_raw_fd(), hung_up(&reader)), (number, false));
     run(&mut ring, Close::new(back)).result?;
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
     Ok(())
 }
 
@@ -448,12 +444,12 @@ fn close_detached() -> Result<(), Failed> {
     let mut ring = small();
     let (reader, writer) = pipe()?;
     drop(broken_chain(&mut ring, Close::new(writer))?);
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
     let (reader, writer) = pipe()?;
     let ticket = ring.submit(Close::new(writer)).map_err(|rejected| rejected.why)?;
     ring.detach(ticket);
     assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
-    assert!(hung_up(&reader));
+    assert!(hangs_up(&reader));
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use annulus::sys::opcode::RegisterOp;
 use annulus::{Rejection, Ring};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, here, test};
+use crate::harness::{Need, hangs_up, here, test};
 use crate::safe_leases::patient;
 use crate::safe_sockets::{begin, code, pattern, record, run, set_option, small};
 
@@ -222,6 +222,7 @@ fn failed() -> Result<(), Failed> {
     }
     let (ours, theirs) = UnixStream::pair()?;
     drop(theirs);
+    assert!(hangs_up(&ours));
     let outcome = run(&mut ring, SendBundle::new(ours, sends));
     assert_eq!(code(outcome.result), Some(libc::EPIPE), "and no signal");
     assert_eq!((queue.bytes(), queue.available()), (12, 6));

@@ -13,7 +13,7 @@ use annulus::sys::opcode::Opcode;
 use annulus::{Rejection, Ring, Setup, Ticket, prep};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Need, drain, push, ring, test};
+use crate::harness::{Need, drain, hangs_up, push, ring, test};
 use crate::safe_sockets::{begin, code, narrow, pattern, record, run, small, tcp, unacknowledged};
 
 const FIXED: [Need; 1] = [Need::Op(Opcode::SEND_ZC)];
@@ -119,6 +119,7 @@ fn several_refused() -> Result<(), Failed> {
     assert_eq!(outcome.buf, (vec![1], vec![2]));
     let (ours, theirs) = UnixStream::pair()?;
     drop(theirs);
+    assert!(hangs_up(&ours));
     let outcome = run(&mut ring, SendV::new(ours, (vec![1], vec![2])));
     assert_eq!(code(outcome.result), Some(libc::EPIPE), "and no signal");
     assert_eq!(outcome.buf, (vec![1], vec![2]));
