@@ -34,7 +34,11 @@ impl State {
             return (None, None);
         }
         if !request.flags.contains(SqeFlags::FIXED_FILE) {
-            return (self.world.find(request.fd), None);
+            // Only a `CLOSE` takes one that was opened with `O_PATH`.
+            return match request.job {
+                Job::Close => (self.world.find_any(request.fd), None),
+                _ => (self.world.find(request.fd), None),
+            };
         }
         self.fixed_file(request.ring, request.fd)
     }

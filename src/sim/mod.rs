@@ -52,7 +52,9 @@
 //! | `POLL_ADD` `POLL_REMOVE` | `POLLIN`, `POLLOUT`, `POLLRDHUP`, `POLLHUP`, `POLLERR`, once or multishot; updates |
 //! | `TIMEOUT` `TIMEOUT_REMOVE` `LINK_TIMEOUT` | by a span, by [`now`](Sim::now), or by a count of completions; multishot; every clock is the virtual one; updates, also of linked ones |
 //! | `ASYNC_CANCEL` | by `user_data`, descriptor, registered file, opcode, any; the first or all |
-//! | `FSYNC` | succeeds on files |
+//! | `OPENAT` `OPENAT2` `STATX` | files, folders and links, as a descriptor or in a place of the table; `O_PATH`, `O_APPEND`, `RESOLVE_BENEATH`, `RESOLVE_IN_ROOT` and others; no file without a name (`O_TMPFILE`); no times |
+//! | `MKDIRAT` `SYMLINKAT` `LINKAT` `UNLINKAT` `RENAMEAT` | all but `AT_EMPTY_PATH` and `RENAME_WHITEOUT`; nothing is denied, as to root |
+//! | `FSYNC` `FTRUNCATE` `FALLOCATE` | on files; room and holes; `FSYNC` of a folder, too |
 //! | buffer rings | of the program's memory or the kernel's; a buffer is used whole, or in parts (`INC`) |
 //! | `register` | tables of buffers and of files, sparse or not, their updates, tags, the range for free places; buffer rings and their status; the probe |
 //!
@@ -62,6 +64,7 @@
 //! | the room of a socket | 208 KiB of bytes; Linux counts memory |
 //! | a TCP connection | bytes in order at once; no network between |
 //! | threads | none: every ring of a simulation is entered by one thread |
+//! | the file system | one, with a tree in memory, for which [`Sim::put_file`] and others stand in; `umask` is 022, the current folder is `/` |
 //! | signals, `O_NONBLOCK` | none |
 //! | `Clock::now`, and so `Timeout::until` and `WaitOptions::until` | the machine's clock: not for a simulation |
 //! | the ring's descriptor, polled | never readable |
@@ -76,12 +79,17 @@ mod buffers;
 mod cancel;
 mod chance;
 mod enter;
+mod events;
 mod faults;
 mod files;
 mod finish;
 mod memory;
 mod message;
+mod naming;
+mod opened;
 mod outside;
+mod outside_paths;
+mod paths;
 mod pipe;
 mod placeholder;
 mod provided;
@@ -92,11 +100,13 @@ mod registered;
 pub mod report;
 mod request;
 mod run;
+mod sockets;
 mod state;
 mod submit;
 mod time;
 pub mod trace;
 mod transfer;
+mod tree;
 mod world;
 
 use std::fmt;

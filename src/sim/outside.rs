@@ -42,8 +42,7 @@ impl Sim {
     /// As [`pipe`](Self::pipe).
     pub fn file(&self, contents: impl Into<Vec<u8>>) -> io::Result<OwnedFd> {
         let mut state = self.state();
-        let end = state.world.make(Kind::File);
-        state.world.ends[end].bytes = contents.into();
+        let end = state.world.make_file(contents.into());
         given(state.world.descriptor(end))
     }
 
@@ -140,9 +139,9 @@ impl Sim {
         let mut state = self.state();
         state.look();
         let end = state.world.find(file.as_fd().as_raw_fd());
-        let end = end.filter(|&end| state.world.ends[end].kind == Kind::File);
-        let end = end.ok_or(io::Error::from_raw_os_error(libc::EBADF))?;
-        Ok(state.world.ends[end].bytes.clone())
+        let opened = end.and_then(|end| state.world.ends[end].opened);
+        let bytes = opened.and_then(|opened| state.world.tree.bytes(opened.node));
+        bytes.cloned().ok_or(io::Error::from_raw_os_error(libc::EBADF))
     }
 
     fn two(&self, first: Kind, second: Kind) -> io::Result<(OwnedFd, OwnedFd)> {
@@ -175,6 +174,6 @@ impl Sim {
     }
 }
 
-fn given(fd: Result<OwnedFd, Errno>) -> io::Result<OwnedFd> {
+pub(super) fn given(fd: Result<OwnedFd, Errno>) -> io::Result<OwnedFd> {
     fd.map_err(|errno| io::Error::from_raw_os_error(errno.raw()))
 }

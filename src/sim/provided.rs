@@ -80,7 +80,7 @@ impl State {
 
     /// Reads again and again.
     pub(super) fn try_read_many(&mut self, id: RequestId, end: EndId) -> Try {
-        if self.world.ends[end].kind == Kind::File {
+        if self.world.ends[end].opened.is_some() {
             return Try::Ends(-libc::EBADFD);
         }
         let request = &self.requests[&id];

@@ -10,6 +10,7 @@
 mod message;
 mod net;
 mod parse;
+mod path;
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -25,6 +26,7 @@ use super::trace::{EndId, RequestId};
 
 pub(super) use net::encode;
 pub(super) use parse::nanoseconds;
+pub(super) use path::{Path, PathJob, VALID, WITH_PATH};
 
 /// The most bytes that one request transfers.
 const MAX_TRANSFER: u32 = 0x7fff_f000;
@@ -45,18 +47,28 @@ pub(super) const KNOWN: &[Opcode] = &[
     Opcode::ASYNC_CANCEL,
     Opcode::LINK_TIMEOUT,
     Opcode::CONNECT,
+    Opcode::FALLOCATE,
+    Opcode::OPENAT,
     Opcode::CLOSE,
     Opcode::FILES_UPDATE,
+    Opcode::STATX,
     Opcode::READ,
     Opcode::WRITE,
     Opcode::SEND,
     Opcode::RECV,
+    Opcode::OPENAT2,
     Opcode::SHUTDOWN,
+    Opcode::RENAMEAT,
+    Opcode::UNLINKAT,
+    Opcode::MKDIRAT,
+    Opcode::SYMLINKAT,
+    Opcode::LINKAT,
     Opcode::MSG_RING,
     Opcode::SOCKET,
     Opcode::SEND_ZC,
     Opcode::READ_MULTISHOT,
     Opcode::FIXED_FD_INSTALL,
+    Opcode::FTRUNCATE,
     Opcode::READV_FIXED,
     Opcode::WRITEV_FIXED,
 ];
@@ -159,6 +171,13 @@ pub(super) enum Job {
     },
     Install,
     Fsync,
+    Truncate(u64),
+    Allocate {
+        mode: i32,
+        offset: u64,
+        len: u64,
+    },
+    Path(Box<PathJob>),
     Poll {
         events: u32,
         repeats: bool,
@@ -239,6 +258,7 @@ impl Job {
                 | Self::ClosePlace(_)
                 | Self::FilesUpdate { .. }
                 | Self::Socket { .. }
+                | Self::Path(_)
                 | Self::PollRemove(_)
                 | Self::Timeout { .. }
                 | Self::TimeoutRemove(_)
@@ -264,12 +284,18 @@ impl Request {
     /// Whether it ended otherwise than it was asked to, which breaks a chain.
     pub(super) fn has_failed(&self, res: i32) -> bool {
         let is_short = usize::try_from(res).is_ok_and(|count| count < self.whole);
+        let was_stopped = matches!(-res, libc::ECANCELED | libc::EINTR);
         match self.job {
             Job::Read { .. } | Job::Write { .. } => res < 0 || is_short,
             Job::Recv(how) | Job::Send(how) if how.whole => res < 0 || is_short,
             Job::Timeout { is_success: true, .. } => res < 0 && res != -libc::ETIME,
+            Job::Shutdown(_) if res == -libc::ENOTSOCK => true,
+            Job::Path(ref job) if matches!(**job, PathJob::Open { .. }) => res < 0,
+            Job::Path(_) => was_stopped,
             // What the file says does not count (`io_fsync`, `io_shutdown`, v6.18).
-            Job::Fsync | Job::Shutdown(_) => matches!(-res, libc::EBADF | libc::ENOTSOCK),
+            Job::Fsync | Job::Shutdown(_) | Job::Truncate(_) | Job::Allocate { .. } => {
+                was_stopped || self.end.is_none()
+            }
             _ => res < 0,
         }
     }

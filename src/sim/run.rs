@@ -110,6 +110,7 @@ impl State {
             Job::ClosePlace(at) => return self.close_place(ring, at),
             Job::FilesUpdate { offset } => return self.update_by_entry(id, offset),
             Job::Socket { into } => return self.socket(id, into),
+            Job::Path(job) => return self.try_path(id, *job),
             Job::Timeout { span, is_absolute, count, repeats, .. } => {
                 return self.try_timeout(id, span, is_absolute, count, repeats);
             }
@@ -146,13 +147,19 @@ impl State {
                 connected => ended(connected),
             },
             Job::Shutdown(how) => ended(self.world.shut_down(end, how)),
-            Job::Fsync if self.world.ends[end].kind == Kind::File => Try::Ends(0),
-            Job::Fsync => Try::Ends(-libc::EINVAL),
+            Job::Fsync => match self.world.ends[end].kind {
+                Kind::File | Kind::Folder => Try::Ends(0),
+                _ => Try::Ends(-libc::EINVAL),
+            },
+            Job::Truncate(len) => ended(self.world.truncate(end, len)),
+            Job::Allocate { mode, offset, len } => {
+                ended(self.world.allocate(end, mode, offset, len))
+            }
             Job::Poll { events, repeats } => {
                 let found = self.world.events(end) & events;
                 match i32::try_from(found).expect("few bits") {
                     // Nobody tells of a change.
-                    0 if self.world.ends[end].kind == Kind::File => Try::Ends(-libc::EINVAL),
+                    0 if self.world.ends[end].opened.is_some() => Try::Ends(-libc::EINVAL),
                     0 => Try::Waits,
                     found if repeats => self.once_more(id, end, found),
                     found => Try::Ends(found),

@@ -3,11 +3,12 @@
 //! ```text
 //!   Writer ──► inbox of Reader             Stream ◄──► Stream     an inbox at each end
 //!   Fresh ── connect ──► queue of Listener ── accept ──► Stream
-//!   File: bytes and a position             Counter: a number, as an eventfd is
+//!   File: a node of the tree, a position   Counter: a number, as an eventfd is
 //! ```
 //!
 //! What an end does not do now answers [`Io::Wait`]; whoever asked is noted, and called when the
-//! end changes. Leaves to others: descriptors (`placeholder`), and who asks (`run`).
+//! end changes. Leaves to others: descriptors (`placeholder`), connections (`sockets`), contents of
+//! files (`tree`, `opened`), and who asks (`run`).
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -18,9 +19,7 @@ use annulus_sys::errno::Errno;
 use super::pipe::Inbox;
 use super::placeholder::{Placeholder, find_closed, inode};
 use super::trace::{EndId, RequestId};
-
-/// How many connections a listener queues.
-const BACKLOG: usize = 128;
+use super::tree::{Opened, Tree};
 
 /// What an end did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +44,10 @@ pub(super) enum Kind {
     Fresh,
     Listener,
     File,
+    /// A folder, opened to find files from it.
+    Folder,
+    /// A place of the tree, opened with `O_PATH`.
+    Path,
     Counter,
 }
 
@@ -56,32 +59,33 @@ pub(super) struct End {
     pub(super) peer: Option<EndId>,
     pub(super) inbox: Inbox,
     /// Nothing more comes; nothing more can be sent.
-    no_more: Shut,
+    pub(super) no_more: Shut,
     /// The other end was closed before it had read everything.
-    is_reset: bool,
-    /// The contents of a file, its position, or the number of a counter.
-    pub(super) bytes: Vec<u8>,
+    pub(super) is_reset: bool,
+    /// What a file or a folder is open on, and for what.
+    pub(super) opened: Option<Opened>,
+    /// The position in a file, or the number of a counter.
     pub(super) position: u64,
     /// A listener's connections that were not accepted.
-    queue: VecDeque<EndId>,
+    pub(super) queue: VecDeque<EndId>,
     pub(super) address: Option<SocketAddr>,
     /// The requests that wait for a change.
     waiters: Vec<RequestId>,
     /// How many requests use it.
     pub(super) users: u32,
-    life: Life,
+    pub(super) life: Life,
     /// How many placeholders lead to it.
     names: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Shut {
-    reads: bool,
-    writes: bool,
+pub(super) struct Shut {
+    pub(super) reads: bool,
+    pub(super) writes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
+pub(super) enum Life {
     /// It has descriptors, or waits to be accepted.
     Open,
     /// It has no descriptor any more; requests may still use it.
@@ -101,7 +105,8 @@ pub(super) struct World {
     closing: Vec<EndId>,
     /// Requests that are to try again.
     pub(super) woken: Vec<RequestId>,
-    ports: u16,
+    pub(super) ports: u16,
+    pub(super) tree: Tree,
 }
 
 impl World {
@@ -114,7 +119,7 @@ impl World {
             inbox,
             no_more: Shut::default(),
             is_reset: false,
-            bytes: Vec::new(),
+            opened: None,
             position: 0,
             queue: VecDeque::new(),
             address: None,
@@ -133,7 +138,7 @@ impl World {
         (one, other)
     }
 
-    fn join(&mut self, one: EndId, other: EndId) {
+    pub(super) fn join(&mut self, one: EndId, other: EndId) {
         self.ends[one].peer = Some(other);
         self.ends[other].peer = Some(one);
     }
@@ -158,8 +163,13 @@ impl World {
     }
 
     /// The end that a descriptor leads to.
-    pub(super) fn find(&self, fd: RawFd) -> Option<EndId> {
+    pub(super) fn find_any(&self, fd: RawFd) -> Option<EndId> {
         self.by_inode.get(&inode(fd)?).copied()
+    }
+
+    /// The end that a descriptor leads to, unless it is one for `O_PATH`.
+    pub(super) fn find(&self, fd: RawFd) -> Option<EndId> {
+        self.find_any(fd).filter(|&end| self.ends[end].kind != Kind::Path)
     }
 
     /// Notes which ends have lost their last descriptor, and lets those go that no request uses.
@@ -192,8 +202,12 @@ impl World {
         let end = &mut self.ends[at];
         end.life = Life::Gone;
         let (peer, unread) = (end.peer.take(), end.inbox.len() > 0);
+        let opened = end.opened.take();
         let queue = std::mem::take(&mut end.queue);
         self.wake(at);
+        if let Some(opened) = opened {
+            self.tree.close(opened.node);
+        }
         if let Some(peer) = peer {
             let is_stream = matches!(self.ends[peer].kind, Kind::Pair | Kind::Connection);
             let other = &mut self.ends[peer];
@@ -209,7 +223,7 @@ impl World {
     }
 
     /// Lets whoever waits for the end try again.
-    fn wake(&mut self, at: EndId) {
+    pub(super) fn wake(&mut self, at: EndId) {
         self.woken.append(&mut self.ends[at].waiters);
     }
 
@@ -256,15 +270,10 @@ impl World {
                 }
                 Io::Done(bytes)
             }
-            Kind::File => {
-                let from = offset.unwrap_or(end.position);
-                let start = usize::try_from(from).unwrap_or(usize::MAX).min(end.bytes.len());
-                let bytes = end.bytes[start..][..most.min(end.bytes.len() - start)].to_vec();
-                if offset.is_none() {
-                    end.position += bytes.len() as u64;
-                }
-                Io::Done(bytes)
-            }
+            Kind::File => self.read_file(at, most, offset),
+            Kind::Folder if most == 0 => Io::Done(Vec::new()),
+            Kind::Folder => Io::Fails(libc::EISDIR),
+            Kind::Path => Io::Fails(libc::EBADF),
             Kind::Counter if most < 8 => Io::Fails(libc::EINVAL),
             Kind::Counter if end.position == 0 => Io::Wait,
             Kind::Counter => {
@@ -293,20 +302,8 @@ impl World {
                 self.wake(peer);
                 Io::Done(count)
             }
-            Kind::File => {
-                let from = usize::try_from(offset.unwrap_or(end.position)).unwrap_or(usize::MAX);
-                let Some(to) = from.checked_add(bytes.len()).filter(|&to| to <= 1 << 30) else {
-                    return Io::Fails(libc::EFBIG);
-                };
-                if to > end.bytes.len() && !bytes.is_empty() {
-                    end.bytes.resize(to, 0);
-                }
-                end.bytes[from..to].copy_from_slice(bytes);
-                if offset.is_none() {
-                    end.position += bytes.len() as u64;
-                }
-                Io::Done(bytes.len())
-            }
+            Kind::File => self.write_file(at, bytes, offset),
+            Kind::Folder | Kind::Path => Io::Fails(libc::EBADF),
             Kind::Counter => {
                 // Exactly eight bytes (Linux 6.8).
                 let Ok(more) = bytes.try_into().map(u64::from_ne_bytes) else {
@@ -326,123 +323,5 @@ impl World {
             Kind::Fresh => Io::Fails(libc::EPIPE),
             Kind::Listener => Io::Fails(libc::EINVAL),
         }
-    }
-
-    /// Ends one direction, or both.
-    pub(super) fn shut_down(&mut self, at: EndId, how: i32) -> Io<()> {
-        let (reads, writes) = match how {
-            libc::SHUT_RD => (true, false),
-            libc::SHUT_WR => (false, true),
-            libc::SHUT_RDWR => (true, true),
-            _ => return Io::Fails(libc::EINVAL),
-        };
-        let end = &mut self.ends[at];
-        match end.kind {
-            Kind::Pair | Kind::Connection => {}
-            Kind::Fresh => return Io::Fails(libc::ENOTCONN),
-            Kind::Listener => {
-                end.no_more.reads |= reads;
-                self.wake(at);
-                return Io::Done(());
-            }
-            _ => return Io::Fails(libc::ENOTSOCK),
-        }
-        end.no_more =
-            Shut { reads: end.no_more.reads | reads, writes: end.no_more.writes | writes };
-        if let Some(peer) = end.peer {
-            let other = &mut self.ends[peer].no_more;
-            *other = Shut { reads: other.reads | writes, writes: other.writes | reads };
-            self.wake(peer);
-        }
-        self.wake(at);
-        Io::Done(())
-    }
-
-    /// Takes a connection off a listener's queue.
-    pub(super) fn accept(&mut self, at: EndId) -> Io<EndId> {
-        let end = &mut self.ends[at];
-        match end.kind {
-            Kind::Listener if end.no_more.reads => Io::Fails(libc::EINVAL),
-            Kind::Listener => match end.queue.pop_front() {
-                Some(connection) => {
-                    self.wake(at);
-                    Io::Done(connection)
-                }
-                None => Io::Wait,
-            },
-            Kind::Fresh | Kind::Pair | Kind::Connection => Io::Fails(libc::EINVAL),
-            _ => Io::Fails(libc::ENOTSOCK),
-        }
-    }
-
-    /// The listener at an address.
-    pub(super) fn listener(&self, address: SocketAddr) -> Option<EndId> {
-        let is_it = |end: &End| {
-            end.kind == Kind::Listener && end.address == Some(address) && end.life == Life::Open
-        };
-        self.ends.iter().position(is_it)
-    }
-
-    /// Connects a fresh socket to the listener at an address.
-    pub(super) fn connect(&mut self, at: EndId, address: SocketAddr) -> Io<()> {
-        match self.ends[at].kind {
-            Kind::Fresh => {}
-            Kind::Pair | Kind::Connection => return Io::Fails(libc::EISCONN),
-            Kind::Listener => return Io::Fails(libc::EINVAL),
-            _ => return Io::Fails(libc::ENOTSOCK),
-        }
-        let Some(listener) = self.listener(address) else { return Io::Fails(libc::ECONNREFUSED) };
-        if self.ends[listener].no_more.reads {
-            return Io::Fails(libc::ECONNREFUSED);
-        }
-        if self.ends[listener].queue.len() >= BACKLOG {
-            return Io::Wait;
-        }
-        let served = self.make(Kind::Connection);
-        self.ends[served].address = Some(address);
-        self.ports = self.ports.wrapping_add(1);
-        let port = 49_152 + self.ports % 16_384;
-        self.ends[at].address = Some(SocketAddr::new(address.ip(), port));
-        self.ends[at].kind = Kind::Connection;
-        self.join(at, served);
-        self.ends[listener].queue.push_back(served);
-        self.wake(listener);
-        Io::Done(())
-    }
-
-    /// What `poll(2)` would say of the end.
-    pub(super) fn events(&self, at: EndId) -> u32 {
-        let end = &self.ends[at];
-        let writable = |peer: Option<EndId>| peer.is_none_or(|it| !self.ends[it].inbox.is_full());
-        let (reads, writes) = (end.no_more.reads, end.no_more.writes);
-        let mut mask = 0;
-        let mut note = |is_set: bool, bit: i16| {
-            mask |= if is_set { u32::from(bit.cast_unsigned()) } else { 0 };
-        };
-        match end.kind {
-            Kind::Reader => {
-                note(end.inbox.len() > 0, libc::POLLIN);
-                note(end.peer.is_none(), libc::POLLHUP);
-            }
-            Kind::Writer => {
-                note(writable(end.peer), libc::POLLOUT);
-                note(end.peer.is_none(), libc::POLLERR);
-            }
-            Kind::Pair | Kind::Connection => {
-                note(end.inbox.len() > 0 || reads, libc::POLLIN);
-                note(writable(end.peer), libc::POLLOUT);
-                note(reads, libc::POLLRDHUP);
-                note(reads && writes, libc::POLLHUP);
-                note(end.is_reset, libc::POLLERR);
-            }
-            Kind::Fresh => note(true, libc::POLLOUT | libc::POLLHUP),
-            Kind::Listener => note(!end.queue.is_empty() || reads, libc::POLLIN),
-            Kind::File => note(true, libc::POLLIN | libc::POLLOUT),
-            Kind::Counter => {
-                note(end.position > 0, libc::POLLIN);
-                note(end.position < u64::MAX - 1, libc::POLLOUT);
-            }
-        }
-        mask
     }
 }

@@ -8,6 +8,7 @@
 //! | `scenarios` | the same short programs on both, one for each operation |
 //! | `groups` | random programs with provided buffers, whole or in parts |
 //! | `tables` | random programs with registered buffers and files on both kernels |
+//! | `paths` | random programs that open, name and change files on both kernels |
 //! | `updates` | messages between rings, NOP flags, updates of polls and timeouts on both kernels |
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
 //! | `seeded` | how many programs of these two run, and which |
@@ -27,6 +28,7 @@ mod accounts;
 mod differential;
 mod groups;
 mod modes;
+mod paths;
 mod programs;
 mod recorder;
 mod scenarios;

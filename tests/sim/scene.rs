@@ -109,7 +109,8 @@ impl<'a> Scene<'a> {
         if submitted != Ok(0) {
             self.say(format!("submitted {submitted:?}"));
         }
-        let expected = self.counts.as_ref().map_or(0, |counts| counts[self.rests.len()]);
+        let expected = self.counts.as_ref().and_then(|counts| counts.get(self.rests.len()));
+        let expected = expected.copied().unwrap_or(0);
         self.last.clear();
         let mut all = Vec::new();
         for round in 0..300 {

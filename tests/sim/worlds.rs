@@ -7,6 +7,7 @@ use std::io;
 use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 
 use annulus::sim::Sim;
@@ -20,6 +21,8 @@ pub trait World {
     fn socket_pair(&self) -> (OwnedFd, OwnedFd);
     fn file(&self, contents: &[u8]) -> OwnedFd;
     fn eventfd(&self) -> OwnedFd;
+    /// An empty folder, open.
+    fn folder(&self) -> Folder;
     /// A listener, and its address.
     fn listener(&self) -> (OwnedFd, SocketAddr);
     /// A socket that is not connected.
@@ -30,6 +33,23 @@ pub trait World {
     fn shut_down(&self, fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()>;
     /// Lets a little time pass.
     fn pause(&self);
+}
+
+/// Below other folders, so that `..` leads to nothing that other programs use.
+const DEEP: &str = "v/w/x/y/z";
+
+/// A folder that is removed at the end, if it is a real one.
+pub struct Folder {
+    pub fd: OwnedFd,
+    path: Option<std::path::PathBuf>,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            std::fs::remove_dir_all(path).expect("it is ours");
+        }
+    }
 }
 
 /// Linux.
@@ -88,6 +108,20 @@ impl World for Real {
         assert!(fd >= 0);
         // SAFETY: a new descriptor, which nothing else owns.
         unsafe { OwnedFd::from_raw_fd(fd) }
+    }
+
+    fn folder(&self) -> Folder {
+        let name = std::env::temp_dir().join("annulus-XXXXXX").into_os_string().into_vec();
+        let name = std::ffi::CString::new(name).expect("no zero").into_raw();
+        // SAFETY: a name that ends in zero, which the call changes.
+        assert!(!unsafe { libc::mkdtemp(name) }.is_null(), "a folder for temporary files");
+        // SAFETY: from `into_raw`, and as long as it was, since only letters have changed.
+        let name = unsafe { std::ffi::CString::from_raw(name) };
+        let path = std::path::PathBuf::from(std::ffi::OsString::from_vec(name.into_bytes()));
+        let deep = path.join(DEEP);
+        std::fs::create_dir_all(&deep).expect("it is ours");
+        let fd = File::open(&deep).expect("a folder").into();
+        Folder { fd, path: Some(path) }
     }
 
     fn listener(&self) -> (OwnedFd, SocketAddr) {
@@ -156,6 +190,12 @@ impl World for Sim {
 
     fn eventfd(&self) -> OwnedFd {
         Self::eventfd(self, 0).expect("descriptors")
+    }
+
+    fn folder(&self) -> Folder {
+        let path = format!("/tmp/{DEEP}");
+        Self::make_folder(self, &path).expect("nothing is in the way");
+        Folder { fd: Self::open_folder(self, &path).expect("descriptors"), path: None }
     }
 
     fn listener(&self) -> (OwnedFd, SocketAddr) {

@@ -10,6 +10,7 @@ use annulus_sys::opcode::Opcode;
 use super::super::region::{Span, Use, read_value};
 use super::message::{message, nop, poll_remove, timeout_remove};
 use super::net::{accept, address, place, receive, send, socket};
+use super::path::path_entry;
 use super::{Job, Key, MAX_TRANSFER, Place, uses_fixed};
 
 /// The most buffers of a vectored request.
@@ -61,6 +62,18 @@ impl Job {
             Opcode::FILES_UPDATE if is_plain => return files_update(sqe),
             Opcode::FIXED_FD_INSTALL => install(sqe)?,
             Opcode::FSYNC if (FsyncFlags::DATASYNC.bits() | sqe.op_flags) == 1 => Self::Fsync,
+            Opcode::OPENAT | Opcode::OPENAT2 | Opcode::STATX | Opcode::RENAMEAT => {
+                return path_entry(sqe);
+            }
+            Opcode::UNLINKAT | Opcode::MKDIRAT | Opcode::SYMLINKAT | Opcode::LINKAT => {
+                return path_entry(sqe);
+            }
+            Opcode::FTRUNCATE if is_plain && sqe.addr == 0 && sqe.len == 0 && sqe.addr3 == 0 => {
+                Self::Truncate(sqe.off)
+            }
+            Opcode::FALLOCATE if is_plain => {
+                Self::Allocate { mode: sqe.len.cast_signed(), offset: sqe.off, len: sqe.addr }
+            }
             Opcode::POLL_ADD => poll(sqe)?,
             Opcode::POLL_REMOVE => poll_remove(sqe)?,
             Opcode::TIMEOUT | Opcode::LINK_TIMEOUT => timeout(sqe)?,
