@@ -2,6 +2,7 @@
 //!
 //! | the target | result of the cancel | the target completes with |
 //! |---|---|---|
+//! | waits at a futex | 1 (v6.18) | `ECANCELED`, which breaks no chain |
 //! | waits for an end or for a time | 0 | `ECANCELED`, or the bytes that it has |
 //! | was taken by a worker thread (a fault) | `EALREADY` | what it would have, or `EINTR` |
 //! | waits in a chain or behind a drained one, notifies, is not there | `ENOENT` | – |
@@ -38,14 +39,20 @@ impl State {
         if !key.all {
             return found.first().map_or(-libc::ENOENT, |&id| self.cancel_one(id));
         }
-        let mut cancelled = 0;
+        let (mut cancelled, mut at_futexes) = (0, 0);
         for id in found {
             // One may have ended with another, by a chain.
-            if self.has_begun(id) && self.cancel_one(id) == 0 {
-                cancelled += 1;
+            if !self.has_begun(id) {
+                continue;
+            }
+            match self.cancel_one(id) {
+                0 => cancelled += 1,
+                // Linux takes all those at futexes at once, and counts one (v6.18).
+                1 => at_futexes = 1,
+                _ => {}
             }
         }
-        cancelled
+        cancelled + at_futexes
     }
 
     /// Cancels the first poll with that `user_data`.
@@ -64,17 +71,22 @@ impl State {
         self.requests.iter().find(|(_, request)| is_it(request)).map(|(&id, _)| id)
     }
 
-    /// Cancels a request that has begun: 0, or `EALREADY`.
+    /// Cancels a request that has begun: 0, or 1 if it waits at a futex, or `EALREADY`.
     pub(super) fn cancel_one(&mut self, id: RequestId) -> i32 {
+        if self.futexes.is_woken(id) {
+            return -libc::ENOENT;
+        }
+        let is_at_futex = self.is_at_futex(id);
         let request = &self.requests[&id];
-        let may_be_late = !request.job.repeats() && !matches!(request.job, Job::Timeout { .. });
+        let may_be_late =
+            !is_at_futex && !request.job.repeats() && !matches!(request.job, Job::Timeout { .. });
         if may_be_late && self.luck.hits(self.faults.no_cancel) {
             let delay = self.delay();
             self.schedule(delay, Due::Interrupt(id));
             return -libc::EALREADY;
         }
         self.stop(id, -libc::ECANCELED);
-        0
+        i32::from(is_at_futex)
     }
 
     /// A worker thread was interrupted in a request.

@@ -34,6 +34,7 @@ impl State {
         self.check_memory(id);
         let Some(mut request) = self.requests.remove(&id) else { return };
         self.alarms.remove(&id);
+        self.futexes.forget(id);
         if self.is_sound() {
             give_back(&request.regions, &request.got, &request.job);
         }

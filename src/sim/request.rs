@@ -7,6 +7,7 @@
 //! Fields and flags that the simulated kernel does not know are refused with `EINVAL`, as by a
 //! kernel that is too old for them.
 
+mod futex;
 mod message;
 mod net;
 mod parse;
@@ -24,6 +25,7 @@ use super::region::{Region, Span};
 use super::registered::Entry;
 use super::trace::{EndId, RequestId};
 
+pub(super) use futex::{Futex, FutexJob};
 pub(super) use net::encode;
 pub(super) use parse::nanoseconds;
 pub(super) use path::{Path, PathJob, VALID, WITH_PATH};
@@ -67,6 +69,9 @@ pub(super) const KNOWN: &[Opcode] = &[
     Opcode::SOCKET,
     Opcode::SEND_ZC,
     Opcode::READ_MULTISHOT,
+    Opcode::FUTEX_WAIT,
+    Opcode::FUTEX_WAKE,
+    Opcode::FUTEX_WAITV,
     Opcode::FIXED_FD_INSTALL,
     Opcode::FTRUNCATE,
     Opcode::READV_FIXED,
@@ -178,6 +183,7 @@ pub(super) enum Job {
         len: u64,
     },
     Path(Box<PathJob>),
+    Futex(FutexJob),
     Poll {
         events: u32,
         repeats: bool,
@@ -259,6 +265,7 @@ impl Job {
                 | Self::FilesUpdate { .. }
                 | Self::Socket { .. }
                 | Self::Path(_)
+                | Self::Futex(_)
                 | Self::PollRemove(_)
                 | Self::Timeout { .. }
                 | Self::TimeoutRemove(_)
@@ -292,6 +299,8 @@ impl Request {
             Job::Shutdown(_) if res == -libc::ENOTSOCK => true,
             Job::Path(ref job) if matches!(**job, PathJob::Open { .. }) => res < 0,
             Job::Path(_) => was_stopped,
+            // A cancel does not count (`__io_futex_cancel`, v6.18).
+            Job::Futex(_) => res < 0 && res != -libc::ECANCELED,
             // What the file says does not count (`io_fsync`, `io_shutdown`, v6.18).
             Job::Fsync | Job::Shutdown(_) | Job::Truncate(_) | Job::Allocate { .. } => {
                 was_stopped || self.end.is_none()

@@ -110,6 +110,7 @@ impl State {
             Job::ClosePlace(at) => return self.close_place(ring, at),
             Job::FilesUpdate { offset } => return self.update_by_entry(id, offset),
             Job::Socket { into } => return self.socket(id, into),
+            Job::Futex(job) => return self.try_futex(id, job),
             Job::Path(job) => return self.try_path(id, *job),
             Job::Timeout { span, is_absolute, count, repeats, .. } => {
                 return self.try_timeout(id, span, is_absolute, count, repeats);

@@ -26,6 +26,7 @@ use super::registered::Table;
 use super::report::{Report, SHOWN};
 use super::request::Request;
 use super::trace::{Record, RequestId, Trace, What};
+use super::waiting::Futexes;
 use super::world::World;
 
 /// Something that a test wants to do at a time.
@@ -59,6 +60,7 @@ pub(super) struct State {
     /// Nanoseconds since the start.
     pub(super) now: u64,
     pub(super) world: World,
+    pub(super) futexes: Futexes,
     pub(super) rings: Vec<Ring>,
     /// Which ring a descriptor of the process belongs to. Only a ring that is open is asked for.
     pub(super) numbers: HashMap<RawFd, usize>,
@@ -156,6 +158,7 @@ impl State {
             start: Instant::now(),
             now: 0,
             world: World::default(),
+            futexes: Futexes::default(),
             rings: Vec::new(),
             numbers: HashMap::new(),
             requests: BTreeMap::new(),

@@ -6,6 +6,7 @@
 //! | `twice` | one seed, one trace |
 //! | `differential` | random programs on both kernels: what can be observed is equal |
 //! | `scenarios` | the same short programs on both, one for each operation |
+//! | `futexes` | random programs that wait at words and wake each other on both kernels |
 //! | `groups` | random programs with provided buffers, whole or in parts |
 //! | `tables` | random programs with registered buffers and files on both kernels |
 //! | `paths` | random programs that open, name and change files on both kernels |
@@ -26,6 +27,7 @@ mod chance;
 
 mod accounts;
 mod differential;
+mod futexes;
 mod groups;
 mod modes;
 mod paths;

@@ -8,6 +8,7 @@ use annulus_sys::flags::{
 use annulus_sys::opcode::Opcode;
 
 use super::super::region::{Span, Use, read_value};
+use super::futex::futex_entry;
 use super::message::{message, nop, poll_remove, timeout_remove};
 use super::net::{accept, address, place, receive, send, socket};
 use super::path::path_entry;
@@ -68,6 +69,7 @@ impl Job {
             Opcode::UNLINKAT | Opcode::MKDIRAT | Opcode::SYMLINKAT | Opcode::LINKAT => {
                 return path_entry(sqe);
             }
+            Opcode::FUTEX_WAIT | Opcode::FUTEX_WAKE | Opcode::FUTEX_WAITV => futex_entry(sqe)?,
             Opcode::FTRUNCATE if is_plain && sqe.addr == 0 && sqe.len == 0 && sqe.addr3 == 0 => {
                 Self::Truncate(sqe.off)
             }
