@@ -121,9 +121,9 @@ impl Group {
         self.offered[0].region.original(most)
     }
 
-    /// Takes the first `count` bytes of the next buffer off the ring, and writes `bytes` to them,
-    /// unless the program broke a rule. One is on offer.
-    pub(super) fn take(&mut self, count: usize, bytes: &[u8], is_sound: bool) -> Taken {
+    /// Takes the first `count` bytes of the next buffer off the ring, and writes these parts to
+    /// where they belong in it, unless the program broke a rule. One is on offer.
+    pub(super) fn take(&mut self, count: usize, parts: &[(usize, &[u8])], is_sound: bool) -> Taken {
         let Offer { bid, region } = &mut self.offered[0];
         let is_untouched = !is_sound || region.is_untouched();
         let goes_on = self.is_incremental && count < region.len();
@@ -132,7 +132,7 @@ impl Group {
             return taken;
         }
         if is_sound {
-            region.end(bytes);
+            region.end_in_parts(parts);
         }
         if goes_on {
             // SAFETY: the rest of a buffer that stays on offer (BR1).

@@ -101,7 +101,7 @@ impl State {
         let request = &self.requests[&id];
         let part = request.got.len().max(request.sent);
         let res = match request.job {
-            Job::Recv(_) | Job::Send(_) if part > 0 => {
+            Job::Recv(_) | Job::RecvMessage(..) | Job::Send(_) if part > 0 => {
                 i32::try_from(part).expect("at most MAX_TRANSFER")
             }
             _ => res,

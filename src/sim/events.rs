@@ -29,6 +29,15 @@ impl World {
                 note(reads && writes, libc::POLLHUP);
                 note(end.is_reset, libc::POLLERR);
             }
+            Kind::Datagram => {
+                note(!end.mail.is_empty(), libc::POLLIN);
+                note(end.peer.is_none_or(|peer| !self.is_full(peer)), libc::POLLOUT);
+            }
+            Kind::Udp => {
+                note(!end.mail.is_empty() || end.is_reset, libc::POLLIN);
+                note(end.is_reset, libc::POLLERR);
+                note(true, libc::POLLOUT);
+            }
             Kind::Fresh => note(true, libc::POLLOUT | libc::POLLHUP),
             Kind::Listener => note(!end.queue.is_empty() || reads, libc::POLLIN),
             Kind::File | Kind::Folder | Kind::Path => note(true, libc::POLLIN | libc::POLLOUT),

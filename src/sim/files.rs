@@ -179,8 +179,8 @@ impl State {
     }
 
     /// Makes a socket.
-    pub(super) fn socket(&mut self, id: RequestId, into: Option<Place>) -> Try {
-        let end = self.world.make(Kind::Fresh);
+    pub(super) fn socket(&mut self, id: RequestId, into: Option<Place>, has_messages: bool) -> Try {
+        let end = self.world.make(if has_messages { Kind::Udp } else { Kind::Fresh });
         Try::Ends(self.give(self.requests[&id].ring, end, into))
     }
 

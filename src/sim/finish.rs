@@ -14,7 +14,7 @@ use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, SqeFlags};
 
 use super::region::{Region, Use};
-use super::request::{Job, Request, Stage};
+use super::request::{Job, Letter, Request, Stage};
 use super::state::{Due, State};
 use super::trace::{RequestId, What};
 
@@ -36,7 +36,7 @@ impl State {
         self.alarms.remove(&id);
         self.futexes.forget(id);
         if self.is_sound() {
-            give_back(&request.regions, &request.got, &request.job);
+            give_back(&request);
         }
         if let Some(end) = request.end {
             self.world.ends[end].users -= 1;
@@ -101,6 +101,7 @@ impl State {
             return false;
         }
         request.posts += 1;
+        request.has_waited = false;
         let job = request.job.clone();
         self.post(ring, id, Cqe { user_data, res, flags: flags | CqeFlags::MORE });
         self.count(ring, Some(&job));
@@ -171,16 +172,42 @@ impl State {
 }
 
 /// Writes what a request has received to its memory, and puts back what it did not write.
-fn give_back(regions: &[Region], got: &[u8], job: &Job) {
-    if let (Job::Accept { .. }, [address, len]) = (job, regions) {
+fn give_back(request: &Request) {
+    let Request { regions, got, job, letter, .. } = request;
+    if let (Job::Accept { .. }, [address, len]) = (job, &regions[..]) {
         let count = u32::try_from(got.len()).expect("an address is short");
         address.end(&got[..got.len().min(address.len())]);
         return len.end(&count.to_ne_bytes());
     }
-    let mut rest = got;
-    for region in regions.iter().filter(|region| region.use_() != Use::Reads) {
+    let mut others = 0;
+    if let Job::RecvMessage(_, envelope) = job {
+        others = envelope.others.min(regions.len());
+        give_back_letter(&regions[..others], letter.as_ref());
+    }
+    let mut rest = &got[..];
+    for region in regions[others..].iter().filter(|region| region.use_() != Use::Reads) {
         let (part, others) = rest.split_at(rest.len().min(region.len()));
         region.end(part);
         rest = others;
+    }
+}
+
+/// Updates a `struct msghdr`, and writes the address that belongs to it: what is in `regions`.
+fn give_back_letter(regions: &[Region], letter: Option<&Letter>) {
+    let Some((header, name)) = regions.split_first() else { return };
+    let Some(letter) = letter else {
+        return regions.iter().for_each(|region| region.end(&[]));
+    };
+    let mut bytes = header.read(0);
+    let len = u32::try_from(letter.from.len()).expect("an address is short");
+    let has_name = bytes[..8] != [0; 8];
+    if has_name {
+        bytes[8..12].copy_from_slice(&len.to_ne_bytes());
+    }
+    bytes[40..48].fill(0);
+    bytes[48..52].copy_from_slice(&letter.flags.to_ne_bytes());
+    header.end(&bytes);
+    for name in name {
+        name.end(&letter.from[..letter.from.len().min(name.len())]);
     }
 }

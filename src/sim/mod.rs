@@ -46,8 +46,10 @@
 //! | `NOP` | with a result, a look-up of a file or buffer, `TW` (no effect) |
 //! | `MSG_RING` | data, flags, and files from table to table, to rings of the simulation |
 //! | `READ` `WRITE` `READV` `WRITEV` | on pipes, sockets, files (at an offset, or at the position) and eventfds; no `RWF_` flags; `READ` also into a selected buffer; `_FIXED` of each, in a registered buffer; `READ_MULTISHOT` |
-//! | `RECV` `SEND` `SEND_ZC` | on sockets, with `WAITALL`, `DONTWAIT`, `NOSIGNAL`, `MORE` (no effect), `POLL_FIRST` (no effect); `SEND_ZC` also of a registered buffer; receives into a selected buffer, once or multishot; sends from one; no bundles; the notification of a zero-copy send comes later |
-//! | `ACCEPT` `CONNECT` `SHUTDOWN` `CLOSE` `SOCKET` | IPv4 and IPv6, streams; accepts once, also with the address, or multishot; new files as a descriptor, or in a place of the table |
+//! | `RECVMSG` `SENDMSG` `SENDMSG_ZC` | as `RECV` and `SEND`; with names, flags and lengths of the message; a receive also into a selected buffer, once or multishot; nothing is sent as control data |
+//! | `RECV` `SEND` `SEND_ZC` | on sockets, also to an address, with `WAITALL`, `DONTWAIT`, `NOSIGNAL`, `TRUNC` (messages), `MORE` (no effect), `POLL_FIRST` (no effect); `SEND_ZC` also of a registered buffer; receives into a selected buffer, once or multishot; sends from one; no bundles; the notification of a zero-copy send comes later |
+//! | `BIND` `LISTEN` | IPv4 and IPv6; every address is a local one |
+//! | `ACCEPT` `CONNECT` `SHUTDOWN` `CLOSE` `SOCKET` | streams of IPv4 and IPv6; UDP of IPv4, without `SHUTDOWN`; accepts once, also with the address, or multishot; new files as a descriptor, or in a place of the table |
 //! | `FILES_UPDATE` `FIXED_FD_INSTALL` | all; and every operation takes a registered file (`FIXED_FILE`) |
 //! | `POLL_ADD` `POLL_REMOVE` | `POLLIN`, `POLLOUT`, `POLLRDHUP`, `POLLHUP`, `POLLERR`, once or multishot; updates |
 //! | `TIMEOUT` `TIMEOUT_REMOVE` `LINK_TIMEOUT` | by a span, by [`now`](Sim::now), or by a count of completions; multishot; every clock is the virtual one; updates, also of linked ones |
@@ -64,6 +66,7 @@
 //! | a descriptor | real, with an owner and duplicates, but the standard library cannot read, write or configure it: [`Sim::read`], [`Sim::write`] and others stand in |
 //! | the room of a socket | 208 KiB of bytes; Linux counts memory |
 //! | a TCP connection | bytes in order at once; no network between |
+//! | a datagram | at once, whole, once; a UDP socket keeps 1024 |
 //! | threads | none: every ring of a simulation is entered by one thread |
 //! | the file system | one, with a tree in memory, for which [`Sim::put_file`] and others stand in; `umask` is 022, the current folder is `/` |
 //! | signals, `O_NONBLOCK` | none |
@@ -79,18 +82,21 @@ mod backend;
 mod buffers;
 mod cancel;
 mod chance;
+mod datagrams;
 mod enter;
 mod events;
 mod faults;
 mod files;
 mod finish;
 mod futex;
+mod letters;
 mod memory;
 mod message;
 mod naming;
 mod opened;
 mod outside;
 mod outside_paths;
+mod outside_udp;
 mod paths;
 mod pipe;
 mod placeholder;

@@ -35,6 +35,15 @@ impl Sim {
         self.two(Kind::Pair, Kind::Pair)
     }
 
+    /// Two connected Unix sockets for datagrams.
+    ///
+    /// # Errors
+    ///
+    /// As [`pipe`](Self::pipe).
+    pub fn datagram_pair(&self) -> io::Result<(OwnedFd, OwnedFd)> {
+        self.two(Kind::Datagram, Kind::Datagram)
+    }
+
     /// A file with these contents.
     ///
     /// # Errors
@@ -151,7 +160,7 @@ impl Sim {
     }
 
     /// Acts on an end, and lets the requests go on that this allows.
-    fn act<T>(
+    pub(super) fn act<T>(
         &self,
         fd: impl AsFd,
         what: &'static str,

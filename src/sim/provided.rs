@@ -7,6 +7,7 @@
 
 use annulus_sys::flags::{CQE_BUFFER_SHIFT, CqeFlags};
 
+use super::datagrams::has_messages;
 use super::request::{How, Job};
 use super::run::{Try, count};
 use super::state::State;
@@ -41,7 +42,8 @@ impl State {
         // Zero means: as much as the buffers hold.
         let asked = if limit == 0 { room } else { room.min(limit) };
         let is_counter = self.world.ends[end].kind == Kind::Counter;
-        let most = if is_counter { asked } else { self.part(asked) };
+        let is_whole = is_counter || has_messages(self.world.ends[end].kind);
+        let most = if is_whole { asked } else { self.part(asked) };
         let is_read = matches!(self.requests[&id].job, Job::Read { .. });
         if is_read {
             // A read that fills less than it selected is short, and breaks a chain.
@@ -50,24 +52,41 @@ impl State {
         let bytes = match self.world.read(end, most, how.offset) {
             Io::Done(bytes) if bytes.is_empty() && !is_read => return Try::Ends(0),
             Io::Done(bytes) => bytes,
-            Io::Wait if how.waits => return Try::Waits,
+            Io::Wait if how.waits => {
+                // A receive keeps the length of the buffer that it would have filled (v6.18).
+                let request = self.requests.get_mut(&id).expect("in flight");
+                if matches!(request.job, Job::Recv(_)) {
+                    request.whole = asked;
+                }
+                return Try::Waits;
+            }
             Io::Wait => return Try::Ends(-libc::EAGAIN),
             Io::Fails(errno) => return Try::Ends(-errno),
         };
+        if how.repeats {
+            let request = self.requests.get_mut(&id).expect("in flight");
+            request.whole = request.count as usize;
+        }
         // Of a file, what was selected is given away before it is read.
         let is_file = self.world.ends[end].kind == Kind::File;
         let used = if is_file { asked } else { bytes.len() };
-        let flags = self.take_buffers(ring, at, used, &bytes);
+        let flags = self.take_buffers(ring, at, used, &[(0, &bytes)]);
         let res = count(bytes.len());
         if how.repeats { Try::More(res, flags) } else { Try::EndsWith(res, flags) }
     }
 
-    /// Takes `used` bytes of a buffer off a ring, and writes `bytes` to them. Returns the flags
+    /// Takes `used` bytes of a buffer off a ring, and writes these parts to it. Returns the flags
     /// that say so.
-    fn take_buffers(&mut self, ring: usize, at: usize, used: usize, bytes: &[u8]) -> CqeFlags {
+    pub(super) fn take_buffers(
+        &mut self,
+        ring: usize,
+        at: usize,
+        used: usize,
+        parts: &[(usize, &[u8])],
+    ) -> CqeFlags {
         let is_sound = self.is_sound();
         let group = &mut self.rings[ring].groups[at];
-        let (id, taken) = (group.id, group.take(used, bytes, is_sound));
+        let (id, taken) = (group.id, group.take(used, parts, is_sound));
         if !taken.is_untouched {
             let bid = taken.bid;
             self.fault(ring, format!("BR1: buffer {bid} of group {id} changed, and is offered"));
@@ -111,7 +130,8 @@ impl State {
             return Try::Ends(-libc::ENOBUFS);
         };
         let asked = if limit == 0 { room } else { room.min(limit) };
-        let most = if how.whole { asked } else { self.part(asked) };
+        let is_whole = how.whole || has_messages(self.world.ends[end].kind);
+        let most = if is_whole { asked } else { self.part(asked) };
         let bytes = match self.is_sound() {
             true => self.rings[ring].groups[at].outgoing(most),
             false => vec![0; most],

@@ -131,6 +131,18 @@ impl Region {
         unsafe { Self::new(span) }
     }
 
+    /// As [`end`](Self::end), for bytes that belong at several places.
+    pub(super) fn end_in_parts(&self, parts: &[(usize, &[u8])]) {
+        self.end(&[]);
+        for &(from, bytes) in parts {
+            let from = from.min(self.len);
+            let at = ptr::with_exposed_provenance_mut::<u8>(self.address + from);
+            let count = bytes.len().min(self.len - from);
+            // SAFETY: memory of a request that the kernel has (OP1); so many bytes follow.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), at, count) };
+        }
+    }
+
     /// The request ends: writes `bytes` to the front, and puts back what was behind them.
     pub(super) fn end(&self, bytes: &[u8]) {
         assert!(self.use_ != Use::Reads || bytes.is_empty(), "the kernel only reads this memory");

@@ -8,10 +8,12 @@
 //! kernel that is too old for them.
 
 mod futex;
+mod letter;
 mod message;
 mod net;
 mod parse;
 mod path;
+mod vectors;
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -26,6 +28,7 @@ use super::registered::Entry;
 use super::trace::{EndId, RequestId};
 
 pub(super) use futex::{Futex, FutexJob};
+pub(super) use letter::{Envelope, Letter};
 pub(super) use net::encode;
 pub(super) use parse::nanoseconds;
 pub(super) use path::{Path, PathJob, VALID, WITH_PATH};
@@ -43,6 +46,8 @@ pub(super) const KNOWN: &[Opcode] = &[
     Opcode::WRITE_FIXED,
     Opcode::POLL_ADD,
     Opcode::POLL_REMOVE,
+    Opcode::SENDMSG,
+    Opcode::RECVMSG,
     Opcode::TIMEOUT,
     Opcode::TIMEOUT_REMOVE,
     Opcode::ACCEPT,
@@ -74,6 +79,9 @@ pub(super) const KNOWN: &[Opcode] = &[
     Opcode::FUTEX_WAITV,
     Opcode::FIXED_FD_INSTALL,
     Opcode::FTRUNCATE,
+    Opcode::SENDMSG_ZC,
+    Opcode::BIND,
+    Opcode::LISTEN,
     Opcode::READV_FIXED,
     Opcode::WRITEV_FIXED,
 ];
@@ -108,6 +116,8 @@ pub(super) struct Request {
     pub(super) group: Option<u16>,
     /// What it has received for its own buffers; they are written as it ends.
     pub(super) got: Vec<u8>,
+    /// What is known of the message that it has received.
+    pub(super) letter: Option<Letter>,
     /// How many bytes it has sent.
     pub(super) sent: usize,
     pub(super) stage: Stage,
@@ -118,6 +128,8 @@ pub(super) struct Request {
     pub(super) refused: Option<i32>,
     /// How many completions it has had.
     pub(super) posts: u32,
+    /// Whether it waited for its end since then.
+    pub(super) has_waited: bool,
 }
 
 /// How far a request is.
@@ -159,6 +171,7 @@ pub(super) enum Job {
     /// Reads again and again, into selected buffers.
     ReadMany,
     Recv(How),
+    RecvMessage(How, Envelope),
     Send(How),
     Accept {
         repeats: bool,
@@ -166,7 +179,10 @@ pub(super) enum Job {
     },
     Socket {
         into: Option<Place>,
+        has_messages: bool,
     },
+    Bind(SocketAddr),
+    Listen,
     Connect(SocketAddr),
     Shutdown(i32),
     Close,
@@ -209,10 +225,16 @@ pub(super) enum Job {
 pub(super) struct How {
     /// Everything, or it has failed (`MSG_WAITALL`).
     pub(super) whole: bool,
+    /// Whether a message that was cut has failed (`MSG_WAITALL`, too).
+    pub(super) uncut: bool,
     pub(super) waits: bool,
     pub(super) repeats: bool,
     /// Whether it has a notification (`SEND_ZC`).
     pub(super) notifies: bool,
+    /// Whether it says how long a message was, and not how much of it fits (`MSG_TRUNC`).
+    pub(super) takes_len: bool,
+    /// The address to which it goes.
+    pub(super) to: Option<SocketAddr>,
 }
 
 /// What a ring sends to another one.
@@ -280,6 +302,7 @@ impl Job {
             self,
             Self::ReadMany
                 | Self::Recv(How { repeats: true, .. })
+                | Self::RecvMessage(How { repeats: true, .. }, _)
                 | Self::Accept { repeats: true, .. }
                 | Self::Poll { repeats: true, .. }
                 | Self::Timeout { repeats: true, .. }
@@ -294,7 +317,10 @@ impl Request {
         let was_stopped = matches!(-res, libc::ECANCELED | libc::EINTR);
         match self.job {
             Job::Read { .. } | Job::Write { .. } => res < 0 || is_short,
-            Job::Recv(how) | Job::Send(how) if how.whole => res < 0 || is_short,
+            Job::Recv(how) | Job::RecvMessage(how, _) | Job::Send(how) => {
+                let is_cut = self.letter.as_ref().is_some_and(|letter| letter.flags != 0);
+                res < 0 || (how.whole && is_short) || (how.uncut && is_cut)
+            }
             Job::Timeout { is_success: true, .. } => res < 0 && res != -libc::ETIME,
             Job::Shutdown(_) if res == -libc::ENOTSOCK => true,
             Job::Path(ref job) if matches!(**job, PathJob::Open { .. }) => res < 0,
@@ -317,7 +343,12 @@ impl Request {
             Err(errno) => (Job::NOTHING, vec![], Some(-errno)),
         };
         let limit = sqe.len.min(MAX_TRANSFER) as usize;
-        let whole = if selects { limit } else { spans.iter().map(|span| span.len).sum() };
+        let (others, limit) = match job {
+            Job::RecvMessage(_, envelope) => (envelope.others, envelope.limit),
+            _ => (0, limit),
+        };
+        let buffers = spans.iter().skip(others);
+        let whole = if selects { limit } else { buffers.map(|span| span.len).sum() };
         Self {
             ring,
             user_data: sqe.user_data,
@@ -336,12 +367,14 @@ impl Request {
             whole,
             group: selects.then_some(sqe.buf_index),
             got: vec![],
+            letter: None,
             sent: 0,
             stage: Stage::Queued,
             next: None,
             clock: None,
             refused,
             posts: 0,
+            has_waited: false,
         }
     }
 
@@ -362,7 +395,7 @@ fn uses_fixed(sqe: &Sqe) -> bool {
     match sqe.opcode {
         Opcode::READ_FIXED | Opcode::WRITE_FIXED => true,
         Opcode::READV_FIXED | Opcode::WRITEV_FIXED => true,
-        Opcode::SEND_ZC => how.contains(RecvSendFlags::FIXED_BUF),
+        Opcode::SEND_ZC | Opcode::SENDMSG_ZC => how.contains(RecvSendFlags::FIXED_BUF),
         _ => false,
     }
 }

@@ -81,6 +81,7 @@ impl State {
                 }
                 Try::Waits => {
                     let end = end.expect("only an end lets it wait");
+                    self.requests.get_mut(&id).expect("in flight").has_waited = true;
                     return self.world.await_change(end, id);
                 }
                 Try::Sleeps => return,
@@ -109,7 +110,7 @@ impl State {
             Job::Close => return self.close(id),
             Job::ClosePlace(at) => return self.close_place(ring, at),
             Job::FilesUpdate { offset } => return self.update_by_entry(id, offset),
-            Job::Socket { into } => return self.socket(id, into),
+            Job::Socket { into, has_messages } => return self.socket(id, into, has_messages),
             Job::Futex(job) => return self.try_futex(id, job),
             Job::Path(job) => return self.try_path(id, *job),
             Job::Timeout { span, is_absolute, count, repeats, .. } => {
@@ -129,11 +130,21 @@ impl State {
             Job::TimeoutRemove(key) => return Try::Ends(self.remove_timeout(ring, key)),
             _ => {}
         }
-        let Some(end) = end else { return Try::Ends(-libc::EBADF) };
+        match end {
+            Some(end) => self.try_on(id, job, end),
+            None => Try::Ends(-libc::EBADF),
+        }
+    }
+
+    /// Tries a request on its end.
+    fn try_on(&mut self, id: RequestId, job: Job, end: EndId) -> Try {
         match job {
             Job::Read { offset } => self.try_read(id, end, offset),
             Job::ReadMany => self.try_read_many(id, end),
             Job::Recv(how) => self.try_receive(id, end, how),
+            Job::RecvMessage(how, envelope) => self.try_receive_message(id, end, how, envelope),
+            Job::Bind(address) => ended(self.world.bind(end, address)),
+            Job::Listen => ended(self.world.listen(end)),
             Job::Write { offset } => self.try_write(id, end, offset),
             Job::Send(how) => self.try_send(id, end, how),
             Job::Accept { .. } => self.try_accept(id, end),

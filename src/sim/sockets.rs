@@ -4,8 +4,9 @@
 //!   Fresh ── connect ──► queue of Listener ── accept ──► Connection
 //! ```
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::datagrams::covers;
 use super::trace::EndId;
 use super::world::{End, Io, Kind, Life, Shut, World};
 
@@ -25,6 +26,7 @@ impl World {
         match end.kind {
             Kind::Pair | Kind::Connection => {}
             Kind::Fresh => return Io::Fails(libc::ENOTCONN),
+            Kind::Datagram | Kind::Udp => return Io::Fails(libc::EINVAL),
             Kind::Listener => {
                 end.no_more.reads |= reads;
                 self.wake(at);
@@ -56,6 +58,25 @@ impl World {
                 None => Io::Wait,
             },
             Kind::Fresh | Kind::Pair | Kind::Connection => Io::Fails(libc::EINVAL),
+            Kind::Datagram | Kind::Udp => Io::Fails(libc::EOPNOTSUPP),
+            _ => Io::Fails(libc::ENOTSOCK),
+        }
+    }
+
+    /// Lets a socket take connections: `listen(2)`.
+    pub(super) fn listen(&mut self, at: EndId) -> Io<()> {
+        match self.ends[at].kind {
+            Kind::Listener => Io::Done(()),
+            Kind::Fresh => {
+                if self.ends[at].address.is_none() {
+                    let anywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+                    self.ends[at].address = Some(SocketAddr::new(anywhere, self.free_port()));
+                }
+                self.ends[at].kind = Kind::Listener;
+                Io::Done(())
+            }
+            Kind::Pair | Kind::Connection => Io::Fails(libc::EINVAL),
+            Kind::Datagram | Kind::Udp => Io::Fails(libc::EOPNOTSUPP),
             _ => Io::Fails(libc::ENOTSOCK),
         }
     }
@@ -63,7 +84,8 @@ impl World {
     /// The listener at an address.
     pub(super) fn listener(&self, address: SocketAddr) -> Option<EndId> {
         let is_it = |end: &End| {
-            end.kind == Kind::Listener && end.address == Some(address) && end.life == Life::Open
+            let is_there = end.address.is_some_and(|other| covers(other, address));
+            end.kind == Kind::Listener && is_there && end.life != Life::Gone
         };
         self.ends.iter().position(is_it)
     }
@@ -72,6 +94,8 @@ impl World {
     pub(super) fn connect(&mut self, at: EndId, address: SocketAddr) -> Io<()> {
         match self.ends[at].kind {
             Kind::Fresh => {}
+            Kind::Udp => return self.connect_udp(at, address),
+            Kind::Datagram => return Io::Fails(libc::EINVAL),
             Kind::Pair | Kind::Connection => return Io::Fails(libc::EISCONN),
             Kind::Listener => return Io::Fails(libc::EINVAL),
             _ => return Io::Fails(libc::ENOTSOCK),
@@ -85,9 +109,10 @@ impl World {
         }
         let served = self.make(Kind::Connection);
         self.ends[served].address = Some(address);
-        self.ports = self.ports.wrapping_add(1);
-        let port = 49_152 + self.ports % 16_384;
-        self.ends[at].address = Some(SocketAddr::new(address.ip(), port));
+        let own = self.ends[at].address;
+        let port = own.map_or_else(|| self.free_port(), |own| own.port());
+        let ip = own.map(|own| own.ip()).filter(|ip| !ip.is_unspecified());
+        self.ends[at].address = Some(SocketAddr::new(ip.unwrap_or(address.ip()), port));
         self.ends[at].kind = Kind::Connection;
         self.join(at, served);
         self.ends[listener].queue.push_back(served);

@@ -1,7 +1,8 @@
 //! Bytes: reads, writes, receives and sends, into a request's memory or a selected buffer.
 
+use super::datagrams::has_messages;
 use super::provided::Filling;
-use super::request::How;
+use super::request::{How, Job};
 use super::run::{Try, count};
 use super::state::State;
 use super::trace::{EndId, RequestId};
@@ -24,8 +25,9 @@ impl State {
             return self.read_into_group(id, end, group, how);
         }
         let whole = request.whole;
-        let is_counter = self.world.ends[end].kind == Kind::Counter;
-        let most = if is_counter { whole } else { self.part(whole) };
+        let kind = self.world.ends[end].kind;
+        let is_whole = kind == Kind::Counter || has_messages(kind);
+        let most = if is_whole { whole } else { self.part(whole) };
         match self.world.read(end, most, offset) {
             Io::Done(bytes) => self.got(id, bytes),
             Io::Wait => Try::Waits,
@@ -37,25 +39,31 @@ impl State {
     fn got(&mut self, id: RequestId, mut bytes: Vec<u8>) -> Try {
         let request = self.requests.get_mut(&id).expect("in flight");
         request.got.append(&mut bytes);
+        if matches!(request.job, Job::RecvMessage(..)) {
+            request.letter.get_or_insert_default();
+        }
         Try::Ends(count(request.got.len()))
     }
 
     pub(super) fn try_receive(&mut self, id: RequestId, end: EndId, how: How) -> Try {
         let How { whole, waits, repeats, .. } = how;
         match self.world.ends[end].kind {
-            Kind::Pair | Kind::Connection => {}
+            // A stream would throw bytes away, or not (`MSG_TRUNC`).
+            Kind::Pair | Kind::Connection if how.takes_len => return Try::Ends(-libc::EINVAL),
+            Kind::Pair | Kind::Connection | Kind::Datagram | Kind::Udp => {}
             Kind::Fresh | Kind::Listener => return Try::Ends(-libc::ENOTCONN),
             _ => return Try::Ends(-libc::ENOTSOCK),
         }
         let request = &self.requests[&id];
         if let Some(group) = request.group {
-            // It has taken all there was, and selects no buffer before more comes.
-            let pollin = u32::from(libc::POLLIN.cast_unsigned());
-            if request.posts > 0 && self.world.events(end) & pollin == 0 {
-                return Try::Waits;
+            if self.waits_for_more(id, end) {
+                return if waits { Try::Waits } else { Try::Ends(-libc::EAGAIN) };
             }
             let filling = Filling { offset: None, waits, repeats };
             return self.read_into_group(id, end, group, filling);
+        }
+        if has_messages(self.world.ends[end].kind) {
+            return self.receive_datagram(id, end, how);
         }
         let (left, had) = (request.whole - request.got.len(), request.got.len());
         let most = if whole { left } else { self.part(left) };
@@ -92,7 +100,10 @@ impl State {
         let mut bytes = self.outgoing(id, 0);
         let kind = self.world.ends[end].kind;
         // A pipe takes a page whole, or not at all.
-        if kind != Kind::Counter && (kind != Kind::Writer || bytes.len() > libc::PIPE_BUF) {
+        if kind != Kind::Counter
+            && !has_messages(kind)
+            && (kind != Kind::Writer || bytes.len() > libc::PIPE_BUF)
+        {
             let part = self.part(bytes.len());
             bytes.truncate(part);
         }
@@ -106,7 +117,9 @@ impl State {
     pub(super) fn try_send(&mut self, id: RequestId, end: EndId, how: How) -> Try {
         let How { whole, waits, notifies, .. } = how;
         match self.world.ends[end].kind {
-            Kind::Pair if notifies => return Try::Ends(-libc::EOPNOTSUPP),
+            Kind::Pair | Kind::Datagram if notifies => return Try::Ends(-libc::EOPNOTSUPP),
+            Kind::Pair if how.to.is_some() => return Try::Ends(-libc::EISCONN),
+            Kind::Datagram | Kind::Udp => {}
             Kind::Pair | Kind::Connection | Kind::Fresh | Kind::Listener => {}
             _ => return Try::Ends(-libc::ENOTSOCK),
         }
@@ -122,11 +135,16 @@ impl State {
         let had = self.requests[&id].sent;
         let mut bytes = self.outgoing(id, had);
         let left = bytes.len();
-        if !whole {
+        let is_message = has_messages(self.world.ends[end].kind);
+        if !whole && !is_message {
             let part = self.part(left);
             bytes.truncate(part);
         }
-        let res = match self.world.write(end, &bytes, None) {
+        let sent = match is_message {
+            true => self.world.send_message(end, &bytes, how.to),
+            false => self.world.write(end, &bytes, None),
+        };
+        let res = match sent {
             Io::Done(sent) => {
                 let sent_so_far = had + sent;
                 self.requests.get_mut(&id).expect("in flight").sent = sent_so_far;

@@ -3,6 +3,7 @@
 //! ```text
 //!   Writer ──► inbox of Reader             Stream ◄──► Stream     an inbox at each end
 //!   Fresh ── connect ──► queue of Listener ── accept ──► Stream
+//!   Datagram, Udp: whole messages, also to an address
 //!   File: a node of the tree, a position   Counter: a number, as an eventfd is
 //! ```
 //!
@@ -40,7 +41,10 @@ pub(super) enum Kind {
     Pair,
     /// A connection that was made by `CONNECT` or by `Sim::connect`.
     Connection,
-    /// A socket that was not connected yet.
+    /// One of a pair of connected Unix sockets for datagrams.
+    Datagram,
+    Udp,
+    /// A socket for a stream that was not connected yet.
     Fresh,
     Listener,
     File,
@@ -69,6 +73,10 @@ pub(super) struct End {
     /// A listener's connections that were not accepted.
     pub(super) queue: VecDeque<EndId>,
     pub(super) address: Option<SocketAddr>,
+    /// Where a UDP socket is connected to.
+    pub(super) remote: Option<SocketAddr>,
+    /// Messages that were sent and not received.
+    pub(super) mail: VecDeque<Mail>,
     /// The requests that wait for a change.
     waiters: Vec<RequestId>,
     /// How many requests use it.
@@ -76,6 +84,13 @@ pub(super) struct End {
     pub(super) life: Life,
     /// How many placeholders lead to it.
     names: usize,
+}
+
+/// A message, and the address from which it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mail {
+    pub(super) bytes: Vec<u8>,
+    pub(super) from: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -123,6 +138,8 @@ impl World {
             position: 0,
             queue: VecDeque::new(),
             address: None,
+            remote: None,
+            mail: VecDeque::new(),
             waiters: Vec::new(),
             users: 0,
             life: Life::Open,
@@ -212,8 +229,11 @@ impl World {
             let is_stream = matches!(self.ends[peer].kind, Kind::Pair | Kind::Connection);
             let other = &mut self.ends[peer];
             other.peer = None;
-            other.no_more = Shut { reads: true, writes: true };
-            other.is_reset |= is_stream && unread;
+            let has_messages = other.kind == Kind::Datagram;
+            if !has_messages {
+                other.no_more = Shut { reads: true, writes: true };
+            }
+            other.is_reset |= (is_stream && unread) || has_messages;
             self.wake(peer);
         }
         for waiting in queue {
@@ -271,7 +291,12 @@ impl World {
                 Io::Done(bytes)
             }
             Kind::File => self.read_file(at, most, offset),
-            Kind::Folder if most == 0 => Io::Done(Vec::new()),
+            Kind::Folder | Kind::Datagram | Kind::Udp if most == 0 => Io::Done(Vec::new()),
+            Kind::Datagram | Kind::Udp => match self.take_message(at, most) {
+                Io::Done((mail, _)) => Io::Done(mail.bytes),
+                Io::Wait => Io::Wait,
+                Io::Fails(errno) => Io::Fails(errno),
+            },
             Kind::Folder => Io::Fails(libc::EISDIR),
             Kind::Path => Io::Fails(libc::EBADF),
             Kind::Counter if most < 8 => Io::Fails(libc::EINVAL),
@@ -302,6 +327,7 @@ impl World {
                 self.wake(peer);
                 Io::Done(count)
             }
+            Kind::Datagram | Kind::Udp => self.send_message(at, bytes, None),
             Kind::File => self.write_file(at, bytes, offset),
             Kind::Folder | Kind::Path => Io::Fails(libc::EBADF),
             Kind::Counter => {

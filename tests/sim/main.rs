@@ -10,6 +10,7 @@
 //! | `groups` | random programs with provided buffers, whole or in parts |
 //! | `tables` | random programs with registered buffers and files on both kernels |
 //! | `paths` | random programs that open, name and change files on both kernels |
+//! | `messages` | random programs with messages, datagrams and addresses on both kernels |
 //! | `updates` | messages between rings, NOP flags, updates of polls and timeouts on both kernels |
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
 //! | `seeded` | how many programs of these two run, and which |
@@ -29,6 +30,7 @@ mod accounts;
 mod differential;
 mod futexes;
 mod groups;
+mod messages;
 mod modes;
 mod paths;
 mod programs;

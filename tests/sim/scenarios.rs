@@ -18,7 +18,7 @@ use annulus::sys::index::Entries;
 use super::scene::{at, both};
 
 /// The bytes of an IPv4 address, as `connect(2)` takes them.
-fn encoded(address: SocketAddr) -> [u8; 16] {
+pub fn encoded(address: SocketAddr) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..2].copy_from_slice(&2_u16.to_ne_bytes());
     bytes[2..4].copy_from_slice(&address.port().to_be_bytes());

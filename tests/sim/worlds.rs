@@ -5,10 +5,10 @@
 use std::fs::File;
 use std::io;
 use std::io::Write as _;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use annulus::sim::Sim;
 use annulus::sys::flags::SetupFlags;
@@ -19,6 +19,9 @@ pub trait World {
     fn setup(&self, entries: u32, flags: SetupFlags) -> Option<RawRing>;
     fn pipe(&self) -> (OwnedFd, OwnedFd);
     fn socket_pair(&self) -> (OwnedFd, OwnedFd);
+    fn datagram_pair(&self) -> (OwnedFd, OwnedFd);
+    /// A UDP socket on the local machine, and its address.
+    fn udp(&self) -> (OwnedFd, SocketAddr);
     fn file(&self, contents: &[u8]) -> OwnedFd;
     fn eventfd(&self) -> OwnedFd;
     /// An empty folder, open.
@@ -89,6 +92,17 @@ impl World for Real {
     fn socket_pair(&self) -> (OwnedFd, OwnedFd) {
         let (one, other) = UnixStream::pair().expect("two sockets");
         (one.into(), other.into())
+    }
+
+    fn datagram_pair(&self) -> (OwnedFd, OwnedFd) {
+        let (one, other) = UnixDatagram::pair().expect("two sockets");
+        (one.into(), other.into())
+    }
+
+    fn udp(&self) -> (OwnedFd, SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let address = socket.local_addr().expect("it is bound");
+        (socket.into(), address)
     }
 
     fn file(&self, contents: &[u8]) -> OwnedFd {
@@ -182,6 +196,17 @@ impl World for Sim {
 
     fn socket_pair(&self) -> (OwnedFd, OwnedFd) {
         Self::socket_pair(self).expect("descriptors")
+    }
+
+    fn datagram_pair(&self) -> (OwnedFd, OwnedFd) {
+        Self::datagram_pair(self).expect("descriptors")
+    }
+
+    fn udp(&self) -> (OwnedFd, SocketAddr) {
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = self.udp_socket(local).expect("descriptors");
+        let address = self.local_address(&socket).expect("a socket");
+        (socket, address.expect("it is bound"))
     }
 
     fn file(&self, contents: &[u8]) -> OwnedFd {

@@ -18,16 +18,25 @@ use super::{How, Job, Place};
 pub(super) fn receive(sqe: &Sqe) -> Result<Job, i32> {
     let flags = sqe.op_flags.cast_signed();
     let how = RecvSendFlags::from_bits_retain(sqe.ioprio);
-    let known = RecvSendFlags::RECV_MULTISHOT | RecvSendFlags::POLL_FIRST | RecvSendFlags::BUNDLE;
-    let allowed = libc::MSG_WAITALL | libc::MSG_DONTWAIT;
+    let known = RecvSendFlags::RECV_MULTISHOT | RecvSendFlags::POLL_FIRST;
+    let allowed = libc::MSG_WAITALL | libc::MSG_DONTWAIT | libc::MSG_TRUNC;
     let repeats = how.contains(RecvSendFlags::RECV_MULTISHOT);
     let selects = sqe.flags.contains(SqeFlags::BUFFER_SELECT);
     let (whole, waits) = (flags & libc::MSG_WAITALL != 0, flags & libc::MSG_DONTWAIT == 0);
     let mixed = if selects { whole } else { repeats };
-    if flags & !allowed != 0 || !known.contains(how) || mixed || sqe.off != 0 {
+    // What Linux does with selected buffers then (v6.18) is no model.
+    let counts = flags & libc::MSG_TRUNC != 0 && selects && !repeats;
+    if flags & !allowed != 0
+        || !known.contains(how)
+        || mixed
+        || counts
+        || sqe.off != 0
+        || sqe.file_index != 0
+    {
         return Err(libc::EINVAL);
     }
-    Ok(Job::Recv(How { whole, waits, repeats, notifies: false }))
+    let takes_len = flags & libc::MSG_TRUNC != 0;
+    Ok(Job::Recv(How { whole, uncut: whole, waits, repeats, takes_len, notifies: false, to: None }))
 }
 
 pub(super) fn send(sqe: &Sqe) -> Result<Job, i32> {
@@ -35,17 +44,29 @@ pub(super) fn send(sqe: &Sqe) -> Result<Job, i32> {
     let how = RecvSendFlags::from_bits_retain(sqe.ioprio);
     let allowed = libc::MSG_WAITALL | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
     let zero_copy = RecvSendFlags::POLL_FIRST | RecvSendFlags::FIXED_BUF;
-    let notifies = sqe.opcode == Opcode::SEND_ZC;
+    let notifies = matches!(sqe.opcode, Opcode::SEND_ZC | Opcode::SENDMSG_ZC);
     let known = if notifies { zero_copy } else { RecvSendFlags::POLL_FIRST };
-    let plain = known.contains(how) && sqe.off == 0 && sqe.file_index == 0;
-    if flags & !allowed != 0 || !plain {
+    let is_odd = !known.contains(how) || sqe.file_index > u32::from(u16::MAX);
+    if flags & !allowed != 0 || is_odd || (notifies && sqe.addr3 != 0) {
         return Err(libc::EINVAL);
     }
     let (whole, waits) = (flags & libc::MSG_WAITALL != 0, flags & libc::MSG_DONTWAIT == 0);
     if notifies && sqe.flags.contains(SqeFlags::CQE_SKIP_SUCCESS) {
         return Err(libc::EINVAL);
     }
-    Ok(Job::Send(How { whole, waits, repeats: false, notifies }))
+    let to = match sqe.off {
+        0 => None,
+        at => Some(address_at(at, sqe.file_index as usize)?),
+    };
+    Ok(Job::Send(How {
+        whole,
+        uncut: false,
+        waits,
+        repeats: false,
+        takes_len: false,
+        notifies,
+        to,
+    }))
 }
 
 pub(super) fn accept(sqe: &Sqe) -> Result<(Job, Vec<Span>), i32> {
@@ -85,16 +106,22 @@ pub(super) fn address(sqe: &Sqe) -> Result<SocketAddr, i32> {
         return Err(libc::EINVAL);
     }
     let len = usize::try_from(sqe.off).map_err(|_| libc::EINVAL)?;
+    address_at(sqe.addr, len)
+}
+
+/// The address in `len` bytes.
+pub(super) fn address_at(address: u64, len: usize) -> Result<SocketAddr, i32> {
     if !(2..=128).contains(&len) {
         return Err(libc::EINVAL);
     }
-    let span = Span { address: sqe.addr, len, use_: Use::Reads };
+    let span = Span { address, len, use_: Use::Reads };
     // SAFETY: an address of so many bytes, for which the program vouched (OP1).
     let bytes = unsafe { Region::new(span) }.read(0);
     let family = i32::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
     let port = bytes.get(2..4).map_or(0, |port| u16::from_be_bytes([port[0], port[1]]));
     let part = |from: usize, to: usize| bytes.get(from..to).ok_or(libc::EINVAL);
     let ip = match family {
+        libc::AF_INET if len < 16 => return Err(libc::EINVAL),
         libc::AF_INET => {
             let octets: [u8; 4] = part(4, 8)?.try_into().map_err(|_| libc::EINVAL)?;
             IpAddr::V4(Ipv4Addr::from(octets))
@@ -137,7 +164,7 @@ pub(super) fn place(sqe: &Sqe) -> Option<Place> {
     }
 }
 
-/// A socket for a stream of the internet.
+/// A socket for a stream or for datagrams of the internet.
 pub(super) fn socket(sqe: &Sqe) -> Result<Job, i32> {
     let kind = i32::try_from(sqe.off).map_err(|_| libc::EINVAL)?;
     let flags = kind & (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
@@ -145,11 +172,23 @@ pub(super) fn socket(sqe: &Sqe) -> Result<Job, i32> {
     let is_inet = matches!(sqe.fd, libc::AF_INET | libc::AF_INET6);
     let protocol = sqe.len.cast_signed();
     let is_stream = kind - flags == libc::SOCK_STREAM && matches!(protocol, 0 | libc::IPPROTO_TCP);
-    if sqe.addr != 0 || sqe.op_flags != 0 || !is_inet || !is_stream {
+    let has_messages = kind - flags == libc::SOCK_DGRAM
+        && sqe.fd == libc::AF_INET
+        && matches!(protocol, 0 | libc::IPPROTO_UDP);
+    if sqe.addr != 0 || sqe.op_flags != 0 || !is_inet || !(is_stream || has_messages) {
         return Err(libc::EINVAL);
     }
     if into.is_some() && flags & libc::SOCK_CLOEXEC != 0 {
         return Err(libc::EINVAL);
     }
-    Ok(Job::Socket { into })
+    Ok(Job::Socket { into, has_messages })
+}
+
+/// The address that a `BIND` gives a socket.
+pub(super) fn bind(sqe: &Sqe) -> Result<Job, i32> {
+    if sqe.len != 0 || sqe.ioprio != 0 || sqe.op_flags != 0 || sqe.file_index != 0 {
+        return Err(libc::EINVAL);
+    }
+    let len = usize::try_from(sqe.off).map_err(|_| libc::EINVAL)?;
+    Ok(Job::Bind(address_at(sqe.addr, len)?))
 }

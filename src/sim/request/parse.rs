@@ -9,13 +9,12 @@ use annulus_sys::opcode::Opcode;
 
 use super::super::region::{Span, Use, read_value};
 use super::futex::futex_entry;
+use super::letter::{receive_message, send_message};
 use super::message::{message, nop, poll_remove, timeout_remove};
-use super::net::{accept, address, place, receive, send, socket};
+use super::net::{accept, address, bind, place, receive, send, socket};
 use super::path::path_entry;
+use super::vectors::{MAX_VECTORS, vectors_at};
 use super::{Job, Key, MAX_TRANSFER, Place, uses_fixed};
-
-/// The most buffers of a vectored request.
-const MAX_VECTORS: u32 = 1024;
 
 impl Job {
     /// What `sqe` asks for, and the memory that it points to; or the error number.
@@ -55,6 +54,10 @@ impl Job {
             }
             Opcode::RECV => return Ok((receive(sqe)?, buffer(Use::Writes))),
             Opcode::SEND | Opcode::SEND_ZC => return Ok((send(sqe)?, buffer(Use::Reads))),
+            Opcode::RECVMSG => return receive_message(sqe),
+            Opcode::SENDMSG | Opcode::SENDMSG_ZC => return send_message(sqe),
+            Opcode::BIND => bind(sqe)?,
+            Opcode::LISTEN if is_plain && sqe.off == 0 && sqe.addr == 0 => Self::Listen,
             Opcode::ACCEPT => return accept(sqe),
             Opcode::CONNECT => Self::Connect(address(sqe)?),
             Opcode::SHUTDOWN if is_plain && sqe.addr == 0 => Self::Shutdown(sqe.len.cast_signed()),
@@ -89,22 +92,15 @@ impl Job {
 
 /// Whether an operation may select its buffer when it needs one.
 fn selects_buffers(opcode: Opcode) -> bool {
-    [Opcode::READ, Opcode::RECV, Opcode::SEND, Opcode::READ_MULTISHOT].contains(&opcode)
+    [Opcode::READ, Opcode::RECV, Opcode::SEND, Opcode::READ_MULTISHOT, Opcode::RECVMSG]
+        .contains(&opcode)
 }
 
 fn vectors(sqe: &Sqe, use_: Use) -> Result<Vec<Span>, i32> {
     if sqe.len > MAX_VECTORS {
         return Err(libc::EINVAL);
     }
-    let at = |index: u64| sqe.addr + index * size_of::<[u64; 2]>() as u64;
-    let vector = |index| {
-        // SAFETY: `len` live `struct iovec` of two words, for which the program vouched as it
-        // pushed the entry (OP1).
-        let [address, len] = unsafe { read_value::<[u64; 2]>(at(index)) };
-        let len = usize::try_from(len).expect("64 bits");
-        Span { address, len, use_ }
-    };
-    Ok((0..u64::from(sqe.len)).map(vector).collect())
+    Ok(vectors_at(sqe.addr, sqe.len, use_))
 }
 
 fn poll(sqe: &Sqe) -> Result<Job, i32> {
