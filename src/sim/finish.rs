@@ -38,7 +38,7 @@ impl State {
         if self.is_sound() {
             give_back(&request);
         }
-        if let Some(end) = request.end {
+        for end in request.end.into_iter().chain(request.source) {
             self.world.ends[end].users -= 1;
             self.world.forget(end, id);
         }

@@ -57,6 +57,7 @@
 //! | `OPENAT` `OPENAT2` `STATX` | files, folders and links, as a descriptor or in a place of the table; `O_PATH`, `O_APPEND`, `RESOLVE_BENEATH`, `RESOLVE_IN_ROOT` and others; no file without a name (`O_TMPFILE`); no times |
 //! | `MKDIRAT` `SYMLINKAT` `LINKAT` `UNLINKAT` `RENAMEAT` | all but `AT_EMPTY_PATH` and `RENAME_WHITEOUT`; nothing is denied, as to root |
 //! | `FSYNC` `FTRUNCATE` `FALLOCATE` | on files; room and holes; `FSYNC` of a folder, too |
+//! | `SPLICE` `TEE` | over pipes, files, streams; see `splices` for what Linux does besides |
 //! | `FUTEX_WAIT` `FUTEX_WAKE` `FUTEX_WAITV` | of 32 bits, private or not; the words are those of the process, the waiters only requests; [`Sim::wake_futex`] stands for a thread |
 //! | buffer rings | of the program's memory or the kernel's; a buffer is used whole, or in parts (`INC`) |
 //! | `register` | tables of buffers and of files, sparse or not, their updates, tags, the range for free places; buffer rings and their status; the probe |
@@ -109,6 +110,7 @@ pub mod report;
 mod request;
 mod run;
 mod sockets;
+mod splices;
 mod state;
 mod submit;
 mod time;

@@ -16,8 +16,33 @@ pub(super) const STREAM_ROOM: usize = 212_992;
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     bytes: VecDeque<u8>,
-    /// For each page of a pipe, where its bytes begin and end; `None` for a stream.
-    pages: Option<VecDeque<(usize, usize)>>,
+    /// The pages of a pipe; `None` for a stream.
+    pages: Option<VecDeque<Page>>,
+}
+
+/// A page of a pipe.
+#[derive(Debug, Clone, Copy)]
+struct Page {
+    /// Where its bytes begin and end.
+    from: usize,
+    to: usize,
+    /// Whether a write may append to it: not if it was spliced in part, or from a file.
+    merges: bool,
+}
+
+/// Bytes of one page, on their way to another pipe.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    pub(super) bytes: Vec<u8>,
+    page: Page,
+}
+
+impl Piece {
+    /// Bytes that lie in a page of a file or of a socket.
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let page = Page { from: 0, to: bytes.len(), merges: false };
+        Self { bytes: bytes.to_vec(), page }
+    }
 }
 
 impl Inbox {
@@ -43,13 +68,43 @@ impl Inbox {
         while let Some(page) = self.pages.as_mut().and_then(|pages| pages.front_mut())
             && left > 0
         {
-            let part = left.min(page.1 - page.0);
-            (page.0, left) = (page.0 + part, left - part);
-            if page.0 == page.1 {
+            let part = left.min(page.to - page.from);
+            (page.from, left) = (page.from + part, left - part);
+            if page.from == page.to {
                 self.pages.as_mut().and_then(VecDeque::pop_front);
             }
         }
         taken
+    }
+
+    /// How many pages of a pipe are free.
+    pub(super) fn free_pages(&self) -> usize {
+        self.pages.as_ref().map_or(0, |pages| PAGES - pages.len())
+    }
+
+    /// The bytes at the front of a pipe, by pages: up to `most` bytes, and up to `count` pages.
+    pub(super) fn pieces(&self, most: usize, count: usize) -> Vec<Piece> {
+        let (mut at, mut pieces) = (0, Vec::new());
+        for page in self.pages.iter().flatten().take(count) {
+            let part = (page.to - page.from).min(most - at);
+            if part == 0 {
+                break;
+            }
+            let is_whole = part == page.to - page.from;
+            let bytes = self.bytes.range(at..at + part).copied().collect();
+            let (from, to) = (page.from, page.from + part);
+            let page = Page { from, to, merges: page.merges && is_whole };
+            pieces.push(Piece { bytes, page });
+            at += part;
+        }
+        pieces
+    }
+
+    /// Appends a piece of a page to a pipe, as a page of its own.
+    pub(super) fn put_piece(&mut self, piece: &Piece, merges: bool) {
+        let page = Page { merges: piece.page.merges && merges, ..piece.page };
+        self.pages.as_mut().expect("a pipe").push_back(page);
+        self.bytes.extend(&piece.bytes);
     }
 
     /// Appends as many bytes as there is room for; returns how many.
@@ -64,11 +119,11 @@ impl Inbox {
 }
 
 /// Puts `count` bytes into the pages of a pipe, as `pipe_write` does. Returns how many fit.
-fn fill(pages: &mut VecDeque<(usize, usize)>, count: usize) -> usize {
+fn fill(pages: &mut VecDeque<Page>, count: usize) -> usize {
     let odd = count % PAGE;
     let merged = match pages.back_mut() {
-        Some(last) if odd > 0 && last.1 + odd <= PAGE => {
-            last.1 += odd;
+        Some(last) if odd > 0 && last.merges && last.to + odd <= PAGE => {
+            last.to += odd;
             odd
         }
         _ => 0,
@@ -76,7 +131,7 @@ fn fill(pages: &mut VecDeque<(usize, usize)>, count: usize) -> usize {
     let mut put = merged;
     while put < count && pages.len() < PAGES {
         let part = (count - put).min(PAGE);
-        pages.push_back((0, part));
+        pages.push_back(Page { from: 0, to: part, merges: true });
         put += part;
     }
     put

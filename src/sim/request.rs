@@ -13,6 +13,7 @@ mod message;
 mod net;
 mod parse;
 mod path;
+mod splice;
 mod vectors;
 
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ pub(super) use letter::{Envelope, Letter};
 pub(super) use net::encode;
 pub(super) use parse::nanoseconds;
 pub(super) use path::{Path, PathJob, VALID, WITH_PATH};
+
+pub(super) use splice::Splice;
 
 /// The most bytes that one request transfers.
 const MAX_TRANSFER: u32 = 0x7fff_f000;
@@ -58,6 +61,8 @@ pub(super) const KNOWN: &[Opcode] = &[
     Opcode::OPENAT,
     Opcode::CLOSE,
     Opcode::FILES_UPDATE,
+    Opcode::SPLICE,
+    Opcode::TEE,
     Opcode::STATX,
     Opcode::READ,
     Opcode::WRITE,
@@ -107,6 +112,8 @@ pub(super) struct Request {
     pub(super) count: u32,
     /// The end that it uses, once it has begun.
     pub(super) end: Option<EndId>,
+    /// The end from which it moves bytes to that one.
+    pub(super) source: Option<EndId>,
     pub(super) spans: Vec<Span>,
     /// The memory of it, while it runs.
     pub(super) regions: Vec<Region>,
@@ -199,6 +206,7 @@ pub(super) enum Job {
         len: u64,
     },
     Path(Box<PathJob>),
+    Splice(Splice),
     Futex(FutexJob),
     Poll {
         events: u32,
@@ -325,6 +333,7 @@ impl Request {
             Job::Shutdown(_) if res == -libc::ENOTSOCK => true,
             Job::Path(ref job) if matches!(**job, PathJob::Open { .. }) => res < 0,
             Job::Path(_) => was_stopped,
+            Job::Splice(_) => u32::try_from(res) != Ok(self.count),
             // A cancel does not count (`__io_futex_cancel`, v6.18).
             Job::Futex(_) => res < 0 && res != -libc::ECANCELED,
             // What the file says does not count (`io_fsync`, `io_shutdown`, v6.18).
@@ -362,6 +371,7 @@ impl Request {
             held: vec![],
             count: sqe.len,
             end: None,
+            source: None,
             spans,
             regions: vec![],
             whole,

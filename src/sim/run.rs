@@ -145,6 +145,7 @@ impl State {
             Job::RecvMessage(how, envelope) => self.try_receive_message(id, end, how, envelope),
             Job::Bind(address) => ended(self.world.bind(end, address)),
             Job::Listen => ended(self.world.listen(end)),
+            Job::Splice(splice) => self.try_splice(id, end, splice),
             Job::Write { offset } => self.try_write(id, end, offset),
             Job::Send(how) => self.try_send(id, end, how),
             Job::Accept { .. } => self.try_accept(id, end),

@@ -173,7 +173,7 @@ fn what_the_kernel_does_not_know_is_refused() {
     let select = SqeFlags::BUFFER_SELECT;
     let entries = [
         (Sqe { op_flags: 1, ..prep::read(fd, addr, 8, 0) }, -libc::EINVAL),
-        (Sqe { opcode: annulus::sys::opcode::Opcode::SPLICE, ..Sqe::ZERO }, -libc::EINVAL),
+        (Sqe { opcode: annulus::sys::opcode::Opcode::EPOLL_CTL, ..Sqe::ZERO }, -libc::EINVAL),
         (Sqe { flags: select, ..prep::nop() }, -libc::EOPNOTSUPP),
         (Sqe { flags: SqeFlags::from_bits_retain(0x80), ..prep::nop() }, -libc::EINVAL),
         (prep::read(-1, addr, 8, 0), -libc::EBADF),

@@ -8,6 +8,7 @@
 //! | `scenarios` | the same short programs on both, one for each operation |
 //! | `futexes` | random programs that wait at words and wake each other on both kernels |
 //! | `groups` | random programs with provided buffers, whole or in parts |
+//! | `splices` | random programs that move bytes from file to file on both kernels |
 //! | `tables` | random programs with registered buffers and files on both kernels |
 //! | `paths` | random programs that open, name and change files on both kernels |
 //! | `messages` | random programs with messages, datagrams and addresses on both kernels |
@@ -39,6 +40,7 @@ mod scenarios;
 mod scene;
 mod seeded;
 mod speed;
+mod splices;
 mod tables;
 mod twice;
 mod updates;

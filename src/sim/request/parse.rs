@@ -13,6 +13,7 @@ use super::letter::{receive_message, send_message};
 use super::message::{message, nop, poll_remove, timeout_remove};
 use super::net::{accept, address, bind, place, receive, send, socket};
 use super::path::path_entry;
+use super::splice::splice;
 use super::vectors::{MAX_VECTORS, vectors_at};
 use super::{Job, Key, MAX_TRANSFER, Place, uses_fixed};
 
@@ -73,6 +74,7 @@ impl Job {
                 return path_entry(sqe);
             }
             Opcode::FUTEX_WAIT | Opcode::FUTEX_WAKE | Opcode::FUTEX_WAITV => futex_entry(sqe)?,
+            Opcode::SPLICE | Opcode::TEE => splice(sqe)?,
             Opcode::FTRUNCATE if is_plain && sqe.addr == 0 && sqe.len == 0 && sqe.addr3 == 0 => {
                 Self::Truncate(sqe.off)
             }
