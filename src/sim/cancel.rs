@@ -4,12 +4,16 @@
 //! |---|---|---|
 //! | waits at a futex | 1 (v6.18) | `ECANCELED`, which breaks no chain |
 //! | waits for an end or for a time | 0 | `ECANCELED`, or the bytes that it has |
+//! | is a splice, which a worker thread runs | `EALREADY` | what it would have, or 512 (v6.18) |
 //! | was taken by a worker thread (a fault) | `EALREADY` | what it would have, or `EINTR` |
 //! | waits in a chain or behind a drained one, notifies, is not there | `ENOENT` | – |
 
 use super::request::{Job, Key, Request, Stage};
 use super::state::{Due, State};
 use super::trace::RequestId;
+
+/// What an interrupted splice completes with. Linux means to keep that number to itself.
+const ERESTARTSYS: i32 = 512;
 
 impl State {
     /// Cancels what `key` names; the request `by` is the cancel itself.
@@ -80,7 +84,9 @@ impl State {
         let request = &self.requests[&id];
         let may_be_late =
             !is_at_futex && !request.job.repeats() && !matches!(request.job, Job::Timeout { .. });
-        if may_be_late && self.luck.hits(self.faults.no_cancel) {
+        let is_late = matches!(request.job, Job::Splice(_))
+            || (may_be_late && self.luck.hits(self.faults.no_cancel));
+        if is_late {
             let delay = self.delay();
             self.schedule(delay, Due::Interrupt(id));
             return -libc::EALREADY;
@@ -92,7 +98,8 @@ impl State {
     /// A worker thread was interrupted in a request.
     pub(super) fn give_up(&mut self, id: RequestId) {
         if self.has_begun(id) {
-            self.stop(id, -libc::EINTR);
+            let is_splice = matches!(self.requests[&id].job, Job::Splice(_));
+            self.stop(id, if is_splice { -ERESTARTSYS } else { -libc::EINTR });
         }
     }
 

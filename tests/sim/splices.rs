@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use annulus::prep;
 use annulus::sys::abi::Sqe;
 use annulus::sys::abi_register::RsrcRegister;
-use annulus::sys::flags::{SpliceFlags, SqeFlags};
+use annulus::sys::flags::{CancelFlags, SpliceFlags, SqeFlags};
 use annulus::sys::flags_register::RsrcRegisterFlags;
 use annulus::sys::opcode::RegisterOp;
 
@@ -191,5 +191,28 @@ fn a_splice_fills_the_pages_of_a_pipe_and_reads_from_the_table() {
         it.take(1);
         it.push(prep::splice(file.as_raw_fd(), 0, to, u64::MAX, 9, 0));
         it.take(1);
+    });
+}
+
+#[test]
+fn a_splice_that_waits_is_interrupted_by_its_cancel() {
+    both("cancel", |it| {
+        let ((reader, _first), (_second, writer)) = (it.world.pipe(), it.world.pipe());
+        let (from, to) = (reader.as_raw_fd(), writer.as_raw_fd());
+        let splice = prep::splice(from, u64::MAX, to, u64::MAX, 9, 0);
+        it.push(Sqe { flags: SqeFlags::IO_LINK, ..splice });
+        it.push(prep::nop());
+        it.take(0);
+        // A worker thread has to begin with it.
+        for _ in 0..20 {
+            it.world.pause();
+        }
+        it.push(prep::cancel(0, CancelFlags::empty()));
+        it.take(3);
+        // On Linux something else may have interrupted the worker before, so that nothing is found.
+        let found = it.lines.pop();
+        assert!(
+            found.is_some_and(|line| line.starts_with("2: -114") || line.starts_with("2: -2 "))
+        );
     });
 }
