@@ -116,6 +116,24 @@ impl Group {
         self.offered.front().map(|offer| offer.region.len())
     }
 
+    /// Whether a buffer is used in parts.
+    pub(super) fn is_incremental(&self) -> bool {
+        self.is_incremental
+    }
+
+    /// How many bytes each buffer on offer holds.
+    pub(super) fn rooms(&self) -> Vec<usize> {
+        self.offered.iter().map(|offer| offer.region.len()).collect()
+    }
+
+    /// The first `most` bytes that the program has put into the buffers on offer.
+    pub(super) fn outgoing_bundle(&self, most: usize) -> Vec<u8> {
+        let all = self.offered.iter().map(|offer| &offer.region);
+        let mut bytes: Vec<u8> = all.flat_map(|region| region.original(region.len())).collect();
+        bytes.truncate(most);
+        bytes
+    }
+
     /// The first `most` bytes that the program has put into the next buffer.
     pub(super) fn outgoing(&self, most: usize) -> Vec<u8> {
         self.offered[0].region.original(most)

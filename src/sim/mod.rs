@@ -47,7 +47,7 @@
 //! | `MSG_RING` | data, flags, and files from table to table, to rings of the simulation |
 //! | `READ` `WRITE` `READV` `WRITEV` | on pipes, sockets, files (at an offset, or at the position) and eventfds; no `RWF_` flags; `READ` also into a selected buffer; `_FIXED` of each, in a registered buffer; `READ_MULTISHOT` |
 //! | `RECVMSG` `SENDMSG` `SENDMSG_ZC` | as `RECV` and `SEND`; with names, flags and lengths of the message; a receive also into a selected buffer, once or multishot; nothing is sent as control data |
-//! | `RECV` `SEND` `SEND_ZC` | on sockets, also to an address, with `WAITALL`, `DONTWAIT`, `NOSIGNAL`, `TRUNC` (messages), `MORE` (no effect), `POLL_FIRST` (no effect); `SEND_ZC` also of a registered buffer; receives into a selected buffer, once or multishot; sends from one; no bundles; the notification of a zero-copy send comes later |
+//! | `RECV` `SEND` `SEND_ZC` | on sockets, also to an address, with `WAITALL`, `DONTWAIT`, `NOSIGNAL`, `TRUNC` (messages), `MORE` (no effect), `POLL_FIRST` (no effect); `SEND_ZC` also of a registered buffer; receives into a selected buffer, once or multishot; sends from one; bundles on streams, sends of all that is offered; the notification of a zero-copy send comes later |
 //! | `BIND` `LISTEN` | IPv4 and IPv6; every address is a local one |
 //! | `ACCEPT` `CONNECT` `SHUTDOWN` `CLOSE` `SOCKET` | streams of IPv4 and IPv6; UDP of IPv4, without `SHUTDOWN`; accepts once, also with the address, or multishot; new files as a descriptor, or in a place of the table |
 //! | `FILES_UPDATE` `FIXED_FD_INSTALL` | all; and every operation takes a registered file (`FIXED_FILE`) |
@@ -81,6 +81,7 @@
 
 mod backend;
 mod buffers;
+mod bundles;
 mod cancel;
 mod chance;
 mod datagrams;

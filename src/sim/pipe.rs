@@ -55,6 +55,11 @@ impl Inbox {
         self.bytes.len()
     }
 
+    /// How many bytes a stream has room for.
+    pub(super) fn room(&self) -> usize {
+        STREAM_ROOM.saturating_sub(self.len())
+    }
+
     /// Whether a write of one byte would wait.
     pub(super) fn is_full(&self) -> bool {
         self.pages.as_ref().map_or(self.len() >= STREAM_ROOM, |pages| pages.len() >= PAGES)

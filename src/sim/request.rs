@@ -239,6 +239,8 @@ pub(super) struct How {
     pub(super) repeats: bool,
     /// Whether it has a notification (`SEND_ZC`).
     pub(super) notifies: bool,
+    /// Whether one completion may be for several selected buffers.
+    pub(super) bundles: bool,
     /// Whether it says how long a message was, and not how much of it fits (`MSG_TRUNC`).
     pub(super) takes_len: bool,
     /// The address to which it goes.
@@ -310,6 +312,7 @@ impl Job {
             self,
             Self::ReadMany
                 | Self::Recv(How { repeats: true, .. })
+                | Self::Send(How { bundles: true, .. })
                 | Self::RecvMessage(How { repeats: true, .. }, _)
                 | Self::Accept { repeats: true, .. }
                 | Self::Poll { repeats: true, .. }

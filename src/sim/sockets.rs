@@ -45,6 +45,11 @@ impl World {
         Io::Done(())
     }
 
+    /// How many bytes can be sent on a stream; all, if a send would fail.
+    pub(super) fn room(&self, at: EndId) -> usize {
+        self.ends[at].peer.map_or(usize::MAX, |peer| self.ends[peer].inbox.room())
+    }
+
     /// Takes a connection off a listener's queue.
     pub(super) fn accept(&mut self, at: EndId) -> Io<EndId> {
         let end = &mut self.ends[at];

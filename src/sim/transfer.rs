@@ -59,6 +59,9 @@ impl State {
             if self.waits_for_more(id, end) {
                 return if waits { Try::Waits } else { Try::Ends(-libc::EAGAIN) };
             }
+            if how.bundles {
+                return self.receive_bundle(id, end, group, how);
+            }
             let filling = Filling { offset: None, waits, repeats };
             return self.read_into_group(id, end, group, filling);
         }
@@ -130,7 +133,10 @@ impl State {
             return Try::Ends(-libc::EPIPE);
         }
         if let Some(group) = self.requests[&id].group {
-            return self.send_from_group(id, end, group, how);
+            return match how.bundles {
+                true => self.send_bundle(id, end, group, how),
+                false => self.send_from_group(id, end, group, how),
+            };
         }
         let had = self.requests[&id].sent;
         let mut bytes = self.outgoing(id, had);

@@ -9,6 +9,7 @@
 //! | `futexes` | random programs that wait at words and wake each other on both kernels |
 //! | `groups` | random programs with provided buffers, whole or in parts |
 //! | `splices` | random programs that move bytes from file to file on both kernels |
+//! | `bundles` | bundles of buffers on both kernels: contents and accounts, not where they are split |
 //! | `tables` | random programs with registered buffers and files on both kernels |
 //! | `paths` | random programs that open, name and change files on both kernels |
 //! | `messages` | random programs with messages, datagrams and addresses on both kernels |
@@ -28,6 +29,7 @@
 mod chance;
 
 mod accounts;
+mod bundles;
 mod differential;
 mod futexes;
 mod groups;

@@ -18,7 +18,8 @@ use super::{How, Job, Place};
 pub(super) fn receive(sqe: &Sqe) -> Result<Job, i32> {
     let flags = sqe.op_flags.cast_signed();
     let how = RecvSendFlags::from_bits_retain(sqe.ioprio);
-    let known = RecvSendFlags::RECV_MULTISHOT | RecvSendFlags::POLL_FIRST;
+    let several = RecvSendFlags::BUNDLE;
+    let known = RecvSendFlags::RECV_MULTISHOT | RecvSendFlags::POLL_FIRST | several;
     let allowed = libc::MSG_WAITALL | libc::MSG_DONTWAIT | libc::MSG_TRUNC;
     let repeats = how.contains(RecvSendFlags::RECV_MULTISHOT);
     let selects = sqe.flags.contains(SqeFlags::BUFFER_SELECT);
@@ -36,7 +37,20 @@ pub(super) fn receive(sqe: &Sqe) -> Result<Job, i32> {
         return Err(libc::EINVAL);
     }
     let takes_len = flags & libc::MSG_TRUNC != 0;
-    Ok(Job::Recv(How { whole, uncut: whole, waits, repeats, takes_len, notifies: false, to: None }))
+    let bundles = selects && how.contains(several);
+    if how.contains(several) && sqe.opcode != Opcode::RECV {
+        return Err(libc::EINVAL);
+    }
+    Ok(Job::Recv(How {
+        whole,
+        uncut: whole,
+        waits,
+        repeats,
+        takes_len,
+        bundles,
+        notifies: false,
+        to: None,
+    }))
 }
 
 pub(super) fn send(sqe: &Sqe) -> Result<Job, i32> {
@@ -45,7 +59,15 @@ pub(super) fn send(sqe: &Sqe) -> Result<Job, i32> {
     let allowed = libc::MSG_WAITALL | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
     let zero_copy = RecvSendFlags::POLL_FIRST | RecvSendFlags::FIXED_BUF;
     let notifies = matches!(sqe.opcode, Opcode::SEND_ZC | Opcode::SENDMSG_ZC);
-    let known = if notifies { zero_copy } else { RecvSendFlags::POLL_FIRST };
+    let bundles = how.contains(RecvSendFlags::BUNDLE);
+    let selects = sqe.flags.contains(SqeFlags::BUFFER_SELECT);
+    // Of no length, and to where the socket is connected.
+    let is_plain = sqe.opcode == Opcode::SEND && selects && sqe.len == 0 && sqe.off == 0;
+    let plain = RecvSendFlags::POLL_FIRST | RecvSendFlags::BUNDLE;
+    let known = if notifies { zero_copy } else { plain };
+    if bundles && !is_plain {
+        return Err(libc::EINVAL);
+    }
     let is_odd = !known.contains(how) || sqe.file_index > u32::from(u16::MAX);
     if flags & !allowed != 0 || is_odd || (notifies && sqe.addr3 != 0) {
         return Err(libc::EINVAL);
@@ -64,6 +86,7 @@ pub(super) fn send(sqe: &Sqe) -> Result<Job, i32> {
         waits,
         repeats: false,
         takes_len: false,
+        bundles,
         notifies,
         to,
     }))
