@@ -97,9 +97,15 @@ impl State {
 
     /// A worker thread was interrupted in a request.
     pub(super) fn give_up(&mut self, id: RequestId) {
-        if self.has_begun(id) {
-            let is_splice = matches!(self.requests[&id].job, Job::Splice(_));
-            self.stop(id, if is_splice { -ERESTARTSYS } else { -libc::EINTR });
+        if !self.has_begun(id) {
+            return;
+        }
+        match self.requests[&id].job {
+            // A signal does not end those: they go on, and complete.
+            Job::Path(_) | Job::Truncate(_) | Job::Allocate { .. } | Job::Bind(_) | Job::Listen => {
+            }
+            Job::Splice(_) => self.stop(id, -ERESTARTSYS),
+            _ => self.stop(id, -libc::EINTR),
         }
     }
 

@@ -1,5 +1,6 @@
-//! Bundles of buffers on both kernels. Where Linux splits a bundle depends on what its requests have
-//! received before, so the splits are not compared: only that each is one, and what they contain.
+//! Bundles of buffers on both kernels. Where Linux splits a bundle depends on what the requests of
+//! the ring have received before, so the splits are not compared: only that each is one, and what
+//! they contain.
 //!
 //! | checked on each kernel | how |
 //! |---|---|

@@ -9,7 +9,7 @@ use annulus::sys::flags_futex::FutexFlags;
 use annulus::sys::opcode::Opcode;
 
 use super::chance::Chance;
-use super::scene::{Scene, at, seeded};
+use super::scene::{Scene, at, seeded, with_faults};
 
 const WORDS: usize = 3;
 
@@ -111,4 +111,9 @@ fn program(it: &mut Scene<'_>, chance: &mut Chance) {
 #[test]
 fn random_programs_with_futexes_see_on_the_simulated_kernel_what_they_see_on_linux() {
     seeded("futexes", 600, program);
+}
+
+#[test]
+fn op1_holds_for_random_programs_with_futexes_and_faults() {
+    with_faults(300, program);
 }

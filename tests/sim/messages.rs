@@ -20,7 +20,7 @@ use annulus::sys::index::Entries;
 
 use super::chance::Chance;
 use super::scenarios::encoded;
-use super::scene::{Scene, at, both, seeded};
+use super::scene::{Scene, at, both, seeded, with_faults};
 
 const BUFFERS: u16 = 8;
 const SIZE: usize = 64;
@@ -40,7 +40,6 @@ struct Post {
     /// A stream, a pair for datagrams, three UDP sockets of which the last one is connected.
     ends: Vec<OwnedFd>,
     addresses: Vec<SocketAddr>,
-    #[expect(clippy::vec_box, reason = "entries point to what is in the boxes")]
     messages: Vec<(u64, Box<Message>)>,
     group: Group,
     memory: Box<[[u8; SIZE]; BUFFERS as usize]>,
@@ -295,6 +294,11 @@ fn program(it: &mut Scene<'_>, chance: &mut Chance) {
 #[test]
 fn random_programs_with_messages_see_on_the_simulated_kernel_what_they_see_on_linux() {
     seeded("messages", 600, program);
+}
+
+#[test]
+fn op1_holds_for_random_programs_with_messages_and_faults() {
+    with_faults(300, program);
 }
 
 #[test]

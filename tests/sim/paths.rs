@@ -20,7 +20,7 @@ use annulus::sys::flags_register::RsrcRegisterFlags;
 use annulus::sys::opcode::RegisterOp;
 
 use super::chance::Chance;
-use super::scene::{Scene, at, both, seeded};
+use super::scene::{Scene, at, both, seeded, with_faults};
 use super::worlds::Folder;
 
 const PATHS: [&str; 26] = [
@@ -60,7 +60,6 @@ struct Files {
     texts: Vec<CString>,
     #[expect(clippy::vec_box, reason = "entries point to what is in the boxes")]
     hows: Vec<Box<OpenHow>>,
-    #[expect(clippy::vec_box, reason = "entries point to what is in the boxes")]
     buffers: Vec<(u64, Box<[u64; 32]>, bool)>,
     /// The requests that return a descriptor.
     gives: Vec<u64>,
@@ -297,11 +296,18 @@ fn program(it: &mut Scene<'_>, chance: &mut Chance) {
     for (id, buffer, is_stat) in &files.buffers {
         it.say(format!("{id}: {}", if *is_stat { shown(buffer) } else { format!("{buffer:x?}") }));
     }
+    // If a kernel did not end everything, it must not find other memory here (OP1).
+    std::mem::forget(std::mem::take(&mut files.buffers));
 }
 
 #[test]
 fn random_programs_with_paths_see_on_the_simulated_kernel_what_they_see_on_linux() {
     seeded("paths", 600, program);
+}
+
+#[test]
+fn op1_holds_for_random_programs_with_paths_and_faults() {
+    with_faults(300, program);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use annulus::RawRing;
 use annulus::prep;
-use annulus::sim::Sim;
+use annulus::sim::{Faults, Sim};
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::{CancelFlags, CqeFlags, SetupFlags};
 use annulus::sys::opcode::RegisterOp;
@@ -210,6 +210,21 @@ pub fn seeded(name: &str, count: u64, program: fn(&mut Scene<'_>, &mut Chance)) 
         first = first.or(Some(seed));
     }
     assert_eq!(different, 0, "{name}: again: ANNULUS_SEED={first:?}");
+}
+
+/// Runs `count` random programs on a simulated kernel with faults, but none that an enter returns:
+/// every rule is kept.
+pub fn with_faults(count: u64, program: fn(&mut Scene<'_>, &mut Chance)) {
+    let faults = Faults { again: 0, busy: 0, interrupt: 0, partial: 0, ..Faults::SOME };
+    for seed in super::seeds(count) {
+        let sim = Sim::with_faults(seed, faults);
+        sim.allow_shared_user_data();
+        let mut chance = Chance::new(seed);
+        let flags = chance.among(&MODES);
+        let mut it = Scene::new(&sim, flags, None).expect("a simulated ring");
+        program(&mut it, &mut chance);
+        sim.check();
+    }
 }
 
 /// Where a value lies.
