@@ -18,22 +18,6 @@ impl Sim {
     /// # Errors
     ///
     /// `ENOTDIR` if a file is in the way.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use annulus::sim::Sim;
-    /// use annulus::{Setup, op};
-    ///
-    /// let sim = Sim::new(1);
-    /// sim.put_file("/etc/motd", b"welcome")?;
-    /// let mut ring = Setup::new(8).kernel(sim.kernel()).build()?;
-    /// let open = ring.submit(op::OpenAt::new(op::Cwd, c"/etc/motd", op::How::read()))?;
-    /// let file = ring.wait(open)?.ok()?;
-    /// let read = ring.submit(op::Read::new(file, [0; 7]))?;
-    /// assert_eq!(ring.wait(read)?.buf, *b"welcome");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn make_folder(&self, path: impl AsRef<[u8]>) -> io::Result<()> {
         let mut state = self.state();
         made(&mut state.world.tree, path.as_ref()).map(drop).map_err(io::Error::from_raw_os_error)
@@ -46,6 +30,22 @@ impl Sim {
     ///
     /// `EISDIR` if a folder is there, `ENOTDIR` if a file is in the way, `ENOENT` for a path
     /// without a name.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::sim::Sim;
+    /// use annulus::{Setup, op};
+    ///
+    /// let sim = Sim::new(1);
+    /// sim.put_file("/etc/motd", b"welcome")?;
+    /// let mut ring = Setup::new(8).kernel(sim.kernel()).build()?;
+    /// let open = ring.submit(op::OpenAt::new(op::Cwd, c"/etc/motd", op::How::read()))?;
+    /// let (file, _) = ring.wait(open)?.ok()?;
+    /// let read = ring.submit(op::Read::new(file, [0; 7]))?;
+    /// assert_eq!(ring.wait(read)?.buf, *b"welcome");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_file(&self, path: impl AsRef<[u8]>, contents: impl Into<Vec<u8>>) -> io::Result<()> {
         let path = path.as_ref();
         let cut = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);

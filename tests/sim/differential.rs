@@ -21,6 +21,13 @@
 //! | timeouts that count completions | in `scenarios` only: Linux's count goes below zero when another timeout ends and its completion is skipped or late, and then ends them early (6.18) |
 //! | how much fits a socket | Linux counts memory: programs send little |
 //! | when a timeout of 100 µs comes | a program that differs runs on Linux again, up to three times: one of them must agree |
+//! | where a bundle of buffers is split | it depends on what requests have received before; `bundles` compares contents |
+//! | a pipe that a splice which waits for a stream leads to | Linux locks it until the splice ends; not generated |
+//! | a file that is written after it was spliced to a pipe | Linux shows that in the pipe; not generated |
+//! | a cancel of a splice that waits | 512 comes on Linux for other reasons, too, and then nothing is found |
+//! | `MSG_TRUNC` with selected buffers, and on streams | refused: Linux counts bytes that it has not written |
+//! | sizes and links of folders, times, owners | not compared: each file system has its own |
+//! | ports | shown as the socket that has them |
 //! | how many enters a completion takes | Linux does one step of a chain in each, and tries a write to an eventfd 128 times before a worker does it |
 //!
 //! `ANNULUS_SEED=n` runs one program and prints both sides; `ANNULUS_SEEDS=m..n` runs others.
