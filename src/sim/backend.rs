@@ -2,7 +2,7 @@
 //!
 //! | call | answered | refused |
 //! |---|---|---|
-//! | `setup` | `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` | other flags: `EINVAL` |
+//! | `setup` | `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` `SQE128` `CQE32` `SQE_MIXED` `CQE_MIXED` `SQ_REWIND` `NO_MMAP` | other flags: `EINVAL` |
 //! | `map` | the rings, and buffer rings that the kernel allocates | |
 //! | `enter` | with a timeout, a minimum wait and a signal mask (no signal comes) | `ABS_TIMER`, registered arguments: `EINVAL` |
 //! | `register` | see `register` | everything else: `EINVAL` |
@@ -24,6 +24,7 @@ use annulus_sys::syscall::{EnterArg, RingFd, RingRef};
 
 use super::Sim;
 use super::enter::{Call, Turn};
+use super::layout::{fit_together, sized};
 use super::memory::Half;
 use super::placeholder::Placeholder;
 use super::request::nanoseconds;
@@ -38,7 +39,13 @@ const FLAGS: SetupFlags = SetupFlags::CQSIZE
     .union(SetupFlags::TASKRUN_FLAG)
     .union(SetupFlags::SINGLE_ISSUER)
     .union(SetupFlags::DEFER_TASKRUN)
-    .union(SetupFlags::NO_SQARRAY);
+    .union(SetupFlags::NO_SQARRAY)
+    .union(SetupFlags::SQE128)
+    .union(SetupFlags::CQE32)
+    .union(SetupFlags::SQE_MIXED)
+    .union(SetupFlags::CQE_MIXED)
+    .union(SetupFlags::SQ_REWIND)
+    .union(SetupFlags::NO_MMAP);
 
 /// The features that it reports.
 const FEATURES: Features = Features::SINGLE_MMAP
@@ -56,9 +63,6 @@ const FEATURES: Features = Features::SINGLE_MMAP
     .union(Features::MIN_TIMEOUT)
     .union(Features::NO_IOWAIT);
 
-/// The most submission and completion entries.
-const MOST: (u32, u32) = (1 << 15, 1 << 16);
-
 /// What stands behind the four calls.
 pub(super) struct Behind(pub(super) Arc<Mutex<State>>);
 
@@ -72,46 +76,21 @@ fn refused<T>(errno: i32) -> Result<T, Errno> {
     Err(Errno::new(errno))
 }
 
-/// The sizes that Linux makes of a request, if it accepts it.
-fn sized(entries: u32, asked: Params) -> Result<Params, Errno> {
-    let flags = asked.flags;
-    let defers = flags.contains(SetupFlags::DEFER_TASKRUN);
-    let tells = flags.contains(SetupFlags::TASKRUN_FLAG);
-    let mixed = (defers && !flags.contains(SetupFlags::SINGLE_ISSUER))
-        || (tells && !flags.intersects(SetupFlags::DEFER_TASKRUN | SetupFlags::COOP_TASKRUN));
-    if !FLAGS.contains(flags) || mixed || asked.resv != [0; 3] {
-        return refused(libc::EINVAL);
-    }
-    let round = |count: u32, most: u32| match count {
-        0 => refused(libc::EINVAL),
-        _ if count <= most => Ok(count.next_power_of_two()),
-        _ if flags.contains(SetupFlags::CLAMP) => Ok(most),
-        _ => refused(libc::EINVAL),
-    };
-    let sq_entries = round(entries, MOST.0)?;
-    let cq_entries = if flags.contains(SetupFlags::CQSIZE) {
-        round(asked.cq_entries, MOST.1)?
-    } else {
-        2 * sq_entries
-    };
-    if cq_entries < sq_entries {
-        return refused(libc::EINVAL);
-    }
-    Ok(Params { sq_entries, cq_entries, features: FEATURES, ..asked })
-}
-
 impl State {
     fn make_ring(&mut self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
-        let mut answer = sized(entries, *params)?;
+        if !FLAGS.contains(params.flags) || params.resv != [0; 3] || !fit_together(params.flags) {
+            return refused(libc::EINVAL);
+        }
+        let answer = sized(entries, Params { features: FEATURES, ..*params })?;
         self.find_closed_rings();
         let (fd, placeholder) = Placeholder::new()?;
-        self.numbers.insert(fd.as_raw_fd(), self.rings.len());
         // Half of the rings are about to wrap.
         let start = match self.luck.below(2) {
             0 => 0,
             _ => u32::MAX - u32::try_from(self.luck.below(8)).expect("below 8"),
         };
-        let half = Half::new(&mut answer, start);
+        let half = Half::new(&answer, start)?;
+        self.numbers.insert(fd.as_raw_fd(), self.rings.len());
         let flags = answer.flags;
         let mode = if flags.contains(SetupFlags::DEFER_TASKRUN) {
             Mode::Defer

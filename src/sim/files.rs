@@ -13,8 +13,9 @@ use std::sync::Arc;
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, SqeFlags};
 
+use super::block::is_mapped;
 use super::placeholder;
-use super::region::{Region, is_mapped};
+use super::region::Region;
 use super::register::{Arrays, What};
 use super::registered::{Buffer, Entry, Thing};
 use super::request::{Job, Place, encode};

@@ -13,6 +13,7 @@
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, SqeFlags};
 
+use super::post::{How, Posting};
 use super::region::{Region, Use};
 use super::request::{Job, Request, Stage};
 use super::state::{Due, State};
@@ -44,7 +45,8 @@ impl State {
         let (ring, has_failed) = (request.ring, request.has_failed(res));
         let skips = request.flags.contains(SqeFlags::CQE_SKIP_SUCCESS);
         if !skips || has_failed {
-            self.post(ring, id, Cqe { user_data: request.user_data, res, flags });
+            let cqe = Cqe { user_data: request.user_data, res, flags };
+            self.post_wide(ring, id, Posting { cqe, big: request.big });
             self.count(ring, Some(&request.job));
         }
         for entry in request.held.drain(..) {
@@ -95,8 +97,7 @@ impl State {
     pub(super) fn post_more(&mut self, id: RequestId, res: i32, flags: CqeFlags) -> bool {
         let request = self.requests.get_mut(&id).expect("in flight");
         let (ring, user_data) = (request.ring, request.user_data);
-        let half = &self.rings[ring].half;
-        if !self.rings[ring].overflow.is_empty() || half.ready() >= half.cq_entries() {
+        if !self.rings[ring].overflow.is_empty() || !self.rings[ring].half.has_room() {
             return false;
         }
         request.posts += 1;
@@ -135,14 +136,20 @@ impl State {
     }
 
     fn post(&mut self, ring: usize, id: RequestId, cqe: Cqe) {
+        self.post_wide(ring, id, cqe.into());
+    }
+
+    fn post_wide(&mut self, ring: usize, id: RequestId, posting: Posting) {
+        let cqe = posting.cqe;
         self.idle = 0;
         self.note(Some(ring), What::Posted(id, cqe.res, cqe.flags.bits()));
         let of_ring = &mut self.rings[ring];
         if !of_ring.is_open {
             return;
         }
-        if !of_ring.overflow.is_empty() || !of_ring.half.post(cqe) {
-            of_ring.overflow.push_back((id, cqe));
+        let how = How { waits: !of_ring.overflow.is_empty(), forgets: false };
+        if !of_ring.half.post(posting, how) {
+            of_ring.overflow.push_back((id, posting));
             self.note(Some(ring), What::Overflowed(id));
         }
     }
@@ -161,8 +168,8 @@ impl State {
     /// Moves completions that found no room to the queue.
     pub(super) fn flush(&mut self, ring: usize) {
         let ring = &mut self.rings[ring];
-        while let Some((_, cqe)) = ring.overflow.front().copied()
-            && ring.half.post(cqe)
+        while let Some((_, posting)) = ring.overflow.front().copied()
+            && ring.half.post(posting, How { waits: false, forgets: false })
         {
             ring.overflow.pop_front();
         }

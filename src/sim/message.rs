@@ -17,7 +17,7 @@ impl State {
     /// Does nothing, and says what it was told to say.
     pub(super) fn nop(&mut self, id: RequestId) -> Try {
         let request = &self.requests[&id];
-        let Job::Nop { flags, result } = request.job else { unreachable!("a NOP") };
+        let Job::Nop { flags, result, big } = request.job else { unreachable!("a NOP") };
         let (ring, fd) = (request.ring, request.fd);
         let is_there = match (flags.contains(NopFlags::FILE), flags.contains(NopFlags::FIXED_FILE))
         {
@@ -31,7 +31,11 @@ impl State {
         let index = request.buffer.into();
         let lacks =
             flags.contains(NopFlags::FIXED_BUFFER) && self.rings[ring].buffers.get(index).is_none();
-        Try::Ends(if lacks { -libc::EFAULT } else { result })
+        if lacks {
+            return Try::Ends(-libc::EFAULT);
+        }
+        self.requests.get_mut(&id).expect("in flight").big = big;
+        Try::Ends(result)
     }
 
     /// The open ring that a descriptor names.

@@ -40,10 +40,11 @@
 //!
 //! | | |
 //! |---|---|
-//! | rings | one or many; plain, `COOP_TASKRUN`, `DEFER_TASKRUN`, with `TASKRUN_FLAG` or without; `SINGLE_ISSUER`, `SUBMIT_ALL`, `NO_SQARRAY`, `CQSIZE`, `CLAMP`; half of them are about to wrap |
+//! | rings | one or many; plain, `COOP_TASKRUN`, `DEFER_TASKRUN`, with `TASKRUN_FLAG` or without; `SINGLE_ISSUER`, `SUBMIT_ALL`, `CQSIZE`, `CLAMP`; half of them are about to wrap |
+//! | layouts | `NO_SQARRAY`, `SQE128`, `CQE32`, `SQE_MIXED`, `CQE_MIXED` (with the fillers of 6.18 to 7.2), `SQ_REWIND`, `NO_MMAP`; `RESIZE_RINGS` |
 //! | submitting | partial submission, refused entries and whole chains, soft and hard links, `IO_DRAIN`, `ASYNC`, `CQE_SKIP_SUCCESS` |
 //! | waiting | any number, with a timeout and a minimum wait; overflow, flagged and kept; a timeout ends a wait, as on Linux |
-//! | `NOP` | with a result, a look-up of a file or buffer, `TW` (no effect) |
+//! | `NOP` | with a result, a look-up of a file or buffer, `TW` (no effect), a wide completion; `NOP128` |
 //! | `MSG_RING` | data, flags, and files from table to table, to rings of the simulation |
 //! | `READ` `WRITE` `READV` `WRITEV` | on pipes, sockets, files (at an offset, or at the position) and eventfds; no `RWF_` flags; `READ` also into a selected buffer; `_FIXED` of each, in a registered buffer; `READ_MULTISHOT` |
 //! | `RECV` `SEND` `SEND_ZC` | on sockets, with `WAITALL`, `DONTWAIT`, `NOSIGNAL`, `MORE` (no effect), `POLL_FIRST` (no effect); `SEND_ZC` also of a registered buffer; receives into a selected buffer, once or multishot; sends from one; no bundles; the notification of a zero-copy send comes later |
@@ -72,6 +73,7 @@
 //! [`advance`](Sim::advance).
 
 mod backend;
+mod block;
 mod buffers;
 mod cancel;
 mod chance;
@@ -79,11 +81,13 @@ mod enter;
 mod faults;
 mod files;
 mod finish;
+mod layout;
 mod memory;
 mod message;
 mod outside;
 mod pipe;
 mod placeholder;
+mod post;
 mod provided;
 pub mod recorder;
 mod region;
@@ -91,6 +95,7 @@ mod register;
 mod registered;
 pub mod report;
 mod request;
+mod resize;
 mod run;
 mod state;
 mod submit;

@@ -21,9 +21,9 @@ use annulus_sys::flags_register::{
 use annulus_sys::index::Entries;
 use annulus_sys::opcode::{Opcode, RegisterOp};
 
+use super::block::{Block, is_mapped};
 use super::buffers::Group;
-use super::memory::Block;
-use super::region::{is_mapped, read_value, write_value};
+use super::region::{read_value, write_value};
 use super::registered::{Buffer, Entry, Table, Thing};
 use super::request::KNOWN;
 use super::state::State;
@@ -97,6 +97,7 @@ impl State {
                     write_value(arg, status);
                     Ok(0)
                 }
+                RegisterOp::RESIZE_RINGS if count == 1 => self.resize(ring, arg),
                 RegisterOp::PROBE => {
                     probe(arg, count);
                     Ok(0)

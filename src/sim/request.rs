@@ -59,6 +59,7 @@ pub(super) const KNOWN: &[Opcode] = &[
     Opcode::FIXED_FD_INSTALL,
     Opcode::READV_FIXED,
     Opcode::WRITEV_FIXED,
+    Opcode::NOP128,
 ];
 
 /// A request that was consumed and has not ended.
@@ -101,6 +102,8 @@ pub(super) struct Request {
     pub(super) refused: Option<i32>,
     /// How many completions it has had.
     pub(super) posts: u32,
+    /// The second half of its completion.
+    pub(super) big: Option<[u64; 2]>,
 }
 
 /// How far a request is.
@@ -120,6 +123,8 @@ pub(super) enum Job {
     Nop {
         flags: NopFlags,
         result: i32,
+        /// The second half of its completion.
+        big: Option<[u64; 2]>,
     },
     Message(Message),
     PollUpdate {
@@ -226,7 +231,7 @@ pub(super) struct Key {
 
 impl Job {
     /// An entry that was refused.
-    const NOTHING: Self = Self::Nop { flags: NopFlags::empty(), result: 0 };
+    const NOTHING: Self = Self::Nop { flags: NopFlags::empty(), result: 0, big: None };
 
     /// Whether it uses the file that its entry names.
     pub(super) fn has_file(&self) -> bool {
@@ -307,6 +312,7 @@ impl Request {
             clock: None,
             refused,
             posts: 0,
+            big: None,
         }
     }
 

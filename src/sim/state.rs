@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, SetupFlags, SqRingFlags};
 
 use super::Sim;
@@ -22,6 +21,7 @@ use super::chance::Chance;
 use super::faults::Faults;
 use super::memory::Half;
 use super::placeholder::{Placeholder, find_closed};
+use super::post::Posting;
 use super::registered::Table;
 use super::report::{Report, SHOWN};
 use super::request::Request;
@@ -96,7 +96,7 @@ pub(super) struct Ring {
     pub(super) placeholder: Placeholder,
     pub(super) is_open: bool,
     /// Completions that found no room.
-    pub(super) overflow: VecDeque<(RequestId, Cqe)>,
+    pub(super) overflow: VecDeque<(RequestId, Posting)>,
     /// Requests that run at the next enter that allows it.
     pub(super) work: VecDeque<Due>,
     pub(super) groups: Vec<Group>,
@@ -239,6 +239,10 @@ impl State {
     /// Looks at what the program has done since the last call: what it took, closed and offered,
     /// and whether it kept the rules.
     pub(super) fn look(&mut self) {
+        if self.rings.iter().any(|ring| ring.is_open && ring.half.is_theirs()) {
+            // What is closed may be unmapped.
+            self.find_closed_rings();
+        }
         for at in 0..self.rings.len() {
             if self.rings[at].is_open {
                 self.look_at(at);
@@ -257,6 +261,10 @@ impl State {
     }
 
     fn look_at(&mut self, at: usize) {
+        if self.rings[at].half.is_gone() {
+            self.rings[at].is_open = false;
+            return self.fault(at, "RG1: the memory of the ring is not mapped".into());
+        }
         let half = &mut self.rings[at].half;
         let (taken, visible, overwritten) = (half.look(), half.visible(), half.is_overwritten());
         match taken {
@@ -302,7 +310,7 @@ impl State {
             of_ring.is_open = false;
             of_ring.groups.clear();
             of_ring.drained.clear();
-            self.abandoned += of_ring.half.ready() as usize + of_ring.overflow.len();
+            self.abandoned += of_ring.half.untaken() as usize + of_ring.overflow.len();
             let is_its = |request: &Request| request.ring == ring;
             let left = self.requests.iter().filter(|(_, request)| is_its(request));
             let left: Vec<RequestId> = left.map(|(&id, _)| id).collect();
@@ -344,6 +352,9 @@ impl State {
     /// Raises the flags that say what is held back.
     pub(super) fn raise(&mut self, ring: usize) {
         let ring = &mut self.rings[ring];
+        if !ring.is_open {
+            return;
+        }
         let tells = ring.flags.contains(SetupFlags::TASKRUN_FLAG);
         let mut flags = SqRingFlags::empty();
         flags.set(SqRingFlags::CQ_OVERFLOW, !ring.overflow.is_empty());
@@ -361,7 +372,7 @@ impl State {
         self.look();
         self.look_at_buffers();
         self.look_at_memory(usize::MAX);
-        let of_ring = |ring: &Ring| ring.half.ready() as usize + ring.overflow.len();
+        let of_ring = |ring: &Ring| ring.half.untaken() as usize + ring.overflow.len();
         Report {
             seed: self.seed,
             faults: self.faults,

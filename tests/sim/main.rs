@@ -11,12 +11,13 @@
 //! | `updates` | messages between rings, NOP flags, updates of polls and timeouts on both kernels |
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
 //! | `seeded` | how many programs of these two run, and which |
+//! | `layouts` | rings of every layout and size on both kernels |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
 //! | `recorder` | real rings tell the same records |
 //! | `speed` | how many small programs run in a second, without a broken rule |
 //!
-//! Does not show: anything about threads, the real network, or rings with wide entries.
+//! Does not show: anything about threads, or the real network.
 #![allow(unsafe_code, reason = "pushes raw entries, and breaks rules on purpose")]
 
 #[path = "../owned/chance.rs"]
@@ -26,6 +27,7 @@ mod chance;
 mod accounts;
 mod differential;
 mod groups;
+mod layouts;
 mod modes;
 mod programs;
 mod recorder;
