@@ -2,7 +2,7 @@
 //!
 //! | call | answered | refused |
 //! |---|---|---|
-//! | `setup` | `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` `SQE128` `CQE32` `SQE_MIXED` `CQE_MIXED` `SQ_REWIND` `NO_MMAP` | other flags: `EINVAL` |
+//! | `setup` | `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` `SQE128` `CQE32` `SQE_MIXED` `CQE_MIXED` `SQ_REWIND` `NO_MMAP` `SQPOLL` `SQ_AFF` `ATTACH_WQ` | other flags: `EINVAL` |
 //! | `map` | the rings, and buffer rings that the kernel allocates | |
 //! | `enter` | with a timeout, a minimum wait and a signal mask (no signal comes) | `ABS_TIMER`, registered arguments: `EINVAL` |
 //! | `register` | see `register` | everything else: `EINVAL` |
@@ -45,7 +45,10 @@ const FLAGS: SetupFlags = SetupFlags::CQSIZE
     .union(SetupFlags::SQE_MIXED)
     .union(SetupFlags::CQE_MIXED)
     .union(SetupFlags::SQ_REWIND)
-    .union(SetupFlags::NO_MMAP);
+    .union(SetupFlags::NO_MMAP)
+    .union(SetupFlags::SQPOLL)
+    .union(SetupFlags::SQ_AFF)
+    .union(SetupFlags::ATTACH_WQ);
 
 /// The features that it reports.
 const FEATURES: Features = Features::SINGLE_MMAP
@@ -55,6 +58,7 @@ const FEATURES: Features = Features::SINGLE_MMAP
     .union(Features::CUR_PERSONALITY)
     .union(Features::FAST_POLL)
     .union(Features::POLL_32BITS)
+    .union(Features::SQPOLL_NONFIXED)
     .union(Features::EXT_ARG)
     .union(Features::NATIVE_WORKERS)
     .union(Features::RSRC_TAGS)
@@ -83,6 +87,7 @@ impl State {
         }
         let answer = sized(entries, Params { features: FEATURES, ..*params })?;
         self.find_closed_rings();
+        let poller = self.poller_for(&answer)?;
         let (fd, placeholder) = Placeholder::new()?;
         // Half of the rings are about to wrap.
         let start = match self.luck.below(2) {
@@ -117,8 +122,10 @@ impl State {
             batch: None,
             drained: Default::default(),
             drain: None,
+            poller: None,
             thread: None,
         });
+        self.attend(self.rings.len() - 1, poller, &answer);
         *params = answer;
         Ok(RingFd::Owned(fd))
     }
@@ -212,6 +219,25 @@ unsafe impl Backend for Behind {
         state.look();
         // SAFETY: as promised to `Backend::register`.
         unsafe { state.register(ring, op, arg, count) }
+    }
+
+    /// Lets time pass up to the next thing that happens.
+    ///
+    /// # Panics
+    ///
+    /// When nothing can happen: the program would wait without end.
+    fn rest(&self) {
+        let sim = Sim(Arc::clone(&self.0));
+        let next = {
+            let mut state = self.state();
+            state.look();
+            state.let_pollers_look();
+            state.next_time().map(|at| at.saturating_sub(state.now))
+        };
+        match next {
+            Some(span) => sim.advance(Duration::from_nanos(span)),
+            None => panic!("a wait for a polling thread can never end: {}", sim.report()),
+        }
     }
 
     fn now(&self) -> Instant {

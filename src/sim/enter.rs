@@ -85,6 +85,14 @@ impl State {
             return Some(Err(Errno::new(errno)));
         }
         (call.began, call.timeouts) = (self.now, self.rings[ring].timeouts);
+        if self.rings[ring].poller.is_some() {
+            if flags.contains(EnterFlags::SQ_WAKEUP) && self.needs_wakeup(ring) {
+                self.rouse_for(ring);
+            }
+            self.idle += u32::from(min_complete == 0);
+            call.count = Some(to_submit);
+            return None;
+        }
         if self.rings[ring].mode == Mode::Coop {
             self.run_work(ring);
         }
@@ -99,6 +107,9 @@ impl State {
     }
 
     fn refusal(&mut self, ring: usize, to_submit: u32) -> Option<i32> {
+        if self.rings[ring].poller.is_some() {
+            return self.is_orphan(ring).then_some(libc::EOWNERDEAD);
+        }
         let of_ring = &mut self.rings[ring];
         if of_ring.flags.contains(SetupFlags::SINGLE_ISSUER) {
             let thread = this_thread();
@@ -127,6 +138,12 @@ impl State {
                 continue;
             }
             let count = call.count.unwrap_or(0);
+            if self.waits_for_room(call) {
+                if self.let_time_pass(None) {
+                    continue;
+                }
+                return Turn::Return(Err(Errno::new(self.stall(ring))));
+            }
             if !asks {
                 return Turn::Return(Ok(count));
             }
@@ -143,6 +160,13 @@ impl State {
                 return Turn::Return(if fails { Err(Errno::new(errno)) } else { Ok(count) });
             }
         }
+    }
+
+    /// Whether it waits until the polling thread has made room (`SQ_WAIT`).
+    fn waits_for_room(&self, call: &Call) -> bool {
+        let ring = &self.rings[call.ring];
+        let waits = call.flags.contains(EnterFlags::SQ_WAIT) && ring.poller.is_some();
+        waits && ring.half.visible() == Ok(ring.half.sizes().0)
     }
 
     /// Whether the wait has what it waits for.
@@ -174,14 +198,17 @@ impl State {
         if self.let_time_pass(ends) {
             return Ok(());
         }
-        if call.count == Some(0) {
-            let flight: Vec<String> =
-                self.in_flight().into_iter().map(|(_, request)| request).collect();
-            let count = u32::try_from(flight.len()).unwrap_or(u32::MAX);
-            self.note(Some(call.ring), What::Stalled(count));
-            self.stalls.push(flight);
-        }
-        Err(libc::EDEADLK)
+        Err(if call.count == Some(0) { self.stall(call.ring) } else { libc::EDEADLK })
+    }
+
+    /// A wait can never end. Returns the error that says so.
+    fn stall(&mut self, ring: usize) -> i32 {
+        let flight: Vec<String> =
+            self.in_flight().into_iter().map(|(_, request)| request).collect();
+        let count = u32::try_from(flight.len()).unwrap_or(u32::MAX);
+        self.note(Some(ring), What::Stalled(count));
+        self.stalls.push(flight);
+        libc::EDEADLK
     }
 
     /// Moves time to the next thing that happens, or to `limit`. Returns whether there is one.

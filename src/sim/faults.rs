@@ -10,6 +10,8 @@
 //! | `partial` | memory for some of the requests only: the rest stays queued, and the wait is skipped |
 //! | `no_cancel` | a worker thread has begun: the cancel fails with `EALREADY`, and the target goes on |
 //! | `no_buffer` | another request has selected the last buffer a moment ago (`ENOBUFS`) |
+//! | `doze` | the program did not run for as long as the polling thread polls (`SQPOLL`) |
+//! | `thread_dies` | the polling thread was killed: `EOWNERDEAD` (`io_uring_enter(2)`) |
 //! | `early_end` | a multishot operation ends as if the completion queue had been full |
 
 use std::time::Duration;
@@ -46,6 +48,10 @@ pub struct Faults {
     pub no_buffer: u16,
     /// A multishot operation ends with one of its completions.
     pub early_end: u16,
+    /// A polling thread falls asleep at once, instead of after its idle time.
+    pub doze: u16,
+    /// A polling thread dies instead of taking entries.
+    pub thread_dies: u16,
 }
 
 impl Faults {
@@ -61,10 +67,12 @@ impl Faults {
         no_cancel: 0,
         no_buffer: 0,
         early_end: 0,
+        doze: 0,
+        thread_dies: 0,
     };
 
-    /// A little of everything that a program should survive. `again` is not among it: a program
-    /// that ends when there is no memory is right, too.
+    /// A little of everything that a program should survive. Not among it are `again` and
+    /// `thread_dies`: a program that ends there is right, too.
     pub const SOME: Self = Self {
         delay: 300,
         longest: Duration::from_millis(2),
@@ -76,5 +84,7 @@ impl Faults {
         no_cancel: 200,
         no_buffer: 20,
         early_end: 50,
+        doze: 200,
+        thread_dies: 0,
     };
 }

@@ -42,6 +42,7 @@
 //! |---|---|
 //! | rings | one or many; plain, `COOP_TASKRUN`, `DEFER_TASKRUN`, with `TASKRUN_FLAG` or without; `SINGLE_ISSUER`, `SUBMIT_ALL`, `CQSIZE`, `CLAMP`; half of them are about to wrap |
 //! | layouts | `NO_SQARRAY`, `SQE128`, `CQE32`, `SQE_MIXED`, `CQE_MIXED` (with the fillers of 6.18 to 7.2), `SQ_REWIND`, `NO_MMAP`; `RESIZE_RINGS` |
+//! | `SQPOLL` | a thread that is stepped with virtual time: `NEED_WAKEUP`, `SQ_WAKEUP`, `SQ_WAIT`, `ATTACH_WQ`, its death |
 //! | submitting | partial submission, refused entries and whole chains, soft and hard links, `IO_DRAIN`, `ASYNC`, `CQE_SKIP_SUCCESS` |
 //! | waiting | any number, with a timeout and a minimum wait; overflow, flagged and kept; a timeout ends a wait, as on Linux |
 //! | `NOP` | with a result, a look-up of a file or buffer, `TW` (no effect), a wide completion; `NOP128` |
@@ -62,7 +63,7 @@
 //! | a descriptor | real, with an owner and duplicates, but the standard library cannot read, write or configure it: [`Sim::read`], [`Sim::write`] and others stand in |
 //! | the room of a socket | 208 KiB of bytes; Linux counts memory |
 //! | a TCP connection | bytes in order at once; no network between |
-//! | threads | none: every ring of a simulation is entered by one thread |
+//! | threads | none: every ring of a simulation is entered by one thread; a polling thread sees entries during an enter or [`advance`](Sim::advance) |
 //! | signals, `O_NONBLOCK` | none |
 //! | `Clock::now`, and so `Timeout::until` and `WaitOptions::until` | the machine's clock: not for a simulation |
 //! | the ring's descriptor, polled | never readable |
@@ -87,6 +88,8 @@ mod message;
 mod outside;
 mod pipe;
 mod placeholder;
+mod poller;
+mod polling;
 mod post;
 mod provided;
 pub mod recorder;

@@ -176,13 +176,17 @@ impl State {
 
     /// Runs what is due, by the mode of its ring. Returns the test's act that is due, if any.
     pub(super) fn run_due(&mut self) -> Option<usize> {
+        self.let_pollers_look();
         while let Some(due) = self.next_due() {
             self.idle = 0;
             match due {
                 Due::Act(act) => return Some(act),
                 Due::Tell { .. } => self.tell_later(due),
+                Due::Step(poller) => self.step(poller),
+                Due::Tire(poller) => self.tire(poller),
                 Due::Begin(id) | Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
                     let ring = self.requests[&id].ring;
+                    self.rouse_for(ring);
                     if self.rings[ring].mode == Mode::Plain || !self.rings[ring].is_open {
                         self.run(due);
                     } else {
@@ -191,6 +195,7 @@ impl State {
                     }
                 }
             }
+            self.let_pollers_look();
         }
         None
     }
@@ -202,7 +207,7 @@ impl State {
             Due::Notify(id) => self.notify(id),
             Due::Interrupt(id) => self.give_up(id),
             Due::Tell { .. } => self.tell_later(due),
-            Due::Act(_) => unreachable!("acts run outside"),
+            Due::Act(_) | Due::Step(_) | Due::Tire(_) => unreachable!("no request's"),
         }
         self.wake_up();
     }

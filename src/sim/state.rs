@@ -21,6 +21,7 @@ use super::chance::Chance;
 use super::faults::Faults;
 use super::memory::Half;
 use super::placeholder::{Placeholder, find_closed};
+use super::poller::Poller;
 use super::post::Posting;
 use super::registered::Table;
 use super::report::{Report, SHOWN};
@@ -43,9 +44,17 @@ pub(super) enum Due {
     /// A worker thread gives a request up that was to be cancelled.
     Interrupt(RequestId),
     /// A message comes to a ring that defers its work.
-    Tell { ring: usize, user_data: u64, res: i32, flags: u32 },
+    Tell {
+        ring: usize,
+        user_data: u64,
+        res: i32,
+        flags: u32,
+    },
     /// A test acts.
     Act(usize),
+    /// A polling thread takes entries, or has found none for a while.
+    Step(usize),
+    Tire(usize),
 }
 
 /// A simulated kernel.
@@ -60,6 +69,7 @@ pub(super) struct State {
     pub(super) now: u64,
     pub(super) world: World,
     pub(super) rings: Vec<Ring>,
+    pub(super) pollers: Vec<Poller>,
     /// Which ring a descriptor of the process belongs to. Only a ring that is open is asked for.
     pub(super) numbers: HashMap<RawFd, usize>,
     pub(super) requests: BTreeMap<RequestId, Request>,
@@ -111,6 +121,8 @@ pub(super) struct Ring {
     pub(super) drained: VecDeque<Held>,
     /// The requests of the newest drained chain.
     pub(super) drain: Option<(RequestId, RequestId)>,
+    /// The thread that polls its entries (`SQPOLL`).
+    pub(super) poller: Option<usize>,
     /// The thread that enters (`SINGLE_ISSUER`).
     pub(super) thread: Option<annulus_sys::syscall::Thread>,
 }
@@ -157,6 +169,7 @@ impl State {
             now: 0,
             world: World::default(),
             rings: Vec::new(),
+            pollers: Vec::new(),
             numbers: HashMap::new(),
             requests: BTreeMap::new(),
             consumed: 0,
@@ -230,6 +243,7 @@ impl State {
     fn is_live(&self, due: Due) -> bool {
         match due {
             Due::Act(_) | Due::Tell { .. } => true,
+            Due::Step(poller) | Due::Tire(poller) => self.is_awake(poller),
             Due::Begin(id) | Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
                 self.requests.contains_key(&id)
             }
@@ -351,6 +365,7 @@ impl State {
 
     /// Raises the flags that say what is held back.
     pub(super) fn raise(&mut self, ring: usize) {
+        let sleeps = self.needs_wakeup(ring);
         let ring = &mut self.rings[ring];
         if !ring.is_open {
             return;
@@ -359,6 +374,7 @@ impl State {
         let mut flags = SqRingFlags::empty();
         flags.set(SqRingFlags::CQ_OVERFLOW, !ring.overflow.is_empty());
         flags.set(SqRingFlags::TASKRUN, tells && !ring.work.is_empty());
+        flags.set(SqRingFlags::NEED_WAKEUP, sleeps);
         ring.half.raise(flags);
     }
 

@@ -71,6 +71,14 @@ pub enum What {
     Fault(String),
     /// A wait can never end; so many requests are in flight.
     Stalled(u32),
+    /// The polling thread has taken so many entries.
+    Polled(u32),
+    /// The polling thread has fallen asleep.
+    Slept,
+    /// The polling thread was woken.
+    Woken,
+    /// The polling thread has died.
+    Died,
 }
 
 /// The records of a run, and a hash of all of them.
@@ -157,6 +165,10 @@ impl fmt::Display for What {
             Self::Ended(end) => write!(f, "{end} is closed"),
             Self::Fault(text) => write!(f, "BROKEN: {text}"),
             Self::Stalled(left) => write!(f, "nothing can happen; {left} requests in flight"),
+            Self::Polled(count) => write!(f, "the polling thread takes {count} entries"),
+            Self::Slept => f.write_str("the polling thread sleeps"),
+            Self::Woken => f.write_str("the polling thread wakes"),
+            Self::Died => f.write_str("the polling thread dies"),
         }
     }
 }

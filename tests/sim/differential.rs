@@ -341,15 +341,25 @@ pub fn run(
     world: &dyn World,
     counts: Option<Vec<usize>>,
 ) -> Option<(Vec<String>, Vec<usize>)> {
-    let mut plan =
-        Plan { chance, used: vec![false; ALL], pushed: 0, cancels: false, writes: false };
     let modes = [
         SetupFlags::empty(),
         SetupFlags::SUBMIT_ALL,
         SetupFlags::COOP_TASKRUN | SetupFlags::TASKRUN_FLAG,
         SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN,
     ];
-    let flags = plan.chance.among(&modes);
+    run_in(&modes, chance, world, counts)
+}
+
+/// As [`run`], on a ring in one of these modes.
+pub fn run_in(
+    modes: &[SetupFlags],
+    chance: Chance,
+    world: &dyn World,
+    counts: Option<Vec<usize>>,
+) -> Option<(Vec<String>, Vec<usize>)> {
+    let mut plan =
+        Plan { chance, used: vec![false; ALL], pushed: 0, cancels: false, writes: false };
+    let flags = plan.chance.among(modes);
     let mut run = Run::new(world, flags, counts)?;
     for _ in 0..plan.chance.below(6) + 1 {
         let which = plan.chance.below(9);

@@ -12,6 +12,7 @@
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
 //! | `seeded` | how many programs of these two run, and which |
 //! | `layouts` | rings of every layout and size on both kernels |
+//! | `polling` | rings with a polling thread on both kernels, and set-up flags |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
 //! | `recorder` | real rings tell the same records |
@@ -29,6 +30,7 @@ mod differential;
 mod groups;
 mod layouts;
 mod modes;
+mod polling;
 mod programs;
 mod recorder;
 mod scenarios;

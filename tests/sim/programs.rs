@@ -74,6 +74,7 @@ impl Program {
             SetupFlags::COOP_TASKRUN,
             SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN,
             SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN | SetupFlags::TASKRUN_FLAG,
+            SetupFlags::SQPOLL,
         ];
         let setup = Setup::plain(4).with(chance.among(&flags)).kernel(sim.kernel());
         let mut ring = setup.cq_entries(32).build().expect("a ring");

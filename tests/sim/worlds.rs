@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use annulus::sim::Sim;
 use annulus::sys::flags::SetupFlags;
@@ -38,6 +39,8 @@ pub struct Real;
 
 fn asked(entries: u32, flags: SetupFlags) -> Setup<'static> {
     let plain = Setup::plain(entries).with(flags - SetupFlags::NO_MMAP);
+    let polls = flags.contains(SetupFlags::SQPOLL);
+    let plain = if polls { plain.sqpoll(Duration::from_millis(1)) } else { plain };
     let is_own = flags.contains(SetupFlags::NO_MMAP);
     if is_own { plain.own_memory(Pages::Ordinary) } else { plain }
 }
