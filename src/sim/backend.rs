@@ -125,7 +125,9 @@ impl State {
             poller: None,
             thread: None,
         });
-        self.attend(self.rings.len() - 1, poller, &answer);
+        let ring = self.rings.len() - 1;
+        self.attend(ring, poller, &answer);
+        self.size_pool(ring, answer.sq_entries);
         *params = answer;
         Ok(RingFd::Owned(fd))
     }

@@ -3,6 +3,7 @@
 //! | the target | result of the cancel | the target completes with |
 //! |---|---|---|
 //! | waits for an end or for a time | 0 | `ECANCELED`, or the bytes that it has |
+//! | a worker thread has it | `EALREADY` | what it would have, `ECANCELED` or `EINTR` |
 //! | was taken by a worker thread (a fault) | `EALREADY` | what it would have, or `EINTR` |
 //! | waits in a chain or behind a drained one, notifies, is not there | `ENOENT` | – |
 
@@ -66,6 +67,9 @@ impl State {
 
     /// Cancels a request that has begun: 0, or `EALREADY`.
     pub(super) fn cancel_one(&mut self, id: RequestId) -> i32 {
+        if self.requests[&id].work.is_some() && self.is_too_late(id) {
+            return -libc::EALREADY;
+        }
         let request = &self.requests[&id];
         let may_be_late = !request.job.repeats() && !matches!(request.job, Job::Timeout { .. });
         if may_be_late && self.luck.hits(self.faults.no_cancel) {

@@ -35,6 +35,9 @@ impl State {
         self.check_memory(id);
         let Some(mut request) = self.requests.remove(&id) else { return };
         self.alarms.remove(&id);
+        let work = request.work.take();
+        self.leave_pool(request.ring, id, work);
+        self.hand_down(request.ring, work, request.next);
         if self.is_sound() {
             give_back(&request.regions, &request.got, &request.job);
         }

@@ -43,6 +43,7 @@
 //! | rings | one or many; plain, `COOP_TASKRUN`, `DEFER_TASKRUN`, with `TASKRUN_FLAG` or without; `SINGLE_ISSUER`, `SUBMIT_ALL`, `CQSIZE`, `CLAMP`; half of them are about to wrap |
 //! | layouts | `NO_SQARRAY`, `SQE128`, `CQE32`, `SQE_MIXED`, `CQE_MIXED` (with the fillers of 6.18 to 7.2), `SQ_REWIND`, `NO_MMAP`; `RESIZE_RINGS` |
 //! | `SQPOLL` | a thread that is stepped with virtual time: `NEED_WAKEUP`, `SQ_WAKEUP`, `SQ_WAIT`, `ATTACH_WQ`, its death |
+//! | worker threads | `ASYNC`, `FSYNC`, `SHUTDOWN`: at most as many as `IOWQ_MAX_WORKERS` allows; a cancel of what one has is too late (`EALREADY`) |
 //! | submitting | partial submission, refused entries and whole chains, soft and hard links, `IO_DRAIN`, `ASYNC`, `CQE_SKIP_SUCCESS` |
 //! | waiting | any number, with a timeout and a minimum wait; overflow, flagged and kept; a timeout ends a wait, as on Linux |
 //! | `NOP` | with a result, a look-up of a file or buffer, `TW` (no effect), a wide completion; `NOP128` |
@@ -90,6 +91,7 @@ mod pipe;
 mod placeholder;
 mod poller;
 mod polling;
+mod pool;
 mod post;
 mod provided;
 pub mod recorder;
@@ -105,6 +107,7 @@ mod submit;
 mod time;
 pub mod trace;
 mod transfer;
+mod workers;
 mod world;
 
 use std::fmt;

@@ -1,5 +1,7 @@
 //! A polling thread: what is known of it. Leaves to others: what it does (`polling`).
 
+use super::pool::Pool;
+
 /// A polling thread.
 #[derive(Debug)]
 pub(super) struct Poller {
@@ -10,6 +12,8 @@ pub(super) struct Poller {
     /// Whether a step, and the end of its patience, are due.
     pub(super) is_stepping: bool,
     pub(super) is_tiring: bool,
+    /// Its workers.
+    pub(super) pool: Pool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use annulus_sys::errno::Errno;
 use annulus_sys::flags::{CqeFlags, SetupFlags};
 
 use super::poller::{Doing, Poller};
+use super::pool::Pool;
 use super::state::{Due, State};
 use super::trace::{RequestId, What};
 
@@ -69,7 +70,8 @@ impl State {
         if at == self.pollers.len() {
             let doing = Doing::Polls(self.now);
             let (is_stepping, is_tiring) = (false, false);
-            self.pollers.push(Poller { rings: vec![], idle, doing, is_stepping, is_tiring });
+            let pool = Pool::default();
+            self.pollers.push(Poller { rings: vec![], idle, doing, is_stepping, is_tiring, pool });
         }
         let poller = &mut self.pollers[at];
         poller.rings.push(ring);

@@ -97,6 +97,7 @@ impl State {
                     write_value(arg, status);
                     Ok(0)
                 }
+                RegisterOp::IOWQ_MAX_WORKERS => self.limit_workers(ring, arg, count),
                 RegisterOp::RESIZE_RINGS if count == 1 => self.resize(ring, arg),
                 RegisterOp::PROBE => {
                     probe(arg, count);

@@ -19,6 +19,7 @@ use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{CqeFlags, NopFlags, RecvSendFlags, SqeFlags};
 use annulus_sys::opcode::Opcode;
 
+use super::pool::Work;
 use super::region::{Region, Span};
 use super::registered::Entry;
 use super::trace::{EndId, RequestId};
@@ -104,6 +105,10 @@ pub(super) struct Request {
     pub(super) posts: u32,
     /// The second half of its completion.
     pub(super) big: Option<[u64; 2]>,
+    /// Where it is in a pool of workers.
+    pub(super) work: Option<Work>,
+    /// The kind of the worker that has done the step before it.
+    pub(super) worker: Option<usize>,
 }
 
 /// How far a request is.
@@ -313,6 +318,8 @@ impl Request {
             refused,
             posts: 0,
             big: None,
+            work: None,
+            worker: None,
         }
     }
 

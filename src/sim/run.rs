@@ -9,8 +9,9 @@
 //!
 //! Leaves to others: what ends do (`world`), completions and chains (`finish`), cancels (`cancel`).
 
-use annulus_sys::flags::{CqeFlags, SqeFlags};
+use annulus_sys::flags::CqeFlags;
 
+use super::pool::Work;
 use super::request::{Job, Stage};
 use super::state::{Due, Mode, State};
 use super::trace::{EndId, RequestId, What};
@@ -49,12 +50,14 @@ impl State {
             return self.finish(id, res, CqeFlags::empty());
         }
         request.stage = Stage::Begun;
-        let is_forced = request.flags.contains(SqeFlags::ASYNC);
+        let is_for_worker = Self::is_for_worker(request);
         let clock = request.clock;
         self.take_hold(id, named);
         self.note(Some(ring), what);
-        let delay = self.delay();
-        if delay > 0 || is_forced {
+        let delay = if is_for_worker { 0 } else { self.delay() };
+        if is_for_worker {
+            self.punt(id);
+        } else if delay > 0 {
             self.schedule(delay, Due::Run(id));
         } else {
             self.attempt(id);
@@ -67,6 +70,10 @@ impl State {
 
     /// Tries a request, again and again if it goes on.
     pub(super) fn attempt(&mut self, id: RequestId) {
+        let work = self.requests.get(&id).and_then(|request| request.work);
+        if matches!(work, Some(Work::Doomed(_))) {
+            return self.end(id, -libc::ECANCELED);
+        }
         for _ in 0..IN_ONE_GO {
             let Some(request) = self.requests.get(&id) else { return };
             let end = request.end;
@@ -81,9 +88,10 @@ impl State {
                 }
                 Try::Waits => {
                     let end = end.expect("only an end lets it wait");
+                    self.put_off(id, true);
                     return self.world.await_change(end, id);
                 }
-                Try::Sleeps => return,
+                Try::Sleeps => return self.put_off(id, false),
             }
         }
         self.schedule(0, Due::Run(id));

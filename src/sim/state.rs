@@ -22,6 +22,7 @@ use super::faults::Faults;
 use super::memory::Half;
 use super::placeholder::{Placeholder, find_closed};
 use super::poller::Poller;
+use super::pool::Pool;
 use super::post::Posting;
 use super::registered::Table;
 use super::report::{Report, SHOWN};
@@ -70,6 +71,8 @@ pub(super) struct State {
     pub(super) world: World,
     pub(super) rings: Vec<Ring>,
     pub(super) pollers: Vec<Poller>,
+    /// The workers of the thread that enters.
+    pub(super) pool: Pool,
     /// Which ring a descriptor of the process belongs to. Only a ring that is open is asked for.
     pub(super) numbers: HashMap<RawFd, usize>,
     pub(super) requests: BTreeMap<RequestId, Request>,
@@ -170,6 +173,7 @@ impl State {
             world: World::default(),
             rings: Vec::new(),
             pollers: Vec::new(),
+            pool: Pool::default(),
             numbers: HashMap::new(),
             requests: BTreeMap::new(),
             consumed: 0,

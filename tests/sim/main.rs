@@ -13,6 +13,7 @@
 //! | `seeded` | how many programs of these two run, and which |
 //! | `layouts` | rings of every layout and size on both kernels |
 //! | `polling` | rings with a polling thread on both kernels, and set-up flags |
+//! | `workers` | requests that worker threads run on both kernels |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
 //! | `recorder` | real rings tell the same records |
@@ -40,6 +41,7 @@ mod speed;
 mod tables;
 mod twice;
 mod updates;
+mod workers;
 mod worlds;
 
 /// The seeds to run: those that `ANNULUS_SEEDS=m..n` names, the one that `ANNULUS_SEED=n` names, or

@@ -14,7 +14,7 @@ use annulus::sys::syscall::EnterArg;
 use annulus::{EnterCause, RawRing, Setup, op};
 
 use super::chance::Chance;
-use super::differential::run_in;
+use super::differential::{Style, run_in};
 use super::worlds::Real;
 
 const IDLE: Duration = Duration::from_millis(10);
@@ -38,12 +38,13 @@ fn enter(base: &Base, want: u32, flags: EnterFlags) -> Result<u32, i32> {
 #[test]
 fn random_programs_of_polled_rings_see_on_the_simulated_kernel_what_they_see_on_linux() {
     let modes = [SetupFlags::SQPOLL, SetupFlags::SQPOLL | SetupFlags::SUBMIT_ALL];
+    let style = Style { modes: &modes, forces: false };
     let (mut different, mut first) = (0, None);
     for seed in super::seeds(300) {
         let sim = Sim::new(seed);
         sim.allow_shared_user_data();
-        let (simulated, counts) = run_in(&modes, Chance::new(seed), &sim, None).expect("a ring");
-        let on_linux = || run_in(&modes, Chance::new(seed), &Real, Some(counts.clone()));
+        let (simulated, counts) = run_in(style, Chance::new(seed), &sim, None).expect("a ring");
+        let on_linux = || run_in(style, Chance::new(seed), &Real, Some(counts.clone()));
         let Some((mut real, _)) = on_linux() else { return };
         for _ in 0..3 {
             if real != simulated {
