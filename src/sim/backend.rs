@@ -18,13 +18,13 @@ use annulus_sys::flags::{
     EnterFlags, Features, OFF_MMAP_MASK, OFF_PBUF_RING, OFF_PBUF_SHIFT, SetupFlags,
 };
 use annulus_sys::kernel::Backend;
-use annulus_sys::map::Map;
+use annulus_sys::map::{Map, page_size};
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::syscall::{EnterArg, RingFd, RingRef};
 
 use super::Sim;
 use super::enter::{Call, Turn};
-use super::layout::{fit_together, sized};
+use super::layout::{fit_together, lengths, sized};
 use super::memory::Half;
 use super::placeholder::Placeholder;
 use super::request::nanoseconds;
@@ -82,10 +82,22 @@ fn refused<T>(errno: i32) -> Result<T, Errno> {
 
 impl State {
     fn make_ring(&mut self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
-        if !FLAGS.contains(params.flags) || params.resv != [0; 3] || !fit_together(params.flags) {
+        let is_old = params.flags.iter().any(|flag| !self.release.has(flag.since()));
+        if !FLAGS.contains(params.flags)
+            || is_old
+            || params.resv != [0; 3]
+            || !fit_together(params.flags)
+        {
             return refused(libc::EINVAL);
         }
-        let answer = sized(entries, Params { features: FEATURES, ..*params })?;
+        let features = FEATURES.iter().filter(|feature| self.release.has(feature.since()));
+        let features = features.collect();
+        let answer = sized(entries, Params { features, ..*params })?;
+        let (rings, sqes) = lengths(&answer);
+        let is_scattered = rings.max(sqes) > page_size() && self.release.is_before(6, 14);
+        if answer.flags.contains(SetupFlags::NO_MMAP) && is_scattered {
+            return refused(libc::EINVAL);
+        }
         self.find_closed_rings();
         let poller = self.poller_for(&answer)?;
         let (fd, placeholder) = Placeholder::new()?;
@@ -182,6 +194,11 @@ unsafe impl Backend for Behind {
             Some(None) => return refused(libc::EINVAL),
             limit => limit.flatten(),
         };
+        let is_old = |since| !state.release.has(Some(since));
+        let has_arg = matches!(arg, EnterArg::Ext(_));
+        if (has_arg && is_old("5.11")) || (min_wait.is_some() && is_old("6.12")) {
+            return refused(libc::EINVAL);
+        }
         let min_wait = min_wait.map(|span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
         let mut call = Call {
             ring,

@@ -78,7 +78,8 @@ impl State {
             | EnterFlags::SQ_WAKEUP
             | EnterFlags::SQ_WAIT
             | EnterFlags::NO_IOWAIT;
-        if !known.contains(flags) {
+        let is_old = flags.iter().any(|flag| !self.release.has(flag.since()));
+        if is_old || !known.contains(flags) {
             return Some(Err(Errno::new(libc::EINVAL)));
         }
         if let Some(errno) = self.refusal(ring, to_submit) {
@@ -117,7 +118,14 @@ impl State {
                 return Some(libc::EEXIST);
             }
         }
-        let overflows = !of_ring.overflow.is_empty();
+        let is_old = self.release.is_before(5, 13);
+        if to_submit > 0 && is_old {
+            self.flush(ring);
+        }
+        let overflows = !self.rings[ring].overflow.is_empty();
+        if to_submit > 0 && overflows && is_old {
+            return Some(libc::EBUSY);
+        }
         if to_submit > 0 && overflows && self.luck.hits(self.faults.busy) {
             return Some(libc::EBUSY);
         }

@@ -45,7 +45,7 @@ impl State {
             self.world.ends[end].users -= 1;
             self.world.forget(end, id);
         }
-        let (ring, has_failed) = (request.ring, request.has_failed(res));
+        let (ring, has_failed) = (request.ring, self.has_failed(&request, res));
         let skips = request.flags.contains(SqeFlags::CQE_SKIP_SUCCESS);
         if !skips || has_failed {
             let cqe = Cqe { user_data: request.user_data, res, flags };
@@ -58,6 +58,13 @@ impl State {
         self.go_on_in_chain(&mut request, has_failed, skips);
         self.go_on_after_drain(ring);
         self.raise(ring);
+    }
+
+    /// Whether a request failed, as its chain sees it.
+    fn has_failed(&self, request: &Request, res: i32) -> bool {
+        let always = matches!(request.job, Job::Fsync | Job::Shutdown(_));
+        let is_old = always && self.release.is_before(6, 0);
+        request.has_failed(res) || (is_old && res < 0)
     }
 
     /// Goes on with what is linked to a request that has its result.
@@ -146,11 +153,12 @@ impl State {
         let cqe = posting.cqe;
         self.idle = 0;
         self.note(Some(ring), What::Posted(id, cqe.res, cqe.flags.bits()));
+        let forgets = !self.release.is_before(7, 3);
         let of_ring = &mut self.rings[ring];
         if !of_ring.is_open {
             return;
         }
-        let how = How { waits: !of_ring.overflow.is_empty(), forgets: false };
+        let how = How { waits: !of_ring.overflow.is_empty(), forgets };
         if !of_ring.half.post(posting, how) {
             of_ring.overflow.push_back((id, posting));
             self.note(Some(ring), What::Overflowed(id));
@@ -170,9 +178,10 @@ impl State {
 
     /// Moves completions that found no room to the queue.
     pub(super) fn flush(&mut self, ring: usize) {
+        let forgets = !self.release.is_before(7, 3);
         let ring = &mut self.rings[ring];
         while let Some((_, posting)) = ring.overflow.front().copied()
-            && ring.half.post(posting, How { waits: false, forgets: false })
+            && ring.half.post(posting, How { waits: false, forgets })
         {
             ring.overflow.pop_front();
         }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use annulus_sys::abi::{Cqe, Params, Sqe};
 use annulus_sys::errno::Errno;
-use annulus_sys::flags::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, SetupFlags, SqRingFlags};
+use annulus_sys::flags::{CqeFlags, OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, SetupFlags, SqRingFlags};
 use annulus_sys::index::{Entries, Index};
 use annulus_sys::opcode::Opcode;
 use annulus_sys::orderings::{Observed, Published, PublishedFlags};
@@ -294,6 +294,21 @@ impl Half {
         if self.flags.last() != flags.bits() {
             self.flags.store(flags.bits());
         }
+    }
+
+    /// Whether a wide completion of a mixed queue would lie across the wrap of so many slots.
+    pub(super) fn would_straddle(&self, entries: u32) -> bool {
+        let entries = Entries::new(entries).expect("a power of two");
+        let (mut at, tail) = (self.cq_head.observe(), self.cq_tail.last());
+        while self.shape == CqeShape::Mixed && at != tail {
+            // SAFETY: only the kernel's half writes completions (CQ3), and that is this value.
+            let is_wide = unsafe { self.cqes.read(at) }.flags.contains(CqeFlags::CQE32);
+            if is_wide && at.is_last_slot(entries) {
+                return true;
+            }
+            at = at.advance(if is_wide { 2 } else { 1 });
+        }
+        false
     }
 
     /// Moves to another memory, of which `params` tell: what is queued moves along, if there is

@@ -69,6 +69,9 @@
 //! | `Clock::now`, and so `Timeout::until` and `WaitOptions::until` | the machine's clock: not for a simulation |
 //! | the ring's descriptor, polled | never readable |
 //!
+//! All of it is there in the newest release, and as much as there was in another one:
+//! [`Sim::like`], [`Release`].
+//!
 //! A [`Recorder`] makes the same records of rings on Linux.
 //!
 //! A program that only looks at its memory, and never enters, lets no time pass: call
@@ -86,6 +89,7 @@ mod finish;
 mod layout;
 mod memory;
 mod message;
+mod older;
 mod outside;
 mod pipe;
 mod placeholder;
@@ -98,6 +102,7 @@ pub mod recorder;
 mod region;
 mod register;
 mod registered;
+mod release;
 pub mod report;
 mod request;
 mod resize;
@@ -118,6 +123,7 @@ use annulus_sys::kernel::Kernel;
 
 pub use faults::Faults;
 pub use recorder::Recorder;
+pub use release::Release;
 pub use report::Report;
 pub use trace::Record;
 
@@ -145,6 +151,20 @@ impl Sim {
     /// A kernel on which things go wrong, by the luck of the seed.
     pub fn with_faults(seed: u64, faults: Faults) -> Self {
         Self(Arc::new(Mutex::new(State::new(seed, faults))))
+    }
+
+    /// The same kernel, as it was in a [`Release`] of Linux.
+    ///
+    /// # Panics
+    ///
+    /// When it has made a ring already.
+    #[must_use]
+    pub fn like(self, release: Release) -> Self {
+        let mut state = self.state();
+        assert!(state.rings.is_empty(), "a kernel does not change under its rings");
+        state.release = release;
+        drop(state);
+        self
     }
 
     /// The kernel, for [`Setup::kernel`](crate::Setup::kernel).

@@ -25,6 +25,7 @@ use super::block::{Block, is_mapped};
 use super::buffers::Group;
 use super::region::{read_value, write_value};
 use super::registered::{Buffer, Entry, Table, Thing};
+use super::release::Release;
 use super::request::KNOWN;
 use super::state::State;
 
@@ -66,6 +67,9 @@ impl State {
         count: u32,
     ) -> Result<u32, Errno> {
         use What::{Buffers, Files};
+        if !self.release.has(op.since()) {
+            return refused(libc::EINVAL);
+        }
         let address = arg.expose_provenance() as u64;
         let plain = Arrays { things: address, tags: 0, count };
         #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise vouches for all")]
@@ -100,7 +104,7 @@ impl State {
                 RegisterOp::IOWQ_MAX_WORKERS => self.limit_workers(ring, arg, count),
                 RegisterOp::RESIZE_RINGS if count == 1 => self.resize(ring, arg),
                 RegisterOp::PROBE => {
-                    probe(arg, count);
+                    probe(arg, count, self.release);
                     Ok(0)
                 }
                 _ => refused(libc::EINVAL),
@@ -372,7 +376,9 @@ impl State {
     unsafe fn add_group(&mut self, ring: usize, reg: BufReg) -> Result<u32, Errno> {
         let entries = Entries::new(reg.ring_entries).filter(|it| it.count() <= 1 << 15);
         let Some(entries) = entries else { return refused(libc::EINVAL) };
-        let known = PbufRingFlags::MMAP | PbufRingFlags::INC;
+        let since = [(PbufRingFlags::MMAP, "6.4"), (PbufRingFlags::INC, "6.12")];
+        let known = since.into_iter().filter(|(_, since)| self.release.has(Some(since)));
+        let known: PbufRingFlags = known.map(|(flag, _)| flag).collect();
         if !known.contains(reg.flags) || reg.min_left != 0 {
             return refused(libc::EINVAL);
         }
@@ -400,8 +406,10 @@ impl State {
 /// # Safety
 ///
 /// `arg` must point to a `Probe`, and `count` times a `ProbeOp` behind it.
-unsafe fn probe(arg: *mut libc::c_void, count: u32) {
-    let last = KNOWN.iter().map(|opcode| opcode.0).max().unwrap_or(0);
+unsafe fn probe(arg: *mut libc::c_void, count: u32, release: Release) {
+    let known: Vec<Opcode> =
+        KNOWN.iter().copied().filter(|opcode| release.has(opcode.since())).collect();
+    let last = known.iter().map(|opcode| opcode.0).max().unwrap_or(0);
     let len = u8::try_from(count).unwrap_or(u8::MAX).min(last + 1);
     let head = Probe { last_op: Opcode(last), ops_len: len, ..Probe::default() };
     // SAFETY: it points to a `Probe`, as promised to `probe`.
@@ -409,7 +417,7 @@ unsafe fn probe(arg: *mut libc::c_void, count: u32) {
     // SAFETY: behind the `Probe`, as promised to `probe`.
     let ops = unsafe { arg.byte_add(size_of::<Probe>()) }.cast::<ProbeOp>();
     for op in 0..len {
-        let is_known = KNOWN.contains(&Opcode(op));
+        let is_known = known.contains(&Opcode(op));
         let flags = if is_known { ProbeOpFlags::SUPPORTED } else { ProbeOpFlags::empty() };
         let op = ProbeOp { op: Opcode(op), flags, ..ProbeOp::default() };
         // SAFETY: one of `count`, as promised to `probe`.

@@ -118,6 +118,8 @@ pub(super) enum Stage {
     Queued,
     /// It runs, or waits for an end or for a time.
     Begun,
+    /// A poll that an old kernel has forgotten.
+    Forgotten,
     /// A zero-copy send whose notification is to come.
     Notifying,
 }

@@ -3,7 +3,7 @@
 //! | refused | with |
 //! |---|---|
 //! | a ring that does not defer its work; other flags than `CQSIZE` and `CLAMP` | `EINVAL` |
-//! | what is queued does not fit | `EOVERFLOW` |
+//! | what is queued does not fit; from 7.3 on, a wide completion would lie across the wrap | `EOVERFLOW` |
 #![allow(unsafe_code, reason = "reads and writes the argument of the call")]
 
 use annulus_sys::abi::Params;
@@ -46,6 +46,10 @@ impl State {
         let flags = asked.flags | (of_ring.flags & KEPT);
         let made = sized(asked.sq_entries, Params { flags, ..asked })?;
         let sizes = (made.sq_entries, made.cq_entries);
+        let straddles = self.rings[ring].half.would_straddle(sizes.1);
+        if straddles && !self.release.is_before(7, 3) {
+            return Err(Errno::new(libc::EOVERFLOW));
+        }
         if self.rings[ring].half.sizes() != sizes {
             self.rings[ring].half.resize(&made)?;
             self.note(Some(ring), What::Made(sizes.0, sizes.1));

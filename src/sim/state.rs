@@ -25,6 +25,7 @@ use super::poller::Poller;
 use super::pool::Pool;
 use super::post::Posting;
 use super::registered::Table;
+use super::release::Release;
 use super::report::{Report, SHOWN};
 use super::request::Request;
 use super::trace::{Record, RequestId, Trace, What};
@@ -62,6 +63,7 @@ pub(super) enum Due {
 pub(super) struct State {
     pub(super) seed: u64,
     pub(super) faults: Faults,
+    pub(super) release: Release,
     /// Chances for: delays, faults, order.
     pub(super) delays: Chance,
     pub(super) luck: Chance,
@@ -166,6 +168,7 @@ impl State {
         Self {
             seed,
             faults,
+            release: Release::NEWEST,
             delays: Chance::new(seed, 1),
             luck: Chance::new(seed, 2),
             start: Instant::now(),

@@ -11,6 +11,7 @@ use annulus_sys::flags::{SetupFlags, SqeFlags};
 use annulus_sys::opcode::Opcode;
 
 use super::memory::Consumed;
+use super::older::knows;
 use super::request::{Job, Request, Stage};
 use super::state::{Due, Held, State};
 use super::trace::RequestId;
@@ -59,7 +60,8 @@ impl State {
             let Consumed { sqe, slots, is_cut } = self.rings[ring].half.consume(left);
             let Some(sqe) = sqe else { break };
             count += slots;
-            let request = self.fitted(Request::of(&sqe, ring), is_cut);
+            let is_known = !is_cut && knows(self.release, &sqe);
+            let request = self.fitted(Request::of(&sqe, ring), is_known);
             if self.take(ring, request, &mut chain) == Goes::No {
                 break;
             }
@@ -73,10 +75,15 @@ impl State {
     }
 
     /// Refuses what does not fit the shape of the ring.
-    fn fitted(&self, mut request: Request, is_cut: bool) -> Request {
+    fn fitted(&self, mut request: Request, is_known: bool) -> Request {
         let wide = SetupFlags::CQE32 | SetupFlags::CQE_MIXED;
         let asks_wide = matches!(request.job, Job::Nop { big: Some(_), .. });
-        if is_cut || (asks_wide && !self.rings[request.ring].flags.intersects(wide)) {
+        let is_polled = self.rings[request.ring].poller.is_some();
+        if is_polled && self.release.is_before(5, 11) && request.job.has_file() {
+            let is_there = request.is_fixed();
+            request.refused = request.refused.or((!is_there).then_some(-libc::EBADF));
+        }
+        if !is_known || (asks_wide && !self.rings[request.ring].flags.intersects(wide)) {
             request.refused = Some(-libc::EINVAL);
         }
         request

@@ -14,6 +14,7 @@
 //! | `layouts` | rings of every layout and size on both kernels |
 //! | `polling` | rings with a polling thread on both kernels, and set-up flags |
 //! | `workers` | requests that worker threads run on both kernels |
+//! | `releases` | what older kernels lack, and do otherwise |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
 //! | `recorder` | real rings tell the same records |
@@ -34,6 +35,7 @@ mod modes;
 mod polling;
 mod programs;
 mod recorder;
+mod releases;
 mod scenarios;
 mod scene;
 mod seeded;

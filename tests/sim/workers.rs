@@ -87,7 +87,7 @@ fn what_waits_for_a_worker_is_cancelled_and_what_one_has_is_not() {
         let mut ring = Setup::plain(8).kernel(sim.kernel()).build_raw().expect("a ring");
         let mut limits = [1_u32, 1];
         let arg = (&raw mut limits).cast();
-        // SAFETY: two live numbers.
+        // SAFETY: two live numbers, which the kernel copies and does not keep, so they may go.
         let set = unsafe { ring.base().register(RegisterOp::IOWQ_MAX_WORKERS, arg, 2) };
         assert_eq!((set, limits[0]), (Ok(0), 8));
         for user_data in [1, 2] {
@@ -121,7 +121,7 @@ fn requests_take_their_turns_when_there_are_few_workers() {
         let mut ring = Setup::plain(16).kernel(sim.kernel()).build_raw().expect("a ring");
         let mut limits = [limit; 2];
         let arg = (&raw mut limits).cast();
-        // SAFETY: two live numbers.
+        // SAFETY: two live numbers, which the kernel copies and does not keep, so they may go.
         unsafe { ring.base().register(RegisterOp::IOWQ_MAX_WORKERS, arg, 2) }.expect("it is set");
         let file = sim.file(*b"contents").expect("descriptors");
         for user_data in 0..16 {
