@@ -82,6 +82,10 @@ fn refused<T>(errno: i32) -> Result<T, Errno> {
 
 impl State {
     fn make_ring(&mut self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
+        if self.luck.hits(self.faults.setup) {
+            let errnos = [libc::EPERM, libc::ENOSYS, libc::ENOMEM];
+            return refused(errnos[self.luck.index(errnos.len())]);
+        }
         let is_old = params.flags.iter().any(|flag| !self.release.has(flag.since()));
         if !FLAGS.contains(params.flags)
             || is_old
@@ -124,6 +128,7 @@ impl State {
             flags,
             placeholder,
             is_open: true,
+            has_dropped: false,
             overflow: Default::default(),
             work: Default::default(),
             groups: vec![],

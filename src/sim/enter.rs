@@ -63,6 +63,7 @@ impl State {
         };
         if let Turn::Return(result) = &turn {
             self.raise(call.ring);
+            self.perhaps_lie(call.ring);
             let shown = result.map_err(Errno::raw);
             self.note(Some(call.ring), What::Returned(shown));
         }
@@ -161,6 +162,10 @@ impl State {
                     continue;
                 }
                 return Turn::Return(Ok(count));
+            }
+            if std::mem::take(&mut self.rings[ring].has_dropped) {
+                let lost = Err(Errno::new(libc::EBADR));
+                return Turn::Return(if count == 0 { lost } else { Ok(count) });
             }
             if let Err(errno) = self.wait(call) {
                 let is_empty = self.rings[ring].half.ready() == 0;

@@ -150,6 +150,7 @@ impl State {
     }
 
     fn post_wide(&mut self, ring: usize, id: RequestId, posting: Posting) {
+        let posting = self.perhaps_another(posting);
         let cqe = posting.cqe;
         self.idle = 0;
         self.note(Some(ring), What::Posted(id, cqe.res, cqe.flags.bits()));
@@ -160,6 +161,11 @@ impl State {
         }
         let how = How { waits: !of_ring.overflow.is_empty(), forgets };
         if !of_ring.half.post(posting, how) {
+            if self.luck.hits(self.faults.dropped) {
+                of_ring.half.count_lost();
+                of_ring.has_dropped = true;
+                return self.note(Some(ring), What::Lost(id));
+            }
             of_ring.overflow.push_back((id, posting));
             self.note(Some(ring), What::Overflowed(id));
         }

@@ -20,6 +20,9 @@ const MOST: (u32, u32) = (1 << 15, 1 << 16);
 /// Where the completions begin; before them are the indices.
 const CQES: u32 = 320;
 
+/// Where the words of a ring lie.
+pub(super) const WORDS: [u32; 12] = [0, 64, 128, 192, 256, 260, 264, 268, 272, 276, 280, 284];
+
 fn refused<T>(errno: i32) -> Result<T, Errno> {
     Err(Errno::new(errno))
 }

@@ -34,7 +34,7 @@ use annulus_sys::shape::{CqeShape, SqeShape, Turn};
 use annulus_sys::slots::{Slot, Slots, Width};
 
 use super::block::{Block, POISON};
-use super::layout::lengths;
+use super::layout::{WORDS, lengths};
 
 /// The kernel's half of a ring.
 #[derive(Debug)]
@@ -261,7 +261,8 @@ impl Half {
     pub(super) fn look(&mut self) -> Result<u32, String> {
         let (head, tail) = (self.cq_head.observe(), self.cq_tail.last());
         let (passed, there) = (head.distance_from(self.taken), tail.distance_from(self.taken));
-        if passed > there {
+        // One more than there are slots, in a mixed queue of an old kernel (`post`).
+        if passed > there || passed > self.cq_entries() + 1 {
             return Err(format!("CQ2: {passed} completions were taken, and {there} were there"));
         }
         if self.shape == CqeShape::Mixed {
@@ -296,17 +297,37 @@ impl Half {
         }
     }
 
+    /// Where the words of a ring lie that both sides share.
+    pub(super) fn words(&self) -> [u32; 12] {
+        WORDS
+    }
+
+    /// What a word holds.
+    pub(super) fn word(&self, word: usize) -> u32 {
+        // SAFETY: in the block, as the layout has it, which this value keeps.
+        unsafe { Published::new(self.rings.at(WORDS[word])) }.last().to_raw()
+    }
+
+    /// Stores something in a word, whosever it is.
+    pub(super) fn lie(&mut self, word: usize, value: u32) {
+        // SAFETY: in the block, as the layout has it; both sides access it as an atomic only. That
+        // SQ1 and CQ1 do not hold is what a lie is for.
+        let mut word = unsafe { Published::new(self.rings.at(WORDS[word])) };
+        word.publish(Index::from_raw(value));
+    }
+
     /// Whether a wide completion of a mixed queue would lie across the wrap of so many slots.
     pub(super) fn would_straddle(&self, entries: u32) -> bool {
         let entries = Entries::new(entries).expect("a power of two");
-        let (mut at, tail) = (self.cq_head.observe(), self.cq_tail.last());
-        while self.shape == CqeShape::Mixed && at != tail {
+        let (mut at, mut left) = (self.cq_head.observe(), self.ready());
+        while self.shape == CqeShape::Mixed && left > 0 {
             // SAFETY: only the kernel's half writes completions (CQ3), and that is this value.
             let is_wide = unsafe { self.cqes.read(at) }.flags.contains(CqeFlags::CQE32);
             if is_wide && at.is_last_slot(entries) {
                 return true;
             }
-            at = at.advance(if is_wide { 2 } else { 1 });
+            let slots = if is_wide { 2 } else { 1 };
+            (at, left) = (at.advance(slots), left.saturating_sub(slots));
         }
         false
     }

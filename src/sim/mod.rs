@@ -87,6 +87,7 @@ mod faults;
 mod files;
 mod finish;
 mod layout;
+mod lies;
 mod memory;
 mod message;
 mod older;

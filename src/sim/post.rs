@@ -90,6 +90,11 @@ impl Half {
         true
     }
 
+    /// A completion found no room, and no memory to be kept in.
+    pub(super) fn count_lost(&mut self) {
+        self.overflow.publish(self.overflow.last().advance(1));
+    }
+
     /// Looks for a run of at least `need` free slots (`io_cqe_cache_refill`, v6.18).
     fn find_free(&mut self, need: u32, forgets: bool) -> bool {
         let (entries, count) = (self.cqes.entries(), self.cq_entries());

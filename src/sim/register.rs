@@ -34,6 +34,14 @@ const MOST_BUFFERS: u32 = 1 << 14;
 const MOST_FILES: u32 = 1 << 20;
 const LONGEST: u64 = 1 << 30;
 
+/// The calls that need no memory.
+const FREES: [RegisterOp; 4] = [
+    RegisterOp::UNREGISTER_BUFFERS,
+    RegisterOp::UNREGISTER_FILES,
+    RegisterOp::UNREGISTER_PBUF_RING,
+    RegisterOp::PBUF_STATUS,
+];
+
 /// Which of the two tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
@@ -69,6 +77,9 @@ impl State {
         use What::{Buffers, Files};
         if !self.release.has(op.since()) {
             return refused(libc::EINVAL);
+        }
+        if !FREES.contains(&op) && self.luck.hits(self.faults.register) {
+            return refused(libc::ENOMEM);
         }
         let address = arg.expose_provenance() as u64;
         let plain = Arrays { things: address, tags: 0, count };

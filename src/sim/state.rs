@@ -88,6 +88,8 @@ pub(super) struct State {
     pub(super) broken: Vec<String>,
     pub(super) stalls: Vec<Vec<String>>,
     pub(super) abandoned: usize,
+    /// Whether it has lied, so that no account means anything.
+    pub(super) has_lied: bool,
     /// How many enters in a row found nothing to do.
     pub(super) idle: u32,
     /// Whether several requests in flight may have one `user_data`.
@@ -110,6 +112,8 @@ pub(super) struct Ring {
     pub(super) flags: SetupFlags,
     pub(super) placeholder: Placeholder,
     pub(super) is_open: bool,
+    /// Whether one was lost since the program was told.
+    pub(super) has_dropped: bool,
     /// Completions that found no room.
     pub(super) overflow: VecDeque<(RequestId, Posting)>,
     /// Requests that run at the next enter that allows it.
@@ -188,6 +192,7 @@ impl State {
             broken: Vec::new(),
             stalls: Vec::new(),
             abandoned: 0,
+            has_lied: false,
             idle: 0,
             shares_user_data: false,
             watched: 0,
@@ -201,13 +206,16 @@ impl State {
 
     /// Notes a broken rule. From then on no memory of requests is touched.
     pub(super) fn fault(&mut self, ring: usize, text: String) {
+        if self.has_lied {
+            return;
+        }
         self.note(Some(ring), What::Fault(text.clone()));
         self.broken.push(text);
     }
 
     /// Whether no rule was broken, so that the program's memory may be touched.
     pub(super) fn is_sound(&self) -> bool {
-        self.broken.is_empty()
+        self.broken.is_empty() && !self.has_lied
     }
 
     /// Lets something happen `span` nanoseconds from now.

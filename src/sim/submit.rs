@@ -60,6 +60,7 @@ impl State {
             let Consumed { sqe, slots, is_cut } = self.rings[ring].half.consume(left);
             let Some(sqe) = sqe else { break };
             count += slots;
+            let sqe = self.as_read(sqe);
             let is_known = !is_cut && knows(self.release, &sqe);
             let request = self.fitted(Request::of(&sqe, ring), is_known);
             if self.take(ring, request, &mut chain) == Goes::No {

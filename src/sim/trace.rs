@@ -79,6 +79,10 @@ pub enum What {
     Woken,
     /// The polling thread has died.
     Died,
+    /// A completion found no room in the queue, and was lost.
+    Lost(RequestId),
+    /// The kernel has stored a value in a word that it shares with the program.
+    Lied(usize, u32),
 }
 
 /// The records of a run, and a hash of all of them.
@@ -168,6 +172,8 @@ impl fmt::Display for What {
             Self::Polled(count) => write!(f, "the polling thread takes {count} entries"),
             Self::Slept => f.write_str("the polling thread sleeps"),
             Self::Woken => f.write_str("the polling thread wakes"),
+            Self::Lost(id) => write!(f, "#{id}: the completion is lost"),
+            Self::Lied(word, value) => write!(f, "a lie: word {word} is {value:#x}"),
             Self::Died => f.write_str("the polling thread dies"),
         }
     }

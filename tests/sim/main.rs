@@ -15,6 +15,7 @@
 //! | `polling` | rings with a polling thread on both kernels, and set-up flags |
 //! | `workers` | requests that worker threads run on both kernels |
 //! | `releases` | what older kernels lack, and do otherwise |
+//! | `lies` | a kernel that stores anything, refuses, or loses: what the program's side survives |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
 //! | `recorder` | real rings tell the same records |
@@ -26,11 +27,14 @@
 #[path = "../owned/chance.rs"]
 #[allow(dead_code, reason = "not every function is used here")]
 mod chance;
+#[path = "../support/panics.rs"]
+mod panics;
 
 mod accounts;
 mod differential;
 mod groups;
 mod layouts;
+mod lies;
 mod modes;
 mod polling;
 mod programs;
