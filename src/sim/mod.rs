@@ -108,6 +108,7 @@ pub mod report;
 mod request;
 mod resize;
 mod run;
+pub mod shrink;
 mod state;
 mod submit;
 mod time;
@@ -129,6 +130,7 @@ pub use report::Report;
 pub use trace::Record;
 
 use backend::Behind;
+use shrink::Decisions;
 use state::{Due, State};
 
 /// A simulated kernel, and the world behind it. Clones share both.
@@ -151,7 +153,25 @@ impl Sim {
 
     /// A kernel on which things go wrong, by the luck of the seed.
     pub fn with_faults(seed: u64, faults: Faults) -> Self {
-        Self(Arc::new(Mutex::new(State::new(seed, faults))))
+        Self(Arc::new(Mutex::new(State::new(seed, faults, None))))
+    }
+
+    /// A kernel on which only these of the things go wrong that the seed decides: a failing run
+    /// again, as [`shrink`](shrink::shrink) prints it.
+    pub fn with_decisions(seed: u64, faults: Faults, only: &Decisions) -> Self {
+        Self(Arc::new(Mutex::new(State::new(seed, faults, Some(only.clone())))))
+    }
+
+    /// Which chances it has taken so far.
+    pub fn decisions(&self) -> Decisions {
+        let state = self.state();
+        let (faults, delays) = (state.luck.taken().clone(), state.delays.taken().clone());
+        Decisions { faults, delays }
+    }
+
+    /// How many events there were.
+    fn events(&self) -> u64 {
+        self.state().trace.count()
     }
 
     /// The same kernel, as it was in a [`Release`] of Linux.

@@ -28,6 +28,7 @@ use super::registered::Table;
 use super::release::Release;
 use super::report::{Report, SHOWN};
 use super::request::Request;
+use super::shrink::Decisions;
 use super::trace::{Record, RequestId, Trace, What};
 use super::world::World;
 
@@ -168,13 +169,15 @@ pub(super) enum Mode {
 }
 
 impl State {
-    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+    pub(super) fn new(seed: u64, faults: Faults, only: Option<Decisions>) -> Self {
+        let of_delays = only.as_ref().map(|only| only.delays.clone());
+        let of_faults = only.map(|only| only.faults);
         Self {
             seed,
             faults,
             release: Release::NEWEST,
-            delays: Chance::new(seed, 1),
-            luck: Chance::new(seed, 2),
+            delays: Chance::new(seed, 1, of_delays),
+            luck: Chance::new(seed, 2, of_faults),
             start: Instant::now(),
             now: 0,
             world: World::default(),

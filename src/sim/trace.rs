@@ -129,6 +129,11 @@ impl Trace {
         self.last.iter().skip(skipped).cloned().collect()
     }
 
+    /// How many there are, kept or not.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// A hash of all records.
     pub(super) fn digest(&self) -> u64 {
         self.hash.finish() ^ self.count

@@ -16,6 +16,7 @@
 //! | `workers` | requests that worker threads run on both kernels |
 //! | `releases` | what older kernels lack, and do otherwise |
 //! | `lies` | a kernel that stores anything, refuses, or loses: what the program's side survives |
+//! | `shrinking` | the luck of a failing run is shrunk to what it takes |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
 //! | `recorder` | real rings tell the same records |
@@ -43,6 +44,7 @@ mod releases;
 mod scenarios;
 mod scene;
 mod seeded;
+mod shrinking;
 mod speed;
 mod tables;
 mod twice;
