@@ -186,13 +186,9 @@ fn the_safe_api_works_on_a_polled_ring() {
         let (ours, theirs) = sim.socket_pair().expect("descriptors");
         sim.after(Duration::from_secs(1), move |sim| drop(sim.write(&theirs, b"late")));
         let recv = ring.submit(op::Recv::new(ours, Vec::with_capacity(8))).expect("room");
-        let recv = loop {
-            match ring.wait_timeout(recv, Duration::from_secs(10)) {
-                Ok(done) => break done,
-                Err(error) => panic!("seed {seed}: {}", error.why),
-            }
-        };
-        assert!(recv.result.is_ok());
+        let done = ring.wait_timeout(recv, Duration::from_secs(10));
+        let done = done.unwrap_or_else(|error| panic!("seed {seed}: {}", error.why));
+        assert!(done.result.is_ok());
         drop(ring);
         sim.check();
     }
