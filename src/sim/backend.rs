@@ -2,7 +2,7 @@
 //!
 //! | call | answered | refused |
 //! |---|---|---|
-//! | `setup` | `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` `SQE128` `CQE32` `SQE_MIXED` `CQE_MIXED` `SQ_REWIND` `NO_MMAP` `SQPOLL` `SQ_AFF` `ATTACH_WQ` | other flags: `EINVAL` |
+//! | `setup` | `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` `SQE128` `CQE32` `SQE_MIXED` `CQE_MIXED` `SQ_REWIND` `NO_MMAP` `SQPOLL` `SQ_AFF` `ATTACH_WQ` `REGISTERED_FD_ONLY` | other flags: `EINVAL` |
 //! | `map` | the rings, and buffer rings that the kernel allocates | |
 //! | `enter` | with a timeout, a minimum wait and a signal mask (no signal comes) | `ABS_TIMER`, registered arguments: `EINVAL` |
 //! | `register` | see `register` | everything else: `EINVAL` |
@@ -48,7 +48,8 @@ const FLAGS: SetupFlags = SetupFlags::CQSIZE
     .union(SetupFlags::NO_MMAP)
     .union(SetupFlags::SQPOLL)
     .union(SetupFlags::SQ_AFF)
-    .union(SetupFlags::ATTACH_WQ);
+    .union(SetupFlags::ATTACH_WQ)
+    .union(SetupFlags::REGISTERED_FD_ONLY);
 
 /// The features that it reports.
 const FEATURES: Features = Features::SINGLE_MMAP
@@ -81,7 +82,8 @@ fn refused<T>(errno: i32) -> Result<T, Errno> {
 }
 
 impl State {
-    fn make_ring(&mut self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
+    /// The ring that is made of a request, if it is not refused.
+    fn accepted(&mut self, entries: u32, params: &Params) -> Result<Params, Errno> {
         if self.luck.hits(self.faults.setup) {
             let errnos = [libc::EPERM, libc::ENOSYS, libc::ENOMEM];
             return refused(errnos[self.luck.index(errnos.len())]);
@@ -102,6 +104,11 @@ impl State {
         if answer.flags.contains(SetupFlags::NO_MMAP) && is_scattered {
             return refused(libc::EINVAL);
         }
+        Ok(answer)
+    }
+
+    fn make_ring(&mut self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
+        let answer = self.accepted(entries, params)?;
         self.find_closed_rings();
         let poller = self.poller_for(&answer)?;
         let (fd, placeholder) = Placeholder::new()?;
@@ -111,7 +118,13 @@ impl State {
             _ => u32::MAX - u32::try_from(self.luck.below(8)).expect("below 8"),
         };
         let half = Half::new(&answer, start)?;
-        self.numbers.insert(fd.as_raw_fd(), self.rings.len());
+        let ring = self.rings.len();
+        let fd = if answer.flags.contains(SetupFlags::REGISTERED_FD_ONLY) {
+            RingFd::Registered(self.add_ring_fd(ring, fd, None)?)
+        } else {
+            self.numbers.insert(fd.as_raw_fd(), ring);
+            RingFd::Owned(fd)
+        };
         let flags = answer.flags;
         let mode = if flags.contains(SetupFlags::DEFER_TASKRUN) {
             Mode::Defer
@@ -142,17 +155,19 @@ impl State {
             poller: None,
             thread: None,
         });
-        let ring = self.rings.len() - 1;
         self.attend(ring, poller, &answer);
         self.size_pool(ring, answer.sq_entries);
         *params = answer;
-        Ok(RingFd::Owned(fd))
+        Ok(fd)
     }
 
     /// Which ring a call names.
     fn ring(&self, ring: RingRef<'_>) -> Result<usize, Errno> {
-        let number = Some(ring.number()).filter(|_| !ring.is_registered());
-        let found = number.and_then(|number| self.numbers.get(&number)).copied();
+        let found = if ring.is_registered() {
+            u32::try_from(ring.number()).ok().and_then(|at| self.registered(at))
+        } else {
+            self.numbers.get(&ring.number()).copied()
+        };
         found.filter(|&ring| self.rings[ring].is_open).ok_or(Errno::new(libc::EBADF))
     }
 }
@@ -240,7 +255,10 @@ unsafe impl Backend for Behind {
     ) -> Result<u32, Errno> {
         let mut state = self.state();
         let ring = state.ring(ring)?;
-        state.look();
+        // With this call a ring without a descriptor ends, whose memory may be gone already.
+        if op != RegisterOp::UNREGISTER_RING_FDS {
+            state.look();
+        }
         // SAFETY: as promised to `Backend::register`.
         unsafe { state.register(ring, op, arg, count) }
     }

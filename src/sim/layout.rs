@@ -36,6 +36,7 @@ pub(super) fn fit_together(flags: SetupFlags) -> bool {
     let refused = (has(SetupFlags::DEFER_TASKRUN) && !has(SetupFlags::SINGLE_ISSUER))
         || (has(SetupFlags::TASKRUN_FLAG) && !any(puts_off))
         || (has(SetupFlags::SQPOLL) && any(signals))
+        || (has(SetupFlags::REGISTERED_FD_ONLY) && !has(SetupFlags::NO_MMAP))
         || has(SetupFlags::CQE32 | SetupFlags::CQE_MIXED)
         || has(SetupFlags::SQE128 | SetupFlags::SQE_MIXED)
         || (has(SetupFlags::SQ_REWIND)

@@ -41,7 +41,7 @@
 //! | | |
 //! |---|---|
 //! | rings | one or many; plain, `COOP_TASKRUN`, `DEFER_TASKRUN`, with `TASKRUN_FLAG` or without; `SINGLE_ISSUER`, `SUBMIT_ALL`, `CQSIZE`, `CLAMP`; half of them are about to wrap |
-//! | layouts | `NO_SQARRAY`, `SQE128`, `CQE32`, `SQE_MIXED`, `CQE_MIXED` (with the fillers of 6.18 to 7.2), `SQ_REWIND`, `NO_MMAP`; `RESIZE_RINGS` |
+//! | layouts | `NO_SQARRAY`, `SQE128`, `CQE32`, `SQE_MIXED`, `CQE_MIXED` (with the fillers of 6.18 to 7.2), `SQ_REWIND`, `NO_MMAP`; `RESIZE_RINGS`; `REGISTERED_FD_ONLY` |
 //! | `SQPOLL` | a thread that is stepped with virtual time: `NEED_WAKEUP`, `SQ_WAKEUP`, `SQ_WAIT`, `ATTACH_WQ`, its death |
 //! | worker threads | `ASYNC`, `FSYNC`, `SHUTDOWN`: at most as many as `IOWQ_MAX_WORKERS` allows; a cancel of what one has is too late (`EALREADY`) |
 //! | submitting | partial submission, refused entries and whole chains, soft and hard links, `IO_DRAIN`, `ASYNC`, `CQE_SKIP_SUCCESS` |
@@ -57,7 +57,7 @@
 //! | `ASYNC_CANCEL` | by `user_data`, descriptor, registered file, opcode, any; the first or all |
 //! | `FSYNC` | succeeds on files |
 //! | buffer rings | of the program's memory or the kernel's; a buffer is used whole, or in parts (`INC`) |
-//! | `register` | tables of buffers and of files, sparse or not, their updates, tags, the range for free places; buffer rings and their status; the probe |
+//! | `register` | tables of buffers and of files, sparse or not, their updates, tags, the range for free places; buffer rings and their status; rings (`RING_FDS`); how many workers; the probe |
 //!
 //! | in place of Linux | is |
 //! |---|---|
@@ -107,6 +107,7 @@ mod release;
 pub mod report;
 mod request;
 mod resize;
+mod ring_fds;
 mod run;
 pub mod shrink;
 mod state;

@@ -35,7 +35,8 @@ const MOST_FILES: u32 = 1 << 20;
 const LONGEST: u64 = 1 << 30;
 
 /// The calls that need no memory.
-const FREES: [RegisterOp; 4] = [
+const FREES: [RegisterOp; 5] = [
+    RegisterOp::UNREGISTER_RING_FDS,
     RegisterOp::UNREGISTER_BUFFERS,
     RegisterOp::UNREGISTER_FILES,
     RegisterOp::UNREGISTER_PBUF_RING,
@@ -112,6 +113,8 @@ impl State {
                     write_value(arg, status);
                     Ok(0)
                 }
+                RegisterOp::RING_FDS => self.change_ring_fds(arg, count, true),
+                RegisterOp::UNREGISTER_RING_FDS => self.change_ring_fds(arg, count, false),
                 RegisterOp::IOWQ_MAX_WORKERS => self.limit_workers(ring, arg, count),
                 RegisterOp::RESIZE_RINGS if count == 1 => self.resize(ring, arg),
                 RegisterOp::PROBE => {

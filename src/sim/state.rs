@@ -10,7 +10,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use annulus_sys::flags::{CqeFlags, SetupFlags, SqRingFlags};
@@ -78,6 +78,8 @@ pub(super) struct State {
     pub(super) pool: Pool,
     /// Which ring a descriptor of the process belongs to. Only a ring that is open is asked for.
     pub(super) numbers: HashMap<RawFd, usize>,
+    /// The registered rings, by their places, each with a descriptor that keeps it open.
+    pub(super) ring_fds: BTreeMap<u32, (usize, OwnedFd)>,
     pub(super) requests: BTreeMap<RequestId, Request>,
     pub(super) consumed: RequestId,
     due: BinaryHeap<Reverse<(u64, u64, Due)>>,
@@ -185,6 +187,7 @@ impl State {
             pollers: Vec::new(),
             pool: Pool::default(),
             numbers: HashMap::new(),
+            ring_fds: BTreeMap::new(),
             requests: BTreeMap::new(),
             consumed: 0,
             due: BinaryHeap::new(),

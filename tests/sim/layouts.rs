@@ -7,15 +7,20 @@
 //!
 //! The simulated ring begins at index 0, as that of Linux: where a filler goes depends on it.
 
+use std::os::fd::{AsFd, AsRawFd};
+
 use annulus::prep;
 use annulus::sim::{Release, Sim};
 use annulus::sys::abi::{Sqe, Sqe128};
+use annulus::sys::abi_register::RsrcUpdate;
 use annulus::sys::flags::{NopFlags, SetupFlags, SqRingFlags};
 use annulus::sys::map::Pages;
+use annulus::sys::opcode::RegisterOp;
 use annulus::sys::rings::ResizeFailure;
 use annulus::{RawRing, Setup};
 
 use super::chance::Chance;
+use super::scene::both;
 use super::worlds::{Real, World};
 
 const DEFERS: SetupFlags = SetupFlags::SINGLE_ISSUER.union(SetupFlags::DEFER_TASKRUN);
@@ -36,6 +41,7 @@ fn layouts() -> Vec<SetupFlags> {
         SetupFlags::NO_MMAP,
         SetupFlags::NO_MMAP | sqe128 | cqe32,
         SetupFlags::NO_MMAP | SetupFlags::NO_SQARRAY,
+        SetupFlags::NO_MMAP | SetupFlags::REGISTERED_FD_ONLY,
         // Newer than 6.18.
         SetupFlags::SQE_MIXED,
         SetupFlags::SQE_MIXED | SetupFlags::CQE_MIXED,
@@ -182,6 +188,46 @@ fn rings_of_every_layout_show_what_they_show_on_linux() {
         }
     }
     println!("{compared} programs agree; {newer} layouts are newer than this kernel");
+}
+
+#[test]
+fn rings_are_registered_and_named_by_their_places() {
+    both("registered rings", |it| {
+        let fd = |ring: &RawRing| u64::from(ring.as_fd().as_raw_fd().cast_unsigned());
+        let (itself, any) = (fd(&it.ring), u32::MAX);
+        let update = |offset, data| RsrcUpdate { offset, resv: 0, data };
+        let (reader, _writer) = it.world.pipe();
+        let other = u64::from(reader.as_raw_fd().cast_unsigned());
+        let (adds, drops) = (RegisterOp::RING_FDS, RegisterOp::UNREGISTER_RING_FDS);
+        for mut updates in [
+            vec![update(any, itself)],
+            vec![update(3, itself), update(any, itself), update(3, itself)],
+            vec![update(16, itself)],
+            vec![update(any, other)],
+            vec![update(any, 9999)],
+            vec![RsrcUpdate { resv: 1, ..update(5, itself) }],
+        ] {
+            let count = u32::try_from(updates.len()).expect("few");
+            it.register(adds, updates.first_mut(), count);
+            it.say(format!("{:?}", updates.iter().map(|one| one.offset).collect::<Vec<_>>()));
+        }
+        it.register::<u32>(adds, None, 0);
+        it.ring.register_ring_fd().expect("there is room");
+        it.push(prep::nop());
+        it.take(1);
+        it.ring.unregister_ring_fd().expect("it is there");
+        for mut one in [update(0, 0), update(0, 0), update(16, 0), update(1, 7), update(3, 0)] {
+            it.register(drops, Some(&mut one), 1);
+        }
+        let mut all: Vec<_> = (0..17).map(|_| update(any, itself)).collect();
+        it.register(adds, all.first_mut(), 17);
+        it.register(adds, all.first_mut(), 16);
+        it.push(prep::nop());
+        it.take(1);
+        for place in 0..16 {
+            it.register(drops, Some(&mut update(place, 0)), 1);
+        }
+    });
 }
 
 #[test]
