@@ -37,7 +37,7 @@ impl State {
         self.alarms.remove(&id);
         let work = request.work.take();
         self.leave_pool(request.ring, id, work);
-        self.hand_down(request.ring, work, request.next);
+        self.hand_down(&request, work, res);
         if self.is_sound() {
             give_back(&request.regions, &request.got, &request.job);
         }

@@ -50,10 +50,9 @@ impl State {
         if straddles && !self.release.is_before(7, 3) {
             return Err(Errno::new(libc::EOVERFLOW));
         }
-        if self.rings[ring].half.sizes() != sizes {
-            self.rings[ring].half.resize(&made)?;
-            self.note(Some(ring), What::Made(sizes.0, sizes.1));
-        }
+        // Also to the sizes that it has: seen on 6.18, which then forgets a run of free slots.
+        self.rings[ring].half.resize(&made)?;
+        self.note(Some(ring), What::Made(sizes.0, sizes.1));
         // SAFETY: as promised to `resize`.
         unsafe { write_value(arg, made) };
         Ok(0)

@@ -118,8 +118,12 @@ impl State {
     }
 
     /// The worker that had a request goes on with the next one of its chain, if the completion was
-    /// posted by it.
-    pub(super) fn hand_down(&mut self, ring: usize, work: Option<Work>, next: Option<RequestId>) {
+    /// posted by it: not of what failed, nor on a ring that defers its work.
+    pub(super) fn hand_down(&mut self, request: &Request, work: Option<Work>, res: i32) {
+        let (ring, next) = (request.ring, request.next);
+        if res < 0 {
+            return;
+        }
         let Some(Work::Runs(kind) | Work::Doomed(kind) | Work::Blocks(kind)) = work else { return };
         if self.rings[ring].mode != Mode::Defer
             && let Some(next) = next.and_then(|next| self.requests.get_mut(&next))
