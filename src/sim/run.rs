@@ -231,6 +231,10 @@ impl State {
     /// Lets the requests whose end has changed try again.
     pub(super) fn wake_up(&mut self) {
         for id in std::mem::take(&mut self.world.woken) {
+            if self.returns_to_pool(id) {
+                self.punt(id);
+                continue;
+            }
             let delay = self.delay();
             self.schedule(delay, Due::Run(id));
         }

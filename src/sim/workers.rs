@@ -6,7 +6,8 @@
 //!                                       ▼                           │
 //!                       a worker has it: one attempt ◄──────────────┘    a cancel: `EALREADY`
 //!                                       │
-//!                                       └──► ends, or waits for its end without the worker
+//!                                       └──► ends, or waits for its end without the worker,
+//!                                            and then a worker tries it again
 //! ```
 //!
 //! A request that a worker has was cancelled too late: the worker may notice, and then it ends with
@@ -21,7 +22,7 @@ use annulus_sys::flags::SqeFlags;
 
 use super::pool::{Pool, Work};
 use super::region::{read_value, write_value};
-use super::request::{Job, Request};
+use super::request::{Job, Request, Stage};
 use super::state::{Due, Mode, State};
 use super::trace::RequestId;
 use super::world::Kind;
@@ -52,6 +53,15 @@ impl State {
         is_forced
             || request.worker.is_some()
             || matches!(request.job, Job::Fsync | Job::Shutdown(_))
+    }
+
+    /// Whether a worker tries a request again, now that its end has changed: it was forced.
+    pub(super) fn returns_to_pool(&self, id: RequestId) -> bool {
+        self.requests.get(&id).is_some_and(|request| {
+            let is_forced = request.flags.contains(SqeFlags::ASYNC);
+            let is_tried = !request.job.repeats() && !matches!(request.job, Job::Poll { .. });
+            is_forced && is_tried && request.stage == Stage::Begun && request.work.is_none()
+        })
     }
 
     /// Gives a request to a worker, or lets it wait for one.
