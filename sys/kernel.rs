@@ -101,6 +101,11 @@ pub unsafe trait Backend: Send + Sync {
     fn now(&self) -> Instant {
         Instant::now()
     }
+
+    /// The program waits for what a thread of the kernel does to the shared memory.
+    fn rest(&self) {
+        std::thread::yield_now();
+    }
 }
 
 impl Kernel {
@@ -207,6 +212,15 @@ impl Kernel {
             Calls::Linux => Instant::now(),
             #[cfg(feature = "sim")]
             Calls::Backend(calls) => calls.now(),
+        }
+    }
+
+    /// Lets the threads of the kernel run for a moment, in a loop that looks at shared memory.
+    pub fn rest(&self) {
+        match &self.0 {
+            Calls::Linux => std::thread::yield_now(),
+            #[cfg(feature = "sim")]
+            Calls::Backend(calls) => calls.rest(),
         }
     }
 

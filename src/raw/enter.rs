@@ -382,7 +382,7 @@ impl Driver {
             } else {
                 // The kernel waits for one slot only. A polling thread that died asks to be woken.
                 self.wake(sq).map_err(|errno| EnterError::new(0, errno))?;
-                std::thread::yield_now();
+                self.base.kernel().rest();
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! | call | answered | refused |
 //! |---|---|---|
-//! | `setup` | `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` | other flags: `EINVAL` |
+//! | `setup` | `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` `SQE128` `CQE32` `SQE_MIXED` `CQE_MIXED` `SQ_REWIND` `NO_MMAP` `SQPOLL` `SQ_AFF` `ATTACH_WQ` `REGISTERED_FD_ONLY` | other flags: `EINVAL` |
 //! | `map` | the rings, and buffer rings that the kernel allocates | |
 //! | `enter` | with a timeout, a minimum wait and a signal mask (no signal comes) | `ABS_TIMER`, registered arguments: `EINVAL` |
 //! | `register` | see `register` | everything else: `EINVAL` |
@@ -18,12 +18,13 @@ use annulus_sys::flags::{
     EnterFlags, Features, OFF_MMAP_MASK, OFF_PBUF_RING, OFF_PBUF_SHIFT, SetupFlags,
 };
 use annulus_sys::kernel::Backend;
-use annulus_sys::map::Map;
+use annulus_sys::map::{Map, page_size};
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::syscall::{EnterArg, RingFd, RingRef};
 
 use super::Sim;
 use super::enter::{Call, Turn};
+use super::layout::{fit_together, lengths, sized};
 use super::memory::Half;
 use super::placeholder::Placeholder;
 use super::request::nanoseconds;
@@ -38,7 +39,17 @@ const FLAGS: SetupFlags = SetupFlags::CQSIZE
     .union(SetupFlags::TASKRUN_FLAG)
     .union(SetupFlags::SINGLE_ISSUER)
     .union(SetupFlags::DEFER_TASKRUN)
-    .union(SetupFlags::NO_SQARRAY);
+    .union(SetupFlags::NO_SQARRAY)
+    .union(SetupFlags::SQE128)
+    .union(SetupFlags::CQE32)
+    .union(SetupFlags::SQE_MIXED)
+    .union(SetupFlags::CQE_MIXED)
+    .union(SetupFlags::SQ_REWIND)
+    .union(SetupFlags::NO_MMAP)
+    .union(SetupFlags::SQPOLL)
+    .union(SetupFlags::SQ_AFF)
+    .union(SetupFlags::ATTACH_WQ)
+    .union(SetupFlags::REGISTERED_FD_ONLY);
 
 /// The features that it reports.
 const FEATURES: Features = Features::SINGLE_MMAP
@@ -48,6 +59,7 @@ const FEATURES: Features = Features::SINGLE_MMAP
     .union(Features::CUR_PERSONALITY)
     .union(Features::FAST_POLL)
     .union(Features::POLL_32BITS)
+    .union(Features::SQPOLL_NONFIXED)
     .union(Features::EXT_ARG)
     .union(Features::NATIVE_WORKERS)
     .union(Features::RSRC_TAGS)
@@ -55,9 +67,6 @@ const FEATURES: Features = Features::SINGLE_MMAP
     .union(Features::LINKED_FILE)
     .union(Features::MIN_TIMEOUT)
     .union(Features::NO_IOWAIT);
-
-/// The most submission and completion entries.
-const MOST: (u32, u32) = (1 << 15, 1 << 16);
 
 /// What stands behind the four calls.
 pub(super) struct Behind(pub(super) Arc<Mutex<State>>);
@@ -72,46 +81,50 @@ fn refused<T>(errno: i32) -> Result<T, Errno> {
     Err(Errno::new(errno))
 }
 
-/// The sizes that Linux makes of a request, if it accepts it.
-fn sized(entries: u32, asked: Params) -> Result<Params, Errno> {
-    let flags = asked.flags;
-    let defers = flags.contains(SetupFlags::DEFER_TASKRUN);
-    let tells = flags.contains(SetupFlags::TASKRUN_FLAG);
-    let mixed = (defers && !flags.contains(SetupFlags::SINGLE_ISSUER))
-        || (tells && !flags.intersects(SetupFlags::DEFER_TASKRUN | SetupFlags::COOP_TASKRUN));
-    if !FLAGS.contains(flags) || mixed || asked.resv != [0; 3] {
-        return refused(libc::EINVAL);
-    }
-    let round = |count: u32, most: u32| match count {
-        0 => refused(libc::EINVAL),
-        _ if count <= most => Ok(count.next_power_of_two()),
-        _ if flags.contains(SetupFlags::CLAMP) => Ok(most),
-        _ => refused(libc::EINVAL),
-    };
-    let sq_entries = round(entries, MOST.0)?;
-    let cq_entries = if flags.contains(SetupFlags::CQSIZE) {
-        round(asked.cq_entries, MOST.1)?
-    } else {
-        2 * sq_entries
-    };
-    if cq_entries < sq_entries {
-        return refused(libc::EINVAL);
-    }
-    Ok(Params { sq_entries, cq_entries, features: FEATURES, ..asked })
-}
-
 impl State {
+    /// The ring that is made of a request, if it is not refused.
+    fn accepted(&mut self, entries: u32, params: &Params) -> Result<Params, Errno> {
+        if self.luck.hits(self.faults.setup) {
+            let errnos = [libc::EPERM, libc::ENOSYS, libc::ENOMEM];
+            return refused(errnos[self.luck.index(errnos.len())]);
+        }
+        let is_old = params.flags.iter().any(|flag| !self.release.has(flag.since()));
+        if !FLAGS.contains(params.flags)
+            || is_old
+            || params.resv != [0; 3]
+            || !fit_together(params.flags)
+        {
+            return refused(libc::EINVAL);
+        }
+        let features = FEATURES.iter().filter(|feature| self.release.has(feature.since()));
+        let features = features.collect();
+        let answer = sized(entries, Params { features, ..*params })?;
+        let (rings, sqes) = lengths(&answer);
+        let is_scattered = rings.max(sqes) > page_size() && self.release.is_before(6, 14);
+        if answer.flags.contains(SetupFlags::NO_MMAP) && is_scattered {
+            return refused(libc::EINVAL);
+        }
+        Ok(answer)
+    }
+
     fn make_ring(&mut self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
-        let mut answer = sized(entries, *params)?;
+        let answer = self.accepted(entries, params)?;
         self.find_closed_rings();
+        let poller = self.poller_for(&answer)?;
         let (fd, placeholder) = Placeholder::new()?;
-        self.numbers.insert(fd.as_raw_fd(), self.rings.len());
         // Half of the rings are about to wrap.
         let start = match self.luck.below(2) {
             0 => 0,
             _ => u32::MAX - u32::try_from(self.luck.below(8)).expect("below 8"),
         };
-        let half = Half::new(&mut answer, start);
+        let half = Half::new(&answer, start)?;
+        let ring = self.rings.len();
+        let fd = if answer.flags.contains(SetupFlags::REGISTERED_FD_ONLY) {
+            RingFd::Registered(self.add_ring_fd(ring, fd, None)?)
+        } else {
+            self.numbers.insert(fd.as_raw_fd(), ring);
+            RingFd::Owned(fd)
+        };
         let flags = answer.flags;
         let mode = if flags.contains(SetupFlags::DEFER_TASKRUN) {
             Mode::Defer
@@ -128,6 +141,7 @@ impl State {
             flags,
             placeholder,
             is_open: true,
+            has_dropped: false,
             overflow: Default::default(),
             work: Default::default(),
             groups: vec![],
@@ -138,16 +152,22 @@ impl State {
             batch: None,
             drained: Default::default(),
             drain: None,
+            poller: None,
             thread: None,
         });
+        self.attend(ring, poller, &answer);
+        self.size_pool(ring, answer.sq_entries);
         *params = answer;
-        Ok(RingFd::Owned(fd))
+        Ok(fd)
     }
 
     /// Which ring a call names.
     fn ring(&self, ring: RingRef<'_>) -> Result<usize, Errno> {
-        let number = Some(ring.number()).filter(|_| !ring.is_registered());
-        let found = number.and_then(|number| self.numbers.get(&number)).copied();
+        let found = if ring.is_registered() {
+            u32::try_from(ring.number()).ok().and_then(|at| self.registered(at))
+        } else {
+            self.numbers.get(&ring.number()).copied()
+        };
         found.filter(|&ring| self.rings[ring].is_open).ok_or(Errno::new(libc::EBADF))
     }
 }
@@ -194,6 +214,11 @@ unsafe impl Backend for Behind {
             Some(None) => return refused(libc::EINVAL),
             limit => limit.flatten(),
         };
+        let is_old = |since| !state.release.has(Some(since));
+        let has_arg = matches!(arg, EnterArg::Ext(_));
+        if (has_arg && is_old("5.11")) || (min_wait.is_some() && is_old("6.12")) {
+            return refused(libc::EINVAL);
+        }
         let min_wait = min_wait.map(|span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
         let mut call = Call {
             ring,
@@ -230,9 +255,31 @@ unsafe impl Backend for Behind {
     ) -> Result<u32, Errno> {
         let mut state = self.state();
         let ring = state.ring(ring)?;
-        state.look();
+        // With this call a ring without a descriptor ends, whose memory may be gone already.
+        if op != RegisterOp::UNREGISTER_RING_FDS {
+            state.look();
+        }
         // SAFETY: as promised to `Backend::register`.
         unsafe { state.register(ring, op, arg, count) }
+    }
+
+    /// Lets time pass up to the next thing that happens.
+    ///
+    /// # Panics
+    ///
+    /// When nothing can happen: the program would wait without end.
+    fn rest(&self) {
+        let sim = Sim(Arc::clone(&self.0));
+        let next = {
+            let mut state = self.state();
+            state.look();
+            state.let_pollers_look();
+            state.next_time().map(|at| at.saturating_sub(state.now))
+        };
+        match next {
+            Some(span) => sim.advance(Duration::from_nanos(span)),
+            None => panic!("a wait for a polling thread can never end: {}", sim.report()),
+        }
     }
 
     fn now(&self) -> Instant {

@@ -24,7 +24,7 @@ use annulus_sys::index::{Entries, Index};
 use annulus_sys::orderings::{AtomicU16, ObservedHalf};
 use annulus_sys::slots::{Slot, Slots, Width};
 
-use super::memory::Block;
+use super::block::Block;
 use super::region::{Region, Span, Use};
 
 /// A registered buffer ring.

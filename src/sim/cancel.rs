@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | waits at a futex | 1 (v6.18) | `ECANCELED`, which breaks no chain |
 //! | waits for an end or for a time | 0 | `ECANCELED`, or the bytes that it has |
-//! | is a splice, which a worker thread runs | `EALREADY` | what it would have, or 512 (v6.18) |
+//! | a worker thread has it | `EALREADY` | what it would have, or `ECANCELED` |
+//! | a worker thread waits with it | `EALREADY` | what it would have, or `EINTR`; a splice 512 (v6.18) |
 //! | was taken by a worker thread (a fault) | `EALREADY` | what it would have, or `EINTR` |
 //! | waits in a chain or behind a drained one, notifies, is not there | `ENOENT` | – |
 
@@ -80,13 +81,14 @@ impl State {
         if self.futexes.is_woken(id) {
             return -libc::ENOENT;
         }
+        if self.requests[&id].work.is_some() && self.is_too_late(id) {
+            return -libc::EALREADY;
+        }
         let is_at_futex = self.is_at_futex(id);
         let request = &self.requests[&id];
         let may_be_late =
             !is_at_futex && !request.job.repeats() && !matches!(request.job, Job::Timeout { .. });
-        let is_late = matches!(request.job, Job::Splice(_))
-            || (may_be_late && self.luck.hits(self.faults.no_cancel));
-        if is_late {
+        if may_be_late && self.luck.hits(self.faults.no_cancel) {
             let delay = self.delay();
             self.schedule(delay, Due::Interrupt(id));
             return -libc::EALREADY;

@@ -63,6 +63,7 @@ impl State {
         };
         if let Turn::Return(result) = &turn {
             self.raise(call.ring);
+            self.perhaps_lie(call.ring);
             let shown = result.map_err(Errno::raw);
             self.note(Some(call.ring), What::Returned(shown));
         }
@@ -78,13 +79,22 @@ impl State {
             | EnterFlags::SQ_WAKEUP
             | EnterFlags::SQ_WAIT
             | EnterFlags::NO_IOWAIT;
-        if !known.contains(flags) {
+        let is_old = flags.iter().any(|flag| !self.release.has(flag.since()));
+        if is_old || !known.contains(flags) {
             return Some(Err(Errno::new(libc::EINVAL)));
         }
         if let Some(errno) = self.refusal(ring, to_submit) {
             return Some(Err(Errno::new(errno)));
         }
         (call.began, call.timeouts) = (self.now, self.rings[ring].timeouts);
+        if self.rings[ring].poller.is_some() {
+            if flags.contains(EnterFlags::SQ_WAKEUP) && self.needs_wakeup(ring) {
+                self.rouse_for(ring);
+            }
+            self.idle += u32::from(min_complete == 0);
+            call.count = Some(to_submit);
+            return None;
+        }
         if self.rings[ring].mode == Mode::Coop {
             self.run_work(ring);
         }
@@ -99,6 +109,9 @@ impl State {
     }
 
     fn refusal(&mut self, ring: usize, to_submit: u32) -> Option<i32> {
+        if self.rings[ring].poller.is_some() {
+            return self.is_orphan(ring).then_some(libc::EOWNERDEAD);
+        }
         let of_ring = &mut self.rings[ring];
         if of_ring.flags.contains(SetupFlags::SINGLE_ISSUER) {
             let thread = this_thread();
@@ -106,7 +119,14 @@ impl State {
                 return Some(libc::EEXIST);
             }
         }
-        let overflows = !of_ring.overflow.is_empty();
+        let is_old = self.release.is_before(5, 13);
+        if to_submit > 0 && is_old {
+            self.flush(ring);
+        }
+        let overflows = !self.rings[ring].overflow.is_empty();
+        if to_submit > 0 && overflows && is_old {
+            return Some(libc::EBUSY);
+        }
         if to_submit > 0 && overflows && self.luck.hits(self.faults.busy) {
             return Some(libc::EBUSY);
         }
@@ -127,6 +147,12 @@ impl State {
                 continue;
             }
             let count = call.count.unwrap_or(0);
+            if self.waits_for_room(call) {
+                if self.let_time_pass(None) {
+                    continue;
+                }
+                return Turn::Return(Err(Errno::new(self.stall(ring))));
+            }
             if !asks {
                 return Turn::Return(Ok(count));
             }
@@ -137,12 +163,23 @@ impl State {
                 }
                 return Turn::Return(Ok(count));
             }
+            if std::mem::take(&mut self.rings[ring].has_dropped) {
+                let lost = Err(Errno::new(libc::EBADR));
+                return Turn::Return(if count == 0 { lost } else { Ok(count) });
+            }
             if let Err(errno) = self.wait(call) {
                 let is_empty = self.rings[ring].half.ready() == 0;
                 let fails = count == 0 && is_empty;
                 return Turn::Return(if fails { Err(Errno::new(errno)) } else { Ok(count) });
             }
         }
+    }
+
+    /// Whether it waits until the polling thread has made room (`SQ_WAIT`).
+    fn waits_for_room(&self, call: &Call) -> bool {
+        let ring = &self.rings[call.ring];
+        let waits = call.flags.contains(EnterFlags::SQ_WAIT) && ring.poller.is_some();
+        waits && ring.half.visible() == Ok(ring.half.sizes().0)
     }
 
     /// Whether the wait has what it waits for.
@@ -174,14 +211,17 @@ impl State {
         if self.let_time_pass(ends) {
             return Ok(());
         }
-        if call.count == Some(0) {
-            let flight: Vec<String> =
-                self.in_flight().into_iter().map(|(_, request)| request).collect();
-            let count = u32::try_from(flight.len()).unwrap_or(u32::MAX);
-            self.note(Some(call.ring), What::Stalled(count));
-            self.stalls.push(flight);
-        }
-        Err(libc::EDEADLK)
+        Err(if call.count == Some(0) { self.stall(call.ring) } else { libc::EDEADLK })
+    }
+
+    /// A wait can never end. Returns the error that says so.
+    fn stall(&mut self, ring: usize) -> i32 {
+        let flight: Vec<String> =
+            self.in_flight().into_iter().map(|(_, request)| request).collect();
+        let count = u32::try_from(flight.len()).unwrap_or(u32::MAX);
+        self.note(Some(ring), What::Stalled(count));
+        self.stalls.push(flight);
+        libc::EDEADLK
     }
 
     /// Moves time to the next thing that happens, or to `limit`. Returns whether there is one.

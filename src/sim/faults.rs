@@ -10,6 +10,12 @@
 //! | `partial` | memory for some of the requests only: the rest stays queued, and the wait is skipped |
 //! | `no_cancel` | a worker thread has begun: the cancel fails with `EALREADY`, and the target goes on |
 //! | `no_buffer` | another request has selected the last buffer a moment ago (`ENOBUFS`) |
+//! | `doze` | the program did not run for as long as the polling thread polls (`SQPOLL`) |
+//! | `thread_dies` | the polling thread was killed: `EOWNERDEAD` (`io_uring_enter(2)`) |
+//! | `setup` | io_uring is turned off, filtered away, or short of memory: `EPERM`, `ENOSYS`, `ENOMEM` |
+//! | `register` | there is no memory for what is registered (`ENOMEM`) |
+//! | `dropped` | there is no memory to keep a completion that overflows: it is lost (`EBADR`) |
+//! | `byzantine` | it does not do this: a kernel that stores anything, to see what the program's side survives (`src/sim/lies.rs`) |
 //! | `early_end` | a multishot operation ends as if the completion queue had been full |
 
 use std::time::Duration;
@@ -46,6 +52,19 @@ pub struct Faults {
     pub no_buffer: u16,
     /// A multishot operation ends with one of its completions.
     pub early_end: u16,
+    /// A polling thread falls asleep at once, instead of after its idle time.
+    pub doze: u16,
+    /// A polling thread dies instead of taking entries.
+    pub thread_dies: u16,
+    /// A ring is not made.
+    pub setup: u16,
+    /// A register call that needs memory fails.
+    pub register: u16,
+    /// A completion that finds the queue full is lost, and a wait is told so once.
+    pub dropped: u16,
+    /// A shared word, or a completion, has any value. Nothing that the simulation says afterwards
+    /// means anything. Not for programs that receive descriptors.
+    pub byzantine: u16,
 }
 
 impl Faults {
@@ -61,10 +80,16 @@ impl Faults {
         no_cancel: 0,
         no_buffer: 0,
         early_end: 0,
+        doze: 0,
+        thread_dies: 0,
+        setup: 0,
+        register: 0,
+        dropped: 0,
+        byzantine: 0,
     };
 
-    /// A little of everything that a program should survive. `again` is not among it: a program
-    /// that ends when there is no memory is right, too.
+    /// A little of everything that a program should survive. Not among it is that
+    /// for which a program may well end: `again`, `thread_dies`, `setup`, `register`, `dropped`.
     pub const SOME: Self = Self {
         delay: 300,
         longest: Duration::from_millis(2),
@@ -76,5 +101,11 @@ impl Faults {
         no_cancel: 200,
         no_buffer: 20,
         early_end: 50,
+        doze: 200,
+        thread_dies: 0,
+        setup: 0,
+        register: 0,
+        dropped: 0,
+        byzantine: 0,
     };
 }

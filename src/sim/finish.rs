@@ -13,6 +13,7 @@
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, SqeFlags};
 
+use super::post::{How, Posting};
 use super::region::{Region, Use};
 use super::request::{Job, Letter, Request, Stage};
 use super::state::{Due, State};
@@ -35,6 +36,9 @@ impl State {
         let Some(mut request) = self.requests.remove(&id) else { return };
         self.alarms.remove(&id);
         self.futexes.forget(id);
+        let work = request.work.take();
+        self.leave_pool(request.ring, id, work);
+        self.hand_down(&request, work, res);
         if self.is_sound() {
             give_back(&request);
         }
@@ -42,10 +46,11 @@ impl State {
             self.world.ends[end].users -= 1;
             self.world.forget(end, id);
         }
-        let (ring, has_failed) = (request.ring, request.has_failed(res));
+        let (ring, has_failed) = (request.ring, self.has_failed(&request, res));
         let skips = request.flags.contains(SqeFlags::CQE_SKIP_SUCCESS);
         if !skips || has_failed {
-            self.post(ring, id, Cqe { user_data: request.user_data, res, flags });
+            let cqe = Cqe { user_data: request.user_data, res, flags };
+            self.post_wide(ring, id, Posting { cqe, big: request.big });
             self.count(ring, Some(&request.job));
         }
         for entry in request.held.drain(..) {
@@ -54,6 +59,16 @@ impl State {
         self.go_on_in_chain(&mut request, has_failed, skips);
         self.go_on_after_drain(ring);
         self.raise(ring);
+    }
+
+    /// Whether a request failed, as its chain sees it.
+    fn has_failed(&self, request: &Request, res: i32) -> bool {
+        let always = match request.job {
+            Job::Fsync | Job::Allocate { .. } | Job::Shutdown(_) | Job::Path(_) => true,
+            _ => false,
+        };
+        let is_old = always && self.release.is_before(6, 0);
+        request.has_failed(res) || (is_old && res < 0)
     }
 
     /// Goes on with what is linked to a request that has its result.
@@ -96,8 +111,7 @@ impl State {
     pub(super) fn post_more(&mut self, id: RequestId, res: i32, flags: CqeFlags) -> bool {
         let request = self.requests.get_mut(&id).expect("in flight");
         let (ring, user_data) = (request.ring, request.user_data);
-        let half = &self.rings[ring].half;
-        if !self.rings[ring].overflow.is_empty() || half.ready() >= half.cq_entries() {
+        if !self.rings[ring].overflow.is_empty() || !self.rings[ring].half.has_room() {
             return false;
         }
         request.posts += 1;
@@ -137,14 +151,27 @@ impl State {
     }
 
     fn post(&mut self, ring: usize, id: RequestId, cqe: Cqe) {
+        self.post_wide(ring, id, cqe.into());
+    }
+
+    fn post_wide(&mut self, ring: usize, id: RequestId, posting: Posting) {
+        let posting = self.perhaps_another(posting);
+        let cqe = posting.cqe;
         self.idle = 0;
         self.note(Some(ring), What::Posted(id, cqe.res, cqe.flags.bits()));
+        let forgets = !self.release.is_before(7, 3);
         let of_ring = &mut self.rings[ring];
         if !of_ring.is_open {
             return;
         }
-        if !of_ring.overflow.is_empty() || !of_ring.half.post(cqe) {
-            of_ring.overflow.push_back((id, cqe));
+        let how = How { waits: !of_ring.overflow.is_empty(), forgets };
+        if !of_ring.half.post(posting, how) {
+            if self.luck.hits(self.faults.dropped) {
+                of_ring.half.count_lost();
+                of_ring.has_dropped = true;
+                return self.note(Some(ring), What::Lost(id));
+            }
+            of_ring.overflow.push_back((id, posting));
             self.note(Some(ring), What::Overflowed(id));
         }
     }
@@ -162,9 +189,10 @@ impl State {
 
     /// Moves completions that found no room to the queue.
     pub(super) fn flush(&mut self, ring: usize) {
+        let forgets = !self.release.is_before(7, 3);
         let ring = &mut self.rings[ring];
-        while let Some((_, cqe)) = ring.overflow.front().copied()
-            && ring.half.post(cqe)
+        while let Some((_, posting)) = ring.overflow.front().copied()
+            && ring.half.post(posting, How { waits: false, forgets })
         {
             ring.overflow.pop_front();
         }

@@ -17,7 +17,7 @@ use annulus_sys::flags_futex::FUTEX_MATCH_ANY;
 use annulus_sys::orderings::{AtomicU32, Observed};
 
 use super::Sim;
-use super::region::is_mapped;
+use super::block::is_mapped;
 use super::request::{Futex, FutexJob, Job};
 use super::run::Try;
 use super::state::{Due, State};

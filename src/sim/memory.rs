@@ -10,157 +10,107 @@
 //!   sq.flags      ObservedFlags      ◄──  PublishedFlags
 //! ```
 //!
-//! Laid out as Linux 6.x does it: one block holds the indices, the completions and the index array,
-//! another one the entries. Keeps SQ1 and CQ1 for the kernel's side. An entry is filled with
-//! [`POISON`] once it is consumed, and a completion once its slot is released, so that whoever
-//! reads one too late, or writes one only in part, finds that.
+//! Keeps SQ1 and CQ1 for the kernel's side. An entry is filled with [`POISON`] once it is consumed,
+//! and a completion once its slot is released, so that whoever reads one too late, or writes one
+//! only in part, finds that. (Not in a mixed completion queue, whose slots the ring fills itself.)
+//!
+//! Leaves to others: where everything lies (`layout`), posting completions (`post`), new sizes
+//! (`resize`).
 //!
 //! # Safety
 //!
 //! Every pointer lies inside a block that the value holds; the layout decides where.
 #![allow(unsafe_code, reason = "plays the kernel")]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
 use std::sync::Arc;
 
-use annulus_sys::abi::{Cqe, CqringOffsets, Params, Sqe, SqringOffsets};
-use annulus_sys::flags::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, SetupFlags, SqRingFlags};
+use annulus_sys::abi::{Cqe, Params, Sqe};
+use annulus_sys::errno::Errno;
+use annulus_sys::flags::{CqeFlags, OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, SetupFlags, SqRingFlags};
 use annulus_sys::index::{Entries, Index};
-use annulus_sys::map::Map;
+use annulus_sys::opcode::Opcode;
 use annulus_sys::orderings::{Observed, Published, PublishedFlags};
+use annulus_sys::shape::{CqeShape, SqeShape, Turn};
 use annulus_sys::slots::{Slot, Slots, Width};
 
-/// What fills memory that holds nothing.
-pub(super) const POISON: u8 = 0xDD;
-
-const PAGE: usize = 4096;
-/// Where the completions begin; before them are the indices.
-const CQES: u32 = 320;
-
-/// A block of zeroed memory.
-#[derive(Debug)]
-pub(super) struct Block {
-    base: NonNull<u8>,
-    layout: Layout,
-}
-
-// SAFETY: plain memory, whose users keep the rules for sharing it; the block only frees it.
-unsafe impl Send for Block {}
-// SAFETY: as a `Block` hands out pointers and never reads or writes through them.
-unsafe impl Sync for Block {}
-
-impl Block {
-    /// Whole pages, at least `len` bytes.
-    pub(super) fn new(len: usize) -> Arc<Self> {
-        let len = len.max(1).next_multiple_of(PAGE);
-        let layout = Layout::from_size_align(len, PAGE).expect("a size that fits");
-        // SAFETY: the layout is never empty, since it is whole pages.
-        let base = unsafe { alloc_zeroed(layout) };
-        let base = NonNull::new(base).unwrap_or_else(|| handle_alloc_error(layout));
-        Arc::new(Self { base, layout })
-    }
-
-    /// A map of the first `len` bytes, which keeps the block alive; `None` if there are not so
-    /// many.
-    pub(super) fn map(self: &Arc<Self>, len: usize) -> Option<Map> {
-        let keeper = Box::new(Arc::clone(self));
-        // SAFETY: so many bytes as the condition says, which live until the keeper is dropped.
-        (len <= self.layout.size()).then(|| unsafe { Map::foreign(self.base, len, keeper) })
-    }
-
-    /// The first byte.
-    pub(super) fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-
-    fn at<T>(&self, offset: u32) -> NonNull<T> {
-        assert!(offset as usize + size_of::<T>() <= self.layout.size());
-        // SAFETY: in bounds, because of the assertion.
-        unsafe { self.base.add(offset as usize) }.cast()
-    }
-
-    /// Stores a word of a ring that is not in use yet.
-    fn set(&self, offset: u32, value: u32) {
-        // SAFETY: in bounds and aligned, as the layout has it; nothing else has the block yet.
-        unsafe { self.at::<u32>(offset).write(value) };
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `new` with this layout; nothing uses it, since no owner is left.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) };
-    }
-}
+use super::block::{Block, POISON};
+use super::layout::{WORDS, lengths};
 
 /// The kernel's half of a ring.
 #[derive(Debug)]
 pub(super) struct Half {
-    sq_head: Published,
-    sq_tail: Observed,
-    flags: PublishedFlags,
-    dropped: Published,
-    cq_head: Observed,
-    cq_tail: Published,
-    sqes: Slots<Sqe>,
-    cqes: Slots<Cqe>,
+    pub(super) sq_head: Published,
+    pub(super) sq_tail: Observed,
+    pub(super) flags: PublishedFlags,
+    pub(super) dropped: Published,
+    pub(super) cq_head: Observed,
+    pub(super) cq_tail: Published,
+    pub(super) overflow: Published,
+    pub(super) sqes: Slots<Sqe>,
+    pub(super) cqes: Slots<Cqe>,
     array: Option<Slots<u32>>,
+    /// Which entry is consumed next.
+    cursor: Index,
+    turn: Turn,
+    entry_shape: SqeShape,
+    pub(super) shape: CqeShape,
+    /// Of a mixed queue: the slots that the kernel found free when it last looked.
+    pub(super) free: (u32, u32),
     /// Up to which index the program has taken completions, as far as we know.
-    taken: Index,
+    pub(super) taken: Index,
     /// Entries that were published and not consumed, as they were then.
     left: Vec<(Index, [u64; 8])>,
     rings: Arc<Block>,
     entries: Arc<Block>,
 }
 
+/// What was taken off the queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Consumed {
+    /// `None` if its place does not exist.
+    pub(super) sqe: Option<Sqe>,
+    /// How many slots it took.
+    pub(super) slots: u32,
+    /// Whether it is an entry of 128 bytes that has no room.
+    pub(super) is_cut: bool,
+}
+
 impl Half {
-    /// A ring of the sizes in `params`, whose indices start at `start`; writes the offsets.
-    pub(super) fn new(params: &mut Params, start: u32) -> Self {
-        let (sq, cq) = (params.sq_entries, params.cq_entries);
-        let array = CQES + 16 * cq;
-        let has_array = !params.flags.contains(SetupFlags::NO_SQARRAY);
-        let rings = Block::new((array + if has_array { 4 * sq } else { 0 }) as usize);
-        let entries = Block::new(64 * sq as usize);
-        let s = SqringOffsets {
-            head: 0,
-            tail: 64,
-            ring_mask: 256,
-            ring_entries: 264,
-            flags: 276,
-            dropped: 272,
-            array: if has_array { array } else { 0 },
-            ..SqringOffsets::default()
+    /// A ring as `params` describe it, whose indices start at `start`.
+    pub(super) fn new(params: &Params, start: u32) -> Result<Self, Errno> {
+        let (of_rings, of_entries) = lengths(params);
+        let (s, c) = (&params.sq_off, &params.cq_off);
+        let (rings, entries) = if params.flags.contains(SetupFlags::NO_MMAP) {
+            let rings = Block::of_program(c.user_addr, of_rings)?;
+            (rings, Block::of_program(s.user_addr, of_entries)?)
+        } else {
+            (Block::new(of_rings), Block::new(of_entries))
         };
-        let c = CqringOffsets {
-            head: 128,
-            tail: 192,
-            ring_mask: 260,
-            ring_entries: 268,
-            overflow: 284,
-            cqes: CQES,
-            flags: 280,
-            ..CqringOffsets::default()
-        };
-        for index in [s.head, s.tail, c.head, c.tail] {
-            rings.set(index, start);
-        }
+        // The kernel reads a queue that rewinds from slot 0 on.
+        let rewinds = Turn::of(params.flags) == Turn::Rewind;
+        let sq_start = if rewinds { 0 } else { start };
         for (offset, value) in [
-            (s.ring_mask, sq - 1),
-            (s.ring_entries, sq),
-            (c.ring_mask, cq - 1),
-            (c.ring_entries, cq),
+            (s.head, sq_start),
+            (s.tail, sq_start),
+            (c.head, start),
+            (c.tail, start),
+            (s.ring_mask, params.sq_entries - 1),
+            (s.ring_entries, params.sq_entries),
+            (c.ring_mask, params.cq_entries - 1),
+            (c.ring_entries, params.cq_entries),
         ] {
             rings.set(offset, value);
         }
-        (params.sq_off, params.cq_off) = (s, c);
-        Self::over(params, Index::from_raw(start), rings, entries)
+        Ok(Self::over(params, rings, entries))
     }
 
-    fn over(params: &Params, start: Index, rings: Arc<Block>, entries: Arc<Block>) -> Self {
+    fn over(params: &Params, rings: Arc<Block>, entries: Arc<Block>) -> Self {
         let (s, c) = (&params.sq_off, &params.cq_off);
         let sized = |count| Entries::new(count).expect("a power of two");
         let (sq, cq) = (sized(params.sq_entries), sized(params.cq_entries));
+        let double = |flag| {
+            if params.flags.contains(flag) { Width::Double } else { Width::Single }
+        };
         let has_array = !params.flags.contains(SetupFlags::NO_SQARRAY);
         // SAFETY: the slots lie in the block, as the layout has it; any bytes are a `u32`.
         let array = has_array
@@ -169,17 +119,25 @@ impl Half {
         // SAFETY: in the blocks, as the layout has it, which this value keeps; nothing else
         // publishes the kernel's atomics (SQ1, CQ1), since there is one half for each ring.
         unsafe {
+            let (sq_head, cq_head) =
+                (Published::new(rings.at(s.head)), Observed::new(rings.at(c.head)));
             Self {
-                sq_head: Published::new(rings.at(s.head)),
+                cursor: sq_head.last(),
+                taken: cq_head.observe(),
+                sq_head,
                 sq_tail: Observed::new(rings.at(s.tail)),
                 flags: PublishedFlags::new(rings.at(s.flags)),
                 dropped: Published::new(rings.at(s.dropped)),
-                cq_head: Observed::new(rings.at(c.head)),
+                cq_head,
                 cq_tail: Published::new(rings.at(c.tail)),
-                sqes: Slots::new(entries.at(0), sq, Width::Single),
-                cqes: Slots::new(rings.at(c.cqes), cq, Width::Single),
+                overflow: Published::new(rings.at(c.overflow)),
+                sqes: Slots::new(entries.at(0), sq, double(SetupFlags::SQE128)),
+                cqes: Slots::new(rings.at(c.cqes), cq, double(SetupFlags::CQE32)),
                 array,
-                taken: start,
+                turn: Turn::of(params.flags),
+                entry_shape: SqeShape::of(params.flags),
+                shape: CqeShape::of(params.flags),
+                free: (0, 0),
                 left: Vec::new(),
                 rings,
                 entries,
@@ -196,47 +154,96 @@ impl Half {
         }
     }
 
+    /// Whether it lies in memory of the program's.
+    pub(super) fn is_theirs(&self) -> bool {
+        self.rings.is_theirs()
+    }
+
+    /// Whether the program has unmapped the memory of the ring (RG1).
+    pub(super) fn is_gone(&self) -> bool {
+        self.rings.is_gone() || self.entries.is_gone()
+    }
+
+    /// How many slots the queues have.
+    pub(super) fn sizes(&self) -> (u32, u32) {
+        (self.sqes.entries().count(), self.cq_entries())
+    }
+
     /// How many completions the queue holds at most.
     pub(super) fn cq_entries(&self) -> u32 {
         self.cqes.entries().count()
     }
 
-    /// How many entries are published and not consumed, if that is possible (SQ2).
+    /// How many entries are published and not consumed, if that is possible (SQ2). Of a queue that
+    /// rewinds, the enter says it.
     pub(super) fn visible(&self) -> Result<u32, String> {
-        let count = self.sq_tail.observe().distance_from(self.sq_head.last());
         let entries = self.sqes.entries().count();
+        if self.turn == Turn::Rewind {
+            return Ok(entries);
+        }
+        let count = self.sq_tail.observe().distance_from(self.cursor);
         if count <= entries {
             return Ok(count);
         }
         Err(format!("SQ2: {count} entries are published, in a queue of {entries}"))
     }
 
-    /// Takes the next entry off the queue: `None` for one whose place does not exist.
-    pub(super) fn consume(&mut self) -> Option<Sqe> {
-        let head = self.sq_head.last();
+    /// Begins a batch.
+    pub(super) fn begin_batch(&mut self) {
+        if self.turn == Turn::Rewind {
+            self.cursor = Index::from_raw(0);
+        }
+    }
+
+    /// Takes the next entry off the queue, of whose batch `left` slots are left.
+    pub(super) fn consume(&mut self, left: u32) -> Consumed {
+        let at = self.cursor;
         // SAFETY: ours to read: `tail` covers the slot (SQ3).
-        let at =
-            self.array.as_ref().map_or(head, |array| Index::from_raw(unsafe { array.read(head) }));
-        let is_there = at == head || at.to_raw() < self.sqes.entries().count();
+        let at = self.array.as_ref().map_or(at, |array| Index::from_raw(unsafe { array.read(at) }));
+        let is_there = at == self.cursor || at.to_raw() < self.sqes.entries().count();
         // SAFETY: ours to read: `tail` covers the slot (SQ3).
         let sqe = is_there.then(|| unsafe { self.sqes.read(at) });
         if is_there {
-            let blank = Sqe::from_words([u64::from_ne_bytes([POISON; 8]); 8]);
-            // SAFETY: still ours: `head` has not passed the slot (SQ4).
-            unsafe { self.sqes.write(at, blank) };
+            self.spoil(at);
         } else {
             let dropped = self.dropped.last();
             self.dropped.publish(dropped.advance(1));
         }
-        self.sq_head.publish(head.advance(1));
-        sqe
+        let is_wide = sqe.is_some_and(|sqe| is_wide(sqe.opcode));
+        let is_last = self.cursor.is_last_slot(self.sqes.entries());
+        let (slots, is_cut) = match self.entry_shape {
+            SqeShape::Double => (1, false),
+            SqeShape::Mixed if is_wide && left >= 2 && !is_last => (2, false),
+            _ => (1, is_wide),
+        };
+        if slots == 2 {
+            self.spoil(at.advance(1));
+        }
+        self.cursor = self.cursor.advance(slots);
+        if self.turn == Turn::Round {
+            self.sq_head.publish(self.cursor);
+        }
+        Consumed { sqe, slots, is_cut }
+    }
+
+    /// Fills a slot that was consumed.
+    fn spoil(&mut self, at: Index) {
+        let blank = Sqe::from_words([u64::from_ne_bytes([POISON; 8]); 8]);
+        // SAFETY: still ours: `head` has not passed the slot (SQ4).
+        unsafe { self.sqes.write(at, blank) };
+        if self.sqes.is_double() {
+            // SAFETY: still ours: `head` has not passed the slot (SQ4), which is double.
+            unsafe { self.sqes.write_rest(at, blank) };
+        }
     }
 
     /// Notes the entries that stay in the queue.
     pub(super) fn note_left(&mut self, visible: u32) {
-        let from = self.sq_head.last();
         self.left.clear();
-        for index in (0..visible).map(|count| from.advance(count)) {
+        if self.turn == Turn::Rewind {
+            return;
+        }
+        for index in (0..visible).map(|count| self.cursor.advance(count)) {
             // SAFETY: ours to read: `tail` covers the slot (SQ3).
             self.left.push((index, unsafe { self.sqes.read(index) }.to_words()));
         }
@@ -249,12 +256,18 @@ impl Half {
         self.left.iter().any(|&(index, before)| read(index) != before)
     }
 
-    /// How many completions the program has taken since the last call, if that is possible (CQ2).
+    /// How many slots of completions the program has taken since the last call, if that is possible
+    /// (CQ2).
     pub(super) fn look(&mut self) -> Result<u32, String> {
         let (head, tail) = (self.cq_head.observe(), self.cq_tail.last());
         let (passed, there) = (head.distance_from(self.taken), tail.distance_from(self.taken));
-        if passed > there {
+        // One more than there are slots, in a mixed queue of an old kernel (`post`).
+        if passed > there || passed > self.cq_entries() + 1 {
             return Err(format!("CQ2: {passed} completions were taken, and {there} were there"));
+        }
+        if self.shape == CqeShape::Mixed {
+            self.taken = head;
+            return Ok(passed);
         }
         let word = u64::from_ne_bytes([POISON; 8]);
         let [.., a, b, c, d] = word.to_ne_bytes();
@@ -267,21 +280,14 @@ impl Half {
         Ok(passed)
     }
 
-    /// How many completions are posted and not taken.
+    /// How many slots are posted and not taken.
     pub(super) fn ready(&self) -> u32 {
         self.cq_tail.last().distance_from(self.cq_head.observe()).min(self.cq_entries())
     }
 
-    /// Posts one completion, if there is room.
-    pub(super) fn post(&mut self, cqe: Cqe) -> bool {
-        let tail = self.cq_tail.last();
-        if tail.distance_from(self.cq_head.observe()) >= self.cq_entries() {
-            return false;
-        }
-        // SAFETY: ours to write: `head` has passed the slot (CQ4).
-        unsafe { self.cqes.write(tail, cqe) };
-        self.cq_tail.publish(tail.advance(1));
-        true
+    /// As [`ready`](Self::ready), when the memory may be gone: as far as we know.
+    pub(super) fn untaken(&self) -> u32 {
+        if self.is_gone() { 0 } else { self.ready() }
     }
 
     /// Stores the flags that say what is held back.
@@ -290,4 +296,95 @@ impl Half {
             self.flags.store(flags.bits());
         }
     }
+
+    /// Where the words of a ring lie that both sides share.
+    pub(super) fn words(&self) -> [u32; 12] {
+        WORDS
+    }
+
+    /// What a word holds.
+    pub(super) fn word(&self, word: usize) -> u32 {
+        // SAFETY: in the block, as the layout has it, which this value keeps.
+        unsafe { Published::new(self.rings.at(WORDS[word])) }.last().to_raw()
+    }
+
+    /// Stores something in a word, whosever it is.
+    pub(super) fn lie(&mut self, word: usize, value: u32) {
+        // SAFETY: in the block, as the layout has it; both sides access it as an atomic only. That
+        // SQ1 and CQ1 do not hold is what a lie is for.
+        let mut word = unsafe { Published::new(self.rings.at(WORDS[word])) };
+        word.publish(Index::from_raw(value));
+    }
+
+    /// Whether a wide completion of a mixed queue would lie across the wrap of so many slots.
+    pub(super) fn would_straddle(&self, entries: u32) -> bool {
+        let entries = Entries::new(entries).expect("a power of two");
+        let (mut at, mut left) = (self.cq_head.observe(), self.ready());
+        while self.shape == CqeShape::Mixed && left > 0 {
+            // SAFETY: only the kernel's half writes completions (CQ3), and that is this value.
+            let is_wide = unsafe { self.cqes.read(at) }.flags.contains(CqeFlags::CQE32);
+            if is_wide && at.is_last_slot(entries) {
+                return true;
+            }
+            let slots = if is_wide { 2 } else { 1 };
+            (at, left) = (at.advance(slots), left.saturating_sub(slots));
+        }
+        false
+    }
+
+    /// Moves to another memory, of which `params` tell: what is queued moves along, if there is
+    /// room for it.
+    pub(super) fn resize(&mut self, params: &Params) -> Result<(), Errno> {
+        let (sq, cq) = (self.sq_tail.observe(), self.cq_tail.last());
+        let ready = self.ready();
+        let visible = if self.turn == Turn::Rewind { 0 } else { sq.distance_from(self.cursor) };
+        if visible > params.sq_entries || cq.distance_from(self.taken) > params.cq_entries {
+            return Err(Errno::new(libc::EOVERFLOW));
+        }
+        let mut new = Self::new(params, 0)?;
+        for index in (0..visible).map(|count| self.cursor.advance(count)) {
+            // SAFETY: `tail` covers the slot (SQ3).
+            let first = unsafe { self.sqes.read(index) };
+            // SAFETY: nobody else has the new slots yet.
+            unsafe { new.sqes.write(index, first) };
+            if self.sqes.is_double() {
+                // SAFETY: `tail` covers the slot (SQ3), which is double.
+                let rest = unsafe { self.sqes.read_rest(index) };
+                // SAFETY: nobody else has the new slots yet, which are double, too.
+                unsafe { new.sqes.write_rest(index, rest) };
+            }
+        }
+        for index in (0..ready).map(|count| self.cq_head.observe().advance(count)) {
+            // SAFETY: only the kernel's half writes completions (CQ3), and that is this value.
+            let first = unsafe { self.cqes.read(index) };
+            // SAFETY: nobody else has the new slots yet.
+            unsafe { new.cqes.write(index, first) };
+            if self.cqes.is_double() {
+                // SAFETY: only this value writes completions (CQ3); the slot is double.
+                let rest = unsafe { self.cqes.read_rest(index) };
+                // SAFETY: nobody else has the new slots yet, which are double, too.
+                unsafe { new.cqes.write_rest(index, rest) };
+            }
+        }
+        let (s, c) = (&params.sq_off, &params.cq_off);
+        for (offset, value) in [
+            (s.head, self.sq_head.last().to_raw()),
+            (s.tail, sq.to_raw()),
+            (c.head, self.cq_head.observe().to_raw()),
+            (c.tail, cq.to_raw()),
+            (s.flags, self.flags.last()),
+            (s.dropped, self.dropped.last().to_raw()),
+            (c.overflow, self.overflow.last().to_raw()),
+        ] {
+            new.rings.set(offset, value);
+        }
+        let (rings, entries) = (Arc::clone(&new.rings), Arc::clone(&new.entries));
+        *self = Self::over(params, rings, entries);
+        Ok(())
+    }
+}
+
+/// Whether an operation has an entry of 128 bytes, whatever the ring.
+fn is_wide(opcode: Opcode) -> bool {
+    opcode == Opcode::NOP128 || opcode == Opcode::URING_CMD128
 }

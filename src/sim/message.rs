@@ -8,7 +8,7 @@
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, NopFlags};
 
-use super::request::{Job, Message};
+use super::request::{Job, Message, Stage};
 use super::run::Try;
 use super::state::{Due, Mode, State};
 use super::trace::RequestId;
@@ -17,7 +17,7 @@ impl State {
     /// Does nothing, and says what it was told to say.
     pub(super) fn nop(&mut self, id: RequestId) -> Try {
         let request = &self.requests[&id];
-        let Job::Nop { flags, result } = request.job else { unreachable!("a NOP") };
+        let Job::Nop { flags, result, big } = request.job else { unreachable!("a NOP") };
         let (ring, fd) = (request.ring, request.fd);
         let is_there = match (flags.contains(NopFlags::FILE), flags.contains(NopFlags::FIXED_FILE))
         {
@@ -31,7 +31,11 @@ impl State {
         let index = request.buffer.into();
         let lacks =
             flags.contains(NopFlags::FIXED_BUFFER) && self.rings[ring].buffers.get(index).is_none();
-        Try::Ends(if lacks { -libc::EFAULT } else { result })
+        if lacks {
+            return Try::Ends(-libc::EFAULT);
+        }
+        self.requests.get_mut(&id).expect("in flight").big = big;
+        Try::Ends(result)
     }
 
     /// The open ring that a descriptor names.
@@ -109,8 +113,16 @@ impl State {
             *events = new;
         }
         request.user_data = user_data.unwrap_or(request.user_data);
-        if let Some(end) = request.end {
+        let (end, repeats) = (request.end, request.job.repeats());
+        let old = !self.release.is_before(6, 0) && self.release.is_before(6, 18);
+        if let Some(end) = end {
             self.world.forget(end, id);
+            let is_there = self.world.events(end) & events.unwrap_or(0) != 0;
+            if old && is_there && !repeats {
+                // It is never found again.
+                self.requests.get_mut(&id).expect("in flight").stage = Stage::Forgotten;
+                return 0;
+            }
         }
         self.schedule(0, Due::Run(id));
         0

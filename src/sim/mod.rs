@@ -40,10 +40,13 @@
 //!
 //! | | |
 //! |---|---|
-//! | rings | one or many; plain, `COOP_TASKRUN`, `DEFER_TASKRUN`, with `TASKRUN_FLAG` or without; `SINGLE_ISSUER`, `SUBMIT_ALL`, `NO_SQARRAY`, `CQSIZE`, `CLAMP`; half of them are about to wrap |
+//! | rings | one or many; plain, `COOP_TASKRUN`, `DEFER_TASKRUN`, with `TASKRUN_FLAG` or without; `SINGLE_ISSUER`, `SUBMIT_ALL`, `CQSIZE`, `CLAMP`; half of them are about to wrap |
+//! | layouts | `NO_SQARRAY`, `SQE128`, `CQE32`, `SQE_MIXED`, `CQE_MIXED` (with the fillers of 6.18 to 7.2), `SQ_REWIND`, `NO_MMAP`; `RESIZE_RINGS`; `REGISTERED_FD_ONLY` |
+//! | `SQPOLL` | a thread that is stepped with virtual time: `NEED_WAKEUP`, `SQ_WAKEUP`, `SQ_WAIT`, `ATTACH_WQ`, its death |
+//! | worker threads | for `ASYNC`, splices, `FSYNC` and others (the table of `workers`): at most as many as `IOWQ_MAX_WORKERS` allows; a cancel of what one has is too late (`EALREADY`) |
 //! | submitting | partial submission, refused entries and whole chains, soft and hard links, `IO_DRAIN`, `ASYNC`, `CQE_SKIP_SUCCESS` |
 //! | waiting | any number, with a timeout and a minimum wait; overflow, flagged and kept; a timeout ends a wait, as on Linux |
-//! | `NOP` | with a result, a look-up of a file or buffer, `TW` (no effect) |
+//! | `NOP` | with a result, a look-up of a file or buffer, `TW` (no effect), a wide completion; `NOP128` |
 //! | `MSG_RING` | data, flags, and files from table to table, to rings of the simulation |
 //! | `READ` `WRITE` `READV` `WRITEV` | on pipes, sockets, files (at an offset, or at the position) and eventfds; no `RWF_` flags; `READ` also into a selected buffer; `_FIXED` of each, in a registered buffer; `READ_MULTISHOT` |
 //! | `RECVMSG` `SENDMSG` `SENDMSG_ZC` | as `RECV` and `SEND`; with names, flags and lengths of the message; a receive also into a selected buffer, once or multishot; nothing is sent as control data |
@@ -60,7 +63,7 @@
 //! | `SPLICE` `TEE` | over pipes, files, streams; see `splices` for what Linux does besides |
 //! | `FUTEX_WAIT` `FUTEX_WAKE` `FUTEX_WAITV` | of 32 bits, private or not; the words are those of the process, the waiters only requests; [`Sim::wake_futex`] stands for a thread |
 //! | buffer rings | of the program's memory or the kernel's; a buffer is used whole, or in parts (`INC`) |
-//! | `register` | tables of buffers and of files, sparse or not, their updates, tags, the range for free places; buffer rings and their status; the probe |
+//! | `register` | tables of buffers and of files, sparse or not, their updates, tags, the range for free places; buffer rings and their status; rings (`RING_FDS`); how many workers; the probe |
 //!
 //! | in place of Linux | is |
 //! |---|---|
@@ -68,11 +71,14 @@
 //! | the room of a socket | 208 KiB of bytes; Linux counts memory |
 //! | a TCP connection | bytes in order at once; no network between |
 //! | a datagram | at once, whole, once; a UDP socket keeps 1024 |
-//! | threads | none: every ring of a simulation is entered by one thread |
+//! | threads | none: every ring of a simulation is entered by one thread; a polling thread sees entries during an enter or [`advance`](Sim::advance) |
 //! | the file system | one, with a tree in memory, for which [`Sim::put_file`] and others stand in; `umask` is 022, the current folder is `/` |
 //! | signals, `O_NONBLOCK` | none |
 //! | `Clock::now`, and so `Timeout::until` and `WaitOptions::until` | the machine's clock: not for a simulation |
 //! | the ring's descriptor, polled | never readable |
+//!
+//! All of it is there in the newest release, and as much as there was in another one:
+//! [`Sim::like`], [`Release`].
 //!
 //! A [`Recorder`] makes the same records of rings on Linux.
 //!
@@ -80,6 +86,7 @@
 //! [`advance`](Sim::advance).
 
 mod backend;
+mod block;
 mod buffers;
 mod bundles;
 mod cancel;
@@ -91,10 +98,13 @@ mod faults;
 mod files;
 mod finish;
 mod futex;
+mod layout;
 mod letters;
+mod lies;
 mod memory;
 mod message;
 mod naming;
+mod older;
 mod opened;
 mod outside;
 mod outside_paths;
@@ -102,14 +112,22 @@ mod outside_udp;
 mod paths;
 mod pipe;
 mod placeholder;
+mod poller;
+mod polling;
+mod pool;
+mod post;
 mod provided;
 pub mod recorder;
 mod region;
 mod register;
 mod registered;
+mod release;
 pub mod report;
 mod request;
+mod resize;
+mod ring_fds;
 mod run;
+pub mod shrink;
 mod sockets;
 mod splices;
 mod state;
@@ -119,6 +137,7 @@ pub mod trace;
 mod transfer;
 mod tree;
 mod waiting;
+mod workers;
 mod world;
 
 use std::fmt;
@@ -129,10 +148,12 @@ use annulus_sys::kernel::Kernel;
 
 pub use faults::Faults;
 pub use recorder::Recorder;
+pub use release::Release;
 pub use report::Report;
 pub use trace::Record;
 
 use backend::Behind;
+use shrink::Decisions;
 use state::{Due, State};
 
 /// A simulated kernel, and the world behind it. Clones share both.
@@ -155,7 +176,39 @@ impl Sim {
 
     /// A kernel on which things go wrong, by the luck of the seed.
     pub fn with_faults(seed: u64, faults: Faults) -> Self {
-        Self(Arc::new(Mutex::new(State::new(seed, faults))))
+        Self(Arc::new(Mutex::new(State::new(seed, faults, None))))
+    }
+
+    /// A kernel on which only these of the things go wrong that the seed decides: a failing run
+    /// again, as [`shrink`](shrink::shrink) prints it.
+    pub fn with_decisions(seed: u64, faults: Faults, only: &Decisions) -> Self {
+        Self(Arc::new(Mutex::new(State::new(seed, faults, Some(only.clone())))))
+    }
+
+    /// Which chances it has taken so far.
+    pub fn decisions(&self) -> Decisions {
+        let state = self.state();
+        let (faults, delays) = (state.luck.taken().clone(), state.delays.taken().clone());
+        Decisions { faults, delays }
+    }
+
+    /// How many events there were.
+    fn events(&self) -> u64 {
+        self.state().trace.count()
+    }
+
+    /// The same kernel, as it was in a [`Release`] of Linux.
+    ///
+    /// # Panics
+    ///
+    /// When it has made a ring already.
+    #[must_use]
+    pub fn like(self, release: Release) -> Self {
+        let mut state = self.state();
+        assert!(state.rings.is_empty(), "a kernel does not change under its rings");
+        state.release = release;
+        drop(state);
+        self
     }
 
     /// The kernel, for [`Setup::kernel`](crate::Setup::kernel).

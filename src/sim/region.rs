@@ -19,9 +19,7 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use annulus_sys::map::page_size;
-
-use super::memory::POISON;
+use super::block::POISON;
 
 /// How many bytes of a buffer are watched, from its start.
 pub(super) const WATCHED: usize = 1024;
@@ -160,18 +158,6 @@ impl Region {
         // long as the memory.
         unsafe { ptr::copy_nonoverlapping(rest.as_ptr(), behind, rest.len()) };
     }
-}
-
-/// Whether the pages of so many bytes are mapped, as far as the first and the last one show.
-pub(super) fn is_mapped(address: u64, len: u64) -> bool {
-    let last = address.saturating_add(len.max(1) - 1);
-    [address, last].into_iter().all(|byte| {
-        let page = usize::try_from(byte & !(page_size() as u64 - 1)).expect("64 bits");
-        let at = ptr::with_exposed_provenance_mut::<libc::c_void>(page);
-        let mut resident = 0_u8;
-        // SAFETY: one live byte for one page, which need not be mapped: the call says whether.
-        unsafe { libc::mincore(at, 1, &raw mut resident) == 0 }
-    })
 }
 
 /// Reads a value that an entry points to.

@@ -21,10 +21,11 @@ use annulus_sys::flags_register::{
 use annulus_sys::index::Entries;
 use annulus_sys::opcode::{Opcode, RegisterOp};
 
+use super::block::{Block, is_mapped};
 use super::buffers::Group;
-use super::memory::Block;
-use super::region::{is_mapped, read_value, write_value};
+use super::region::{read_value, write_value};
 use super::registered::{Buffer, Entry, Table, Thing};
+use super::release::Release;
 use super::request::KNOWN;
 use super::state::State;
 
@@ -32,6 +33,15 @@ use super::state::State;
 const MOST_BUFFERS: u32 = 1 << 14;
 const MOST_FILES: u32 = 1 << 20;
 const LONGEST: u64 = 1 << 30;
+
+/// The calls that need no memory.
+const FREES: [RegisterOp; 5] = [
+    RegisterOp::UNREGISTER_RING_FDS,
+    RegisterOp::UNREGISTER_BUFFERS,
+    RegisterOp::UNREGISTER_FILES,
+    RegisterOp::UNREGISTER_PBUF_RING,
+    RegisterOp::PBUF_STATUS,
+];
 
 /// Which of the two tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +76,12 @@ impl State {
         count: u32,
     ) -> Result<u32, Errno> {
         use What::{Buffers, Files};
+        if !self.release.has(op.since()) {
+            return refused(libc::EINVAL);
+        }
+        if !FREES.contains(&op) && self.luck.hits(self.faults.register) {
+            return refused(libc::ENOMEM);
+        }
         let address = arg.expose_provenance() as u64;
         let plain = Arrays { things: address, tags: 0, count };
         #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise vouches for all")]
@@ -97,8 +113,12 @@ impl State {
                     write_value(arg, status);
                     Ok(0)
                 }
+                RegisterOp::RING_FDS => self.change_ring_fds(arg, count, true),
+                RegisterOp::UNREGISTER_RING_FDS => self.change_ring_fds(arg, count, false),
+                RegisterOp::IOWQ_MAX_WORKERS => self.limit_workers(ring, arg, count),
+                RegisterOp::RESIZE_RINGS if count == 1 => self.resize(ring, arg),
                 RegisterOp::PROBE => {
-                    probe(arg, count);
+                    probe(arg, count, self.release);
                     Ok(0)
                 }
                 _ => refused(libc::EINVAL),
@@ -370,7 +390,9 @@ impl State {
     unsafe fn add_group(&mut self, ring: usize, reg: BufReg) -> Result<u32, Errno> {
         let entries = Entries::new(reg.ring_entries).filter(|it| it.count() <= 1 << 15);
         let Some(entries) = entries else { return refused(libc::EINVAL) };
-        let known = PbufRingFlags::MMAP | PbufRingFlags::INC;
+        let since = [(PbufRingFlags::MMAP, "6.4"), (PbufRingFlags::INC, "6.12")];
+        let known = since.into_iter().filter(|(_, since)| self.release.has(Some(since)));
+        let known: PbufRingFlags = known.map(|(flag, _)| flag).collect();
         if !known.contains(reg.flags) || reg.min_left != 0 {
             return refused(libc::EINVAL);
         }
@@ -398,8 +420,10 @@ impl State {
 /// # Safety
 ///
 /// `arg` must point to a `Probe`, and `count` times a `ProbeOp` behind it.
-unsafe fn probe(arg: *mut libc::c_void, count: u32) {
-    let last = KNOWN.iter().map(|opcode| opcode.0).max().unwrap_or(0);
+unsafe fn probe(arg: *mut libc::c_void, count: u32, release: Release) {
+    let known: Vec<Opcode> =
+        KNOWN.iter().copied().filter(|opcode| release.has(opcode.since())).collect();
+    let last = known.iter().map(|opcode| opcode.0).max().unwrap_or(0);
     let len = u8::try_from(count).unwrap_or(u8::MAX).min(last + 1);
     let head = Probe { last_op: Opcode(last), ops_len: len, ..Probe::default() };
     // SAFETY: it points to a `Probe`, as promised to `probe`.
@@ -407,7 +431,7 @@ unsafe fn probe(arg: *mut libc::c_void, count: u32) {
     // SAFETY: behind the `Probe`, as promised to `probe`.
     let ops = unsafe { arg.byte_add(size_of::<Probe>()) }.cast::<ProbeOp>();
     for op in 0..len {
-        let is_known = KNOWN.contains(&Opcode(op));
+        let is_known = known.contains(&Opcode(op));
         let flags = if is_known { ProbeOpFlags::SUPPORTED } else { ProbeOpFlags::empty() };
         let op = ProbeOp { op: Opcode(op), flags, ..ProbeOp::default() };
         // SAFETY: one of `count`, as promised to `probe`.

@@ -8,7 +8,7 @@
 //! | (SQ2) | more entries are published, or submitted, than there are |
 //! | (SQ4) | an entry was written over before it was consumed |
 //! | (CQ2) | more completions were taken than there are |
-//! | (RG1) | memory of a request changed after its ring was closed; memory of a registered buffer is not mapped any more |
+//! | (RG1) | memory of a request changed after its ring was closed; memory of a registered buffer, or of the ring, is not mapped any more |
 
 use std::fmt;
 

@@ -24,6 +24,7 @@ use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{CqeFlags, NopFlags, RecvSendFlags, SqeFlags};
 use annulus_sys::opcode::Opcode;
 
+use super::pool::Work;
 use super::region::{Region, Span};
 use super::registered::Entry;
 use super::trace::{EndId, RequestId};
@@ -89,6 +90,7 @@ pub(super) const KNOWN: &[Opcode] = &[
     Opcode::LISTEN,
     Opcode::READV_FIXED,
     Opcode::WRITEV_FIXED,
+    Opcode::NOP128,
 ];
 
 /// A request that was consumed and has not ended.
@@ -137,6 +139,12 @@ pub(super) struct Request {
     pub(super) posts: u32,
     /// Whether it waited for its end since then.
     pub(super) has_waited: bool,
+    /// The second half of its completion.
+    pub(super) big: Option<[u64; 2]>,
+    /// Where it is in a pool of workers.
+    pub(super) work: Option<Work>,
+    /// The kind of the worker that has done the step before it.
+    pub(super) worker: Option<usize>,
 }
 
 /// How far a request is.
@@ -146,6 +154,8 @@ pub(super) enum Stage {
     Queued,
     /// It runs, or waits for an end or for a time.
     Begun,
+    /// A poll that an old kernel has forgotten.
+    Forgotten,
     /// A zero-copy send whose notification is to come.
     Notifying,
 }
@@ -156,6 +166,8 @@ pub(super) enum Job {
     Nop {
         flags: NopFlags,
         result: i32,
+        /// The second half of its completion.
+        big: Option<[u64; 2]>,
     },
     Message(Message),
     PollUpdate {
@@ -283,7 +295,7 @@ pub(super) struct Key {
 
 impl Job {
     /// An entry that was refused.
-    const NOTHING: Self = Self::Nop { flags: NopFlags::empty(), result: 0 };
+    const NOTHING: Self = Self::Nop { flags: NopFlags::empty(), result: 0, big: None };
 
     /// Whether it uses the file that its entry names.
     pub(super) fn has_file(&self) -> bool {
@@ -388,6 +400,9 @@ impl Request {
             refused,
             posts: 0,
             has_waited: false,
+            big: None,
+            work: None,
+            worker: None,
         }
     }
 

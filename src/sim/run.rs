@@ -9,8 +9,9 @@
 //!
 //! Leaves to others: what ends do (`world`), completions and chains (`finish`), cancels (`cancel`).
 
-use annulus_sys::flags::{CqeFlags, SqeFlags};
+use annulus_sys::flags::CqeFlags;
 
+use super::pool::Work;
 use super::request::{Job, Stage};
 use super::state::{Due, Mode, State};
 use super::trace::{EndId, RequestId, What};
@@ -49,12 +50,14 @@ impl State {
             return self.finish(id, res, CqeFlags::empty());
         }
         request.stage = Stage::Begun;
-        let is_forced = request.flags.contains(SqeFlags::ASYNC);
+        let is_for_worker = Self::is_for_worker(request);
         let clock = request.clock;
         self.take_hold(id, named);
         self.note(Some(ring), what);
-        let delay = self.delay();
-        if delay > 0 || is_forced {
+        let delay = if is_for_worker { 0 } else { self.delay() };
+        if is_for_worker {
+            self.punt(id);
+        } else if delay > 0 {
             self.schedule(delay, Due::Run(id));
         } else {
             self.attempt(id);
@@ -67,6 +70,10 @@ impl State {
 
     /// Tries a request, again and again if it goes on.
     pub(super) fn attempt(&mut self, id: RequestId) {
+        let work = self.requests.get(&id).and_then(|request| request.work);
+        if matches!(work, Some(Work::Doomed(_))) {
+            return self.end(id, -libc::ECANCELED);
+        }
         for _ in 0..IN_ONE_GO {
             let Some(request) = self.requests.get(&id) else { return };
             let end = request.end;
@@ -82,9 +89,10 @@ impl State {
                 Try::Waits => {
                     let end = end.expect("only an end lets it wait");
                     self.requests.get_mut(&id).expect("in flight").has_waited = true;
+                    self.put_off(id, true);
                     return self.world.await_change(end, id);
                 }
-                Try::Sleeps => return,
+                Try::Sleeps => return self.put_off(id, false),
             }
         }
         self.schedule(0, Due::Run(id));
@@ -196,13 +204,17 @@ impl State {
 
     /// Runs what is due, by the mode of its ring. Returns the test's act that is due, if any.
     pub(super) fn run_due(&mut self) -> Option<usize> {
+        self.let_pollers_look();
         while let Some(due) = self.next_due() {
             self.idle = 0;
             match due {
                 Due::Act(act) => return Some(act),
                 Due::Tell { .. } => self.tell_later(due),
+                Due::Step(poller) => self.step(poller),
+                Due::Tire(poller) => self.tire(poller),
                 Due::Begin(id) | Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
                     let ring = self.requests[&id].ring;
+                    self.rouse_for(ring);
                     if self.rings[ring].mode == Mode::Plain || !self.rings[ring].is_open {
                         self.run(due);
                     } else {
@@ -211,6 +223,7 @@ impl State {
                     }
                 }
             }
+            self.let_pollers_look();
         }
         None
     }
@@ -222,7 +235,7 @@ impl State {
             Due::Notify(id) => self.notify(id),
             Due::Interrupt(id) => self.give_up(id),
             Due::Tell { .. } => self.tell_later(due),
-            Due::Act(_) => unreachable!("acts run outside"),
+            Due::Act(_) | Due::Step(_) | Due::Tire(_) => unreachable!("no request's"),
         }
         self.wake_up();
     }
@@ -238,6 +251,10 @@ impl State {
     /// Lets the requests whose end has changed try again.
     pub(super) fn wake_up(&mut self) {
         for id in std::mem::take(&mut self.world.woken) {
+            if self.returns_to_pool(id) {
+                self.punt(id);
+                continue;
+            }
             let delay = self.delay();
             self.schedule(delay, Due::Run(id));
         }

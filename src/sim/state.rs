@@ -10,10 +10,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, SetupFlags, SqRingFlags};
 
 use super::Sim;
@@ -22,9 +21,14 @@ use super::chance::Chance;
 use super::faults::Faults;
 use super::memory::Half;
 use super::placeholder::{Placeholder, find_closed};
+use super::poller::Poller;
+use super::pool::Pool;
+use super::post::Posting;
 use super::registered::Table;
+use super::release::Release;
 use super::report::{Report, SHOWN};
 use super::request::Request;
+use super::shrink::Decisions;
 use super::trace::{Record, RequestId, Trace, What};
 use super::waiting::Futexes;
 use super::world::World;
@@ -44,15 +48,24 @@ pub(super) enum Due {
     /// A worker thread gives a request up that was to be cancelled.
     Interrupt(RequestId),
     /// A message comes to a ring that defers its work.
-    Tell { ring: usize, user_data: u64, res: i32, flags: u32 },
+    Tell {
+        ring: usize,
+        user_data: u64,
+        res: i32,
+        flags: u32,
+    },
     /// A test acts.
     Act(usize),
+    /// A polling thread takes entries, or has found none for a while.
+    Step(usize),
+    Tire(usize),
 }
 
 /// A simulated kernel.
 pub(super) struct State {
     pub(super) seed: u64,
     pub(super) faults: Faults,
+    pub(super) release: Release,
     /// Chances for: delays, faults, order.
     pub(super) delays: Chance,
     pub(super) luck: Chance,
@@ -62,8 +75,13 @@ pub(super) struct State {
     pub(super) world: World,
     pub(super) futexes: Futexes,
     pub(super) rings: Vec<Ring>,
+    pub(super) pollers: Vec<Poller>,
+    /// The workers of the thread that enters.
+    pub(super) pool: Pool,
     /// Which ring a descriptor of the process belongs to. Only a ring that is open is asked for.
     pub(super) numbers: HashMap<RawFd, usize>,
+    /// The registered rings, by their places, each with a descriptor that keeps it open.
+    pub(super) ring_fds: BTreeMap<u32, (usize, OwnedFd)>,
     pub(super) requests: BTreeMap<RequestId, Request>,
     pub(super) consumed: RequestId,
     due: BinaryHeap<Reverse<(u64, u64, Due)>>,
@@ -75,6 +93,8 @@ pub(super) struct State {
     pub(super) broken: Vec<String>,
     pub(super) stalls: Vec<Vec<String>>,
     pub(super) abandoned: usize,
+    /// Whether it has lied, so that no account means anything.
+    pub(super) has_lied: bool,
     /// How many enters in a row found nothing to do.
     pub(super) idle: u32,
     /// Whether several requests in flight may have one `user_data`.
@@ -97,8 +117,10 @@ pub(super) struct Ring {
     pub(super) flags: SetupFlags,
     pub(super) placeholder: Placeholder,
     pub(super) is_open: bool,
+    /// Whether one was lost since the program was told.
+    pub(super) has_dropped: bool,
     /// Completions that found no room.
-    pub(super) overflow: VecDeque<(RequestId, Cqe)>,
+    pub(super) overflow: VecDeque<(RequestId, Posting)>,
     /// Requests that run at the next enter that allows it.
     pub(super) work: VecDeque<Due>,
     pub(super) groups: Vec<Group>,
@@ -113,6 +135,8 @@ pub(super) struct Ring {
     pub(super) drained: VecDeque<Held>,
     /// The requests of the newest drained chain.
     pub(super) drain: Option<(RequestId, RequestId)>,
+    /// The thread that polls its entries (`SQPOLL`).
+    pub(super) poller: Option<usize>,
     /// The thread that enters (`SINGLE_ISSUER`).
     pub(super) thread: Option<annulus_sys::syscall::Thread>,
 }
@@ -149,18 +173,24 @@ pub(super) enum Mode {
 }
 
 impl State {
-    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+    pub(super) fn new(seed: u64, faults: Faults, only: Option<Decisions>) -> Self {
+        let of_delays = only.as_ref().map(|only| only.delays.clone());
+        let of_faults = only.map(|only| only.faults);
         Self {
             seed,
             faults,
-            delays: Chance::new(seed, 1),
-            luck: Chance::new(seed, 2),
+            release: Release::NEWEST,
+            delays: Chance::new(seed, 1, of_delays),
+            luck: Chance::new(seed, 2, of_faults),
             start: Instant::now(),
             now: 0,
             world: World::default(),
             futexes: Futexes::default(),
             rings: Vec::new(),
+            pollers: Vec::new(),
+            pool: Pool::default(),
             numbers: HashMap::new(),
+            ring_fds: BTreeMap::new(),
             requests: BTreeMap::new(),
             consumed: 0,
             due: BinaryHeap::new(),
@@ -171,6 +201,7 @@ impl State {
             broken: Vec::new(),
             stalls: Vec::new(),
             abandoned: 0,
+            has_lied: false,
             idle: 0,
             shares_user_data: false,
             watched: 0,
@@ -184,13 +215,16 @@ impl State {
 
     /// Notes a broken rule. From then on no memory of requests is touched.
     pub(super) fn fault(&mut self, ring: usize, text: String) {
+        if self.has_lied {
+            return;
+        }
         self.note(Some(ring), What::Fault(text.clone()));
         self.broken.push(text);
     }
 
     /// Whether no rule was broken, so that the program's memory may be touched.
     pub(super) fn is_sound(&self) -> bool {
-        self.broken.is_empty()
+        self.broken.is_empty() && !self.has_lied
     }
 
     /// Lets something happen `span` nanoseconds from now.
@@ -233,6 +267,7 @@ impl State {
     fn is_live(&self, due: Due) -> bool {
         match due {
             Due::Act(_) | Due::Tell { .. } => true,
+            Due::Step(poller) | Due::Tire(poller) => self.is_awake(poller),
             Due::Begin(id) | Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
                 self.requests.contains_key(&id)
             }
@@ -242,6 +277,10 @@ impl State {
     /// Looks at what the program has done since the last call: what it took, closed and offered,
     /// and whether it kept the rules.
     pub(super) fn look(&mut self) {
+        if self.rings.iter().any(|ring| ring.is_open && ring.half.is_theirs()) {
+            // What is closed may be unmapped.
+            self.find_closed_rings();
+        }
         for at in 0..self.rings.len() {
             if self.rings[at].is_open {
                 self.look_at(at);
@@ -260,6 +299,10 @@ impl State {
     }
 
     fn look_at(&mut self, at: usize) {
+        if self.rings[at].half.is_gone() {
+            self.rings[at].is_open = false;
+            return self.fault(at, "RG1: the memory of the ring is not mapped".into());
+        }
         let half = &mut self.rings[at].half;
         let (taken, visible, overwritten) = (half.look(), half.visible(), half.is_overwritten());
         match taken {
@@ -305,7 +348,7 @@ impl State {
             of_ring.is_open = false;
             of_ring.groups.clear();
             of_ring.drained.clear();
-            self.abandoned += of_ring.half.ready() as usize + of_ring.overflow.len();
+            self.abandoned += of_ring.half.untaken() as usize + of_ring.overflow.len();
             let is_its = |request: &Request| request.ring == ring;
             let left = self.requests.iter().filter(|(_, request)| is_its(request));
             let left: Vec<RequestId> = left.map(|(&id, _)| id).collect();
@@ -346,11 +389,16 @@ impl State {
 
     /// Raises the flags that say what is held back.
     pub(super) fn raise(&mut self, ring: usize) {
+        let sleeps = self.needs_wakeup(ring);
         let ring = &mut self.rings[ring];
+        if !ring.is_open {
+            return;
+        }
         let tells = ring.flags.contains(SetupFlags::TASKRUN_FLAG);
         let mut flags = SqRingFlags::empty();
         flags.set(SqRingFlags::CQ_OVERFLOW, !ring.overflow.is_empty());
         flags.set(SqRingFlags::TASKRUN, tells && !ring.work.is_empty());
+        flags.set(SqRingFlags::NEED_WAKEUP, sleeps);
         ring.half.raise(flags);
     }
 
@@ -364,7 +412,7 @@ impl State {
         self.look();
         self.look_at_buffers();
         self.look_at_memory(usize::MAX);
-        let of_ring = |ring: &Ring| ring.half.ready() as usize + ring.overflow.len();
+        let of_ring = |ring: &Ring| ring.half.untaken() as usize + ring.overflow.len();
         Report {
             seed: self.seed,
             faults: self.faults,

@@ -10,7 +10,9 @@
 use annulus_sys::flags::{SetupFlags, SqeFlags};
 use annulus_sys::opcode::Opcode;
 
-use super::request::{Request, Stage};
+use super::memory::Consumed;
+use super::older::knows;
+use super::request::{Job, Request, Stage};
 use super::state::{Due, Held, State};
 use super::trace::RequestId;
 
@@ -51,11 +53,17 @@ impl State {
             given
         };
         self.rings[ring].batch = Some(0);
+        self.rings[ring].half.begin_batch();
         let (mut count, mut chain) = (0, Chain::default());
         while count < given.min(visible) && (count < most || !chain.ids.is_empty()) {
-            let Some(sqe) = self.rings[ring].half.consume() else { break };
-            count += 1;
-            if self.take(ring, Request::of(&sqe, ring), &mut chain) == Goes::No {
+            let left = given.min(visible) - count;
+            let Consumed { sqe, slots, is_cut } = self.rings[ring].half.consume(left);
+            let Some(sqe) = sqe else { break };
+            count += slots;
+            let sqe = self.as_read(sqe);
+            let is_known = !is_cut && knows(self.release, &sqe);
+            let request = self.fitted(Request::of(&sqe, ring), is_known);
+            if self.take(ring, request, &mut chain) == Goes::No {
                 break;
             }
         }
@@ -65,6 +73,21 @@ impl State {
         let posted = self.rings[ring].batch.take().unwrap_or(0);
         self.end_counted(ring, posted);
         count
+    }
+
+    /// Refuses what does not fit the shape of the ring.
+    fn fitted(&self, mut request: Request, is_known: bool) -> Request {
+        let wide = SetupFlags::CQE32 | SetupFlags::CQE_MIXED;
+        let asks_wide = matches!(request.job, Job::Nop { big: Some(_), .. });
+        let is_polled = self.rings[request.ring].poller.is_some();
+        if is_polled && self.release.is_before(5, 11) && request.job.has_file() {
+            let is_there = request.is_fixed();
+            request.refused = request.refused.or((!is_there).then_some(-libc::EBADF));
+        }
+        if !is_known || (asks_wide && !self.rings[request.ring].flags.intersects(wide)) {
+            request.refused = Some(-libc::EINVAL);
+        }
+        request
     }
 
     /// Takes one request.

@@ -71,6 +71,18 @@ pub enum What {
     Fault(String),
     /// A wait can never end; so many requests are in flight.
     Stalled(u32),
+    /// The polling thread has taken so many entries.
+    Polled(u32),
+    /// The polling thread has fallen asleep.
+    Slept,
+    /// The polling thread was woken.
+    Woken,
+    /// The polling thread has died.
+    Died,
+    /// A completion found no room in the queue, and was lost.
+    Lost(RequestId),
+    /// The kernel has stored a value in a word that it shares with the program.
+    Lied(usize, u32),
 }
 
 /// The records of a run, and a hash of all of them.
@@ -117,6 +129,11 @@ impl Trace {
         self.last.iter().skip(skipped).cloned().collect()
     }
 
+    /// How many there are, kept or not.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// A hash of all records.
     pub(super) fn digest(&self) -> u64 {
         self.hash.finish() ^ self.count
@@ -157,6 +174,12 @@ impl fmt::Display for What {
             Self::Ended(end) => write!(f, "{end} is closed"),
             Self::Fault(text) => write!(f, "BROKEN: {text}"),
             Self::Stalled(left) => write!(f, "nothing can happen; {left} requests in flight"),
+            Self::Polled(count) => write!(f, "the polling thread takes {count} entries"),
+            Self::Slept => f.write_str("the polling thread sleeps"),
+            Self::Woken => f.write_str("the polling thread wakes"),
+            Self::Lost(id) => write!(f, "#{id}: the completion is lost"),
+            Self::Lied(word, value) => write!(f, "a lie: word {word} is {value:#x}"),
+            Self::Died => f.write_str("the polling thread dies"),
         }
     }
 }

@@ -79,6 +79,7 @@ struct Plan {
     /// Whether the batch has a cancel, or a write to what others wait for.
     cancels: bool,
     writes: bool,
+    forces: bool,
 }
 
 impl Plan {
@@ -225,6 +226,10 @@ impl<'a> Run<'a> {
             flags |= SqeFlags::CQE_SKIP_SUCCESS;
         }
         let Some(sqe) = made else { return };
+        if plan.forces && !plan.cancels && plan.chance.one_in(2) {
+            flags |= SqeFlags::ASYNC;
+            plan.writes = true; // No cancel in this batch: it would race.
+        }
         let sqe = Sqe { user_data: plan.pushed, flags: sqe.flags | flags, ..sqe };
         plan.pushed += 1;
         if super::shows() {
@@ -348,15 +353,40 @@ pub fn run(
     world: &dyn World,
     counts: Option<Vec<usize>>,
 ) -> Option<(Vec<String>, Vec<usize>)> {
-    let mut plan =
-        Plan { chance, used: vec![false; ALL], pushed: 0, cancels: false, writes: false };
     let modes = [
         SetupFlags::empty(),
         SetupFlags::SUBMIT_ALL,
         SetupFlags::COOP_TASKRUN | SetupFlags::TASKRUN_FLAG,
         SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN,
     ];
-    let flags = plan.chance.among(&modes);
+    run_in(Style { modes: &modes, forces: false }, chance, world, counts)
+}
+
+/// What kind of programs to run.
+#[derive(Clone, Copy)]
+pub struct Style<'a> {
+    /// The flags of the ring: one of these.
+    pub modes: &'a [SetupFlags],
+    /// Whether worker threads run some of the requests (`ASYNC`).
+    pub forces: bool,
+}
+
+/// As [`run`], in a style of programs.
+pub fn run_in(
+    style: Style<'_>,
+    chance: Chance,
+    world: &dyn World,
+    counts: Option<Vec<usize>>,
+) -> Option<(Vec<String>, Vec<usize>)> {
+    let mut plan = Plan {
+        chance,
+        used: vec![false; ALL],
+        pushed: 0,
+        cancels: false,
+        writes: false,
+        forces: style.forces,
+    };
+    let flags = plan.chance.among(style.modes);
     let mut run = Run::new(world, flags, counts)?;
     for _ in 0..plan.chance.below(6) + 1 {
         let which = plan.chance.below(9);

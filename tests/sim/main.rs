@@ -16,36 +16,50 @@
 //! | `updates` | messages between rings, NOP flags, updates of polls and timeouts on both kernels |
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
 //! | `seeded` | how many programs of these two run, and which |
+//! | `layouts` | rings of every layout and size on both kernels |
+//! | `polling` | rings with a polling thread on both kernels, and set-up flags |
+//! | `workers` | requests that worker threads run on both kernels |
+//! | `releases` | what older kernels lack, and do otherwise |
+//! | `lies` | a kernel that stores anything, refuses, or loses: what the program's side survives |
+//! | `shrinking` | the luck of a failing run is shrunk to what it takes |
 //! | `accounts` | each rule that a program breaks is reported, and so is a wait that cannot end |
 //! | `modes` | overflow, deferred work, partial submission, time |
 //! | `recorder` | real rings tell the same records |
 //! | `speed` | how many small programs run in a second, without a broken rule |
 //!
-//! Does not show: anything about threads, the real network, or rings with wide entries.
+//! Does not show: anything about threads, or the real network.
 #![allow(unsafe_code, reason = "pushes raw entries, and breaks rules on purpose")]
 
 #[path = "../owned/chance.rs"]
 #[allow(dead_code, reason = "not every function is used here")]
 mod chance;
+#[path = "../support/panics.rs"]
+mod panics;
 
 mod accounts;
 mod bundles;
 mod differential;
 mod futexes;
 mod groups;
+mod layouts;
+mod lies;
 mod messages;
 mod modes;
 mod paths;
+mod polling;
 mod programs;
 mod recorder;
+mod releases;
 mod scenarios;
 mod scene;
 mod seeded;
+mod shrinking;
 mod speed;
 mod splices;
 mod tables;
 mod twice;
 mod updates;
+mod workers;
 mod worlds;
 
 /// The seeds to run: those that `ANNULUS_SEEDS=m..n` names, the one that `ANNULUS_SEED=n` names, or

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use annulus::lease::{BufRing, FileTable, FixedPool};
 use annulus::op::{self, RecvMulti, SendFlags};
-use annulus::sim::{Faults, Sim};
+use annulus::sim::{Faults, Release, Sim};
 use annulus::sys::flags::SetupFlags;
 use annulus::{Ring, Setup, StepExt as _, Ticket};
 
@@ -67,13 +67,16 @@ impl Program {
     pub fn new(seed: u64, mut chance: Chance) -> Self {
         let some = Faults { again: 0, ..Faults::SOME };
         let faults = chance.among(&[Faults::NONE, some, Faults { delay: 900, ..some }]);
-        let sim = Sim::with_faults(seed, faults);
+        let releases = [Release::NEWEST, Release::V6_1, Release::V6_12];
+        let release = releases[usize::try_from(seed % 3).expect("below 3")];
+        let sim = Sim::with_faults(seed, faults).like(release);
         let flags = [
             SetupFlags::empty(),
             SetupFlags::COOP_TASKRUN | SetupFlags::TASKRUN_FLAG,
             SetupFlags::COOP_TASKRUN,
             SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN,
             SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN | SetupFlags::TASKRUN_FLAG,
+            SetupFlags::SQPOLL,
         ];
         let setup = Setup::plain(4).with(chance.among(&flags)).kernel(sim.kernel());
         let mut ring = setup.cq_entries(32).build().expect("a ring");

@@ -9,9 +9,11 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::Duration;
 
 use annulus::sim::Sim;
 use annulus::sys::flags::SetupFlags;
+use annulus::sys::map::Pages;
 use annulus::{RawRing, Setup};
 
 /// A kernel and the world behind it.
@@ -58,6 +60,14 @@ impl Drop for Folder {
 /// Linux.
 pub struct Real;
 
+fn asked(entries: u32, flags: SetupFlags) -> Setup<'static> {
+    let plain = Setup::plain(entries).with(flags - SetupFlags::NO_MMAP);
+    let polls = flags.contains(SetupFlags::SQPOLL);
+    let plain = if polls { plain.sqpoll(Duration::from_millis(1)) } else { plain };
+    let is_own = flags.contains(SetupFlags::NO_MMAP);
+    if is_own { plain.own_memory(Pages::Ordinary) } else { plain }
+}
+
 /// Calls a libc function that returns a size.
 fn sized(count: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
@@ -73,7 +83,7 @@ impl World for Real {
     fn setup(&self, entries: u32, flags: SetupFlags) -> Option<RawRing> {
         // The simulation was compared with 6.18, which is the first to have this flag.
         let newest = Setup::plain(4).with(SetupFlags::CQE_MIXED).build_raw();
-        match newest.and_then(|_| Setup::plain(entries).with(flags).build_raw()) {
+        match newest.and_then(|_| asked(entries, flags).build_raw()) {
             Ok(ring) => Some(ring),
             Err(error) => {
                 // Where the test's runner does not hide it.
@@ -186,8 +196,7 @@ impl World for Real {
 
 impl World for Sim {
     fn setup(&self, entries: u32, flags: SetupFlags) -> Option<RawRing> {
-        let setup = Setup::plain(entries).with(flags).kernel(self.kernel());
-        Some(setup.build_raw().expect("a simulated ring"))
+        Some(asked(entries, flags).kernel(self.kernel()).build_raw().expect("a simulated ring"))
     }
 
     fn pipe(&self) -> (OwnedFd, OwnedFd) {

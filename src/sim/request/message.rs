@@ -13,17 +13,18 @@ use super::{Job, Message};
 
 pub(super) fn nop(sqe: &Sqe) -> Result<Job, i32> {
     let flags = NopFlags::from_bits_retain(sqe.op_flags);
-    // `CQE32` needs a ring of wide completions.
     let known = NopFlags::INJECT_RESULT
         | NopFlags::FILE
         | NopFlags::FIXED_FILE
         | NopFlags::FIXED_BUFFER
-        | NopFlags::TW;
+        | NopFlags::TW
+        | NopFlags::CQE32;
     if sqe.ioprio != 0 || !known.contains(flags) {
         return Err(libc::EINVAL);
     }
     let injects = flags.contains(NopFlags::INJECT_RESULT);
-    Ok(Job::Nop { flags, result: if injects { sqe.len.cast_signed() } else { 0 } })
+    let big = flags.contains(NopFlags::CQE32).then_some([sqe.off, sqe.addr]);
+    Ok(Job::Nop { flags, result: if injects { sqe.len.cast_signed() } else { 0 }, big })
 }
 
 pub(super) fn message(sqe: &Sqe) -> Result<Job, i32> {

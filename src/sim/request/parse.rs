@@ -28,7 +28,7 @@ impl Job {
             return Err(libc::EOPNOTSUPP);
         }
         if sqe.personality != 0
-            || (sqe.buf_index != 0 && !selects && !uses_fixed(sqe) && sqe.opcode != Opcode::NOP)
+            || (sqe.buf_index != 0 && !selects && !uses_fixed(sqe) && !is_nop(sqe.opcode))
         {
             return Err(libc::EINVAL);
         }
@@ -36,7 +36,7 @@ impl Job {
         let is_plain = sqe.op_flags == 0 && sqe.ioprio == 0 && sqe.pad2 == 0;
         let offset = (sqe.off != u64::MAX).then_some(sqe.off);
         let job = match sqe.opcode {
-            Opcode::NOP => nop(sqe)?,
+            Opcode::NOP | Opcode::NOP128 => nop(sqe)?,
             Opcode::MSG_RING => message(sqe)?,
             Opcode::READ_MULTISHOT if is_plain && selects && sqe.addr == 0 && sqe.len == 0 => {
                 Self::ReadMany
@@ -90,6 +90,10 @@ impl Job {
         };
         Ok((job, vec![]))
     }
+}
+
+fn is_nop(opcode: Opcode) -> bool {
+    opcode == Opcode::NOP || opcode == Opcode::NOP128
 }
 
 /// Whether an operation may select its buffer when it needs one.

@@ -36,6 +36,15 @@ pub(in crate::sim) enum PathJob {
     Symlink { target: Vec<u8>, at: Path },
 }
 
+impl PathJob {
+    /// Whether a worker runs it from the start (`io_openat_force_async`, v6.18).
+    pub(in crate::sim) fn may_block(&self) -> bool {
+        let Self::Open { how, .. } = self else { return true };
+        let changes = libc::O_CREAT | libc::O_TRUNC | (libc::O_TMPFILE & !libc::O_DIRECTORY);
+        how.flags & u64::from(changes.cast_unsigned()) != 0
+    }
+}
+
 /// What an entry asks for, and the memory that it writes.
 pub(super) fn path_entry(sqe: &Sqe) -> Result<(Job, Vec<Span>), i32> {
     let is_odd = match sqe.opcode {

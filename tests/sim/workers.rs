@@ -1,0 +1,148 @@
+//! Requests that worker threads run: on both kernels, and how many at once.
+
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use annulus::prep;
+use annulus::sim::{Faults, Sim};
+use annulus::sys::abi::Sqe;
+use annulus::sys::flags::{CancelFlags, SetupFlags, SqeFlags};
+use annulus::sys::opcode::RegisterOp;
+use annulus::{RawRing, Setup};
+
+use super::chance::Chance;
+use super::differential::{Style, run_in};
+use super::scene::both;
+use super::worlds::{Real, World};
+
+/// What a program sees. A cancel of what a worker waits with says that it is too late, or that
+/// nothing is there, if the worker was quicker.
+fn seen(
+    style: Style<'_>,
+    seed: u64,
+    world: &dyn World,
+    counts: Option<Vec<usize>>,
+) -> Option<(Vec<String>, Vec<usize>)> {
+    let (lines, counts) = run_in(style, Chance::new(seed), world, counts)?;
+    let late = |line: String| line.replace("→ -114,", "→ -2,");
+    Some((lines.into_iter().map(late).collect(), counts))
+}
+
+#[test]
+fn random_programs_with_forced_requests_see_on_the_simulated_kernel_what_they_see_on_linux() {
+    let modes = [
+        SetupFlags::empty(),
+        SetupFlags::COOP_TASKRUN | SetupFlags::TASKRUN_FLAG,
+        SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN,
+        SetupFlags::SQPOLL,
+    ];
+    let style = Style { modes: &modes, forces: true };
+    let (mut different, mut first) = (0, None);
+    for seed in super::seeds(300) {
+        let sim = Sim::new(seed);
+        sim.allow_shared_user_data();
+        let (simulated, counts) = seen(style, seed, &sim, None).expect("a ring");
+        let on_linux = || seen(style, seed, &Real, Some(counts.clone()));
+        let Some((mut real, _)) = on_linux() else { return };
+        for _ in 0..3 {
+            if real != simulated {
+                real = on_linux().map_or(real, |(again, _)| again);
+            }
+        }
+        sim.check();
+        if super::shows() {
+            println!("{}\nLinux: {real:#?}", sim.report());
+        }
+        if let Some(at) = real.iter().zip(&simulated).position(|(one, other)| one != other) {
+            println!("seed {seed}, line {at}:\n  Linux {}\n  Sim   {}", real[at], simulated[at]);
+            different += 1;
+            first = first.or(Some(seed));
+        }
+    }
+    assert_eq!(different, 0, "again: ANNULUS_SEED={first:?}");
+}
+
+#[test]
+fn the_limits_of_workers_are_set_and_told() {
+    both("workers", |it| {
+        let op = RegisterOp::IOWQ_MAX_WORKERS;
+        it.register(op, Some(&mut [3_u32, 4]), 2);
+        let mut limits = [0_u32; 2];
+        it.register(op, Some(&mut limits), 2);
+        it.say(format!("{limits:?}"));
+        limits = [0, 2];
+        it.register(op, Some(&mut limits), 2);
+        it.say(format!("{limits:?}"));
+        it.register(op, Some(&mut [1 << 31, 0_u32]), 2);
+        it.register(op, Some(&mut [1_u32, 1]), 1);
+        it.register::<u32>(op, None, 2);
+        it.register(op, Some(&mut limits), 2);
+        it.say(format!("{limits:?}"));
+    });
+}
+
+/// The results of a batch, in order.
+fn results(ring: &mut RawRing, count: u32) -> Vec<(u64, i32)> {
+    ring.submit_and_wait(count).expect("no fault");
+    let mut all: Vec<_> =
+        std::iter::from_fn(|| ring.pop()).map(|cqe| (cqe.user_data, cqe.res)).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn what_waits_for_a_worker_is_cancelled_and_what_one_has_is_not() {
+    let (mut ended, mut cancelled) = (0, 0);
+    for seed in 0..50 {
+        let faults = Faults { delay: 1000, longest: Duration::from_secs(1), ..Faults::NONE };
+        let faults = Faults { no_cancel: 500, ..faults };
+        let sim = Sim::with_faults(seed, faults);
+        let mut ring = Setup::plain(8).kernel(sim.kernel()).build_raw().expect("a ring");
+        let mut limits = [1_u32, 1];
+        let arg = (&raw mut limits).cast();
+        // SAFETY: two live numbers, which the kernel copies and does not keep, so they may go.
+        let set = unsafe { ring.base().register(RegisterOp::IOWQ_MAX_WORKERS, arg, 2) };
+        assert_eq!((set, limits[0]), (Ok(0), 8));
+        for user_data in [1, 2] {
+            let nop = Sqe { user_data, flags: SqeFlags::ASYNC, ..prep::nop() };
+            // SAFETY: a NOP points to nothing (OP1).
+            unsafe { ring.push(nop) }.expect("room");
+        }
+        ring.submit().expect("no fault");
+        sim.advance(Duration::ZERO);
+        // A cancel that no delay keeps from coming first.
+        let all = CancelFlags::ANY | CancelFlags::ALL;
+        let cancel = Sqe { user_data: 11, ..prep::cancel(0, all) };
+        // SAFETY: a cancel points to nothing (OP1).
+        unsafe { ring.push(cancel) }.expect("room");
+        let all = results(&mut ring, 3);
+        assert_eq!((all[0].0, all[1].0, all[2].0), (1, 2, 11));
+        cancelled += u32::from(all[1].1 == -libc::ECANCELED && all[2].1 == 1);
+        ended += u32::from(all[0].1 == 0);
+        sim.check();
+    }
+    assert!(ended > 0 && cancelled > 0, "{ended} {cancelled}");
+}
+
+#[test]
+fn requests_take_their_turns_when_there_are_few_workers() {
+    let span = Duration::from_millis(10);
+    let faults = Faults { delay: 1000, longest: span, ..Faults::NONE };
+    let took = |limit: u32| {
+        let sim = Sim::with_faults(5, faults);
+        let mut ring = Setup::plain(16).kernel(sim.kernel()).build_raw().expect("a ring");
+        let mut limits = [limit; 2];
+        let arg = (&raw mut limits).cast();
+        // SAFETY: two live numbers, which the kernel copies and does not keep, so they may go.
+        unsafe { ring.base().register(RegisterOp::IOWQ_MAX_WORKERS, arg, 2) }.expect("it is set");
+        let file = sim.file(*b"contents").expect("descriptors");
+        for user_data in 0..16 {
+            let fsync = prep::fsync(file.as_raw_fd(), annulus::sys::flags::FsyncFlags::empty());
+            // SAFETY: it points to nothing (OP1).
+            unsafe { ring.push(Sqe { user_data, ..fsync }) }.expect("room");
+        }
+        assert!(results(&mut ring, 16).into_iter().all(|(_, res)| res == 0));
+        sim.now()
+    };
+    assert!(took(1) > 4 * span && took(16) <= span);
+}
