@@ -220,9 +220,15 @@ impl Completions {
     }
 }
 
-/// Takes a run of completions, or one if they are not all of 16 bytes.
+/// Takes the completion that is alone, or a run of them, or one if they are not all of 16 bytes.
 fn take_run(cq: &mut CompletionQueue, most: usize, seen: &mut Vec<Cqe>) {
-    if let Some(run) = cq.next_run() {
+    let indices = cq.indices();
+    let one = indices.tail.distance_from(indices.head) == 1;
+    let alone = cq.next_alone();
+    assert_eq!(alone.is_some(), one && cq.shape() == CqeShape::Single);
+    if let Some(cqe) = alone {
+        seen.push(cqe);
+    } else if let Some(run) = cq.next_run() {
         seen.extend(run.take(most));
     } else {
         seen.extend(cq.pop());

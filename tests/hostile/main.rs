@@ -81,6 +81,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Ours::Drain),
         1 => Just(Ours::DrainWide),
         1 => (0..6_usize).prop_map(Ours::Runs),
+        1 => Just(Ours::Alone),
         1 => (0..4_u32).prop_map(Ours::DrainInto),
         1 => Just(Ours::Ready),
         1 => Just(Ours::IterReady),
@@ -190,6 +191,7 @@ fn each_call(mut call: impl FnMut(Ours)) {
         Ours::Drain,
         Ours::DrainWide,
         Ours::Runs(2),
+        Ours::Alone,
         Ours::Ready,
         Ours::IterReady,
         Ours::LookAtCq,
@@ -266,6 +268,8 @@ fn cq2_a_tail_that_goes_back_over_what_was_posted_is_named() {
     assert_eq!(cq.ready(), 3);
     kernel.cq_tail.publish(start.advance(2));
     assert!(complaint(|| cq.ready()).contains("CQ2"));
+    kernel.cq_tail.publish(start.advance(1));
+    assert!(complaint(|| cq.next_alone()).contains("CQ2"), "one, where three were known");
     assert!(cq.pop().is_some(), "it was there when we looked");
 }
 
