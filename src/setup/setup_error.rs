@@ -12,6 +12,7 @@
 //! | `EINVAL` | a flag that this kernel does not know | try each flag on its own |
 //! | `EINVAL` | no CPU for the polling thread | try a small ring with that CPU |
 //! | `EINVAL` | nothing to attach to | try to attach a small ring |
+//! | `EFAULT` | memory of ours that is not contiguous | it was asked to use such memory |
 //!
 //! We look for the cause only after the kernel has refused. The kernel's answer decides, never a
 //! version number.
@@ -172,26 +173,36 @@ pub enum SetupError {
     Other(Errno),
 }
 
+impl SetupError {
+    /// The error number with which the kernel refused, or would have refused, had it been asked:
+    /// see the table [above](self).
+    pub fn errno(&self) -> Errno {
+        Errno::new(match *self {
+            Self::DisabledBySysctl { .. } | Self::DeniedBySeccomp | Self::Denied { .. } => {
+                libc::EPERM
+            }
+            Self::NotSupported { .. } => libc::ENOSYS,
+            Self::LockedMemory { .. }
+            | Self::AddressSpace { .. }
+            | Self::OutOfMemory { .. }
+            | Self::NoHugePages { .. } => libc::ENOMEM,
+            Self::ScatteredMemory => libc::EFAULT,
+            Self::Invalid { .. }
+            | Self::Unsupported { .. }
+            | Self::NoSuchCpu { .. }
+            | Self::NotAttached => libc::EINVAL,
+            Self::TooManyRings => libc::EBUSY,
+            Self::TooManyFiles { .. } => libc::EMFILE,
+            Self::Unasked(errno) | Self::Map(errno) | Self::Other(errno) => return errno,
+        })
+    }
+}
+
+/// Keeps [the error number](SetupError::errno), which a runtime decides by, and not the text: an
+/// `io::Error` has only one of them.
 impl From<SetupError> for io::Error {
     fn from(error: SetupError) -> Self {
-        let kind = match error {
-            SetupError::Invalid { .. } | SetupError::NotAttached | SetupError::NoSuchCpu { .. } => {
-                io::ErrorKind::InvalidInput
-            }
-            SetupError::Unsupported { .. }
-            | SetupError::NotSupported { .. }
-            | SetupError::ScatteredMemory => io::ErrorKind::Unsupported,
-            SetupError::DisabledBySysctl { .. }
-            | SetupError::DeniedBySeccomp
-            | SetupError::Unasked(_)
-            | SetupError::Denied { .. } => io::ErrorKind::PermissionDenied,
-            SetupError::LockedMemory { .. }
-            | SetupError::AddressSpace { .. }
-            | SetupError::OutOfMemory { .. }
-            | SetupError::NoHugePages { .. } => io::ErrorKind::OutOfMemory,
-            _ => io::ErrorKind::Other,
-        };
-        Self::new(kind, error)
+        error.errno().into()
     }
 }
 
