@@ -85,7 +85,7 @@ impl CompletionQueue {
 
     /// Gives the slots of a run back, from which `count` completions with these flags were taken.
     #[inline]
-    fn took(&mut self, count: u32, flags: CqeFlags) {
+    pub(super) fn took(&mut self, count: u32, flags: CqeFlags) {
         let from = self.next;
         self.next = from.advance(count);
         self.popped += u64::from(count);

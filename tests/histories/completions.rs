@@ -27,6 +27,11 @@ pub enum Step {
     Runs {
         most: usize,
     },
+    /// Takes one after the other, and stops after so many, or unwinds there.
+    Each {
+        most: usize,
+        unwinds: bool,
+    },
     /// Drains, wide or not, and unwinds in this call of the closure.
     DrainInto {
         calls: usize,
@@ -64,6 +69,7 @@ pub fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::Drain),
         1 => Just(Step::DrainWide),
         2 => (0..6_usize).prop_map(|most| Step::Runs { most }),
+        2 => (0..6_usize, any::<bool>()).prop_map(|(most, unwinds)| Step::Each { most, unwinds }),
         1 => (1..6_usize, any::<bool>()).prop_map(|(calls, wide)| Step::DrainInto { calls, wide }),
         2 => Just(Step::Ready),
         1 => any::<u32>().prop_map(Step::SetFlags),
@@ -150,6 +156,7 @@ impl Completions {
                 assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
                 self.agree_on_slots(cq, kernel);
             }
+            Step::Each { most, unwinds } => self.each(most, unwinds, cq, kernel),
             Step::DrainInto { calls, wide } => self.drain_into(calls, wide, cq, kernel),
             Step::Ready => self.agree_on_slots(cq, kernel),
             Step::SetFlags(bits) => {
@@ -209,6 +216,23 @@ impl Completions {
             Ok(batch) => assert_eq!(batch.count as usize, seen.len()),
             Err(panic) => assert!(panic.is::<Gone>() && seen.len() == calls),
         }
+        self.agree_on_slots(cq, kernel);
+    }
+
+    /// Takes at most so many, one after the other, and perhaps unwinds then.
+    fn each(&mut self, most: usize, unwinds: bool, cq: &mut CompletionQueue, kernel: &FakeKernel) {
+        let mut seen = Vec::new();
+        let taken = catch_unwind(AssertUnwindSafe(|| {
+            let mut completions = cq.completions();
+            seen.extend(completions.by_ref().take(most));
+            if unwinds {
+                resume_unwind(Box::new(()));
+            }
+            completions.finish();
+        }));
+        assert_eq!(taken.is_err(), unwinds);
+        let expected = self.rest(most);
+        assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
         self.agree_on_slots(cq, kernel);
     }
 

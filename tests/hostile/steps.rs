@@ -53,6 +53,7 @@ pub enum Ours {
     DrainWide,
     Runs(usize),
     Alone,
+    Each(usize),
     /// Drains, and panics at this completion.
     DrainInto(u32),
     Ready,
@@ -148,6 +149,7 @@ fn ours(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
         Ours::Alone => {
             let _ = cq.next_alone().map(|cqe| cqe.result());
         }
+        Ours::Each(most) => assert!(cq.completions().take(most).count() <= most),
         Ours::Runs(most) => assert!(cq.next_run().is_none_or(|run| run.take(most).count() <= most)),
         Ours::DrainInto(most) => {
             let mut left = most;

@@ -32,7 +32,7 @@ use annulus_sys::errno::Errno;
 use annulus_sys::map::page_size;
 use thiserror::Error;
 
-use crate::setup::setup_error::{limit_of, memory_lock_limit};
+use crate::setup::allowed::{limit_of, memory_lock_limit};
 
 /// Why the kernel did not register something, or did not unregister it.
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
