@@ -351,6 +351,10 @@
 //! | registering | [`RegisterError`](lease::RegisterError) | the cause and the cure |
 //! | [`Ring::shutdown`] | [`ShutdownTimedOut`] | how many operations were leaked |
 //!
+//! [`SetupError`], [`EnterError`] and [`RegisterError`](lease::RegisterError) have an `errno()`,
+//! and an `std::io::Error` made from one has it as its `raw_os_error()`. A runtime decides by that,
+//! and prints the error itself: an `std::io::Error` keeps either a number or a text.
+//!
 //! [`Rejected`] and [`Unfinished`] give back what you passed in. Converting one into an
 //! `std::io::Error` drops that. A full ring, for example, gives the operation back:
 //!
@@ -424,6 +428,8 @@ pub mod ring;
 pub mod raw;
 
 pub mod buf;
+#[cfg(feature = "future")]
+pub mod future;
 pub mod lease;
 pub mod op;
 pub mod prep;

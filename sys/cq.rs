@@ -23,6 +23,7 @@
 #![allow(unsafe_code, reason = "decides which slots are ours to read")]
 
 mod drain;
+mod iter;
 mod look;
 mod mixed;
 mod run;
@@ -39,6 +40,7 @@ use crate::process::Process;
 pub use crate::shape::CqeShape;
 use crate::slots::Slots;
 pub use drain::Batch;
+pub use iter::TakenCqes;
 pub use look::ReadyCqes;
 pub use run::TakenRun;
 

@@ -64,6 +64,7 @@ pub const WAYS: &[Way] = &[
     ("annulus", annulus_drain),
     ("annulus-turn", annulus_turn),
     ("annulus-pusher", annulus_pusher),
+    ("annulus-for", annulus_for),
     ("annulus-pop", annulus_pop),
     ("annulus-safe", annulus_safe::<()>),
     ("annulus-safe-waker", annulus_safe::<Option<Waker>>),
@@ -127,6 +128,23 @@ fn annulus_pusher(loops: Rounds) -> u64 {
         }
         drop(pusher);
         ring.turn(batch, |cqe| sum += cqe.user_data).expect("a turn");
+    }
+    sum
+}
+
+fn annulus_for(loops: Rounds) -> u64 {
+    let Rounds { batch, rounds, .. } = loops;
+    let mut ring = loops.setup().build_raw().expect("a ring");
+    let mut sum = 0;
+    for _ in 0..rounds {
+        for word in 0..batch {
+            // SAFETY: a NOP points to nothing (OP1).
+            unsafe { ring.push(nop(u64::from(word))) }.expect("room");
+        }
+        ring.submit_and_wait(batch).expect("submit");
+        for cqe in ring.completions() {
+            sum += cqe.user_data;
+        }
     }
     sum
 }

@@ -218,7 +218,7 @@ pub struct Unfinished<T> {
 }
 
 impl<T> Unfinished<T> {
-    /// Whether the time of a bounded wait is up, or a signal came.
+    /// Whether a signal ended the wait: wait again.
     pub fn is_interrupted(&self) -> bool {
         self.why.cause == EnterCause::Interrupted
     }

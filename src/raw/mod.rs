@@ -25,6 +25,8 @@ mod turn;
 
 mod reap;
 
+mod completions;
+
 pub mod inspect;
 
 mod notify;
@@ -57,6 +59,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use clock::Clock;
+pub use completions::Completions;
 pub(crate) use fast_path::Coming;
 pub use id::RingId;
 pub(crate) use reap::Rounds;
@@ -96,6 +99,7 @@ const ENTER_FLAGS: EnterFlags = EnterFlags::GETEVENTS
 /// | … and take | [`turn`](Self::turn) | if it must |
 /// | wait | [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout), [`wait_min`](Self::wait_min) | if too few are ready |
 /// | take a completion | [`pop`](Self::pop) | no |
+/// | … each that is there | [`completions`](Self::completions) | no |
 /// | … including those that the kernel holds back | [`peek`](Self::peek), [`drain`](Self::drain) | if it holds some back (CQ5) |
 /// | register memory and files | [`register_buffers`](Self::register_buffers), [`register_files`](Self::register_files) and others | yes |
 ///

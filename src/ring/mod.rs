@@ -147,6 +147,8 @@ pub struct Ring<U: Default = ()> {
     pub(crate) drop_timeout: Duration,
     pub(crate) registered: Registered,
     pub(crate) process: Process,
+    /// The error with which the turn that goes on is to end.
+    wait_error: Option<EnterError>,
 }
 
 impl<U: Default> Ring<U> {
@@ -163,6 +165,7 @@ impl<U: Default> Ring<U> {
             drop_timeout: DROP_TIMEOUT,
             registered: Registered::default(),
             process: Process::this(),
+            wait_error: None,
             raw,
         }
     }

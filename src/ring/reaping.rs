@@ -100,23 +100,35 @@ impl<U: Default> Ring<U> {
     /// ```
     #[inline]
     pub fn turn(&mut self, want: u32, each: impl FnMut(Event<'_, U>)) -> Result<u32, EnterError> {
-        let (mut want, mut failed) = (Some(want), None);
+        let (mut want, mut failed) = (Some(want), false);
         if !self.is_plain() || want > Some(self.slab.in_flight()) {
             (want, failed) = (None, self.wait_first(want.unwrap_or(0))?);
         }
         let events = self.reap_in(want, each)?;
-        failed.map_or(Ok(events), Err)
+        if failed {
+            return Err(self.wait_failed());
+        }
+        Ok(events)
     }
 
-    /// Waits before a turn that may need to wait in another way than the usual one. Returns the
-    /// error with which the turn is to end once it has shown what is ready.
+    /// Waits before a turn that may need to wait in another way than the usual one. Returns whether
+    /// the turn is to end with [an error](Self::wait_failed) once it has shown what is ready.
     #[cold]
-    pub(super) fn wait_first(&mut self, want: u32) -> Result<Option<EnterError>, EnterError> {
+    pub(super) fn wait_first(&mut self, want: u32) -> Result<bool, EnterError> {
         match self.submit_and_wait(want) {
-            Ok(_) => Ok(None),
-            Err(error) if can_be_taken(error.cause) => Ok(Some(error)),
+            Ok(_) => Ok(false),
+            Err(error) if can_be_taken(error.cause) => {
+                self.wait_error = Some(error);
+                Ok(true)
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// The error of [`wait_first`](Self::wait_first), which the usual turn has no room for.
+    #[cold]
+    pub(super) fn wait_failed(&mut self) -> EnterError {
+        self.wait_error.take().expect("a wait that failed keeps its error")
     }
 
     /// Takes completions in one call of the raw ring, and shows each as an event.

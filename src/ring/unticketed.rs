@@ -15,14 +15,17 @@
 
 use std::fmt;
 
-use annulus_sys::cq::Batch;
+use annulus_sys::abi::Cqe;
+use annulus_sys::cq::{Batch, CompletionQueue};
 
 use crate::lease::ticket::Rejected;
 use crate::lease::user_data::slot_of;
 use crate::op::Op;
 use crate::raw::{Coming, RawRing, RingId};
+use crate::ring::internal::Internal;
 use crate::ring::reaping::{can_be_taken, keep_parts, take_all};
-use crate::ring::slab::{Life, Terms};
+use crate::ring::slab::{Life, Slab, Terms};
+use crate::ring::undelivered::Undelivered;
 use crate::ring::{Ring, Submitted, sealed};
 use crate::setup::enter_error::EnterError;
 
@@ -133,12 +136,15 @@ impl<U: Default> Ring<U> {
         want: u32,
         each: impl FnMut(U, O::Output),
     ) -> Result<u32, EnterError> {
-        let (mut want, mut failed) = (Some(want), None);
+        let (mut want, mut failed) = (Some(want), false);
         if !self.is_plain() || want > Some(self.slab.in_flight()) {
             (want, failed) = (None, self.wait_first(want.unwrap_or(0))?);
         }
         let outputs = self.outputs_in::<O>(want, each)?;
-        failed.map_or(Ok(outputs), Err)
+        if failed {
+            return Err(self.wait_failed());
+        }
+        Ok(outputs)
     }
 
     /// Takes completions in one call of the raw ring, and hands over the outputs of one type.
@@ -152,29 +158,18 @@ impl<U: Default> Ring<U> {
         let mut others = 0;
         let take = |raw: &mut RawRing| {
             let cq = raw.rings_mut().cq();
-            let (mut count, mut runs) = (0, 0);
-            // Calls `each` in one place, so that it is compiled into the loop.
-            loop {
-                let Some(mut run) = cq.next_run() else { break };
-                #[expect(clippy::while_let_on_iterator, reason = "keeps the run in registers")]
-                while let Some(cqe) = run.next() {
-                    // SAFETY: just taken from the ring's queue, in order (OP1, OP3).
-                    if let Some((user, output)) = unsafe { slab.take_plain::<O>(cqe) } {
-                        each(user, output);
-                        continue;
-                    }
-                    others += 1;
-                    let (user_data, flags) = (cqe.user_data, cqe.flags.bits());
-                    // SAFETY: just taken from the queue, in order; not recorded yet (OP1, OP3).
-                    unsafe { keep_parts(slab, undelivered, internal, user_data, cqe.res, flags) }
+            if let Some(cqe) = cq.next_alone() {
+                // SAFETY: just taken from the ring's queue, in order; not recorded yet (OP1, OP3).
+                match unsafe { output_of::<O, U>(slab, undelivered, internal, cqe) } {
+                    Some((user, output)) => each(user, output),
+                    None => others += 1,
                 }
-                let taken = run.finish();
-                count += taken;
-                runs += 1;
-                // Two runs have all that was there. More may come as fast as this takes it.
-                if runs == 2 || !cq.has_known() {
-                    return Batch { count, hints: cq.hints() };
-                }
+                return Batch { count: 1, hints: cq.hints() };
+            }
+            let (count, kept, all) = take_runs::<O, U>(cq, slab, undelivered, internal, &mut each);
+            others += kept;
+            if all {
+                return Batch { count, hints: cq.hints() };
             }
             // Its completions are of other sizes, or are the parent's.
             let kept = take_all(raw, slab, undelivered, internal, None);
@@ -212,6 +207,61 @@ impl<U: Default> Ring<U> {
         // SAFETY: it has ended, as was kept once, and its slot is not free (OP2).
         unsafe { self.slab.take_by_type::<O>(slot, left) }
     }
+}
+
+/// Takes all that is in the queue, and hands over the outputs of one type. Returns how many
+/// completions it took, how many of them were kept, and whether they were all that was there.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "keeps what `each` captures in registers")]
+fn take_runs<O: Op + 'static, U: Default>(
+    cq: &mut CompletionQueue,
+    slab: &mut Slab<U>,
+    undelivered: &mut Undelivered,
+    internal: &mut Internal,
+    each: &mut impl FnMut(U, O::Output),
+) -> (u32, u32, bool) {
+    let (mut count, mut others, mut runs) = (0, 0, 0);
+    // Calls `each` in one place, so that it is compiled into the loop.
+    loop {
+        let Some(mut run) = cq.next_run() else { return (count, others, false) };
+        #[expect(clippy::while_let_on_iterator, reason = "keeps the run in registers")]
+        while let Some(cqe) = run.next() {
+            // SAFETY: just taken from the ring's queue, in order; not recorded yet (OP1, OP3).
+            match unsafe { output_of::<O, U>(slab, undelivered, internal, cqe) } {
+                Some((user, output)) => each(user, output),
+                None => others += 1,
+            }
+        }
+        count += run.finish();
+        runs += 1;
+        // Two runs have all that was there. More may come as fast as this takes it.
+        if runs == 2 || !cq.has_known() {
+            return (count, others, true);
+        }
+    }
+}
+
+/// The output of an `O` without a ticket that `cqe` ends. Any other completion is recorded, and
+/// kept.
+///
+/// # Safety
+///
+/// As for [`Slab::record`].
+#[inline]
+unsafe fn output_of<O: Op + 'static, U: Default>(
+    slab: &mut Slab<U>,
+    undelivered: &mut Undelivered,
+    internal: &mut Internal,
+    cqe: Cqe,
+) -> Option<(U, O::Output)> {
+    // SAFETY: as promised to `output_of`.
+    if let Some(output) = unsafe { slab.take_plain::<O>(cqe) } {
+        return Some(output);
+    }
+    let (user_data, flags) = (cqe.user_data, cqe.flags.bits());
+    // SAFETY: as promised to `output_of`.
+    unsafe { keep_parts(slab, undelivered, internal, user_data, cqe.res, flags) }
+    None
 }
 
 /// Names an operation that was submitted without a ticket, to [cancel](Ring::cancel) it. Once the

@@ -195,16 +195,42 @@ impl EnterError {
     }
 }
 
+impl EnterError {
+    /// The error number of the [cause](EnterCause::errno).
+    pub fn errno(&self) -> Errno {
+        self.cause.errno()
+    }
+}
+
+impl EnterCause {
+    /// The error number that the kernel returned, or would have returned, had it been asked. Where
+    /// the kernel would not have refused, but waited forever, the number says so: `EDEADLK` for
+    /// [`NothingComing`](Self::NothingComing), `EBUSY` for [`ReadyFirst`](Self::ReadyFirst).
+    pub fn errno(&self) -> Errno {
+        Errno::new(match *self {
+            Self::Interrupted => libc::EINTR,
+            Self::OutOfRequests => libc::EAGAIN,
+            Self::CompletionsPending | Self::ReadyFirst { .. } => libc::EBUSY,
+            Self::CompletionsLost => libc::EBADR,
+            Self::WrongThread => libc::EEXIST,
+            Self::OtherProcess => libc::ECHILD,
+            Self::Disabled | Self::Unmapped => libc::EBADFD,
+            Self::PollerDied => libc::EOWNERDEAD,
+            Self::NothingComing { .. } => libc::EDEADLK,
+            Self::WaitTooLarge { .. } | Self::TooFewSlots { .. } | Self::Unsupported { .. } => {
+                libc::EINVAL
+            }
+            Self::TimedOut => libc::ETIMEDOUT,
+            Self::Refused(errno) | Self::Other(errno) => return errno,
+        })
+    }
+}
+
+/// Keeps [the error number](EnterError::errno), which a runtime decides by, and neither the text
+/// nor how many entries were submitted: an `io::Error` has only one of them.
 impl From<EnterError> for io::Error {
     fn from(error: EnterError) -> Self {
-        let kind = match error.cause {
-            EnterCause::Interrupted => io::ErrorKind::Interrupted,
-            EnterCause::TimedOut => io::ErrorKind::TimedOut,
-            EnterCause::OutOfRequests => io::ErrorKind::OutOfMemory,
-            EnterCause::Refused(errno) | EnterCause::Other(errno) => io::Error::from(errno).kind(),
-            _ => io::ErrorKind::Other,
-        };
-        Self::new(kind, error)
+        error.errno().into()
     }
 }
 
@@ -229,5 +255,14 @@ mod tests {
         assert!(text(0).ends_with("then submit again"));
         assert!(text(1).ends_with("(1 entry was submitted before)"));
         assert!(text(7).ends_with("(7 entries were submitted before)"));
+    }
+
+    #[test]
+    fn an_errno_of_the_kernel_comes_back_as_it_was() {
+        for number in 1..134 {
+            let error = EnterError::new(3, Errno::new(number));
+            assert_eq!(error.errno(), Errno::new(number), "{error}");
+            assert_eq!(io::Error::from(error).raw_os_error(), Some(number), "{error}");
+        }
     }
 }

@@ -32,6 +32,7 @@
 //! ```
 #![allow(unsafe_code, reason = "attaches to a ring whose threads it will share")]
 
+pub(crate) mod allowed;
 pub mod enter_error;
 pub mod setup_error;
 

@@ -12,10 +12,11 @@
 //! | `EINVAL` | a flag that this kernel does not know | try each flag on its own |
 //! | `EINVAL` | no CPU for the polling thread | try a small ring with that CPU |
 //! | `EINVAL` | nothing to attach to | try to attach a small ring |
+//! | `EFAULT` | memory of ours that is not contiguous | it was asked to use such memory |
 //!
 //! We look for the cause only after the kernel has refused. The kernel's answer decides, never a
 //! version number.
-#![allow(unsafe_code, reason = "asks for resource limits")]
+#![allow(unsafe_code, reason = "makes small rings to see what the kernel accepts")]
 
 use std::fmt;
 use std::fs;
@@ -29,6 +30,9 @@ use annulus_sys::map::{Pages, huge_page_size, page_size};
 use annulus_sys::rings::{Attached, MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request, Rings, SetupFailure};
 use annulus_sys::syscall::RingFd;
 use thiserror::Error;
+
+pub use super::allowed::Filter;
+use super::allowed::{is_privileged, limit_of, memory_lock_limit, seccomp_filter};
 
 /// Why a ring could not be made.
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
@@ -172,26 +176,36 @@ pub enum SetupError {
     Other(Errno),
 }
 
+impl SetupError {
+    /// The error number with which the kernel refused, or would have refused, had it been asked:
+    /// see the table [above](self).
+    pub fn errno(&self) -> Errno {
+        Errno::new(match *self {
+            Self::DisabledBySysctl { .. } | Self::DeniedBySeccomp | Self::Denied { .. } => {
+                libc::EPERM
+            }
+            Self::NotSupported { .. } => libc::ENOSYS,
+            Self::LockedMemory { .. }
+            | Self::AddressSpace { .. }
+            | Self::OutOfMemory { .. }
+            | Self::NoHugePages { .. } => libc::ENOMEM,
+            Self::ScatteredMemory => libc::EFAULT,
+            Self::Invalid { .. }
+            | Self::Unsupported { .. }
+            | Self::NoSuchCpu { .. }
+            | Self::NotAttached => libc::EINVAL,
+            Self::TooManyRings => libc::EBUSY,
+            Self::TooManyFiles { .. } => libc::EMFILE,
+            Self::Unasked(errno) | Self::Map(errno) | Self::Other(errno) => return errno,
+        })
+    }
+}
+
+/// Keeps [the error number](SetupError::errno), which a runtime decides by, and not the text: an
+/// `io::Error` has only one of them.
 impl From<SetupError> for io::Error {
     fn from(error: SetupError) -> Self {
-        let kind = match error {
-            SetupError::Invalid { .. } | SetupError::NotAttached | SetupError::NoSuchCpu { .. } => {
-                io::ErrorKind::InvalidInput
-            }
-            SetupError::Unsupported { .. }
-            | SetupError::NotSupported { .. }
-            | SetupError::ScatteredMemory => io::ErrorKind::Unsupported,
-            SetupError::DisabledBySysctl { .. }
-            | SetupError::DeniedBySeccomp
-            | SetupError::Unasked(_)
-            | SetupError::Denied { .. } => io::ErrorKind::PermissionDenied,
-            SetupError::LockedMemory { .. }
-            | SetupError::AddressSpace { .. }
-            | SetupError::OutOfMemory { .. }
-            | SetupError::NoHugePages { .. } => io::ErrorKind::OutOfMemory,
-            _ => io::ErrorKind::Other,
-        };
-        Self::new(kind, error)
+        error.errno().into()
     }
 }
 
@@ -208,14 +222,6 @@ impl fmt::Debug for SetupError {
 pub enum Polled {
     Yes,
     No,
-}
-
-/// Whether a seccomp filter is in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the name says it")]
-pub enum Filter {
-    Present,
-    Absent,
 }
 
 /// A setup flag that prints as the kernel's name.
@@ -398,51 +404,11 @@ fn explain_denial(request: &Request<'_>) -> SetupError {
     SetupError::Denied { polled: if polled { Polled::Yes } else { Polled::No } }
 }
 
-/// Whether this thread runs under a seccomp filter.
-pub(crate) fn seccomp_filter() -> Filter {
-    if status("Seccomp:").as_deref() == Some("2") { Filter::Present } else { Filter::Absent }
-}
-
-/// Whether this thread has `CAP_SYS_ADMIN`.
-fn is_privileged() -> bool {
-    const CAP_SYS_ADMIN: u32 = 21;
-    has_capability(CAP_SYS_ADMIN)
-}
-
-fn has_capability(number: u32) -> bool {
-    let capabilities = status("CapEff:").and_then(|hex| u64::from_str_radix(&hex, 16).ok());
-    capabilities.is_some_and(|bits| bits & 1 << number != 0)
-}
-
-/// The line of this thread's status that begins with `name`, without the name.
-fn status(name: &str) -> Option<String> {
-    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.trim().to_owned())
-}
-
 fn out_of_memory(needed: u64) -> SetupError {
     match memory_lock_limit() {
         None => SetupError::OutOfMemory { needed },
         Some(limit) => SetupError::LockedMemory { needed, limit },
     }
-}
-
-/// The limit `RLIMIT_MEMLOCK`, if it applies to this thread. The memory of this user's other rings
-/// counts too, and we cannot ask how much that is. So where there is a limit we suspect it first;
-/// where there is none, memory itself has run out.
-pub(crate) fn memory_lock_limit() -> Option<u64> {
-    let limit = limit_of(libc::RLIMIT_MEMLOCK);
-    (limit != u64::MAX && !locks_freely()).then_some(limit)
-}
-
-/// Whether this thread has `CAP_IPC_LOCK` in the initial user namespace, which is where the kernel
-/// checks for it.
-fn locks_freely() -> bool {
-    const CAP_IPC_LOCK: u32 = 14;
-    let outside = fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
-    outside && has_capability(CAP_IPC_LOCK)
 }
 
 /// The error for `needed` bytes that could not be mapped, if a limit on address space explains it.
@@ -467,14 +433,6 @@ fn bytes_needed(request: &Request<'_>) -> u64 {
 
 /// Size of the ring header before the first completion plus the padding after the last, at most.
 const HEADER: u64 = 384;
-
-pub(crate) fn limit_of(resource: libc::__rlimit_resource_t) -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a live `struct rlimit`, because it is a local.
-    let result = unsafe { libc::getrlimit(resource, &raw mut limit) };
-    assert!(result == 0, "getrlimit knows the resources that libc names");
-    limit.rlim_cur
-}
 
 #[cfg(test)]
 mod tests {

@@ -63,10 +63,8 @@ impl State {
 
     /// Whether a request failed, as its chain sees it.
     fn has_failed(&self, request: &Request, res: i32) -> bool {
-        let always = match request.job {
-            Job::Fsync | Job::Allocate { .. } | Job::Shutdown(_) | Job::Path(_) => true,
-            _ => false,
-        };
+        let always = matches!(request.job, Job::Fsync | Job::Allocate { .. } | Job::Shutdown(_))
+            || matches!(request.job, Job::Path(_));
         let is_old = always && self.release.is_before(6, 0);
         request.has_failed(res) || (is_old && res < 0)
     }

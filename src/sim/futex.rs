@@ -35,7 +35,10 @@ impl State {
                     return Try::Ends(if is_list { index } else { 0 });
                 }
                 if !self.futexes.has(id) {
-                    if let Err(errno) = check(&words, mask) {
+                    // The words may be gone when no account is true any more.
+                    let checked =
+                        if self.is_sound() { check(&words, mask) } else { Err(libc::EAGAIN) };
+                    if let Err(errno) = checked {
                         return Try::Ends(-errno);
                     }
                     let waiter = |(index, &(word, _))| Waiter { word, mask, id, index };

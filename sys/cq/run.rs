@@ -48,6 +48,35 @@ impl CompletionQueue {
         Some(TakenRun { queue: self, run, flags: CqeFlags::empty(), process })
     }
 
+    /// The completion that is alone in the queue, without a run: the kernel gets its slot back at
+    /// once. `None` if there are none or several, and where there are no [runs](Self::next_run).
+    ///
+    /// # Panics
+    ///
+    /// When the kernel broke CQ2.
+    #[inline]
+    pub fn next_alone(&mut self) -> Option<Cqe> {
+        if !self.usual.is_this() {
+            return None;
+        }
+        let end = self.tail.observe();
+        let ready = end.distance_from(self.next);
+        if ready != 1 {
+            return None;
+        }
+        // CQ2, before the tail is used. One completion is in range, unless more were known.
+        if self.next != self.known {
+            self.check(end, ready);
+        }
+        // SAFETY: ours: `tail` covers the slot (CQ3) and `head` has not passed it (CQ4). It is
+        // single, since `usual` is this process only if the shape is `CqeShape::Single`.
+        let cqe = unsafe { self.slots.read_single(self.next) };
+        (self.known, self.next, self.popped) = (end, end, self.popped + 1);
+        self.more += u64::from(cqe.flags.contains(CqeFlags::MORE));
+        self.head.publish(end); // CQ4
+        Some(cqe)
+    }
+
     /// Whether completions are known that the last run did not have.
     #[inline]
     pub fn has_known(&self) -> bool {
@@ -56,7 +85,7 @@ impl CompletionQueue {
 
     /// Gives the slots of a run back, from which `count` completions with these flags were taken.
     #[inline]
-    fn took(&mut self, count: u32, flags: CqeFlags) {
+    pub(super) fn took(&mut self, count: u32, flags: CqeFlags) {
         let from = self.next;
         self.next = from.advance(count);
         self.popped += u64::from(count);

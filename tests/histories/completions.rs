@@ -27,6 +27,11 @@ pub enum Step {
     Runs {
         most: usize,
     },
+    /// Takes one after the other, and stops after so many, or unwinds there.
+    Each {
+        most: usize,
+        unwinds: bool,
+    },
     /// Drains, wide or not, and unwinds in this call of the closure.
     DrainInto {
         calls: usize,
@@ -64,6 +69,7 @@ pub fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::Drain),
         1 => Just(Step::DrainWide),
         2 => (0..6_usize).prop_map(|most| Step::Runs { most }),
+        2 => (0..6_usize, any::<bool>()).prop_map(|(most, unwinds)| Step::Each { most, unwinds }),
         1 => (1..6_usize, any::<bool>()).prop_map(|(calls, wide)| Step::DrainInto { calls, wide }),
         2 => Just(Step::Ready),
         1 => any::<u32>().prop_map(Step::SetFlags),
@@ -150,6 +156,7 @@ impl Completions {
                 assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
                 self.agree_on_slots(cq, kernel);
             }
+            Step::Each { most, unwinds } => self.each(most, unwinds, cq, kernel),
             Step::DrainInto { calls, wide } => self.drain_into(calls, wide, cq, kernel),
             Step::Ready => self.agree_on_slots(cq, kernel),
             Step::SetFlags(bits) => {
@@ -212,6 +219,23 @@ impl Completions {
         self.agree_on_slots(cq, kernel);
     }
 
+    /// Takes at most so many, one after the other, and perhaps unwinds then.
+    fn each(&mut self, most: usize, unwinds: bool, cq: &mut CompletionQueue, kernel: &FakeKernel) {
+        let mut seen = Vec::new();
+        let taken = catch_unwind(AssertUnwindSafe(|| {
+            let mut completions = cq.completions();
+            seen.extend(completions.by_ref().take(most));
+            if unwinds {
+                resume_unwind(Box::new(()));
+            }
+            completions.finish();
+        }));
+        assert_eq!(taken.is_err(), unwinds);
+        let expected = self.rest(most);
+        assert!(seen.iter().eq(expected.iter().map(|wide| &wide.first)));
+        self.agree_on_slots(cq, kernel);
+    }
+
     /// Popped slots went back to the kernel (CQ4), and no others did.
     fn agree_on_slots(&self, cq: &mut CompletionQueue, kernel: &FakeKernel) {
         assert!(cq.iter_ready().eq(self.posted.iter().copied()));
@@ -220,9 +244,15 @@ impl Completions {
     }
 }
 
-/// Takes a run of completions, or one if they are not all of 16 bytes.
+/// Takes the completion that is alone, or a run of them, or one if they are not all of 16 bytes.
 fn take_run(cq: &mut CompletionQueue, most: usize, seen: &mut Vec<Cqe>) {
-    if let Some(run) = cq.next_run() {
+    let indices = cq.indices();
+    let one = indices.tail.distance_from(indices.head) == 1;
+    let alone = cq.next_alone();
+    assert_eq!(alone.is_some(), one && cq.shape() == CqeShape::Single);
+    if let Some(cqe) = alone {
+        seen.push(cqe);
+    } else if let Some(run) = cq.next_run() {
         seen.extend(run.take(most));
     } else {
         seen.extend(cq.pop());

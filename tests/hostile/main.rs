@@ -81,6 +81,8 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Ours::Drain),
         1 => Just(Ours::DrainWide),
         1 => (0..6_usize).prop_map(Ours::Runs),
+        1 => Just(Ours::Alone),
+        1 => (0..6_usize).prop_map(Ours::Each),
         1 => (0..4_u32).prop_map(Ours::DrainInto),
         1 => Just(Ours::Ready),
         1 => Just(Ours::IterReady),
@@ -190,6 +192,8 @@ fn each_call(mut call: impl FnMut(Ours)) {
         Ours::Drain,
         Ours::DrainWide,
         Ours::Runs(2),
+        Ours::Alone,
+        Ours::Each(2),
         Ours::Ready,
         Ours::IterReady,
         Ours::LookAtCq,
@@ -251,6 +255,7 @@ fn cq2_a_tail_outside_is_named_every_time_until_it_is_back() {
             assert!(complaint(|| cq.drain(|_| ())).contains("CQ2"));
             assert!(complaint(|| cq.drain_wide(|_| ())).contains("CQ2"));
             assert!(complaint(|| cq.next_run().map(drop)).contains("CQ2"));
+            assert!(complaint(|| cq.completions().count()).contains("CQ2"));
             assert!(complaint(|| cq.ready()).contains("CQ2"));
         }
     }
@@ -266,6 +271,8 @@ fn cq2_a_tail_that_goes_back_over_what_was_posted_is_named() {
     assert_eq!(cq.ready(), 3);
     kernel.cq_tail.publish(start.advance(2));
     assert!(complaint(|| cq.ready()).contains("CQ2"));
+    kernel.cq_tail.publish(start.advance(1));
+    assert!(complaint(|| cq.next_alone()).contains("CQ2"), "one, where three were known");
     assert!(cq.pop().is_some(), "it was there when we looked");
 }
 

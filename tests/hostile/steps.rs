@@ -52,6 +52,8 @@ pub enum Ours {
     Drain,
     DrainWide,
     Runs(usize),
+    Alone,
+    Each(usize),
     /// Drains, and panics at this completion.
     DrainInto(u32),
     Ready,
@@ -144,6 +146,10 @@ fn ours(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
         }
         Ours::Drain => assert!(cq.drain(|_| ()).count <= cq.entries()),
         Ours::DrainWide => assert!(cq.drain_wide(|_| ()).count <= cq.entries()),
+        Ours::Alone => {
+            let _ = cq.next_alone().map(|cqe| cqe.result());
+        }
+        Ours::Each(most) => assert!(cq.completions().take(most).count() <= most),
         Ours::Runs(most) => assert!(cq.next_run().is_none_or(|run| run.take(most).count() <= most)),
         Ours::DrainInto(most) => {
             let mut left = most;

@@ -139,7 +139,8 @@ fn become_ordinary() {
     }
 }
 
-fn says(error: SetupError, words: &[&str]) {
+fn says(error: SetupError, errno: libc::c_int, words: &[&str]) {
+    assert_eq!(std::io::Error::from(error).raw_os_error(), Some(errno), "{error}");
     let text = error.to_string();
     for word in words {
         assert!(text.contains(word), "{word:?} is not in: {text}");
@@ -150,7 +151,7 @@ fn filtered_with_eperm() {
     filter_setup(libc::EPERM.unsigned_abs());
     let error = Setup::new(4).build_raw().expect_err("the filter refuses");
     assert_eq!(error, SetupError::DeniedBySeccomp);
-    says(error, &["seccomp", "Docker", "io_uring_setup", "fall back to epoll"]);
+    says(error, libc::EPERM, &["seccomp", "Docker", "io_uring_setup", "fall back to epoll"]);
     assert_eq!(Setup::plain(4).build_disabled().expect_err("the filter refuses"), error);
     assert_eq!(Capabilities::detect().expect_err("the filter refuses"), error);
 }
@@ -159,7 +160,7 @@ fn filtered_with_enosys() {
     filter_setup(libc::ENOSYS.unsigned_abs());
     let error = Setup::new(4).build_raw().expect_err("the filter refuses");
     assert_eq!(error, SetupError::NotSupported { filter: Filter::Present });
-    says(error, &["ENOSYS", "seccomp", "fall back to epoll"]);
+    says(error, libc::ENOSYS, &["ENOSYS", "seccomp", "fall back to epoll"]);
     assert_eq!(Capabilities::detect().expect_err("the filter refuses"), error);
 }
 
@@ -167,11 +168,13 @@ fn filtered_register() {
     filter(libc::SYS_io_uring_register, libc::EPERM.unsigned_abs());
     let error = Capabilities::detect().expect_err("nobody can say");
     assert_eq!(error, SetupError::DeniedBySeccomp);
-    says(error, &["io_uring_register", "profile"]);
+    says(error, libc::EPERM, &["io_uring_register", "profile"]);
     let mut ring = Setup::new(4).build().expect("rings are made and used as ever");
     let nop = ring.submit(annulus::op::Nop).expect("room");
     ring.wait(nop).expect("enters are not refused").expect("a NOP succeeds");
-    let text = ring.file_table(4).expect_err("the filter refuses").to_string();
+    let error = ring.file_table(4).expect_err("the filter refuses");
+    assert_eq!(error.errno(), Errno::new(libc::EPERM));
+    let text = error.to_string();
     for word in ["io_uring_register is refused", "seccomp", "profile"] {
         assert!(text.contains(word), "{word:?} is not in: {text}");
     }
@@ -195,7 +198,11 @@ fn no_such_cpu() -> Result<(), Failed> {
     let asked = |cpu| Setup::new(4).sqpoll_on(cpu, Duration::ZERO).build_raw().map(drop);
     for cpu in [9999, u32::MAX] {
         assert_eq!(asked(cpu), Err(SetupError::NoSuchCpu { cpu }));
-        says(SetupError::NoSuchCpu { cpu }, &[&format!("CPU {cpu}:"), "cpuset", "`sqpoll`"]);
+        says(
+            SetupError::NoSuchCpu { cpu },
+            libc::EINVAL,
+            &[&format!("CPU {cpu}:"), "cpuset", "`sqpoll`"],
+        );
     }
     // One that this process may use is bound to.
     // SAFETY: takes nothing, because that is its signature.
@@ -207,7 +214,7 @@ fn no_such_cpu() -> Result<(), Failed> {
 fn turned_off_for_us(value: u32) -> Result<(), Failed> {
     let error = Setup::new(4).build_raw().expect_err("it is turned off");
     assert_eq!(error, SetupError::DisabledBySysctl { value });
-    says(error, &[&format!("kernel.io_uring_disabled = {value}"), "epoll"]);
+    says(error, libc::EPERM, &[&format!("kernel.io_uring_disabled = {value}"), "epoll"]);
     assert_eq!(error.to_string().contains("io_uring_group"), value == 1);
     assert_eq!(Capabilities::detect().expect_err("it is turned off"), error);
     Ok(())
@@ -248,7 +255,11 @@ fn lacking_flags() -> Result<(), Failed> {
         };
         let error = with(Setup::plain(4)).build_raw().expect_err(name);
         assert_eq!(error, SetupError::Unsupported { flag: FlagName(named), since });
-        says(error, &[&format!("IORING_SETUP_{oldest}"), &format!("needs Linux {since}")]);
+        says(
+            error,
+            libc::EINVAL,
+            &[&format!("IORING_SETUP_{oldest}"), &format!("needs Linux {since}")],
+        );
         // A flag that was asked for by name is not dropped, whatever other fallback there is.
         assert!(with(Setup::new(4)).build_raw().is_err(), "{name}");
     }
@@ -260,7 +271,7 @@ fn unknown_flag() -> Result<(), Failed> {
     let error = Setup::plain(4).with(unknown).build_raw().expect_err("nobody knows it");
     let since = "later than 7.3";
     assert_eq!(error, SetupError::Unsupported { flag: FlagName(unknown), since });
-    says(error, &["0x80000000", "this kernel does not know"]);
+    says(error, libc::EINVAL, &["0x80000000", "this kernel does not know"]);
     Ok(())
 }
 
@@ -448,7 +459,11 @@ fn no_huge_pages() -> Result<(), Failed> {
     let error = Setup::plain(4).own_memory(Pages::Huge).build_raw().expect_err("the pool is empty");
     let size = huge_page_size() as u64;
     assert_eq!(error, SetupError::NoHugePages { pages: 1, size });
-    says(error, &["huge page", "vm.nr_hugepages", &format!("1 of {} KiB", size >> 10)]);
+    says(
+        error,
+        libc::ENOMEM,
+        &["huge page", "vm.nr_hugepages", &format!("1 of {} KiB", size >> 10)],
+    );
     Ok(())
 }
 
@@ -462,7 +477,7 @@ fn own_pages() -> Result<(), Failed> {
         }
         Err(error) => {
             assert_eq!(error, SetupError::ScatteredMemory);
-            says(error, &["before Linux 6.14", "huge pages"]);
+            says(error, libc::EFAULT, &["before Linux 6.14", "huge pages"]);
             // `RW_ATTR` came with 6.14, too.
             assert!(!here().features().contains(Features::RW_ATTR), "6.14 can scatter");
         }

@@ -365,5 +365,9 @@ fn comes_out_of_a_drain() {
         let mut ring = ring(setup);
         drained(&mut ring, |ring, each| ring.drain(|_| each()).expect("drain"), name);
         drained(&mut ring, |ring, each| ring.drain_wide(|_| each()).expect("drain"), name);
+        let one_by_one = |ring: &mut RawRing, each: &mut dyn FnMut()| {
+            u32::try_from(ring.completions().inspect(|_| each()).count()).expect("few")
+        };
+        drained(&mut ring, one_by_one, name);
     }
 }

@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `SOCK_NONEMPTY` | a hint, which kernels give differently |
 //! | which of two requests that wait for one end is first | a program has one for each end |
-//! | when files, eventfds, `FSYNC`, `SHUTDOWN` complete | worker threads run them: each in a batch of its own |
+//! | when files, eventfds, `FSYNC`, `SHUTDOWN`, paths, splices complete | worker threads run them: each in a batch of its own |
 //! | two cancels in one batch, or a cancel and a write | not generated: Linux finds a request again until its work has run, or does not find it once its data has come |
 //! | timeouts that count completions | in `scenarios` only: Linux's count goes below zero when another timeout ends and its completion is skipped or late, and then ends them early (6.18) |
 //! | how much fits a socket | Linux counts memory: programs send little |

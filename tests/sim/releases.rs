@@ -6,7 +6,9 @@ use annulus::prep;
 use annulus::sim::{Release, Sim};
 use annulus::sys::abi::{Params, Sqe};
 use annulus::sys::abi_register::{Probe, ProbeOp};
-use annulus::sys::flags::{Features, FsyncFlags, NopFlags, PollFlags, SetupFlags, SqeFlags};
+use annulus::sys::flags::{
+    Features, FsyncFlags, NopFlags, PollFlags, RecvSendFlags, SetupFlags, SqeFlags,
+};
 use annulus::sys::flags_register::ProbeOpFlags;
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::{EnterCause, RawRing, Setup};
@@ -66,6 +68,14 @@ fn features_operations_and_calls_are_there_from_their_release_on() {
     assert_eq!(runs(injects), [no, no, yes, yes, yes]);
     let update = prep::poll_update(9, 0, 1, PollFlags::UPDATE_EVENTS);
     assert_eq!(runs(update), [no, yes, yes, yes, yes]);
+    assert_eq!(runs(prep::splice(-1, 0, -1, 0, 1, 0)), [yes; 5]);
+    assert_eq!(runs(prep::ftruncate(-1, 0)), [no, no, yes, yes, yes]);
+    let send = prep::send(-1, 0, 0, 0, RecvSendFlags::empty());
+    assert_eq!(runs(send), [yes; 5]);
+    let selects = Sqe { flags: SqeFlags::BUFFER_SELECT, ..send };
+    assert_eq!(runs(selects), [no, no, yes, yes, yes]);
+    let bundle = Sqe { ioprio: RecvSendFlags::BUNDLE.bits(), ..selects };
+    assert_eq!(runs(bundle), [no, no, yes, yes, yes]);
     let limits = |sim: &Sim| {
         let mut limits = [0_u32; 2];
         let (op, arg) = (RegisterOp::IOWQ_MAX_WORKERS, (&raw mut limits).cast());
@@ -120,19 +130,22 @@ fn an_old_kernel_submits_nothing_while_completions_overflow() {
 }
 
 #[test]
-fn a_failing_fsync_breaks_its_chain_before_6_0() {
+fn a_failing_fsync_or_fallocate_breaks_its_chain_before_6_0() {
     for (release, second) in [(Release::V5_10, -libc::ECANCELED), (Release::V6_1, 0)] {
         let sim = Sim::new(1).like(release);
         let (reader, _writer) = sim.pipe().expect("descriptors");
         let mut ring = ring(&sim, 4);
         let fsync = prep::fsync(reader.as_raw_fd(), FsyncFlags::empty());
-        // SAFETY: it points to nothing (OP1).
-        unsafe { ring.push(Sqe { flags: SqeFlags::IO_LINK, ..fsync }) }.expect("room");
-        // SAFETY: a NOP points to nothing (OP1).
-        unsafe { ring.push(Sqe { user_data: 1, ..prep::nop() }) }.expect("room");
-        ring.submit_and_wait(2).expect("no fault");
-        let results: Vec<i32> = std::iter::from_fn(|| ring.pop()).map(|cqe| cqe.res).collect();
-        assert_eq!(results, [-libc::EINVAL, second], "{release:?}");
+        let fallocate = prep::fallocate(reader.as_raw_fd(), 0, 0, 9);
+        for (sqe, first) in [(fsync, -libc::EINVAL), (fallocate, -libc::EBADF)] {
+            // SAFETY: it points to nothing (OP1).
+            unsafe { ring.push(Sqe { flags: SqeFlags::IO_LINK, ..sqe }) }.expect("room");
+            // SAFETY: a NOP points to nothing (OP1).
+            unsafe { ring.push(Sqe { user_data: 1, ..prep::nop() }) }.expect("room");
+            ring.submit_and_wait(2).expect("no fault");
+            let results: Vec<i32> = std::iter::from_fn(|| ring.pop()).map(|cqe| cqe.res).collect();
+            assert_eq!(results, [first, second], "{release:?}");
+        }
     }
 }
 

@@ -125,6 +125,31 @@ fn what_waits_for_a_worker_is_cancelled_and_what_one_has_is_not() {
 }
 
 #[test]
+fn a_splice_that_waits_holds_its_worker() {
+    let sim = Sim::new(1);
+    let mut ring = Setup::plain(8).kernel(sim.kernel()).build_raw().expect("a ring");
+    let mut limits = [1_u32; 2];
+    let arg = (&raw mut limits).cast();
+    // SAFETY: two live numbers, which the kernel copies and does not keep, so they may go.
+    unsafe { ring.base().register(RegisterOp::IOWQ_MAX_WORKERS, arg, 2) }.expect("it is set");
+    let pipe = || sim.pipe().expect("descriptors");
+    let (first, second, into) = (pipe(), pipe(), pipe());
+    for (user_data, from) in [(1, &first), (2, &second)] {
+        let (from, to) = (from.0.as_raw_fd(), into.1.as_raw_fd());
+        let splice = prep::splice(from, u64::MAX, to, u64::MAX, 9, 0);
+        // SAFETY: it points to nothing (OP1).
+        unsafe { ring.push(Sqe { user_data, ..splice }) }.expect("room");
+    }
+    sim.write(&second.1, b"second").expect("room");
+    ring.submit().expect("no fault");
+    sim.advance(Duration::from_secs(1));
+    assert!(ring.pop().is_none(), "there is one worker");
+    sim.write(&first.1, b"1").expect("room");
+    assert_eq!(results(&mut ring, 2), [(1, 1), (2, 6)]);
+    sim.check();
+}
+
+#[test]
 fn requests_take_their_turns_when_there_are_few_workers() {
     let span = Duration::from_millis(10);
     let faults = Faults { delay: 1000, longest: span, ..Faults::NONE };

@@ -29,6 +29,7 @@ const LAYERS: &[Layer] = &[
     layer("lease", "src", &["lease", "lease/*"]),
     layer("op", "src", &["op", "op/*"]),
     layer("ring", "src", &["ring", "ring/*"]),
+    layer("future", "src", &["future", "future/*"]).values_only(),
 ];
 
 const fn layer(

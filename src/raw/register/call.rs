@@ -22,7 +22,7 @@ use annulus_sys::syscall::RingRef;
 
 use super::error::RegisterError;
 use super::{Asked, answers, knows};
-use crate::setup::setup_error::{Filter, seccomp_filter};
+use crate::setup::allowed::{Filter, seccomp_filter};
 
 /// A register call, with its count, which `io_uring_register(2)` calls `nr_args`.
 #[derive(Debug, Clone, Copy)]

@@ -32,7 +32,7 @@ use annulus_sys::errno::Errno;
 use annulus_sys::map::page_size;
 use thiserror::Error;
 
-use crate::setup::setup_error::{limit_of, memory_lock_limit};
+use crate::setup::allowed::{limit_of, memory_lock_limit};
 
 /// Why the kernel did not register something, or did not unregister it.
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
@@ -150,27 +150,31 @@ impl RegisterError {
     }
 }
 
+impl RegisterError {
+    /// The error number with which the kernel refused, or would have refused, had it been asked:
+    /// see the table [above](self). For [`Invalid`](Self::Invalid) that is `EINVAL`, and for
+    /// [`Missing`](Self::Missing) `ENXIO`, where some calls return a finer one.
+    pub fn errno(&self) -> Errno {
+        Errno::new(match *self {
+            Self::InUse { .. } => libc::EBUSY,
+            Self::LockedMemory { .. } | Self::OutOfMemory { .. } => libc::ENOMEM,
+            Self::TooManyFiles { .. } => libc::EMFILE,
+            Self::Unsupported { .. } | Self::Invalid { .. } => libc::EINVAL,
+            Self::OtherThread => libc::EEXIST,
+            Self::OtherProcess => libc::ECHILD,
+            Self::Enabled => libc::EBADFD,
+            Self::Restricted { .. } => libc::EACCES,
+            Self::Privilege { .. } => libc::EPERM,
+            Self::Missing { .. } => libc::ENXIO,
+            Self::Refused(errno) | Self::Other(errno) => return errno,
+        })
+    }
+}
+
+/// Keeps [the error number](RegisterError::errno), which a runtime decides by, and not the text: an
+/// `io::Error` has only one of them.
 impl From<RegisterError> for io::Error {
     fn from(error: RegisterError) -> Self {
-        let kind = match error {
-            RegisterError::InUse { .. } => io::ErrorKind::ResourceBusy,
-            RegisterError::LockedMemory { .. } | RegisterError::OutOfMemory { .. } => {
-                io::ErrorKind::OutOfMemory
-            }
-            RegisterError::Unsupported { .. } => io::ErrorKind::Unsupported,
-            RegisterError::Invalid { .. } => io::ErrorKind::InvalidInput,
-            RegisterError::Restricted { .. } | RegisterError::Privilege { .. } => {
-                io::ErrorKind::PermissionDenied
-            }
-            RegisterError::Missing { .. } => io::ErrorKind::NotFound,
-            RegisterError::OtherThread
-            | RegisterError::OtherProcess
-            | RegisterError::Enabled
-            | RegisterError::TooManyFiles { .. } => io::ErrorKind::Other,
-            RegisterError::Refused(errno) | RegisterError::Other(errno) => {
-                io::Error::from(errno).kind()
-            }
-        };
-        Self::new(kind, error)
+        error.errno().into()
     }
 }

@@ -242,6 +242,17 @@ fn take_all<O: Op, U>(
     each: &mut impl FnMut(U, O::Output),
 ) -> Batch {
     let cq = raw.rings_mut().cq();
+    if let Some(cqe) = cq.next_alone() {
+        // SAFETY: just taken from the ring's queue, and not passed on yet (OP1, OP3).
+        match unsafe { slots.ending().end(cqe) } {
+            Some((user, output)) => each(user, output),
+            None => {
+                *others += 1;
+                aside.stray(cqe.user_data);
+            }
+        }
+        return Batch { count: 1, hints: cq.hints() };
+    }
     let (mut ending, mut count, mut runs) = (slots.ending(), 0, 0);
     // Calls `each` in one place, so that it is compiled into the loop.
     loop {

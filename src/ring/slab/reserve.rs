@@ -105,7 +105,7 @@ impl<O: Op, U: Default> Reserved<'_, O, U> {
         // SAFETY: the slot holds it, and the kernel does not have it yet (OP1).
         let op = unsafe { self.payload.as_mut() };
         let sqe = op.prep();
-        Sqe { user_data: self.done ^ DONE | terms.bits & BY_TYPE, ..sqe }
+        Sqe { user_data: self.done - DONE + (terms.bits & BY_TYPE), ..sqe }
     }
 
     /// Whether the ring may accept the operation: everything that it names by number belongs to
@@ -142,8 +142,8 @@ impl<O: Op, U: Default> Reserved<'_, O, U> {
     pub(crate) fn commit(self, user: U, life: Life, ring: RingId, terms: Terms) -> (Ticket<O>, U) {
         let mut reserved = ManuallyDrop::new(self);
         let Reserved { slot, done, free, in_flight, endless, twofold, .. } = &mut *reserved;
-        let user_data = *done ^ DONE;
-        slot.key = user_data | terms.bits;
+        let user_data = *done - DONE;
+        slot.key = user_data + terms.bits;
         **free = slot.link;
         slot.kind = terms.kind;
         slot.marks = 0;

@@ -117,7 +117,7 @@ fn our_step(chance: &mut Chance) -> Ours {
         13 => Ours::PopWide,
         14 => Ours::Drain,
         15 => Ours::DrainWide,
-        16 => Ours::Runs(chance.below(6) as usize),
+        16 => chance.among(&[Ours::Runs(4), Ours::Each(4), Ours::Alone]),
         17 => Ours::DrainInto(chance.below(4)),
         18 => chance.among(&[Ours::Ready, Ours::IterReady]),
         _ => chance.among(&[Ours::LookAtCq, Ours::SetFlags(7)]),

@@ -47,7 +47,7 @@ pub fn little_locked_memory() {
             let needed = pages(256 * 64) + pages(384 + 512 * 16 + 256 * 4);
             assert_eq!(error, SetupError::LockedMemory { needed, limit });
             let bytes = format!("{needed} bytes");
-            says(error, &[&bytes, "16384", "ulimit -l", "RLIMIT_MEMLOCK"]);
+            says(error, libc::ENOMEM, &[&bytes, "16384", "ulimit -l", "RLIMIT_MEMLOCK"]);
             // And the remedy works.
             set_limit(libc::RLIMIT_MEMLOCK, hard);
             patient(|| setup.build_raw()).expect("the limit was all that was wrong");
@@ -59,7 +59,7 @@ pub fn no_descriptor_left() {
     let hard = set_limit(libc::RLIMIT_NOFILE, 3);
     let error = Setup::new(4).build_raw().expect_err("no descriptor is left");
     assert_eq!(error, SetupError::TooManyFiles { limit: 3 });
-    says(error, &["too many open files", "limit is 3", "ulimit -n"]);
+    says(error, libc::EMFILE, &["too many open files", "limit is 3", "ulimit -n"]);
     set_limit(libc::RLIMIT_NOFILE, hard);
     patient(|| Setup::new(4).build_raw()).expect("the limit was all that was wrong");
 }
@@ -90,7 +90,7 @@ pub fn few_addresses() {
     set_limit(libc::RLIMIT_AS, u64::MAX);
     let error = refused.expect_err("there is no room");
     assert!(matches!(error, SetupError::AddressSpace { .. }), "{error:?}");
-    says(error, &["address space", "ulimit -v", "RLIMIT_AS"]);
+    says(error, libc::ENOMEM, &["address space", "ulimit -v", "RLIMIT_AS"]);
     assert!(matches!(own, Err(SetupError::AddressSpace { .. })), "{own:?}");
     patient(|| setup.build_raw()).expect("the limit was all that was wrong");
     // The memory that the kernel has made by then is mapped when it is asked for again.
@@ -115,7 +115,7 @@ fn no_place() -> Result<(), Failed> {
     });
     let (count, error) = thread.join().map_err(|_| "it panicked")?;
     assert_eq!((count, error), (16, SetupError::TooManyRings));
-    says(error, &["16 rings", "drop one", "REGISTERED_FD_ONLY"]);
+    says(error, libc::EBUSY, &["16 rings", "drop one", "REGISTERED_FD_ONLY"]);
     Ok(())
 }
 
@@ -131,7 +131,7 @@ fn attached() -> Result<(), Failed> {
     let file = File::open("/dev/null")?;
     let error = refusal(Setup::plain(4), file.as_fd());
     assert_eq!(error, SetupError::NotAttached);
-    says(error, &["`attach`", "of a ring"]);
+    says(error, libc::EINVAL, &["`attach`", "of a ring"]);
     Ok(())
 }
 
@@ -139,7 +139,7 @@ fn attached_to_poller() -> Result<(), Failed> {
     let plain = ring(Setup::plain(4));
     let error = refusal(polling(), plain.fd().expect("a descriptor"));
     assert_eq!(error, SetupError::NotAttached);
-    says(error, &["SQPOLL", "polling thread"]);
+    says(error, libc::EINVAL, &["SQPOLL", "polling thread"]);
     Ok(())
 }
 
