@@ -33,7 +33,7 @@ mod trees;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 12] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 13] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -44,6 +44,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 12] = [
     ("08_cancel", Some(&["--races", "20"])),
     ("09_sqpoll", Some(&["--requests", "320"])),
     ("10_mini_runtime", Some(&["--clients", "3"])),
+    ("11_inside_tokio", Some(&["--tasks", "20", "--reads", "5"])),
     ("quickstart", Some(&[])),
     ("soak", Some(&["--seconds", "1", "--seed", "1"])),
 ];
