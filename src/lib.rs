@@ -424,6 +424,8 @@ pub mod ring;
 pub mod raw;
 
 pub mod buf;
+#[cfg(feature = "compat")]
+pub mod compat;
 pub mod lease;
 pub mod op;
 pub mod prep;

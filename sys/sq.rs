@@ -24,6 +24,7 @@
 mod cut;
 mod pusher;
 mod reservation;
+mod watch;
 mod wide;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use crate::shape::{SqeShape, Turn};
 use crate::slots::{FreeSlots, Slots};
 pub use pusher::Pusher;
 pub use reservation::Reservation;
+pub use watch::SqWatch;
 
 /// Our half of the submission queue.
 #[derive(Debug)]
@@ -285,6 +287,19 @@ impl SubmissionQueue {
             self.consumed = written.back(used);
         }
         used
+    }
+
+    /// Learns how many entries the kernel has consumed: [`unsubmitted`](Self::unsubmitted) then
+    /// says what is left. Publishes nothing.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel broke SQ2.
+    #[inline]
+    pub fn learn(&mut self) {
+        if self.is_here() && self.turn == Turn::Round {
+            self.consumed = self.written().back(self.used());
+        }
     }
 
     /// How many written entries the kernel has yet to consume, as we last learned from the answer

@@ -29,6 +29,7 @@ const LAYERS: &[Layer] = &[
     layer("lease", "src", &["lease", "lease/*"]),
     layer("op", "src", &["op", "op/*"]),
     layer("ring", "src", &["ring", "ring/*"]),
+    layer("compat", "src", &["compat", "compat/*"]),
 ];
 
 const fn layer(
