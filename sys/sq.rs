@@ -289,19 +289,6 @@ impl SubmissionQueue {
         used
     }
 
-    /// Learns how many entries the kernel has consumed: [`unsubmitted`](Self::unsubmitted) then
-    /// says what is left. Publishes nothing.
-    ///
-    /// # Panics
-    ///
-    /// When the kernel broke SQ2.
-    #[inline]
-    pub fn learn(&mut self) {
-        if self.is_here() && self.turn == Turn::Round {
-            self.consumed = self.written().back(self.used());
-        }
-    }
-
     /// How many written entries the kernel has yet to consume, as we last learned from the answer
     /// of an enter or from a flush. At most that many are left, since this loads nothing that the
     /// kernel stores.

@@ -1,15 +1,16 @@
 //! The completion queue, lent: an iterator over what was ready when it was synced.
 //!
 //! ```text
-//!             free │ taken │ the iterator's │ posted later │ free
-//!   ──────────────┬┴──────┬┴───────────────┬┴─────────────┬┴─────
-//!                head    taken           known           tail
-//!               (ours)   (in Half)      (in Half)      (kernel's)
+//!             free │ taken │ a run │ after the wrap │ posted later │ free
+//!   ──────────────┬┴──────┬┴──────┬┴───────────────┬┴─────────────┬┴─────
+//!                head    taken   end             known           tail
+//!               (ours)                                         (kernel's)
 //! ```
 //!
 //! `sync` and drop publish `taken` as the head, once for all completions taken; `sync` loads the
-//! tail. `taken` lies in the ring, not in the value that is lent. So a completion never comes
-//! twice, even if that value is forgotten. Keeps CQ3 and CQ4, and checks CQ2.
+//! tail. While the queue is lent, the ring counts all that is known as taken. So a completion never
+//! comes twice, even if the borrower is forgotten: what it had left is lost then, as with
+//! [`Vec::drain`]. Keeps CQ3 and CQ4, and checks CQ2.
 //!
 //! Leaves to others: CQ5, completions that the kernel holds back (`submitter`).
 //!
@@ -31,58 +32,65 @@ use annulus_sys::flags::CqRingFlags;
 use annulus_sys::index::Index;
 use annulus_sys::orderings::PublishedFlags;
 use annulus_sys::process::Process;
+use annulus_sys::slots::{Run, Slots};
 
 pub use entry::{
     Entry, Entry32, EntryMarker, buffer_more, buffer_select, more, notif, sock_nonempty,
 };
 pub use status::CompletionStatus;
 
-/// Our half of the completion queue, as the ring keeps it.
+/// Our half of the completion queue, as the ring keeps it. Its slots hold an `R` each.
 #[derive(Debug)]
-pub(super) struct Half {
+pub(super) struct Half<R> {
     /// Its flags are in `flags`.
     parts: CqParts,
     /// The flags that we store; absent before Linux 5.8.
     flags: RefCell<Option<PublishedFlags>>,
-    /// We have taken the completions before this index.
+    slots: Slots<R>,
+    /// The completions before this index were taken. While the queue is lent: or may be.
     taken: Index,
-    /// The tail when it was last loaded (CQ3).
-    known: Index,
     /// A forked child does not have the memory.
     process: Process,
 }
 
-impl Half {
-    /// Takes over a queue whose slots are as wide as the entries that it will return.
-    pub(super) fn over(queue: cq::CompletionQueue) -> Self {
+impl<R: Copy> Half<R> {
+    /// Takes over a queue.
+    ///
+    /// # Panics
+    ///
+    /// When its slots are not as large as an `R`.
+    ///
+    /// # Safety
+    ///
+    /// Any bytes must be a valid `R`.
+    pub(super) unsafe fn over(queue: cq::CompletionQueue) -> Self {
         let mut parts = queue.into_parts();
         let (flags, taken) = (RefCell::new(parts.flags.take()), parts.head.last());
-        Self { parts, flags, taken, known: taken, process: Process::this() }
+        // SAFETY: valid as long as `parts`, which keeps the memory; any bytes are as promised to
+        // `over`.
+        let slots = unsafe { parts.slots.whole::<R>() };
+        Self { parts, flags, slots, taken, process: Process::this() }
     }
 
-    /// Publishes what was taken, and loads what is ready.
+    /// Lends all completions from `taken` on that the kernel has posted, and returns up to where
+    /// (CQ3). A forked child gets none.
     #[inline]
-    fn sync(&mut self) {
+    fn lend(&mut self, taken: Index) -> Index {
+        let tail = if self.process.is_this() { self.parts.tail.observe() } else { taken };
+        if tail.distance_from(taken) > self.slots.entries().count() {
+            out_of_range(tail, taken);
+        }
+        self.taken = tail;
+        tail
+    }
+
+    /// Gives the slots before `taken` back.
+    #[inline]
+    fn give_back(&mut self, taken: Index) {
+        self.taken = taken;
         if self.process.is_this() {
-            self.parts.head.publish(self.taken); // CQ4
-            self.look();
+            self.parts.head.publish(taken); // CQ4
         }
-    }
-
-    /// Loads the kernel's tail (CQ3).
-    #[inline]
-    fn look(&mut self) {
-        let tail = self.parts.tail.observe();
-        if tail.distance_from(self.taken) > self.parts.slots.entries().count() {
-            out_of_range(tail, self.taken);
-        }
-        self.known = tail;
-    }
-
-    /// How many completions the iterator has left.
-    #[inline]
-    fn left(&self) -> u32 {
-        self.known.distance_from(self.taken)
     }
 }
 
@@ -94,22 +102,50 @@ fn out_of_range(tail: Index, taken: Index) -> ! {
 
 /// The completion queue of a ring: an iterator over the completions that were ready when this
 /// value was made, or [synced](Self::sync). Their slots go back to the kernel together, at the next
-/// sync or when this value is dropped.
+/// sync or when this value is dropped. If it is forgotten, the rest of them is lost.
 pub struct CompletionQueue<'a, E: EntryMarker = Entry> {
-    half: &'a mut Half,
+    half: &'a mut Half<E::Raw>,
+    /// The next completions, up to the wrap.
+    run: Run<'a, E::Raw>,
+    /// The index just after `run`.
+    end: Index,
+    /// The tail when it was last loaded.
+    known: Index,
     /// It stays on its thread, as the peer's does.
     of: PhantomData<*const E>,
 }
 
 impl<'a, E: EntryMarker> CompletionQueue<'a, E> {
     #[inline]
-    pub(super) fn over(half: &'a mut Half) -> Self {
-        if half.process.is_this() {
-            half.look();
-        } else {
-            half.known = half.taken;
-        }
-        Self { half, of: PhantomData }
+    pub(super) fn over(half: &'a mut Half<E::Raw>) -> Self {
+        let taken = half.taken;
+        let known = half.lend(taken);
+        // SAFETY: ours: the tail covers the slots (CQ3) and the head has passed none (CQ4). The
+        // ring is borrowed as long as the run exists.
+        let run = unsafe { half.slots.run_apart(taken, known.distance_from(taken)) };
+        let end = taken.advance(run.left());
+        Self { half, run, end, known, of: PhantomData }
+    }
+
+    /// Starts a run at `from`, with what is known there.
+    #[inline]
+    fn go_on(&mut self, from: Index) {
+        // SAFETY: ours: the tail covers the slots (CQ3) and the head has passed none (CQ4). The
+        // ring is borrowed as long as the run exists.
+        self.run = unsafe { self.half.slots.run_apart(from, self.known.distance_from(from)) };
+        self.end = from.advance(self.run.left());
+    }
+
+    /// The completions before this index were taken.
+    #[inline]
+    fn taken(&self) -> Index {
+        self.end.back(self.run.left())
+    }
+
+    /// How many the iterator has left.
+    #[inline]
+    fn left(&self) -> usize {
+        self.known.distance_from(self.taken()) as usize
     }
 }
 
@@ -128,7 +164,10 @@ impl<E: EntryMarker> CompletionQueue<'_, E> {
     /// Gives the slots of the completions taken back, and looks for new ones.
     #[inline]
     pub fn sync(&mut self) {
-        self.half.sync();
+        let taken = self.taken();
+        self.half.give_back(taken);
+        self.known = self.half.lend(taken);
+        self.go_on(taken);
     }
 
     /// How many completions were lost. Stays 0 where
@@ -165,19 +204,19 @@ impl<E: EntryMarker> CompletionQueue<'_, E> {
     /// How many slots there are.
     #[inline]
     pub fn capacity(&self) -> usize {
-        self.half.parts.slots.entries().count() as usize
+        self.half.slots.entries().count() as usize
     }
 
     /// Whether the iterator is at its end.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.half.left() == 0
+        self.left() == 0
     }
 
     /// Whether every slot has a completion that was not taken.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.half.left() as usize == self.capacity()
+        self.left() == self.capacity()
     }
 
     /// Takes as many completions as there are, and as `entries` has room for.
@@ -200,21 +239,25 @@ impl<E: EntryMarker> Iterator for CompletionQueue<'_, E> {
 
     #[inline]
     fn next(&mut self) -> Option<E> {
-        let half = &mut *self.half;
-        // The caller's code runs between two calls, and may have forked: the rest is the parent's.
-        if half.taken == half.known || !half.process.is_this() {
-            return None;
+        loop {
+            // The caller's code runs between two calls, and may have forked: the rest is the
+            // parent's.
+            if !self.half.process.is_this() {
+                return None;
+            }
+            if let Some(raw) = self.run.next() {
+                return Some(E::from_raw(raw));
+            }
+            if self.end == self.known {
+                return None;
+            }
+            self.go_on(self.end); // The rest lies after the wrap.
         }
-        // SAFETY: ours: the tail covers the slot (CQ3) and the head has not passed it (CQ4); it is
-        // as wide as an `E`, for which the ring was made.
-        let entry = unsafe { E::read(&half.parts.slots, half.taken) };
-        half.taken = half.taken.advance(1);
-        Some(entry)
     }
 
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.half.left() as usize;
+        let left = self.left();
         (left, Some(left))
     }
 }
@@ -225,16 +268,14 @@ impl<E: EntryMarker> Drop for CompletionQueue<'_, E> {
     /// Gives the slots of the completions taken back.
     #[inline]
     fn drop(&mut self) {
-        if self.half.process.is_this() {
-            self.half.parts.head.publish(self.half.taken); // CQ4
-        }
+        self.half.give_back(self.taken());
     }
 }
 
 impl<E: EntryMarker> fmt::Debug for CompletionQueue<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CompletionQueue")
-            .field("len", &self.half.left())
+            .field("len", &self.left())
             .field("capacity", &self.capacity())
             .finish_non_exhaustive()
     }

@@ -46,7 +46,7 @@ where
     C: cqueue::EntryMarker,
 {
     sq: UnsafeCell<sq::SubmissionQueue>,
-    cq: UnsafeCell<Half>,
+    cq: UnsafeCell<Half<C::Raw>>,
     shared: Shared,
     of: PhantomData<(S, C)>,
 }
@@ -111,7 +111,8 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> IoUring<S, C> {
     pub(super) fn over(rings: Rings) -> Self {
         let (sq, cq, base) = rings.split();
         let shared = Shared::new(base, sq.watch());
-        let cq = UnsafeCell::new(Half::over(cq));
+        // SAFETY: any bytes are a `Raw`, as the sealed trait says: it is a `Cqe` or a `Cqe32`.
+        let cq = UnsafeCell::new(unsafe { Half::over(cq) });
         Self { sq: UnsafeCell::new(sq), cq, shared, of: PhantomData }
     }
 

@@ -6,11 +6,13 @@
 
 mod entry;
 
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 
 use annulus_sys::flags::SqRingFlags;
+use annulus_sys::index::Index;
 use annulus_sys::sq;
 use bitflags::bitflags;
 
@@ -43,6 +45,8 @@ bitflags! {
 /// when this value is dropped.
 pub struct SubmissionQueue<'a, E: EntryMarker = Entry> {
     queue: &'a mut sq::SubmissionQueue,
+    /// Up to where the kernel has consumed entries, once somebody has asked.
+    consumed: Cell<Option<Index>>,
     /// It stays on its thread, as the peer's does.
     of: PhantomData<*const E>,
 }
@@ -50,8 +54,7 @@ pub struct SubmissionQueue<'a, E: EntryMarker = Entry> {
 impl<'a, E: EntryMarker> SubmissionQueue<'a, E> {
     #[inline]
     pub(super) fn over(queue: &'a mut sq::SubmissionQueue) -> Self {
-        queue.learn();
-        Self { queue, of: PhantomData }
+        Self { queue, consumed: Cell::new(None), of: PhantomData }
     }
 }
 
@@ -60,6 +63,7 @@ impl<E: EntryMarker> SubmissionQueue<'_, E> {
     #[inline]
     pub fn sync(&mut self) {
         self.queue.flush();
+        self.consumed.set(Some(self.queue.indices().head));
     }
 
     /// Whether the polling thread sleeps, so that an enter must wake it. Call it after
@@ -98,12 +102,15 @@ impl<E: EntryMarker> SubmissionQueue<'_, E> {
         self.queue.entries() as usize
     }
 
-    /// How many pushed entries the kernel has yet to consume, as we knew when this value was made,
-    /// or at the last [`sync`](Self::sync).
+    /// How many pushed entries the kernel has yet to consume, as far as we know: what it consumes
+    /// after the first such question is known after [`sync`](Self::sync).
     #[inline]
     pub fn len(&self) -> usize {
-        // A push looks for free slots again, and may find more than we knew of.
-        self.queue.unsubmitted().min(self.queue.entries()) as usize
+        let indices = self.queue.indices();
+        let consumed = self.consumed.get().unwrap_or(indices.head);
+        self.consumed.set(Some(consumed));
+        // A push looks for free slots again, and may find more than we know of.
+        indices.written.distance_from(consumed).min(self.queue.entries()) as usize
     }
 
     /// Whether [`len`](Self::len) is 0.

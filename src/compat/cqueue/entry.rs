@@ -1,15 +1,12 @@
 //! Completions: the 16 or 32 bytes that the kernel writes, and what their flags say.
-#![allow(unsafe_code, reason = "reads completions from their slots")]
 
 use std::fmt;
 
 use annulus_sys::abi::{Cqe, Cqe32};
 use annulus_sys::flags::{CqeFlags, SetupFlags};
-use annulus_sys::index::Index;
-use annulus_sys::slots::Slots;
 
 /// A completion of either size. Nothing else implements it.
-pub trait EntryMarker: Clone + fmt::Debug + Into<Entry> + Read {
+pub trait EntryMarker: Clone + fmt::Debug + Into<Entry> + OfRaw {
     /// The flags of set-up that give a ring such completions.
     const BUILD_FLAGS: u32;
 
@@ -20,15 +17,13 @@ pub trait EntryMarker: Clone + fmt::Debug + Into<Entry> + Read {
     fn set_user_data(&mut self, user_data: u64);
 }
 
-/// How a completion gets out of its slot. It is not named outside, so nothing else implements it.
-pub trait Read: Sized {
-    /// Copies out the completion at `at`.
-    ///
-    /// # Safety
-    ///
-    /// The slot must be ours, as for [`Slots::read`], and of a ring that was made for such
-    /// completions.
-    unsafe fn read(slots: &Slots<Cqe>, at: Index) -> Self;
+/// What lies in a slot. It is not named outside, so nothing else implements it.
+pub trait OfRaw: Sized {
+    /// The kernel's struct, of which any bytes are a valid one.
+    type Raw: Copy + fmt::Debug + 'static;
+
+    /// The completion that was in a slot.
+    fn from_raw(raw: Self::Raw) -> Self;
 }
 
 /// A completion of 16 bytes.
@@ -67,11 +62,12 @@ impl Entry {
     }
 }
 
-impl Read for Entry {
+impl OfRaw for Entry {
+    type Raw = Cqe;
+
     #[inline]
-    unsafe fn read(slots: &Slots<Cqe>, at: Index) -> Self {
-        // SAFETY: ours and single, as promised to `Read::read`.
-        Self(unsafe { slots.read_single(at) })
+    fn from_raw(raw: Cqe) -> Self {
+        Self(raw)
     }
 }
 
@@ -131,14 +127,12 @@ impl Entry32 {
     }
 }
 
-impl Read for Entry32 {
+impl OfRaw for Entry32 {
+    type Raw = Cqe32;
+
     #[inline]
-    unsafe fn read(slots: &Slots<Cqe>, at: Index) -> Self {
-        // SAFETY: ours, as promised to `Read::read`.
-        let first = unsafe { slots.read(at) };
-        // SAFETY: ours and double, as promised to `Read::read`.
-        let big = unsafe { slots.read_rest(at) }.to_words();
-        Self(Cqe32 { first, big })
+    fn from_raw(raw: Cqe32) -> Self {
+        Self(raw)
     }
 }
 
