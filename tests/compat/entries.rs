@@ -14,7 +14,9 @@ pub type Row = (&'static str, Vec<u64>);
 
 /// All rows.
 pub fn rows() -> Vec<Row> {
-    [bytes(), storage(), names(), sockets(), transfer(), events(), futexes(), commands()].concat()
+    let files = [bytes(), registered(), storage(), names()].concat();
+    let others = [sockets(), transfer(), events(), futexes(), commands()].concat();
+    [files, others].concat()
 }
 
 fn row(name: &'static str, entry: Entry) -> Row {
@@ -89,6 +91,11 @@ fn bytes() -> Vec<Row> {
                 .write_stream(0x9a)
                 .build(),
         ),
+    ]
+}
+
+fn registered() -> Vec<Row> {
+    vec![
         row(
             "ReadFixed",
             ReadFixed::new(FIXED, to(0x1001), U32, 0x4321)

@@ -126,8 +126,11 @@ fn a_status_tells_of_completions_without_a_borrow() {
 #[test]
 fn queues_are_lent_by_a_shared_reference_too() {
     let ring = ring();
-    // SAFETY: the only submission queue; a NOP points to nothing (OP1).
-    unsafe { ring.submission_shared().push(&nop(4)) }.unwrap();
+    // SAFETY: the only submission queue.
+    let mut sq = unsafe { ring.submission_shared() };
+    // SAFETY: a NOP points to nothing (OP1).
+    unsafe { sq.push(&nop(4)) }.unwrap();
+    drop(sq);
     ring.submit_and_wait(1).unwrap();
     // SAFETY: the only completion queue.
     let mut cq = unsafe { ring.completion_shared() };

@@ -57,8 +57,11 @@ fn a_thread_needs_one_place_for_a_ring_however_often_it_asks() {
             return;
         }
         assert_eq!(submitter.register_ring_fd().unwrap_err().raw_os_error(), Some(libc::EEXIST));
-        // SAFETY: a NOP points to nothing (OP1), and nobody else has the queue.
-        unsafe { ring.submission_shared().push(&nop(number)) }.unwrap();
+        // SAFETY: the only submission queue.
+        let mut sq = unsafe { ring.submission_shared() };
+        // SAFETY: a NOP points to nothing (OP1).
+        unsafe { sq.push(&nop(number)) }.unwrap();
+        drop(sq);
         assert_eq!(submitter.submit_and_wait(1).unwrap(), 1);
         if number % 2 == 0 {
             submitter.unregister_ring_fd().unwrap();

@@ -191,7 +191,7 @@ fn a_link_runs_in_its_order_and_ends_where_it_fails() {
 
 #[test]
 fn a_ring_is_taken_over_by_its_descriptor() {
-    // SAFETY: no pointers, and zeroes are valid: a request for the kernel's defaults.
+    // All zeroes ask for the kernel's defaults.
     let mut params: [u32; 30] = [0; 30];
     let (call, pointer) = (libc::SYS_io_uring_setup, params.as_mut_ptr());
     // SAFETY: `params` is as large as the kernel's struct.

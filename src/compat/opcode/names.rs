@@ -115,7 +115,7 @@ impl Close {
     }
 }
 
-/// Replaces registered files. Since Linux 5.6.
+/// Replaces registered files. Since Linux 5.5.
 #[derive(Debug)]
 pub struct FilesUpdate(Sqe);
 

@@ -149,7 +149,7 @@ impl Fadvise {
     /// The number of the operation.
     pub const CODE: u8 = Opcode::FADVISE.0;
 
-    /// `len` bytes; 0 means up to the end. More than `u32::MAX` need Linux 6.11: earlier kernels
+    /// `len` bytes; 0 means up to the end. More than `u32::MAX` need Linux 6.10: earlier kernels
     /// refuse them.
     #[inline]
     pub fn new(fd: impl UseFixed, len: libc::off_t, advice: i32) -> Self {
@@ -182,7 +182,7 @@ impl Madvise {
     /// The number of the operation.
     pub const CODE: u8 = Opcode::MADVISE.0;
 
-    /// `len` bytes from `addr` on. More than `u32::MAX` need Linux 6.11: earlier kernels refuse
+    /// `len` bytes from `addr` on. More than `u32::MAX` need Linux 6.10: earlier kernels refuse
     /// them.
     #[inline]
     pub fn new(addr: *const libc::c_void, len: libc::off_t, advice: i32) -> Self {
