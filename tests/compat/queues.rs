@@ -113,7 +113,7 @@ fn fill_takes_what_fits() {
 #[test]
 fn a_status_tells_of_completions_without_a_borrow() {
     let mut ring = ring();
-    // SAFETY: the ring outlives it.
+    // SAFETY: nothing uses it after the ring is gone.
     let status = unsafe { ring.completion().status() };
     assert!(status.is_empty());
     push(&mut ring, [1]);
@@ -178,7 +178,7 @@ fn a_forked_child_finds_empty_queues_and_an_error() {
         unsafe { libc::_exit(i32::from(!right)) };
     }
     let mut status = -1;
-    // SAFETY: writes a status to a live number.
+    // SAFETY: a live number, because `waitpid(2)` writes a status to it.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
     assert_eq!(status, 0);
     assert_eq!(cq.next().map(|cqe| cqe.user_data()), Some(1));

@@ -83,7 +83,7 @@ fn an_eventfd_tells_until_it_is_silenced() {
     let eventfd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK) };
     let count = || {
         let mut count = 0_u64;
-        // SAFETY: 8 bytes into a live number.
+        // SAFETY: a live number of 8 bytes, as an eventfd gives.
         unsafe { libc::read(eventfd, (&raw mut count).cast(), 8) };
         count
     };
@@ -99,7 +99,7 @@ fn an_eventfd_tells_until_it_is_silenced() {
     run(&mut ring, &nop(0));
     assert_eq!(count(), 1);
     ring.submitter().unregister_eventfd().unwrap();
-    // SAFETY: ours, and not used again.
+    // SAFETY: ours, and nobody uses it again.
     unsafe { libc::close(eventfd) };
 }
 

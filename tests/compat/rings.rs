@@ -71,9 +71,9 @@ fn times_end_with_etime() {
 #[test]
 fn a_wait_takes_a_signal_mask() {
     let mut ring = ring();
-    // SAFETY: the mask is written by `sigemptyset`; zeroes are a mask.
+    // SAFETY: nothing but numbers, which zeroes are.
     let mut mask: libc::sigset_t = unsafe { std::mem::MaybeUninit::zeroed().assume_init() };
-    // SAFETY: a live mask.
+    // SAFETY: a live mask, which it writes.
     unsafe { libc::sigemptyset(&raw mut mask) };
     let span = Timespec::new().nsec(1_000_000);
     let args = SubmitArgs::new().sigmask(&mask).timespec(&span);

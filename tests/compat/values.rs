@@ -105,7 +105,7 @@ fn small_types_say_what_they_are_told() {
     entry.0.set_len(2);
     entry.0.set_bid(3);
     assert_eq!((entry.0.addr(), entry.0.len(), entry.0.bid()), (1, 2, 3));
-    // SAFETY: the first entry of a ring of one.
+    // SAFETY: the only entry, and so the first.
     let tail = unsafe { crate::io_uring::types::BufRingEntry::tail(&raw const entry.0) };
     assert_eq!(tail.addr() - (&raw const entry.0).addr(), 14);
 
