@@ -48,14 +48,17 @@ where
     sq: UnsafeCell<sq::SubmissionQueue>,
     cq: UnsafeCell<Half<C::Raw>>,
     shared: Shared,
-    of: PhantomData<(S, C)>,
+    of: PhantomData<fn() -> (S, C)>,
 }
+
+const _: () = {
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Shared>();
+};
 
 // SAFETY: by a shared reference a queue is reached only through the `_shared` functions, whose
 // callers promise that nobody else has it; all the rest is `Sync`.
 unsafe impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Sync for IoUring<S, C> {}
-// SAFETY: no part belongs to a thread, since a registered index is stored with its thread.
-unsafe impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Send for IoUring<S, C> {}
 
 impl IoUring<squeue::Entry, cqueue::Entry> {
     /// A ring of `entries` submission entries, rounded up to a power of two, with the kernel's

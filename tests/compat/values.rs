@@ -13,6 +13,11 @@ use crate::io_uring::{EnterFlags, IoUring, Probe, register};
 
 fn is_send_and_sync<T: Send + Sync>() {}
 
+/// Whatever the entries are, as the peer's is.
+fn any_ring_is<S: EntryMarker, C: cqueue::EntryMarker>() {
+    is_send_and_sync::<IoUring<S, C>>();
+}
+
 #[test]
 fn sizes_are_the_kernels() {
     assert_eq!(size_of::<squeue::Entry>(), 64);
@@ -22,7 +27,7 @@ fn sizes_are_the_kernels() {
     assert_eq!(size_of::<BufRingEntry>(), 16);
     assert_eq!(size_of::<Timespec>(), 16);
     assert_eq!(size_of::<SubmitArgs<'_, '_>>(), 24);
-    is_send_and_sync::<IoUring>();
+    any_ring_is::<squeue::Entry, cqueue::Entry>();
     is_send_and_sync::<squeue::Entry>();
 }
 

@@ -20,7 +20,7 @@ pub trait EntryMarker: Clone + fmt::Debug + Into<Entry> + OfRaw {
 /// What lies in a slot. It is not named outside, so nothing else implements it.
 pub trait OfRaw: Sized {
     /// The kernel's struct, of which any bytes are a valid one.
-    type Raw: Copy + fmt::Debug + 'static;
+    type Raw: Copy + fmt::Debug + Send + 'static;
 
     /// The completion that was in a slot.
     fn from_raw(raw: Self::Raw) -> Self;
