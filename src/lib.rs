@@ -428,6 +428,8 @@ pub mod ring;
 pub mod raw;
 
 pub mod buf;
+#[cfg(feature = "compat")]
+pub mod compat;
 #[cfg(feature = "future")]
 pub mod future;
 pub mod lease;

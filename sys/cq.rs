@@ -128,6 +128,13 @@ impl CompletionQueue {
         ring
     }
 
+    /// The shared indices, flags and slots of the queue, for a queue of another kind. What was
+    /// popped is published. In a forked child they must not be used.
+    pub fn into_parts(self) -> CqParts {
+        let Self { head, tail, flags, overflow, hints, slots, shape, memory, .. } = self;
+        CqParts { head, tail, flags, overflow, hints, slots, shape, memory }
+    }
+
     /// Moves to the memory that the kernel made for a resized ring: the indices keep their values,
     /// the slots are new.
     ///

@@ -86,6 +86,15 @@ impl Published {
     pub fn publish(&mut self, index: Index) {
         self.0.word().store(index.to_raw(), Release); // Everything before this store ..
     }
+
+    /// Our own index, for who only looks at it, perhaps on another thread.
+    ///
+    /// # Safety
+    ///
+    /// The atomic must stay valid while the returned value exists.
+    pub unsafe fn watch(&self) -> Observed {
+        Observed(Shared(self.0.0))
+    }
 }
 
 /// A shared index that only the other side stores.
@@ -108,6 +117,15 @@ impl Observed {
     #[inline]
     pub fn observe(&self) -> Index {
         Index::from_raw(self.0.word().load(Acquire)) // .. is visible after this load.
+    }
+
+    /// Another reading side of the same atomic.
+    ///
+    /// # Safety
+    ///
+    /// The atomic must stay valid while the returned value exists.
+    pub unsafe fn twin(&self) -> Self {
+        Self(Shared(self.0.0))
     }
 }
 
@@ -212,6 +230,15 @@ impl ObservedFlags {
         // Acquire do not order a store before a later load of another atomic. axboe/liburing#541.
         fence(SeqCst);
         self.0.word().load(Relaxed)
+    }
+
+    /// Another reading side of the same flags.
+    ///
+    /// # Safety
+    ///
+    /// The atomic must stay valid while the returned value exists.
+    pub unsafe fn twin(&self) -> Self {
+        Self(Shared(self.0.0))
     }
 }
 

@@ -200,6 +200,18 @@ impl<T: Copy> Slots<T> {
         Run { first, next, end, of: PhantomData }
     }
 
+    /// The same slots as slots of one unit each, of another type.
+    ///
+    /// # Safety
+    ///
+    /// A `U` must be as large as a slot, and any bytes must be a valid one. The memory must stay
+    /// valid while the returned value exists.
+    pub unsafe fn whole<U: Copy>(&self) -> Slots<U> {
+        let units = if self.is_double() { 2 } else { 1 };
+        assert_eq!(size_of::<Slot<U>>(), units * size_of::<Slot<T>>());
+        Slots { base: self.base.cast(), entries: self.entries, width: Width::Single }
+    }
+
     /// Copies out the second unit of the slot that `index` occupies.
     ///
     /// # Safety
@@ -348,7 +360,7 @@ pub struct Run<'a, T> {
 impl<T> Run<'_, T> {
     /// How many are left.
     #[inline]
-    pub(crate) fn left(&self) -> u32 {
+    pub fn left(&self) -> u32 {
         slots_between(self.next, self.end)
     }
 

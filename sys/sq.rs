@@ -24,6 +24,7 @@
 mod cut;
 mod pusher;
 mod reservation;
+mod watch;
 mod wide;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use crate::shape::{SqeShape, Turn};
 use crate::slots::{FreeSlots, Slots};
 pub use pusher::Pusher;
 pub use reservation::Reservation;
+pub use watch::SqWatch;
 
 /// Our half of the submission queue.
 #[derive(Debug)]

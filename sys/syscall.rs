@@ -209,6 +209,30 @@ pub unsafe fn enter(
     }
 }
 
+/// [`enter`] with an argument that the caller has laid out: its address, and its size.
+///
+/// # Errors
+///
+/// The kernel's.
+///
+/// # Safety
+///
+/// As for [`enter`], and `arg` must be what `flags` say.
+pub unsafe fn enter_with(
+    ring: RingRef<'_>,
+    to_submit: u32,
+    min_complete: u32,
+    flags: EnterFlags,
+    arg: (*const libc::c_void, usize),
+) -> Result<u32, Errno> {
+    let flags = (flags | ring.named).bits();
+    let call = libc::SYS_io_uring_enter;
+    // SAFETY: as promised to `enter_with`.
+    let answer =
+        unsafe { libc::syscall(call, ring.number, to_submit, min_complete, flags, arg.0, arg.1) };
+    checked(answer)
+}
+
 /// `io_uring_register(2)`.
 ///
 /// # Errors

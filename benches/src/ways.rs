@@ -73,6 +73,7 @@ pub const WAYS: &[Way] = &[
     ("annulus-lane", annulus_lane),
     ("annulus-lane-waker", annulus_lane_waker),
     ("annulus-loop", annulus_loop),
+    ("annulus-compat", annulus_compat),
     ("io-uring", io_uring),
     #[cfg(feature = "peers")]
     ("compio-driver", crate::peers::compio),
@@ -288,6 +289,39 @@ impl Word for Option<Waker> {
             waker.wake();
         }
     }
+}
+
+/// The loop of `io-uring`, with the one line that moves it here.
+fn annulus_compat(loops: Rounds) -> u64 {
+    use annulus::compat as io_uring;
+    let Rounds { batch, rounds, .. } = loops;
+    let mut builder = io_uring::IoUring::builder();
+    match loops.mode {
+        Mode::Deferred => {
+            builder.setup_single_issuer().setup_defer_taskrun();
+            builder.setup_taskrun_flag().setup_submit_all();
+        }
+        Mode::Plain => {}
+        Mode::Sqpoll => {
+            builder.setup_sqpoll(1000);
+        }
+    }
+    let mut ring: io_uring::IoUring = builder.build(loops.entries()).expect("a ring");
+    let mut sum = 0;
+    for _ in 0..rounds {
+        let mut sq = ring.submission();
+        for word in 0..batch {
+            let nop = io_uring::opcode::Nop::new().build().user_data(u64::from(word));
+            // SAFETY: a NOP points to nothing.
+            unsafe { sq.push(&nop) }.expect("room");
+        }
+        drop(sq);
+        ring.submit_and_wait(batch as usize).expect("submit");
+        for cqe in ring.completion() {
+            sum += cqe.user_data();
+        }
+    }
+    sum
 }
 
 fn io_uring(loops: Rounds) -> u64 {

@@ -15,8 +15,8 @@ mod support;
 
 use std::collections::VecDeque;
 
-use annulus_sys::abi::{Cqe, Sqe};
-use annulus_sys::cq::CompletionQueue;
+use annulus_sys::abi::{Cqe, Cqe32, Sqe};
+use annulus_sys::cq::{CompletionQueue, CqeShape};
 use annulus_sys::sq::{Full, SubmissionQueue, Turn};
 use support::fake_buffers::BufferArena;
 use support::fake_kernel::{Arena, FakeKernel, Shape};
@@ -180,6 +180,9 @@ fn agree(
     assert_eq!((entries - kernel.cq_room()) as usize, queues.posted.len());
     assert_eq!(sq.room() as usize, queues.room(entries));
     assert_eq!(sq.pushed(), queues.pushed);
+    // Who only looks sees what was published, and not what was only written.
+    let seen = sq.watch().look().map(|(published, _)| published as usize);
+    assert_eq!(seen, Some(queues.visible.len()));
     // Looking takes none, however often.
     for _ in 0..2 {
         assert!(cq.iter_ready().map(|cqe| cqe.first.user_data).eq(queues.posted.iter().copied()));
@@ -206,6 +209,37 @@ fn cq4_draining_agrees_with_queues() {
 fn sq2_sq3_reservations_agree_with_queues() {
     use Step::{Abandon, Commit, Consume, Flush, Push};
     every_history("reserve", &[Push, Commit, Abandon, Flush, Consume], 8);
+}
+
+/// The parts of a queue, of which another kind of queue is made, begin where it stood. A slot is
+/// one value of its size, also around the wrap.
+#[test]
+fn cq3_the_parts_of_a_queue_have_what_it_had() {
+    let wide = Shape { cqe: CqeShape::Double, ..Shape::plain(4) };
+    let (_sq, mut cq, mut kernel) = FakeKernel::new(wide);
+    let posted = |user_data| Cqe32 { first: Cqe { user_data, ..Cqe::ZERO }, big: [user_data; 2] };
+    for number in 0..4 {
+        assert!(kernel.post_wide(posted(number)));
+    }
+    cq.pop();
+    let parts = cq.into_parts();
+    let (head, tail) = (parts.head.last(), parts.tail.observe());
+    assert_eq!(tail.distance_from(head), 3);
+    // SAFETY: any bytes are a `Cqe32`, and the memory lives as long as the parts.
+    let slots = unsafe { parts.slots.whole::<Cqe32>() };
+    for number in 0..3 {
+        // SAFETY: the tail covers the slot (CQ3), and the head has not passed it (CQ4).
+        let cqe = unsafe { slots.read(head.advance(number)) };
+        assert_eq!(cqe, posted(u64::from(number) + 1));
+    }
+}
+
+#[test]
+#[should_panic(expected = "left == right")]
+fn a_slot_is_no_value_of_another_size() {
+    let (_sq, cq, _kernel) = FakeKernel::new(Shape::plain(4));
+    // SAFETY: not reached, since the size is checked first.
+    let _ = unsafe { cq.into_parts().slots.whole::<Cqe32>() };
 }
 
 /// A ring that rewinds: an enter gets a count, reads from slot 0, and entries that it did not

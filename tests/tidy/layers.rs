@@ -30,6 +30,7 @@ const LAYERS: &[Layer] = &[
     layer("op", "src", &["op", "op/*"]),
     layer("ring", "src", &["ring", "ring/*"]),
     layer("future", "src", &["future", "future/*"]).values_only(),
+    layer("compat", "src", &["compat", "compat/*"]),
 ];
 
 const fn layer(

@@ -1,0 +1,2 @@
+//! [`annulus::compat`] under the name of its peer.
+pub use annulus::compat::*;
