@@ -35,8 +35,8 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        *self.woken() = true;
-        if thread::current().id() != self.thread {
+        let was_woken = std::mem::replace(&mut *self.woken(), true);
+        if !was_woken && thread::current().id() != self.thread {
             // Without a ring there is no wait to end.
             let _ = self.sender.send(0);
         }
@@ -45,7 +45,8 @@ impl Wake for Signal {
 
 impl Reactor {
     /// Runs `future` to its end, and returns its output. Waits in the ring, so one system call
-    /// submits what the future wants and waits for it. Other threads may wake the future.
+    /// submits what the future wants and waits for it. Other threads may wake the future: the ring
+    /// gets a [sender](crate::Ring::sender) for that.
     ///
     /// To run several futures at once, give a future that polls them: that of an executor, or
     /// `join!` of a crate of your choice.
@@ -68,6 +69,9 @@ impl Reactor {
             }
             let waits = !*signal.woken();
             self.turn(u32::from(waits))?;
+            if self.has_pushed() {
+                thread::yield_now(); // The kernel has no memory for more requests now.
+            }
         }
     }
 }

@@ -77,7 +77,8 @@ where
     type Output = io::Error;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Error> {
-        let Self { reactor, readable } = &mut *self;
+        let this = &mut *self;
+        let (reactor, readable) = (&this.reactor, &mut this.readable);
         // First, so that what a turn wakes, and whoever pushes then, calls for another one.
         reactor.driven_by(context.waker());
         for _ in 0..MOST {
@@ -95,5 +96,12 @@ where
         }
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl<F> Drop for Drive<F> {
+    /// Another driver, if there is one, goes on.
+    fn drop(&mut self) {
+        self.reactor.call_drivers();
     }
 }

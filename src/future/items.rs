@@ -107,6 +107,7 @@ impl<O: Multishot + 'static> Stream for Items<O> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<O::Item>> {
         let this = &mut *self;
+        this.reactor.check_free();
         this.state = match std::mem::replace(&mut this.state, State::Over) {
             State::Idle(op, place) => match this.reactor.submit(op, place, context) {
                 Ok(ticket) => State::Flying(ticket),

@@ -34,7 +34,9 @@
 //! # Room
 //!
 //! A ring has a slot for each entry of its completion queue. A future that finds none waits for
-//! one, and those that wait are served in the order in which they came.
+//! one, and those that wait are served in the order in which they came. A slot is kept for whose
+//! turn it is: so do not let a future lie that was polled, and await another one in the same task.
+//! Poll both, or drop one.
 //!
 //! # Example
 //!

@@ -41,7 +41,7 @@ type GiveUp = Box<dyn FnOnce(&Reactor, &mut Ring<Option<Waker>>)>;
 
 struct Inner {
     ring: RefCell<Ring<Option<Waker>>>,
-    /// Items that were taken from the ring, and not from their stream, by slot.
+    /// Completions before the last one that the ring has shown, and nobody has taken, by slot.
     items: RefCell<Vec<VecDeque<Completion>>>,
     /// Tasks whose operations have ended.
     woken: RefCell<VecDeque<Waker>>,
@@ -49,10 +49,12 @@ struct Inner {
     room: RefCell<Room>,
     /// Tasks whose operation the ring did not take for another reason that passes.
     behind: RefCell<VecDeque<Waker>>,
-    /// The task that turns the reactor, if there is something for it to do.
-    driver: RefCell<Option<Waker>>,
+    /// The tasks that turn the reactor, when there is something for them to do.
+    drivers: RefCell<Vec<Waker>>,
     /// Whether the ring has entries that were not submitted.
     pushed: Cell<bool>,
+    /// Whether a polling thread is to make room for another entry.
+    full: Cell<bool>,
     /// What was given up while the ring was in use.
     given_up: RefCell<Vec<GiveUp>>,
 }
@@ -83,17 +85,22 @@ impl Reactor {
             woken: RefCell::default(),
             room: RefCell::default(),
             behind: RefCell::default(),
-            driver: RefCell::default(),
+            drivers: RefCell::default(),
             pushed: Cell::new(false),
+            full: Cell::new(false),
             given_up: RefCell::default(),
         }))
     }
 
     /// Calls `with` with the ring, to register buffers or files with it, or to look at it.
     ///
+    /// Its completions belong to the reactor: submit there only what you also redeem there, and
+    /// nothing that completes many times.
+    ///
     /// # Panics
     ///
-    /// When called while the ring is in use: by `with`, or by a destructor that the ring calls.
+    /// When called while the ring is in use: by `with`, or by a destructor that the ring calls. And
+    /// when `with` has put another ring into its place.
     ///
     /// # Example
     ///
@@ -110,9 +117,13 @@ impl Reactor {
     /// ```
     #[track_caller]
     pub fn with_ring<R>(&self, with: impl FnOnce(&mut Ring<Option<Waker>>) -> R) -> R {
-        let result = with(&mut self.ring());
+        let mut ring = self.ring();
+        let id = ring.id;
+        let result = with(&mut ring);
+        assert!(ring.id == id, "{} was put into the place of {id}: make a new reactor", ring.id);
+        drop(ring);
         self.grant(); // It may have freed a slot, or pushed an entry.
-        self.call_driver();
+        self.call_drivers();
         result
     }
 
@@ -122,15 +133,16 @@ impl Reactor {
     /// # Errors
     ///
     /// When the descriptor cannot be duplicated; and `Unsupported` for a ring that has none
-    /// (`REGISTERED_FD_ONLY`), or that defers task work (`DEFER_TASKRUN`), as those of
-    /// [`Setup::new`](crate::Setup::new) do: the kernel posts a completion there only when the ring
-    /// is entered, so nobody who waits at the descriptor would be woken. Make the ring with
-    /// [`Setup::plain`](crate::Setup::plain).
+    /// (`REGISTERED_FD_ONLY`), that polls devices (`IOPOLL`), or that defers task work
+    /// (`DEFER_TASKRUN`), as those of [`Setup::new`](crate::Setup::new) do: the kernel posts a
+    /// completion there only when the ring is entered, so nobody who waits at the descriptor would
+    /// be woken. Make the ring with [`Setup::plain`](crate::Setup::plain).
     pub fn fd(&self) -> io::Result<OwnedFd> {
-        const CURE: &str = "the descriptor of a ring that defers task work wakes nobody who waits \
-                            at it: make the ring with Setup::plain";
+        const CURE: &str = "the descriptor of a ring that defers task work, or polls devices, \
+                            wakes nobody who waits at it: make the ring with Setup::plain";
+        let entered = SetupFlags::DEFER_TASKRUN.union(SetupFlags::IOPOLL);
         let ring = self.ring();
-        if ring.raw().flags().contains(SetupFlags::DEFER_TASKRUN) {
+        if ring.raw().flags().intersects(entered) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, CURE));
         }
         let fd = ring.raw().fd().ok_or(io::ErrorKind::Unsupported)?;
@@ -151,7 +163,8 @@ impl Reactor {
     ) -> Result<Ticket<O>, Refused<O>> {
         let waker = context.waker().clone();
         let mut ring = self.ring();
-        if !self.0.room.borrow_mut().may_begin(place, ring.vacant()) {
+        let has = |count| ring.slab.vacant_up_to(count) == count;
+        if !self.0.room.borrow_mut().may_begin(place, has) {
             let (place, before) = self.0.room.borrow_mut().wait(place, waker);
             drop(ring);
             drop(before); // With nothing borrowed, because it may be the last one of its task.
@@ -161,25 +174,24 @@ impl Reactor {
         drop(ring);
         let Rejected { op, user, why } = match submitted {
             Ok(ticket) => {
-                self.call_driver();
+                // Of an operation that was redeemed elsewhere.
+                let items = self.take_items(ticket.slot());
+                drop(items);
+                self.call_drivers();
                 return Ok(ticket);
             }
             Err(rejected) => rejected,
         };
         self.grant(); // A slot that was granted is not used.
         match why {
-            Rejection::NoSlot
-            | Rejection::QueueFull
-            | Rejection::BufRingBusy
-            | Rejection::Drained => {
-                self.0.behind.borrow_mut().extend(user);
-                if why == Rejection::QueueFull {
-                    self.call_driver(); // The polling thread makes room, and tells nobody.
-                }
-                Err(Refused::Later(op, None))
-            }
-            why => Err(Refused::Never(Rejected { op, user: (), why })),
+            Rejection::QueueFull => self.0.full.set(true),
+            Rejection::NoSlot | Rejection::BufRingBusy | Rejection::Drained => {}
+            Rejection::Enter(error) if passes(error.cause) => {}
+            why => return Err(Refused::Never(Rejected { op, user: (), why })),
         }
+        self.0.behind.borrow_mut().extend(user);
+        self.call_drivers(); // The ring may have submitted, or taken, something for it.
+        Err(Refused::Later(op, None))
     }
 
     /// Leaves the line.
@@ -193,7 +205,8 @@ impl Reactor {
     fn grant(&self) {
         loop {
             let Ok(ring) = self.0.ring.try_borrow() else { return };
-            let granted = self.0.room.borrow_mut().grant(ring.vacant());
+            let has = |count| ring.slab.vacant_up_to(count) == count;
+            let granted = self.0.room.borrow_mut().grant(has);
             drop(ring);
             let Some(waker) = granted else { return };
             waker.wake();
@@ -207,7 +220,8 @@ impl Reactor {
         context: &Context<'_>,
     ) -> Result<O::Output, Ticket<O>> {
         let mut ring = self.ring();
-        let ticket = match ring.try_take(ticket) {
+        let slot = ticket.slot();
+        let ticket = match ring.take_after(ticket, || self.take_items(slot).into()) {
             Ok(output) => {
                 drop(ring);
                 self.grant();
@@ -225,15 +239,33 @@ impl Reactor {
         Err(ticket)
     }
 
-    /// The next item of a stream that was taken from the ring.
+    /// The next item of a stream.
     pub(super) fn next_item<O>(&self, ticket: &Ticket<O>) -> Option<Completion> {
-        self.0.items.borrow_mut()[ticket.slot() as usize].pop_front()
+        let slot = ticket.slot();
+        if let Some(items) = self.0.items.borrow_mut().get_mut(slot as usize)
+            && let Some(item) = items.pop_front()
+        {
+            return Some(item);
+        }
+        // What the ring took in while it waited for something else.
+        let Ring { undelivered, slab, .. } = &mut *self.ring();
+        undelivered.next_of(slab, slot)
+    }
+
+    fn take_items(&self, slot: u32) -> VecDeque<Completion> {
+        self.0.items.borrow_mut().get_mut(slot as usize).map(std::mem::take).unwrap_or_default()
     }
 
     /// Asks the kernel to cancel an operation. If there is no room to ask, it ends as ever.
     pub(super) fn cancel<O: Op + 'static>(&self, ticket: &Ticket<O>) {
         let _ = self.ring().cancel(ticket);
-        self.call_driver();
+        self.call_drivers();
+    }
+
+    /// Panics where [`ring`](Self::ring) would, before a future has lost its state.
+    #[track_caller]
+    pub(super) fn check_free(&self) {
+        drop(self.ring());
     }
 
     /// Cancels an operation that nobody waits for any more.
@@ -246,15 +278,17 @@ impl Reactor {
         self.give_up_in(&mut ring, ticket);
         drop(ring);
         self.grant();
-        self.call_driver();
+        self.call_drivers();
     }
 
     fn give_up_in<O: Op + 'static>(&self, ring: &mut Ring<Option<Waker>>, ticket: Ticket<O>) {
-        let slot = ticket.slot() as usize;
+        if ticket.ring() != ring.id {
+            return; // It went away with the ring that was here before.
+        }
+        let items = self.take_items(ticket.slot());
         // If there is no room to ask, the operation ends as ever.
         let _ = ring.cancel(&ticket);
         ring.detach(ticket);
-        let items = std::mem::take(&mut self.0.items.borrow_mut()[slot]);
         drop(items); // With nothing of ours borrowed but the ring.
     }
 
@@ -272,8 +306,7 @@ impl Reactor {
     ///
     /// When the ring is in use, as [`with_ring`](Self::with_ring).
     pub fn turn(&self, want: u32) -> Result<(), EnterError> {
-        let want = if self.has_work() { 0 } else { want };
-        self.0.pushed.set(false);
+        let want = if self.has_work() || self.0.full.get() { 0 } else { want };
         let taken = self.take(want);
         self.wake();
         taken
@@ -291,25 +324,29 @@ impl Reactor {
                 give_up(self, &mut ring);
             }
         }
-        let in_flight = ring.in_flight();
+        if inner.full.take() {
+            ring.raw.wait_for_room()?;
+        }
         let entered = if want == 0 { ring.submit_all() } else { ring.submit_and_wait(want) };
         let reaped = ring.reap(|event| match event {
             Event::Ended { user, .. } => inner.woken.borrow_mut().extend(user.take()),
             Event::Multishot { user, slot, completion } => {
-                inner.items.borrow_mut()[slot as usize].push_back(completion);
+                let mut items = inner.items.borrow_mut();
+                let at = slot as usize;
+                if items.len() <= at {
+                    items.resize_with(at + 1, VecDeque::new);
+                }
+                items[at].push_back(completion);
                 inner.woken.borrow_mut().extend(user.take());
             }
             // Another thread woke a task, and has said so where the task's executor looks.
             _ => {}
         });
-        let Err(error) = entered.and(reaped) else { return Ok(()) };
-        match error.cause {
-            EnterCause::Interrupted
-            | EnterCause::CompletionsPending
-            | EnterCause::ReadyFirst { .. } => Ok(()),
-            // What is in flight frees memory when it ends.
-            EnterCause::OutOfRequests if in_flight > 0 => Ok(()),
-            _ => Err(error),
+        // Some may be left: the kernel had no memory, or waits for completions to be taken.
+        inner.pushed.set(ring.raw.rings().halves().0.unsubmitted() > 0);
+        match entered.and(reaped) {
+            Err(error) if !passes(error.cause) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -339,18 +376,32 @@ impl Reactor {
         !self.0.woken.borrow().is_empty() || !self.0.given_up.borrow().is_empty()
     }
 
-    /// Lets the driver be woken when there is something to do.
+    /// Lets a driver be woken when there is something to do.
     pub(super) fn driven_by(&self, waker: &Waker) {
-        let before = self.0.driver.replace(Some(waker.clone()));
-        drop(before);
+        let mut drivers = self.0.drivers.borrow_mut();
+        if !drivers.iter().any(|driver| driver.will_wake(waker)) {
+            drivers.push(waker.clone());
+        }
     }
 
-    /// Wakes the driver, because there is something to submit.
-    fn call_driver(&self) {
+    /// Wakes the drivers, because there is something to submit.
+    pub(super) fn call_drivers(&self) {
         self.0.pushed.set(true);
-        let driver = self.0.driver.take();
-        if let Some(driver) = driver {
+        loop {
+            let driver = self.0.drivers.borrow_mut().pop();
+            let Some(driver) = driver else { return };
             driver.wake();
         }
     }
+}
+
+/// Whether a call that failed may succeed later, without anything changed.
+fn passes(cause: EnterCause) -> bool {
+    matches!(
+        cause,
+        EnterCause::Interrupted
+            | EnterCause::CompletionsPending
+            | EnterCause::OutOfRequests
+            | EnterCause::ReadyFirst { .. }
+    )
 }

@@ -26,16 +26,20 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Whether an operation may begin now, of a task with this place or with none, if so many slots
-    /// are vacant. Uses a grant.
-    pub(super) fn may_begin(&mut self, place: Option<Place>, vacant: u32) -> bool {
+    /// Whether an operation may begin now, of a task with this place or with none. `has` says
+    /// whether so many slots are vacant. Uses a grant.
+    pub(super) fn may_begin(
+        &mut self,
+        place: Option<Place>,
+        has: impl FnOnce(u32) -> bool,
+    ) -> bool {
         match place {
             Some(place) if place < self.granted_below => {
                 self.granted -= 1;
                 true
             }
             Some(_) => false,
-            None => self.line.is_empty() && vacant > self.granted,
+            None => self.line.is_empty() && has(self.granted + 1),
         }
     }
 
@@ -51,9 +55,10 @@ impl Room {
         (place, None)
     }
 
-    /// Grants a slot to the first in the line, if one of so many vacant ones is free for it.
-    pub(super) fn grant(&mut self, vacant: u32) -> Option<Waker> {
-        if vacant <= self.granted {
+    /// Grants a slot to the first in the line, if there is one for it. `has` says whether so many
+    /// slots are vacant.
+    pub(super) fn grant(&mut self, has: impl FnOnce(u32) -> bool) -> Option<Waker> {
+        if self.line.is_empty() || !has(self.granted + 1) {
             return None;
         }
         let (place, waker) = self.line.pop_front()?;
@@ -84,15 +89,16 @@ mod tests {
     #[test]
     fn who_waits_comes_first_and_a_grant_is_used_once() {
         let (mut room, waker) = (Room::default(), || Waker::noop().clone());
-        assert!(room.may_begin(None, 1) && !room.may_begin(None, 0));
+        let (none, one) = (|_| false, |count| count <= 1);
+        assert!(room.may_begin(None, one) && !room.may_begin(None, none));
         let [first, second, third] = [(); 3].map(|()| room.wait(None, waker()).0);
-        assert!(!room.may_begin(None, 1), "others wait");
-        assert!(room.grant(0).is_none());
-        assert!(room.grant(1).is_some() && room.grant(1).is_none());
-        assert!(!room.may_begin(Some(second), 1));
+        assert!(!room.may_begin(None, one), "others wait");
+        assert!(room.grant(none).is_none());
+        assert!(room.grant(one).is_some() && room.grant(one).is_none());
+        assert!(!room.may_begin(Some(second), one));
         assert!(room.leave(second).is_some());
         assert!(room.leave(first).is_none(), "granted, and gone");
-        assert!(room.grant(1).is_some());
-        assert!(room.may_begin(Some(third), 1) && room.may_begin(None, 1));
+        assert!(room.grant(one).is_some());
+        assert!(room.may_begin(Some(third), one) && room.may_begin(None, one));
     }
 }

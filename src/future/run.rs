@@ -94,6 +94,7 @@ impl<O: Op + 'static> Future for Run<O> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        this.reactor.check_free();
         this.state = match std::mem::replace(&mut this.state, State::Over) {
             State::Idle(op, place) => match this.reactor.submit(op, place, context) {
                 Ok(ticket) => State::Flying(ticket),

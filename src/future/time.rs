@@ -10,7 +10,7 @@ use super::run::Run;
 use crate::op::Timeout;
 
 impl Reactor {
-    /// A future that ends after `span`, counted from its first poll.
+    /// A future that ends after `span`, counted from its first poll, or from when it got a slot.
     ///
     /// # Example
     ///
@@ -27,7 +27,8 @@ impl Reactor {
         self.run(Timeout::new(span))
     }
 
-    /// The output of `future`; or `None` if it takes longer than `span`, and is dropped.
+    /// The output of `future`; or `None` if it takes longer than `span`, and is dropped. The time
+    /// takes a slot of the ring, before `future` can take any.
     ///
     /// # Example
     ///
@@ -45,15 +46,19 @@ impl Reactor {
     /// ```
     pub async fn timeout<F: Future>(&self, span: Duration, future: F) -> Option<F::Output> {
         let (mut future, mut sleep) = (pin!(future), self.sleep(span));
-        let mut slept = false;
+        let mut begun = false;
+        let mut over = false;
         poll_fn(|context| {
+            // First only once: so that what it limits cannot keep it from a slot.
+            if !begun {
+                begun = true;
+                over = pin!(&mut sleep).poll(context).is_ready();
+            }
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(Some(output));
             }
-            if !slept && pin!(&mut sleep).poll(context).is_ready() {
-                slept = true;
-            }
-            if slept { Poll::Ready(None) } else { Poll::Pending }
+            over = over || pin!(&mut sleep).poll(context).is_ready();
+            if over { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
     }

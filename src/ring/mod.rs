@@ -66,6 +66,7 @@ use annulus_sys::process::{Numbers, Process};
 use annulus_sys::sq::Full;
 
 use crate::lease::Registered;
+use crate::lease::completion::Completion;
 use crate::lease::ticket::{Rejected, Rejection, Ticket};
 use crate::op::{Completions, Op, RingId};
 use crate::prep;
@@ -269,11 +270,24 @@ impl<U: Default> Ring<U> {
     #[inline]
     #[track_caller]
     fn take_one<O: Op>(&mut self, ticket: Ticket<O>) -> Result<O::Output, Ticket<O>> {
+        self.take_after(ticket, Vec::new)
+    }
+
+    /// The output of an operation that has ended, with the completions that were shown before and
+    /// that nobody took.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn take_after<O: Op>(
+        &mut self,
+        ticket: Ticket<O>,
+        shown: impl FnOnce() -> Vec<Completion>,
+    ) -> Result<O::Output, Ticket<O>> {
         self.check(&ticket);
         // A vector, since one that is empty takes no code to drop.
         let mut left = Vec::new();
         if O::COMPLETIONS != Completions::Single && self.slab.is_done(&ticket) {
-            left = self.undelivered.all_of(&mut self.slab, ticket.slot());
+            left = shown();
+            left.append(&mut self.undelivered.all_of(&mut self.slab, ticket.slot()));
         }
         // SAFETY: a ticket of this ring, as `check` found, and so of its slab (OP2).
         unsafe { self.slab.take(ticket, left) }

@@ -420,10 +420,17 @@ impl<U> Slab<U> {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
-    /// How many slots are free.
+    /// How many slots are free. Looks at each of them.
     pub(crate) fn vacant(&self) -> u32 {
+        self.vacant_up_to(u32::MAX)
+    }
+
+    /// How many slots are free, if fewer than `most`; else `most`.
+    pub(crate) fn vacant_up_to(&self, most: u32) -> u32 {
         let (mut count, mut at) = (0, self.free);
-        while let Some(slot) = self.slots.get(at as usize) {
+        while count < most
+            && let Some(slot) = self.slots.get(at as usize)
+        {
             (count, at) = (count + 1, slot.link);
         }
         count
