@@ -211,8 +211,8 @@ fn sq2_sq3_reservations_agree_with_queues() {
     every_history("reserve", &[Push, Commit, Abandon, Flush, Consume], 8);
 }
 
-/// The parts of a queue, of which another kind of queue is made, begin where it stood. A slot is one
-/// value of its size, also around the wrap.
+/// The parts of a queue, of which another kind of queue is made, begin where it stood. A slot is
+/// one value of its size, also around the wrap.
 #[test]
 fn cq3_the_parts_of_a_queue_have_what_it_had() {
     let wide = Shape { cqe: CqeShape::Double, ..Shape::plain(4) };
