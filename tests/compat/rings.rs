@@ -121,7 +121,7 @@ fn cq5_completions_that_overflow_are_fetched() {
     }
     assert!(ring.submission().cq_overflow());
     let mut all = taken(&mut ring);
-    while all.len() < 24 {
+    for _ in 0..8 {
         ring.submit().unwrap();
         all.extend(taken(&mut ring));
     }
