@@ -387,6 +387,9 @@
 //! | do things in order, or within a time | [`ring::link`] |
 //! | register buffers and files, let the kernel select buffers | [`lease`] |
 //! | wake a ring from another thread | [`RingSender`] |
+//! | await operations, in your executor or in tokio | the module `future`, with that feature |
+//! | move a program here that uses the crate `io-uring` | the module `compat`, with that feature |
+//! | test a program on a kernel of its own | the module `sim`, with that feature |
 //! | know what this kernel can do | [`Capabilities`] |
 //! | own the memory yourself, at the price of `unsafe` | [`RawRing`], [`prep`] |
 //! | read the ring code | [`sys`], from its top |

@@ -151,9 +151,9 @@ impl RegisterError {
 }
 
 impl RegisterError {
-    /// The error number with which the kernel refused, or would have refused, had it been asked:
-    /// see the table [above](self). For [`Invalid`](Self::Invalid) that is `EINVAL`, and for
-    /// [`Missing`](Self::Missing) `ENXIO`, where some calls return a finer one.
+    /// The error number with which the kernel refused, or would have refused, had it been asked.
+    /// For [`Invalid`](Self::Invalid) that is `EINVAL`, and for [`Missing`](Self::Missing) `ENXIO`,
+    /// where some calls return a finer one.
     pub fn errno(&self) -> Errno {
         Errno::new(match *self {
             Self::InUse { .. } => libc::EBUSY,
