@@ -309,11 +309,13 @@ fn rg1_ring_memory_of_the_program_that_is_unmapped_is_reported() {
     let len = setup.memory_size();
     let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE);
     let flags = flags | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-    // Far from where the kernel puts the maps of other threads, none of which may replace it.
-    let far = std::ptr::without_provenance_mut(1 << 44);
+    // Far from where the kernel puts the maps of other threads, none of which may replace it; and
+    // from where AddressSanitizer keeps its shadow, which is at 2^44.
+    const FAR: usize = 1 << 45;
+    let far = std::ptr::without_provenance_mut(FAR);
     // SAFETY: a new map, which only this test uses.
     let map = unsafe { libc::mmap(far, len, prot, flags, -1, 0) };
-    assert_eq!(map.addr(), 1 << 44);
+    assert_eq!(map.addr(), FAR);
     let memory = std::ptr::NonNull::new(map.cast::<u8>()).expect("it is not at 0");
     let memory = std::ptr::NonNull::slice_from_raw_parts(memory, len);
     // SAFETY: only the ring uses it; that it is unmapped is what the test is for (RG1).
