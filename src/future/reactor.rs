@@ -324,9 +324,7 @@ impl Reactor {
                 give_up(self, &mut ring);
             }
         }
-        if inner.full.take() {
-            ring.raw.wait_for_room()?;
-        }
+        let room = if inner.full.take() { ring.raw.wait_for_room() } else { Ok(()) };
         let entered = if want == 0 { ring.submit_all() } else { ring.submit_and_wait(want) };
         let reaped = ring.reap(|event| match event {
             Event::Ended { user, .. } => inner.woken.borrow_mut().extend(user.take()),
@@ -344,7 +342,7 @@ impl Reactor {
         });
         // Some may be left: the kernel had no memory, or waits for completions to be taken.
         inner.pushed.set(ring.raw.rings().halves().0.unsubmitted() > 0);
-        match entered.and(reaped) {
+        match room.and(entered).and(reaped) {
             Err(error) if !passes(error.cause) => Err(error),
             _ => Ok(()),
         }

@@ -370,3 +370,21 @@ fn another_ring_in_its_place_is_told() {
     assert!(replaced.is_err(), "the reactor goes on with a ring that it does not know");
     drop(read); // Of the ring that is gone.
 }
+
+/// A polling thread that sleeps now and then is to make room, and signals end waits.
+#[test]
+fn a_full_queue_of_a_thread_that_dozes_loses_no_task() {
+    use annulus::sim::{Faults, Sim};
+    for seed in 0..300 {
+        let faults = Faults { interrupt: 300, doze: 200, delay: 300, ..Faults::NONE };
+        let sim = Sim::with_faults(seed, faults);
+        let setup = Setup::new(2).cq_entries(64).sqpoll(Duration::from_millis(1));
+        let ring = setup.kernel(sim.kernel()).build_for().expect("a ring");
+        let (reactor, tasks) = (Reactor::new(ring), Tasks::new());
+        for _ in 0..40 {
+            let nop = reactor.run(Nop);
+            tasks.spawn(async move { drop(nop.await.expect("it is accepted")) });
+        }
+        tasks.run(&reactor);
+    }
+}
