@@ -65,8 +65,8 @@ impl<U: Default> Ring<U> {
             match self.enter_to_wait(1, &left) {
                 Ok((more, why)) => {
                     submitted += more;
-                    // Without a timeout of ours, only the kernel knows that the time is up.
-                    woken = if options.is_bounded() { Woken::Ready } else { why };
+                    // Its clock may be another one than ours (REGISTER_CLOCK): it decides.
+                    woken = why;
                 }
                 Err(error) => return Err(failed(submitted + error.submitted)(error)),
             }
@@ -102,10 +102,8 @@ impl<U: Default> Ring<U> {
             let since = self.raw.now().saturating_duration_since(started);
             let ended = match options.left(since) {
                 Some(left) => match self.turn_with(ticket.quiet(), &left) {
-                    // Without a timeout of ours, only the kernel knows that the time is up.
-                    Ok(Woken::TimedOut) if !options.is_bounded() => {
-                        Err(EnterError::new(0, EnterCause::TimedOut))
-                    }
+                    // Its clock may be another one than ours (REGISTER_CLOCK): it decides.
+                    Ok(Woken::TimedOut) => Err(EnterError::new(0, EnterCause::TimedOut)),
                     turn => turn.map(drop),
                 },
                 None => self

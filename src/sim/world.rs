@@ -242,9 +242,14 @@ impl World {
         }
     }
 
-    /// Lets whoever waits for the end try again.
+    /// Lets whoever waits for the end try again: the last one first, and accepts in order, as on
+    /// Linux. Those that wait again do so in that order.
     pub(super) fn wake(&mut self, at: EndId) {
-        self.woken.append(&mut self.ends[at].waiters);
+        let end = &mut self.ends[at];
+        if end.kind != Kind::Listener {
+            end.waiters.reverse();
+        }
+        self.woken.append(&mut end.waiters);
     }
 
     /// Notes that a request waits for a change of the end.

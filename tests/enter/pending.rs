@@ -2,7 +2,7 @@
 //! flight.
 
 use annulus::op::{Nop, Read, SendZc, TimeoutMulti};
-use annulus::{EnterCause, Ring, Setup, SignalMask, WaitOptions};
+use annulus::{EnterCause, Ring, Setup, SignalMask, WaitOptions, Woken};
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::CqeFlags;
 use annulus_sys::opcode::RegisterOp;
@@ -135,5 +135,27 @@ fn a_wait_that_lets_signals_in_submits_before_it() {
     let user_data = kernel.consumed().last().expect("one").user_data;
     post(&kernel, user_data, CqeFlags::empty());
     assert!(ring.try_take(unfinished.ticket).is_err(), "it is not taken yet");
+    ring.reap(|_| ()).expect("it is there");
+}
+
+/// Its clock may be another one than ours, which goes slower.
+#[test]
+fn the_kernel_decides_when_the_time_of_a_ring_is_up() {
+    let (mut ring, kernel) = safe();
+    let nop = ring.submit(Nop).expect("room");
+    hand_over(&mut ring, &kernel);
+    kernel.enters(Enter::Fail(libc::ETIME));
+    let options = WaitOptions::at_most(HOUR);
+    let unfinished = ring.wait_with(nop, &options).expect_err("the time is up");
+    assert_eq!(unfinished.why.cause, EnterCause::TimedOut);
+    // A cancel is in flight: not every completion is the caller's.
+    ring.cancel(&unfinished.ticket).expect("room");
+    kernel.enters(Enter::Consume(1));
+    kernel.enters(Enter::Fail(libc::ETIME));
+    let waited = ring.submit_and_wait_timeout(1, HOUR);
+    assert_eq!(waited, Ok((1, Woken::TimedOut)));
+    for entry in kernel.consumed() {
+        post(&kernel, entry.user_data, CqeFlags::empty());
+    }
     ring.reap(|_| ()).expect("it is there");
 }

@@ -25,6 +25,11 @@ use super::things::{Id, Shared};
 use crate::support::fake_kernel::FakeKernel;
 use crate::support::memory::{RingMemory, sane};
 
+/// How many bits of a `user_data` are the number of a slot; the rest is a sequence number.
+const NUMBER_BITS: u32 = 21;
+/// More operations than a history has.
+const MOST: u64 = 1000;
+
 /// A request that the kernel has.
 #[derive(Debug)]
 struct Request {
@@ -49,6 +54,8 @@ pub struct State {
     overflow: VecDeque<Cqe>,
     /// The `user_data` of operations that have ended.
     ended: Vec<u64>,
+    /// The sequence number of the last operation that was consumed.
+    latest: u64,
     /// How many false completions were posted.
     pub lies: u64,
     /// One in so many requests stays forever; none, if 0.
@@ -65,6 +72,7 @@ impl LaneKernel {
             requests: Vec::new(),
             overflow: VecDeque::new(),
             ended: Vec::new(),
+            latest: 0,
             lies: 0,
             stays: 0,
         })))
@@ -182,11 +190,18 @@ impl State {
             && (user_data == u64::MAX
                 || self.requests.iter().any(|request| request.user_data == user_data));
         let is_last_word = self.pending(user_data);
-        let true_after_all = true_after_all || flags.is_empty() && is_last_word;
+        let may_be_next = flags.is_empty() && self.may_be_next(user_data);
+        let true_after_all = true_after_all || may_be_next || flags.is_empty() && is_last_word;
         if !true_after_all {
             self.lies += 1;
             self.post(Cqe { user_data, res: 3, flags });
         }
+    }
+
+    /// Whether an operation may get this `user_data` before a completion of now is taken. Then
+    /// the completion is that of the operation, for whoever takes it.
+    fn may_be_next(&self, user_data: u64) -> bool {
+        (1..=MOST).contains(&(user_data >> NUMBER_BITS).wrapping_sub(self.latest))
     }
 
     /// Whether an entry with this `user_data` is pushed and not consumed.
@@ -212,6 +227,7 @@ impl State {
             };
             return self.post(Cqe { user_data: sqe.user_data, res: result, ..Cqe::ZERO });
         }
+        self.latest = self.latest.max(sqe.user_data >> NUMBER_BITS);
         let mut ledger = self.ledger.lock();
         if self.requests.iter().any(|request| request.user_data == sqe.user_data) {
             ledger.fault("OP2: two requests in flight have one `user_data`");

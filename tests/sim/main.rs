@@ -59,6 +59,7 @@ mod splices;
 mod tables;
 mod twice;
 mod updates;
+mod waiters;
 mod workers;
 mod worlds;
 
