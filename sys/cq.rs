@@ -27,6 +27,7 @@ mod iter;
 mod look;
 mod mixed;
 mod run;
+mod watch;
 
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ pub use drain::Batch;
 pub use iter::TakenCqes;
 pub use look::ReadyCqes;
 pub use run::TakenRun;
+pub use watch::CqWatch;
 
 /// Our half of the completion queue.
 #[derive(Debug)]

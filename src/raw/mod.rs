@@ -31,6 +31,8 @@ pub mod inspect;
 
 mod notify;
 
+pub mod handle;
+
 pub mod register;
 
 mod resize;
@@ -61,6 +63,7 @@ use std::time::Instant;
 pub use clock::Clock;
 pub use completions::Completions;
 pub(crate) use fast_path::Coming;
+pub use handle::RingHandle;
 pub use id::RingId;
 pub(crate) use reap::Rounds;
 use turn::Turn;

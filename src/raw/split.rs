@@ -147,6 +147,11 @@ impl Submitter {
         self.driver.submit(&mut self.sq, None)
     }
 
+    /// Like [`RawRing::flush`].
+    pub fn flush(&mut self) -> u32 {
+        self.sq.flush()
+    }
+
     /// Like [`RawRing::wait_for_room`].
     ///
     /// # Errors

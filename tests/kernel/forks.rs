@@ -165,7 +165,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 type Call<T> = (&'static str, fn(&mut T) -> bool);
 
 /// Every safe call of a raw ring that reaches into its memory, or enters the kernel.
-const CALLS: [Call<RawRing>; 27] = [
+const CALLS: [Call<RawRing>; 28] = [
     ("reserve", |ring| refused(ring.reserve(1)) && refused(ring.reserve(0))),
     ("submit", |ring| refused(ring.submit())),
     ("submit_and_wait", |ring| {
@@ -192,6 +192,7 @@ const CALLS: [Call<RawRing>; 27] = [
         let at = ring.positions();
         (at.sq_head, at.sq_tail, at.cq_head) == (at.sq_written, at.sq_written, at.cq_tail)
     }),
+    ("handle", |ring| ring.handle().is_none()),
     ("lost", |ring| ring.lost() == 0),
     ("stats", |ring| ring.stats().cqes == 1),
     ("pause_eventfd", |ring| child(ring.pause_eventfd())),
@@ -238,7 +239,8 @@ fn touches() {
     }
 }
 
-const SUBMITTER: [Call<Submitter>; 4] = [
+const SUBMITTER: [Call<Submitter>; 5] = [
+    ("flush", |half| half.flush() == 0),
     ("reserve", |half| refused(half.reserve(1)) && refused(half.reserve(0))),
     ("submit", |half| refused(half.submit())),
     ("wait_for_room", |half| refused(half.wait_for_room())),
@@ -259,8 +261,13 @@ const REAPER: [Call<Reaper>; 8] = [
 fn touches_halves() {
     let mut ring = patient(|| Setup::plain(4).build_raw()).expect("a ring");
     busy(&mut ring);
+    let handle = ring.handle().expect("it has a descriptor");
     let mut shared = ring.split().ok();
     in_a_child("halves", || {
+        assert_eq!((handle.ready(), handle.to_submit(), handle.needs_wakeup()), (0, 0, false));
+        assert!(child(handle.submit()) && child(handle.submit_and_wait(1)), "handle");
+        assert!(child(handle.enter(1, 0, EnterFlags::GETEVENTS, EnterArg::None)), "handle");
+        assert!(child(handle.unregister_eventfd()), "handle");
         let (mut submitter, mut reaper) = shared.take().expect("the child's own");
         for (call, right) in SUBMITTER {
             assert!(right(&mut submitter), "{call}");

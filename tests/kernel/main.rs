@@ -19,6 +19,7 @@ mod completions;
 mod denied;
 mod devices;
 mod forks;
+mod handle;
 mod layouts;
 mod notify;
 #[path = "wait_options.rs"]
@@ -81,6 +82,7 @@ fn conclude() -> Conclusion {
         denied::tests(),
         devices::tests(),
         forks::tests(),
+        handle::tests(),
         layouts::tests(),
         notify::tests(),
         options::tests(),

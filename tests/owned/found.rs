@@ -397,11 +397,12 @@ fn no_operation_is_left_out_when_there_is_no_room_for_all_cancels() {
         script.enters(Enter::Fail(libc::EAGAIN));
     }
     assert_eq!(ring.shutdown(Duration::from_secs(60)), Ok(()));
-    let mut slots = cancelled.lock().expect("no panic").clone();
-    slots.sort_unstable();
-    assert_eq!(
-        slots,
-        [0, 0, 1, 1, 2, 2, 3, 3].map(|slot| FIRST | slot),
-        "each in turn, and what was missed again"
-    );
+    let mut times = [0_u32; 4];
+    for &operation in cancelled.lock().expect("no panic").iter() {
+        times[usize::try_from(operation - FIRST).expect("one of four")] += 1;
+    }
+    // On a slow machine, a round may begin once more before it is seen that all have ended.
+    let (least, most) = (times.iter().min(), times.iter().max());
+    let (least, most) = (least.expect("four"), most.expect("four"));
+    assert!(*least >= 2 && most - least <= 1, "each in turn, and what was missed again: {times:?}");
 }
