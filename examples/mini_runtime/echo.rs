@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use annulus::buf::SliceExt;
+use annulus::buf::{Append, SliceExt};
 use annulus::future::Reactor;
 use annulus::op::{AcceptMulti, Connect, Domain, Ending, Recv, Send, Socket, SocketKind};
 
@@ -105,10 +105,10 @@ async fn talk(reactor: Reactor, server: SocketAddr, number: u32, rounds: u32) ->
         let sent = send_all(&reactor, &socket, text).await?;
         let mut back = Vec::with_capacity(sent.len());
         while back.len() < sent.len() {
-            let received = reactor.run(Recv::new(Rc::clone(&socket), back)).await?;
+            let received = reactor.run(Recv::new(Rc::clone(&socket), Append::new(back))).await?;
             match received.result? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                _ => back = received.buf,
+                _ => back = received.buf.into_inner(),
             }
         }
         if back != sent {

@@ -22,7 +22,7 @@ pub struct Ready {
 #[derive(Default)]
 struct Queue {
     order: Vec<usize>,
-    /// Whether a task is in `order`, by its number.
+    /// Whether a task is queued, or its turn in this round is still to come; by its number.
     queued: Vec<bool>,
 }
 
@@ -50,20 +50,15 @@ impl Ready {
         was_empty
     }
 
-    /// Takes all tasks that are queued. Who is woken from now on comes into the next round, even if
-    /// this one has not polled it yet.
-    pub fn round(&self) -> Vec<usize> {
-        let mut queue = self.queue();
-        let round = mem::take(&mut queue.order);
-        for &task in &round {
-            queue.queued[task] = false;
+    /// Polls each task that is ready now, once. Returns whether more have become ready meanwhile.
+    pub fn round(&self, poll: impl Fn(usize)) -> bool {
+        let round = mem::take(&mut self.queue().order);
+        for task in round {
+            // First, so that a task that is woken from here on is polled again.
+            self.queue().queued[task] = false;
+            poll(task);
         }
-        round
-    }
-
-    /// Whether no task is ready.
-    pub fn is_empty(&self) -> bool {
-        self.queue().order.is_empty()
+        !self.queue().order.is_empty()
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

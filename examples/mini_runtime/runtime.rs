@@ -80,14 +80,13 @@ impl Runtime {
     ) -> Result<T, EnterError> {
         let main = self.spawn(main);
         let outcome = loop {
-            self.0.ready.round().into_iter().for_each(|task| self.poll(task));
+            let more = self.0.ready.round(|task| self.poll(task));
             let output = main.0.borrow_mut().output.take();
             if let Some(output) = output {
                 break Ok(output);
             }
             // Another thread that wakes a task from here on sends a message, which ends the wait.
-            let want = u32::from(self.0.ready.is_empty());
-            if let Err(error) = self.0.reactor.turn(want) {
+            if let Err(error) = self.0.reactor.turn(u32::from(!more)) {
                 break Err(error);
             }
         };

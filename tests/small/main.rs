@@ -1,9 +1,9 @@
-//! The small programs on the event loop: they are as short as they say, and do what they say.
+//! The small programs: they are as short as they say, and do what they say.
 //!
 //! ```text
 //!   clients here  ◄── TCP ──► proxy_small ◄── TCP ──► echo_small ◄── SIGINT
 //!   a socket here ◄── UDP ──► udp_echo_small
-//!   simulate_small, on a kernel of its own
+//!   simulate_small, simulate_runtime, on a kernel of their own
 //! ```
 
 use std::fs;
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use annulus::Capabilities;
 use annulus::sys::opcode::Opcode;
+
+mod simulated;
 
 /// Each program, and how many lines of code it may have.
 const LINES: [(&str, usize); 4] =
