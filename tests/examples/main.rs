@@ -419,7 +419,9 @@ fn every_example_is_tested_here() {
         .collect();
     names.sort();
     // That one costs nothing, and has a file of its own; for the others see `tests/small/main.rs`.
-    let is_small = |name: &str| name.ends_with("_small") || name == "simulate_runtime";
+    let is_small = |name: &str| {
+        name.ends_with("_small") || name.ends_with("_future") || name == "simulate_runtime"
+    };
     names.retain(|name| name != "capabilities" && !is_small(name));
     assert_eq!(names, EXAMPLES.map(|(name, _)| name));
 }
