@@ -61,7 +61,7 @@ fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(failed("cannot listen"))?;
     let address = listener.local_addr().map_err(failed("cannot listen"))?;
     let before = support::cpu_time();
-    // Each connection waits at both of its ends; in a full ring nothing could begin that they await.
+    // Each connection waits at both of its ends; in a full ring, none could begin that they await.
     let waiting = 2 * clients + 16;
     let ring = Setup::new(waiting.min(256)).cq_entries(waiting.max(512)).build_for()?;
     let runtime = Runtime::new(ring).map_err(failed("no eventfd"))?;

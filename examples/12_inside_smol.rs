@@ -1,4 +1,4 @@
-//! Inside smol: a web server of the files in a folder. The sockets are smol's, the files the ring's.
+//! Inside smol: a web server of the files in a folder. Sockets are smol's, files the ring's.
 //!
 //! ```text
 //!   smol, one thread
@@ -13,9 +13,9 @@
 //! | a client that goes | its task is dropped, and the read cancelled | the read runs on in its thread |
 //! | `../../etc/passwd` | the kernel refuses it (`RESOLVE_BENEATH`) | the program must see to it |
 //!
-//! Look at: `serve`, where the reactor comes into a program of smol: a descriptor, and one task that
-//! drives. Whoever sends no request within ten seconds is hung up on by a timer of smol, beside all
-//! of that. Try it: `12_inside_smol .`, and a browser. Linux 5.6.
+//! Look at: `serve`, where the reactor comes into a program of smol: a descriptor, and one task
+//! that drives. Beside all of that, a timer of smol hangs up on whoever sends no request within ten
+//! seconds. Try it: `12_inside_smol .`, and a browser. Linux 5.6.
 
 use std::cell::Cell;
 use std::ffi::CString;

@@ -1,9 +1,9 @@
-//! Simulate your runtime: the runtime of `10_mini_runtime` and the server of `echo_small`, unchanged,
-//! ten thousand times, each time with other luck.
+//! Simulate your runtime: that of `10_mini_runtime`, and the server of `echo_small`, unchanged, ten
+//! thousand times, each time with other luck.
 //!
 //! ```text
-//!   seed ─► Sim ─┬─ mini_runtime: server, clients and timer are its tasks ─► did all bytes come back?
-//!                └─ echo_small: clients act from outside of the ring      ─► has each its own echo?
+//!   seed ─► Sim ─┬─ mini_runtime: server, clients and timer are its tasks ─► are all bytes back?
+//!                └─ echo_small: clients act from outside of the ring    ─► has each its echo?
 //! ```
 //!
 //! | | what is planted | found, because |
@@ -12,8 +12,8 @@
 //! | `echo_small` | a short send is believed | a client has got less than it sent |
 //!
 //! Look at: `in_runtime` and `with_clients`, which are the whole simulation of each; the files that
-//! they run are those of the other two examples. What is planted lies in `simulate_runtime/`; no run
-//! on Linux is likely to show it. The simulation does, leaves out one delay and fault after the
+//! they run are those of the other two examples. What is planted lies in `simulate_runtime/`; a run
+//! on Linux is not likely to show it. The simulation does, leaves out one delay and fault after the
 //! other, and prints the smallest run that fails. See `docs/SIMULATE-YOUR-RUNTIME.md`. It needs the
 //! feature `sim`, and no io_uring at all.
 

@@ -1,6 +1,6 @@
-//! The queue of ready tasks with a planted bug, which loses a wake-up: a task that is woken during a
-//! round of which it is itself is not queued, because it will be polled anyway. But it may have been
-//! polled already.
+//! The queue of ready tasks with a planted bug, which loses a wake-up: a task that is woken during
+//! a round of which it is itself is not queued, because it will be polled anyway. But it may have
+//! been polled already.
 //!
 //! ```text
 //!   a round: [ 3 ][ 7 ]      3 is polled, and waits for 7; 7 is polled, and wakes 3: not queued
