@@ -28,8 +28,8 @@ struct Arguments {
 }
 
 /// The state of the loop: how many clients came.
-#[derive(Default)]
-struct Served(u64);
+#[derive(Debug, Default)]
+pub struct Served(pub u64);
 
 fn main() -> io::Result<()> {
     let listener = TcpListener::bind(<Arguments as clap::Parser>::parse().address)?;
@@ -49,7 +49,7 @@ fn main() -> io::Result<()> {
 }
 
 /// Accepts clients, without end.
-fn accept(io: &mut Io<'_, Served>, listener: TcpListener) -> io::Result<()> {
+pub fn accept(io: &mut Io<'_, Served>, listener: TcpListener) -> io::Result<()> {
     io.submit_multishot(AcceptMulti::new(listener), |io, arrival| match arrival {
         Arrival::Item(stream) => {
             io.state.0 += 1;

@@ -7,6 +7,7 @@
 //!   examples/capabilities.rs of `capabilities`
 //!   examples/quickstart.rs   of `quickstart`
 //!   examples/files.rs        of `04_read_file` and `05_copy`
+//!   examples/inside_smol.rs  of `12_inside_smol`
 //!   examples/soak.rs         of `soak`, for a few seconds
 //!   examples/trees.rs        of `05_copy --recursive`
 //!   here                     of all of them, and of the others
@@ -25,6 +26,7 @@ use annulus::sys::index::{Entries, Index};
 
 mod capabilities;
 mod files;
+mod inside_smol;
 #[path = "../../examples/support/picture.rs"]
 mod picture;
 mod quickstart;
@@ -33,7 +35,7 @@ mod trees;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 13] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 14] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -45,6 +47,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 13] = [
     ("09_sqpoll", Some(&["--requests", "320"])),
     ("10_mini_runtime", Some(&["--clients", "3"])),
     ("11_inside_tokio", Some(&["--tasks", "20", "--reads", "5"])),
+    ("12_inside_smol", None), // See `inside_smol`.
     ("quickstart", Some(&[])),
     ("soak", Some(&["--seconds", "1", "--seed", "1"])),
 ];
@@ -419,6 +422,9 @@ fn every_example_is_tested_here() {
         .collect();
     names.sort();
     // That one costs nothing, and has a file of its own; for the others see `tests/small/main.rs`.
-    names.retain(|name| name != "capabilities" && !name.ends_with("_small"));
+    let is_small = |name: &str| {
+        name.ends_with("_small") || name.ends_with("_future") || name == "simulate_runtime"
+    };
+    names.retain(|name| name != "capabilities" && !is_small(name));
     assert_eq!(names, EXAMPLES.map(|(name, _)| name));
 }

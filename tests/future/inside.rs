@@ -1,4 +1,4 @@
-//! Inside other executors: tokio's and async-io's, which poll the descriptor of the ring.
+//! Inside other executors: tokio's and smol's, which poll the descriptor of the ring.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -186,6 +186,62 @@ fn async_io_drives_the_ring() {
         .await
     });
     assert_eq!(ended.expect("accepted").result.expect("it succeeds"), 5);
+}
+
+/// Runs a future on the executor of smol, where a task drives the reactor.
+fn in_smol<T>(reactor: &Reactor, future: impl Future<Output = T>) -> T {
+    let tasks = smol::LocalExecutor::new();
+    let fd = Async::new_nonblocking(reactor.fd().expect("the ring has one")).expect("polled");
+    let driver = tasks.spawn(reactor.drive(move |context| fd.poll_readable(context)));
+    let output = smol::block_on(tasks.run(future));
+    assert!(!driver.is_finished(), "the ring goes on");
+    output
+}
+
+#[test]
+fn smol_drives_the_ring_beside_its_own_sockets_and_timers() {
+    use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let reactor = reactor();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let answered = in_smol(&reactor, async {
+        let serve = async {
+            let mut connections = reactor.items(AcceptMulti::new(listener));
+            let connection = connections.next().await.expect("an item").expect("it accepts");
+            echo(reactor.clone(), TcpStream::from(connection)).await;
+        };
+        let talk = async {
+            let mut stream = smol::net::TcpStream::connect(address).await.expect("a connection");
+            for round in 0..50_u8 {
+                let mut answer = [0; 2];
+                stream.write_all(&[7, round]).await.expect("it is open");
+                stream.read_exact(&mut answer).await.expect("it answers");
+                assert_eq!(answer, [7, round]);
+                smol::Timer::after(Duration::from_micros(10)).await;
+            }
+            50
+        };
+        smol::future::zip(serve, talk).await.1
+    });
+    assert_eq!(answered, 50);
+}
+
+#[test]
+fn a_task_of_smol_that_is_dropped_cancels_its_operation() {
+    let reactor = reactor();
+    in_smol(&reactor, async {
+        let (reader, _writer) = pipe().expect("a pipe");
+        let read = async { drop(reactor.run(Read::new(reader, vec![0; 8])).await) };
+        let timer = async {
+            smol::Timer::after(Duration::from_millis(2)).await;
+        };
+        smol::future::or(read, timer).await;
+        while reactor.with_ring(|ring| ring.in_flight()) > 0 {
+            smol::future::yield_now().await;
+        }
+    });
+    // The executor is gone, and with it the task that drove the ring.
+    reactor.block_on(reactor.sleep(Duration::from_millis(1))).expect("the ring works").ok();
 }
 
 #[test]

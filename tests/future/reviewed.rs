@@ -388,3 +388,21 @@ fn a_full_queue_of_a_thread_that_dozes_loses_no_task() {
         tasks.run(&reactor);
     }
 }
+
+/// A simulated kernel does not know the eventfd of a sender, and `block_on` makes one.
+#[test]
+fn a_future_is_run_to_its_end_on_a_simulated_kernel() {
+    use annulus::sim::{Faults, Sim};
+    for seed in 0..100 {
+        let sim = Sim::with_faults(seed, Faults::SOME);
+        let ring = Setup::new(4).kernel(sim.kernel()).build_for().expect("a ring");
+        let reactor = Reactor::new(ring);
+        let (reader, writer) = sim.pipe().expect("a pipe");
+        sim.after(Duration::from_millis(1), move |sim| drop(sim.write(&writer, b"later")));
+        let read = reactor.run(Read::new(reader, vec![0_u8; 8]));
+        let outcome = reactor.block_on(read).expect("the wait ends").expect("it is accepted");
+        assert!(matches!(outcome.result, Ok(1..)), "seed {seed}: {:?}", outcome.result);
+        let never = reactor.block_on(std::future::pending::<()>());
+        assert_eq!(never.expect_err("nothing can happen").raw_os_error(), Some(libc::EDEADLK));
+    }
+}

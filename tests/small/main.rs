@@ -1,9 +1,9 @@
-//! The small programs on the event loop: they are as short as they say, and do what they say.
+//! The small programs: they are as short as they say, and do what they say.
 //!
 //! ```text
 //!   clients here  ◄── TCP ──► proxy_small ◄── TCP ──► echo_small ◄── SIGINT
-//!   a socket here ◄── UDP ──► udp_echo_small
-//!   simulate_small, on a kernel of its own
+//!   a socket here ◄── UDP ──► udp_echo_small          and .._future in place of .._small
+//!   simulate_small, simulate_runtime, on a kernel of their own
 //! ```
 
 use std::fs;
@@ -17,9 +17,18 @@ use std::time::Duration;
 use annulus::Capabilities;
 use annulus::sys::opcode::Opcode;
 
+mod simulated;
+
 /// Each program, and how many lines of code it may have.
-const LINES: [(&str, usize); 4] =
-    [("echo_small", 60), ("udp_echo_small", 25), ("proxy_small", 70), ("simulate_small", 95)];
+const LINES: [(&str, usize); 7] = [
+    ("echo_small", 60),
+    ("udp_echo_small", 25),
+    ("proxy_small", 70),
+    ("simulate_small", 95),
+    ("echo_future", 30),
+    ("udp_echo_future", 15),
+    ("proxy_future", 40),
+];
 
 /// Far longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -34,9 +43,10 @@ struct Server {
 impl Server {
     /// Starts `name`; `None`, with the reason on stderr, where the kernel is too old for it.
     fn start(name: &str, arguments: &[&str]) -> Option<Self> {
-        // Multishot accepts came with the first, and multishot messages with the second.
+        // Multishot accepts came with the first; multishot messages, and sends to an address, with
+        // the second.
         let (needs, since) = match name {
-            "udp_echo_small" => (Opcode::SEND_ZC, "6.0"),
+            "udp_echo_small" | "udp_echo_future" => (Opcode::SEND_ZC, "6.0"),
             _ => (Opcode::SOCKET, "5.19"),
         };
         match Capabilities::detect() {
@@ -141,21 +151,37 @@ fn echo_small_serves_many_and_ends_cleanly() {
 }
 
 #[test]
-fn proxy_small_relays_both_ways_until_both_are_over() {
-    let Some(mut server) = Server::start("echo_small", &["127.0.0.1:0"]) else { return };
-    let to = server.address.to_string();
-    let proxy = Server::start("proxy_small", &["127.0.0.1:0", &to]).expect("echo_small started");
-    all_come_back(proxy.address, 20);
-    // A client that vanishes takes nothing with it.
-    let vanishing = TcpStream::connect(proxy.address).expect("it listens");
-    drop(vanishing);
-    all_come_back(proxy.address, 1);
-    assert!(server.interrupt().ends_with(" clients came\n"));
+fn echo_future_serves_many() {
+    let Some(server) = Server::start("echo_future", &["127.0.0.1:0"]) else { return };
+    all_come_back(server.address, 20);
+    let _silent = TcpStream::connect(server.address).expect("it listens");
+    all_come_back(server.address, 1);
 }
 
 #[test]
-fn udp_echo_small_sends_each_datagram_back() {
-    let Some(server) = Server::start("udp_echo_small", &["127.0.0.1:0"]) else { return };
+fn the_proxies_relay_both_ways_until_both_are_over() {
+    for proxy in ["proxy_small", "proxy_future"] {
+        let Some(mut server) = Server::start("echo_small", &["127.0.0.1:0"]) else { return };
+        let to = server.address.to_string();
+        let proxy = Server::start(proxy, &["127.0.0.1:0", &to]).expect("echo_small started");
+        all_come_back(proxy.address, 20);
+        // A client that vanishes takes nothing with it.
+        let vanishing = TcpStream::connect(proxy.address).expect("it listens");
+        drop(vanishing);
+        all_come_back(proxy.address, 1);
+        assert!(server.interrupt().ends_with(" clients came\n"));
+    }
+}
+
+#[test]
+fn the_udp_servers_send_each_datagram_back() {
+    for name in ["udp_echo_small", "udp_echo_future"] {
+        let Some(server) = Server::start(name, &["127.0.0.1:0"]) else { return };
+        datagrams_come_back(&server);
+    }
+}
+
+fn datagrams_come_back(server: &Server) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.set_read_timeout(Some(LIMIT)).expect("a limit");
     socket.connect(server.address).expect("an address");
