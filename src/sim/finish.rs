@@ -120,12 +120,16 @@ impl State {
         true
     }
 
-    /// A zero-copy send has its result, and keeps the memory until its notification.
+    /// A zero-copy send has its result, and keeps the memory until its notification. The worker
+    /// that has sent it is free, or goes on with its chain.
     pub(super) fn send_result(&mut self, id: RequestId, res: i32) {
         let Some(mut request) = self.requests.remove(&id) else { return };
         request.posts += 1;
         request.stage = Stage::Notifying;
         let (ring, user_data) = (request.ring, request.user_data);
+        let work = request.work.take();
+        self.leave_pool(ring, id, work);
+        self.hand_down(&request, work, res);
         self.post(ring, id, Cqe { user_data, res, flags: CqeFlags::MORE });
         let has_failed = request.has_failed(res);
         self.go_on_in_chain(&mut request, has_failed, false);
