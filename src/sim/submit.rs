@@ -11,7 +11,7 @@ use annulus_sys::flags::{SetupFlags, SqeFlags};
 use annulus_sys::opcode::Opcode;
 
 use super::memory::Consumed;
-use super::older::knows;
+use super::older::read_by;
 use super::request::{Job, Request, Stage};
 use super::state::{Due, Held, State};
 use super::trace::RequestId;
@@ -61,8 +61,9 @@ impl State {
             let Some(sqe) = sqe else { break };
             count += slots;
             let sqe = self.as_read(sqe);
-            let is_known = !is_cut && knows(self.release, &sqe);
-            let request = self.fitted(Request::of(&sqe, ring), is_known);
+            let (sqe, refused) = read_by(self.release, sqe);
+            let refused = if is_cut { Some(libc::EINVAL) } else { refused };
+            let request = self.fitted(Request::of(&sqe, ring), refused);
             if self.take(ring, request, &mut chain) == Goes::No {
                 break;
             }
@@ -76,7 +77,7 @@ impl State {
     }
 
     /// Refuses what does not fit the shape of the ring.
-    fn fitted(&self, mut request: Request, is_known: bool) -> Request {
+    fn fitted(&self, mut request: Request, refused: Option<i32>) -> Request {
         let wide = SetupFlags::CQE32 | SetupFlags::CQE_MIXED;
         let asks_wide = matches!(request.job, Job::Nop { big: Some(_), .. });
         let is_polled = self.rings[request.ring].poller.is_some();
@@ -84,8 +85,9 @@ impl State {
             let is_there = request.is_fixed();
             request.refused = request.refused.or((!is_there).then_some(-libc::EBADF));
         }
-        if !is_known || (asks_wide && !self.rings[request.ring].flags.intersects(wide)) {
-            request.refused = Some(-libc::EINVAL);
+        let is_wrong = asks_wide && !self.rings[request.ring].flags.intersects(wide);
+        if let Some(errno) = refused.or(is_wrong.then_some(libc::EINVAL)) {
+            request.refused = Some(-errno);
         }
         request
     }
