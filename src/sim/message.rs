@@ -60,12 +60,19 @@ impl State {
         if message.is_odd {
             return Try::Ends(-libc::EINVAL);
         }
+        let is_disabled = self.rings[target].gate.is_disabled;
         let Some((from, into)) = message.file else {
+            if is_disabled {
+                return Try::Ends(-libc::EBADFD);
+            }
             self.deliver(target, cqe);
             return Try::Ends(0);
         };
         if target == source {
             return Try::Ends(-libc::EINVAL);
+        }
+        if is_disabled {
+            return Try::Ends(-libc::EBADFD);
         }
         let (Some(end), _) = self.fixed_file(source, from.cast_signed()) else {
             return Try::Ends(-libc::EBADF);
@@ -87,6 +94,7 @@ impl State {
             let Cqe { user_data, res, flags } = cqe;
             let due = Due::Tell { ring, user_data, res, flags: flags.bits() };
             self.rings[ring].work.push_back(due);
+            self.signal_work(ring, due);
             self.raise(ring);
         } else {
             self.tell(ring, cqe);

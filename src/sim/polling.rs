@@ -133,7 +133,8 @@ impl State {
 
     /// How many entries a thread could take.
     fn visible_to(&self, at: usize) -> u32 {
-        let open = self.pollers[at].rings.iter().filter(|&&ring| self.rings[ring].is_open);
+        let runs = |ring: usize| self.rings[ring].is_open && !self.rings[ring].gate.is_disabled;
+        let open = self.pollers[at].rings.iter().filter(|&&ring| runs(ring));
         open.map(|&ring| self.rings[ring].half.visible().unwrap_or(0)).sum()
     }
 
@@ -158,7 +159,7 @@ impl State {
         let rings = self.pollers[at].rings.clone();
         let most = if rings.len() > 1 { SHARE } else { u32::MAX };
         for ring in rings {
-            let is_open = self.rings[ring].is_open;
+            let is_open = self.rings[ring].is_open && !self.rings[ring].gate.is_disabled;
             let visible = self.rings[ring].half.visible().unwrap_or(0).min(most);
             if is_open && visible > 0 {
                 let count = self.submit(ring, visible);

@@ -219,6 +219,7 @@ impl State {
                         self.run(due);
                     } else {
                         self.rings[ring].work.push_back(due);
+                        self.signal_work(ring, due);
                         self.raise(ring);
                     }
                 }

@@ -20,6 +20,7 @@ use super::buffers::Group;
 use super::chance::Chance;
 use super::faults::Faults;
 use super::memory::Half;
+use super::people::People;
 use super::placeholder::{Placeholder, find_closed};
 use super::poller::Poller;
 use super::pool::Pool;
@@ -28,9 +29,12 @@ use super::registered::Table;
 use super::release::Release;
 use super::report::{Report, SHOWN};
 use super::request::Request;
+use super::restrict::Gate;
 use super::shrink::Decisions;
+use super::signals::Signal;
 use super::trace::{Record, RequestId, Trace, What};
 use super::waiting::Futexes;
+use super::waits::Region;
 use super::world::World;
 
 /// Something that a test wants to do at a time.
@@ -139,6 +143,12 @@ pub(super) struct Ring {
     pub(super) poller: Option<usize>,
     /// The thread that enters (`SINGLE_ISSUER`).
     pub(super) thread: Option<annulus_sys::syscall::Thread>,
+    pub(super) gate: Gate,
+    /// The eventfd that its completions signal.
+    pub(super) signal: Option<Signal>,
+    pub(super) people: People,
+    /// The registered memory with arguments.
+    pub(super) region: Option<Region>,
 }
 
 /// A chain that may have to wait for others.
@@ -359,6 +369,7 @@ impl State {
             for entry in entries.collect::<Vec<_>>() {
                 self.let_go(ring, entry);
             }
+            let _ = self.unregister_signal(ring);
             for id in left {
                 self.finish(id, -libc::ECANCELED, CqeFlags::empty());
             }

@@ -7,6 +7,7 @@
 //!
 //! Leaves to others: running the requests (`run`).
 
+use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{SetupFlags, SqeFlags};
 use annulus_sys::opcode::Opcode;
 
@@ -17,7 +18,7 @@ use super::state::{Due, Held, State};
 use super::trace::RequestId;
 
 /// The flags of an entry that the kernel knows.
-const KNOWN: SqeFlags = SqeFlags::FIXED_FILE
+pub(super) const FLAGS_OF_ENTRIES: SqeFlags = SqeFlags::FIXED_FILE
     .union(SqeFlags::IO_DRAIN)
     .union(SqeFlags::IO_LINK)
     .union(SqeFlags::IO_HARDLINK)
@@ -62,8 +63,9 @@ impl State {
             count += slots;
             let sqe = self.as_read(sqe);
             let (sqe, refused) = read_by(self.release, sqe);
+            let refused = self.barred(ring, &sqe).or(refused);
             let refused = if is_cut { Some(libc::EINVAL) } else { refused };
-            let request = self.fitted(Request::of(&sqe, ring), refused);
+            let request = self.fitted(as_somebody(&sqe, ring), refused);
             if self.take(ring, request, &mut chain) == Goes::No {
                 break;
             }
@@ -96,7 +98,7 @@ impl State {
     fn take(&mut self, ring: usize, mut request: Request, chain: &mut Chain) -> Goes {
         self.consumed += 1;
         let id = self.consumed;
-        if !KNOWN.contains(request.flags) {
+        if !FLAGS_OF_ENTRIES.contains(request.flags) {
             request.refused = Some(-libc::EINVAL);
         }
         self.check_key(&request, id);
@@ -185,4 +187,17 @@ impl State {
     pub(super) fn has_begun(&self, id: RequestId) -> bool {
         self.requests.get(&id).is_some_and(|request| request.stage == Stage::Begun)
     }
+}
+
+/// The request of an entry, which may name credentials.
+fn as_somebody(sqe: &Sqe, ring: usize) -> Request {
+    // A message refuses to.
+    if sqe.personality == 0 || sqe.opcode == Opcode::MSG_RING {
+        return Request::of(sqe, ring);
+    }
+    let mut request = Request::of(&Sqe { personality: 0, ..*sqe }, ring);
+    if sqe.opcode == Opcode::FIXED_FD_INSTALL {
+        request.refused = request.refused.or(Some(-libc::EPERM));
+    }
+    request
 }

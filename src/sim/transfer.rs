@@ -20,6 +20,9 @@ impl State {
         if let Some(res) = request.wrong {
             return Try::Ends(res);
         }
+        if let Some(refused) = self.unpolled(request.ring, end, true) {
+            return refused;
+        }
         if let Some(group) = request.group {
             let how = Filling { offset, waits: true, repeats: false };
             return self.read_into_group(id, end, group, how);
@@ -99,6 +102,9 @@ impl State {
     pub(super) fn try_write(&mut self, id: RequestId, end: EndId, offset: Option<u64>) -> Try {
         if let Some(res) = self.requests[&id].wrong {
             return Try::Ends(res);
+        }
+        if let Some(refused) = self.unpolled(self.requests[&id].ring, end, false) {
+            return refused;
         }
         let mut bytes = self.outgoing(id, 0);
         let kind = self.world.ends[end].kind;
