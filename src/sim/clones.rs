@@ -12,6 +12,7 @@ use annulus_sys::abi_register::CloneBuffers;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags_register::CloneBuffersFlags;
 
+use super::real::is_open;
 use super::region::copy_in;
 use super::register::MOST_BUFFERS;
 use super::registered::{Entry, Table};
@@ -62,7 +63,7 @@ impl State {
         if asked.flags.contains(CloneBuffersFlags::SRC_REGISTERED) {
             return self.registered(asked.src_fd).ok_or(Errno::new(libc::EBADF));
         }
-        let is_other = self.world.find(fd).is_some();
+        let is_other = is_open(fd);
         let errno = if is_other { libc::EOPNOTSUPP } else { libc::EBADF };
         self.ring_at(fd).ok_or(Errno::new(errno))
     }

@@ -230,6 +230,10 @@ impl State {
         if self.let_time_pass(ends) {
             return Ok(());
         }
+        if self.world.wait_for_real() {
+            self.wake_up();
+            return Ok(());
+        }
         Err(if call.count == Some(0) { self.stall(call.ring) } else { libc::EDEADLK })
     }
 
@@ -249,6 +253,8 @@ impl State {
         self.idle = 0;
         if let Some(next) = next {
             self.now = self.now.max(next);
+            self.world.look_at_real();
+            self.wake_up();
         }
         next.is_some()
     }

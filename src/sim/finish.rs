@@ -45,7 +45,7 @@ impl State {
             give_back(&request);
         }
         for end in request.end.into_iter().chain(request.source) {
-            self.world.ends[end].users -= 1;
+            self.world.leave(end);
             self.world.forget(end, id);
         }
         let (ring, has_failed) = (request.ring, self.has_failed(&request, res));

@@ -8,6 +8,7 @@
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, NopFlags};
 
+use super::real::is_open;
 use super::request::{Job, Message, Stage};
 use super::run::Try;
 use super::state::{Due, Mode, State};
@@ -23,7 +24,7 @@ impl State {
         {
             (false, _) => true,
             (true, true) => self.fixed_file(ring, fd).0.is_some(),
-            (true, false) => self.world.find(fd).is_some() || self.ring_at(fd).is_some(),
+            (true, false) => is_open(fd),
         };
         if !is_there {
             return Try::Ends(-libc::EBADF);
@@ -52,7 +53,7 @@ impl State {
             let (is_fixed, fd) = (request.is_fixed(), request.fd);
             let is_other = match is_fixed {
                 true => self.fixed_file(source, fd).0.is_some(),
-                false => self.world.find(fd).is_some(),
+                false => is_open(fd),
             };
             return Try::Ends(if is_other { -libc::EBADFD } else { -libc::EBADF });
         };

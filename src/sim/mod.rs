@@ -121,6 +121,8 @@ mod pool;
 mod post;
 mod provided;
 mod query;
+mod real;
+mod real_paths;
 pub mod recorder;
 mod region;
 mod register;

@@ -18,6 +18,7 @@ use annulus_sys::flags::{CqeFlags, SetupFlags};
 
 use super::poller::{Doing, Poller};
 use super::pool::Pool;
+use super::real::is_open;
 use super::state::{Due, State};
 use super::trace::{RequestId, What};
 
@@ -34,10 +35,10 @@ impl State {
         let has = |flag| params.flags.contains(flag);
         let other = if has(SetupFlags::ATTACH_WQ) {
             let fd = params.wq_fd.cast_signed();
-            let other = match (self.ring_at(fd), self.world.find(fd)) {
+            let other = match (self.ring_at(fd), is_open(fd)) {
                 (Some(ring), _) => Ok(ring),
-                (None, Some(_)) => Err(Errno::new(libc::EINVAL)),
-                (None, None) => Err(Errno::new(libc::ENXIO)),
+                (None, true) => Err(Errno::new(libc::EINVAL)),
+                (None, false) => Err(Errno::new(libc::ENXIO)),
             };
             Some(other?)
         } else {

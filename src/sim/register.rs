@@ -305,7 +305,7 @@ impl State {
                 if fd == -1 {
                     return empty;
                 }
-                let end = self.world.find(fd).ok_or(Errno::new(libc::EBADF))?;
+                let end = self.end_at(fd).ok_or(Errno::new(libc::EBADF))?;
                 self.world.ends[end].users += 1;
                 Thing::File(end)
             }

@@ -49,8 +49,13 @@ impl State {
         }
         // SAFETY: a live number, as promised to `register_signal`.
         let fd = unsafe { copy_in::<i32>(address) }?;
-        let end = self.world.find(fd).ok_or(Errno::new(libc::EBADF))?;
-        if self.world.ends[end].kind != Kind::Counter {
+        let end = self.end_at(fd).ok_or(Errno::new(libc::EBADF))?;
+        let is_eventfd = match self.world.ends[end].kind {
+            Kind::Counter => true,
+            Kind::Real => self.world.is_real_eventfd(end),
+            _ => false,
+        };
+        if !is_eventfd {
             return Err(Errno::new(libc::EINVAL));
         }
         self.world.ends[end].users += 1;
@@ -61,7 +66,7 @@ impl State {
     /// Lets go of the eventfd.
     pub(super) fn unregister_signal(&mut self, ring: usize) -> Result<u32, Errno> {
         let signal = self.rings[ring].signal.take().ok_or(Errno::new(libc::ENXIO))?;
-        self.world.ends[signal.end].users -= 1;
+        self.world.leave(signal.end);
         self.sweep();
         Ok(0)
     }
@@ -73,9 +78,8 @@ impl State {
         let flags = CqRingFlags::from_bits_retain(of_ring.half.cq_flags());
         let is_meant = by == By::Worker || !signal.is_async;
         if is_meant && !flags.contains(CqRingFlags::EVENTFD_DISABLED) {
-            let count = &mut self.world.ends[signal.end].position;
-            *count = count.saturating_add(1);
-            self.world.wake(signal.end);
+            // One that is full stays so.
+            let _ = self.world.write(signal.end, &1_u64.to_ne_bytes(), None);
         }
     }
 

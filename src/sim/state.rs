@@ -297,6 +297,7 @@ impl State {
             }
         }
         self.sweep();
+        self.world.look_at_real();
         self.wake_up();
         self.look_at_memory(8);
     }

@@ -19,6 +19,7 @@
 //! | `layouts` | rings of every layout and size on both kernels |
 //! | `polling` | rings with a polling thread on both kernels, and set-up flags |
 //! | `workers` | requests that worker threads run on both kernels |
+//! | `real` | descriptors that the simulation did not make: files, pipes and eventfds of the machine |
 //! | `registrations` | queries, disabled and restricted rings, cancels at once and others on both kernels |
 //! | `releases` | what older kernels lack, and do otherwise |
 //! | `lies` | a kernel that stores anything, refuses, or loses: what the program's side survives |
@@ -49,6 +50,7 @@ mod modes;
 mod paths;
 mod polling;
 mod programs;
+mod real;
 mod recorder;
 mod registrations;
 mod releases;

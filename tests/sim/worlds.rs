@@ -40,6 +40,10 @@ pub trait World {
     fn shut_down(&self, fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()>;
     /// Lets a little time pass.
     fn pause(&self);
+    /// The simulation, if it is one.
+    fn simulation(&self) -> Option<&Sim> {
+        None
+    }
 }
 
 /// Below other folders, so that `..` leads to nothing that other programs use.
@@ -275,5 +279,9 @@ impl World for Sim {
 
     fn pause(&self) {
         self.advance(std::time::Duration::from_micros(300));
+    }
+
+    fn simulation(&self) -> Option<&Sim> {
+        Some(self)
     }
 }
