@@ -24,10 +24,10 @@ use annulus_sys::syscall::{EnterArg, RingFd, RingRef};
 
 use super::Sim;
 use super::enter::{Call, Turn};
+use super::gate::Gate;
 use super::layout::{fit_together, lengths, sized};
 use super::memory::Half;
 use super::placeholder::Placeholder;
-use super::restrict::Gate;
 use super::state::{Mode, Ring, State};
 use super::sync_cancel::{Step, SyncCancel};
 use super::trace::What;

@@ -219,7 +219,7 @@ mod tests {
                     // The updates of timeouts are another operation.
                     row.0 == opcode || (opcode, row.0) == (Opcode::TIMEOUT, Opcode::TIMEOUT_REMOVE)
                 };
-                let has_row = unknown.contains(&name) || rows.any(|row| is_of(row));
+                let has_row = unknown.contains(&name) || rows.any(is_of);
                 assert!(!is_younger || has_row, "{opcode:?} {name}, {since}");
             }
         }

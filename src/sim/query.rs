@@ -25,7 +25,8 @@ use super::submit::FLAGS_OF_ENTRIES;
 
 /// How many questions a chain may have.
 const MOST: u32 = 1000;
-/// The size of an answer to `OPCODES` in Linux 6.18, which does not say how many questions it knows.
+/// The size of an answer to `OPCODES` in Linux 6.18, which does not say how many questions there
+/// are.
 const FIRST_SIZE: usize = 40;
 
 /// Says which operations there are.

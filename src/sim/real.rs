@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use annulus_sys::errno::Errno;
 
+use super::handed::Real;
 use super::placeholder::stat;
 use super::request::Job;
 use super::run::Try;
@@ -41,25 +42,6 @@ const CHUNK: usize = 1 << 16;
 
 /// Every event that a request may wait for.
 const ALL: i16 = libc::POLLIN | libc::POLLOUT | libc::POLLPRI | libc::POLLRDHUP;
-
-/// What is known of a real descriptor.
-#[derive(Debug)]
-pub(super) struct Real {
-    /// A duplicate, while something uses it.
-    file: Option<File>,
-    kind: libc::mode_t,
-    /// Whether it takes whole blocks only (`O_DIRECT`).
-    is_direct: bool,
-    /// The events that requests wait for.
-    wanted: i16,
-}
-
-impl Real {
-    /// Whether it never waits.
-    fn is_file(&self) -> bool {
-        matches!(self.kind, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR)
-    }
-}
 
 /// Whether a number is that of an open descriptor.
 pub(super) fn is_open(fd: RawFd) -> bool {

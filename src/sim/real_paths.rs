@@ -106,7 +106,7 @@ impl State {
         let mut bytes = vec![0_u8; STATX];
         let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
         let to = bytes.as_mut_ptr().cast();
-        // SAFETY: a live path, and memory for a `struct statx`.
+        // SAFETY: a live path, and memory for a `struct statx`, which nothing else has.
         let done = unsafe { libc::statx(at.dir, at.text(), flags, mask, to) };
         let done = answer(done.into());
         if done == 0 {

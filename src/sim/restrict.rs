@@ -17,6 +17,7 @@ use annulus_sys::flags_register::RestrictionOp;
 use annulus_sys::opcode::{Opcode, RegisterOp};
 use annulus_sys::syscall::this_thread;
 
+use super::gate::Limits;
 use super::iopoll::is_polled;
 use super::region::copy_in;
 use super::request::selects_buffers;
@@ -25,33 +26,6 @@ use super::submit::FLAGS_OF_ENTRIES;
 
 /// The most restrictions of one call.
 const MOST: u32 = RestrictionOp::LAST as u32 + RegisterOp::LAST + Opcode::LAST as u32;
-
-/// What a ring may do.
-#[derive(Debug, Default)]
-pub(super) struct Gate {
-    pub(super) is_disabled: bool,
-    /// What was registered, and whether it counts.
-    limits: Option<Limits>,
-    is_restricted: bool,
-}
-
-/// What is named.
-#[derive(Debug, Clone, Copy, Default)]
-struct Limits {
-    calls: u64,
-    ops: [u64; 4],
-    allowed: SqeFlags,
-    required: SqeFlags,
-    /// Whether something of the class was named.
-    names_calls: bool,
-    names_entries: bool,
-}
-
-impl Gate {
-    pub(super) fn of(flags: SetupFlags) -> Self {
-        Self { is_disabled: flags.contains(SetupFlags::R_DISABLED), ..Self::default() }
-    }
-}
 
 fn refused<T>(errno: i32) -> Result<T, Errno> {
     Err(Errno::new(errno))
@@ -135,35 +109,5 @@ impl State {
         }
         let is_stranger = sqe.personality != 0 && !of_ring.people.knows(sqe.personality);
         is_stranger.then_some(libc::EINVAL)
-    }
-}
-
-impl Limits {
-    fn add(&mut self, restriction: Restriction) -> Result<(), Errno> {
-        // The same byte is the number of a call, of an operation, or flags.
-        let number = restriction.register_op;
-        let flags = SqeFlags::from_bits_retain(number);
-        match restriction.opcode {
-            RestrictionOp::REGISTER_OP if u32::from(number) < RegisterOp::LAST => {
-                self.calls |= 1 << number;
-                self.names_calls = true;
-                return Ok(());
-            }
-            RestrictionOp::SQE_OP if number < Opcode::LAST => {
-                self.ops[usize::from(number / 64)] |= 1 << (number % 64);
-            }
-            RestrictionOp::SQE_FLAGS_ALLOWED => self.allowed = flags,
-            RestrictionOp::SQE_FLAGS_REQUIRED => self.required = flags,
-            _ => return refused(libc::EINVAL),
-        }
-        self.names_entries = true;
-        Ok(())
-    }
-
-    fn allows(&self, sqe: &Sqe) -> bool {
-        let op = sqe.opcode.0;
-        let is_named = self.ops[usize::from(op / 64)] & (1 << (op % 64)) != 0;
-        let may = self.allowed | self.required;
-        is_named && sqe.flags.contains(self.required) && may.contains(sqe.flags)
     }
 }

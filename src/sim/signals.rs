@@ -12,18 +12,10 @@
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::CqRingFlags;
 
+use super::eventfd::Signal;
 use super::region::copy_in;
 use super::state::{Due, Mode, State};
-use super::trace::EndId;
 use super::world::Kind;
-
-/// The registered eventfd of a ring.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Signal {
-    end: EndId,
-    /// Whether only workers signal it.
-    is_async: bool,
-}
 
 /// What signals an eventfd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,9 +16,12 @@ use std::time::{Duration, Instant};
 use annulus_sys::flags::{CqeFlags, SetupFlags, SqRingFlags};
 
 use super::Sim;
+use super::block::Region;
 use super::buffers::Group;
 use super::chance::Chance;
+use super::eventfd::Signal;
 use super::faults::Faults;
+use super::gate::Gate;
 use super::memory::Half;
 use super::people::People;
 use super::placeholder::{Placeholder, find_closed};
@@ -29,12 +32,9 @@ use super::registered::Table;
 use super::release::Release;
 use super::report::{Report, SHOWN};
 use super::request::Request;
-use super::restrict::Gate;
 use super::shrink::Decisions;
-use super::signals::Signal;
 use super::trace::{Record, RequestId, Trace, What};
 use super::waiting::Futexes;
-use super::waits::Region;
 use super::world::World;
 
 /// Something that a test wants to do at a time.

@@ -21,21 +21,13 @@ use annulus_sys::flags_register::{MemRegionFlags, RegWaitFlags, RegionDescFlags}
 use annulus_sys::map::page_size;
 use annulus_sys::syscall::EnterArg;
 
-use super::block::{Block, is_mapped};
+use super::block::{Block, Region, is_mapped};
 use super::region::{copy_in, read_value, write_value};
 use super::request::nanoseconds;
 use super::state::State;
 
 /// At which offset the memory of a region is mapped that the kernel has made.
 pub(super) const OFF_REGION: u64 = 0x2000_0000;
-
-/// A region of a ring.
-#[derive(Debug)]
-pub(super) struct Region {
-    pub(super) block: Arc<Block>,
-    /// How many bytes have arguments of waits.
-    waits: u64,
-}
 
 /// The limits of a wait: how long at most, and how long for all completions.
 pub(super) type Limits = (Option<u64>, Option<u64>);

@@ -18,9 +18,9 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use annulus_sys::errno::Errno;
 
+use super::handed::Real;
 use super::pipe::Inbox;
 use super::placeholder::{Inode, Placeholder, find_closed, inode};
-use super::real::Real;
 use super::trace::{EndId, RequestId};
 use super::tree::{Opened, Tree};
 

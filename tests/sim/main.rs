@@ -20,7 +20,8 @@
 //! | `polling` | rings with a polling thread on both kernels, and set-up flags |
 //! | `workers` | requests that worker threads run on both kernels |
 //! | `real` | descriptors that the simulation did not make: files, pipes and eventfds of the machine |
-//! | `registrations` | queries, disabled and restricted rings, cancels at once and others on both kernels |
+//! | `registrations` | queries, disabled and restricted rings, clones, personalities on both kernels |
+//! | `waits` | cancels at once, polled rings, eventfds, clocks and regions on both kernels |
 //! | `releases` | what older kernels lack, and do otherwise |
 //! | `lies` | a kernel that stores anything, refuses, or loses: what the program's side survives |
 //! | `shrinking` | the luck of a failing run is shrunk to what it takes |
@@ -63,6 +64,7 @@ mod splices;
 mod tables;
 mod twice;
 mod updates;
+mod waits;
 mod workers;
 mod worlds;
 
