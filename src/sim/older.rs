@@ -104,6 +104,9 @@ const UNREAD: [(Opcode, Field, &str); 8] = [
 
 /// What a kernel reads of an entry, and the error with which it refuses it, if it does.
 pub(super) fn read_by(release: Release, sqe: Sqe) -> (Sqe, Option<i32>) {
+    if release == Release::NEWEST {
+        return (sqe, sqe.opcode.since().is_none().then_some(libc::EINVAL));
+    }
     let sqe = as_read(release, sqe);
     let skips = sqe.flags.contains(SqeFlags::CQE_SKIP_SUCCESS);
     if !release.has(sqe.opcode.since()) || (skips && release.is_before(5, 17)) {

@@ -65,6 +65,9 @@ impl Release {
 
     /// Whether it has what came with Linux `since`, such as `"6.1"`; nothing of what nobody knows.
     pub(super) fn has(self, since: Option<&str>) -> bool {
+        if self == Self::NEWEST {
+            return since.is_some(); // Nothing that anybody knows is newer.
+        }
         let number = |text: &str| text.parse::<u16>().ok();
         let release = since.and_then(|since| since.split_once('.'));
         let release = release.and_then(|(major, minor)| number(major).zip(number(minor)));

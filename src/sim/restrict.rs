@@ -92,19 +92,22 @@ impl State {
     /// The error with which an entry is refused before anything that belongs to its operation is
     /// looked at.
     pub(super) fn barred(&self, ring: usize, sqe: &Sqe) -> Option<i32> {
+        let (of_ring, gate) = (&self.rings[ring], &self.rings[ring].gate);
+        let polls = of_ring.flags.contains(SetupFlags::IOPOLL);
+        if !gate.is_restricted && !polls && sqe.personality == 0 {
+            return None;
+        }
         let selects = sqe.flags.contains(SqeFlags::BUFFER_SELECT);
         let is_known = self.release.has(sqe.opcode.since());
         let is_wrong = !is_known || !FLAGS_OF_ENTRIES.contains(sqe.flags);
         if is_wrong || (selects && !selects_buffers(sqe.opcode)) {
             return None; // Refused anyway.
         }
-        let of_ring = &self.rings[ring];
-        let gate = &of_ring.gate;
         let limits = gate.limits.filter(|limits| gate.is_restricted && limits.names_entries);
         if limits.is_some_and(|limits| !limits.allows(sqe)) {
             return Some(libc::EACCES);
         }
-        if of_ring.flags.contains(SetupFlags::IOPOLL) && !is_polled(self.release, sqe.opcode) {
+        if polls && !is_polled(self.release, sqe.opcode) {
             return Some(libc::EINVAL);
         }
         let is_stranger = sqe.personality != 0 && !of_ring.people.knows(sqe.personality);

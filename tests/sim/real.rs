@@ -17,7 +17,9 @@ use annulus::sys::flags::{CancelFlags, FsyncFlags, RecvSendFlags, SqeFlags, Time
 use annulus::sys::opcode::RegisterOp;
 use annulus::{RawRing, Setup, op, prep};
 
-use super::scene::{Scene, at, both};
+use super::chance::Chance;
+use super::scene::{Scene, at, both, seeded, with_faults};
+use super::worlds::{Real, World as _};
 
 /// A folder of this process, which is removed at the end.
 struct Folder(PathBuf);
@@ -422,4 +424,55 @@ fn time_passes_between_requests_on_real_files() {
     assert_eq!(ring.pop().map(|cqe| (cqe.user_data, cqe.res)), Some((1, 8)));
     assert_eq!(&buf, b"CONTENTS");
     assert!(sim.now() > Duration::ZERO && sim.now() < Duration::from_secs(3600));
+}
+
+/// A random program on a file of the machine, in both worlds: chains of what may be done to it.
+fn program(it: &mut Scene<'_>, chance: &mut Chance) {
+    let file = File::from(Real.file(b"the contents of a file"));
+    let mut kept = Vec::new();
+    for _ in 0..=chance.below(10) {
+        let steps = chance.below(3) + 1;
+        for step in 0..steps {
+            let mut buf = Box::new([0_u8; 64]);
+            buf.copy_from_slice(&chance.bytes(64));
+            let addr = buf.as_mut_ptr().expose_provenance() as u64;
+            let len = chance.below(65);
+            let offset = chance.among(&[0, 3, 20, 60, 200, u64::MAX]);
+            let half = u64::from(len / 2);
+            let table = Box::new([[addr, half], [addr + half, u64::from(len) - half]]);
+            let fd = if chance.one_in(12) { 9999 } else { file.as_raw_fd() };
+            let sqe = match chance.below(8) {
+                0 | 1 => prep::read(fd, addr, len, offset),
+                2 | 3 => prep::write(fd, addr, len, offset),
+                4 => prep::readv(fd, at(&*table), 2, offset, 0),
+                5 => prep::writev(fd, at(&*table), 2, offset, 0),
+                6 => prep::ftruncate(fd, u64::from(chance.below(100))),
+                _ => {
+                    let mode = chance.among(&[0, 1, 3, 2, 77 << 20]);
+                    prep::fallocate(fd, mode, u64::from(chance.below(50)), len.into())
+                }
+            };
+            let links = [SqeFlags::IO_LINK, SqeFlags::IO_HARDLINK];
+            let link = if step + 1 < steps { chance.among(&links) } else { SqeFlags::empty() };
+            let force = if chance.one_in(4) { SqeFlags::ASYNC } else { SqeFlags::empty() };
+            it.push(Sqe { flags: link | force, ..sqe });
+            kept.push((buf, table));
+        }
+        it.rest(|_| false);
+        it.say(format!("{:?}", contents(&file)));
+    }
+    let buffers: Vec<_> = kept.iter().map(|(buf, _)| &buf[..]).collect();
+    it.say(format!("{buffers:?}"));
+    // With faults, some may still be in flight: the kernel must not find other memory here (RG1).
+    std::mem::forget(kept);
+}
+
+#[test]
+fn random_programs_on_real_files_see_on_the_simulated_kernel_what_they_see_on_linux() {
+    seeded("real files", 300, program);
+}
+
+#[test]
+fn random_programs_on_real_files_keep_every_rule_with_faults() {
+    with_faults(300, program);
 }
