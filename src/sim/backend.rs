@@ -2,9 +2,9 @@
 //!
 //! | call | answered | refused |
 //! |---|---|---|
-//! | `setup` | `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` `SQE128` `CQE32` `SQE_MIXED` `CQE_MIXED` `SQ_REWIND` `NO_MMAP` `SQPOLL` `SQ_AFF` `ATTACH_WQ` `REGISTERED_FD_ONLY` | other flags: `EINVAL` |
+//! | `setup` | `IOPOLL` `HYBRID_IOPOLL` `R_DISABLED` `CQSIZE` `CLAMP` `SUBMIT_ALL` `COOP_TASKRUN` `TASKRUN_FLAG` `SINGLE_ISSUER` `DEFER_TASKRUN` `NO_SQARRAY` `SQE128` `CQE32` `SQE_MIXED` `CQE_MIXED` `SQ_REWIND` `NO_MMAP` `SQPOLL` `SQ_AFF` `ATTACH_WQ` `REGISTERED_FD_ONLY` | other flags: `EINVAL` |
 //! | `map` | the rings, and buffer rings that the kernel allocates | |
-//! | `enter` | with a timeout, a minimum wait and a signal mask (no signal comes) | `ABS_TIMER`, registered arguments: `EINVAL` |
+//! | `enter` | with a timeout, a minimum wait and a signal mask (no signal comes), also from a region | |
 //! | `register` | see `register` | everything else: `EINVAL` |
 #![allow(unsafe_code, reason = "plays the kernel")]
 
@@ -24,15 +24,20 @@ use annulus_sys::syscall::{EnterArg, RingFd, RingRef};
 
 use super::Sim;
 use super::enter::{Call, Turn};
+use super::gate::Gate;
 use super::layout::{fit_together, lengths, sized};
 use super::memory::Half;
 use super::placeholder::Placeholder;
-use super::request::nanoseconds;
 use super::state::{Mode, Ring, State};
+use super::sync_cancel::{Step, SyncCancel};
 use super::trace::What;
+use super::waits::OFF_REGION;
 
 /// The flags of rings that the simulated kernel makes.
-const FLAGS: SetupFlags = SetupFlags::CQSIZE
+pub(super) const FLAGS: SetupFlags = SetupFlags::CQSIZE
+    .union(SetupFlags::IOPOLL)
+    .union(SetupFlags::HYBRID_IOPOLL)
+    .union(SetupFlags::R_DISABLED)
     .union(SetupFlags::CLAMP)
     .union(SetupFlags::SUBMIT_ALL)
     .union(SetupFlags::COOP_TASKRUN)
@@ -52,7 +57,7 @@ const FLAGS: SetupFlags = SetupFlags::CQSIZE
     .union(SetupFlags::REGISTERED_FD_ONLY);
 
 /// The features that it reports.
-const FEATURES: Features = Features::SINGLE_MMAP
+pub(super) const FEATURES: Features = Features::SINGLE_MMAP
     .union(Features::NODROP)
     .union(Features::SUBMIT_STABLE)
     .union(Features::RW_CUR_POS)
@@ -74,6 +79,28 @@ pub(super) struct Behind(pub(super) Arc<Mutex<State>>);
 impl Behind {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Behind {
+    /// Cancels, and waits until what is to end has ended.
+    fn sync_cancel<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        mut call: SyncCancel,
+    ) -> Result<u32, Errno> {
+        loop {
+            match state.cancel_now(&mut call) {
+                Step::Return(result) => return result,
+                Step::Act(act) => {
+                    let act = state.acts[act].take().expect("an act is due once");
+                    drop(state);
+                    act(&Sim(Arc::clone(&self.0)));
+                    state = self.state();
+                    state.look();
+                }
+            }
+        }
     }
 }
 
@@ -154,6 +181,10 @@ impl State {
             drain: None,
             poller: None,
             thread: None,
+            gate: Gate::of(flags),
+            signal: None,
+            people: Default::default(),
+            region: None,
         });
         self.attend(ring, poller, &answer);
         self.size_pool(ring, answer.sq_entries);
@@ -186,6 +217,8 @@ unsafe impl Backend for Behind {
             let id = (offset & !OFF_MMAP_MASK) >> OFF_PBUF_SHIFT;
             let id = u16::try_from(id).map_err(|_| Errno::new(libc::EINVAL))?;
             state.group(ring, id)?.block.as_ref().and_then(|block| block.map(len))
+        } else if offset == OFF_REGION {
+            state.rings[ring].region.as_ref().and_then(|region| region.block.map(len))
         } else {
             state.rings[ring].half.block(offset).and_then(|block| block.map(len))
         };
@@ -205,21 +238,16 @@ unsafe impl Backend for Behind {
             state.find_closed_rings();
         }
         let ring = state.ring(ring)?;
-        let (limit, min_wait) = match arg {
-            EnterArg::None | EnterArg::SigMask(_) => (None, None),
-            EnterArg::Ext(ext) => (ext.timeout, ext.min_wait),
-            EnterArg::Registered(_) => return refused(libc::EINVAL),
+        let since = match arg {
+            EnterArg::None | EnterArg::SigMask(_) => "5.1",
+            EnterArg::Ext(_) => "5.11",
+            EnterArg::Registered(_) => "6.13",
         };
-        let limit = match limit.map(nanoseconds) {
-            Some(None) => return refused(libc::EINVAL),
-            limit => limit.flatten(),
-        };
-        let is_old = |since| !state.release.has(Some(since));
-        let has_arg = matches!(arg, EnterArg::Ext(_));
-        if (has_arg && is_old("5.11")) || (min_wait.is_some() && is_old("6.12")) {
+        if !state.release.has(Some(since)) {
             return refused(libc::EINVAL);
         }
-        let min_wait = min_wait.map(|span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+        let limits = state.limits(ring, flags, arg);
+        let (limit, min_wait) = limits.unwrap_or_default();
         let mut call = Call {
             ring,
             to_submit,
@@ -227,6 +255,7 @@ unsafe impl Backend for Behind {
             flags,
             limit,
             min_wait,
+            wrong: limits.err(),
             count: None,
             began: 0,
             timeouts: 0,
@@ -254,10 +283,20 @@ unsafe impl Backend for Behind {
         count: u32,
     ) -> Result<u32, Errno> {
         let mut state = self.state();
+        if ring.number() == -1 && !ring.is_registered() {
+            // SAFETY: as promised to `Backend::register`.
+            return unsafe { state.register_blind(op, arg, count) };
+        }
         let ring = state.ring(ring)?;
         // With this call a ring without a descriptor ends, whose memory may be gone already.
         if op != RegisterOp::UNREGISTER_RING_FDS {
             state.look();
+        }
+        if op == RegisterOp::SYNC_CANCEL {
+            state.admit(ring, op)?;
+            // SAFETY: as promised to `Backend::register`.
+            let call = unsafe { SyncCancel::of(ring, arg, count, state.now) }?;
+            return self.sync_cancel(state, call);
         }
         // SAFETY: as promised to `Backend::register`.
         unsafe { state.register(ring, op, arg, count) }

@@ -26,6 +26,14 @@ pub(super) struct Block {
     layout: Option<Layout>,
 }
 
+/// A registered region.
+#[derive(Debug)]
+pub(super) struct Region {
+    pub(super) block: Arc<Block>,
+    /// How many bytes have arguments of waits.
+    pub(super) waits: u64,
+}
+
 // SAFETY: plain memory, whose users keep the rules for sharing it; the block only frees it.
 unsafe impl Send for Block {}
 // SAFETY: as a `Block` hands out pointers and never reads or writes through them.

@@ -19,17 +19,13 @@ const ERESTARTSYS: i32 = 512;
 impl State {
     /// Cancels what `key` names; the request `by` is the cancel itself.
     pub(super) fn cancel(&mut self, ring: usize, key: Key, by: RequestId) -> i32 {
-        let found = |fd| match key.is_fixed {
-            true => self.fixed_file(ring, fd).0,
-            false => self.world.find(fd),
-        };
-        let end = match key.fd {
-            Some(fd) => match found(fd) {
-                Some(end) => Some(end),
-                None => return -libc::EBADF,
-            },
-            None => None,
-        };
+        let mut end = None;
+        if let Some(fd) = key.fd {
+            end = if key.is_fixed { self.fixed_file(ring, fd).0 } else { self.end_at(fd) };
+            if end.is_none() {
+                return -libc::EBADF;
+            }
+        }
         let matches = |id: RequestId, request: &Request| {
             id != by
                 && request.ring == ring

@@ -23,6 +23,19 @@ use super::trace::What;
 /// and again instead of waiting.
 const PATIENCE: u32 = 8;
 
+/// The flags of enters that the kernel knows, besides those that say what the argument is.
+const KNOWN: EnterFlags = EnterFlags::GETEVENTS
+    .union(EnterFlags::SQ_WAKEUP)
+    .union(EnterFlags::SQ_WAIT)
+    .union(EnterFlags::ABS_TIMER)
+    .union(EnterFlags::NO_IOWAIT);
+
+/// All of them.
+pub(super) const FLAGS_OF_ENTERS: EnterFlags = KNOWN
+    .union(EnterFlags::EXT_ARG)
+    .union(EnterFlags::EXT_ARG_REG)
+    .union(EnterFlags::REGISTERED_RING);
+
 /// An enter that runs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
@@ -33,6 +46,8 @@ pub(super) struct Call {
     /// How long to wait at most, and how long for all completions.
     pub(super) limit: Option<u64>,
     pub(super) min_wait: Option<u64>,
+    /// What is wrong with its argument, which only a wait reads.
+    pub(super) wrong: Option<Errno>,
     /// How many entries were consumed; `None` before that.
     pub(super) count: Option<u32>,
     /// When it began, and how many timeouts had ended then.
@@ -75,13 +90,12 @@ impl State {
         let Call { ring, to_submit, min_complete, flags, .. } = *call;
         self.look();
         self.note(Some(ring), What::Entered(to_submit, min_complete));
-        let known = EnterFlags::GETEVENTS
-            | EnterFlags::SQ_WAKEUP
-            | EnterFlags::SQ_WAIT
-            | EnterFlags::NO_IOWAIT;
         let is_old = flags.iter().any(|flag| !self.release.has(flag.since()));
-        if is_old || !known.contains(flags) {
+        if is_old || !KNOWN.contains(flags) {
             return Some(Err(Errno::new(libc::EINVAL)));
+        }
+        if self.rings[ring].gate.is_disabled {
+            return Some(Err(Errno::new(libc::EBADFD)));
         }
         if let Some(errno) = self.refusal(ring, to_submit) {
             return Some(Err(Errno::new(errno)));
@@ -102,7 +116,7 @@ impl State {
         call.count = Some(count);
         if count > 0 {
             self.idle = 0;
-        } else if min_complete == 0 {
+        } else if min_complete == 0 || self.reaps(ring) {
             self.idle += 1;
         }
         (count < to_submit).then_some(Ok(count))
@@ -157,6 +171,9 @@ impl State {
                 return Turn::Return(Ok(count));
             }
             self.flush(ring);
+            if let Some(errno) = call.wrong {
+                return Turn::Return(if count == 0 { Err(errno) } else { Ok(count) });
+            }
             if self.is_enough(call) {
                 if self.is_in_vain(call) && self.let_time_pass(None) {
                     continue;
@@ -187,13 +204,15 @@ impl State {
         let ring = &self.rings[call.ring];
         let over = |span: u64| self.now >= call.began.saturating_add(span);
         let most = if call.min_wait.is_some_and(over) { 1 } else { u32::MAX };
+        let most = if self.reaps(call.ring) { 0 } else { most };
         let want = call.min_complete.min(ring.half.cq_entries()).min(most);
         ring.half.ready() >= want || ring.timeouts != call.timeouts
     }
 
     /// Whether the program only asks, again and again, and nothing happens.
     fn is_in_vain(&self, call: &Call) -> bool {
-        call.min_complete == 0 && self.idle > PATIENCE && self.rings[call.ring].half.ready() == 0
+        let only_asks = call.min_complete == 0 || self.reaps(call.ring);
+        only_asks && self.idle > PATIENCE && self.rings[call.ring].half.ready() == 0
     }
 
     /// Lets time move on; or says why the wait ends.
@@ -211,11 +230,15 @@ impl State {
         if self.let_time_pass(ends) {
             return Ok(());
         }
+        if self.world.wait_for_real() {
+            self.wake_up();
+            return Ok(());
+        }
         Err(if call.count == Some(0) { self.stall(call.ring) } else { libc::EDEADLK })
     }
 
     /// A wait can never end. Returns the error that says so.
-    fn stall(&mut self, ring: usize) -> i32 {
+    pub(super) fn stall(&mut self, ring: usize) -> i32 {
         let flight: Vec<String> =
             self.in_flight().into_iter().map(|(_, request)| request).collect();
         let count = u32::try_from(flight.len()).unwrap_or(u32::MAX);
@@ -230,6 +253,8 @@ impl State {
         self.idle = 0;
         if let Some(next) = next {
             self.now = self.now.max(next);
+            self.world.look_at_real();
+            self.wake_up();
         }
         next.is_some()
     }

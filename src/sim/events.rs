@@ -41,6 +41,7 @@ impl World {
             Kind::Fresh => note(true, libc::POLLOUT | libc::POLLHUP),
             Kind::Listener => note(!end.queue.is_empty() || reads, libc::POLLIN),
             Kind::File | Kind::Folder | Kind::Path => note(true, libc::POLLIN | libc::POLLOUT),
+            Kind::Real => return self.real_events(at),
             Kind::Counter => {
                 note(end.position > 0, libc::POLLIN);
                 note(end.position < u64::MAX - 1, libc::POLLOUT);

@@ -29,19 +29,19 @@ type Named = (Option<EndId>, Option<Arc<Entry>>);
 
 impl State {
     /// The file that a request names.
-    pub(super) fn file_of(&self, id: RequestId) -> Named {
+    pub(super) fn file_of(&mut self, id: RequestId) -> Named {
         let request = &self.requests[&id];
         if !request.job.has_file() {
             return (None, None);
         }
-        if !request.flags.contains(SqeFlags::FIXED_FILE) {
-            // Only a `CLOSE` takes one that was opened with `O_PATH`.
-            return match request.job {
-                Job::Close => (self.world.find_any(request.fd), None),
-                _ => (self.world.find(request.fd), None),
-            };
+        let (ring, fd) = (request.ring, request.fd);
+        if request.flags.contains(SqeFlags::FIXED_FILE) {
+            return self.fixed_file(ring, fd);
         }
-        self.fixed_file(request.ring, request.fd)
+        // Only a `CLOSE` takes one that was opened with `O_PATH`.
+        let closes = matches!(request.job, Job::Close);
+        let path = if closes { self.world.find_any(fd) } else { None };
+        (path.or_else(|| self.end_at(fd)), None)
     }
 
     /// The file at a place of a ring's table.
@@ -112,7 +112,7 @@ impl State {
         let Some(Entry { thing, tag }) = Arc::into_inner(entry) else { return };
         match thing {
             Thing::File(end) => {
-                self.world.ends[end].users -= 1;
+                self.world.leave(end);
                 self.sweep();
             }
             Thing::Buffer(buffer) => drop(self.is_there(ring, buffer)),
@@ -190,11 +190,16 @@ impl State {
         let request = self.requests.get_mut(&id).expect("in flight");
         let Some(end) = request.end.take() else { return Try::Ends(-libc::EBADF) };
         let fd = request.fd;
+        let is_real = self.world.ends[end].kind == Kind::Real;
+        if is_real && !self.is_sound() {
+            self.world.leave(end);
+            return Try::Ends(-libc::EIO);
+        }
         if !self.has_lied {
             // SAFETY: the program has given it up with the entry, so nothing else owns it.
             unsafe { placeholder::close(fd) };
         }
-        self.world.ends[end].users -= 1;
+        self.world.leave(end);
         self.sweep();
         Try::Ends(0)
     }
@@ -249,7 +254,7 @@ impl State {
         let mut result = Ok(0);
         for number in bytes.chunks_exact(size_of::<i32>()) {
             let fd = i32::from_ne_bytes(number.try_into().expect("four bytes"));
-            result = match self.world.find(fd) {
+            result = match self.end_at(fd) {
                 Some(end) => self.put(ring, end, Place::Any),
                 None => Err(libc::EBADF),
             };

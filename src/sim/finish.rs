@@ -13,10 +13,12 @@
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, SqeFlags};
 
+use super::pool::Work;
 use super::post::{How, Posting};
 use super::region::{Region, Use};
 use super::request::{Job, Letter, Request, Stage};
-use super::state::{Due, State};
+use super::signals::By;
+use super::state::{Due, Mode, State};
 use super::trace::{RequestId, What};
 
 impl State {
@@ -43,14 +45,15 @@ impl State {
             give_back(&request);
         }
         for end in request.end.into_iter().chain(request.source) {
-            self.world.ends[end].users -= 1;
+            self.world.leave(end);
             self.world.forget(end, id);
         }
         let (ring, has_failed) = (request.ring, self.has_failed(&request, res));
         let skips = request.flags.contains(SqeFlags::CQE_SKIP_SUCCESS);
         if !skips || has_failed {
             let cqe = Cqe { user_data: request.user_data, res, flags };
-            self.post_wide(ring, id, Posting { cqe, big: request.big });
+            let by = self.poster(ring, work);
+            self.post_wide(ring, id, Posting { cqe, big: request.big }, by);
             self.count(ring, Some(&request.job));
         }
         for entry in request.held.drain(..) {
@@ -114,19 +117,27 @@ impl State {
         }
         request.posts += 1;
         request.has_waited = false;
-        let job = request.job.clone();
-        self.post(ring, id, Cqe { user_data, res, flags: flags | CqeFlags::MORE });
+        let (job, work) = (request.job.clone(), request.work);
+        let cqe = Cqe { user_data, res, flags: flags | CqeFlags::MORE };
+        let by = self.poster(ring, work);
+        self.post_wide(ring, id, cqe.into(), by);
         self.count(ring, Some(&job));
         true
     }
 
-    /// A zero-copy send has its result, and keeps the memory until its notification.
+    /// A zero-copy send has its result, and keeps the memory until its notification. The worker
+    /// that has sent it is free, or goes on with its chain.
     pub(super) fn send_result(&mut self, id: RequestId, res: i32) {
         let Some(mut request) = self.requests.remove(&id) else { return };
         request.posts += 1;
         request.stage = Stage::Notifying;
         let (ring, user_data) = (request.ring, request.user_data);
-        self.post(ring, id, Cqe { user_data, res, flags: CqeFlags::MORE });
+        let work = request.work.take();
+        self.leave_pool(ring, id, work);
+        self.hand_down(&request, work, res);
+        let cqe = Cqe { user_data, res, flags: CqeFlags::MORE };
+        let by = self.poster(ring, work);
+        self.post_wide(ring, id, cqe.into(), by);
         let has_failed = request.has_failed(res);
         self.go_on_in_chain(&mut request, has_failed, false);
         self.requests.insert(id, request);
@@ -149,10 +160,16 @@ impl State {
     }
 
     fn post(&mut self, ring: usize, id: RequestId, cqe: Cqe) {
-        self.post_wide(ring, id, cqe.into());
+        self.post_wide(ring, id, cqe.into(), By::Other);
     }
 
-    fn post_wide(&mut self, ring: usize, id: RequestId, posting: Posting) {
+    /// Who posts the completion of a request that a worker has, if one has it.
+    fn poster(&self, ring: usize, work: Option<Work>) -> By {
+        let is_worker = matches!(work, Some(Work::Runs(_) | Work::Doomed(_) | Work::Blocks(_)));
+        if is_worker && self.rings[ring].mode != Mode::Defer { By::Worker } else { By::Other }
+    }
+
+    fn post_wide(&mut self, ring: usize, id: RequestId, posting: Posting, by: By) {
         let posting = self.perhaps_another(posting);
         let cqe = posting.cqe;
         self.idle = 0;
@@ -170,8 +187,9 @@ impl State {
                 return self.note(Some(ring), What::Lost(id));
             }
             of_ring.overflow.push_back((id, posting));
-            self.note(Some(ring), What::Overflowed(id));
+            return self.note(Some(ring), What::Overflowed(id));
         }
+        self.signal(ring, by);
     }
 
     /// Counts a completion, for the timeouts that wait for a number of them.
@@ -188,11 +206,16 @@ impl State {
     /// Moves completions that found no room to the queue.
     pub(super) fn flush(&mut self, ring: usize) {
         let forgets = !self.release.is_before(7, 3);
-        let ring = &mut self.rings[ring];
-        while let Some((_, posting)) = ring.overflow.front().copied()
-            && ring.half.post(posting, How { waits: false, forgets })
+        let of_ring = &mut self.rings[ring];
+        let before = of_ring.overflow.len();
+        while let Some((_, posting)) = of_ring.overflow.front().copied()
+            && of_ring.half.post(posting, How { waits: false, forgets })
         {
-            ring.overflow.pop_front();
+            of_ring.overflow.pop_front();
+        }
+        if of_ring.overflow.len() < before {
+            self.signal(ring, By::Other);
+            self.wake_up();
         }
     }
 }

@@ -18,7 +18,7 @@ use annulus_sys::flags::SetupFlags;
 /// The most submission and completion entries.
 const MOST: (u32, u32) = (1 << 15, 1 << 16);
 /// Where the completions begin; before them are the indices.
-const CQES: u32 = 320;
+pub(super) const CQES: u32 = 320;
 
 /// Where the words of a ring lie.
 pub(super) const WORDS: [u32; 12] = [0, 64, 128, 192, 256, 260, 264, 268, 272, 276, 280, 284];
@@ -37,6 +37,7 @@ pub(super) fn fit_together(flags: SetupFlags) -> bool {
         || (has(SetupFlags::TASKRUN_FLAG) && !any(puts_off))
         || (has(SetupFlags::SQPOLL) && any(signals))
         || (has(SetupFlags::REGISTERED_FD_ONLY) && !has(SetupFlags::NO_MMAP))
+        || (has(SetupFlags::HYBRID_IOPOLL) && !has(SetupFlags::IOPOLL))
         || has(SetupFlags::CQE32 | SetupFlags::CQE_MIXED)
         || has(SetupFlags::SQE128 | SetupFlags::SQE_MIXED)
         || (has(SetupFlags::SQ_REWIND)

@@ -308,6 +308,11 @@ impl Half {
         unsafe { Published::new(self.rings.at(WORDS[word])) }.last().to_raw()
     }
 
+    /// The flags of the completion queue, which the program sets.
+    pub(super) fn cq_flags(&self) -> u32 {
+        self.word(10)
+    }
+
     /// Stores something in a word, whosever it is.
     pub(super) fn lie(&mut self, word: usize, value: u32) {
         // SAFETY: in the block, as the layout has it; both sides access it as an atomic only. That
@@ -375,6 +380,7 @@ impl Half {
             (s.flags, self.flags.last()),
             (s.dropped, self.dropped.last().to_raw()),
             (c.overflow, self.overflow.last().to_raw()),
+            (c.flags, self.cq_flags()),
         ] {
             new.rings.set(offset, value);
         }

@@ -8,6 +8,7 @@
 use annulus_sys::abi::Cqe;
 use annulus_sys::flags::{CqeFlags, NopFlags};
 
+use super::real::is_open;
 use super::request::{Job, Message, Stage};
 use super::run::Try;
 use super::state::{Due, Mode, State};
@@ -23,7 +24,7 @@ impl State {
         {
             (false, _) => true,
             (true, true) => self.fixed_file(ring, fd).0.is_some(),
-            (true, false) => self.world.find(fd).is_some() || self.ring_at(fd).is_some(),
+            (true, false) => is_open(fd),
         };
         if !is_there {
             return Try::Ends(-libc::EBADF);
@@ -52,7 +53,7 @@ impl State {
             let (is_fixed, fd) = (request.is_fixed(), request.fd);
             let is_other = match is_fixed {
                 true => self.fixed_file(source, fd).0.is_some(),
-                false => self.world.find(fd).is_some(),
+                false => is_open(fd),
             };
             return Try::Ends(if is_other { -libc::EBADFD } else { -libc::EBADF });
         };
@@ -60,12 +61,19 @@ impl State {
         if message.is_odd {
             return Try::Ends(-libc::EINVAL);
         }
+        let is_disabled = self.rings[target].gate.is_disabled;
         let Some((from, into)) = message.file else {
+            if is_disabled {
+                return Try::Ends(-libc::EBADFD);
+            }
             self.deliver(target, cqe);
             return Try::Ends(0);
         };
         if target == source {
             return Try::Ends(-libc::EINVAL);
+        }
+        if is_disabled {
+            return Try::Ends(-libc::EBADFD);
         }
         let (Some(end), _) = self.fixed_file(source, from.cast_signed()) else {
             return Try::Ends(-libc::EBADF);
@@ -87,6 +95,7 @@ impl State {
             let Cqe { user_data, res, flags } = cqe;
             let due = Due::Tell { ring, user_data, res, flags: flags.bits() };
             self.rings[ring].work.push_back(due);
+            self.signal_work(ring, due);
             self.raise(ring);
         } else {
             self.tell(ring, cqe);

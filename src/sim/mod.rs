@@ -40,12 +40,13 @@
 //!
 //! | | |
 //! |---|---|
-//! | rings | one or many; plain, `COOP_TASKRUN`, `DEFER_TASKRUN`, with `TASKRUN_FLAG` or without; `SINGLE_ISSUER`, `SUBMIT_ALL`, `CQSIZE`, `CLAMP`; half of them are about to wrap |
+//! | rings | one or many; plain, `COOP_TASKRUN`, `DEFER_TASKRUN`, with `TASKRUN_FLAG` or without; `SINGLE_ISSUER`, `SUBMIT_ALL`, `CQSIZE`, `CLAMP`; `R_DISABLED`, restrictions; half of them are about to wrap |
 //! | layouts | `NO_SQARRAY`, `SQE128`, `CQE32`, `SQE_MIXED`, `CQE_MIXED` (with the fillers of 6.18 to 7.2), `SQ_REWIND`, `NO_MMAP`; `RESIZE_RINGS`; `REGISTERED_FD_ONLY` |
 //! | `SQPOLL` | a thread that is stepped with virtual time: `NEED_WAKEUP`, `SQ_WAKEUP`, `SQ_WAIT`, `ATTACH_WQ`, its death |
+//! | `IOPOLL` | what Linux does without a device that can be polled: reads and writes `EOPNOTSUPP`, most operations `EINVAL`, an enter returns at once; also `HYBRID_IOPOLL` |
 //! | worker threads | for `ASYNC`, splices, `FSYNC` and others (the table of `workers`): at most as many as `IOWQ_MAX_WORKERS` allows; a cancel of what one has is too late (`EALREADY`) |
 //! | submitting | partial submission, refused entries and whole chains, soft and hard links, `IO_DRAIN`, `ASYNC`, `CQE_SKIP_SUCCESS` |
-//! | waiting | any number, with a timeout and a minimum wait; overflow, flagged and kept; a timeout ends a wait, as on Linux |
+//! | waiting | any number, with a timeout (also an absolute one, by [`now`](Sim::now)) and a minimum wait, as an argument or in a registered region; overflow, flagged and kept; a timeout ends a wait, as on Linux |
 //! | `NOP` | with a result, a look-up of a file or buffer, `TW` (no effect), a wide completion; `NOP128` |
 //! | `MSG_RING` | data, flags, and files from table to table, to rings of the simulation |
 //! | `READ` `WRITE` `READV` `WRITEV` | on pipes, sockets, files (at an offset, or at the position) and eventfds; no `RWF_` flags; `READ` also into a selected buffer; `_FIXED` of each, in a registered buffer; `READ_MULTISHOT` |
@@ -63,17 +64,19 @@
 //! | `SPLICE` `TEE` | over pipes, files, streams; see `splices` for what Linux does besides |
 //! | `FUTEX_WAIT` `FUTEX_WAKE` `FUTEX_WAITV` | of 32 bits, private or not; the words are those of the process, the waiters only requests; [`Sim::wake_futex`] stands for a thread |
 //! | buffer rings | of the program's memory or the kernel's; a buffer is used whole, or in parts (`INC`) |
-//! | `register` | tables of buffers and of files, sparse or not, their updates, tags, the range for free places; buffer rings and their status; rings (`RING_FDS`); how many workers; the probe |
+//! | `register` | tables of buffers and of files, sparse or not, their updates, tags, the range for free places; clones of buffers; buffer rings and their status; rings (`RING_FDS`); how many workers; eventfds; personalities; restrictions; the clock and regions of waits; cancels at once; the probe and the query |
 //!
 //! | in place of Linux | is |
 //! |---|---|
-//! | a descriptor | real, with an owner and duplicates, but the standard library cannot read, write or configure it: [`Sim::read`], [`Sim::write`] and others stand in |
+//! | a descriptor of the simulation | real, with an owner and duplicates, but the standard library cannot read, write or configure it: [`Sim::read`], [`Sim::write`] and others stand in |
+//! | a descriptor of the machine: a `File`, a pipe, an eventfd | used as it is, at the simulated time of the request: `READ` to `WRITEV_FIXED`, `FSYNC`, `FTRUNCATE`, `FALLOCATE`, `STATX`, `POLL_ADD` (once), `SHUTDOWN`, `CLOSE`; short transfers and delays apply to it, and accounts of the memory are kept. What sockets do besides, and splices, are refused |
 //! | the room of a socket | 208 KiB of bytes; Linux counts memory |
 //! | a TCP connection | bytes in order at once; no network between |
 //! | a datagram | at once, whole, once; a UDP socket keeps 1024 |
 //! | threads | none: every ring of a simulation is entered by one thread; a polling thread sees entries during an enter or [`advance`](Sim::advance) |
-//! | the file system | one, with a tree in memory, for which [`Sim::put_file`] and others stand in; `umask` is 022, the current folder is `/` |
+//! | the file system | one, with a tree in memory, for which [`Sim::put_file`] and others stand in; `umask` is 022, the current folder is `/`. Paths of the machine only below what [`Sim::allow_real_paths`] names |
 //! | signals, `O_NONBLOCK` | none |
+//! | credentials | nothing is denied, as to root, whoever a request is |
 //! | `Clock::now`, and so `Timeout::until` and `WaitOptions::until` | the machine's clock: not for a simulation |
 //! | the ring's descriptor, polled | never readable |
 //!
@@ -91,13 +94,18 @@ mod buffers;
 mod bundles;
 mod cancel;
 mod chance;
+mod clones;
 mod datagrams;
 mod enter;
+mod eventfd;
 mod events;
 mod faults;
 mod files;
 mod finish;
 mod futex;
+mod gate;
+mod handed;
+mod iopoll;
 mod layout;
 mod letters;
 mod lies;
@@ -110,6 +118,7 @@ mod outside;
 mod outside_paths;
 mod outside_udp;
 mod paths;
+mod people;
 mod pipe;
 mod placeholder;
 mod poller;
@@ -117,6 +126,9 @@ mod polling;
 mod pool;
 mod post;
 mod provided;
+mod query;
+mod real;
+mod real_paths;
 pub mod recorder;
 mod region;
 mod register;
@@ -125,18 +137,22 @@ mod release;
 pub mod report;
 mod request;
 mod resize;
+mod restrict;
 mod ring_fds;
 mod run;
 pub mod shrink;
+mod signals;
 mod sockets;
 mod splices;
 mod state;
 mod submit;
+mod sync_cancel;
 mod time;
 pub mod trace;
 mod transfer;
 mod tree;
 mod waiting;
+mod waits;
 mod workers;
 mod world;
 

@@ -69,6 +69,9 @@ impl World {
 
     /// Sets the length of a file: `ftruncate(2)`.
     pub(super) fn truncate(&mut self, at: EndId, len: u64) -> Io<()> {
+        if self.ends[at].kind == Kind::Real {
+            return self.truncate_real(at, len);
+        }
         let end = &self.ends[at];
         let is_open = end.opened.is_some_and(|opened| opened.access.writes);
         if end.kind != Kind::File || !is_open || len > i64::MAX.cast_unsigned() {
@@ -85,6 +88,9 @@ impl World {
 
     /// Makes room in a file, or a hole: `fallocate(2)`.
     pub(super) fn allocate(&mut self, at: EndId, mode: i32, offset: u64, len: u64) -> Io<()> {
+        if self.ends[at].kind == Kind::Real {
+            return self.allocate_real(at, mode, offset, len);
+        }
         let (keep, hole) = (libc::FALLOC_FL_KEEP_SIZE, libc::FALLOC_FL_PUNCH_HOLE);
         let most = i64::MAX.cast_unsigned();
         if offset > most || len > most || len == 0 {

@@ -13,6 +13,40 @@ use super::world::Kind;
 /// The world has a tree of folders and files, which is empty at first. The current folder is `/`.
 /// Nothing is denied, as to root.
 impl Sim {
+    /// Lets paths below a folder be those of the machine: `OPENAT` opens its files, and what
+    /// `UNLINKAT`, `RENAMEAT` and others do is done to it. The text of a path decides, which must
+    /// be absolute. Paths from real folders that the program has opened are then real, too.
+    ///
+    /// Descriptors that the simulation did not make need no such leave: reads, writes and others
+    /// are passed on to them.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::sim::Sim;
+    /// use annulus::{Setup, op};
+    /// use std::os::unix::ffi::OsStrExt;
+    ///
+    /// let folder = std::env::temp_dir();
+    /// let path = folder.join(format!("annulus-sim-{}", std::process::id()));
+    /// std::fs::write(&path, b"real")?;
+    /// let sim = Sim::new(1);
+    /// sim.allow_real_paths(folder.as_os_str().as_bytes());
+    /// let mut ring = Setup::new(8).kernel(sim.kernel()).build()?;
+    /// let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    /// let open = ring.submit(op::OpenAt::new(op::Cwd, name, op::How::read()))?;
+    /// let (file, _) = ring.wait(open)?.ok()?;
+    /// let read = ring.submit(op::Read::new(file, [0; 4]))?;
+    /// assert_eq!(ring.wait(read)?.buf, *b"real");
+    /// std::fs::remove_file(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn allow_real_paths(&self, below: impl AsRef<[u8]>) {
+        let below = below.as_ref();
+        let cut = below.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+        self.state().world.roots.push(below[..cut].to_vec());
+    }
+
     /// Makes a folder at a path, and those on the way that are missing.
     ///
     /// # Errors

@@ -25,6 +25,9 @@ const TOLD: u32 = libc::STATX_TYPE
 impl State {
     /// Does what a request wants with its paths.
     pub(super) fn try_path(&mut self, id: RequestId, job: PathJob) -> Try {
+        if let Some(done) = self.try_real_path(id, &job) {
+            return done;
+        }
         let world = &mut self.world;
         let done = match job {
             PathJob::Open { at, how, into } => match world.open_path(&at, how) {

@@ -19,8 +19,11 @@ use annulus_sys::errno::Errno;
 #[derive(Debug)]
 pub(super) struct Placeholder {
     watch: OwnedFd,
-    inode: u64,
+    inode: Inode,
 }
+
+/// What names a pipe: its file system, and its number in it.
+pub(super) type Inode = (u64, u64);
 
 impl Placeholder {
     /// A descriptor, and the kernel's side of it.
@@ -40,7 +43,7 @@ impl Placeholder {
     }
 
     /// The number by which [`inode`] names it.
-    pub(super) fn inode(&self) -> u64 {
+    pub(super) fn inode(&self) -> Inode {
         self.inode
     }
 
@@ -58,15 +61,20 @@ pub(super) fn find_closed(watched: &mut [libc::pollfd]) -> bool {
 }
 
 /// The inode behind a descriptor of this process, if it is that of a pipe.
-pub(super) fn inode(fd: RawFd) -> Option<u64> {
+pub(super) fn inode(fd: RawFd) -> Option<Inode> {
+    let stat = stat(fd)?;
+    (stat.st_mode & libc::S_IFMT == libc::S_IFIFO).then_some((stat.st_dev, stat.st_ino))
+}
+
+/// What the machine says of a descriptor of this process, if it is open.
+pub(super) fn stat(fd: RawFd) -> Option<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: one live `struct stat`, which the call fills in.
     if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } < 0 {
         return None;
     }
     // SAFETY: filled in, since the call succeeded.
-    let stat = unsafe { stat.assume_init() };
-    (stat.st_mode & libc::S_IFMT == libc::S_IFIFO).then_some(stat.st_ino)
+    Some(unsafe { stat.assume_init() })
 }
 
 /// Closes a descriptor that the program has given up with a `CLOSE`.

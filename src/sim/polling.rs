@@ -18,6 +18,7 @@ use annulus_sys::flags::{CqeFlags, SetupFlags};
 
 use super::poller::{Doing, Poller};
 use super::pool::Pool;
+use super::real::is_open;
 use super::state::{Due, State};
 use super::trace::{RequestId, What};
 
@@ -34,10 +35,10 @@ impl State {
         let has = |flag| params.flags.contains(flag);
         let other = if has(SetupFlags::ATTACH_WQ) {
             let fd = params.wq_fd.cast_signed();
-            let other = match (self.ring_at(fd), self.world.find(fd)) {
+            let other = match (self.ring_at(fd), is_open(fd)) {
                 (Some(ring), _) => Ok(ring),
-                (None, Some(_)) => Err(Errno::new(libc::EINVAL)),
-                (None, None) => Err(Errno::new(libc::ENXIO)),
+                (None, true) => Err(Errno::new(libc::EINVAL)),
+                (None, false) => Err(Errno::new(libc::ENXIO)),
             };
             Some(other?)
         } else {
@@ -133,7 +134,8 @@ impl State {
 
     /// How many entries a thread could take.
     fn visible_to(&self, at: usize) -> u32 {
-        let open = self.pollers[at].rings.iter().filter(|&&ring| self.rings[ring].is_open);
+        let runs = |ring: usize| self.rings[ring].is_open && !self.rings[ring].gate.is_disabled;
+        let open = self.pollers[at].rings.iter().filter(|&&ring| runs(ring));
         open.map(|&ring| self.rings[ring].half.visible().unwrap_or(0)).sum()
     }
 
@@ -158,7 +160,7 @@ impl State {
         let rings = self.pollers[at].rings.clone();
         let most = if rings.len() > 1 { SHARE } else { u32::MAX };
         for ring in rings {
-            let is_open = self.rings[ring].is_open;
+            let is_open = self.rings[ring].is_open && !self.rings[ring].gate.is_disabled;
             let visible = self.rings[ring].half.visible().unwrap_or(0).min(most);
             if is_open && visible > 0 {
                 let count = self.submit(ring, visible);

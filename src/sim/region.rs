@@ -19,7 +19,9 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use super::block::POISON;
+use annulus_sys::errno::Errno;
+
+use super::block::{POISON, is_mapped};
 
 /// How many bytes of a buffer are watched, from its start.
 pub(super) const WATCHED: usize = 1024;
@@ -169,6 +171,19 @@ pub(super) unsafe fn read_value<T: Copy>(address: u64) -> T {
     let at = ptr::with_exposed_provenance::<T>(usize::try_from(address).expect("64 bits"));
     // SAFETY: a live `T`, as promised to `read_value`.
     unsafe { at.read_unaligned() }
+}
+
+/// Copies the argument of a call, or fails with `EFAULT` if nothing is mapped there.
+///
+/// # Safety
+///
+/// If something is mapped there, it must be a live `T`, any bytes of which are a `T`.
+pub(super) unsafe fn copy_in<T: Copy>(address: u64) -> Result<T, Errno> {
+    if !is_mapped(address, size_of::<T>() as u64) {
+        return Err(Errno::new(libc::EFAULT));
+    }
+    // SAFETY: a live `T`, as promised to `copy_in`.
+    Ok(unsafe { read_value(address) })
 }
 
 /// Writes a value to where an argument of a call points.

@@ -5,37 +5,47 @@
 //! | `BUFFERS` `BUFFERS2` `BUFFERS_UPDATE` `UNREGISTER_BUFFERS` | the table of buffers |
 //! | `FILES` `FILES2` `FILES_UPDATE` `FILES_UPDATE2` `UNREGISTER_FILES` `FILE_ALLOC_RANGE` | the table of files |
 //! | `PBUF_RING` `UNREGISTER_PBUF_RING` `PBUF_STATUS` | the groups of provided buffers |
-//! | `PROBE` | nothing: it tells which operations there are |
+//! | `EVENTFD` `EVENTFD_ASYNC` `UNREGISTER_EVENTFD` | the eventfd that completions signal (`signals`) |
+//! | `PERSONALITY` `UNREGISTER_PERSONALITY` | who requests may be (`people`) |
+//! | `RESTRICTIONS` `ENABLE_RINGS` | what the ring may do (`restrict`) |
+//! | `CLOCK` `MEM_REGION` | what its waits go by (`waits`) |
+//! | `CLONE_BUFFERS` | the table of buffers, from another ring's (`clones`) |
+//! | `SYNC_CANCEL` | nothing: it ends requests (`sync_cancel`) |
+//! | `PROBE` `QUERY` | nothing: they tell what there is (`query`) |
 #![allow(unsafe_code, reason = "plays the kernel")]
 
 use std::sync::Arc;
 
 use annulus_sys::abi::Buf;
 use annulus_sys::abi_register::{
-    BufReg, BufStatus, FileIndexRange, Probe, ProbeOp, RsrcRegister, RsrcUpdate, RsrcUpdate2,
+    BufReg, BufStatus, FileIndexRange, RsrcRegister, RsrcUpdate, RsrcUpdate2,
 };
 use annulus_sys::errno::Errno;
-use annulus_sys::flags_register::{
-    PbufRingFlags, ProbeOpFlags, REGISTER_FILES_SKIP, RsrcRegisterFlags,
-};
+use annulus_sys::flags_register::{PbufRingFlags, REGISTER_FILES_SKIP, RsrcRegisterFlags};
 use annulus_sys::index::Entries;
-use annulus_sys::opcode::{Opcode, RegisterOp};
+use annulus_sys::opcode::RegisterOp;
+use annulus_sys::syscall::this_thread;
 
 use super::block::{Block, is_mapped};
 use super::buffers::Group;
-use super::region::{read_value, write_value};
+use super::query::{probe, query};
+use super::region::{copy_in, read_value, write_value};
 use super::registered::{Buffer, Entry, Table, Thing};
-use super::release::Release;
-use super::request::KNOWN;
 use super::state::State;
 
 /// The most buffers and files of a table, and the longest buffer.
-const MOST_BUFFERS: u32 = 1 << 14;
+pub(super) const MOST_BUFFERS: u32 = 1 << 14;
 const MOST_FILES: u32 = 1 << 20;
 const LONGEST: u64 = 1 << 30;
 
 /// The calls that need no memory.
-const FREES: [RegisterOp; 5] = [
+const FREES: [RegisterOp; 11] = [
+    RegisterOp::ENABLE_RINGS,
+    RegisterOp::CLOCK,
+    RegisterOp::QUERY,
+    RegisterOp::SYNC_CANCEL,
+    RegisterOp::UNREGISTER_EVENTFD,
+    RegisterOp::UNREGISTER_PERSONALITY,
     RegisterOp::UNREGISTER_RING_FDS,
     RegisterOp::UNREGISTER_BUFFERS,
     RegisterOp::UNREGISTER_FILES,
@@ -76,12 +86,7 @@ impl State {
         count: u32,
     ) -> Result<u32, Errno> {
         use What::{Buffers, Files};
-        if !self.release.has(op.since()) {
-            return refused(libc::EINVAL);
-        }
-        if !FREES.contains(&op) && self.luck.hits(self.faults.register) {
-            return refused(libc::ENOMEM);
-        }
+        self.admit(ring, op)?;
         let address = arg.expose_provenance() as u64;
         let plain = Arrays { things: address, tags: 0, count };
         #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise vouches for all")]
@@ -98,15 +103,16 @@ impl State {
                 RegisterOp::UNREGISTER_BUFFERS => self.drop_table(ring, Buffers, address, count),
                 RegisterOp::UNREGISTER_FILES => self.drop_table(ring, Files, address, count),
                 RegisterOp::FILE_ALLOC_RANGE => self.allot_files(ring, address, count),
-                RegisterOp::PBUF_RING => self.add_group(ring, read_value::<BufReg>(address)),
+                RegisterOp::CLONE_BUFFERS => self.clone_buffers(ring, address, count),
+                RegisterOp::PBUF_RING => self.add_group(ring, copy_in::<BufReg>(address)?),
                 RegisterOp::UNREGISTER_PBUF_RING => {
-                    let reg = read_value::<BufReg>(address);
+                    let reg = copy_in::<BufReg>(address)?;
                     self.group(ring, reg.bgid)?;
                     self.rings[ring].groups.retain(|group| group.id != reg.bgid);
                     Ok(0)
                 }
                 RegisterOp::PBUF_STATUS => {
-                    let mut status = read_value::<BufStatus>(address);
+                    let mut status = copy_in::<BufStatus>(address)?;
                     let id = u16::try_from(status.buf_group);
                     let group = id.map_err(|_| Errno::new(libc::ENOENT))?;
                     status.head = self.group(ring, group)?.head().into();
@@ -117,6 +123,43 @@ impl State {
                 RegisterOp::UNREGISTER_RING_FDS => self.change_ring_fds(arg, count, false),
                 RegisterOp::IOWQ_MAX_WORKERS => self.limit_workers(ring, arg, count),
                 RegisterOp::RESIZE_RINGS if count == 1 => self.resize(ring, arg),
+                _ => self.register_other(ring, op, arg, count),
+            }
+        }
+    }
+
+    /// A call that is not about tables.
+    ///
+    /// # Safety
+    ///
+    /// As `Backend::register`: `arg` and `count` are what `op` asks for.
+    unsafe fn register_other(
+        &mut self,
+        ring: usize,
+        op: RegisterOp,
+        arg: *mut libc::c_void,
+        count: u32,
+    ) -> Result<u32, Errno> {
+        let address = arg.expose_provenance() as u64;
+        let is_bare = arg.is_null() && count == 0;
+        #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise vouches for all")]
+        // SAFETY: the argument of `op`, as promised to `register_other`.
+        unsafe {
+            match op {
+                RegisterOp::EVENTFD if count == 1 => self.register_signal(ring, address, false),
+                RegisterOp::EVENTFD_ASYNC if count == 1 => {
+                    self.register_signal(ring, address, true)
+                }
+                RegisterOp::UNREGISTER_EVENTFD if is_bare => self.unregister_signal(ring),
+                RegisterOp::PERSONALITY if is_bare => self.rings[ring].people.register(),
+                RegisterOp::UNREGISTER_PERSONALITY if arg.is_null() => {
+                    self.rings[ring].people.unregister(count)
+                }
+                RegisterOp::RESTRICTIONS => self.restrict(ring, address, count),
+                RegisterOp::ENABLE_RINGS if is_bare => self.enable(ring),
+                RegisterOp::CLOCK => self.set_clock(address, count),
+                RegisterOp::MEM_REGION => self.add_region(ring, address, count),
+                RegisterOp::QUERY => query(address, count, self.release),
                 RegisterOp::PROBE => {
                     probe(arg, count, self.release);
                     Ok(0)
@@ -124,6 +167,42 @@ impl State {
                 _ => refused(libc::EINVAL),
             }
         }
+    }
+
+    /// A call that names no ring.
+    ///
+    /// # Safety
+    ///
+    /// As `Backend::register`: `arg` and `count` are what `op` asks for.
+    pub(super) unsafe fn register_blind(
+        &mut self,
+        op: RegisterOp,
+        arg: *mut libc::c_void,
+        count: u32,
+    ) -> Result<u32, Errno> {
+        if op != RegisterOp::QUERY || !self.release.has(op.since()) {
+            return refused(libc::EINVAL);
+        }
+        let address = arg.expose_provenance() as u64;
+        // SAFETY: as promised to `register_blind`.
+        unsafe { query(address, count, self.release) }
+    }
+
+    /// Refuses a call that is unknown, of another thread than the ring's, not allowed, or unlucky.
+    pub(super) fn admit(&mut self, ring: usize, op: RegisterOp) -> Result<(), Errno> {
+        if !self.release.has(op.since()) {
+            return refused(libc::EINVAL);
+        }
+        if self.rings[ring].thread.is_some_and(|thread| thread != this_thread()) {
+            return refused(libc::EEXIST);
+        }
+        if !self.allows_call(ring, op) {
+            return refused(libc::EACCES);
+        }
+        if !FREES.contains(&op) && self.luck.hits(self.faults.register) {
+            return refused(libc::ENOMEM);
+        }
+        Ok(())
     }
 
     fn table(&mut self, ring: usize, what: What) -> &mut Table {
@@ -145,7 +224,7 @@ impl State {
             return refused(libc::EINVAL);
         }
         // SAFETY: a live `struct io_uring_rsrc_register`, as promised to `make_table_2`.
-        let asked = unsafe { read_value::<RsrcRegister>(address) };
+        let asked = unsafe { copy_in::<RsrcRegister>(address) }?;
         let RsrcRegister { nr: count, flags, resv2, data: things, tags } = asked;
         let is_sparse = flags.contains(RsrcRegisterFlags::SPARSE);
         let is_unknown = count == 0 || resv2 != 0 || !RsrcRegisterFlags::SPARSE.contains(flags);
@@ -226,7 +305,7 @@ impl State {
                 if fd == -1 {
                     return empty;
                 }
-                let end = self.world.find(fd).ok_or(Errno::new(libc::EBADF))?;
+                let end = self.end_at(fd).ok_or(Errno::new(libc::EBADF))?;
                 self.world.ends[end].users += 1;
                 Thing::File(end)
             }
@@ -248,7 +327,7 @@ impl State {
             return refused(libc::EINVAL);
         }
         // SAFETY: a live `struct io_uring_rsrc_update2`, as promised to `update_2`.
-        let asked = unsafe { read_value::<RsrcUpdate2>(address) };
+        let asked = unsafe { copy_in::<RsrcUpdate2>(address) }?;
         let RsrcUpdate2 { offset, resv, data: things, tags, nr: count, resv2 } = asked;
         if count == 0 || resv != 0 || resv2 != 0 {
             return refused(libc::EINVAL);
@@ -265,7 +344,7 @@ impl State {
             return refused(libc::EINVAL);
         }
         // SAFETY: as promised to `update_files`.
-        let asked = unsafe { read_value::<RsrcUpdate>(address) };
+        let asked = unsafe { copy_in::<RsrcUpdate>(address) }?;
         if asked.resv != 0 {
             return refused(libc::EINVAL);
         }
@@ -369,7 +448,7 @@ impl State {
             return refused(libc::EINVAL);
         }
         // SAFETY: as promised to `allot_files`.
-        let FileIndexRange { off, len, resv } = unsafe { read_value(address) };
+        let FileIndexRange { off, len, resv } = unsafe { copy_in(address) }?;
         let end = off.checked_add(len).ok_or(Errno::new(libc::EOVERFLOW))? as usize;
         let table = self.table(ring, What::Files);
         if resv != 0 || end > table.len() {
@@ -412,31 +491,5 @@ impl State {
         group.block = block;
         self.rings[ring].groups.push(group);
         Ok(0)
-    }
-}
-
-/// Says which operations there are.
-///
-/// # Safety
-///
-/// `arg` must point to a `Probe`, and `count` times a `ProbeOp` behind it.
-unsafe fn probe(arg: *mut libc::c_void, count: u32, release: Release) {
-    let known: Vec<Opcode> =
-        KNOWN.iter().copied().filter(|opcode| release.has(opcode.since())).collect();
-    let last = known.iter().map(|opcode| opcode.0).max().unwrap_or(0);
-    let len = u8::try_from(count).unwrap_or(u8::MAX).min(last + 1);
-    let head = Probe { last_op: Opcode(last), ops_len: len, ..Probe::default() };
-    // SAFETY: it points to a `Probe`, as promised to `probe`.
-    unsafe { write_value(arg, head) };
-    // SAFETY: behind the `Probe`, as promised to `probe`.
-    let ops = unsafe { arg.byte_add(size_of::<Probe>()) }.cast::<ProbeOp>();
-    for op in 0..len {
-        let is_known = known.contains(&Opcode(op));
-        let flags = if is_known { ProbeOpFlags::SUPPORTED } else { ProbeOpFlags::empty() };
-        let op = ProbeOp { op: Opcode(op), flags, ..ProbeOp::default() };
-        // SAFETY: one of `count`, as promised to `probe`.
-        let at = unsafe { ops.add(usize::from(op.op.0)) };
-        // SAFETY: one of `count`, as promised to `probe`.
-        unsafe { write_value(at.cast(), op) };
     }
 }

@@ -32,7 +32,7 @@ use super::trace::{EndId, RequestId};
 pub(super) use futex::{Futex, FutexJob};
 pub(super) use letter::{Envelope, Letter};
 pub(super) use net::encode;
-pub(super) use parse::nanoseconds;
+pub(super) use parse::{nanoseconds, selects_buffers};
 pub(super) use path::{Path, PathJob, VALID, WITH_PATH};
 
 pub(super) use splice::Splice;

@@ -11,7 +11,7 @@ use annulus_sys::errno::Errno;
 use annulus_sys::flags::SetupFlags;
 
 use super::layout::sized;
-use super::region::{read_value, write_value};
+use super::region::{copy_in, write_value};
 use super::state::State;
 use super::trace::What;
 
@@ -37,7 +37,7 @@ impl State {
         arg: *mut libc::c_void,
     ) -> Result<u32, Errno> {
         // SAFETY: as promised to `resize`.
-        let asked = unsafe { read_value::<Params>(arg.expose_provenance() as u64) };
+        let asked = unsafe { copy_in::<Params>(arg.expose_provenance() as u64) }?;
         let of_ring = &self.rings[ring];
         let known = SetupFlags::CQSIZE | SetupFlags::CLAMP;
         if !of_ring.flags.contains(SetupFlags::DEFER_TASKRUN) || !known.contains(asked.flags) {

@@ -12,6 +12,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use annulus_sys::abi_register::RsrcUpdate;
 use annulus_sys::errno::Errno;
 
+use super::real::is_open;
 use super::region::{read_value, write_value};
 use super::state::State;
 
@@ -75,7 +76,7 @@ impl State {
         }
         let fd = i32::try_from(data & u64::from(u32::MAX)).unwrap_or(-1);
         let Some(ring) = self.ring_at(fd) else {
-            let is_other = self.world.find(fd).is_some();
+            let is_other = is_open(fd);
             return refused(if is_other { libc::EOPNOTSUPP } else { libc::EBADF });
         };
         // SAFETY: open during the call, since it is that of a ring which is open.

@@ -88,7 +88,9 @@ impl State {
                 }
                 Try::Waits => {
                     let end = end.expect("only an end lets it wait");
-                    self.requests.get_mut(&id).expect("in flight").has_waited = true;
+                    let request = self.requests.get_mut(&id).expect("in flight");
+                    request.has_waited = true;
+                    self.world.want(end, &request.job);
                     self.put_off(id, true);
                     return self.world.await_change(end, id);
                 }
@@ -146,6 +148,9 @@ impl State {
 
     /// Tries a request on its end.
     fn try_on(&mut self, id: RequestId, job: Job, end: EndId) -> Try {
+        if let Some(refused) = self.refused_by_real(end, &job) {
+            return refused;
+        }
         match job {
             Job::Read { offset } => self.try_read(id, end, offset),
             Job::ReadMany => self.try_read_many(id, end),
@@ -170,6 +175,7 @@ impl State {
             Job::Shutdown(how) => ended(self.world.shut_down(end, how)),
             Job::Fsync => match self.world.ends[end].kind {
                 Kind::File | Kind::Folder => Try::Ends(0),
+                Kind::Real => ended(self.world.sync_real(end)),
                 _ => Try::Ends(-libc::EINVAL),
             },
             Job::Truncate(len) => ended(self.world.truncate(end, len)),
@@ -192,7 +198,8 @@ impl State {
 
     /// A poll that repeats says what is there, and then waits for a change.
     fn once_more(&mut self, id: RequestId, end: EndId, found: i32) -> Try {
-        if self.luck.hits(self.faults.early_end) {
+        let is_real = self.world.ends[end].kind == Kind::Real;
+        if is_real || self.luck.hits(self.faults.early_end) {
             return Try::Ends(found);
         }
         if !self.post_more(id, found, CqeFlags::empty()) {
@@ -219,6 +226,7 @@ impl State {
                         self.run(due);
                     } else {
                         self.rings[ring].work.push_back(due);
+                        self.signal_work(ring, due);
                         self.raise(ring);
                     }
                 }

@@ -26,6 +26,7 @@ impl World {
         match end.kind {
             Kind::Pair | Kind::Connection => {}
             Kind::Fresh => return Io::Fails(libc::ENOTCONN),
+            Kind::Real => return self.shut_down_real(at, how),
             Kind::Datagram | Kind::Udp => return Io::Fails(libc::EINVAL),
             Kind::Listener => {
                 end.no_more.reads |= reads;

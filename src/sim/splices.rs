@@ -27,7 +27,7 @@ impl State {
             let ring = self.requests[&id].ring;
             let found = match splice.is_fixed {
                 true => self.fixed_file(ring, splice.from),
-                false => (self.world.find(splice.from), None),
+                false => (self.end_at(splice.from), None),
             };
             let (Some(from), entry) = found else { return Try::Ends(-libc::EBADF) };
             self.world.ends[from].users += 1;

@@ -16,10 +16,14 @@ use std::time::{Duration, Instant};
 use annulus_sys::flags::{CqeFlags, SetupFlags, SqRingFlags};
 
 use super::Sim;
+use super::block::Region;
 use super::buffers::Group;
 use super::chance::Chance;
+use super::eventfd::Signal;
 use super::faults::Faults;
+use super::gate::Gate;
 use super::memory::Half;
+use super::people::People;
 use super::placeholder::{Placeholder, find_closed};
 use super::poller::Poller;
 use super::pool::Pool;
@@ -139,6 +143,12 @@ pub(super) struct Ring {
     pub(super) poller: Option<usize>,
     /// The thread that enters (`SINGLE_ISSUER`).
     pub(super) thread: Option<annulus_sys::syscall::Thread>,
+    pub(super) gate: Gate,
+    /// The eventfd that its completions signal.
+    pub(super) signal: Option<Signal>,
+    pub(super) people: People,
+    /// The registered memory with arguments.
+    pub(super) region: Option<Region>,
 }
 
 /// A chain that may have to wait for others.
@@ -287,6 +297,7 @@ impl State {
             }
         }
         self.sweep();
+        self.world.look_at_real();
         self.wake_up();
         self.look_at_memory(8);
     }
@@ -359,6 +370,7 @@ impl State {
             for entry in entries.collect::<Vec<_>>() {
                 self.let_go(ring, entry);
             }
+            let _ = self.unregister_signal(ring);
             for id in left {
                 self.finish(id, -libc::ECANCELED, CqeFlags::empty());
             }

@@ -7,17 +7,18 @@
 //!
 //! Leaves to others: running the requests (`run`).
 
+use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{SetupFlags, SqeFlags};
 use annulus_sys::opcode::Opcode;
 
 use super::memory::Consumed;
-use super::older::knows;
+use super::older::read_by;
 use super::request::{Job, Request, Stage};
 use super::state::{Due, Held, State};
 use super::trace::RequestId;
 
 /// The flags of an entry that the kernel knows.
-const KNOWN: SqeFlags = SqeFlags::FIXED_FILE
+pub(super) const FLAGS_OF_ENTRIES: SqeFlags = SqeFlags::FIXED_FILE
     .union(SqeFlags::IO_DRAIN)
     .union(SqeFlags::IO_LINK)
     .union(SqeFlags::IO_HARDLINK)
@@ -61,8 +62,10 @@ impl State {
             let Some(sqe) = sqe else { break };
             count += slots;
             let sqe = self.as_read(sqe);
-            let is_known = !is_cut && knows(self.release, &sqe);
-            let request = self.fitted(Request::of(&sqe, ring), is_known);
+            let (sqe, refused) = read_by(self.release, sqe);
+            let refused = self.barred(ring, &sqe).or(refused);
+            let refused = if is_cut { Some(libc::EINVAL) } else { refused };
+            let request = self.fitted(as_somebody(&sqe, ring), refused);
             if self.take(ring, request, &mut chain) == Goes::No {
                 break;
             }
@@ -76,7 +79,7 @@ impl State {
     }
 
     /// Refuses what does not fit the shape of the ring.
-    fn fitted(&self, mut request: Request, is_known: bool) -> Request {
+    fn fitted(&self, mut request: Request, refused: Option<i32>) -> Request {
         let wide = SetupFlags::CQE32 | SetupFlags::CQE_MIXED;
         let asks_wide = matches!(request.job, Job::Nop { big: Some(_), .. });
         let is_polled = self.rings[request.ring].poller.is_some();
@@ -84,8 +87,9 @@ impl State {
             let is_there = request.is_fixed();
             request.refused = request.refused.or((!is_there).then_some(-libc::EBADF));
         }
-        if !is_known || (asks_wide && !self.rings[request.ring].flags.intersects(wide)) {
-            request.refused = Some(-libc::EINVAL);
+        let is_wrong = asks_wide && !self.rings[request.ring].flags.intersects(wide);
+        if let Some(errno) = refused.or(is_wrong.then_some(libc::EINVAL)) {
+            request.refused = Some(-errno);
         }
         request
     }
@@ -94,7 +98,7 @@ impl State {
     fn take(&mut self, ring: usize, mut request: Request, chain: &mut Chain) -> Goes {
         self.consumed += 1;
         let id = self.consumed;
-        if !KNOWN.contains(request.flags) {
+        if !FLAGS_OF_ENTRIES.contains(request.flags) {
             request.refused = Some(-libc::EINVAL);
         }
         self.check_key(&request, id);
@@ -183,4 +187,17 @@ impl State {
     pub(super) fn has_begun(&self, id: RequestId) -> bool {
         self.requests.get(&id).is_some_and(|request| request.stage == Stage::Begun)
     }
+}
+
+/// The request of an entry, which may name credentials.
+fn as_somebody(sqe: &Sqe, ring: usize) -> Request {
+    // A message refuses to.
+    if sqe.personality == 0 || sqe.opcode == Opcode::MSG_RING {
+        return Request::of(sqe, ring);
+    }
+    let mut request = Request::of(&Sqe { personality: 0, ..*sqe }, ring);
+    if sqe.opcode == Opcode::FIXED_FD_INSTALL {
+        request.refused = request.refused.or(Some(-libc::EPERM));
+    }
+    request
 }

@@ -20,13 +20,17 @@ impl State {
         if let Some(res) = request.wrong {
             return Try::Ends(res);
         }
+        if let Some(refused) = self.unpolled(request.ring, end, true) {
+            return refused;
+        }
         if let Some(group) = request.group {
             let how = Filling { offset, waits: true, repeats: false };
             return self.read_into_group(id, end, group, how);
         }
         let whole = request.whole;
         let kind = self.world.ends[end].kind;
-        let is_whole = kind == Kind::Counter || has_messages(kind);
+        let is_direct = self.world.is_direct(end);
+        let is_whole = is_direct || kind == Kind::Counter || has_messages(kind);
         let most = if is_whole { whole } else { self.part(whole) };
         match self.world.read(end, most, offset) {
             Io::Done(bytes) => self.got(id, bytes),
@@ -100,11 +104,18 @@ impl State {
         if let Some(res) = self.requests[&id].wrong {
             return Try::Ends(res);
         }
+        if let Some(refused) = self.unpolled(self.requests[&id].ring, end, false) {
+            return refused;
+        }
         let mut bytes = self.outgoing(id, 0);
         let kind = self.world.ends[end].kind;
+        if kind == Kind::Real && !self.is_sound() {
+            return Try::Ends(-libc::EIO); // Not even found out just now.
+        }
         // A pipe takes a page whole, or not at all.
         if kind != Kind::Counter
             && !has_messages(kind)
+            && !self.world.is_direct(end)
             && (kind != Kind::Writer || bytes.len() > libc::PIPE_BUF)
         {
             let part = self.part(bytes.len());

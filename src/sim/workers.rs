@@ -89,7 +89,8 @@ impl State {
             return;
         }
         let is_file = matches!(request.job, Job::Path(_))
-            || end.is_some_and(|end| self.world.ends[end].kind == Kind::File);
+            || end.is_some_and(|end| self.world.ends[end].kind == Kind::File)
+            || end.is_some_and(|end| self.world.is_real_file(end));
         let kind = usize::from(!is_file);
         let pool = self.pool(ring);
         let is_free = pool.busy[kind] < pool.most[kind];

@@ -5,6 +5,7 @@
 //!   Fresh ── connect ──► queue of Listener ── accept ──► Stream
 //!   Datagram, Udp: whole messages, also to an address
 //!   File: a node of the tree, a position   Counter: a number, as an eventfd is
+//!   Real: a descriptor of the machine
 //! ```
 //!
 //! What an end does not do now answers [`Io::Wait`]; whoever asked is noted, and called when the
@@ -17,8 +18,9 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use annulus_sys::errno::Errno;
 
+use super::handed::Real;
 use super::pipe::Inbox;
-use super::placeholder::{Placeholder, find_closed, inode};
+use super::placeholder::{Inode, Placeholder, find_closed, inode};
 use super::trace::{EndId, RequestId};
 use super::tree::{Opened, Tree};
 
@@ -53,6 +55,8 @@ pub(super) enum Kind {
     /// A place of the tree, opened with `O_PATH`.
     Path,
     Counter,
+    /// A descriptor that the simulation did not make.
+    Real,
 }
 
 /// One end.
@@ -68,6 +72,7 @@ pub(super) struct End {
     pub(super) is_reset: bool,
     /// What a file or a folder is open on, and for what.
     pub(super) opened: Option<Opened>,
+    pub(super) real: Option<Box<Real>>,
     /// The position in a file, or the number of a counter.
     pub(super) position: u64,
     /// A listener's connections that were not accepted.
@@ -112,7 +117,14 @@ pub(super) enum Life {
 #[derive(Debug, Default)]
 pub(super) struct World {
     pub(super) ends: Vec<End>,
-    by_inode: HashMap<u64, EndId>,
+    by_inode: HashMap<Inode, EndId>,
+    /// The real descriptors that were used, by what names them; those that are kept open; those
+    /// that requests wait for.
+    pub(super) reals: HashMap<(RawFd, u64, u64), EndId>,
+    pub(super) held: Vec<EndId>,
+    pub(super) awaited: Vec<EndId>,
+    /// Below which folders paths are those of the machine.
+    pub(super) roots: Vec<Vec<u8>>,
     /// The placeholders, what is polled of each, and where each leads.
     watched: Vec<libc::pollfd>,
     names: Vec<(EndId, Placeholder)>,
@@ -135,6 +147,7 @@ impl World {
             no_more: Shut::default(),
             is_reset: false,
             opened: None,
+            real: None,
             position: 0,
             queue: VecDeque::new(),
             address: None,
@@ -162,6 +175,9 @@ impl World {
 
     /// A descriptor for an end.
     pub(super) fn descriptor(&mut self, end: EndId) -> Result<OwnedFd, Errno> {
+        if self.ends[end].kind == Kind::Real {
+            return self.duplicate(end);
+        }
         let (fd, placeholder) = Placeholder::new()?;
         self.by_inode.insert(placeholder.inode(), end);
         self.watched.push(placeholder.watched());
@@ -192,6 +208,7 @@ impl World {
     /// Notes which ends have lost their last descriptor, and lets those go that no request uses.
     /// Returns the ends that are gone now.
     pub(super) fn sweep(&mut self) -> Vec<EndId> {
+        self.let_go_of_real();
         if find_closed(&mut self.watched) {
             let mut at = 0;
             while at < self.watched.len() {
@@ -257,6 +274,11 @@ impl World {
         self.ends[at].waiters.push(request);
     }
 
+    /// Whether a request waits for a change of the end.
+    pub(super) fn is_awaited(&self, at: EndId) -> bool {
+        !self.ends[at].waiters.is_empty()
+    }
+
     /// The request waits no more.
     pub(super) fn forget(&mut self, at: EndId, request: RequestId) {
         self.ends[at].waiters.retain(|&waiter| waiter != request);
@@ -313,6 +335,7 @@ impl World {
             }
             Kind::Writer => Io::Fails(libc::EBADF),
             Kind::Fresh | Kind::Listener => Io::Fails(libc::EINVAL),
+            Kind::Real => self.read_real(at, most, offset),
         }
     }
 
@@ -353,6 +376,7 @@ impl World {
             Kind::Reader => Io::Fails(libc::EBADF),
             Kind::Fresh => Io::Fails(libc::EPIPE),
             Kind::Listener => Io::Fails(libc::EINVAL),
+            Kind::Real => self.write_real(at, bytes, offset),
         }
     }
 }

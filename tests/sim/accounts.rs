@@ -188,7 +188,8 @@ fn what_the_kernel_does_not_know_is_refused() {
     // SAFETY: a live `struct io_uring_buf_reg`, which is refused.
     let made = unsafe { bench.ring.base().register(op, (&raw mut reg).cast(), 1) };
     assert_eq!(made.map_err(|errno| errno.raw()), Err(libc::EINVAL));
-    let other = Setup::plain(4).with(annulus::sys::flags::SetupFlags::IOPOLL);
+    let unknown = annulus::sys::flags::SetupFlags::from_bits_retain(1 << 30);
+    let other = Setup::plain(4).with(unknown);
     assert!(other.kernel(bench.sim.kernel()).build_raw().is_err());
     bench.sim.check();
 }

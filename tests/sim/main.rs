@@ -19,6 +19,9 @@
 //! | `layouts` | rings of every layout and size on both kernels |
 //! | `polling` | rings with a polling thread on both kernels, and set-up flags |
 //! | `workers` | requests that worker threads run on both kernels |
+//! | `real` | descriptors that the simulation did not make: files, pipes and eventfds of the machine |
+//! | `registrations` | queries, disabled and restricted rings, clones, personalities on both kernels |
+//! | `waits` | cancels at once, polled rings, eventfds, clocks and regions on both kernels |
 //! | `releases` | what older kernels lack, and do otherwise |
 //! | `lies` | a kernel that stores anything, refuses, or loses: what the program's side survives |
 //! | `shrinking` | the luck of a failing run is shrunk to what it takes |
@@ -48,7 +51,9 @@ mod modes;
 mod paths;
 mod polling;
 mod programs;
+mod real;
 mod recorder;
+mod registrations;
 mod releases;
 mod scenarios;
 mod scene;
@@ -60,6 +65,7 @@ mod tables;
 mod twice;
 mod updates;
 mod waiters;
+mod waits;
 mod workers;
 mod worlds;
 

@@ -8,7 +8,7 @@ use annulus::prep;
 use annulus::sim::trace::What;
 use annulus::sim::{Record, Recorder, Sim};
 use annulus::sys::abi::Sqe;
-use annulus::sys::flags::SetupFlags;
+use annulus::sys::flags::{NopFlags, SetupFlags};
 use annulus::sys::kernel::Kernel;
 use annulus::sys::opcode::Opcode;
 use annulus::{RawRing, Setup};
@@ -149,22 +149,37 @@ fn each_ring_has_records_of_its_own() {
     assert!(records.is_sorted_by_key(|record| record.at));
 }
 
+fn posted(what: &What) -> Option<i32> {
+    match what {
+        What::Posted(_, res, _) => Some(*res),
+        _ => None,
+    }
+}
+
 #[test]
 fn a_resized_ring_is_recorded_on() {
     let recorder = Recorder::new();
     let flags = SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN | SetupFlags::NO_SQARRAY;
     let Some(mut ring) = raw(recorder.kernel(), flags) else { return };
-    for (round, size) in [(0, 16), (1, 4), (2, 32)] {
+    if let Err(why) = ring.resize(8, None) {
+        println!("skipped: {why:?}");
+        return;
+    }
+    // In the last round the indices pass the length that the queues had at first.
+    for (round, size) in [(0, 4), (1, 16), (2, 32)] {
         for number in 0..3 {
-            push(&mut ring, number);
+            // A result by which its completion is known, wherever the queues lie.
+            let nop = prep::nop_with(NopFlags::INJECT_RESULT, 3 * round + number, -1, 0);
+            // SAFETY: a NOP points to nothing (OP1).
+            unsafe { ring.push(nop) }.expect("room");
         }
         ring.submit_and_wait(3).expect("no error");
         while ring.pop().is_some() {}
-        if let Err(why) = ring.resize(size, None) {
-            println!("skipped: {why:?}");
-            return;
-        }
+        let trace = recorder.trace();
+        let results: Vec<i32> = trace.iter().filter_map(|it| posted(&it.what)).collect();
+        assert_eq!(results, (0..3 * (round + 1)).collect::<Vec<_>>());
+        ring.resize(size, None).expect("it is empty");
         let began = recorder.trace().iter().filter(|it| matches!(it.what, What::Began(..))).count();
-        assert_eq!(began, 3 * (round + 1));
+        assert_eq!(i32::try_from(began), Ok(3 * (round + 1)));
     }
 }

@@ -1,17 +1,22 @@
 //! Kernels like older releases: what each lacks is refused, and what it does otherwise.
 
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use annulus::prep;
 use annulus::sim::{Release, Sim};
 use annulus::sys::abi::{Params, Sqe};
 use annulus::sys::abi_register::{Probe, ProbeOp};
 use annulus::sys::flags::{
-    Features, FsyncFlags, NopFlags, PollFlags, RecvSendFlags, SetupFlags, SqeFlags,
+    AcceptFlags, Features, FsyncFlags, MsgRingFlags, NopFlags, PollFlags, RecvSendFlags,
+    SetupFlags, SqeFlags,
 };
 use annulus::sys::flags_register::ProbeOpFlags;
 use annulus::sys::opcode::{Opcode, RegisterOp};
 use annulus::{EnterCause, RawRing, Setup};
+
+use super::scenarios::encoded;
+use super::scene::at;
 
 const RELEASES: [Release; 5] =
     [Release::V5_10, Release::V6_1, Release::V6_12, Release::V6_18, Release::NEWEST];
@@ -24,7 +29,8 @@ fn ring(sim: &Sim, entries: u32) -> RawRing {
 fn result(ring: &mut RawRing, sqe: Sqe) -> i32 {
     // SAFETY: the entries of these tests point to nothing (OP1).
     unsafe { ring.push(sqe) }.expect("room");
-    ring.submit_and_wait(1).expect("no fault");
+    ring.submit().expect("no fault");
+    ring.get_events().expect("no fault");
     ring.pop().expect("it is there").res
 }
 
@@ -72,10 +78,9 @@ fn features_operations_and_calls_are_there_from_their_release_on() {
     assert_eq!(runs(prep::ftruncate(-1, 0)), [no, no, yes, yes, yes]);
     let send = prep::send(-1, 0, 0, 0, RecvSendFlags::empty());
     assert_eq!(runs(send), [yes; 5]);
-    let selects = Sqe { flags: SqeFlags::BUFFER_SELECT, ..send };
-    assert_eq!(runs(selects), [no, no, yes, yes, yes]);
-    let bundle = Sqe { ioprio: RecvSendFlags::BUNDLE.bits(), ..selects };
-    assert_eq!(runs(bundle), [no, no, yes, yes, yes]);
+    let bundle =
+        Sqe { flags: SqeFlags::BUFFER_SELECT, ioprio: RecvSendFlags::BUNDLE.bits(), ..send };
+    assert_eq!(runs(bundle), [yes, no, yes, yes, yes]); // 5.10 does not see that it asks for one.
     let limits = |sim: &Sim| {
         let mut limits = [0_u32; 2];
         let (op, arg) = (RegisterOp::IOWQ_MAX_WORKERS, (&raw mut limits).cast());
@@ -83,6 +88,60 @@ fn features_operations_and_calls_are_there_from_their_release_on() {
         unsafe { ring(sim, 4).base().register(op, arg, 2) }.is_ok()
     };
     assert_eq!(accepted(limits), [no, yes, yes, yes, yes]);
+}
+
+#[test]
+fn what_a_release_does_not_know_is_refused_or_not_even_read() {
+    let (bad, odd, not) = (-libc::EBADF, -libc::EINVAL, -libc::EOPNOTSUPP);
+    let releases = [(5, 10), (5, 17), (5, 18), (5, 19), (6, 0), (6, 1), (6, 10)];
+    let results = |sqe: Sqe| {
+        releases.map(|(major, minor)| {
+            let sim = Sim::new(1).like(Release::new(major, minor));
+            result(&mut ring(&sim, 4), sqe)
+        })
+    };
+    // The descriptor is none, so that is what is told of an entry that is not refused.
+    let send = prep::send(-1, 0, 0, 0, RecvSendFlags::empty());
+    let selects = Sqe { flags: SqeFlags::BUFFER_SELECT, ..send };
+    assert_eq!(results(selects), [not, not, not, not, not, not, bad]);
+    let first = prep::send(-1, 0, 0, 0, RecvSendFlags::POLL_FIRST);
+    assert_eq!(results(first), [bad; 7]);
+    let recv = |flags| prep::recv(-1, 0, 0, 0, flags);
+    assert_eq!(results(recv(RecvSendFlags::POLL_FIRST)), [bad; 7]);
+    let bundle = Sqe { flags: SqeFlags::BUFFER_SELECT, ..recv(RecvSendFlags::BUNDLE) };
+    assert_eq!(results(bundle), [bad, bad, bad, odd, odd, odd, bad]);
+    let address = encoded(SocketAddr::from(([127, 0, 0, 1], 7777)));
+    let sendto = Sqe { off: at(&address), file_index: 16, ..send };
+    assert_eq!(results(sendto), [bad, bad, odd, odd, odd, bad, bad]);
+    let pass = prep::msg_ring_fd_alloc(-1, 0, 0, MsgRingFlags::empty());
+    assert_eq!(results(pass)[2..], [odd, odd, bad, bad, bad]);
+}
+
+#[test]
+fn places_for_new_files_came_later_than_the_operations_that_make_them() {
+    let listen = |release| {
+        let sim = Sim::new(1).like(release);
+        let address = SocketAddr::from(([127, 0, 0, 1], 7777));
+        let listener = sim.listener(address).expect("descriptors");
+        let connect = || sim.connect(address).expect("it listens");
+        let _clients = [connect(), connect()];
+        let accept = prep::accept(listener.as_raw_fd(), 0, 0, 0, AcceptFlags::empty());
+        let results = [prep::direct(accept, 0), prep::direct_alloc(accept)].map(|sqe| {
+            let result = result(&mut ring(&sim, 4), sqe);
+            if result > 2 {
+                // SAFETY: a new descriptor, which nothing else owns (OP3).
+                drop(unsafe { OwnedFd::from_raw_fd(result) });
+                return 1;
+            }
+            result
+        });
+        sim.check();
+        results
+    };
+    // 5.10 does not read the place, and makes descriptors. There is no table.
+    assert_eq!(listen(Release::V5_10), [1, 1]);
+    assert_eq!(listen(Release::new(5, 15)), [-libc::ENXIO, -libc::EINVAL]);
+    assert_eq!(listen(Release::new(5, 19)), [-libc::ENXIO, -libc::ENFILE]);
 }
 
 #[test]

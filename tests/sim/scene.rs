@@ -28,6 +28,8 @@ const MODES: [SetupFlags; 3] = [
 pub struct Scene<'a> {
     pub world: &'a dyn World,
     pub ring: RawRing,
+    /// The flags of its ring.
+    pub flags: SetupFlags,
     pub lines: Vec<String>,
     pub next: u64,
     /// The descriptors that completions named.
@@ -43,7 +45,7 @@ impl<'a> Scene<'a> {
     fn new(world: &'a dyn World, flags: SetupFlags, counts: Option<Vec<usize>>) -> Option<Self> {
         let ring = world.setup(16, flags)?;
         let (lines, fds, last, rests) = Default::default();
-        Some(Self { world, ring, lines, next: 0, fds, last, rests, counts })
+        Some(Self { world, ring, flags, lines, next: 0, fds, last, rests, counts })
     }
 
     pub fn say(&mut self, line: impl Into<String>) {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use annulus::prep;
 use annulus::sim::{Faults, Sim};
 use annulus::sys::abi::Sqe;
-use annulus::sys::flags::{CancelFlags, SetupFlags, SqeFlags};
+use annulus::sys::flags::{CancelFlags, RecvSendFlags, SetupFlags, SqeFlags};
 use annulus::sys::opcode::RegisterOp;
 use annulus::{RawRing, Setup};
 
 use super::chance::Chance;
 use super::differential::{Style, run_in};
-use super::scene::both;
+use super::scene::{Scene, at, both};
 use super::worlds::{Real, World};
 
 /// What a program sees. A cancel of what a worker waits with says that it is too late, or that
@@ -170,4 +170,72 @@ fn requests_take_their_turns_when_there_are_few_workers() {
         sim.now()
     };
     assert!(took(1) > 4 * span && took(16) <= span);
+}
+
+#[test]
+fn a_zero_copy_send_leaves_its_worker_before_its_notification() {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 7777));
+    let mut early = 0;
+    for seed in 0..50 {
+        let faults = Faults { delay: 1000, longest: Duration::from_secs(1), ..Faults::NONE };
+        let sim = Sim::with_faults(seed, faults);
+        let mut ring = Setup::plain(8).kernel(sim.kernel()).build_raw().expect("a ring");
+        let mut limits = [1_u32; 2];
+        let arg = (&raw mut limits).cast();
+        // SAFETY: two live numbers, which the kernel copies and does not keep, so they may go.
+        unsafe { ring.base().register(RegisterOp::IOWQ_MAX_WORKERS, arg, 2) }.expect("it is set");
+        let _listener = sim.listener(address).expect("descriptors");
+        let client = sim.connect(address).expect("it listens");
+        let text = *b"zero copies";
+        let send = prep::send_zc(client.as_raw_fd(), at(&text), 11, 0, RecvSendFlags::empty());
+        for (user_data, sqe) in [(1, send), (2, prep::nop())] {
+            // SAFETY: the text lives until the notification has come, below (OP1).
+            unsafe { ring.push(Sqe { user_data, flags: SqeFlags::ASYNC, ..sqe }) }.expect("room");
+        }
+        ring.submit().expect("no fault");
+        sim.advance(Duration::from_secs(10));
+        ring.get_events().expect("no fault");
+        let order: Vec<u64> = std::iter::from_fn(|| ring.pop()).map(|cqe| cqe.user_data).collect();
+        assert!([[1, 1, 2], [1, 2, 1]].contains(&order[..].try_into().expect("three")));
+        early += u32::from(order == [1, 2, 1]);
+        sim.check();
+    }
+    assert!((1..50).contains(&early), "{early} of 50: the notification has a time of its own");
+}
+
+#[test]
+fn the_worker_of_a_zero_copy_send_goes_on_with_its_chain() {
+    both("send_zc forced", |it| {
+        let (_listener, address) = it.world.listener();
+        let client = it.world.connect(address).expect("it listens");
+        let (reader, _writer) = it.world.pipe();
+        let (text, mut buf) = (*b"zero copies", [0_u8; 4]);
+        let addr = (&raw mut buf).expose_provenance() as u64;
+        let send = prep::send_zc(client.as_raw_fd(), at(&text), 11, 0, RecvSendFlags::empty());
+        it.push(Sqe { flags: SqeFlags::ASYNC | SqeFlags::IO_LINK, ..send });
+        it.push(prep::read(reader.as_raw_fd(), addr, 4, u64::MAX));
+        it.take(2);
+        // A cancel that comes before the worker has begun with the read finds nothing.
+        let before = it.lines.len();
+        let results = |it: &Scene<'_>, of_read: bool| -> Vec<String> {
+            let parts = it.lines[before..].iter().filter_map(|line| line.split_once(": "));
+            let parts = parts
+                .filter(|(number, rest)| (*number == "1") == of_read && !rest.starts_with("-2 "));
+            parts.map(|(_, rest)| rest.to_owned()).collect()
+        };
+        for _ in 0..200 {
+            it.push(prep::cancel(1, CancelFlags::empty()));
+            it.take(1);
+            if !results(it, false).is_empty() {
+                break;
+            }
+            (0..10).for_each(|_| it.world.pause());
+        }
+        if results(it, true).is_empty() {
+            it.take(1);
+        }
+        let (cancel, read) = (results(it, false), results(it, true));
+        it.lines.truncate(before);
+        it.say(format!("{cancel:?} {read:?}"));
+    });
 }

@@ -14,11 +14,13 @@ use std::time::Duration;
 use annulus::sim::Sim;
 use annulus::sys::flags::SetupFlags;
 use annulus::sys::map::Pages;
-use annulus::{RawRing, Setup};
+use annulus::{DisabledRing, RawRing, Setup, SetupError};
 
 /// A kernel and the world behind it.
 pub trait World {
     fn setup(&self, entries: u32, flags: SetupFlags) -> Option<RawRing>;
+    /// A ring that must be enabled.
+    fn setup_disabled(&self, entries: u32, flags: SetupFlags) -> Option<DisabledRing>;
     fn pipe(&self) -> (OwnedFd, OwnedFd);
     fn socket_pair(&self) -> (OwnedFd, OwnedFd);
     fn datagram_pair(&self) -> (OwnedFd, OwnedFd);
@@ -38,6 +40,10 @@ pub trait World {
     fn shut_down(&self, fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()>;
     /// Lets a little time pass.
     fn pause(&self);
+    /// The simulation, if it is one.
+    fn simulation(&self) -> Option<&Sim> {
+        None
+    }
 }
 
 /// Below other folders, so that `..` leads to nothing that other programs use.
@@ -79,19 +85,28 @@ fn is_ready(fd: BorrowedFd<'_>, events: i16) -> bool {
     unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
 }
 
+/// A ring of Linux, if the simulation is to be compared with this one.
+fn compared<T>(build: impl Fn() -> Result<T, SetupError>) -> Option<T> {
+    // The simulation was compared with 6.18, which is the first to have this flag.
+    let newest = Setup::plain(4).with(SetupFlags::CQE_MIXED).build_raw();
+    match newest.and_then(|_| build()) {
+        Ok(ring) => Some(ring),
+        Err(error) => {
+            // Where the test's runner does not hide it.
+            let why = format!("not compared with Linux before 6.18, or here: {error}\n");
+            std::io::stderr().write_all(why.as_bytes()).expect("stderr");
+            None
+        }
+    }
+}
+
 impl World for Real {
     fn setup(&self, entries: u32, flags: SetupFlags) -> Option<RawRing> {
-        // The simulation was compared with 6.18, which is the first to have this flag.
-        let newest = Setup::plain(4).with(SetupFlags::CQE_MIXED).build_raw();
-        match newest.and_then(|_| asked(entries, flags).build_raw()) {
-            Ok(ring) => Some(ring),
-            Err(error) => {
-                // Where the test's runner does not hide it.
-                let why = format!("not compared with Linux before 6.18, or here: {error}\n");
-                std::io::stderr().write_all(why.as_bytes()).expect("stderr");
-                None
-            }
-        }
+        compared(|| asked(entries, flags).build_raw())
+    }
+
+    fn setup_disabled(&self, entries: u32, flags: SetupFlags) -> Option<DisabledRing> {
+        compared(|| asked(entries, flags).build_disabled())
     }
 
     fn pipe(&self) -> (OwnedFd, OwnedFd) {
@@ -199,6 +214,11 @@ impl World for Sim {
         Some(asked(entries, flags).kernel(self.kernel()).build_raw().expect("a simulated ring"))
     }
 
+    fn setup_disabled(&self, entries: u32, flags: SetupFlags) -> Option<DisabledRing> {
+        let setup = asked(entries, flags).kernel(self.kernel());
+        Some(setup.build_disabled().expect("a simulated ring"))
+    }
+
     fn pipe(&self) -> (OwnedFd, OwnedFd) {
         Self::pipe(self).expect("descriptors")
     }
@@ -259,5 +279,9 @@ impl World for Sim {
 
     fn pause(&self) {
         self.advance(std::time::Duration::from_micros(300));
+    }
+
+    fn simulation(&self) -> Option<&Sim> {
+        Some(self)
     }
 }

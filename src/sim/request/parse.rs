@@ -97,7 +97,7 @@ fn is_nop(opcode: Opcode) -> bool {
 }
 
 /// Whether an operation may select its buffer when it needs one.
-fn selects_buffers(opcode: Opcode) -> bool {
+pub(in crate::sim) fn selects_buffers(opcode: Opcode) -> bool {
     [Opcode::READ, Opcode::RECV, Opcode::SEND, Opcode::READ_MULTISHOT, Opcode::RECVMSG]
         .contains(&opcode)
 }
