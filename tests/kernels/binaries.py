@@ -49,7 +49,7 @@ class Builder:
 
     def _cargo(self, command):
         """Runs cargo and gives the programs that it built, by the name of their target."""
-        command = ["cargo", *command, "--release", "--package", "annulus",
+        command = ["cargo", *command, "--profile", "guest", "--package", "annulus",
                    "--target", self.machine.triple, "--message-format", "json-render-diagnostics"]
         if self.features:
             command += ["--features", self.features]
