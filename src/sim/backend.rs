@@ -268,6 +268,10 @@ unsafe impl Backend for Behind {
     /// # Panics
     ///
     /// When nothing can happen: the program would wait without end.
+    fn sleep(&self, span: Duration) {
+        Sim(Arc::clone(&self.0)).advance(span);
+    }
+
     fn rest(&self) {
         let sim = Sim(Arc::clone(&self.0));
         let next = {

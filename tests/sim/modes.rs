@@ -3,7 +3,7 @@
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use annulus::op;
+use annulus::op::{self, TimeoutMulti};
 use annulus::prep;
 use annulus::sim::{Faults, Sim};
 use annulus::sys::abi::Sqe;
@@ -183,4 +183,21 @@ fn a_kernel_that_may_forget_a_poll_gets_no_update() {
     let poll = ring.submit(op::Poll::new(ours, op::PollEvents::IN)).expect("room");
     let refused = ring.poll_update(&poll, op::PollEvents::OUT).expect_err("it may forget it");
     assert!(matches!(refused, Rejection::Invalid { .. }), "{refused:?}");
+}
+
+/// The ring lets its queue fill: that ends the timer. It waits by the clock of the simulation.
+#[test]
+fn a_timer_that_no_cancel_finds_ends_with_its_ring_and_its_scope() {
+    let timer = || TimeoutMulti::new(Duration::from_micros(1));
+    for by_scope in [false, true] {
+        let sim = Sim::with_faults(1, Faults { no_cancel: 1000, ..Faults::NONE });
+        let mut ring = Setup::plain(4).kernel(sim.kernel()).build().expect("a ring");
+        if by_scope {
+            ring.scope(|s| drop(s.submit(timer()).expect("room")));
+        } else {
+            let _ = ring.submit(timer()).expect("room");
+            ring.submit_all().expect("no fault");
+        }
+        assert_eq!(ring.shutdown(Duration::from_secs(1)), Ok(()), "in a scope: {by_scope}");
+    }
 }
