@@ -6,8 +6,8 @@ use std::time::Duration;
 use annulus::op::{self, TimeoutMulti};
 use annulus::prep;
 use annulus::sim::{Faults, Sim};
-use annulus::sys::abi::Sqe;
-use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
+use annulus::sys::abi::{Sqe, Timespec};
+use annulus::sys::flags::{EnterFlags, Features, SetupFlags, TimeoutFlags};
 use annulus::sys::opcode::Opcode;
 use annulus::sys::syscall::EnterArg;
 use annulus::{EnterCause, RawRing, Rejection, Setup};
@@ -200,4 +200,24 @@ fn a_timer_that_no_cancel_finds_ends_with_its_ring_and_its_scope() {
         }
         assert_eq!(ring.shutdown(Duration::from_secs(1)), Ok(()), "in a scope: {by_scope}");
     }
+}
+
+/// The slots that were given back are poisoned when they are; not later, when they are in use again.
+#[test]
+fn cq4_what_comes_while_time_passes_is_not_poisoned() {
+    let sim = Sim::new(1);
+    let mut ring = ring(&sim, 4, SetupFlags::empty());
+    let span = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    let timeout = prep::timeout((&raw const span).addr() as u64, 0, TimeoutFlags::empty());
+    // SAFETY: the kernel reads the time as it takes the entry, and it lives until then (OP1).
+    unsafe { ring.push(Sqe { user_data: 9, ..timeout }) }.expect("room");
+    ring.submit().expect("no fault");
+    for _ in 0..8 {
+        push(&mut ring, 1);
+        ring.submit().expect("no fault");
+    }
+    while ring.pop().is_some() {}
+    sim.advance(Duration::from_millis(2));
+    sim.check();
+    assert_eq!(ring.pop().map(|cqe| cqe.user_data), Some(9));
 }
