@@ -202,7 +202,7 @@ fn a_timer_that_no_cancel_finds_ends_with_its_ring_and_its_scope() {
     }
 }
 
-/// The slots that were given back are poisoned when they are; not later, when they are in use again.
+/// The slots that were given back are poisoned when they are; not later, when in use again.
 #[test]
 fn cq4_what_comes_while_time_passes_is_not_poisoned() {
     let sim = Sim::new(1);
