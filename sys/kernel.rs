@@ -22,7 +22,7 @@
 #![allow(unsafe_code, reason = "passes unsafe contracts on")]
 
 use core::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::abi::Params;
 use crate::errno::Errno;
@@ -105,6 +105,11 @@ pub unsafe trait Backend: Send + Sync {
     /// The program waits for what a thread of the kernel does to the shared memory.
     fn rest(&self) {
         std::thread::yield_now();
+    }
+
+    /// The program lets time pass by the clock of this kernel, outside of any call.
+    fn sleep(&self, span: Duration) {
+        std::thread::sleep(span);
     }
 }
 
@@ -221,6 +226,15 @@ impl Kernel {
             Calls::Linux => std::thread::yield_now(),
             #[cfg(feature = "sim")]
             Calls::Backend(calls) => calls.rest(),
+        }
+    }
+
+    /// Lets time pass by the clock that ends waits, outside of any call.
+    pub fn sleep(&self, span: Duration) {
+        match &self.0 {
+            Calls::Linux => std::thread::sleep(span),
+            #[cfg(feature = "sim")]
+            Calls::Backend(calls) => calls.sleep(span),
         }
     }
 

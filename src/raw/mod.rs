@@ -58,7 +58,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use clock::Clock;
 pub use completions::Completions;
@@ -294,6 +294,11 @@ impl RawRing {
     #[inline]
     pub(crate) fn now(&self) -> Instant {
         self.driver.kernel().now()
+    }
+
+    /// Lets time pass by that clock.
+    pub(crate) fn sleep(&self, span: Duration) {
+        self.driver.kernel().sleep(span);
     }
 
     pub(crate) fn driver_mut(&mut self) -> &mut Driver {

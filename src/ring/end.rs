@@ -202,7 +202,7 @@ impl<U: Default> Ring<U> {
         if self.raw.features().contains(Features::EXT_ARG) {
             self.fill(time)?;
             // Time for the completion that finds no room.
-            std::thread::sleep(time.min(Duration::from_millis(1)));
+            self.raw.sleep(time.min(Duration::from_millis(1)));
             let entered = self.raw.get_events();
             self.ignore_passing(entered)?;
         }
@@ -243,7 +243,7 @@ impl<U: Default> Ring<U> {
             // Before Linux 5.11 a wait cannot have a timeout.
             let submitted = self.raw.submit();
             if self.raw.ready() == 0 {
-                std::thread::sleep(time.min(Duration::from_millis(1)));
+                self.raw.sleep(time.min(Duration::from_millis(1)));
             }
             submitted.map(drop)
         };
@@ -263,7 +263,7 @@ impl<U: Default> Ring<U> {
             // kernel goes on. If it was the last one of an operation that we wait for, that looks
             // like a slow operation.
             EnterCause::CompletionsLost | EnterCause::OutOfRequests => {
-                std::thread::sleep(Duration::from_millis(1));
+                self.raw.sleep(Duration::from_millis(1));
             }
             _ => return self.ignore_refusal(error),
         }

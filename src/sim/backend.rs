@@ -302,6 +302,10 @@ unsafe impl Backend for Behind {
         unsafe { state.register(ring, op, arg, count) }
     }
 
+    fn sleep(&self, span: Duration) {
+        Sim(Arc::clone(&self.0)).advance(span);
+    }
+
     /// Lets time pass up to the next thing that happens.
     ///
     /// # Panics

@@ -7,6 +7,7 @@
 //! | a worker thread has it | `EALREADY` | what it would have, or `ECANCELED` |
 //! | a worker thread waits with it | `EALREADY` | what it would have, or `EINTR`; a splice 512 (v6.18) |
 //! | was taken by a worker thread (a fault) | `EALREADY` | what it would have, or `EINTR` |
+//! | is a timer that repeats, and fires just now (a fault) | `ENOENT` | – |
 //! | waits in a chain or behind a drained one, notifies, is not there | `ENOENT` | – |
 
 use super::request::{Job, Key, Request, Stage};
@@ -79,6 +80,10 @@ impl State {
         }
         if self.requests[&id].work.is_some() && self.is_too_late(id) {
             return -libc::EALREADY;
+        }
+        let fires = matches!(self.requests[&id].job, Job::Timeout { repeats: true, .. });
+        if fires && self.luck.hits(self.faults.no_cancel) {
+            return -libc::ENOENT;
         }
         let is_at_futex = self.is_at_futex(id);
         let request = &self.requests[&id];

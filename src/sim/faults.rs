@@ -8,7 +8,7 @@
 //! | `again` | there is no memory for a request (`io_uring_enter(2)`, `EAGAIN`) |
 //! | `busy` | completions overflow, and must be taken first (Linux 5.5 to 5.12, `EBUSY`) |
 //! | `partial` | memory for some of the requests only: the rest stays queued, and the wait is skipped |
-//! | `no_cancel` | a worker thread has begun: the cancel fails with `EALREADY`, and the target goes on |
+//! | `no_cancel` | a worker thread has begun: the cancel fails with `EALREADY`, and the target goes on; or a timer that repeats fires just now, and is not found |
 //! | `no_buffer` | another request has selected the last buffer a moment ago (`ENOBUFS`) |
 //! | `doze` | the program did not run for as long as the polling thread polls (`SQPOLL`) |
 //! | `thread_dies` | the polling thread was killed: `EOWNERDEAD` (`io_uring_enter(2)`) |

@@ -271,6 +271,8 @@ impl Sim {
     pub fn advance(&self, span: Duration) {
         let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let end = self.state().now.saturating_add(span);
+        // What the program gave back is poisoned first: it may be in use again afterwards.
+        self.state().look();
         loop {
             let mut state = self.state();
             if let Some(act) = state.run_due() {

@@ -73,6 +73,11 @@ fn op1_op2_br1_hold_in_sim() {
 }
 
 #[test]
+fn op1_op3_hold_in_ends() {
+    over("ends", SEEDS, bodies::ends::run);
+}
+
+#[test]
 fn both_kernels_agree_in_linux() {
     over("linux", 20, bodies::linux::run);
 }

@@ -288,7 +288,8 @@ impl Kernel {
                 return Err(libc::ETIME);
             }
             if self.chance.one_in(16) {
-                return Err(libc::EINTR);
+                // A signal; or a completion was lost, and nobody waits for that one.
+                return Err(self.chance.among(&[libc::EINTR, libc::EINTR, libc::EBADR]));
             }
             if !self.complete_one(ledger) {
                 let is_bounded = ask.bound == Bound::Timeout;
@@ -343,6 +344,11 @@ impl Kernel {
                 return None;
             }
         };
+        if let Role::Cancel(target) = request.role
+            && self.requests.iter().any(|it| it.role == Role::Cancel(target))
+        {
+            ledger.fault(format!("two cancels of {target:#x} are in flight"));
+        }
         if let Some(id) = op {
             let note = ledger.op(id);
             note.stage = Stage::Held;

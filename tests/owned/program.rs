@@ -456,6 +456,7 @@ pub fn expected(error: EnterError) {
         EnterCause::Interrupted
             | EnterCause::OutOfRequests
             | EnterCause::CompletionsPending
+            | EnterCause::CompletionsLost
             | EnterCause::TimedOut
     );
     assert!(is_expected, "{error}");

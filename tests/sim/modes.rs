@@ -3,11 +3,11 @@
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use annulus::op;
+use annulus::op::{self, TimeoutMulti};
 use annulus::prep;
 use annulus::sim::{Faults, Release, Sim};
-use annulus::sys::abi::Sqe;
-use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
+use annulus::sys::abi::{Sqe, Timespec};
+use annulus::sys::flags::{EnterFlags, Features, SetupFlags, TimeoutFlags};
 use annulus::sys::opcode::Opcode;
 use annulus::sys::syscall::EnterArg;
 use annulus::{EnterCause, RawRing, Rejection, Setup};
@@ -199,4 +199,41 @@ fn a_kernel_that_may_forget_a_poll_gets_no_update() {
         }
         sim.check();
     }
+}
+
+/// The ring lets its queue fill: that ends the timer. It waits by the clock of the simulation.
+#[test]
+fn a_timer_that_no_cancel_finds_ends_with_its_ring_and_its_scope() {
+    let timer = || TimeoutMulti::new(Duration::from_micros(1));
+    for by_scope in [false, true] {
+        let sim = Sim::with_faults(1, Faults { no_cancel: 1000, ..Faults::NONE });
+        let mut ring = Setup::plain(4).kernel(sim.kernel()).build().expect("a ring");
+        if by_scope {
+            ring.scope(|s| drop(s.submit(timer()).expect("room")));
+        } else {
+            let _ = ring.submit(timer()).expect("room");
+            ring.submit_all().expect("no fault");
+        }
+        assert_eq!(ring.shutdown(Duration::from_secs(1)), Ok(()), "in a scope: {by_scope}");
+    }
+}
+
+/// The slots that were given back are poisoned when they are; not later, when in use again.
+#[test]
+fn cq4_what_comes_while_time_passes_is_not_poisoned() {
+    let sim = Sim::new(1);
+    let mut ring = ring(&sim, 4, SetupFlags::empty());
+    let span = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    let timeout = prep::timeout((&raw const span).addr() as u64, 0, TimeoutFlags::empty());
+    // SAFETY: the kernel reads the time as it takes the entry, and it lives until then (OP1).
+    unsafe { ring.push(Sqe { user_data: 9, ..timeout }) }.expect("room");
+    ring.submit().expect("no fault");
+    for _ in 0..8 {
+        push(&mut ring, 1);
+        ring.submit().expect("no fault");
+    }
+    while ring.pop().is_some() {}
+    sim.advance(Duration::from_millis(2));
+    sim.check();
+    assert_eq!(ring.pop().map(|cqe| cqe.user_data), Some(9));
 }

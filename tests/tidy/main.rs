@@ -7,7 +7,8 @@
 //!   tidy/unsafety.rs    where memory orderings and `unsafe` may stand, and what SAFETY must say
 //!   tidy/invariants.rs  SQ1 and its sisters: defined once, cited in code, named by a test
 //!   tidy/facts.rs       "Since Linux", `# Completion`, examples and documents that can be found
-//!   tidy/mutants.rs     each row of the table of mutants finds its line and its test
+//!   tidy/mutants.rs     each row of the table of mutants finds its line and its test; each planted
+//!                       fault is a mutant
 //! ```
 //!
 //! A check is a pure function from a file, or from all files, to complaints. A complaint is one
@@ -144,6 +145,11 @@ fn documents_are_linked() {
 #[test]
 fn mutants_fit_the_tree() {
     whole_tree(mutants::rows_fit_the_tree);
+}
+
+#[test]
+fn planted_faults_are_mutants_and_on_their_page() {
+    whole_tree(mutants::planted_faults_are_mutants);
 }
 
 /// Runs a check that needs no more than one file at a time.

@@ -53,6 +53,41 @@ fn misfit(tree: &[File], row: &str) -> Option<(String, &'static str)> {
     Some((format!("{name}: no test is called {test}"), "name the test that kills it"))
 }
 
+/// Where the planted faults are listed, and the page that says what finds each.
+const PLANTED: &str = "tests/fuzz/planted.tsv";
+const PAGE: &str = "docs/PLANTED.md";
+
+/// Each planted fault names a mutant, or says why nothing plants it, and stands on the page.
+pub fn planted_faults_are_mutants(tree: &[File]) -> Vec<Complaint> {
+    let find = |path| tree.iter().find(|file| file.path == path);
+    let (Some(planted), Some(table)) = (find(PLANTED), find(TABLE)) else { return vec![] };
+    let names: Vec<&str> =
+        table.lines().filter_map(|(_, row)| Some(row.split_once('\t')?.0)).collect();
+    let page = find(PAGE).map_or("", |page| &page.text);
+    let rows = planted.lines().filter(|(_, row)| !row.starts_with('#') && !row.is_empty());
+    rows.filter_map(|(line, row)| {
+        let (what, cure) = unplanted(&names, page, row)?;
+        Some(planted.complain(line, what, cure))
+    })
+    .collect()
+}
+
+/// What is wrong with a row of planted faults, and its cure.
+fn unplanted(names: &[&str], page: &str, row: &str) -> Option<(String, &'static str)> {
+    let cells: Vec<&str> = row.split('\t').collect();
+    let [fault, words, name, hunter] = cells[..] else {
+        return Some((format!("{} columns, not 4", cells.len()), "see the head of the table"));
+    };
+    if hunter != "-" && !names.contains(&name) {
+        return Some((format!("{name} is no mutant"), "name a row of tests/mutants/mutants.tsv"));
+    }
+    let start = format!("| {fault}: {words} |");
+    if page.lines().any(|line| line.starts_with(&start) && line.contains(name)) {
+        return None;
+    }
+    Some((format!("{PAGE} has no row `{start}`"), "print it with tests/fuzz/planted --markdown"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +116,14 @@ mod tests {
         ] {
             assert_eq!(complaints(row), 1, "{row}");
         }
+    }
+
+    #[test]
+    fn a_planted_fault_that_nothing_plants_or_shows_is_rejected() {
+        let page = "| SQ1: it goes | `a` | `twin` |\n| SQ2: it stays | - | types |";
+        let wrong = |row| unplanted(&["a", "b"], page, row).is_some();
+        assert!(!wrong("SQ1\tit goes\ta\ttwin") && !wrong("SQ2\tit stays\ttypes\t-"));
+        assert!(wrong("SQ1\tit goes\tc\ttwin") && wrong("SQ1\tit goes\tb\ttwin"));
+        assert!(wrong("SQ3\tit goes\ta\ttwin") && wrong("SQ1\tit goes\ta"));
     }
 }

@@ -6,6 +6,7 @@
 //! | `owned` | the safe API, and a kernel that answers anything | OP1, OP2, OP3, BR1, RG1, as `tests/owned` |
 //! | `lanes` | a lane, and such a kernel | OP1, OP2, OP3, RG1, as `tests/lanes` |
 //! | `sim` | the safe API, and `annulus::sim` with faults | no rule is broken, every byte arrives once, in order |
+//! | `ends` | the safe API, and `annulus::sim` | what is told to end does; cancels are not refused; OP1, OP3 |
 //! | `leases` | pools of each kind, and all that select from them | BR1, BR2, OP3: what is lent does not change, and comes back |
 //! | `parsers` | bytes of the kernel, and what reads them | no panic, no byte from outside |
 //! | `linux` | `annulus::sim`, and Linux | what a program can see is equal |
@@ -19,6 +20,7 @@ use std::sync::{LazyLock, Once};
 
 #[path = "../../owned/chance.rs"]
 pub mod chance;
+pub mod ends;
 pub mod hostile;
 pub mod lanes;
 pub mod leases;

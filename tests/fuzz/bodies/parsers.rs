@@ -50,11 +50,26 @@ fn bytes(chance: &mut Chance, count: usize) -> Vec<u8> {
 
 fn address(chance: &mut Chance) {
     let count = chance.below(140) as usize;
-    let bytes = bytes(chance, count);
+    let mut bytes = bytes(chance, count);
+    if let (Some(front), true) = (bytes.first_chunk_mut::<6>(), chance.one_in(2)) {
+        let family: u16 = chance.among(&[1, 2, 10, 24, 44]);
+        *front = [0; 6];
+        front[..2].copy_from_slice(&family.to_ne_bytes());
+        front[2] = chance.among(&[0, 1]);
+    }
     if let Some(address) = Address::from_bytes(&bytes) {
+        assert!(!names_descriptor(&bytes), "OP3: bytes that name a descriptor are an address");
         assert_eq!(address.as_bytes(), bytes);
         look_at(&address);
     }
+}
+
+/// Whether some kind of socket would take a number in these bytes for a descriptor: `AF_XDP`, or
+/// what the tunnels of `AF_PPPOX` look at, which is not the family.
+fn names_descriptor(bytes: &[u8]) -> bool {
+    let is_xdp = bytes.starts_with(&44_u16.to_ne_bytes());
+    let is_tunnel = bytes.get(2..6) == Some(&1_u32.to_ne_bytes()[..]);
+    is_xdp || (is_tunnel && [38, 46, 50, 58].contains(&bytes.len()))
 }
 
 fn look_at(address: &Address) {

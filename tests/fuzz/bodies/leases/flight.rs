@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use annulus::lease::{BufLease, BufRing, Bundle, Datagram};
 use annulus::op::{
-    Forced, Multishot, Op, ReadMulti, RecvBundle, RecvBundleMulti, RecvMsgMulti, RecvMulti,
-    RecvProvided,
+    self, Forced, Multishot, Op, ProvidedFlags, ReadMulti, RecvBundle, RecvBundleMulti,
+    RecvMsgMulti, RecvMulti, RecvProvided,
 };
 use annulus::{EnterError, Next, Ring, Ticket};
 
@@ -18,6 +18,7 @@ type Fd = Rc<File>;
 pub enum Flight {
     One(Ticket<RecvProvided<Fd>>),
     Forced(Ticket<Forced<RecvProvided<Fd>>>),
+    ForcedBundle(Ticket<Forced<RecvBundle<Fd>>>),
     Many(Ticket<RecvMulti<Fd>>),
     Read(Ticket<ReadMulti<Fd>>),
     Bundle(Ticket<RecvBundle<Fd>>),
@@ -63,12 +64,22 @@ impl Flight {
     /// Submits a receive that selects from `pool`, unless the ring refuses it.
     pub fn begin(ring: &mut Ring, pool: &BufRing, fd: &Fd, chance: &mut Chance) -> Option<Self> {
         let fd = Rc::clone(fd);
-        match chance.below(7) {
-            0 => ring.submit(RecvProvided::new(fd, pool)).ok().map(Self::One),
-            1 => ring.submit(RecvProvided::new(fd, pool).forced()).ok().map(Self::Forced),
+        let pick = RecvProvided::new(Rc::clone(&fd), pool);
+        let bundle = RecvBundle::new(Rc::clone(&fd), pool);
+        match chance.below(10) {
+            0 => ring.submit(pick).ok().map(Self::One),
+            7 => ring.submit(pick.flags(ProvidedFlags::DONT_WAIT)).ok().map(Self::One),
+            8 => ring.submit(bundle.forced()).ok().map(Self::ForcedBundle),
+            9 => {
+                // In a chain, which is given up at once.
+                let chain = ring.submit_chain((op::Nop, bundle)).ok()?;
+                ring.detach_chain(chain);
+                None
+            }
+            1 => ring.submit(pick.forced()).ok().map(Self::Forced),
             2 => ring.submit(RecvMulti::new(fd, pool)).ok().map(Self::Many),
             3 => ring.submit(ReadMulti::new(fd, pool)).ok().map(Self::Read),
-            4 => ring.submit(RecvBundle::new(fd, pool)).ok().map(Self::Bundle),
+            4 => ring.submit(bundle).ok().map(Self::Bundle),
             5 => ring.submit(RecvBundleMulti::new(fd, pool)).ok().map(Self::Bundles),
             _ => ring.submit(RecvMsgMulti::new(fd, pool)).ok().map(Self::Messages),
         }
@@ -97,6 +108,13 @@ impl Flight {
                     None
                 }
                 Err(ticket) => Some(Self::Bundle(ticket)),
+            },
+            Self::ForcedBundle(ticket) => match ring.try_take(ticket) {
+                Ok(outcome) => {
+                    items.extend(outcome.result.ok().flatten().map(bundle));
+                    None
+                }
+                Err(ticket) => Some(Self::ForcedBundle(ticket)),
             },
             Self::Many(ticket) => {
                 next(ring, &ticket, items, lease);
@@ -133,6 +151,7 @@ impl Flight {
         match self {
             Self::One(ticket) => ring.cancel(ticket),
             Self::Forced(ticket) => ring.cancel(ticket),
+            Self::ForcedBundle(ticket) => ring.cancel(ticket),
             Self::Many(ticket) => ring.cancel(ticket),
             Self::Read(ticket) => ring.cancel(ticket),
             Self::Bundle(ticket) => ring.cancel(ticket),
@@ -146,6 +165,7 @@ impl Flight {
         match self {
             Self::One(ticket) => ring.detach(ticket),
             Self::Forced(ticket) => ring.detach(ticket),
+            Self::ForcedBundle(ticket) => ring.detach(ticket),
             Self::Many(ticket) => ring.detach(ticket),
             Self::Read(ticket) => ring.detach(ticket),
             Self::Bundle(ticket) => ring.detach(ticket),

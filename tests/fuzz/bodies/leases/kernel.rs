@@ -9,6 +9,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use annulus_sys::abi::{Cqe, Params, Sqe};
 use annulus_sys::abi_register::{BufReg, BufStatus, FilesUpdate, RsrcRegister};
@@ -19,6 +20,7 @@ use annulus_sys::map::Map;
 use annulus_sys::opcode::RegisterOp;
 use annulus_sys::syscall::{EnterArg, RingFd, RingRef};
 
+use super::LONG;
 use super::group::Group;
 use super::requests::Request;
 use crate::bodies::chance::Chance;
@@ -33,6 +35,8 @@ pub struct State {
     pub chance: Chance,
     ring: Option<(RingMemory, FakeKernel)>,
     pub requests: Vec<Request>,
+    /// Whether the entry before was linked to the next one.
+    pub is_linked: bool,
     overflow: VecDeque<Cqe>,
     pub groups: Vec<Group>,
     /// Which places of the file table are filled.
@@ -42,6 +46,8 @@ pub struct State {
     /// What was sent from send rings.
     pub sent: Vec<u8>,
     pub faults: Vec<String>,
+    /// Its clock: a wait whose time is up has lasted that long.
+    now: Instant,
 }
 
 impl Kernel {
@@ -50,12 +56,14 @@ impl Kernel {
             chance,
             ring: None,
             requests: Vec::new(),
+            is_linked: false,
             overflow: VecDeque::new(),
             groups: Vec::new(),
             files: Vec::new(),
             chunks: HashMap::new(),
             sent: Vec::new(),
             faults: Vec::new(),
+            now: Instant::now(),
         })))
     }
 
@@ -178,6 +186,7 @@ impl State {
                 return Ok(());
             }
             if !self.complete_one() || (bound && self.chance.one_in(4)) {
+                self.now += if bound { LONG } else { Duration::ZERO };
                 return Err(if bound { libc::ETIME } else { libc::EINTR });
             }
             self.deliver();
@@ -270,6 +279,10 @@ unsafe impl Backend for Kernel {
     ) -> Result<u32, Errno> {
         let bound = matches!(arg, EnterArg::Ext(ext) if ext.timeout.is_some());
         self.state().enter(to_submit, min_complete, flags, bound).map_err(Errno::new)
+    }
+
+    fn now(&self) -> Instant {
+        self.state().now
     }
 
     unsafe fn register(

@@ -46,6 +46,12 @@ enum Kind {
     Plain(u32),
 }
 
+impl Request {
+    fn selects(&self) -> bool {
+        matches!(self.kind, Kind::Receives | Kind::Messages(_))
+    }
+}
+
 /// The most completions of a kind that a request has without its last.
 const RARELY: u32 = 6;
 
@@ -80,6 +86,10 @@ impl State {
             early: None,
             region: Region::new(sqe.addr, sqe.len, use_),
         };
+        if let Some(rule) = self.broken_by(&request, sqe) {
+            self.fault(rule);
+        }
+        self.is_linked = sqe.flags.intersects(SqeFlags::IO_LINK | SqeFlags::IO_HARDLINK);
         // The number may have been that of another receive, which was given up.
         self.chunks.remove(&sqe.fd);
         let is_forced = sqe.flags.contains(SqeFlags::ASYNC);
@@ -90,6 +100,32 @@ impl State {
             }
         }
         self.requests.push(request);
+    }
+
+    /// What Linux must not be asked for, because its completions do not say enough: what it then
+    /// selects may come twice, or never come back.
+    fn broken_by(&self, request: &Request, sqe: &Sqe) -> Option<String> {
+        let receives = matches!(request.kind, Kind::Receives | Kind::Messages(_));
+        let group = self.groups.iter().find(|group| receives && group.id == request.group)?;
+        let flags = sqe.op_flags.cast_signed();
+        let is_read = sqe.opcode == Opcode::READ_MULTISHOT;
+        if !is_read && flags & (libc::MSG_WAITALL | libc::MSG_PEEK) != 0 {
+            return Some(format!("BR1: {request:?} waits for all, or peeks"));
+        }
+        if group.in_parts && matches!(request.kind, Kind::Messages(_)) {
+            return Some(format!("BR1: {request:?} puts a message in a part of a buffer"));
+        }
+        if request.bundle && (self.is_linked || sqe.flags.contains(SqeFlags::ASYNC)) {
+            return Some(format!("BR1: others may overtake the bundle of {request:?}"));
+        }
+        let is_other = |it: &&Request| it.group == request.group && it.selects();
+        let other = self.requests.iter().find(is_other)?;
+        // Multishots that pick parts complete in the order in which they select.
+        let in_turn = request.many && other.many;
+        if (group.in_parts && !in_turn) || request.bundle || other.bundle {
+            return Some(format!("BR1: {request:?} selects beside {other:?}"));
+        }
+        None
     }
 
     fn cancel(&mut self, sqe: &Sqe) {
