@@ -143,7 +143,7 @@ fn exactly_once() -> Result<(), Failed> {
     let handle = ring.handle().expect("it has a descriptor");
     let moment = Some(Timespec { tv_sec: 0, tv_nsec: 1_000_000 });
     let arg = EnterArg::Ext(ExtArg { timeout: moment, ..ExtArg::default() });
-    // Nothing can come, and it waits all the same.
+    // Nothing can come, and it waits still.
     assert_eq!(errno(handle.enter(0, 1, GETEVENTS, arg)), Some(libc::ETIME));
     push(&mut ring, [1, 2]);
     ring.flush();
@@ -197,7 +197,7 @@ fn registers() -> Result<(), Failed> {
     assert_eq!(errno(handle.register_eventfd_async(&eventfd)), Some(libc::EBUSY));
     assert_eq!(handle.submit_and_wait(1), Ok(1));
     let mut count = [0; 8];
-    // SAFETY: 8 bytes of ours.
+    // SAFETY: 8 bytes of ours, which live as long as the call.
     let read = unsafe { libc::read(eventfd.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
     assert_eq!((read, u64::from_ne_bytes(count)), (8, 1));
     handle.unregister_eventfd()?;
