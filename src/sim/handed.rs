@@ -20,4 +20,10 @@ impl Real {
     pub(super) fn is_file(&self) -> bool {
         matches!(self.kind, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR)
     }
+
+    /// Whether somebody outside of the program may be at its other end. Not so of what has no type:
+    /// an eventfd, a timerfd and their like.
+    pub(super) fn has_other_end(&self) -> bool {
+        self.kind != 0
+    }
 }

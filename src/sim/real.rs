@@ -10,7 +10,7 @@
 //! |---|---|
 //! | a regular file | is always ready; faults and delays apply to it as to a simulated one |
 //! | a pipe, socket or terminal | is asked with `poll(2)`, which never waits, at each enter and whenever time moves |
-//! | nothing else can happen | the enter waits for it, at most [`PATIENCE`] of the machine's time |
+//! | nothing else can happen | the enter waits for it, at most [`PATIENCE`] of the machine's time; not for an eventfd, which only the program itself writes to |
 //! | receives, sends, accepts, connects, splices | are refused: `EOPNOTSUPP`, `ENOTSOCK`, `EINVAL` |
 //! | a poll that repeats | ends with its first completion |
 //! | once a rule was broken | `EIO`: nothing of the machine is touched |
@@ -310,7 +310,9 @@ impl World {
     /// Waits for the real descriptors that requests wait for, since nothing else can happen.
     pub(super) fn wait_for_real(&mut self) -> bool {
         let millis = i32::try_from(PATIENCE.as_millis()).expect("seconds");
-        !self.awaited.is_empty() && self.poll_real(millis)
+        let has_other_end =
+            |&at: &EndId| self.ends[at].real.as_ref().is_some_and(|real| real.has_other_end());
+        self.awaited.iter().any(has_other_end) && self.poll_real(millis)
     }
 }
 
