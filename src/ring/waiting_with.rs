@@ -62,11 +62,13 @@ impl<U: Default> Ring<U> {
             let Some(left) = options.left(since).filter(|_| woken == Woken::Ready) else {
                 return Ok((submitted, Woken::TimedOut));
             };
+            // The end of a minimum wait is not that of the wait.
+            let goes_on = options.min_wait.is_some_and(|least| least > since);
             match self.enter_to_wait(1, &left) {
                 Ok((more, why)) => {
                     submitted += more;
                     // Its clock may be another one than ours (REGISTER_CLOCK): it decides.
-                    woken = why;
+                    woken = if goes_on { Woken::Ready } else { why };
                 }
                 Err(error) => return Err(failed(submitted + error.submitted)(error)),
             }
