@@ -72,7 +72,7 @@ use crate::op::{Completions, Op, RingId};
 use crate::prep;
 use crate::raw::RawRing;
 use crate::ring::internal::Internal;
-use crate::ring::slab::{At, Life, Slab, Terms};
+use crate::ring::slab::{At, Life, Slab, Terms, kind};
 use crate::ring::undelivered::Undelivered;
 use crate::setup::enter_error::{EnterCause, EnterError};
 
@@ -297,6 +297,9 @@ impl<U: Default> Ring<U> {
     /// ring with a polling thread, waits for room if necessary.
     pub(crate) fn cancel_user_data(&mut self, user_data: u64) -> Result<(), EnterError> {
         self.make_internal_room()?;
+        if user_data & kind::MASK == 0 && !self.slab.is_in_flight(user_data) {
+            return Ok(()); // Its end was taken while room was made.
+        }
         let sqe = self.internal.tagged(prep::cancel_user_data(user_data), user_data);
         // SAFETY: the entry points to nothing (OP1).
         unsafe { self.raw.push_known(sqe) }

@@ -56,6 +56,9 @@ pub(super) const FLAGS: SetupFlags = SetupFlags::CQSIZE
     .union(SetupFlags::ATTACH_WQ)
     .union(SetupFlags::REGISTERED_FD_ONLY);
 
+/// How many nanoseconds a synchronous cancel takes at least.
+const CALL: u64 = 1_000;
+
 /// The features that it reports.
 pub(super) const FEATURES: Features = Features::SINGLE_MMAP
     .union(Features::NODROP)
@@ -296,6 +299,9 @@ unsafe impl Backend for Behind {
             state.admit(ring, op)?;
             // SAFETY: as promised to `Backend::register`.
             let call = unsafe { SyncCancel::of(ring, arg, count, state.now) }?;
+            // Takes time, or a program that asks again and again until its time is over never ends.
+            let soon = state.now.saturating_add(CALL);
+            state.let_time_pass(Some(soon));
             return self.sync_cancel(state, call);
         }
         // SAFETY: as promised to `Backend::register`.
