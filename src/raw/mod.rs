@@ -10,7 +10,7 @@
 //!
 //! A ring belongs to one thread. To make a ring on one thread and use it on another, see
 //! [`DisabledRing`](crate::DisabledRing). To submit on one thread and reap on another, see
-//! [`RawRing::split`].
+//! [`RawRing::split`]; to submit beside whoever pushes, [`RawRing::handle`].
 //!
 //! Leaves to others: the safe API, which owns the memory and files that the kernel uses.
 #![allow(unsafe_code, reason = "its entries point to memory")]
