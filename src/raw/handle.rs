@@ -25,6 +25,7 @@ use annulus_sys::sq::SqWatch;
 use annulus_sys::syscall::{EnterArg, RingFd};
 
 use crate::raw::register::Signals;
+use crate::raw::wait_end::max_awaited;
 use crate::raw::{ENTER_FLAGS, RawRing, names_a_slot, register};
 
 /// A handle to a ring, which any thread may hold: [`RawRing::handle`].
@@ -43,7 +44,7 @@ use crate::raw::{ENTER_FLAGS, RawRing, names_a_slot, register};
 ///
 /// It sees entries once they are published ([`RawRing::flush`]), and keeps the memory of the
 /// queues mapped and the ring's descriptor open. A ring that is [resized](RawRing::resize) has
-/// other queues: ask for another handle then.
+/// other queues: ask for another handle then. [`RawRing::stats`] does not count what it does.
 ///
 /// # Example
 ///
@@ -69,6 +70,8 @@ struct Shared {
     cq: CqWatch,
     /// The flags that each submit has.
     always: EnterFlags,
+    /// How many slots of completions an enter may wait for.
+    most: u32,
     flags: SetupFlags,
     base: Arc<Base>,
 }
@@ -91,8 +94,8 @@ impl RawRing {
         let asks = is_silent || flags.contains(SetupFlags::IOPOLL);
         let always = if asks { EnterFlags::GETEVENTS } else { EnterFlags::empty() };
         let (sq, cq) = self.rings().halves();
-        let (sq, cq) = (sq.watch(), cq.watch());
-        Some(RingHandle(Arc::new(Shared { sq, cq, always, flags, base: Arc::clone(base) })))
+        let (most, sq, cq) = (max_awaited(cq), sq.watch(), cq.watch());
+        Some(RingHandle(Arc::new(Shared { sq, cq, always, most, flags, base: Arc::clone(base) })))
     }
 }
 
@@ -146,8 +149,9 @@ impl RingHandle {
     /// Submits what is published. Returns how many entries the kernel consumed; with a polling
     /// thread, how many it has to consume.
     ///
-    /// Makes one call; none if there is nothing to submit and the kernel holds no completion back
-    /// (CQ5), or if a polling thread is awake.
+    /// Makes one call; none if there is nothing to submit, or a polling thread is awake, and the
+    /// ring says that no completion is held back (CQ5). One with `DEFER_TASKRUN` and without
+    /// `TASKRUN_FLAG` cannot say so.
     ///
     /// # Errors
     ///
@@ -158,8 +162,8 @@ impl RingHandle {
         self.submit_and_wait(0)
     }
 
-    /// [Submits](Self::submit) what is published, and waits until `want` completions are ready.
-    /// Waits also if none can come.
+    /// [Submits](Self::submit) what is published, and waits until `want` completions are ready, or
+    /// as many as the queue holds. Waits also if none can come.
     ///
     /// # Errors
     ///
@@ -205,6 +209,7 @@ impl RingHandle {
         if rewinds || !ENTER_FLAGS.contains(flags) || !names_a_slot(&arg) {
             return Err(Errno::new(libc::EINVAL));
         }
+        let min_complete = min_complete.min(self.0.most);
         let (kernel, ring) = (self.0.base.kernel(), self.0.base.fd().by_ref());
         // SAFETY: OP1 holds for every entry in the ring, as promised to `RawRing::push`; and no
         // slot is written that this enter may read (SQ4), since `handle` was called on a ring of

@@ -139,7 +139,7 @@ impl<U: Default> Ring<U> {
             return Err(Rejection::Drained);
         }
         for _ in 0..LAST_NOPS {
-            std::thread::sleep(LET_GO);
+            self.raw.sleep(LET_GO);
             self.make_internal_room().map_err(Rejection::Enter)?;
             self.push_nop().map_err(|Full| Rejection::QueueFull)?;
             self.await_internal().map_err(Rejection::Enter)?;

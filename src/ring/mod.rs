@@ -355,7 +355,8 @@ impl<U: Default> Ring<U> {
     ///
     /// Every `user_data` that is pushed, or registered to come in completions, must have its two
     /// upper bits set. No completion may be taken, no entry submitted by hand
-    /// ([`RawRing::enter`]), and the ring must not be moved out of its place or resized.
+    /// ([`RawRing::enter`], or through a [handle](RawRing::handle)), and the ring must not be moved
+    /// out of its place or resized.
     pub unsafe fn raw_mut(&mut self) -> &mut RawRing {
         self.internal.lend();
         &mut self.raw

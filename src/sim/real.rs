@@ -59,8 +59,16 @@ fn result(done: io::Result<()>) -> Io<()> {
 /// What `poll(2)` says, within `millis` milliseconds.
 fn poll(polled: &mut [libc::pollfd], millis: i32) -> bool {
     let count = libc::nfds_t::try_from(polled.len()).expect("64 bits");
-    // SAFETY: so many live `struct pollfd`, as the count says.
-    count > 0 && unsafe { libc::poll(polled.as_mut_ptr(), count, millis) } > 0
+    if count == 0 {
+        return false;
+    }
+    loop {
+        // SAFETY: so many live `struct pollfd`, as the count says.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), count, millis) };
+        if ready >= 0 || io::Error::last_os_error().kind() != ErrorKind::Interrupted {
+            return ready > 0;
+        }
+    }
 }
 
 /// What is there for one descriptor.

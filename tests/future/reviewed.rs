@@ -389,7 +389,8 @@ fn a_full_queue_of_a_thread_that_dozes_loses_no_task() {
     }
 }
 
-/// A simulated kernel does not know the eventfd of a sender, and `block_on` makes one.
+/// `block_on` makes a sender, at whose eventfd the ring polls: that keeps no wait alive that can
+/// never end.
 #[test]
 fn a_future_is_run_to_its_end_on_a_simulated_kernel() {
     use annulus::sim::{Faults, Sim};

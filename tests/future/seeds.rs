@@ -171,6 +171,11 @@ fn program(seed: u64) -> [usize; 4] {
         let _ = tick.as_mut().poll(&mut std::task::Context::from_waker(waker));
         let comes = reactor.with_ring(|ring| ring.in_flight()) > before;
         if !comes {
+            let ends = tasks.ends.borrow();
+            let forgotten = ends.iter().filter(|end| **end == Some(End::Forgotten)).count();
+            let vacant = reactor.with_ring(|ring| ring.vacant()) as usize;
+            // A task waits for two at most: an operation, and its time limit.
+            assert!(vacant <= 2 * forgotten, "seed {seed}: {vacant} kept for {forgotten} tasks");
             sim.advance(Duration::from_millis(1));
         }
         if let Err(error) = reactor.turn(comes.into()) {

@@ -183,6 +183,7 @@ fn agree(
     // Who only looks sees what was published, and not what was only written.
     let seen = sq.watch().look().map(|(published, _)| published as usize);
     assert_eq!(seen, Some(queues.visible.len()));
+    assert_eq!(cq.watch().look().map(|ready| ready as usize), Some(queues.posted.len()));
     // Looking takes none, however often.
     for _ in 0..2 {
         assert!(cq.iter_ready().map(|cqe| cqe.first.user_data).eq(queues.posted.iter().copied()));

@@ -10,7 +10,7 @@ use annulus::sys::abi::{Sqe, Timespec};
 use annulus::sys::flags::{EnterFlags, Features, SetupFlags, TimeoutFlags};
 use annulus::sys::opcode::Opcode;
 use annulus::sys::syscall::EnterArg;
-use annulus::{EnterCause, RawRing, Rejection, Setup};
+use annulus::{EnterCause, Event, RawRing, Rejection, Setup};
 
 fn ring(sim: &Sim, entries: u32, flags: SetupFlags) -> RawRing {
     Setup::plain(entries).with(flags).kernel(sim.kernel()).build_raw().expect("a ring")
@@ -236,4 +236,25 @@ fn cq4_what_comes_while_time_passes_is_not_poisoned() {
     sim.advance(Duration::from_millis(2));
     sim.check();
     assert_eq!(ring.pop().map(|cqe| cqe.user_data), Some(9));
+}
+
+/// What `Ring::sender` sends wakes the ring by an eventfd, which is one of the machine.
+#[test]
+fn a_message_ends_a_wait() {
+    for seed in 0..100 {
+        let sim = Sim::with_faults(seed, Faults { interrupt: 0, ..Faults::SOME });
+        let mut ring = Setup::plain(4).kernel(sim.kernel()).build().expect("a ring");
+        let sender = ring.sender().expect("an eventfd");
+        sim.after(Duration::from_millis(1), move |_| sender.send(42).expect("it is open"));
+        ring.submit_and_wait(1).expect("the message");
+        let mut came = Vec::new();
+        let reaped = ring.reap(|event| {
+            if let Event::Message(message) = event {
+                came.push(message);
+            }
+        });
+        reaped.expect("no fault");
+        assert_eq!(came, [42], "seed {seed}");
+        sim.check();
+    }
 }

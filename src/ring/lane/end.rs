@@ -130,7 +130,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
                 drop(output);
             };
             match catch_unwind(AssertUnwindSafe(|| self.reap(bury))) {
-                Ok(taken) => return ignore_passing(taken.map(drop)),
+                Ok(taken) => return self.ignore_passing(taken.map(drop)),
                 Err(payload) => {
                     keep_first(panic, payload);
                     if self.in_flight() >= before {
@@ -149,7 +149,7 @@ impl<O: Op + 'static, U> Lane<O, U> {
             // Before Linux 5.11 a wait cannot have a timeout.
             let submitted = self.raw.submit();
             if self.raw.ready() == 0 {
-                std::thread::sleep(time.min(Duration::from_millis(1)));
+                self.raw.sleep(time.min(Duration::from_millis(1)));
             }
             submitted.map(drop)
         };
@@ -158,24 +158,24 @@ impl<O: Op + 'static, U> Lane<O, U> {
             self.raw.expect_others();
             return Ok(());
         }
-        ignore_passing(entered)
+        self.ignore_passing(entered)
     }
-}
 
-/// Ignores an error after which the wait can still succeed.
-fn ignore_passing(entered: Result<(), EnterError>) -> Result<(), EnterError> {
-    let Err(error) = entered else { return Ok(()) };
-    match error.cause {
-        // A signal came, or completions must be taken first.
-        EnterCause::Interrupted
-        | EnterCause::CompletionsPending
-        | EnterCause::ReadyFirst { .. } => Ok(()),
-        // A completion is lost. If it was that of an operation, that looks like a slow one.
-        EnterCause::CompletionsLost | EnterCause::OutOfRequests => {
-            std::thread::sleep(Duration::from_millis(1));
-            Ok(())
+    /// Ignores an error after which the wait can still succeed.
+    fn ignore_passing(&self, entered: Result<(), EnterError>) -> Result<(), EnterError> {
+        let Err(error) = entered else { return Ok(()) };
+        match error.cause {
+            // A signal came, or completions must be taken first.
+            EnterCause::Interrupted
+            | EnterCause::CompletionsPending
+            | EnterCause::ReadyFirst { .. } => Ok(()),
+            // A completion is lost. If it was that of an operation, that looks like a slow one.
+            EnterCause::CompletionsLost | EnterCause::OutOfRequests => {
+                self.raw.sleep(Duration::from_millis(1));
+                Ok(())
+            }
+            _ => Err(error),
         }
-        _ => Err(error),
     }
 }
 
