@@ -25,9 +25,9 @@ use std::collections::VecDeque;
 use std::io::PipeReader;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use annulus_sys::abi::{Cqe, Params, Sqe, Timespec};
+use annulus_sys::abi::{Cqe, Params, Sqe};
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{EnterFlags, Features, SetupFlags};
 use annulus_sys::kernel::{Backend, Kernel};
@@ -36,6 +36,7 @@ use annulus_sys::opcode::RegisterOp;
 use annulus_sys::sq::Turn;
 use annulus_sys::syscall::{EnterArg, RingFd, RingRef};
 
+pub use super::bound::Bound;
 use super::fake_kernel::FakeKernel;
 use super::memory::{RingMemory, sane};
 
@@ -77,26 +78,6 @@ pub enum Call {
         /// The count that goes with the argument.
         count: u32,
     },
-}
-
-/// An [`EnterArg`] that can be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
-    /// No argument.
-    None,
-    /// A signal mask alone.
-    SigMask,
-    /// The extended argument.
-    Ext {
-        /// Its timeout.
-        timeout: Option<Timespec>,
-        /// Its minimal wait.
-        min_wait: Option<Duration>,
-        /// Whether it has a signal mask.
-        sigmask: bool,
-    },
-    /// A registered argument, at this offset.
-    Registered(usize),
 }
 
 /// What an enter does.
@@ -157,6 +138,8 @@ struct State {
     short_maps: bool,
     enters: VecDeque<Enter>,
     entered: u32,
+    /// The time, where it is the script's: it passes by enters and sleeps alone.
+    time: Option<Instant>,
     on_register: Option<OnRegister>,
     ring: Option<(RingMemory, FakeKernel)>,
     /// The ring's descriptor is the write end of a pipe: this read end sees it close.
@@ -179,6 +162,7 @@ impl Default for State {
             short_maps: false,
             enters: VecDeque::new(),
             entered: 0,
+            time: None,
             on_register: None,
             ring: None,
             other_end: None,
@@ -202,6 +186,12 @@ impl Script {
     /// Lets the four indices of the next ring start here.
     pub fn start_at(&self, index: u32) {
         self.state().start = index;
+    }
+
+    /// From now on time passes in this kernel alone: a microsecond an enter, the whole limit for a
+    /// wait that answers `ETIME`, and what the program sleeps.
+    pub fn keep_time(&self) {
+        self.state().time = Some(Instant::now());
     }
 
     /// Lets the next setup fail.
@@ -304,6 +294,13 @@ impl Script {
 }
 
 impl State {
+    /// Lets time pass. Returns whether the script keeps it.
+    fn pass(&mut self, span: Duration) -> bool {
+        let Some(time) = &mut self.time else { return false };
+        *time += span;
+        true
+    }
+
     fn setup(&mut self, entries: u32, params: &mut Params) -> Result<RingFd, Errno> {
         if let Some(errno) = self.setup_failures.pop_front() {
             return Err(errno);
@@ -465,7 +462,21 @@ unsafe impl Backend for Script {
         let mut state = self.state();
         let bound = Bound::of(arg);
         state.calls.push(Call::Enter { to_submit, min_complete, flags, bound });
-        state.enter(to_submit, bound)
+        let answer = state.enter(to_submit, bound);
+        let ended_by_limit = answer == Err(Errno::new(libc::ETIME));
+        let limit = bound.limit().filter(|_| ended_by_limit).unwrap_or_default();
+        state.pass(limit.max(Duration::from_micros(1)));
+        answer
+    }
+
+    fn now(&self) -> Instant {
+        self.state().time.unwrap_or_else(Instant::now)
+    }
+
+    fn sleep(&self, span: Duration) {
+        if !self.state().pass(span) {
+            std::thread::sleep(span);
+        }
     }
 
     unsafe fn register(
@@ -479,20 +490,5 @@ unsafe impl Backend for Script {
         state.calls.push(Call::Register { op, count });
         let scripted = state.on_register.as_mut().and_then(|how| how(op, arg, count));
         scripted.unwrap_or_else(|| state.register(op, arg))
-    }
-}
-
-impl Bound {
-    fn of(arg: EnterArg<'_>) -> Self {
-        match arg {
-            EnterArg::None => Self::None,
-            EnterArg::SigMask(_) => Self::SigMask,
-            EnterArg::Ext(ext) => Self::Ext {
-                timeout: ext.timeout,
-                min_wait: ext.min_wait,
-                sigmask: ext.sigmask.is_some(),
-            },
-            EnterArg::Registered(offset) => Self::Registered(offset),
-        }
     }
 }
