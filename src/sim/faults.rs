@@ -12,6 +12,7 @@
 //! | `no_buffer` | another request has selected the last buffer a moment ago (`ENOBUFS`) |
 //! | `doze` | the program did not run for as long as the polling thread polls (`SQPOLL`) |
 //! | `thread_dies` | the polling thread was killed: `EOWNERDEAD` (`io_uring_enter(2)`) |
+//! | `lingers` | a worker thread that ran a request has not let go of it yet: what is held back behind a drained entry waits on, though everything has completed (since 6.16) |
 //! | `setup` | io_uring is turned off, filtered away, or short of memory: `EPERM`, `ENOSYS`, `ENOMEM` |
 //! | `register` | there is no memory for what is registered (`ENOMEM`) |
 //! | `dropped` | there is no memory to keep a completion that overflows: it is lost (`EBADR`) |
@@ -56,6 +57,9 @@ pub struct Faults {
     pub doze: u16,
     /// A polling thread dies instead of taking entries.
     pub thread_dies: u16,
+    /// A request that a worker thread ran still counts as in flight when it has completed. What
+    /// is held back behind a drained entry then waits until another entry comes. Since Linux 6.16.
+    pub lingers: u16,
     /// A ring is not made.
     pub setup: u16,
     /// A register call that needs memory fails.
@@ -82,6 +86,7 @@ impl Faults {
         early_end: 0,
         doze: 0,
         thread_dies: 0,
+        lingers: 0,
         setup: 0,
         register: 0,
         dropped: 0,
@@ -103,6 +108,7 @@ impl Faults {
         early_end: 50,
         doze: 200,
         thread_dies: 0,
+        lingers: 300,
         setup: 0,
         register: 0,
         dropped: 0,

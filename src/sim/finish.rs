@@ -39,6 +39,9 @@ impl State {
         self.alarms.remove(&id);
         self.futexes.forget(id);
         let work = request.work.take();
+        if matches!(work, Some(Work::Runs(_) | Work::Doomed(_) | Work::Blocks(_))) {
+            self.let_linger(request.ring);
+        }
         self.leave_pool(request.ring, id, work);
         self.hand_down(&request, work, res);
         if self.is_sound() {

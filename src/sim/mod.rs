@@ -96,6 +96,7 @@ mod cancel;
 mod chance;
 mod clones;
 mod datagrams;
+mod drains;
 mod enter;
 mod eventfd;
 mod events;

@@ -219,6 +219,7 @@ impl State {
                 Due::Tell { .. } => self.tell_later(due),
                 Due::Step(poller) => self.step(poller),
                 Due::Tire(poller) => self.tire(poller),
+                Due::LetGo(ring) => self.let_go_of_ended(ring),
                 Due::Begin(id) | Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
                     let ring = self.requests[&id].ring;
                     self.rouse_for(ring);
@@ -243,7 +244,9 @@ impl State {
             Due::Notify(id) => self.notify(id),
             Due::Interrupt(id) => self.give_up(id),
             Due::Tell { .. } => self.tell_later(due),
-            Due::Act(_) | Due::Step(_) | Due::Tire(_) => unreachable!("no request's"),
+            Due::Act(_) | Due::Step(_) | Due::Tire(_) | Due::LetGo(_) => {
+                unreachable!("no request's")
+            }
         }
         self.wake_up();
     }

@@ -19,6 +19,7 @@ use super::Sim;
 use super::block::Region;
 use super::buffers::Group;
 use super::chance::Chance;
+use super::drains::Drains;
 use super::eventfd::Signal;
 use super::faults::Faults;
 use super::gate::Gate;
@@ -63,6 +64,8 @@ pub(super) enum Due {
     /// A polling thread takes entries, or has found none for a while.
     Step(usize),
     Tire(usize),
+    /// A worker thread of a ring lets go of a request that has ended.
+    LetGo(usize),
 }
 
 /// A simulated kernel.
@@ -135,10 +138,8 @@ pub(super) struct Ring {
     pub(super) timeouts: u32,
     /// Completions of the batch that is being submitted: Linux counts them at its end.
     pub(super) batch: Option<u32>,
-    /// The heads of chains that have not begun, oldest first.
-    pub(super) drained: VecDeque<Held>,
-    /// The requests of the newest drained chain.
-    pub(super) drain: Option<(RequestId, RequestId)>,
+    /// What waits behind drained entries.
+    pub(super) drains: Drains,
     /// The thread that polls its entries (`SQPOLL`).
     pub(super) poller: Option<usize>,
     /// The thread that enters (`SINGLE_ISSUER`).
@@ -149,16 +150,6 @@ pub(super) struct Ring {
     pub(super) people: People,
     /// The registered memory with arguments.
     pub(super) region: Option<Region>,
-}
-
-/// A chain that may have to wait for others.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
-    pub(super) head: RequestId,
-    /// Whether it waits for every request before it (`IO_DRAIN`).
-    pub(super) drains: bool,
-    /// The drained chain that it waits for.
-    pub(super) behind: Option<(RequestId, RequestId)>,
 }
 
 /// When a timeout ends.
@@ -276,7 +267,7 @@ impl State {
 
     fn is_live(&self, due: Due) -> bool {
         match due {
-            Due::Act(_) | Due::Tell { .. } => true,
+            Due::Act(_) | Due::Tell { .. } | Due::LetGo(_) => true,
             Due::Step(poller) | Due::Tire(poller) => self.is_awake(poller),
             Due::Begin(id) | Due::Run(id) | Due::Notify(id) | Due::Interrupt(id) => {
                 self.requests.contains_key(&id)
@@ -358,7 +349,7 @@ impl State {
             let of_ring = &mut self.rings[ring];
             of_ring.is_open = false;
             of_ring.groups.clear();
-            of_ring.drained.clear();
+            of_ring.drains.clear();
             self.abandoned += of_ring.half.untaken() as usize + of_ring.overflow.len();
             let is_its = |request: &Request| request.ring == ring;
             let left = self.requests.iter().filter(|(_, request)| is_its(request));

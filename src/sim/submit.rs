@@ -1,11 +1,11 @@
-//! Taking entries off the queue: chains, refused entries, and what waits behind a drained one.
+//! Taking entries off the queue: chains, and refused entries.
 //!
 //! | an entry is refused, and | the batch | its chain |
 //! |---|---|---|
 //! | it is alone, or the last of its chain | ends after it, without `SUBMIT_ALL` | fails as a whole |
 //! | it is in the middle of a chain | goes on | fails as a whole |
 //!
-//! Leaves to others: running the requests (`run`).
+//! Leaves to others: what waits behind a drained entry (`drains`), running the requests (`run`).
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{SetupFlags, SqeFlags};
@@ -14,7 +14,7 @@ use annulus_sys::opcode::Opcode;
 use super::memory::Consumed;
 use super::older::read_by;
 use super::request::{Job, Request, Stage};
-use super::state::{Due, Held, State};
+use super::state::State;
 use super::trace::RequestId;
 
 /// The flags of an entry that the kernel knows.
@@ -145,7 +145,6 @@ impl State {
     /// The chain is complete: it begins, fails, or waits for those before it.
     fn close_chain(&mut self, ring: usize, chain: &mut Chain) {
         let Chain { ids, is_refused, drains } = std::mem::take(chain);
-        let Some(&head) = ids.first() else { return };
         if is_refused {
             for id in &ids {
                 let request = self.requests.get_mut(id).expect("taken just now");
@@ -153,34 +152,7 @@ impl State {
                 request.flags -= SqeFlags::IO_HARDLINK;
             }
         }
-        let last = *ids.last().expect("it has a first one");
-        let of_ring = &mut self.rings[ring];
-        let is_in_flight =
-            |(from, to): &(RequestId, RequestId)| self.requests.range(from..=to).next().is_some();
-        let behind = of_ring.drain.filter(is_in_flight);
-        if !drains && behind.is_none() && of_ring.drained.is_empty() {
-            return self.begin(head);
-        }
-        if drains {
-            of_ring.drain = Some((head, last));
-        }
-        of_ring.drained.push_back(Held { head, drains, behind });
-        self.go_on_after_drain(ring);
-    }
-
-    /// Begins the chains whose turn it is, of those that wait behind others.
-    pub(super) fn go_on_after_drain(&mut self, ring: usize) {
-        while let Some(&Held { head, drains, behind }) = self.rings[ring].drained.front() {
-            let mut before = self.requests.range(..head);
-            if drains && before.any(|(_, other)| other.ring == ring) {
-                return;
-            }
-            if behind.is_some_and(|(from, to)| self.requests.range(from..=to).next().is_some()) {
-                return;
-            }
-            self.rings[ring].drained.pop_front();
-            self.schedule(0, Due::Begin(head));
-        }
+        self.begin_or_hold(ring, &ids, drains);
     }
 
     /// Whether a request was begun.

@@ -5,7 +5,7 @@ use annulus_sys::abi::{Cqe, Sqe, Sqe128};
 use annulus_sys::cq::{CompletionQueue, CqeShape};
 use annulus_sys::flags::CqRingFlags;
 use annulus_sys::index::Index;
-use annulus_sys::sq::SubmissionQueue;
+use annulus_sys::sq::{SqeShape, SubmissionQueue};
 
 use crate::support::fake_kernel::{FakeKernel, Shape};
 use crate::support::panics::{OWN, survives};
@@ -43,6 +43,11 @@ pub enum Ours {
         pushes: u32,
         wide: u32,
         commit: bool,
+    },
+    /// Reserves, pushes so many entries, and panics.
+    Unwind {
+        count: u32,
+        pushes: u32,
     },
     Flush,
     Consumed(u32),
@@ -130,6 +135,14 @@ fn ours(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
                 reservation.commit();
             }
         }
+        Ours::Unwind { count, pushes } => {
+            let Ok(mut reservation) = sq.reserve(count) else { return };
+            for _ in 0..pushes {
+                // SAFETY: the entry is a NOP, which points to nothing (OP1).
+                let _ = unsafe { reservation.push(Sqe::ZERO) };
+            }
+            panic!("{OWN}");
+        }
         Ours::Flush => assert!(sq.flush() <= sq.entries()),
         Ours::Consumed(count) => sq.consumed(count),
         Ours::LookAtSq => {
@@ -173,17 +186,31 @@ fn ours(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
     }
 }
 
-/// Like [`ours`]; a reservation that is not committed never was, even when the call unwinds (SQ3).
+/// Like [`ours`]. Besides:
+///
+/// - A reservation that is not committed never was, even when the call unwinds (SQ3).
+/// - A wide entry on a mixed ring does not go over its end (SQ2).
+/// - What was ready stays so until it is popped, however far back the kernel goes (CQ2).
 pub fn checked(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
     let before = sq.indices().written;
+    let ready = cq.slots_ready();
     let mut ended = false;
     survives(|| {
         ours(what, sq, cq);
         ended = true;
     });
     let after = sq.indices().written;
-    let commits = |what| matches!(what, Ours::Reserve { commit: true, .. });
-    if matches!(what, Ours::Reserve { .. }) && !(commits(what) && ended) {
+    let reserves = matches!(what, Ours::Reserve { .. } | Ours::Unwind { .. });
+    let commits = matches!(what, Ours::Reserve { commit: true, .. });
+    if reserves && !(commits && ended) {
         assert_eq!(after, before, "what was not committed is kept");
+    }
+    let is_wide = matches!(what, Ours::PushWide) && sq.shape() == SqeShape::Mixed;
+    if is_wide && after != before {
+        let last = after.back(1).to_raw();
+        assert_ne!(last & (sq.entries() - 1), 0, "SQ2: a wide entry goes over the end of the ring");
+    }
+    if matches!(what, Ours::Ready | Ours::IterReady | Ours::LookAtCq | Ours::SetFlags(_)) {
+        assert!(cq.slots_ready() >= ready, "CQ2: what was ready is not any more");
     }
 }

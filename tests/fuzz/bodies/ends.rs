@@ -24,6 +24,7 @@ use annulus::{EnterCause, EnterError, Rejection, Ring, Setup, Ticket};
 
 use super::chance::Chance;
 
+mod counted;
 mod raw;
 
 /// The most steps of a program.

@@ -11,9 +11,10 @@ use crate::support::backend::{Bound, Call, Enter, ScriptedKernel};
 
 /// One program.
 pub fn run(chance: &mut Chance) {
-    match chance.below(2) {
+    match chance.below(4) {
         0 => stored(chance),
-        _ => swapped(chance),
+        1 => swapped(chance),
+        _ => super::counted::run(chance),
     }
 }
 

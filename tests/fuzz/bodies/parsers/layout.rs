@@ -5,9 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use annulus::{RawRing, Setup};
 use annulus_sys::abi::{Params, Sqe};
+use annulus_sys::flags::OFF_SQ_RING;
 
 use crate::bodies::chance::Chance;
 use crate::support::backend::{Enter, ScriptedKernel};
+use crate::support::memory::{Block, RingMemory};
 use crate::support::panics::text;
 
 /// Each field of the answer that a kernel could get wrong.
@@ -48,14 +50,25 @@ pub fn run(chance: &mut Chance) {
         };
         lies.push((at, value));
     }
-    script.tamper(move |params, _| {
+    // What lies at the places of the two masks.
+    let (tell, masks) = std::sync::mpsc::channel();
+    script.tamper(move |params, memory| {
         for (at, value) in lies {
             *fields(params)[at] = value;
+        }
+        let (sq, cq) = (params.sq_off.ring_mask, params.cq_off.ring_mask);
+        for (block, at, entries) in
+            [(Block::Sq, sq, params.sq_entries), (Block::Cq, cq, params.cq_entries)]
+        {
+            let _ = tell.send((word(memory, block, at), entries.wrapping_sub(1)));
         }
     });
     let setup = Setup::plain(1 << chance.below(4)).kernel(kernel);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let Ok(mut ring) = setup.build_raw() else { return };
+        for (mask, right) in masks.try_iter() {
+            assert_eq!(mask, Some(right), "a ring of another mask is accepted");
+        }
         for _ in 0..3 {
             script.enters(Enter::Fail(libc::EINTR));
             look(&mut ring);
@@ -66,6 +79,13 @@ pub fn run(chance: &mut Chance) {
         let text = text(&*panic);
         assert!(is_named(text), "a panic that names no invariant: {text}");
     }
+}
+
+/// The word at this place, if one can be there.
+fn word(memory: &RingMemory, block: Block, at: u32) -> Option<u32> {
+    let len = memory.region(OFF_SQ_RING).expect("there is one").len();
+    let is_there = at.is_multiple_of(4) && at as usize + 4 <= len;
+    is_there.then(|| memory.load(block, at))
 }
 
 /// Whether it says what the kernel did.
