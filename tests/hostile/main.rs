@@ -30,7 +30,7 @@ use annulus_sys::sq::{SqeShape, Turn};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
-use steps::{Aim, Ours, Theirs, checked, theirs};
+use steps::{Aim, Ours, Theirs, checked, meddled, theirs};
 use support::fake_buffers::BufferArena;
 use support::fake_kernel::{FakeKernel, Shape};
 use support::panics::{complaint, watched};
@@ -38,6 +38,8 @@ use support::panics::{complaint, watched};
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Theirs(Theirs),
+    /// A reservation of so many entries, and pushes, while the head is elsewhere.
+    Meddled((u32, u32), Aim),
     Ours(Ours),
 }
 
@@ -91,7 +93,12 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Ours::LookAtCq),
         1 => any::<u32>().prop_map(Ours::SetFlags),
     ];
-    prop_oneof![theirs.prop_map(Step::Theirs), ours.prop_map(Step::Ours)]
+    let meddled = ((0..20_u32, 0..4_u32), aim()).prop_map(|(many, aim)| Step::Meddled(many, aim));
+    prop_oneof![
+        8 => theirs.prop_map(Step::Theirs),
+        8 => ours.prop_map(Step::Ours),
+        1 => meddled,
+    ]
 }
 
 /// Just inside and just outside a ring of up to 16.
@@ -128,6 +135,7 @@ fn sq2_cq2_whatever_the_kernel_stores_each_call_ends() {
             for step in steps {
                 match step {
                     Step::Theirs(what) => theirs(what, shape, &mut kernel),
+                    Step::Meddled(many, aim) => meddled(many, aim, &mut sq, &mut kernel),
                     Step::Ours(what) => checked(what, &mut sq, &mut cq),
                 }
             }

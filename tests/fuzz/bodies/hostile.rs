@@ -13,7 +13,7 @@ use annulus_sys::sq::{SqeShape, Turn};
 
 use super::chance::Chance;
 use crate::support::fake_kernel::{FakeKernel, Shape};
-use steps::{Aim, Ours, Theirs, checked, theirs};
+use steps::{Aim, Ours, Theirs, checked, meddled, theirs};
 
 #[path = "../../hostile/steps.rs"]
 mod steps;
@@ -30,7 +30,11 @@ pub fn run(data: &[u8]) {
         if chance.is_used_up() {
             break;
         }
-        if chance.one_in(2) {
+        if chance.one_in(12) {
+            let many = (chance.below(20), chance.below(4));
+            let aim = aim(&mut chance);
+            meddled(many, aim, &mut sq, &mut kernel);
+        } else if chance.one_in(2) {
             let what = their_step(&mut chance);
             tell(&what);
             theirs(what, shape, &mut kernel);
