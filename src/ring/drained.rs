@@ -132,21 +132,22 @@ impl<U: Default> Ring<U> {
         if self.internal.count() > 0 {
             self.pull(None).map_err(Rejection::Enter)?;
         }
-        if self.slab.in_flight() == 0 && self.internal.count() > 0 {
-            self.await_internal().map_err(Rejection::Enter)?;
-        }
-        if self.slab.in_flight() + self.internal.count() > 0 {
+        if self.slab.in_flight() > 0 || self.internal.is_watched() {
             return Err(Rejection::Drained);
         }
+        // A cancel of ours may itself be held back: then nothing but an entry ends that.
         for _ in 0..LAST_NOPS {
             self.raw.sleep(LET_GO);
             self.make_internal_room().map_err(Rejection::Enter)?;
             self.push_nop().map_err(|Full| Rejection::QueueFull)?;
             self.await_internal().map_err(Rejection::Enter)?;
             // A restricted ring may refuse it; and then it is as if there had been none.
-            if self.internal.was_refused() || self.internal.has_cancels() {
+            if self.internal.was_refused() {
                 return Err(Rejection::Drained);
             }
+        }
+        if self.internal.has_cancels() {
+            return Err(Rejection::Drained);
         }
         self.slab.waits_no_more();
         self.internal.looks_no_more();

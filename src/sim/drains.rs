@@ -6,12 +6,17 @@
 //! | what comes later waits for | the drained chain | every request in flight |
 //! | that is over | when the drained chain has ended | when an entry comes while none is in flight |
 //!
+//! Until that is over, what comes is given to worker threads (since 5.15, `REQ_F_FORCE_ASYNC`).
+//!
 //! Since 6.16 a request that a worker thread ran is in flight until the thread lets go of it, a
 //! moment after it completed ([`Faults::lingers`](super::Faults::lingers)), and nothing looks
 //! again then (`io_queue_deferred` in `io_uring/io_uring.c`).
 
 use std::collections::VecDeque;
 
+use annulus_sys::flags::SqeFlags;
+
+use super::request::Request;
 use super::state::{Due, State};
 use super::trace::RequestId;
 
@@ -51,6 +56,15 @@ impl Drains {
 }
 
 impl State {
+    /// An entry comes. It goes to a worker thread if it drains, or while entries are held back.
+    pub(super) fn force_if_drained(&mut self, ring: usize, request: &mut Request) {
+        let of_ring = &mut self.rings[ring].drains;
+        of_ring.is_active |= request.flags.contains(SqeFlags::IO_DRAIN);
+        if of_ring.is_active && !self.release.is_before(5, 15) {
+            request.flags |= SqeFlags::ASYNC;
+        }
+    }
+
     /// A chain is complete: it begins, or waits.
     pub(super) fn begin_or_hold(&mut self, ring: usize, ids: &[RequestId], drains: bool) {
         let (Some(&head), Some(&last)) = (ids.first(), ids.last()) else { return };

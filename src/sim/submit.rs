@@ -101,6 +101,7 @@ impl State {
         if !FLAGS_OF_ENTRIES.contains(request.flags) {
             request.refused = Some(-libc::EINVAL);
         }
+        self.force_if_drained(ring, &mut request);
         self.check_key(&request, id);
         self.bind_clock(&mut request, id, chain);
         let is_refused = request.refused.is_some();
