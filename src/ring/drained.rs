@@ -14,6 +14,7 @@
 //! | call | while an entry may be held back |
 //! |---|---|
 //! | a wait | every [`LOOK`] it pushes a NOP, which makes the kernel look |
+//! | the end of the ring | so does a round of cancels that ended nothing, less often each time |
 //! | a submission that must not wait for others | first pushes NOPs while nothing is in flight |
 //!
 //! Earlier kernels count completions instead, and count some wrongly: then a drained operation
@@ -99,12 +100,18 @@ impl<U: Default> Ring<U> {
         let (submitted, woken) = self.raw.submit_and_wait_with_unasked(want, &short)?;
         if woken == Woken::TimedOut {
             self.internal.looked();
-            // If there is no room, the entries in the queue make the kernel look.
-            if self.raw.has_room() {
-                self.push_nop().map_err(|Full| EnterError::new(0, EnterCause::OutOfRequests))?;
-            }
+            self.let_kernel_look()?;
         }
         Ok((submitted, Woken::Ready))
+    }
+
+    /// Makes the kernel look at what it holds back.
+    pub(crate) fn let_kernel_look(&mut self) -> Result<(), EnterError> {
+        // If there is no room, the entries in the queue make the kernel look.
+        if self.raw.has_room() {
+            self.push_nop().map_err(|Full| EnterError::new(0, EnterCause::OutOfRequests))?;
+        }
+        Ok(())
     }
 
     /// Pushes a NOP of the ring's own, whose completion makes the ring's descriptor readable.

@@ -165,6 +165,9 @@ impl<U: Default> Ring<U> {
             // meanwhile.
             let repeats = all.iter().any(|&user_data| self.slab.is_endless(user_data));
             self.cancel_each(all, pace);
+            if pace.idle.is_power_of_two() && self.slab.may_wait() {
+                self.let_kernel_look()?;
+            }
             if pace.idle > 0 && repeats {
                 self.overflow_multishots(pace.fill_time().min(time))?;
             }

@@ -42,6 +42,7 @@ mod panics;
 mod accounts;
 mod bundles;
 mod differential;
+mod drained;
 mod futexes;
 mod groups;
 mod layouts;

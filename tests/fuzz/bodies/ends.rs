@@ -27,6 +27,7 @@ use super::chance::Chance;
 
 mod counted;
 mod raw;
+mod turns;
 
 /// The most steps of a program.
 const STEPS: u32 = 120;

@@ -11,9 +11,10 @@ use crate::support::backend::{Bound, Call, Enter, ScriptedKernel};
 
 /// One program.
 pub fn run(chance: &mut Chance) {
-    match chance.below(4) {
-        0 => stored(chance),
-        1 => swapped(chance),
+    match chance.below(8) {
+        0 | 4 => stored(chance),
+        1 | 5 => swapped(chance),
+        7 => super::turns::run(chance),
         _ => super::counted::run(chance),
     }
 }
