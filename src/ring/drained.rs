@@ -36,7 +36,6 @@ use crate::raw::capabilities;
 use crate::raw::wait_options::WaitOptions;
 use crate::ring::Ring;
 use crate::ring::internal::NEVER_BEGINS;
-use crate::ring::slab::NOBODY;
 use crate::setup::enter_error::{EnterCause, EnterError, Woken};
 
 /// How long a wait lasts before it pushes its first NOP. Each time it is that much longer, up to
@@ -122,10 +121,11 @@ impl<U: Default> Ring<U> {
 
     /// Pushes a NOP of the ring's own.
     fn push_nop(&mut self) -> Result<(), Full> {
-        let sqe = self.internal.tagged(prep::nop(), NOBODY);
+        let name = self.internal.name_nop();
+        let sqe = self.internal.tagged(prep::nop(), name);
         // SAFETY: the entry points to nothing (OP1).
         unsafe { self.raw.push_known(sqe) }?;
-        self.internal.pushed(NOBODY);
+        self.internal.pushed(name);
         Ok(())
     }
 

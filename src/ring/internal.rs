@@ -25,7 +25,7 @@ use annulus_sys::flags::SqeFlags;
 use crate::lease::mailbox::{MAIL, Mailbox};
 use crate::lease::ticket::Rejection;
 use crate::prep;
-use crate::ring::slab::{CANCEL, NOBODY, kind};
+use crate::ring::slab::{CANCEL, NOBODY, kind, low};
 
 /// Why a ring with an armed poll accepts no drained operation. A drained operation would wait for
 /// the poll, and later entries would wait behind it, including the poll when it is armed again. So
@@ -60,6 +60,8 @@ pub(crate) struct Internal {
     refused: bool,
     /// How often waits have pushed a NOP since the last drain took effect.
     looks: u32,
+    /// How many NOPs were named.
+    nops: u32,
     /// Whether the kernel counts requests, and not completions, to know when a drained one begins.
     /// Asked when it first matters.
     pub(super) counts_requests: Option<bool>,
@@ -95,6 +97,12 @@ impl Internal {
         }
     }
 
+    /// A name for a NOP, which none in flight has (OP2).
+    pub(crate) fn name_nop(&mut self) -> u64 {
+        self.nops = self.nops.wrapping_add(1);
+        NOBODY | (u64::from(self.nops) << 32 & !kind::MASK)
+    }
+
     /// The restricted ring accepts no entry without these flags.
     pub(crate) fn demand(&mut self, flags: SqeFlags) {
         // Other flags would change what a cancel does.
@@ -120,7 +128,7 @@ impl Internal {
                 if user_data == CANCEL | MAIL {
                     self.ending = false;
                 }
-                if user_data == CANCEL | NOBODY {
+                if u64::from(low(user_data)) == CANCEL | NOBODY {
                     self.refused = res < 0;
                 }
                 // Saturating, because a forged completion may be one too many.
