@@ -1,4 +1,4 @@
-//! A file, read through a ring: ten lines, and none of them unsafe.
+//! A file, read through a ring, in ten lines.
 //!
 //! ```text
 //!   Read { file, buf } ─► submit ─► ticket ─► wait ─► Outcome { result, file, buf }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use annulus::op::{Nop, Op as _, Read};
 use annulus::sys::abi::{Cqe, Sqe};
-use annulus::sys::flags::SetupFlags;
+use annulus::sys::flags::{EnterFlags, SetupFlags};
+use annulus::sys::syscall::EnterArg;
 use annulus::{Capabilities, RawRing, Setup, prep};
 
 use crate::{raw, ring};
@@ -91,6 +92,8 @@ fn a_pop_never_sees_what_is_deferred_and_a_peek_does() {
     }
     // The kernel posts at once: the tail moves by itself.
     assert_eq!(seen(SetupFlags::empty()), Some((true, true)));
+    // At our next way into the kernel, here to join a thread.
+    assert_eq!(seen(SetupFlags::COOP_TASKRUN), Some((true, true)));
     // The kernel waits for us to ask: the tail stands still.
     assert_eq!(seen(deferring), Some((false, true)));
 }
@@ -198,3 +201,18 @@ fn a_polling_thread_without_an_idle_time_sleeps_after_a_second() {
     assert!(start.elapsed() > Duration::from_millis(500), "nor at once");
 }
 // ANCHOR_END: idle
+
+// ANCHOR: no_getevents
+#[test]
+fn without_getevents_an_enter_does_not_wait() {
+    let Some(mut ring) = raw(Setup::plain(4)) else { return };
+    let (silent, mut writer) = std::io::pipe().expect("a pipe");
+    push_read(&mut ring, &silent, 1);
+    let count = ring.flush();
+    let consumed = ring.enter(count, 1, EnterFlags::empty(), EnterArg::None);
+    assert_eq!((consumed, ring.ready()), (Ok(1), 0), "it came back, and nothing is complete");
+    writer.write_all(b"x").expect("room in the pipe");
+    let consumed = ring.enter(0, 1, EnterFlags::GETEVENTS, EnterArg::None);
+    assert_eq!((consumed, ring.ready()), (Ok(0), 1), "this one has waited");
+}
+// ANCHOR_END: no_getevents

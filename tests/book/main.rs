@@ -17,6 +17,7 @@ use annulus::{RawRing, Ring, Setup};
 mod checks;
 mod facts;
 mod files;
+mod moments;
 mod pages;
 
 #[path = "../../docs/book/solutions/ch00.rs"]
