@@ -15,6 +15,7 @@ use annulus::{Capabilities, RawRing, Setup, prep};
 
 use crate::{raw, ring};
 
+// ANCHOR: push
 /// Pushes a read of one byte from a pipe, into memory that lives forever.
 fn push_read(ring: &mut RawRing, from: &PipeReader, user_data: u64) {
     let byte = Box::leak(Box::new(0_u8));
@@ -23,6 +24,7 @@ fn push_read(ring: &mut RawRing, from: &PipeReader, user_data: u64) {
     // SAFETY: the byte lives forever, and nothing else uses it (OP1).
     unsafe { ring.push(Sqe { user_data, ..read }) }.expect("room");
 }
+// ANCHOR_END: push
 
 // ANCHOR: order
 #[test]
@@ -63,6 +65,7 @@ fn a_slot_is_free_when_the_kernel_took_its_entry_and_not_when_that_is_complete()
 }
 // ANCHOR_END: slots
 
+// ANCHOR: seen
 /// Submits a read of a pipe and has another thread write to it; returns whether the completion can
 /// be seen before the kernel is entered again, and whether afterwards.
 fn seen(flags: SetupFlags) -> Option<(bool, bool)> {
@@ -78,6 +81,7 @@ fn seen(flags: SetupFlags) -> Option<(bool, bool)> {
     let asked = if before.is_none() { ring.peek().expect("it is asked") } else { None };
     Some((before.is_some(), before.is_some() || asked.is_some()))
 }
+// ANCHOR_END: seen
 
 // ANCHOR: modes
 #[test]

@@ -55,6 +55,7 @@ fn clocks_of_steps_limit_a_chain() {
 }
 // ANCHOR_END: clocks
 
+// ANCHOR: serve
 /// Lets `step` happen `count` times, and notes which operation ends each time.
 fn order(ring: &mut Ring<usize>, count: usize, mut step: impl FnMut()) -> Vec<usize> {
     let mut order = Vec::new();
@@ -70,6 +71,7 @@ fn order(ring: &mut Ring<usize>, count: usize, mut step: impl FnMut()) -> Vec<us
     }
     order
 }
+// ANCHOR_END: serve
 
 /// A ring whose operations have numbers.
 fn numbered() -> Option<Ring<usize>> {
