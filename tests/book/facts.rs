@@ -1,13 +1,15 @@
 //! Facts of single pages, for which no other test stands.
 #![allow(unsafe_code, reason = "pushes entries whose memory lives forever")]
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{PipeReader, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus::op::{Nop, Op as _, Read};
+use annulus::buf::AlignedBuf;
+use annulus::op::{Nop, Op as _, Read, Stat, StatMask, Statx};
 use annulus::sys::abi::{Cqe, Sqe};
 use annulus::sys::flags::{EnterFlags, SetupFlags};
 use annulus::sys::syscall::EnterArg;
@@ -220,3 +222,31 @@ fn without_getevents_an_enter_does_not_wait() {
     assert_eq!((consumed, ring.ready()), (Ok(0), 1), "this one has waited");
 }
 // ANCHOR_END: no_getevents
+
+// ANCHOR: direct
+#[test]
+fn a_direct_read_that_is_not_aligned_is_refused() {
+    let Some(mut ring) = ring(Setup::new(4)) else { return };
+    let path = std::env::temp_dir().join(format!("annulus-book-direct-{}", std::process::id()));
+    fs::write(&path, vec![5; 16_384]).expect("it can be written");
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path);
+    let file = OwnedFd::from(File::open(&path).expect("it is there"));
+    fs::remove_file(path).expect("it is there");
+    let Ok(direct) = opened else { return eprintln!("skipped: no O_DIRECT in this folder") };
+    let statx = Statx::of(file, Stat::boxed()).want(StatMask::DIOALIGN);
+    let statx = ring.submit(statx).expect("room");
+    let dio = ring.wait(statx).expect("it goes on").buf.0.dio();
+    let Some(align) = dio.filter(|align| align.offset_align > 1) else {
+        return eprintln!("skipped: this file system does not say how to align, or takes anything");
+    };
+    let mut buf = AlignedBuf::new(4096, 4096);
+    for (at, is_refused) in [(0, false), (1, true), (u64::from(align.offset_align), false)] {
+        let read = Read::new(direct.try_clone().expect("a descriptor"), buf).at(at);
+        let read = ring.submit(read).expect("room");
+        let outcome = ring.wait(read).expect("it goes on");
+        let error = outcome.result.err().and_then(|error| error.raw_os_error());
+        assert_eq!(error, is_refused.then_some(libc::EINVAL), "at {at}");
+        buf = outcome.buf;
+    }
+}
+// ANCHOR_END: direct
