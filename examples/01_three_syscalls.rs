@@ -79,6 +79,7 @@ fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     Ok(())
 }
 
+// ANCHOR: setup
 /// Step 1: the kernel makes a ring and reports the offsets of its indices and flags.
 fn setup(page: &mut Page) -> Result<(RingFd, Params), Failure> {
     let mut params = Params::default();
@@ -104,7 +105,9 @@ fn setup(page: &mut Page) -> Result<(RingFd, Params), Failure> {
     )?;
     Ok((fd, params))
 }
+// ANCHOR_END: setup
 
+// ANCHOR: map
 /// Step 2: maps the ring's memory into ours: first the indices and completions, then the entries.
 fn map(page: &mut Page, fd: &RingFd, params: &Params) -> Result<Arc<[Map]>, Failure> {
     let RingFd::Owned(fd) = fd else {
@@ -126,6 +129,7 @@ fn map(page: &mut Page, fd: &RingFd, params: &Params) -> Result<Arc<[Map]>, Fail
     writeln!(page, "  mmap: {} bytes of submission entries, 64 each", entries.len())?;
     Ok([rings, entries].into())
 }
+// ANCHOR_END: map
 
 /// Step 3: each index and each slot gets a role. Both halves keep the memory that they point into.
 fn assign(
@@ -177,6 +181,7 @@ fn assign(
     Ok((sq, cq))
 }
 
+// ANCHOR: submit
 /// Steps 4 to 6: an entry is written, published, and consumed.
 fn submit(page: &mut Page, fd: &RingFd, sq: &mut SubmissionQueue) -> Result<(), Failure> {
     let tail = |sq: &SubmissionQueue| sq.indices().tail.to_raw();
@@ -212,7 +217,9 @@ fn submit(page: &mut Page, fd: &RingFd, sq: &mut SubmissionQueue) -> Result<(), 
     )?;
     Ok(())
 }
+// ANCHOR_END: submit
 
+// ANCHOR: reap
 /// Step 7: the completion is copied out, and its slot given back.
 fn reap(page: &mut Page, cq: &mut CompletionQueue) -> Result<(), Failure> {
     let CqIndices { head, tail } = cq.indices();
@@ -238,6 +245,7 @@ fn reap(page: &mut Page, cq: &mut CompletionQueue) -> Result<(), Failure> {
     }
     Ok(())
 }
+// ANCHOR_END: reap
 
 /// How many mappings of a ring this process has, as the kernel lists them.
 fn ring_mappings() -> usize {

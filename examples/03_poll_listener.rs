@@ -160,6 +160,7 @@ fn multishot(
     )
 }
 
+// ANCHOR: wait
 /// Waits at most this long for an operation's end.
 fn wait<O: Op>(ring: &mut Ring, ticket: Ticket<O>) -> Result<O::Output, Failure> {
     // Before Linux 5.11 a wait has no timeout, and takes as long as it takes.
@@ -170,6 +171,7 @@ fn wait<O: Op>(ring: &mut Ring, ticket: Ticket<O>) -> Result<O::Output, Failure>
     };
     Ok(waited?)
 }
+// ANCHOR_END: wait
 
 /// Waits at most this long for the next item of a poll that goes on.
 fn next(ring: &mut Ring, ticket: &Ticket<PollMulti<Listener>>) -> Result<PollEvents, Failure> {
@@ -200,8 +202,10 @@ fn readable(polled: Outcome<PollEvents, Listener>) -> Result<PollEvents, Failure
     Err(Failure::Failed(format!("{events:?}, and no IN")))
 }
 
+// ANCHOR: accept
 /// Accepts the waiting connection. Only now: the poll reported that this does not block.
 fn accept(page: &mut Page, listener: &TcpListener) -> Result<(), Failure> {
     let (_, peer) = listener.accept().map_err(failed("cannot accept"))?;
     writeln!(page, "  accepted {peer}")
 }
+// ANCHOR_END: accept

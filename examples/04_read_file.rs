@@ -194,6 +194,7 @@ fn read_borrowed(ring: &mut Ring<usize>, source: &Source, depth: usize) -> Resul
     Ok(Report { bytes: comparison.bytes, reads, verdict: comparison.end()? })
 }
 
+// ANCHOR: parts
 /// Fills `buf` from `at` on, all blocks of it at once, and notes how many bytes came in each.
 /// Returns how many reads that took.
 fn read_parts(
@@ -231,3 +232,4 @@ fn read_parts(
         Ok(reads)
     })
 }
+// ANCHOR_END: parts

@@ -360,6 +360,7 @@ impl Copying {
         self.write(place, buf)
     }
 
+    // ANCHOR: write_ended
     fn write_ended(
         &mut self,
         place: usize,
@@ -377,6 +378,7 @@ impl Copying {
         }
         self.write(place, buf)
     }
+    // ANCHOR_END: write_ended
 
     /// Reads what is missing of a block.
     fn read(&mut self, place: usize, buf: Buf) -> Result<(), Failure> {

@@ -66,6 +66,7 @@ fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     ring.shutdown(Duration::from_secs(1)).map_err(failed("the ring did not end"))
 }
 
+// ANCHOR: holds
 /// Chains in which every step does everything it was asked to.
 fn holds(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failure> {
     writeln!(page, "a chain that holds: write, write, fsync, read")?;
@@ -90,7 +91,9 @@ fn holds(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failur
     let text = String::from_utf8_lossy(&read.buf);
     writeln!(page, "  {}; it read {text:?}\n", told(chain.end))
 }
+// ANCHOR_END: holds
 
+// ANCHOR: breaks
 /// Chains that break, soft and hard: by an error, and by a result that is too short.
 fn breaks(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failure> {
     // Writing to a pipe without a reader fails: the read end is closed.
@@ -121,7 +124,9 @@ fn breaks(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failu
     show(page, "write", &chain.outputs.2.result)?;
     writeln!(page, "  {}\n", told(chain.end))
 }
+// ANCHOR_END: breaks
 
+// ANCHOR: clocks
 /// Reads with a link timeout.
 fn clocks(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failure> {
     let (silent, _writer) = io::pipe().map_err(failed("no pipe"))?;
@@ -142,6 +147,7 @@ fn clocks(page: &mut Page, ring: &mut Ring, file: &Rc<File>) -> Result<(), Failu
     show(page, "nop", &nop)?;
     writeln!(page, "  time was up: {}; {}\n", read.expired, told(chain.end))
 }
+// ANCHOR_END: clocks
 
 /// Timeouts by themselves: they wait for a time, or for other operations to complete.
 fn timeouts(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {

@@ -74,6 +74,7 @@ fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     Ok(())
 }
 
+// ANCHOR: by_ticket
 /// One operation, before it has completed and after.
 fn by_ticket(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     writeln!(page, "one read, by its ticket")?;
@@ -94,6 +95,7 @@ fn by_ticket(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     show_result(page, "the nop", ring.wait(nop)?)?;
     writeln!(page)
 }
+// ANCHOR_END: by_ticket
 
 /// All operations on one file, and no others.
 fn by_file(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
@@ -162,6 +164,7 @@ fn end(
     writeln!(page)
 }
 
+// ANCHOR: race
 /// A cancel against a byte that another thread writes at the same time.
 /// It takes a ring that completes as soon as it can. One that defers completions to when we enter
 /// (`DEFER_TASKRUN`) sees the cancel first, always. Returns what that ring did.
@@ -212,6 +215,7 @@ fn race(page: &mut Page, races: u32) -> Result<Stats, Failure> {
     writeln!(page, "  bytes            {} written, {} read\n", races, cancelled + read)?;
     Ok(ring.raw().stats())
 }
+// ANCHOR_END: race
 
 /// Passes some time, awake: too little to sleep.
 fn dawdle(microseconds: u32) {
@@ -221,6 +225,7 @@ fn dawdle(microseconds: u32) {
     }
 }
 
+// ANCHOR: unwanted
 /// Three operations whose outputs are not wanted.
 fn unwanted(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     writeln!(page, "a ticket that is detached, while its read goes on")?;
@@ -246,7 +251,9 @@ fn unwanted(page: &mut Page, ring: &mut Ring) -> Result<(), Failure> {
     ring.reap(|_| {})?;
     writeln!(page, "  free slots: {before}, now {}\n", ring.vacant())
 }
+// ANCHOR_END: unwanted
 
+// ANCHOR: the_end
 /// The end of the ring, with a read in flight.
 fn the_end(page: &mut Page, mut ring: Ring) -> Result<(), Failure> {
     writeln!(page, "the end of the ring, with a read in flight")?;
@@ -258,6 +265,7 @@ fn the_end(page: &mut Page, mut ring: Ring) -> Result<(), Failure> {
     ring.shutdown(Duration::from_secs(10)).map_err(failed("the ring did not end"))?;
     writeln!(page, "  the ring is gone; owners of the pipe: {}", owners(&reader))
 }
+// ANCHOR_END: the_end
 
 fn show(page: &mut Page, what: &str, how: impl Debug) -> Result<(), Failure> {
     writeln!(page, "  {what:<16} {how:?}")

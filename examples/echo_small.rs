@@ -48,6 +48,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
+// ANCHOR: accept
 /// Accepts clients, without end.
 pub fn accept(io: &mut Io<'_, Served>, listener: TcpListener) -> io::Result<()> {
     io.submit_multishot(AcceptMulti::new(listener), |io, arrival| match arrival {
@@ -64,6 +65,7 @@ pub fn accept(io: &mut Io<'_, Served>, listener: TcpListener) -> io::Result<()> 
     })?;
     Ok(())
 }
+// ANCHOR_END: accept
 
 /// Sends back what `client` sends, until it has sent everything.
 fn echo(io: &mut Io<'_, Served>, client: Rc<TcpStream>, buf: Vec<u8>) -> io::Result<()> {

@@ -196,6 +196,7 @@ fn run_echo(page: &mut Page, ring: &mut Ring, here: &Capabilities) -> Result<(),
     writeln!(page, "   requests       {requests} sends and receives; {enters} enters")
 }
 
+// ANCHOR: moments
 /// Part 4: three NOPs, and three more, on a ring of four slots.
 fn show_moments(page: &mut Page) -> Result<(), Failure> {
     writeln!(page, "\n4. Two rings at four moments, three NOPs long")?;
@@ -216,6 +217,7 @@ fn show_moments(page: &mut Page) -> Result<(), Failure> {
     }
     show_moment(page, &ring, "submitted again: the indices go on, and the slots come round")
 }
+// ANCHOR_END: moments
 
 fn show_moment(page: &mut Page, ring: &Ring, caption: &str) -> Result<(), Failure> {
     let ring = ring.raw();

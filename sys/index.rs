@@ -32,6 +32,7 @@ impl Index {
         self.0
     }
 
+    // ANCHOR: index
     /// The index `count` entries later.
     #[must_use]
     #[inline]
@@ -57,7 +58,9 @@ impl Index {
     pub const fn slot(self, entries: Entries) -> usize {
         (self.0 & entries.mask) as usize
     }
+    // ANCHOR_END: index
 
+    // ANCHOR: run
     /// How many of the next `count` slots are adjacent in memory, before the ring wraps around to
     /// slot 0.
     #[inline]
@@ -65,6 +68,7 @@ impl Index {
         let left = entries.count() - (self.0 & entries.mask);
         if count < left { count } else { left }
     }
+    // ANCHOR_END: run
 
     /// Whether this is the last slot before the ring wraps around to slot 0.
     #[inline]

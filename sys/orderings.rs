@@ -81,11 +81,13 @@ impl Published {
         Index::from_raw(self.0.word().load(Relaxed))
     }
 
+    // ANCHOR: publish
     /// Makes everything before this call visible to the other side once it observes `index`.
     #[inline]
     pub fn publish(&mut self, index: Index) {
         self.0.word().store(index.to_raw(), Release); // Everything before this store ..
     }
+    // ANCHOR_END: publish
 
     /// Our own index, for who only looks at it, perhaps on another thread.
     ///
@@ -112,12 +114,14 @@ impl Observed {
         Self(Shared(word))
     }
 
+    // ANCHOR: observe
     /// The index that the other side published last. It may be any value, so the caller checks it
     /// against SQ2 or CQ2.
     #[inline]
     pub fn observe(&self) -> Index {
         Index::from_raw(self.0.word().load(Acquire)) // .. is visible after this load.
     }
+    // ANCHOR_END: observe
 
     /// Another reading side of the same atomic.
     ///
@@ -223,6 +227,7 @@ impl ObservedFlags {
         self.0.word().load(Relaxed)
     }
 
+    // ANCHOR: after_publish
     /// The flags, loaded after the store of the preceding `publish` took effect.
     pub fn after_publish(&self) -> u32 {
         // SQ5. The polling thread stores NEED_WAKEUP, then loads `tail`; we stored `tail`, then
@@ -231,6 +236,7 @@ impl ObservedFlags {
         fence(SeqCst);
         self.0.word().load(Relaxed)
     }
+    // ANCHOR_END: after_publish
 
     /// Another reading side of the same flags.
     ///

@@ -4,6 +4,7 @@ use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{FsyncFlags, RwAttrFlags};
 use annulus_sys::opcode::Opcode;
 
+// ANCHOR: read
 /// `IORING_OP_READ`: reads up to `len` bytes at `offset` into `addr`. An `offset` of `u64::MAX`
 /// reads at the file's own position and moves it. Since Linux 5.6.
 #[doc(alias = "io_uring_prep_read")]
@@ -11,6 +12,7 @@ use annulus_sys::opcode::Opcode;
 pub fn read(fd: i32, addr: u64, len: u32, offset: u64) -> Sqe {
     Sqe { opcode: Opcode::READ, fd, addr, len, off: offset, ..Sqe::ZERO }
 }
+// ANCHOR_END: read
 
 /// `IORING_OP_WRITE`: writes up to `len` bytes from `addr` at `offset`. An `offset` of `u64::MAX`
 /// writes at the file's own position and moves it. Since Linux 5.6.

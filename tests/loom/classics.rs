@@ -84,6 +84,7 @@ fn completions(count: u32, take: fn(&OneSlot) -> Option<u32>) {
     kernel.join().expect("the kernel's thread");
 }
 
+// ANCHOR: in_2019
 /// The listing of 2019: a read barrier, then `tail`; `head`, then a write barrier.
 fn as_in_2019(ring: &OneSlot) -> Option<u32> {
     let head = ring.head.load(Relaxed);
@@ -96,7 +97,9 @@ fn as_in_2019(ring: &OneSlot) -> Option<u32> {
     fence(Release); // Orders nothing: `head` was stored before it.
     Some(value)
 }
+// ANCHOR_END: in_2019
 
+// ANCHOR: first_moved
 /// The listing of 2019 with its first barrier after the load of `tail`.
 fn as_in_2019_with_its_first_barrier_moved(ring: &OneSlot) -> Option<u32> {
     let head = ring.head.load(Relaxed);
@@ -109,7 +112,9 @@ fn as_in_2019_with_its_first_barrier_moved(ring: &OneSlot) -> Option<u32> {
     fence(Release); // Orders nothing: `head` was stored before it.
     Some(value)
 }
+// ANCHOR_END: first_moved
 
+// ANCHOR: both_moved
 /// The listing of 2019 with both barriers moved.
 fn as_in_2019_with_both_barriers_moved(ring: &OneSlot) -> Option<u32> {
     let head = ring.head.load(Relaxed);
@@ -122,7 +127,9 @@ fn as_in_2019_with_both_barriers_moved(ring: &OneSlot) -> Option<u32> {
     ring.head.store(head + 1, Relaxed);
     Some(value)
 }
+// ANCHOR_END: both_moved
 
+// ANCHOR: section_7
 /// The example of io_uring(7): acquires `head`, gives the slot back, then reads the slot.
 fn as_in_section_7(ring: &OneSlot) -> Option<u32> {
     let head = ring.head.load(Acquire); // No other thread stores it.
@@ -132,6 +139,7 @@ fn as_in_section_7(ring: &OneSlot) -> Option<u32> {
     ring.head.store(head + 1, Release);
     Some(ring.read()) // The kernel may be writing by now.
 }
+// ANCHOR_END: section_7
 
 /// The example of io_uring(7), reading before it gives back.
 fn as_in_section_7_reading_first(ring: &OneSlot) -> Option<u32> {
@@ -144,6 +152,7 @@ fn as_in_section_7_reading_first(ring: &OneSlot) -> Option<u32> {
     Some(value)
 }
 
+// ANCHOR: acquiring_tail
 /// The example of io_uring(7), acquiring the right index.
 fn as_in_section_7_acquiring_tail(ring: &OneSlot) -> Option<u32> {
     let head = ring.head.load(Relaxed);
@@ -153,7 +162,9 @@ fn as_in_section_7_acquiring_tail(ring: &OneSlot) -> Option<u32> {
     ring.head.store(head + 1, Release);
     Some(ring.read()) // The kernel may be writing by now.
 }
+// ANCHOR_END: acquiring_tail
 
+// ANCHOR: section_7_mended
 /// The example of io_uring(7) with both fixed.
 fn as_in_section_7_mended(ring: &OneSlot) -> Option<u32> {
     let head = ring.head.load(Relaxed);
@@ -164,6 +175,7 @@ fn as_in_section_7_mended(ring: &OneSlot) -> Option<u32> {
     ring.head.store(head + 1, Release);
     Some(value)
 }
+// ANCHOR_END: section_7_mended
 
 #[test]
 fn cq3_the_listing_of_2019_reads_an_entry_that_is_not_there_yet() {
@@ -234,24 +246,30 @@ fn polled(hand_over: fn(&Polled) -> bool) {
     kernel.join().expect("the kernel's thread");
 }
 
+// ANCHOR: manual
 /// The listing of the manual pages: the entry is published, the flags are loaded, nothing more.
 fn as_in_the_manual(words: &Polled) -> bool {
     words.tail.store(1, Release);
     words.flags.load(Relaxed) & NEED_WAKEUP != 0
 }
+// ANCHOR_END: manual
 
+// ANCHOR: manual_acquiring
 /// The listing of the manual pages as its comment describes it.
 fn as_in_the_manual_acquiring(words: &Polled) -> bool {
     words.tail.store(1, Release);
     words.flags.load(Acquire) & NEED_WAKEUP != 0
 }
+// ANCHOR_END: manual_acquiring
 
+// ANCHOR: fence
 /// The listing of the manual pages with the fence that liburing has since 744f4156. SQ5.
 fn as_in_the_manual_with_a_fence(words: &Polled) -> bool {
     words.tail.store(1, Release);
     fence(SeqCst);
     words.flags.load(Relaxed) & NEED_WAKEUP != 0
 }
+// ANCHOR_END: fence
 
 /// libevpl before its issue 165: whether to wake is decided before there is anything to wake for.
 fn as_in_libevpl(words: &Polled) -> bool {

@@ -20,7 +20,9 @@ use annulus::sys::opcode::Opcode;
 mod simulated;
 
 /// Each program, and how many lines of code it may have.
-const LINES: [(&str, usize); 7] = [
+const LINES: [(&str, usize); 9] = [
+    ("honest_small", 60),
+    ("read_small", 25),
     ("echo_small", 60),
     ("udp_echo_small", 25),
     ("proxy_small", 70),
@@ -138,6 +140,32 @@ fn the_small_programs_are_as_small_as_they_say() {
         assert!(lines <= most, "{}: {lines} lines of code, at most {most}", path.display());
         assert!(!text.contains("mod ") && !text.contains("unsafe"), "{}", path.display());
     }
+}
+
+#[test]
+fn read_small_prints_a_file_of_any_length() {
+    if let Err(error) = Capabilities::detect() {
+        return eprintln!("skipped: read_small: {error}");
+    }
+    for path in ["Cargo.toml", "/dev/null", "docs/KERNELS.md"] {
+        let output = Command::new(program("read_small")).arg(path).output().expect("it starts");
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stdout == fs::read(path).expect("it is there"), "{path}");
+    }
+    let missing = Command::new(program("read_small")).arg("no-such-file").output();
+    assert_eq!(missing.expect("it starts").status.code(), Some(1));
+}
+
+#[test]
+fn honest_small_finds_the_server_that_lies() {
+    let output = Command::new(program("honest_small")).output().expect("it starts");
+    assert!(output.status.success(), "{output:?}");
+    let page = String::from_utf8(output.stdout).expect("text");
+    let rows: Vec<Vec<&str>> =
+        page.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["honest", "1000", "1000", "none"], "{page}");
+    // Half the answers, and the same count.
+    assert_eq!(rows[1], ["lying", "1000", "500", "2"], "{page}");
 }
 
 #[test]

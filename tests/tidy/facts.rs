@@ -101,8 +101,9 @@ pub fn documents_are_linked(tree: &[File]) -> Vec<Complaint> {
     };
     let documents = tree.iter().filter(|file| file.path.ends_with(".md"));
     let linked: BTreeSet<String> = documents.flat_map(targets).collect();
-    let lost =
-        tree.iter().filter(|file| file.path.starts_with("docs/") && !linked.contains(&file.path));
+    // What is no text, such as the settings of the book, is nobody's reading.
+    let is_document = |file: &&File| file.path.starts_with("docs/") && file.path.ends_with(".md");
+    let lost = tree.iter().filter(|file| is_document(file) && !linked.contains(&file.path));
     lost.map(|file| file.complain(1, "nothing links this document", cure)).collect()
 }
 

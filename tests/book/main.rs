@@ -1,0 +1,56 @@
+//! The book in `docs/book`: its pages agree with the tree, and the solutions of its exercises run.
+//!
+//! ```text
+//!   page ──► mark `[shown by …]`  ──► a test with that name, in that folder      checks
+//!        ──► {{#include …:anchor}} ──► a file, and an anchor in it                checks
+//!        ──► link                 ──► a page, and a heading of it                checks
+//!        ──► exercise             ──► docs/book/solutions/chNN.rs, compiled here
+//! ```
+//!
+//! What the book claims and no other test shows is shown here: `files` (epoll and regular files),
+//! `facts` (the rest). Where there is no io_uring, or a kernel lacks something, a test says so on
+//! stderr, and passes. What `checks` cannot show: that a test shows all of the sentence before its
+//! mark. That takes a reader.
+
+use annulus::{RawRing, Ring, Setup};
+
+mod checks;
+mod facts;
+mod files;
+mod moments;
+mod pages;
+
+#[path = "../../docs/book/solutions/ch00.rs"]
+mod ch00;
+#[path = "../../docs/book/solutions/ch01.rs"]
+mod ch01;
+#[path = "../../docs/book/solutions/ch02.rs"]
+mod ch02;
+#[path = "../../docs/book/solutions/ch03.rs"]
+mod ch03;
+#[path = "../../docs/book/solutions/ch04.rs"]
+mod ch04;
+#[path = "../../docs/book/solutions/ch05.rs"]
+mod ch05;
+#[path = "../../docs/book/solutions/ch06.rs"]
+mod ch06;
+#[path = "../../docs/book/solutions/ch07.rs"]
+mod ch07;
+#[path = "../../docs/book/solutions/ch08.rs"]
+mod ch08;
+#[path = "../../docs/book/solutions/ch09.rs"]
+mod ch09;
+#[path = "../../docs/book/solutions/ch10.rs"]
+mod ch10;
+#[path = "../../docs/book/solutions/ch11.rs"]
+mod ch11;
+
+/// A ring, or a reason on stderr.
+fn ring(setup: Setup<'_>) -> Option<Ring> {
+    setup.build().map_err(|error| eprintln!("skipped: {error}")).ok()
+}
+
+/// A raw ring, or a reason on stderr.
+fn raw(setup: Setup<'_>) -> Option<RawRing> {
+    setup.build_raw().map_err(|error| eprintln!("skipped: {error}")).ok()
+}
