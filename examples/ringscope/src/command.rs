@@ -1,15 +1,20 @@
 //! The command line: what each command reads, and where its picture goes.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command as Child, ExitCode, Stdio};
+use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::frame::Film;
+use crate::perfetto::Clock;
+use crate::records::Said;
+use crate::replay::Part;
 use crate::stage::Failure;
 use crate::stories::{STORIES, Story};
-use crate::{html, plain, svg, tty};
+use crate::{fdinfo, html, live, perfetto, plain, record, records, replay, svg, tty};
 
 /// Watches io_uring rings: pictures of what a program does with them, without root
 /// and eBPF.
@@ -48,6 +53,82 @@ enum Command {
         #[command(flatten)]
         to: To,
     },
+    /// Draws a story as a Chrome trace, for Perfetto
+    Perfetto {
+        /// Which story
+        story: String,
+        #[command(flatten)]
+        to: To,
+    },
+    /// Records the small echo server on a ring of Linux, and prints the records
+    Record {
+        /// How many clients come, one after the other
+        #[arg(long, value_name = "N", default_value_t = 2)]
+        clients: u16,
+        /// How often each asks
+        #[arg(long, value_name = "N", default_value_t = 2)]
+        rounds: u16,
+        #[command(flatten)]
+        to: To,
+    },
+    /// Shows the records of a run, in lines as `record` and `Sim::trace` print them
+    Replay {
+        /// The file; `-` is the standard input
+        file: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Lists the rings of this machine: of every process that may be read
+    Ls,
+    /// Shows the rings of a process, again every second
+    Live {
+        /// The number of the process
+        pid: u32,
+        /// Look once, and print
+        #[arg(long)]
+        once: bool,
+        /// Milliseconds between two looks
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        every: u64,
+    },
+    /// Runs a program that prints records, and shows them
+    Run {
+        #[command(flatten)]
+        how: How,
+        /// The program and its arguments
+        #[arg(last = true, required = true)]
+        program: Vec<OsString>,
+    },
+}
+
+/// What of a run is shown, and as what.
+#[derive(Debug, Args)]
+struct How {
+    /// Which ring, if there are several
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    ring: usize,
+    /// Leave the first frames out
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: usize,
+    /// Show at most so many frames
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    limit: usize,
+    /// As what; `lint` prints only what is wrong, or slow
+    #[arg(long = "as", value_name = "KIND", value_enum, default_value_t = Kind::Plain)]
+    kind: Kind,
+    #[command(flatten)]
+    to: To,
+}
+
+/// What to make of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Plain,
+    Tty,
+    Svg,
+    Html,
+    Perfetto,
+    Lint,
 }
 
 /// Where the output goes.
@@ -128,6 +209,79 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             to.write(&svg::document(&film, &frames))?;
         }
         Command::Html { story, to } => to.write(&html::document(&film(&story)?))?,
+        Command::Perfetto { story, to } => {
+            let film = film(&story)?;
+            let lines = film.frames.iter().flat_map(|frame| &frame.records);
+            let said: Vec<Said> = lines.filter_map(|line| records::parse(line)).collect();
+            to.write(&perfetto::document(&said, Clock::Steps))?;
+        }
+        Command::Record { clients, rounds, to } => {
+            let trace = record::echo(clients, rounds)?;
+            let lines: String = trace.iter().map(|record| format!("{record}\n")).collect();
+            to.write(&lines)?;
+        }
+        Command::Replay { file, how } => {
+            let text = if file.as_os_str() == "-" {
+                io::read_to_string(io::stdin())?
+            } else {
+                let failed = |error| format!("{}: {error}", file.display());
+                std::fs::read_to_string(&file).map_err(failed)?
+            };
+            let name = file.file_stem().map_or("run".into(), |name| name.to_string_lossy());
+            return show(&name, &records::read(&text), &how);
+        }
+        Command::Ls => print(&fdinfo::table(&fdinfo::of_machine()))?,
+        Command::Live { pid, once, every } => {
+            if once || !io::stdout().is_terminal() {
+                print(&live::once(pid)?)?;
+            } else {
+                live::watch(pid, Duration::from_millis(every))?;
+            }
+        }
+        Command::Run { how, program } => {
+            let said = said_by(&program)?;
+            return show(&program[0].to_string_lossy(), &said, &how);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a program, and reads the records that it prints.
+fn said_by(program: &[OsString]) -> Result<Vec<Said>, Failure> {
+    let mut child = Child::new(&program[0]);
+    child.args(&program[1..]).stdout(Stdio::piped()).stdin(Stdio::null());
+    let name = program[0].to_string_lossy();
+    let child = child.spawn().map_err(|error| format!("{name}: {error}"))?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        eprintln!("ringscope: {name} ends with {}", output.status);
+    }
+    Ok(records::read(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Shows records. Marks make the exit code of `lint` 1.
+fn show(name: &str, said: &[Said], how: &How) -> Result<ExitCode, Failure> {
+    if said.is_empty() {
+        return Err("there are no records: lines as `ringscope record` prints them".into());
+    }
+    match how.kind {
+        Kind::Perfetto => how.to.write(&perfetto::document(said, Clock::Records))?,
+        Kind::Lint => {
+            let marks = replay::marks(said);
+            let lines: String = marks.iter().map(|mark| format!("{mark}\n")).collect();
+            how.to.write(&lines)?;
+            return Ok(if marks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        kind => {
+            let part = Part { ring: how.ring, skip: how.skip, limit: how.limit };
+            let film = replay::film(name, said, part)?;
+            match kind {
+                Kind::Tty if io::stdout().is_terminal() => tty::show(&film)?,
+                Kind::Html => how.to.write(&html::document(&film))?,
+                Kind::Svg => how.to.write(&svg::document(&film, &film.choose(&[])?))?,
+                _ => how.to.write(&plain::text(&film))?,
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,6 +18,8 @@ pub struct Frame {
     pub marks: Vec<String>,
     pub before: Ring,
     pub after: Ring,
+    /// Whether system calls are counted; those of another process are not.
+    pub counts_calls: bool,
 }
 
 /// Frames, with a name.

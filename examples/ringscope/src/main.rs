@@ -11,16 +11,25 @@
 //! | `model` | a ring at one moment: who owns which slot, and where each request is |
 //! | `frame` | what happened, with the state before and after |
 //! | `stage`, `stories` | small programs on the simulated kernel |
+//! | `records`, `replay` | the records of a run, read from what it printed |
+//! | `record` | a server on Linux, recorded |
 //! | `lint` | marks on what is wrong, or slow |
-//! | `wheel`, `svg`, `html`, `plain`, `tty` | pictures |
+//! | `fdinfo`, `live` | the rings of other processes, from `/proc` |
+//! | `wheel`, `svg`, `html`, `plain`, `tty`, `perfetto` | pictures |
 //! | `command` | the command line |
 
 mod command;
+mod fdinfo;
 mod frame;
 mod html;
 mod lint;
+mod live;
 mod model;
+mod perfetto;
 mod plain;
+mod record;
+mod records;
+mod replay;
 mod stage;
 mod stories;
 mod svg;

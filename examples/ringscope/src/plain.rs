@@ -64,7 +64,9 @@ pub fn lines(film: &Film, at: usize) -> Vec<Line> {
     for mark in &frame.marks {
         lines.push(vec![(Tint::Wrong, format!("! {mark}"))]);
     }
-    lines.push(calls(frame));
+    if frame.counts_calls {
+        lines.push(calls(frame));
+    }
     for which in [Which::Submission, Which::Completion] {
         add_ring(&mut lines, frame, which);
     }

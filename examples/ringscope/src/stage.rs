@@ -146,7 +146,7 @@ impl Stage {
         let after = self.model.clone();
         let before = std::mem::replace(&mut self.before, after.clone());
         let (what, code) = (what.into(), code.into());
-        self.frames.push(Frame { what, code, records, marks, before, after });
+        self.frames.push(Frame { what, code, records, marks, before, after, counts_calls: true });
     }
 
     /// The pictures must show what the ring says.

@@ -54,16 +54,30 @@ fn step(terminal: &mut DefaultTerminal, film: &Film) -> io::Result<()> {
 fn draw(canvas: &mut Canvas<'_>, film: &Film, at: usize) {
     let areas = Layout::vertical([Constraint::Min(0), Constraint::Length(1)]);
     let [page, bar] = areas.areas(canvas.area());
-    let lines = plain::lines(film, at).into_iter().map(|line| {
-        Line::from_iter(line.into_iter().map(|(tint, text)| Span::styled(text, style(tint))))
-    });
-    canvas.render_widget(Paragraph::new(Text::from_iter(lines)), page);
+    canvas.render_widget(Paragraph::new(Text::from_iter(lines(film, at))), page);
     let (number, count) = (at + 1, film.frames.len());
     let gauge = Gauge::default()
         .gauge_style(Style::new().fg(Color::DarkGray))
         .label(format!("{number} of {count}   ← → step   q quit"))
         .percent(u16::try_from(100 * number / count.max(1)).unwrap_or(100));
     canvas.render_widget(gauge, bar);
+}
+
+/// Draws all frames of a film, one below the other.
+pub fn draw_all(canvas: &mut Canvas<'_>, film: &Film) {
+    let areas = Layout::vertical([Constraint::Min(0), Constraint::Length(1)]);
+    let [page, bar] = areas.areas(canvas.area());
+    let all = (0..film.frames.len()).flat_map(|at| lines(film, at).chain([Line::default()]));
+    canvas.render_widget(Paragraph::new(Text::from_iter(all)), page);
+    let title = Span::styled(format!("{}   q quit", film.title), style(Tint::Soft));
+    canvas.render_widget(Paragraph::new(title), bar);
+}
+
+/// The lines of one frame, in colours.
+fn lines(film: &Film, at: usize) -> impl Iterator<Item = Line<'static>> {
+    plain::lines(film, at).into_iter().map(|line| {
+        Line::from_iter(line.into_iter().map(|(tint, text)| Span::styled(text, style(tint))))
+    })
 }
 
 fn style(tint: Tint) -> Style {
