@@ -14,7 +14,11 @@ use crate::records::Said;
 use crate::replay::Part;
 use crate::stage::Failure;
 use crate::stories::{STORIES, Story};
-use crate::{fdinfo, html, live, perfetto, plain, record, records, replay, svg, tty};
+use crate::weak::Listing;
+use crate::{
+    fdinfo, html, listings, live, perfetto, plain, quiz, record, records, replay, svg, tty,
+    weak_picture,
+};
 
 /// Watches io_uring rings: pictures of what a program does with them, without root
 /// and eBPF.
@@ -77,6 +81,22 @@ enum Command {
         file: PathBuf,
         #[command(flatten)]
         how: How,
+    },
+    /// Shows how printed listings fail whose barriers are misplaced, and their right twins
+    Weak {
+        /// Which listing; without it, all of them
+        listing: Option<String>,
+        /// Draw it as one SVG
+        #[arg(long, requires = "listing")]
+        svg: bool,
+        #[command(flatten)]
+        to: To,
+    },
+    /// Asks where head and tail of the demo are after the next step
+    Quiz {
+        /// Another story
+        #[arg(default_value = "demo")]
+        story: String,
     },
     /// Lists the rings of this machine: of every process that may be read
     Ls,
@@ -229,6 +249,24 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             };
             let name = file.file_stem().map_or("run".into(), |name| name.to_string_lossy());
             return show(&name, &records::read(&text), &how);
+        }
+        Command::Weak { listing, svg, to } => {
+            let all = listings::all();
+            let chosen: Vec<Listing> = match &listing {
+                Some(name) => all.iter().filter(|one| one.name == name).cloned().collect(),
+                None => all.clone(),
+            };
+            if chosen.is_empty() {
+                let names: Vec<&str> = all.iter().map(|one| one.name).collect();
+                refuse(&format!("no such listing; there are {}", names.join(", ")));
+            }
+            let text =
+                if svg { weak_picture::document(&chosen[0]) } else { weak_picture::text(&chosen) };
+            to.write(&text)?;
+        }
+        Command::Quiz { story } => {
+            let (right, asked) = quiz::ask(&film(&story)?, io::stdin().lock(), io::stdout())?;
+            return Ok(if right == asked { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Ls => print(&fdinfo::table(&fdinfo::of_machine()))?,
         Command::Live { pid, once, every } => {

@@ -15,6 +15,8 @@
 //! | `record` | a server on Linux, recorded |
 //! | `lint` | marks on what is wrong, or slow |
 //! | `fdinfo`, `live` | the rings of other processes, from `/proc` |
+//! | `weak`, `listings`, `weak_picture` | barriers that are misplaced, and what comes of it |
+//! | `quiz` | asks for the next indices |
 //! | `wheel`, `svg`, `html`, `plain`, `tty`, `perfetto` | pictures |
 //! | `command` | the command line |
 
@@ -23,10 +25,12 @@ mod fdinfo;
 mod frame;
 mod html;
 mod lint;
+mod listings;
 mod live;
 mod model;
 mod perfetto;
 mod plain;
+mod quiz;
 mod record;
 mod records;
 mod replay;
@@ -34,6 +38,8 @@ mod stage;
 mod stories;
 mod svg;
 mod tty;
+mod weak;
+mod weak_picture;
 mod wheel;
 
 use std::process::ExitCode;

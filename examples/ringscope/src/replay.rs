@@ -9,6 +9,7 @@
 //! What a program wrote shows only when it enters, since nothing is recorded before.
 
 use annulus::sim::trace::What;
+use annulus::sys::errno::Errno;
 
 use crate::frame::{Film, Frame};
 use crate::lint::Linter;
@@ -116,7 +117,7 @@ impl Replay {
             if self.ring.find(id).is_some() {
                 continue;
             }
-            let buffer = (bytes > 0).then(|| format!("{bytes} B"));
+            let buffer = (bytes > 0).then(|| size(bytes));
             self.ring.write(&format!("#{id} {}", named(opcode)), buffer.as_deref());
             let request = self.ring.requests.last_mut().expect("written just now");
             request.id = id;
@@ -169,7 +170,9 @@ impl Replay {
                 What::Returned(Ok(count)) if *count > 0 => {
                     parts.push(format!("The kernel consumes {count}."));
                 }
-                What::Returned(Err(errno)) => parts.push(format!("The enter fails: {errno}.")),
+                What::Returned(Err(errno)) => {
+                    parts.push(format!("The enter fails: {}.", Errno::new(*errno)))
+                }
                 What::Polled(count) => parts.push(format!("The thread consumes {count}.")),
                 What::Slept => parts.push("The thread falls asleep.".into()),
                 What::Woken => parts.push("The thread wakes.".into()),
@@ -187,6 +190,14 @@ impl Replay {
             parts.push(format!("Complete: {}.", done.join(", ")));
         }
         if parts.is_empty() { "Nothing that shows.".into() } else { parts.join(" ") }
+    }
+}
+
+/// A number of bytes, short.
+fn size(bytes: u32) -> String {
+    match bytes {
+        bytes if bytes >= 1024 && bytes % 1024 == 0 => format!("{} KiB", bytes / 1024),
+        bytes => format!("{bytes} B"),
     }
 }
 

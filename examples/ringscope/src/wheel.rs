@@ -128,11 +128,19 @@ pub fn draw(out: &mut String, frame: &Frame, which: Which) {
             let span = (f64::from(moved) * sector).min(2.0 * PI - 0.2);
             draw_arc(out, radius, angle - span, angle, pointer.owner);
         }
-        let names: Vec<&str> = here.iter().map(|other| other.name).collect();
-        let label = match (entries > 8 || here.len() > 2, rank) {
-            (true, 0) => names.join(" = "),
-            (true, _) if here.len() > 1 => String::new(),
-            _ => pointer.name.into(),
+        let near = |other: &Pointer| {
+            let apart = pointer.index.wrapping_sub(other.index) & mask;
+            f64::from(apart.min(entries - apart)) * sector < 0.3
+        };
+        let near: Vec<&Pointer> = pointers.iter().filter(|other| near(other)).collect();
+        let is_first = near.first().is_none_or(|first| first.name == pointer.name);
+        let label = match (entries > 8 || near.len() > 2) && near.len() > 1 {
+            false => pointer.name.into(),
+            true if is_first => {
+                let names: Vec<&str> = near.iter().map(|other| other.name).collect();
+                names.join(if here.len() == near.len() { " = " } else { ", " })
+            }
+            true => String::new(),
         };
         draw_pointer(out, angle, pointer, &label);
     }
