@@ -62,7 +62,7 @@ fn ring(found: &Found) -> Ring {
     let info = &found.info;
     let mut ring = Ring::new(info.sq_entries, info.cq_entries, info.sq_head);
     for name in &info.pending {
-        ring.write(name, None);
+        ring.write(0, name, None);
     }
     ring.publish();
     (ring.sq_tail, ring.sq_written) = (info.sq_tail, info.sq_tail);

@@ -71,7 +71,7 @@ impl Place {
 #[derive(Debug, Clone)]
 pub struct Request {
     pub name: String,
-    /// The number that records have for it; 0 before it is known.
+    /// The number that records have for it.
     pub id: RequestId,
     /// The index of its entry.
     pub index: u32,
@@ -144,11 +144,11 @@ impl Ring {
         }
     }
 
-    /// The program has written an entry.
-    pub fn write(&mut self, name: &str, buffer: Option<&str>) {
+    /// The program has written an entry, which records will call `id`.
+    pub fn write(&mut self, id: RequestId, name: &str, buffer: Option<&str>) {
         self.requests.push(Request {
             name: name.into(),
-            id: 0,
+            id,
             index: self.sq_written,
             place: Place::Ours,
             results: Vec::new(),
@@ -224,24 +224,15 @@ impl Ring {
         }
     }
 
-    /// A request begins. Numbers are those of all rings together; in a story there is one ring, so
-    /// a number says which entry it is. In a replay the entry is made now, and consumed.
+    /// A request begins. As a rule it was written before; a real polling thread may have taken it
+    /// unseen.
     fn begin(&mut self, id: RequestId, opcode: Opcode, bytes: u32) {
         if self.find(id).is_some() {
             return;
         }
-        if let Some(request) = self.requests.iter_mut().find(|request| request.id == 0) {
-            request.id = id;
-            return;
-        }
-        self.write(&format!("#{id} {}", named(opcode)), None);
-        let request = self.requests.last_mut().expect("written just now");
-        request.id = id;
-        request.place = Place::Queued;
-        if bytes > 0 {
-            request.buffer = Some(format!("{bytes} B"));
-        }
-        self.sq_tail = self.sq_written;
+        let buffer = (bytes > 0).then(|| size(bytes));
+        self.write(id, &format!("#{id} {}", named(opcode)), buffer.as_deref());
+        self.publish();
     }
 
     /// The place of a request in the list.
@@ -327,6 +318,14 @@ fn index_in(slot: u32, head: u32, entries: u32) -> u32 {
     head.wrapping_add(slot.wrapping_sub(head) & mask)
 }
 
+/// A number of bytes, short.
+pub fn size(bytes: u32) -> String {
+    match bytes {
+        bytes if bytes >= 1024 && bytes % 1024 == 0 => format!("{} KiB", bytes / 1024),
+        bytes => format!("{bytes} B"),
+    }
+}
+
 /// What a picture calls an operation.
 pub fn named(opcode: Opcode) -> String {
     format!("{opcode:?}").to_lowercase().replace('_', " ")
@@ -347,8 +346,8 @@ mod tests {
     #[test]
     fn sq1_slots_change_hands_across_the_wrap() {
         let mut ring = Ring::new(4, 8, u32::MAX);
-        ring.write("one", None);
-        ring.write("two", None);
+        ring.write(1, "one", None);
+        ring.write(2, "two", None);
         let owners = |ring: &Ring| [0, 1, 2, 3].map(|slot| ring.sq_slot(slot).0);
         assert_eq!(owners(&ring), [Owner::Program, Owner::Free, Owner::Free, Owner::Program]);
         ring.happens(&What::Entered(2, 0));

@@ -8,12 +8,16 @@
 //!
 //! What a program wrote shows only when it enters, since nothing is recorded before.
 
-use annulus::sim::trace::What;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use annulus::sim::trace::{RequestId, What};
 use annulus::sys::errno::Errno;
+use annulus::sys::opcode::Opcode;
 
 use crate::frame::{Film, Frame};
 use crate::lint::Linter;
-use crate::model::{Place, Ring, named, tag};
+use crate::model::{Place, Ring, named, size, tag};
 use crate::records::Said;
 
 /// Which part of a run.
@@ -25,7 +29,58 @@ pub struct Part {
     pub limit: usize,
 }
 
+/// Which requests there are, as all records together say.
+#[derive(Debug, Default)]
+struct Numbers {
+    /// The numbers of the requests that were consumed when this record was made.
+    taken: BTreeMap<usize, Range<RequestId>>,
+    began: BTreeMap<RequestId, (Opcode, u32)>,
+}
+
+impl Numbers {
+    /// Entries are numbered as they are consumed, those of all rings together. An enter says how
+    /// many it consumed; on a ring with a polling thread, that thread does.
+    fn of(said: &[Said]) -> Self {
+        let mut numbers = Self::default();
+        let is_polled = |ring: Option<usize>| {
+            let mut of_ring = said.iter().filter(|said| said.record.ring == ring);
+            of_ring.any(|said| matches!(said.record.what, What::Polled(_) | What::Slept))
+        };
+        let rings: BTreeSet<Option<usize>> = said.iter().map(|said| said.record.ring).collect();
+        let polled: BTreeSet<Option<usize>> =
+            rings.into_iter().filter(|&ring| is_polled(ring)).collect();
+        let (mut next, mut seen) = (1, 1);
+        for (at, said) in said.iter().enumerate() {
+            match said.record.what {
+                What::Began(id, opcode, bytes, _) => {
+                    numbers.began.insert(id, (opcode, bytes));
+                    seen = seen.max(id + 1);
+                    continue;
+                }
+                What::Polled(count) => numbers.taken.insert(at, next..next + count),
+                What::Returned(Ok(count)) if !polled.contains(&said.record.ring) => {
+                    numbers.taken.insert(at, next..next + count)
+                }
+                _ => continue,
+            };
+            next = numbers.taken[&at].end.max(seen);
+        }
+        numbers
+    }
+
+    /// The name of a request, and the buffer that it lends.
+    fn name(&self, id: RequestId) -> (String, Option<String>) {
+        match self.began.get(&id) {
+            Some(&(opcode, bytes)) => {
+                (format!("#{id} {}", named(opcode)), (bytes > 0).then(|| size(bytes)))
+            }
+            None => (format!("#{id}, never begun"), None),
+        }
+    }
+}
+
 struct Replay {
+    numbers: Numbers,
     ring: Ring,
     before: Ring,
     linter: Linter,
@@ -40,17 +95,19 @@ struct Replay {
 ///
 /// There are no records of that ring, from its making on.
 pub fn film(name: &str, said: &[Said], part: Part) -> Result<Film, String> {
-    let is_of_ring = |said: &&Said| said.record.ring.is_none_or(|ring| ring == part.ring);
-    let of_ring: Vec<&Said> = said.iter().filter(is_of_ring).collect();
-    let made = of_ring.iter().position(|said| matches!(said.record.what, What::Made(..)));
+    let is_of_ring =
+        |(_, said): &(usize, &Said)| said.record.ring.is_none_or(|ring| ring == part.ring);
+    let of_ring: Vec<(usize, &Said)> = said.iter().enumerate().filter(is_of_ring).collect();
+    let made = of_ring.iter().position(|(_, said)| matches!(said.record.what, What::Made(..)));
     let Some(made) = made else {
         let count = said.len();
         let ring = part.ring;
         return Err(format!("{count} records, and none says how ring {ring} was made"));
     };
-    let What::Made(sq, cq) = of_ring[made].record.what else { unreachable!("found just now") };
+    let What::Made(sq, cq) = of_ring[made].1.record.what else { unreachable!("found just now") };
     let ring = Ring::new(sq, cq, 0);
     let mut replay = Replay {
+        numbers: Numbers::of(said),
         before: ring.clone(),
         ring,
         linter: Linter::default(),
@@ -75,33 +132,33 @@ pub fn film(name: &str, said: &[Said], part: Part) -> Result<Film, String> {
 }
 
 impl Replay {
-    fn play(&mut self, said: &[&Said]) {
+    fn play(&mut self, said: &[(usize, &Said)]) {
         let mut at = 0;
         while at < said.len() {
             let from = at;
-            let what = match said[at].record.what {
+            let what = match said[at].1.record.what {
                 What::Made(sq, cq) => {
-                    self.happens(said[at]);
+                    self.happens(said[at].1);
                     at += 1;
                     format!("A ring of {sq} and {cq} entries.")
                 }
                 What::Entered(submits, wants) => {
-                    let end = said[at..].iter().position(|said| is_return(&said.record.what));
+                    let end = said[at..].iter().position(|(_, said)| is_return(&said.record.what));
                     let end = end.map_or(said.len(), |end| at + end + 1);
                     self.write_ahead(&said[at..end]);
-                    self.happens(said[at]);
+                    self.happens(said[at].1);
                     self.end_frame(entered(submits, wants));
-                    said[at + 1..end].iter().for_each(|said| self.happens(said));
+                    said[at + 1..end].iter().for_each(|(_, said)| self.happens(said));
                     at = end;
                     self.summary(&said[from + 1..end])
                 }
                 _ => {
-                    let is_other = |said: &&&Said| {
+                    let is_other = |(_, said): &&(usize, &Said)| {
                         !matches!(said.record.what, What::Entered(..) | What::Made(..))
                     };
                     let count = said[at..].iter().take_while(is_other).count();
                     self.write_ahead(&said[at..at + count]);
-                    said[at..at + count].iter().for_each(|said| self.happens(said));
+                    said[at..at + count].iter().for_each(|(_, said)| self.happens(said));
                     at += count;
                     self.summary(&said[from..at])
                 }
@@ -111,16 +168,20 @@ impl Replay {
     }
 
     /// Writes the entries that the kernel is about to take.
-    fn write_ahead(&mut self, said: &[&Said]) {
-        for said in said {
-            let What::Began(id, opcode, bytes, _) = said.record.what else { continue };
-            if self.ring.find(id).is_some() {
-                continue;
+    fn write_ahead(&mut self, said: &[(usize, &Said)]) {
+        for (at, said) in said {
+            let ids = self.numbers.taken.get(at).cloned().unwrap_or(0..0);
+            let begun = match said.record.what {
+                What::Began(id, ..) => id..id + 1,
+                _ => 0..0,
+            };
+            for id in ids.chain(begun) {
+                if self.ring.find(id).is_some() {
+                    continue;
+                }
+                let (name, buffer) = self.numbers.name(id);
+                self.ring.write(id, &name, buffer.as_deref());
             }
-            let buffer = (bytes > 0).then(|| size(bytes));
-            self.ring.write(&format!("#{id} {}", named(opcode)), buffer.as_deref());
-            let request = self.ring.requests.last_mut().expect("written just now");
-            request.id = id;
         }
     }
 
@@ -157,10 +218,10 @@ impl Replay {
     }
 
     /// A sentence on what the records say.
-    fn summary(&self, said: &[&Said]) -> String {
+    fn summary(&self, said: &[(usize, &Said)]) -> String {
         let mut parts = Vec::new();
         let mut done = Vec::new();
-        for said in said {
+        for (_, said) in said {
             match &said.record.what {
                 What::Posted(id, res, _) => {
                     let letter = self.ring.find(*id).map_or("a message".into(), tag);
@@ -193,14 +254,6 @@ impl Replay {
     }
 }
 
-/// A number of bytes, short.
-fn size(bytes: u32) -> String {
-    match bytes {
-        bytes if bytes >= 1024 && bytes % 1024 == 0 => format!("{} KiB", bytes / 1024),
-        bytes => format!("{bytes} B"),
-    }
-}
-
 fn is_return(what: &What) -> bool {
     matches!(what, What::Returned(_))
 }
@@ -228,4 +281,77 @@ pub fn marks(said: &[Said]) -> Vec<String> {
         Some(format!("{:12.6}{ring} {mark}", said.record.at.as_secs_f64()))
     });
     marked.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use annulus::op::{Nop, Read, Write};
+    use annulus::sim::{Faults, Sim};
+    use annulus::{RawRing, Setup};
+
+    use super::*;
+    use crate::records;
+    use crate::stories::STORIES;
+
+    const ALL: Part = Part { ring: 0, skip: 0, limit: usize::MAX };
+
+    fn indices(ring: &Ring) -> [u32; 4] {
+        [ring.sq_head, ring.sq_tail, ring.cq_head, ring.cq_tail]
+    }
+
+    #[test]
+    fn a_replay_of_a_story_ends_where_the_story_ends() {
+        for story in STORIES {
+            let film = story.film().expect(story.name);
+            let start = film.frames[0].before.sq_head;
+            let lines: Vec<String> =
+                film.frames.iter().flat_map(|frame| frame.records.clone()).collect();
+            let said = records::read(&lines.join("\n"));
+            let again = self::film(story.name, &said, ALL).expect(story.name);
+            let (last, wanted) = (again.frames.last(), film.frames.last());
+            let (last, wanted) = (&last.expect("one").after, &wanted.expect("one").after);
+            let wanted_indices = indices(wanted).map(|index| index.wrapping_sub(start));
+            assert_eq!(indices(last), wanted_indices, "{}", story.name);
+            let places = |ring: &Ring| ring.requests.iter().map(|it| it.place).collect::<Vec<_>>();
+            assert_eq!(places(last), places(wanted), "{}", story.name);
+        }
+    }
+
+    /// A program with chains that break and completions that wait. Its errors do not matter.
+    fn run(sim: &Sim, setup: Setup<'static>) -> Option<[u32; 4]> {
+        let mut ring = setup.kernel(sim.kernel()).build().ok()?;
+        let at = |raw: &RawRing| {
+            let at = raw.positions();
+            [at.sq_head, at.sq_tail, at.cq_head, at.cq_tail].map(annulus::sys::index::Index::to_raw)
+        };
+        let start = at(ring.raw())[0];
+        for round in 0..6 {
+            let (pipe, peer) = sim.pipe().ok()?;
+            let chain = (Write::new(peer, b"abc"), Read::new(pipe, [0; 4]), Nop);
+            let _ = ring.submit_chain(chain);
+            let _ = ring.submit(Nop);
+            let _ = ring.submit_and_wait(round % 3);
+            let _ = ring.reap(|_| {});
+        }
+        let _ = sim.report();
+        Some(at(ring.raw()).map(|index| index.wrapping_sub(start)))
+    }
+
+    #[test]
+    fn any_run_is_replayed_to_the_indices_of_its_ring() {
+        let mut count = 0;
+        for seed in 0..300 {
+            let sim = Sim::with_faults(seed, Faults { delay: 300, setup: 0, ..Faults::SOME });
+            let Some(wanted) = run(&sim, Setup::plain(4)) else { continue };
+            // After its end the ring goes away, which is recorded, too.
+            let lines: Vec<String> = sim.trace().iter().map(ToString::to_string).collect();
+            let said = records::read(&lines.join("\n"));
+            assert_eq!(said.len(), lines.len(), "seed {seed}");
+            let film = film("run", &said, ALL).expect("a ring");
+            let ends = film.frames.iter().any(|frame| indices(&frame.after) == wanted);
+            assert!(ends, "seed {seed}: never at {wanted:?}\n{}", lines.join("\n"));
+            count += 1;
+        }
+        assert!(count > 250, "{count}");
+    }
 }

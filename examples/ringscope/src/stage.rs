@@ -69,8 +69,15 @@ impl Stage {
         op: O,
     ) -> Result<Ticket<O>, Failure> {
         let ticket = self.ring.submit(op).map_err(|rejected| rejected.to_string())?;
-        self.model.write(name, buffer);
+        self.wrote(name, buffer);
         Ok(ticket)
+    }
+
+    /// Names an entry that was written by other means. There is one ring, so its number is that of
+    /// the entries before it, and one more.
+    pub fn wrote(&mut self, name: &str, buffer: Option<&str>) {
+        let id = u32::try_from(self.model.requests.len() + 1).expect("a story is short");
+        self.model.write(id, name, buffer);
     }
 
     /// Submits what was written: with a polling thread that is awake, without an enter.

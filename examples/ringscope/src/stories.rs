@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use annulus::Setup;
-use annulus::op::{Nop, Read, RecvMulti, SendZc};
+use annulus::op::{Cancel, Nop, Read, RecvMulti, SendZc, Write};
 use annulus::sim::Faults;
 use annulus::sys::flags::SetupFlags;
 
@@ -75,6 +75,22 @@ pub const STORIES: &[Story] = &[
         faults: Faults::NONE,
         setup: || Setup::plain(2).cq_entries(8),
         play: multishot,
+    },
+    Story {
+        name: "chain",
+        title: "Linked requests, and where the chain breaks",
+        seed: FROM_ZERO,
+        faults: Faults::NONE,
+        setup: || Setup::plain(4),
+        play: chain,
+    },
+    Story {
+        name: "cancel",
+        title: "A cancel has a completion of its own",
+        seed: FROM_ZERO,
+        faults: Faults::NONE,
+        setup: || Setup::plain(4),
+        play: cancel,
     },
     Story {
         name: "overflow",
@@ -264,6 +280,46 @@ fn multishot(stage: &mut Stage) -> Result<(), Failure> {
     drop(second);
     stage.reap()?;
     stage.frame("All is taken, and all buffers are offered again.", "ring.reap(..)");
+    Ok(())
+}
+
+fn chain(stage: &mut Stage) -> Result<(), Failure> {
+    let file = stage.sim.file(&b"text"[..])?;
+    let log = stage.sim.file(Vec::new())?;
+    let (pipe, peer) = stage.sim.pipe()?;
+    let steps = (Read::new(file, [0; 4]), Read::new(pipe, [0; 8]), Write::new(log, b"done"));
+    let _tickets = stage.ring.submit_chain(steps).map_err(|rejected| rejected.to_string())?;
+    stage.wrote("read file, linked", Some("4 B"));
+    stage.wrote("read pipe, linked", Some("8 B"));
+    stage.wrote("write log", Some("4 B"));
+    let what = "Three entries in one chain: each begins when the one before has done all.";
+    stage.frame(what, "ring.submit_chain((read, read, write))");
+    stage.enter()?;
+    let what = "The kernel takes all three. A is done, so B has begun; C waits for it.";
+    stage.frame(what, "ring.submit_all()");
+    stage.arrives(&peer, b"short")?;
+    let what =
+        "B gets 5 of 8 bytes. A short read breaks the chain: C is cancelled, unbegun (-125).";
+    stage.frame(what, "");
+    stage.reap()?;
+    stage.frame("The program takes all three.", "ring.reap(..)");
+    Ok(())
+}
+
+fn cancel(stage: &mut Stage) -> Result<(), Failure> {
+    let (pipe, peer) = stage.sim.pipe()?;
+    let read = stage.submit("read pipe", Some("8 B"), Read::new(pipe, [0; 8]))?;
+    stage.enter()?;
+    stage.frame("A read waits for data, and the kernel has its buffer.", "ring.submit_all()");
+    let _cancel = stage.submit("cancel A", None, Cancel::ticket(&read))?;
+    let what = "To drop the buffer now would be wrong. The program asks for an end: an entry, too.";
+    stage.frame(what, "ring.submit(Cancel::ticket(&read))");
+    stage.enter()?;
+    let what = "Two completions: A was cancelled (-125), and B has found it (0).";
+    stage.frame(what, "ring.submit_all()");
+    stage.reap()?;
+    stage.frame("Both are taken, and only now the buffer is the program's.", "ring.reap(..)");
+    drop(peer);
     Ok(())
 }
 

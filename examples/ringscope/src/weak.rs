@@ -8,8 +8,9 @@
 //! A line may run ahead of an earlier line of its thread unless something orders the two: they are
 //! on one word, a barrier stands between, the earlier one acquires, the later one releases, its
 //! address comes from the earlier one, or it is a store and hangs on a branch. A store that runs
-//! late is one that still lies in a store buffer. All orders are tried, so what is found for a wrong
-//! listing is a fact of the model, and so is that nothing is found for its right twin.
+//! late is one that still lies in a store buffer. A release and a later acquire of another word are
+//! not ordered, as in Rust; some processors do more. All orders are tried, so what is found for a
+//! wrong listing is a fact of the model, and so is that nothing is found for its right twin.
 //!
 //! Leaves to others: pictures (`weak_picture`), and the proof for our rings (`tests/loom`).
 

@@ -7,8 +7,18 @@ mod support;
 use roxmltree::{Document, ParsingOptions};
 use support::{compare, output, printed};
 
-const STORIES: &[&str] =
-    &["demo", "read", "wrap", "sqpoll", "defer", "multishot", "overflow", "zerocopy"];
+const STORIES: &[&str] = &[
+    "demo",
+    "read",
+    "wrap",
+    "sqpoll",
+    "defer",
+    "multishot",
+    "chain",
+    "cancel",
+    "overflow",
+    "zerocopy",
+];
 
 /// What `docs/` shows, and what has something of its own in it.
 const DRAWN: &[(&str, &str, &str)] = &[
@@ -16,6 +26,8 @@ const DRAWN: &[(&str, &str, &str)] = &[
     ("wrap.svg", "wrap", "3"),
     ("sqpoll.svg", "sqpoll", "4"),
     ("multishot.svg", "multishot", "4"),
+    ("chain.svg", "chain", "2,3"),
+    ("cancel.svg", "cancel", "3"),
     ("overflow.svg", "overflow", "3"),
     ("zerocopy.svg", "zerocopy", "3"),
 ];
