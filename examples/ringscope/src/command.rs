@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command as Child, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -127,6 +127,9 @@ struct How {
     /// Which ring, if there are several
     #[arg(long, value_name = "N", default_value_t = 0)]
     ring: usize,
+    /// How many entries its queues have, where the beginning of the run is missing
+    #[arg(long, value_name = "SQ,CQ", value_parser = sizes)]
+    entries: Option<(u32, u32)>,
     /// Leave the first frames out
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: usize,
@@ -172,6 +175,13 @@ fn print(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Two sizes of queues.
+fn sizes(text: &str) -> Result<(u32, u32), String> {
+    let parse = |text: &str| text.trim().parse().ok().filter(|size: &u32| size.is_power_of_two());
+    let sizes = text.split_once(',').and_then(|(sq, cq)| Some((parse(sq)?, parse(cq)?)));
+    sizes.ok_or_else(|| "two powers of two, such as 8,16".into())
 }
 
 fn stories() -> String {
@@ -278,7 +288,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Run { how, program } => {
             let said = said_by(&program)?;
-            return show(&program[0].to_string_lossy(), &said, &how);
+            let name = Path::new(&program[0]).file_name().unwrap_or(&program[0]);
+            return show(&name.to_string_lossy(), &said, &how);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -311,7 +322,8 @@ fn show(name: &str, said: &[Said], how: &How) -> Result<ExitCode, Failure> {
             return Ok(if marks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         kind => {
-            let part = Part { ring: how.ring, skip: how.skip, limit: how.limit };
+            let part =
+                Part { ring: how.ring, entries: how.entries, skip: how.skip, limit: how.limit };
             let film = replay::film(name, said, part)?;
             match kind {
                 Kind::Tty if io::stdout().is_terminal() => tty::show(&film)?,

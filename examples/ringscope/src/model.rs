@@ -213,7 +213,14 @@ impl Ring {
 
     /// The kernel has consumed so many entries.
     fn consume(&mut self, count: u32) {
+        if count > self.sq_tail.wrapping_sub(self.sq_head) {
+            self.publish();
+        }
+        let unseen = count.saturating_sub(self.sq_written.wrapping_sub(self.sq_head));
         self.sq_head = self.sq_head.wrapping_add(count);
+        // Entries that no record names.
+        self.sq_written = self.sq_written.wrapping_add(unseen);
+        self.sq_tail = self.sq_tail.wrapping_add(unseen);
         let (head, written) = (self.sq_head, self.sq_written);
         for request in &mut self.requests {
             let left = written.wrapping_sub(head);
@@ -227,12 +234,23 @@ impl Ring {
     /// A request begins. As a rule it was written before; a real polling thread may have taken it
     /// unseen.
     fn begin(&mut self, id: RequestId, opcode: Opcode, bytes: u32) {
+        let buffer = (bytes > 0).then(|| size(bytes));
+        self.adopt(id, &format!("#{id} {}", named(opcode)), buffer.as_deref());
+    }
+
+    /// A request is in flight, and no record says when its entry was consumed.
+    pub fn adopt(&mut self, id: RequestId, name: &str, buffer: Option<&str>) {
         if self.find(id).is_some() {
             return;
         }
-        let buffer = (bytes > 0).then(|| size(bytes));
-        self.write(id, &format!("#{id} {}", named(opcode)), buffer.as_deref());
-        self.publish();
+        self.requests.push(Request {
+            name: name.into(),
+            id,
+            index: self.sq_head.wrapping_sub(1),
+            place: Place::Kernel,
+            results: Vec::new(),
+            buffer: buffer.map(Into::into),
+        });
     }
 
     /// The place of a request in the list.
@@ -281,7 +299,11 @@ impl Ring {
                 self.admit();
             }
             self.cq_head = self.cq_head.wrapping_add(1);
-            let Some(completion) = self.ready.pop_front() else { continue };
+            let Some(completion) = self.ready.pop_front() else {
+                // It was posted before the records begin.
+                self.cq_tail = self.cq_head;
+                continue;
+            };
             if let Some(owner) = completion.buffer.and_then(|bid| self.pool.get_mut(bid)) {
                 *owner = Owner::Program;
             }

@@ -24,6 +24,8 @@ use crate::records::Said;
 #[derive(Debug, Clone, Copy)]
 pub struct Part {
     pub ring: usize,
+    /// How many entries its queues have, if no record says so.
+    pub entries: Option<(u32, u32)>,
     /// So many frames are left out, and so many shown.
     pub skip: usize,
     pub limit: usize,
@@ -51,19 +53,20 @@ impl Numbers {
             rings.into_iter().filter(|&ring| is_polled(ring)).collect();
         let (mut next, mut seen) = (1, 1);
         for (at, said) in said.iter().enumerate() {
-            match said.record.what {
+            let count = match said.record.what {
                 What::Began(id, opcode, bytes, _) => {
                     numbers.began.insert(id, (opcode, bytes));
-                    seen = seen.max(id + 1);
+                    seen = seen.max(id.saturating_add(1));
                     continue;
                 }
-                What::Polled(count) => numbers.taken.insert(at, next..next + count),
-                What::Returned(Ok(count)) if !polled.contains(&said.record.ring) => {
-                    numbers.taken.insert(at, next..next + count)
-                }
+                What::Polled(count) => count,
+                What::Returned(Ok(count)) if !polled.contains(&said.record.ring) => count,
                 _ => continue,
             };
-            next = numbers.taken[&at].end.max(seen);
+            // Where the beginning is missing, the last one that has begun says where they are.
+            let first = next.max(seen.saturating_sub(count));
+            numbers.taken.insert(at, first..first.saturating_add(count));
+            next = first.saturating_add(count).max(seen);
         }
         numbers
     }
@@ -99,12 +102,20 @@ pub fn film(name: &str, said: &[Said], part: Part) -> Result<Film, String> {
         |(_, said): &(usize, &Said)| said.record.ring.is_none_or(|ring| ring == part.ring);
     let of_ring: Vec<(usize, &Said)> = said.iter().enumerate().filter(is_of_ring).collect();
     let made = of_ring.iter().position(|(_, said)| matches!(said.record.what, What::Made(..)));
-    let Some(made) = made else {
-        let count = said.len();
-        let ring = part.ring;
-        return Err(format!("{count} records, and none says how ring {ring} was made"));
+    let (made, (sq, cq)) = match (made, part.entries) {
+        (Some(made), _) => {
+            let What::Made(sq, cq) = of_ring[made].1.record.what else { unreachable!("found") };
+            (made, (sq, cq))
+        }
+        (None, Some(entries)) if !of_ring.is_empty() => (0, entries),
+        (None, _) => {
+            let (count, ring) = (said.len(), part.ring);
+            return Err(format!(
+                "{count} records, and none says how ring {ring} was made; if the beginning is \
+                 missing, give --entries SQ,CQ"
+            ));
+        }
     };
-    let What::Made(sq, cq) = of_ring[made].1.record.what else { unreachable!("found just now") };
     let ring = Ring::new(sq, cq, 0);
     let mut replay = Replay {
         numbers: Numbers::of(said),
@@ -169,18 +180,12 @@ impl Replay {
 
     /// Writes the entries that the kernel is about to take.
     fn write_ahead(&mut self, said: &[(usize, &Said)]) {
-        for (at, said) in said {
-            let ids = self.numbers.taken.get(at).cloned().unwrap_or(0..0);
-            let begun = match said.record.what {
-                What::Began(id, ..) => id..id + 1,
-                _ => 0..0,
-            };
-            for id in ids.chain(begun) {
-                if self.ring.find(id).is_some() {
-                    continue;
+        for (at, _) in said {
+            for id in self.numbers.taken.get(at).cloned().unwrap_or(0..0) {
+                if self.ring.find(id).is_none() {
+                    let (name, buffer) = self.numbers.name(id);
+                    self.ring.write(id, &name, buffer.as_deref());
                 }
-                let (name, buffer) = self.numbers.name(id);
-                self.ring.write(id, &name, buffer.as_deref());
             }
         }
     }
@@ -227,9 +232,13 @@ impl Replay {
                     let letter = self.ring.find(*id).map_or("a message".into(), tag);
                     done.push(format!("{letter} = {res}"));
                 }
-                What::Taken(count) => parts.push(format!("The program takes {count}.")),
-                What::Returned(Ok(count)) if *count > 0 => {
-                    parts.push(format!("The kernel consumes {count}."));
+                What::Taken(1) => parts.push("The program takes a completion.".into()),
+                What::Taken(count) => {
+                    parts.push(format!("The program takes {count} completions."));
+                }
+                What::Returned(Ok(1)) => parts.push("The kernel consumes an entry.".into()),
+                What::Returned(Ok(count)) if *count > 1 => {
+                    parts.push(format!("The kernel consumes {count} entries."));
                 }
                 What::Returned(Err(errno)) => {
                     parts.push(format!("The enter fails: {}.", Errno::new(*errno)))
@@ -293,7 +302,7 @@ mod tests {
     use crate::records;
     use crate::stories::STORIES;
 
-    const ALL: Part = Part { ring: 0, skip: 0, limit: usize::MAX };
+    const ALL: Part = Part { ring: 0, entries: None, skip: 0, limit: usize::MAX };
 
     fn indices(ring: &Ring) -> [u32; 4] {
         [ring.sq_head, ring.sq_tail, ring.cq_head, ring.cq_tail]
@@ -353,5 +362,31 @@ mod tests {
             count += 1;
         }
         assert!(count > 250, "{count}");
+    }
+
+    #[test]
+    fn a_run_whose_beginning_is_missing_is_replayed_from_there() {
+        let mut count = 0;
+        for seed in 0..20 {
+            let sim = Sim::with_faults(seed, Faults { delay: 300, setup: 0, ..Faults::SOME });
+            let Some(_) = run(&sim, Setup::plain(4)) else { continue };
+            let trace = sim.trace();
+            let part = Part { entries: Some((4, 8)), ..ALL };
+            for cut in 1..trace.len() {
+                let lines: Vec<String> = trace[cut..].iter().map(ToString::to_string).collect();
+                let said = records::read(&lines.join("\n"));
+                let Ok(film) = film("run", &said, part) else { continue };
+                for frame in &film.frames {
+                    let [sq_head, sq_tail, cq_head, cq_tail] = indices(&frame.after);
+                    let what = &frame.what;
+                    assert!(sq_tail.wrapping_sub(sq_head) <= 4, "seed {seed}, {cut}: {what}");
+                    assert!(cq_tail.wrapping_sub(cq_head) <= 8, "seed {seed}, {cut}: {what}");
+                    count += 1;
+                }
+            }
+        }
+        assert!(count > 1000, "{count}");
+        let late = records::read("0.000000 ring 0: enter returns 3");
+        assert!(film("run", &late, ALL).is_err_and(|text| text.contains("--entries")));
     }
 }

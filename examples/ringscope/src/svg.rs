@@ -322,10 +322,12 @@ fn draw_lane(out: &mut String, frame: &Frame, at: usize, y: u32) {
     );
     if !request.results.is_empty() {
         let results: Vec<String> = request.results.iter().map(i32::to_string).collect();
+        // Beyond the last lane there is the buffer.
+        let (class, x) =
+            if request.place == Place::Taken { ("right", x - 15) } else { ("left", x + 15) };
         let _ = writeln!(
             out,
-            "<text class=\"small left\" x=\"{}\" y=\"{}\">= {}</text>",
-            x + 15,
+            "<text class=\"small {class}\" x=\"{x}\" y=\"{}\">= {}</text>",
             y - 9,
             results.join(", ")
         );

@@ -78,9 +78,14 @@ impl Which {
             return (owner, at.map_or(String::new(), tag), String::new());
         }
         let (owner, completion) = ring.cq_slot(slot);
-        let Some(completion) = completion else { return (owner, String::new(), String::new()) };
+        let Some(completion) = completion else {
+            return (owner, String::new(), String::new());
+        };
         let letter = completion.request.map_or("?".into(), tag);
-        (owner, letter, format!("= {}", completion.res))
+        let is_short = (-9..=99).contains(&completion.res);
+        let result =
+            if is_short { format!("= {}", completion.res) } else { completion.res.to_string() };
+        (owner, letter, result)
     }
 }
 
@@ -134,15 +139,14 @@ pub fn draw(out: &mut String, frame: &Frame, which: Which) {
         };
         let near: Vec<&Pointer> = pointers.iter().filter(|other| near(other)).collect();
         let is_first = near.first().is_none_or(|first| first.name == pointer.name);
-        let label = match (entries > 8 || near.len() > 2) && near.len() > 1 {
-            false => pointer.name.into(),
-            true if is_first => {
-                let names: Vec<&str> = near.iter().map(|other| other.name).collect();
-                names.join(if here.len() == near.len() { " = " } else { ", " })
-            }
-            true => String::new(),
+        let joined = (entries > 8 || near.len() > 2) && near.len() > 1;
+        let labels = match (joined, is_first) {
+            (false, _) => vec![pointer],
+            (true, true) => near,
+            (true, false) => vec![],
         };
-        draw_pointer(out, angle, pointer, &label);
+        draw_pointer(out, angle, pointer);
+        draw_labels(out, angle, &labels);
     }
 }
 
@@ -211,28 +215,44 @@ fn draw_arc(out: &mut String, radius: f64, from: f64, to: f64, owner: Owner) {
     );
 }
 
-fn draw_pointer(out: &mut String, angle: f64, pointer: &Pointer, label: &str) {
+fn draw_pointer(out: &mut String, angle: f64, pointer: &Pointer) {
     let ((ax, ay), (bx, by), (cx, cy)) =
         (at(102.0, angle), at(117.0, angle - 0.065), at(117.0, angle + 0.065));
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<path class=\"pointer at-{}\" d=\"M{ax} {ay}L{bx} {by}L{cx} {cy}Z\"/>",
         pointer.owner.name()
     );
-    if !label.is_empty() {
-        let (x, y) = at(123.0, angle);
-        let anchor = match angle.cos() {
-            cos if cos > 0.3 => "left",
-            cos if cos < -0.3 => "right",
-            _ => "middle",
+}
+
+/// The names of pointers that are close together: beside the wheel one below the other, above and
+/// below it in a line.
+fn draw_labels(out: &mut String, angle: f64, labels: &[&Pointer]) {
+    let (x, y) = at(123.0, angle);
+    let down = 5.0 + 5.0 * angle.sin();
+    let anchor = match angle.cos() {
+        cos if cos > 0.3 => "left",
+        cos if cos < -0.3 => "right",
+        _ => "",
+    };
+    if anchor.is_empty() && labels.len() > 1 {
+        let part = |label: &&Pointer| {
+            format!("<tspan class=\"of-{}\">{}</tspan>", label.owner.name(), label.name)
         };
-        let down = short(5.0 + 5.0 * angle.sin());
-        let _ = write!(
+        let parts: Vec<String> = labels.iter().map(part).collect();
+        let (down, text) = (short(down), parts.join(" "));
+        let _ =
+            writeln!(out, "<text class=\"label\" x=\"{x}\" y=\"{y}\" dy=\"{down}\">{text}</text>");
+        return;
+    }
+    for (number, label) in labels.iter().enumerate() {
+        let line = half(number) - half(labels.len() - 1) / 2.0;
+        let _ = writeln!(
             out,
-            "<text class=\"label of-{} {anchor}\" x=\"{x}\" y=\"{y}\" \
-             dy=\"{down}\">{label}</text>",
-            pointer.owner.name()
+            "<text class=\"label of-{} {anchor}\" x=\"{x}\" y=\"{y}\" dy=\"{}\">{}</text>",
+            label.owner.name(),
+            short(down + 16.0 * line),
+            label.name
         );
     }
-    out.push('\n');
 }

@@ -116,8 +116,12 @@ fn what_cannot_be_replayed_is_an_error() {
         assert_eq!(output.status.code(), Some(1), "{errors}");
         assert!(errors.contains(wanted), "{errors}");
     }
-    let wrong = ringscope(&["replay", "x", "--as", "song"]).output().expect("it runs");
-    assert_eq!(wrong.status.code(), Some(2));
+    for wrong in [["--as", "song"], ["--entries", "3,4"], ["--entries", "8"], ["--ring", "x"]] {
+        let wrong = ringscope(&["replay", "x"]).args(wrong).output().expect("it runs");
+        assert_eq!(wrong.status.code(), Some(2));
+    }
+    let late = written("late.trace", "    0.000000 ring 0: enter returns 3\n");
+    assert!(printed(&["replay", &late, "--entries", "4,8"]).contains("consumes 3 entries"));
     assert_eq!(output(&["replay", "/no/such/file"]).status.code(), Some(1));
 }
 
