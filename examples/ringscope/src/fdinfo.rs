@@ -2,7 +2,7 @@
 //!
 //! | field | |
 //! |---|---|
-//! | `SqMask` `SqHead` `SqTail`, `Cq..` | sizes and indices; since Linux 5.19 also the entries between |
+//! | `SqMask` `SqHead` `SqTail`, `Cq..` | sizes and indices; newer kernels also list the entries between |
 //! | `PollList` | requests that wait for a file to be ready; other ones in flight are not listed |
 //! | `CqOverflowList` | completions that found no room |
 //! | `SqThread` | the polling thread; -1 if there is none, or none any more |

@@ -98,10 +98,7 @@ fn pdf_half() -> Listing {
         right: right_reader(),
         kernel: vec![
             line("head = load_acquire(cq.head)", Acquire(CqHead)),
-            Line {
-                only_if: Some((0, 1)),
-                ..line("if there is room: cqe[0] = next", Store(Cqe, NEXT))
-            },
+            Line { only_if: Some((0, 1)), ..line("if head == 1: cqe[0] = next", Store(Cqe, NEXT)) },
         ],
         // A ring of one slot, which is full.
         memory: [0, 1, NEW, 0, 0],

@@ -33,19 +33,21 @@ fn account(listing: &Listing) -> Account {
 
 /// Which pair of lines the twin keeps in order, that the failing order exchanges.
 fn escape_of(listing: &Listing, steps: &[Step]) -> String {
-    let ran: Vec<Word> = steps
+    // Head is loaded and stored, so a word alone does not say which access it is.
+    let access = |line: &Line| Some((line.act.word()?, line.act.is_load()));
+    let ran: Vec<(Word, bool)> = steps
         .iter()
         .filter(|step| !step.is_kernel)
-        .filter_map(|step| listing.program[step.line].act.word())
+        .filter_map(|step| access(&listing.program[step.line]))
         .collect();
     let right = &listing.right;
-    let ahead_in_run = |early: Word, late: Word| {
-        let at = |word| ran.iter().position(|&other| other == word);
+    let ahead_in_run = |early: (Word, bool), late: (Word, bool)| {
+        let at = |access| ran.iter().position(|&other| other == access);
         at(late) < at(early)
     };
     for late in 0..right.len() {
         for early in 0..late {
-            let (Some(a), Some(b)) = (right[early].act.word(), right[late].act.word()) else {
+            let (Some(a), Some(b)) = (access(&right[early]), access(&right[late])) else {
                 continue;
             };
             if !ahead_in_run(a, b) {
