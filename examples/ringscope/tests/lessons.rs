@@ -1,6 +1,6 @@
 //! Misplaced barriers, and the quiz.
 //!
-//! `ANNULUS_WRITE=1 cargo test -p ringscope --test lessons` writes `tests/golden`.
+//! `ANNULUS_WRITE=1 cargo test --test lessons` writes `tests/golden`.
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Pictures are what they were, well formed, and equal from run to run.
 //!
-//! `ANNULUS_WRITE=1 cargo test -p ringscope --test pictures` writes `tests/golden`.
+//! `ANNULUS_WRITE=1 cargo test --test pictures` writes `tests/golden`.
 
 mod support;
 

@@ -46,6 +46,6 @@ pub fn compare(name: &str, text: &str) {
     assert!(
         golden == text,
         "tests/golden/{name} differs, first in line {at:?} (from 0); look at it, and write it with \
-         ANNULUS_WRITE=1 cargo test -p ringscope"
+         ANNULUS_WRITE=1 cargo test"
     );
 }
