@@ -189,8 +189,9 @@ impl PublishedFlags {
         self.0.word().load(Relaxed)
     }
 
-    /// Stores `bits`.
-    pub fn store(&mut self, bits: u32) {
+    /// Stores `bits`. A shared reference is enough, since it orders nothing, and no bit depends on
+    /// what was stored before.
+    pub fn store(&self, bits: u32) {
         self.0.word().store(bits, Relaxed);
     }
 
