@@ -195,6 +195,15 @@ impl PublishedFlags {
         self.0.word().store(bits, Relaxed);
     }
 
+    /// Another writing side of the same flags: whoever stores last decides all of them.
+    ///
+    /// # Safety
+    ///
+    /// The atomic must stay valid while the returned value exists.
+    pub unsafe fn twin(&self) -> Self {
+        Self(Shared(self.0.0))
+    }
+
     /// Stores `bits`, with a fence that keeps every later load after the store.
     ///
     /// The kernel's half of SQ5: a polling thread sets NEED_WAKEUP, then loads the tail again.

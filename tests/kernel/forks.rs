@@ -274,6 +274,7 @@ fn touches_halves() {
         assert!(child(handle.submit()) && child(handle.submit_and_wait(1)), "handle");
         assert!(child(handle.enter(1, 0, EnterFlags::GETEVENTS, EnterArg::None)), "handle");
         assert!(child(handle.unregister_eventfd()), "handle");
+        assert!(child(handle.pause_eventfd()) && child(handle.resume_eventfd()), "handle");
         let (mut submitter, mut reaper) = shared.take().expect("the child's own");
         for (call, right) in SUBMITTER {
             assert!(right(&mut submitter), "{call}");
