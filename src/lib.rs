@@ -447,6 +447,7 @@ pub use raw::RawRing;
 pub use raw::capabilities::Capabilities;
 pub use raw::disabled::DisabledRing;
 pub use raw::inspect::Stats;
+pub use raw::moving::SendRawRing;
 #[doc(no_inline)]
 pub use raw::register;
 pub use raw::wait_options::{SignalMask, WaitOptions};

@@ -305,11 +305,11 @@ impl CompletionQueue {
 
     /// Stores our flags. `false` before Linux 5.8, which has no such flags, and in a forked child.
     #[must_use]
-    pub fn set_flags(&mut self, to: CqRingFlags) -> bool {
+    pub fn set_flags(&self, to: CqRingFlags) -> bool {
         if !self.is_here() {
             return false;
         }
-        if let Some(flags) = &mut self.flags {
+        if let Some(flags) = &self.flags {
             flags.store(to.bits());
         }
         self.flags.is_some()

@@ -192,6 +192,21 @@ impl Layout {
         }
     }
 
+    /// Whether entries are published that the kernel has not consumed. Where the queue rewinds, the
+    /// kernel reads no index, and our tail stays 0.
+    pub(crate) fn has_published(&self, params: &Params, regions: &Regions) -> bool {
+        let index = |offset| {
+            let word = regions.at::<AtomicU32>(regions.sq, offset, 1);
+            // SAFETY: in the maps, because `at` checked, and only loaded.
+            unsafe { Observed::new(word) }.observe()
+        };
+        let tail = index(params.sq_off.tail);
+        match Turn::of(params.flags) {
+            Turn::Round => index(params.sq_off.head) != tail, // SQ4
+            Turn::Rewind => tail.to_raw() != 0,
+        }
+    }
+
     /// Locates the indices, flags and slots, checks their sizes, and fills the index array.
     pub(crate) fn parts(&self, params: &Params, regions: &Regions) -> (SqParts, CqParts) {
         let (s, c) = (&params.sq_off, &params.cq_off);

@@ -193,9 +193,19 @@ impl PublishedFlags {
         self.0.word().load(Relaxed)
     }
 
-    /// Stores `bits`.
-    pub fn store(&mut self, bits: u32) {
+    /// Stores `bits`. A shared reference is enough, since it orders nothing, and no bit depends on
+    /// what was stored before.
+    pub fn store(&self, bits: u32) {
         self.0.word().store(bits, Relaxed);
+    }
+
+    /// Another writing side of the same flags: whoever stores last decides all of them.
+    ///
+    /// # Safety
+    ///
+    /// The atomic must stay valid while the returned value exists.
+    pub unsafe fn twin(&self) -> Self {
+        Self(Shared(self.0.0))
     }
 
     /// Stores `bits`, with a fence that keeps every later load after the store.

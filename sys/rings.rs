@@ -34,7 +34,7 @@ use crate::errno::Errno;
 use crate::flags::SetupFlags;
 use crate::kernel::Kernel;
 pub use crate::layout::{Attached, MAX_CQ_ENTRIES, MAX_SQ_ENTRIES, Request};
-use crate::layout::{Layout, OwnMemory};
+use crate::layout::{Layout, OwnMemory, Regions};
 use crate::map::Map;
 use crate::opcode::RegisterOp;
 use crate::process::Numbers;
@@ -123,7 +123,8 @@ impl Rings {
     ///
     /// # Errors
     ///
-    /// Those of `mmap(2)`.
+    /// Those of `mmap(2)`; `EBUSY` if entries are published that the kernel has not consumed, since
+    /// the index array is filled here.
     ///
     /// # Panics
     ///
@@ -132,30 +133,44 @@ impl Rings {
     /// # Safety
     ///
     /// `params` must be what `io_uring_setup(2)` returned for `fd`; only layout features may be
-    /// cleared in it. No other code may have mapped the ring.
+    /// cleared in it. No other code may use the queues from now on.
     pub unsafe fn adopt(kernel: &Kernel, fd: RingFd, params: Params) -> Result<Self, Errno> {
+        let base = Base::new(kernel, fd, params);
+        let layout = Layout::of(&base.params);
+        let regions = layout.map(&base.kernel, &base.fd, params.features)?;
+        if layout.has_published(&base.params, &regions) {
+            return Err(Errno::new(libc::EBUSY));
+        }
         // SAFETY: as promised to `adopt`.
-        unsafe { Self::over(Base::new(kernel, fd, params), None) }
+        Ok(unsafe { Self::within(base, &layout, &regions) })
     }
 
     /// # Safety
     ///
     /// As for [`adopt`](Self::adopt). With `NO_MMAP`, `own` must be `Some`.
     unsafe fn over(base: Base, own: Option<OwnMemory>) -> Result<Self, Errno> {
-        let params = &base.params;
-        let layout = Layout::of(params);
+        let layout = Layout::of(&base.params);
         let regions = match own {
             Some(own) => own.into_regions(),
-            None => layout.map(&base.kernel, &base.fd, params.features)?,
+            None => layout.map(&base.kernel, &base.fd, base.params.features)?,
         };
-        let (sq, cq) = layout.parts(params, &regions);
+        // SAFETY: as promised to `over`.
+        Ok(unsafe { Self::within(base, &layout, &regions) })
+    }
+
+    /// # Safety
+    ///
+    /// As for [`adopt`](Self::adopt), and `regions` are the maps of this ring, in which no entry is
+    /// published that the kernel has not consumed.
+    unsafe fn within(base: Base, layout: &Layout, regions: &Regions) -> Self {
+        let (sq, cq) = layout.parts(&base.params, regions);
         // SAFETY: the atomics and slots lie in `regions`, which the parts keep alive; the kernel
         // keeps SQ1.
         let sq = unsafe { SubmissionQueue::over(sq) };
         // SAFETY: likewise; the kernel keeps CQ1.
         let cq = unsafe { CompletionQueue::over(cq) };
         base.lies_in(sq.memory());
-        Ok(Self { sq, cq, base: Arc::new(base) })
+        Self { sq, cq, base: Arc::new(base) }
     }
 
     /// Our half of the submission queue.
@@ -245,7 +260,7 @@ impl Base {
 
     /// Whether the ring can be named on this thread. On any thread other than the one that made the
     /// ring, the index of a ring without a descriptor names nothing, or another ring.
-    fn is_here(&self) -> bool {
+    pub fn is_here(&self) -> bool {
         matches!(self.fd, RingFd::Owned(_)) || self.thread == this_thread()
     }
 

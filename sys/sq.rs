@@ -392,7 +392,8 @@ impl SubmissionQueue {
     }
 
     /// How many entries the kernel dropped because their number in the index array was out of
-    /// range. Stays 0, since we fill that array once and never write to it again.
+    /// range, modulo 2³². Grows no more once the array is ours, since we fill it once and never
+    /// write to it again. 0 in a forked child.
     pub fn dropped(&self) -> u32 {
         if self.is_here() { self.dropped.now() } else { 0 }
     }

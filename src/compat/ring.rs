@@ -76,7 +76,7 @@ impl IoUring<squeue::Entry, cqueue::Entry> {
     /// # Errors
     ///
     /// Those of `mmap(2)`; `EINVAL` for a ring whose entries are not of 64 and 16 bytes, or whose
-    /// memory is the caller's.
+    /// memory is the caller's; `EBUSY` if entries are published that the kernel has not consumed.
     ///
     /// # Safety
     ///

@@ -39,7 +39,9 @@ use annulus_sys::opcode::{Opcode, RegisterOp};
 use annulus_sys::rings::{Base, Request, Rings};
 use annulus_sys::syscall::{EnterArg, ExtArg, RingRef};
 
-use crate::raw::register::{Asked, knows};
+use crate::raw::RawRing;
+use crate::raw::register::call::Call;
+use crate::raw::register::{Asked, RegisterError, knows};
 use crate::setup::setup_error;
 use crate::setup::setup_error::SetupError;
 
@@ -83,6 +85,22 @@ pub enum Source {
 struct ProbeArg {
     head: Probe,
     ops: [ProbeOp; 256],
+}
+
+impl ProbeArg {
+    fn empty() -> Self {
+        Self { head: Probe::default(), ops: [ProbeOp::default(); 256] }
+    }
+
+    /// One bit for each operation that is supported.
+    fn supported(&self) -> [u64; 4] {
+        let mut ops = [0; 4];
+        let supported = |op: &&ProbeOp| op.flags.contains(ProbeOpFlags::SUPPORTED);
+        for op in self.ops.iter().take(usize::from(self.head.ops_len)).filter(supported) {
+            ops[usize::from(op.op.0 / 64)] |= 1 << (op.op.0 % 64);
+        }
+        ops
+    }
 }
 
 /// How to try each register call that a supported kernel may lack: on a ring or a task, and with
@@ -186,6 +204,74 @@ impl Capabilities {
     }
 }
 
+/// The operations that the kernel of a ring has: [`RawRing::probe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operations {
+    ops: [u64; 4],
+    last: Opcode,
+}
+
+impl Operations {
+    /// Whether the kernel supports the operation.
+    pub fn has(&self, op: Opcode) -> bool {
+        contains(&self.ops, op)
+    }
+
+    /// The last operation that the kernel has a number for, supported or not.
+    pub fn last(&self) -> Opcode {
+        self.last
+    }
+
+    /// The operations that the kernel supports, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = Opcode> + use<> {
+        let ops = self.ops;
+        (0..=u8::MAX).map(Opcode).filter(move |&op| contains(&ops, op))
+    }
+}
+
+/// # Asking which operations there are
+impl RawRing {
+    /// Asks the kernel of this ring which operations it has. Makes one call;
+    /// [`Capabilities::detect`] makes rings of its own, and finds out more. Since Linux 5.6:
+    /// `IORING_REGISTER_PROBE` in `io_uring_register(2)`.
+    ///
+    /// It says what the kernel has, and not what this ring may do: a restricted ring, which must
+    /// be allowed to ask, gets the same answer.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Restricted`] if the ring or the task may not ask;
+    /// [`RegisterError::Unsupported`] before Linux 5.6; [`RegisterError::OtherProcess`] in a forked
+    /// child.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::Setup;
+    /// use annulus::sys::opcode::Opcode;
+    ///
+    /// let operations = Setup::new(4).build_raw()?.probe()?;
+    /// assert!(operations.has(Opcode::READ) && operations.last() >= Opcode::READ);
+    /// println!("{} operations", operations.iter().count());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias("IORING_REGISTER_PROBE", "io_uring_register_probe", "io_uring_get_probe_ring"))]
+    pub fn probe(&self) -> Result<Operations, RegisterError> {
+        const UNSUPPORTED: RegisterError =
+            RegisterError::Unsupported { what: "PROBE", since: "5.6" };
+        let mut arg = ProbeArg::empty();
+        let call = Call::new(RegisterOp::PROBE, 256, "it has room for each operation");
+        // SAFETY: a zeroed probe with space for 256 operations, alive during the call, and not
+        // kept, because the kernel copies it in and out.
+        let asked = unsafe { call.make(self.base(), &raw mut arg) };
+        match asked {
+            Ok(_) => Ok(Operations { ops: arg.supported(), last: arg.head.last_op }),
+            Err(RegisterError::Invalid { .. }) => Err(UNSUPPORTED),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// A small ring on which every register call can be tried: some calls need deferred task work, some
 /// need large completions.
 fn probing_ring(kernel: &Kernel) -> Result<Rings, SetupError> {
@@ -222,14 +308,7 @@ pub(crate) fn keeps_updated_polls(base: &Base) -> bool {
 
 /// The operations that the kernel supports.
 fn probe(base: &Base) -> Result<[u64; 4], Errno> {
-    ask(base).map(|arg| {
-        let mut ops = [0; 4];
-        let supported = |op: &&ProbeOp| op.flags.contains(ProbeOpFlags::SUPPORTED);
-        for op in arg.ops.iter().take(usize::from(arg.head.ops_len)).filter(supported) {
-            ops[usize::from(op.op.0 / 64)] |= 1 << (op.op.0 % 64);
-        }
-        ops
-    })
+    ask(base).map(|arg| arg.supported())
 }
 
 /// The number of the last operation that the kernel has a place for, supported or not; 0 if it does
@@ -240,7 +319,7 @@ fn last_op(base: &Base) -> Result<u8, Errno> {
 
 /// What the kernel tells about its operations; nothing before Linux 5.6.
 fn ask(base: &Base) -> Result<ProbeArg, Errno> {
-    let mut arg = ProbeArg { head: Probe::default(), ops: [ProbeOp::default(); 256] };
+    let mut arg = ProbeArg::empty();
     // SAFETY: a zeroed probe with space for 256 operations, alive during the call, and not kept,
     // because the kernel copies it in and out.
     let probed = unsafe { base.register(RegisterOp::PROBE, (&raw mut arg).cast(), 256) };

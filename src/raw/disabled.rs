@@ -10,16 +10,20 @@
 //! | a [`Ring`](crate::Ring), which owns buffers and files while the kernel uses them | [`Setup::build`] | [`DisabledRing::enable`] |
 //! | a [`Ring<U>`](crate::Ring), which keeps a user value with each operation | [`Setup::build_for`] | [`DisabledRing::enable_for`] |
 //! | a [`RawRing`], whose caller owns the memory that entries point to | [`Setup::build_raw`] | [`DisabledRing::enable_raw`] |
+//! | one that is enabled later, by a shared reference | [`Setup::build_raw_disabled`] | [`DisabledRing::into_raw`] |
 //!
 //! A ring with `SINGLE_ISSUER` belongs to the thread that makes it. A disabled ring belongs to the
 //! thread that enables it.
 
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::{SetupFlags, SqeFlags};
+use annulus_sys::opcode::RegisterOp;
 use annulus_sys::rings::Rings;
 
 use crate::raw::RawRing;
 use crate::raw::register;
+use crate::raw::register::RegisterError;
+use crate::raw::register::call::Call;
 use crate::setup::Setup;
 use crate::setup::setup_error::SetupError;
 
@@ -32,6 +36,21 @@ impl Setup<'_> {
     /// [`SetupError`] names the cause and the cure.
     pub fn build_raw(&self) -> Result<RawRing, SetupError> {
         self.rings(SetupFlags::empty()).map(RawRing::over)
+    }
+
+    /// Makes a raw ring that is disabled (`R_DISABLED`): it can be restricted, and everything can
+    /// be registered with it; nothing can be submitted until [`RawRing::enable`]. Since Linux 5.10:
+    /// `io_uring_setup(2)`.
+    ///
+    /// A ring that is to be enabled on another thread is made by
+    /// [`build_disabled`](Self::build_disabled).
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] names the cause and the cure.
+    #[doc(alias = "IORING_SETUP_R_DISABLED")]
+    pub fn build_raw_disabled(&self) -> Result<RawRing, SetupError> {
+        self.rings(SetupFlags::R_DISABLED).map(RawRing::over)
     }
 
     /// Makes a disabled ring (`R_DISABLED`): nothing can be submitted until it is enabled, on the
@@ -49,6 +68,47 @@ impl Setup<'_> {
             return Err(SetupError::Invalid { reason });
         }
         self.rings(SetupFlags::R_DISABLED).map(DisabledRing::over)
+    }
+}
+
+/// # A ring that is disabled at first
+impl RawRing {
+    /// Enables a ring that was made disabled, once; with `SINGLE_ISSUER`, it belongs to this thread
+    /// from now on. By a shared reference, so that code which only looks at a ring can switch it
+    /// on. Since Linux 5.10: `IORING_REGISTER_ENABLE_RINGS` in `io_uring_register(2)`.
+    ///
+    /// Before that, each call that enters the kernel fails with
+    /// [`EnterCause::Disabled`](crate::EnterCause::Disabled) or `EBADFD`, and what was pushed stays
+    /// in the queue. With a polling thread (`SQPOLL`), a submit publishes the entries, which are
+    /// taken once the ring is enabled, and enters only if the thread asks to be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Enabled`] if the ring is enabled already (`EBADFD`), also if it never was
+    /// disabled; [`RegisterError::OtherProcess`] in a forked child.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::register::{RegisterError, Restrictions};
+    /// use annulus::sys::opcode::Opcode;
+    /// use annulus::{EnterCause, Setup, prep};
+    ///
+    /// let mut ring = Setup::new(4).build_raw_disabled()?;
+    /// ring.restrict(&Restrictions::new().allow(Opcode::NOP))?;
+    /// // SAFETY: a NOP points to nothing (OP1).
+    /// unsafe { ring.push(prep::nop())? };
+    /// assert_eq!(ring.submit().unwrap_err().cause, EnterCause::Disabled);
+    ///
+    /// ring.enable()?;
+    /// assert_eq!(ring.submit_and_wait(1)?, 1); // What was pushed is there still.
+    /// assert_eq!(ring.enable(), Err(RegisterError::Enabled));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias("IORING_REGISTER_ENABLE_RINGS", "io_uring_enable_rings"))]
+    pub fn enable(&self) -> Result<(), RegisterError> {
+        let call = Call::new(RegisterOp::ENABLE_RINGS, 0, "it takes no argument");
+        call.bare(self.base()).map(drop)
     }
 }
 
@@ -89,6 +149,26 @@ impl DisabledRing {
             Ok(()) => Ok(RawRing::over(self.rings)),
             Err(errno) => Err((self, errno)),
         }
+    }
+
+    /// The ring with the raw API, disabled still: with what was registered so far, such as a
+    /// [wait region](Self::register_wait_region). [`RawRing::enable`] enables it, on the thread
+    /// that has it by now.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// let disabled = annulus::Setup::new(4).build_disabled()?;
+    /// let entries = std::thread::spawn(move || {
+    ///     let ring = disabled.into_raw();
+    ///     ring.enable().map(|()| ring.sq_entries())
+    /// });
+    /// assert_eq!(entries.join().expect("no panic"), Ok(4));
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    #[must_use]
+    pub fn into_raw(self) -> RawRing {
+        RawRing::over(self.rings)
     }
 
     /// Records that every entry must carry these flags.

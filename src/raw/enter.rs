@@ -13,24 +13,27 @@
 //! overflow list; then we enter again for the rest. If it consumed anything, it returns the count,
 //! even when a signal or a timeout ended the wait; `wait` decides what such a return means.
 //!
-//! Keeps CQ5. Leaves to others: the enter of a busy ring (`fast_path`), what was pushed, and who
-//! gets the completions.
+//! Keeps CQ5. Leaves to others: the enter of a busy ring (`fast_path`), how the ring is named
+//! (`naming`), what was pushed, and who gets the completions.
 #![allow(unsafe_code, reason = "enters the kernel")]
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+mod naming;
+
 use std::sync::Arc;
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::cq::CompletionQueue;
 use annulus_sys::errno::Errno;
-use annulus_sys::flags::{EnterFlags, SqRingFlags};
+use annulus_sys::flags::{EnterFlags, SetupFlags, SqRingFlags};
 use annulus_sys::kernel::Kernel;
 use annulus_sys::opcode::Opcode;
 use annulus_sys::process::Process;
 use annulus_sys::rings::Base;
 use annulus_sys::sq::SubmissionQueue;
-use annulus_sys::syscall::{EnterArg, RingFd, RingRef, Thread, this_thread};
+use annulus_sys::syscall::{EnterArg, RingRef, Thread};
 
+pub(in crate::raw) use self::naming::Moves;
+use self::naming::name;
 use crate::raw::mode::{By, Defers, Enters, Mode};
 use crate::raw::pause::Rest;
 use crate::raw::wait_end::{Back, Early, Wait};
@@ -58,6 +61,7 @@ pub(crate) struct Driver {
     pub(crate) overflows: u64,
     /// Whether a chain may have a close of a descriptor that its steps use.
     closes: bool,
+    moves: Moves,
 }
 
 impl Driver {
@@ -77,20 +81,12 @@ impl Driver {
             submitted_slots: 0,
             overflows: 0,
             closes: false,
+            moves: Moves::No,
         }
     }
 
     pub(crate) fn base(&self) -> &Arc<Base> {
         &self.base
-    }
-
-    pub(crate) fn registered(&self) -> Option<u32> {
-        self.registered.map(|(index, _)| index)
-    }
-
-    pub(crate) fn set_registered(&mut self, index: Option<u32>) {
-        self.registered = index.map(|index| (index, this_thread()));
-        self.ring = index.map_or_else(|| name(&self.base), RingRef::registered);
     }
 
     /// This driver, with the counts of both halves of a split ring.
@@ -373,6 +369,11 @@ impl Driver {
         sq: &mut SubmissionQueue,
         count: u32,
     ) -> Result<(), EnterError> {
+        // A ring that is still disabled makes no room, and only an enter says so.
+        if self.base.params().flags.contains(SetupFlags::R_DISABLED) && sq.room() < count {
+            self.enter(0, 0, EnterFlags::empty(), EnterArg::None)
+                .map_err(|errno| EnterError::new(0, errno))?;
+        }
         self.publish(sq)?;
         while sq.room() < count {
             if sq.room() == 0 {
@@ -453,26 +454,6 @@ impl Driver {
     /// How many entries were submitted; with `SQE_MIXED`, how many slots.
     pub(crate) fn sqes(&self) -> u64 {
         self.submitted + self.submitted_slots
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        // In a forked child, the index names nothing, or one of the child's own rings.
-        if let Some((index, thread)) = self.registered
-            && thread == this_thread()
-        {
-            let _ = crate::raw::register::forget_ring(&self.base, index);
-        }
-    }
-}
-
-/// The name of a ring by its descriptor.
-fn name(base: &Base) -> RingRef<'static> {
-    match base.fd() {
-        RingFd::Registered(index) => RingRef::registered(*index),
-        // SAFETY: open as long as the driver holds its base, because the base owns it.
-        RingFd::Owned(fd) => RingRef::fd(unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) }),
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use annulus_sys::cq::CqWatch;
 use annulus_sys::errno::Errno;
-use annulus_sys::flags::{EnterFlags, SetupFlags, SqRingFlags};
+use annulus_sys::flags::{CqRingFlags, EnterFlags, SetupFlags, SqRingFlags};
 use annulus_sys::rings::Base;
 use annulus_sys::sq::SqWatch;
 use annulus_sys::syscall::{EnterArg, RingFd};
@@ -41,6 +41,7 @@ use crate::raw::{ENTER_FLAGS, RawRing, names_a_slot, register};
 /// | submit what was published | [`submit`](Self::submit), [`submit_and_wait`](Self::submit_and_wait) | at most once |
 /// | anything else | [`enter`](Self::enter) | exactly once |
 /// | switch its eventfd | [`register_eventfd`](Self::register_eventfd) and others | once |
+/// | … silence it for a while | [`pause_eventfd`](Self::pause_eventfd), [`resume_eventfd`](Self::resume_eventfd) | no |
 ///
 /// It sees entries once they are published ([`RawRing::flush`]), and keeps the memory of the
 /// queues mapped and the ring's descriptor open. A ring that is [resized](RawRing::resize) has
@@ -245,6 +246,32 @@ impl RingHandle {
     /// As [`RawRing::unregister_eventfd`].
     pub fn unregister_eventfd(&self) -> Result<(), Errno> {
         register::silence(&self.0.base)
+    }
+
+    /// As [`RawRing::pause_eventfd`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RawRing::pause_eventfd`].
+    pub fn pause_eventfd(&self) -> Result<(), Errno> {
+        self.set_cq_flags(CqRingFlags::EVENTFD_DISABLED)
+    }
+
+    /// As [`RawRing::resume_eventfd`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RawRing::pause_eventfd`].
+    pub fn resume_eventfd(&self) -> Result<(), Errno> {
+        self.set_cq_flags(CqRingFlags::empty())
+    }
+
+    fn set_cq_flags(&self, flags: CqRingFlags) -> Result<(), Errno> {
+        if !self.0.sq.is_here() {
+            return Err(Errno::new(libc::ECHILD));
+        }
+        let has_flags = self.0.cq.set_flags(flags);
+        if has_flags { Ok(()) } else { Err(Errno::new(libc::EOPNOTSUPP)) }
     }
 }
 

@@ -116,6 +116,26 @@ impl RawRing {
         self.rings().base().params().features
     }
 
+    /// How many entries the kernel dropped because their number in the index array was out of range
+    /// (the word at `sq_off.dropped`, `io_uring_setup(2)`). This loads the word, orders no other
+    /// access, and makes no call. 0 in a forked child.
+    ///
+    /// The kernel adds modulo 2³² and does not saturate, so compare two readings by
+    /// `wrapping_sub`. We fill the array once, with numbers that are in range: so it stays 0 on a
+    /// ring that is made here, as with `NO_SQARRAY`, where there is no array. A ring that was
+    /// [adopted](Self::adopt) keeps what it had.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// let ring = annulus::Setup::plain(4).build_raw()?;
+    /// assert_eq!(ring.dropped(), 0);
+    /// # Ok::<(), annulus::SetupError>(())
+    /// ```
+    pub fn dropped(&self) -> u32 {
+        self.rings().halves().0.dropped()
+    }
+
     /// How many completions the kernel lost. Stays 0 on kernels that keep overflowing completions
     /// (`IORING_FEAT_NODROP`, since Linux 5.5), unless the kernel ran out of memory.
     pub fn lost(&self) -> u32 {

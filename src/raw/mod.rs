@@ -10,7 +10,8 @@
 //!
 //! A ring belongs to one thread. To make a ring on one thread and use it on another, see
 //! [`DisabledRing`](crate::DisabledRing). To submit on one thread and reap on another, see
-//! [`RawRing::split`]; to submit beside whoever pushes, [`RawRing::handle`].
+//! [`RawRing::split`]; to submit beside whoever pushes, [`RawRing::handle`]; to use all of it on
+//! several threads, one at a time, [`RawRing::into_send`].
 //!
 //! Leaves to others: the safe API, which owns the memory and files that the kernel uses.
 #![allow(unsafe_code, reason = "its entries point to memory")]
@@ -36,6 +37,10 @@ pub mod handle;
 pub mod register;
 
 mod resize;
+
+pub mod moving;
+
+pub mod adopt;
 
 // These have no public methods of `RawRing`.
 mod can_end;
@@ -105,6 +110,9 @@ const ENTER_FLAGS: EnterFlags = EnterFlags::GETEVENTS
 /// | … each that is there | [`completions`](Self::completions) | no |
 /// | … including those that the kernel holds back | [`peek`](Self::peek), [`drain`](Self::drain) | if it holds some back (CQ5) |
 /// | register memory and files | [`register_buffers`](Self::register_buffers), [`register_files`](Self::register_files) and others | yes |
+/// | restrict a disabled ring, and enable it | [`restrict`](Self::restrict), [`enable`](Self::enable) | yes |
+/// | ask which operations there are | [`probe`](Self::probe) | yes |
+/// | send it to another thread | [`into_send`](Self::into_send), [`split`](Self::split) | no |
 ///
 /// [`prep`](crate::prep) has a function for each operation that returns its entry.
 ///
@@ -133,7 +141,8 @@ pub struct RawRing {
     turn_error: Option<EnterError>,
     /// A turn in its second round, or a later one.
     turn: Turn,
-    /// A registered ring descriptor belongs to a thread, and so does a ring with `SINGLE_ISSUER`.
+    /// A registered ring descriptor belongs to a thread, and so does a ring with `SINGLE_ISSUER`:
+    /// see `moving`.
     not_send: PhantomData<*mut ()>,
 }
 
@@ -191,6 +200,7 @@ impl RawRing {
     ///   `NO_IOWAIT`. The other flags follow from `arg`, or from how the ring is named.
     /// - `EINVAL` for an [`EnterArg::Registered`] that is not a multiple of 64 bytes, and so is not
     ///   a [slot](crate::raw::register::WaitRegion::arg).
+    /// - `EBADFD` while the ring is disabled ([`enable`](Self::enable)), or after a failed resize.
     /// - `ECHILD` in a forked child.
     pub fn enter(
         &mut self,

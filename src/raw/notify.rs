@@ -26,12 +26,16 @@ impl RawRing {
     ///
     /// # Errors
     ///
-    /// `EEXIST` if the ring is registered already. From the kernel: `EINVAL` before Linux 5.18, and
-    /// `EBUSY` if all slots are taken.
+    /// `EEXIST` if the ring is registered already; `EPERM` inside a
+    /// [`SendRawRing`](crate::SendRawRing), whose next thread would not know the
+    /// index. From the kernel: `EINVAL` before Linux 5.18, and `EBUSY` if all slots are taken.
     #[doc(alias = "IORING_REGISTER_RING_FDS")]
     pub fn register_ring_fd(&mut self) -> Result<(), Errno> {
         if self.driver().registered().is_some() {
             return Err(Errno::new(libc::EEXIST));
+        }
+        if self.driver().moves() {
+            return Err(Errno::new(libc::EPERM));
         }
         let index = register::name_ring(self.base())?;
         self.driver_mut().set_registered(Some(index));
@@ -54,14 +58,42 @@ impl RawRing {
     }
 
     /// Signals `eventfd` at each completion. The kernel keeps the file open. A ring has at most one
-    /// eventfd.
+    /// eventfd. Since Linux 5.2: `IORING_REGISTER_EVENTFD` in `io_uring_register(2)`.
     ///
     /// # Errors
     ///
     /// From the kernel: `EBUSY` if an eventfd is registered already, `EINVAL` if the file is not an
     /// eventfd.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::{Setup, prep};
+    /// use std::fs::File;
+    /// use std::io::Read;
+    /// use std::os::fd::FromRawFd;
+    ///
+    /// // SAFETY: a new descriptor, which nothing else owns.
+    /// let mut eventfd = unsafe { File::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) };
+    /// let mut ring = Setup::plain(4).build_raw()?;
+    /// let nop = |ring: &mut annulus::RawRing| {
+    ///     // SAFETY: a NOP points to nothing (OP1).
+    ///     unsafe { ring.push(prep::nop()) }.expect("room");
+    ///     ring.submit_and_wait(1)
+    /// };
+    /// ring.register_eventfd(&eventfd)?;
+    /// ring.pause_eventfd()?; // A shared reference is enough for each of the switches.
+    /// nop(&mut ring)?;
+    /// ring.resume_eventfd()?;
+    /// nop(&mut ring)?;
+    /// let mut count = [0; 8];
+    /// eventfd.read_exact(&mut count)?;
+    /// assert_eq!(u64::from_ne_bytes(count), 1);
+    /// ring.unregister_eventfd()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "IORING_REGISTER_EVENTFD")]
-    pub fn register_eventfd(&mut self, eventfd: impl AsFd) -> Result<(), Errno> {
+    pub fn register_eventfd(&self, eventfd: impl AsFd) -> Result<(), Errno> {
         register::notify(self.base(), eventfd.as_fd(), Signals::All)
     }
 
@@ -72,7 +104,7 @@ impl RawRing {
     ///
     /// As [`register_eventfd`](Self::register_eventfd).
     #[doc(alias = "IORING_REGISTER_EVENTFD_ASYNC")]
-    pub fn register_eventfd_async(&mut self, eventfd: impl AsFd) -> Result<(), Errno> {
+    pub fn register_eventfd_async(&self, eventfd: impl AsFd) -> Result<(), Errno> {
         register::notify(self.base(), eventfd.as_fd(), Signals::Async)
     }
 
@@ -82,7 +114,7 @@ impl RawRing {
     ///
     /// From the kernel: `ENXIO` if no eventfd is registered.
     #[doc(alias = "IORING_UNREGISTER_EVENTFD")]
-    pub fn unregister_eventfd(&mut self) -> Result<(), Errno> {
+    pub fn unregister_eventfd(&self) -> Result<(), Errno> {
         register::silence(self.base())
     }
 
@@ -93,7 +125,7 @@ impl RawRing {
     ///
     /// `EOPNOTSUPP` before Linux 5.8, whose rings have no flag for it; `ECHILD` in a forked child.
     #[doc(alias = "IORING_CQ_EVENTFD_DISABLED")]
-    pub fn pause_eventfd(&mut self) -> Result<(), Errno> {
+    pub fn pause_eventfd(&self) -> Result<(), Errno> {
         self.set_cq_flags(CqRingFlags::EVENTFD_DISABLED)
     }
 
@@ -103,15 +135,15 @@ impl RawRing {
     /// # Errors
     ///
     /// As [`pause_eventfd`](Self::pause_eventfd).
-    pub fn resume_eventfd(&mut self) -> Result<(), Errno> {
+    pub fn resume_eventfd(&self) -> Result<(), Errno> {
         self.set_cq_flags(CqRingFlags::empty())
     }
 
-    fn set_cq_flags(&mut self, flags: CqRingFlags) -> Result<(), Errno> {
+    fn set_cq_flags(&self, flags: CqRingFlags) -> Result<(), Errno> {
         if !self.is_here() {
             return Err(Errno::new(libc::ECHILD));
         }
-        if self.rings_mut().cq().set_flags(flags) {
+        if self.rings().halves().1.set_flags(flags) {
             Ok(())
         } else {
             Err(Errno::new(libc::EOPNOTSUPP))

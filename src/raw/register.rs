@@ -22,11 +22,11 @@
 //! | 5 | `UNREGISTER_EVENTFD` | 5.2 | [`RawRing::unregister_eventfd`](crate::RawRing::unregister_eventfd) | `one_eventfd_a_ring` |
 //! | 6 | `FILES_UPDATE` | 5.5 | [`RawRing::update_files`](crate::RawRing::update_files) | `places_of_files_are_changed_and_emptied` |
 //! | 7 | `EVENTFD_ASYNC` | 5.6 | [`RawRing::register_eventfd_async`](crate::RawRing::register_eventfd_async) | `only_a_workers_completions_signal_the_async_eventfd` |
-//! | 8 | `PROBE` | 5.6 | [`Capabilities::detect`](crate::Capabilities::detect) | `operations_are_known_or_not_as_said` |
+//! | 8 | `PROBE` | 5.6 | [`RawRing::probe`](crate::RawRing::probe), [`Capabilities::detect`](crate::Capabilities::detect) | `operations_are_known_or_not_as_said` |
 //! | 9 | `PERSONALITY` | 5.6 | [`RawRing::register_personality`](crate::RawRing::register_personality) | `a_request_as_nobody_opens_no_file_of_roots` |
 //! | 10 | `UNREGISTER_PERSONALITY` | 5.6 | [`RawRing::unregister_personality`](crate::RawRing::unregister_personality) | `a_request_runs_as_oneself` |
-//! | 11 | `RESTRICTIONS` | 5.10 | [`DisabledRing::restrict`](crate::DisabledRing::restrict) | `a_ring_restricted_to_operations_registers_nothing` |
-//! | 12 | `ENABLE_RINGS` | 5.10 | [`DisabledRing::enable`](crate::DisabledRing::enable) | `a_disabled_ring_is_enabled_where_it_will_live` |
+//! | 11 | `RESTRICTIONS` | 5.10 | [`RawRing::restrict`](crate::RawRing::restrict), [`DisabledRing::restrict`](crate::DisabledRing::restrict) | `a_ring_restricted_to_operations_registers_nothing` |
+//! | 12 | `ENABLE_RINGS` | 5.10 | [`RawRing::enable`](crate::RawRing::enable), [`DisabledRing::enable`](crate::DisabledRing::enable) | `a_disabled_ring_is_enabled_where_it_will_live` |
 //! | 13 | `FILES2` | 5.13 | [`RawRing::register_files_tagged`](crate::RawRing::register_files_tagged) | `a_tag_comes_when_its_file_is_let_go_of` |
 //! | 14 | `FILES_UPDATE2` | 5.13 | [`RawRing::update_files_tagged`](crate::RawRing::update_files_tagged) | `a_tagged_update_tags_the_new_file` |
 //! | 15 | `BUFFERS2` | 5.13 | [`RawRing::register_buffers_tagged`](crate::RawRing::register_buffers_tagged) | `a_tag_comes_when_its_buffer_is_let_go_of` |

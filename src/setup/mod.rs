@@ -140,7 +140,11 @@ const NOT_POLLED: SetupFlags =
 const BY_METHOD: [(SetupFlags, &str); 3] = [
     (SetupFlags::CQSIZE, "CQSIZE needs a size: call `cq_entries` instead"),
     (SetupFlags::ATTACH_WQ, "ATTACH_WQ needs a ring: call `attach` instead"),
-    (SetupFlags::R_DISABLED, "R_DISABLED makes a ring that must be enabled: call `build_disabled`"),
+    (
+        SetupFlags::R_DISABLED,
+        "R_DISABLED makes a ring that must be enabled: call `build_disabled`, or \
+         `build_raw_disabled`",
+    ),
 ];
 
 /// Combinations that the kernel refuses with EINVAL: the first flag needs one of the second flags.

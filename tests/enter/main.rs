@@ -10,6 +10,7 @@
 //!   enter/hold.rs          CQ5: held-back completions are asked for only when there may be some
 //!   enter/poll.rs          SQPOLL: published, woken once, never submitted twice
 //!   enter/name.rs          registered rings, halves, figures
+//!   enter/disabled.rs      disabled rings, rings that are probed, rings that are sent
 //!   enter/ladder.rs        which set-up flags are tried, in which order
 //! ```
 //!
@@ -21,6 +22,7 @@ mod driver_kernel;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod disabled;
 mod hold;
 mod ladder;
 mod mended;

@@ -3,18 +3,23 @@
 //! released.
 //!
 //! Each case runs on one ring map and on two. The maps are exactly pages, so that an address
-//! sanitizer sees an access outside.
+//! sanitizer sees an access outside. What is adopted is checked as what is made.
+#![allow(unsafe_code, reason = "adopts rings")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use annulus_sys::abi::Params;
 use annulus_sys::errno::Errno;
 use annulus_sys::flags::Features;
+use annulus_sys::kernel::Kernel;
 use annulus_sys::rings::{Request, Rings, SetupFailure};
+use annulus_sys::syscall::RingFd;
 use support::backend::ScriptedKernel;
 use support::memory::{Block, RingMemory};
-use support::panics::complaint;
+use support::panics::{complaint, text};
 
 type Tamper = fn(&mut Params, &RingMemory);
 
@@ -104,6 +109,65 @@ fn sq2_cq2_an_offset_outside_its_map_is_named() {
                 assert!(complaint.contains("SQ2, CQ2"), "{what} at {to}: {complaint}");
                 assert_eq!((script.maps_alive(), script.is_open()), (0, false), "{what}");
             }
+        }
+    }
+}
+
+/// What `EBUSY` says.
+const BUSY: &str = "os error 16";
+
+/// A ring that was set up honestly and let go of, with what may then be done to it; and whether its
+/// adoption fails, by a panic with this text or an error.
+fn adopted(features: Features, tamper: impl FnOnce(&mut Params, &RingMemory)) -> String {
+    let (kernel, script) = ScriptedKernel::new();
+    script.set_features(features);
+    script.grant_short_maps();
+    let rings = Rings::setup(&kernel, &Request::new(4)).expect("a ring");
+    let mut params = *rings.base().params();
+    drop(rings);
+    script.memory(|memory| tamper(&mut params, memory));
+    let array = script.memory(RingMemory::array);
+    let mut refused = None;
+    let panicked = catch_unwind(AssertUnwindSafe(|| refused = adopt(&kernel, params).err())).err();
+    let complaint = panicked.map(|panic| text(&*panic).to_owned());
+    assert_eq!(script.maps_alive(), 0);
+    assert_eq!(script.memory(RingMemory::array), array, "nothing was written");
+    complaint.or_else(|| refused.map(|errno| errno.to_string())).expect("it is refused")
+}
+
+fn adopt(kernel: &Kernel, params: Params) -> Result<Rings, Errno> {
+    let fd = RingFd::Owned(std::fs::File::open("/dev/null").expect("a file").into());
+    // SAFETY: they are not the ring's parameters, which is what the checks under test are for; its
+    // other owner is gone, so nobody else uses it.
+    unsafe { Rings::adopt(kernel, fd, params) }
+}
+
+#[test]
+fn sq2_cq2_a_ring_is_adopted_no_more_trustfully_than_it_is_made() {
+    for features in BOTH_LAYOUTS {
+        for &(what, tamper, invariant) in CASES {
+            let complaint = adopted(features, tamper);
+            let is_named = complaint.contains(invariant) || complaint.contains(BUSY);
+            assert!(is_named, "{what}: {complaint}");
+        }
+        for &(what, offset) in OFFSETS {
+            for to in [1, 4096, 1 << 31, u32::MAX - 3, u32::MAX] {
+                let complaint = adopted(features, |params, _| *offset(params) = to);
+                assert!(complaint.contains("SQ2, CQ2"), "{what} at {to}: {complaint}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sq3_the_array_of_a_ring_with_published_entries_is_left_alone() {
+    for features in BOTH_LAYOUTS {
+        for published in 1..=4 {
+            let complaint = adopted(features, |params, memory| {
+                memory.store(Block::Sq, params.sq_off.tail, published);
+                memory.store(Block::Sq, params.sq_off.array, 3);
+            });
+            assert!(complaint.contains(BUSY), "{complaint}");
         }
     }
 }

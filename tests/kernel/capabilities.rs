@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("set_up_flags_are_taken_or_not_as_said", &[], set_up_flags),
         test("operations_are_known_or_not_as_said", &[], operations),
+        test("a_ring_is_asked_for_its_operations", &[], probe),
         test("register_calls_go_with_what_they_came_with", &[], register_calls),
         test("enter_flags_go_with_what_they_came_with", &[], enter_flags),
         test("a_kernel_that_can_be_asked_is_asked", &[], source),
@@ -63,6 +64,17 @@ fn set_up_flags() -> Result<(), Failed> {
         };
         assert_eq!(!refused, here().setup_flags().contains(flag), "{name}");
     }
+    Ok(())
+}
+
+/// A ring that exists says what a small one of our own says.
+fn probe() -> Result<(), Failed> {
+    let operations = ring(Setup::new(4)).probe()?;
+    let has = |op: &Opcode| here().has_op(*op);
+    let expected: Vec<_> = (0..=u8::MAX).map(Opcode).filter(has).collect();
+    assert_eq!(operations.iter().collect::<Vec<_>>(), expected);
+    assert!(expected.iter().all(|&op| operations.has(op) && op <= operations.last()));
+    assert!(!operations.has(Opcode(u8::MAX)) && operations.last() < Opcode(u8::MAX));
     Ok(())
 }
 

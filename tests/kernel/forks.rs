@@ -14,6 +14,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use annulus::raw::register::{RegisterError, Restrictions};
 use annulus::raw::split::{Reaper, Submitter};
 use annulus::sys::errno::Errno;
 use annulus::sys::flags::{EnterFlags, SetupFlags};
@@ -165,7 +166,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 type Call<T> = (&'static str, fn(&mut T) -> bool);
 
 /// Every safe call of a raw ring that reaches into its memory, or enters the kernel.
-const CALLS: [Call<RawRing>; 28] = [
+const CALLS: [Call<RawRing>; 33] = [
     ("reserve", |ring| refused(ring.reserve(1)) && refused(ring.reserve(0))),
     ("submit", |ring| refused(ring.submit())),
     ("submit_and_wait", |ring| {
@@ -194,7 +195,12 @@ const CALLS: [Call<RawRing>; 28] = [
     }),
     ("handle", |ring| ring.handle().is_none()),
     ("lost", |ring| ring.lost() == 0),
+    ("dropped", |ring| ring.dropped() == 0),
     ("stats", |ring| ring.stats().cqes == 1),
+    ("probe", |ring| ring.probe() == Err(RegisterError::OtherProcess)),
+    ("restrict", |ring| ring.restrict(&Restrictions::new()) == Err(RegisterError::OtherProcess)),
+    ("enable", |ring| ring.enable() == Err(RegisterError::OtherProcess)),
+    ("register_eventfd", |ring| child(ring.register_eventfd(std::io::stdin()))),
     ("pause_eventfd", |ring| child(ring.pause_eventfd())),
     ("resume_eventfd", |ring| child(ring.resume_eventfd())),
     ("resize", |ring| {
@@ -268,6 +274,7 @@ fn touches_halves() {
         assert!(child(handle.submit()) && child(handle.submit_and_wait(1)), "handle");
         assert!(child(handle.enter(1, 0, EnterFlags::GETEVENTS, EnterArg::None)), "handle");
         assert!(child(handle.unregister_eventfd()), "handle");
+        assert!(child(handle.pause_eventfd()) && child(handle.resume_eventfd()), "handle");
         let (mut submitter, mut reaper) = shared.take().expect("the child's own");
         for (call, right) in SUBMITTER {
             assert!(right(&mut submitter), "{call}");

@@ -13,14 +13,17 @@ use libtest_mimic::{Arguments, Conclusion};
 
 mod harness;
 
+mod adopt;
 mod buffer_rings;
 mod capabilities;
 mod completions;
 mod denied;
 mod devices;
+mod disabled;
 mod forks;
 mod handle;
 mod layouts;
+mod moving;
 mod notify;
 #[path = "wait_options.rs"]
 mod options;
@@ -53,6 +56,7 @@ mod watched;
 fn main() {
     if let Ok(part) = std::env::var("ANNULUS_CHILD") {
         let parts = [
+            adopt::PARTS,
             capabilities::PARTS,
             denied::PARTS,
             forks::PARTS,
@@ -76,14 +80,17 @@ fn main() {
 fn conclude() -> Conclusion {
     let arguments = Arguments::from_args();
     let modules = [
+        adopt::tests(),
         buffer_rings::tests(),
         capabilities::tests(),
         completions::tests(),
         denied::tests(),
         devices::tests(),
+        disabled::tests(),
         forks::tests(),
         handle::tests(),
         layouts::tests(),
+        moving::tests(),
         notify::tests(),
         options::tests(),
         peer_bugs::tests(),

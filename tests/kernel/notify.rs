@@ -323,14 +323,16 @@ fn signals_safe() -> Result<(), Failed> {
 fn pause() -> Result<(), Failed> {
     let mut ring = ring(Setup::new(8));
     let eventfd = EventFd::new();
-    ring.register_eventfd(&eventfd.0)?;
-    ring.pause_eventfd()?;
+    let shared = &ring; // A shared reference is enough.
+    shared.register_eventfd(&eventfd.0)?;
+    shared.pause_eventfd()?;
     for word in 0..3 {
         push(&mut ring, nop(word));
         ring.submit_and_wait(1)?;
     }
     assert_eq!(eventfd.count(), 0);
-    ring.resume_eventfd()?;
+    let shared = &ring;
+    shared.resume_eventfd()?;
     assert_eq!(eventfd.count(), 0, "what came in between signals nothing");
     assert_eq!(drain_user_data(&mut ring), [0, 1, 2]);
     works(&mut ring);
@@ -340,7 +342,7 @@ fn pause() -> Result<(), Failed> {
 
 fn one_eventfd() -> Result<(), Failed> {
     let refused = |errno| Err(Errno::new(errno));
-    let mut ring = ring(Setup::new(4));
+    let ring = ring(Setup::new(4));
     let (eventfd, other) = (EventFd::new(), EventFd::new());
     assert_eq!(ring.unregister_eventfd(), refused(libc::ENXIO));
     assert_eq!(ring.register_eventfd(&pipe().0), refused(libc::EINVAL));

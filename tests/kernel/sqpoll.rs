@@ -25,7 +25,8 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, drain_user_data, nop, patient, push, read_byte, ring, test};
 
-const POLLS: Need = Need::Other(polls_not);
+/// A polling thread can be had here.
+pub const POLLS: Need = Need::Other(polls_not);
 const WIDE: SetupFlags = SetupFlags::CQE32.union(SetupFlags::SQE128);
 /// Before, only registered files.
 const DESCRIPTORS: Need = Need::Feature(Features::SQPOLL_NONFIXED);

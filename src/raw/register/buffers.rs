@@ -232,6 +232,9 @@ impl RawRing {
             // Its name leads to the parent's ring, or nowhere.
             return Err(RegisterError::OtherProcess);
         }
+        if !other.base().is_here() {
+            return Err(RegisterError::OtherThread); // Its index names another ring here.
+        }
         let name = other.base().fd().by_ref();
         let named = match name.is_registered() {
             true => CloneBuffersFlags::SRC_REGISTERED,

@@ -35,9 +35,11 @@ use annulus_sys::abi_register::{Restriction, TaskRestriction};
 use annulus_sys::flags::SqeFlags;
 use annulus_sys::flags_register::RestrictionOp;
 use annulus_sys::opcode::{Opcode, RegisterOp};
+use annulus_sys::rings::Base;
 
 use super::call::{Call, count_of};
 use super::error::RegisterError;
+use crate::raw::RawRing;
 use crate::raw::disabled::DisabledRing;
 
 const KNOWN: &str = "allow only operations and register calls that this kernel has";
@@ -172,22 +174,62 @@ impl DisabledRing {
     #[doc(alias = "IORING_REGISTER_RESTRICTIONS")]
     #[doc(alias = "io_uring_register_restrictions")]
     pub fn restrict(&mut self, restrictions: &Restrictions) -> Result<(), RegisterError> {
-        match self.restrict_by(&restrictions.rows()) {
-            Err(RegisterError::Invalid { .. }) => self.restrict_by(&restrictions.older().rows())?,
-            answer => answer?,
-        }
+        restrict(self.rings().base(), restrictions)?;
         self.demand(restrictions.required);
         Ok(())
     }
+}
 
-    fn restrict_by(&mut self, rows: &[Restriction]) -> Result<(), RegisterError> {
-        let call = Call::new(RegisterOp::RESTRICTIONS, count_of(rows)?, KNOWN);
-        let arg = rows.as_ptr().cast_mut();
-        // SAFETY: as many live restrictions as the count says, which the kernel copies, because it
-        // says so.
-        let made = unsafe { call.make(self.rings().base(), arg) };
-        made.map(drop).map_err(|error| error.unless(libc::EBUSY, taken()))
+/// # Restricting it
+impl RawRing {
+    /// Restricts a ring that is still [disabled](crate::Setup::build_raw_disabled), permanently and
+    /// only once. Everything may still be registered until it is [enabled](Self::enable). Since
+    /// Linux 5.10: `IORING_REGISTER_RESTRICTIONS` in `io_uring_register(2)`.
+    ///
+    /// What is demanded of entries ([`require_flags`](Restrictions::require_flags)) is for the
+    /// caller to set: the raw API pushes an entry as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`DisabledRing::restrict`], and [`RegisterError::Enabled`] for a ring that is not
+    /// disabled.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::register::Restrictions;
+    /// use annulus::sys::opcode::Opcode;
+    /// use annulus::{Setup, prep};
+    ///
+    /// let mut ring = Setup::new(4).build_raw_disabled()?;
+    /// ring.restrict(&Restrictions::new().allow(Opcode::READ))?;
+    /// ring.enable()?;
+    /// // SAFETY: a NOP points to nothing (OP1).
+    /// unsafe { ring.push(prep::nop())? };
+    /// ring.submit_and_wait(1)?;
+    /// assert_eq!(ring.pop().map(|cqe| cqe.res), Some(-13)); // EACCES
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias("IORING_REGISTER_RESTRICTIONS", "io_uring_register_restrictions"))]
+    pub fn restrict(&self, restrictions: &Restrictions) -> Result<(), RegisterError> {
+        restrict(self.base(), restrictions)
     }
+}
+
+fn restrict(base: &Base, restrictions: &Restrictions) -> Result<(), RegisterError> {
+    match restrict_by(base, &restrictions.rows()) {
+        Err(RegisterError::Invalid { .. }) => restrict_by(base, &restrictions.older().rows()),
+        answer => answer,
+    }
+}
+
+fn restrict_by(base: &Base, rows: &[Restriction]) -> Result<(), RegisterError> {
+    let call = Call::new(RegisterOp::RESTRICTIONS, count_of(rows)?, KNOWN);
+    let arg = rows.as_ptr().cast_mut();
+    // SAFETY: as many live restrictions as the count says, which the kernel copies, because it
+    // says so.
+    let made = unsafe { call.make(base, arg) };
+    made.map(drop).map_err(|error| error.unless(libc::EBUSY, taken()))
 }
 
 /// Restricts every ring that is made from now on by this thread or by threads that it starts,
