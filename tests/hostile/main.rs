@@ -70,13 +70,11 @@ fn steps() -> impl Strategy<Value = Step> {
     ];
     let reserve = (0..20_u32, 0..4_u32, 0..4_u32, any::<bool>())
         .prop_map(|(count, pushes, wide, commit)| Ours::Reserve { count, pushes, wide, commit });
-    let unwind = (0..20_u32, 0..4_u32).prop_map(|(count, pushes)| Ours::Unwind { count, pushes });
     let ours = prop_oneof![
         3 => Just(Ours::Push),
         1 => Just(Ours::PushWith),
         2 => Just(Ours::PushWide),
         2 => reserve,
-        1 => unwind,
         2 => Just(Ours::Flush),
         1 => prop_oneof![any::<u32>(), 0..8_u32].prop_map(Ours::Consumed),
         1 => Just(Ours::LookAtSq),

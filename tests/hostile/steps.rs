@@ -44,11 +44,6 @@ pub enum Ours {
         wide: u32,
         commit: bool,
     },
-    /// Reserves, and panics after so many entries.
-    Unwind {
-        count: u32,
-        pushes: u32,
-    },
     Flush,
     Consumed(u32),
     LookAtSq,
@@ -135,14 +130,6 @@ fn ours(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
                 reservation.commit();
             }
         }
-        Ours::Unwind { count, pushes } => {
-            let Ok(mut reservation) = sq.reserve(count) else { return };
-            for _ in 0..pushes {
-                // SAFETY: the entry is a NOP, which points to nothing (OP1).
-                let _ = unsafe { reservation.push(Sqe::ZERO) };
-            }
-            panic!("{OWN}");
-        }
         Ours::Flush => assert!(sq.flush() <= sq.entries()),
         Ours::Consumed(count) => sq.consumed(count),
         Ours::LookAtSq => {
@@ -200,7 +187,7 @@ pub fn checked(what: Ours, sq: &mut SubmissionQueue, cq: &mut CompletionQueue) {
         ended = true;
     });
     let after = sq.indices().written;
-    let reserves = matches!(what, Ours::Reserve { .. } | Ours::Unwind { .. });
+    let reserves = matches!(what, Ours::Reserve { .. });
     let commits = matches!(what, Ours::Reserve { commit: true, .. });
     if reserves && !(commits && ended) {
         assert_eq!(after, before, "what was not committed is kept");
@@ -237,12 +224,12 @@ pub fn meddled(
         let ours = kernel.sq_tail.observe();
         kernel.sq_head.publish(at(aim, ours));
         for _ in 0..pushes {
-            // SAFETY: the entry is a NOP, which points to nothing (OP1).
             survives(|| {
+                // SAFETY: the entry is a NOP, which points to nothing (OP1).
                 let _ = unsafe { reservation.push(Sqe::ZERO) };
             });
-            // SAFETY: the entry is a NOP, which points to nothing (OP1).
             survives(|| {
+                // SAFETY: the entry is a NOP, which points to nothing (OP1).
                 let _ = unsafe { reservation.push_wide(Sqe128::ZERO) };
             });
         }

@@ -104,7 +104,7 @@ pub fn cqe(chance: &mut Chance) -> Cqe {
 }
 
 fn our_step(chance: &mut Chance) -> Ours {
-    match chance.below(21) {
+    match chance.below(20) {
         0..3 => Ours::Push,
         3 => Ours::PushWith,
         4 | 5 => Ours::PushWide,
@@ -124,7 +124,6 @@ fn our_step(chance: &mut Chance) -> Ours {
         16 => chance.among(&[Ours::Runs(4), Ours::Each(4), Ours::Alone]),
         17 => Ours::DrainInto(chance.below(4)),
         18 => chance.among(&[Ours::Ready, Ours::IterReady]),
-        19 => Ours::Unwind { count: chance.below(20), pushes: chance.below(4) },
         _ => chance.among(&[Ours::LookAtCq, Ours::SetFlags(7)]),
     }
 }
