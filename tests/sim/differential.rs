@@ -187,7 +187,7 @@ fn one() -> u64 {
 
 impl<'a> Run<'a> {
     fn new(world: &'a dyn World, flags: SetupFlags, counts: Option<Vec<usize>>) -> Option<Self> {
-        let ring = world.setup(16, flags)?;
+        let ring = world.setup_here(16, flags)?;
         let mut ends = Vec::new();
         for _ in 0..PIPES {
             let (reader, writer) = world.pipe();

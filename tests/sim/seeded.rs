@@ -6,7 +6,7 @@ use annulus::sim::Sim;
 use super::chance::Chance;
 use super::differential::run;
 use super::programs::{Program, STEPS};
-use super::worlds::Real;
+use super::worlds::{Real, release_here};
 
 const PROGRAMS: u64 = 2000;
 const COMPARED: u64 = 1000;
@@ -30,7 +30,7 @@ fn op1_op2_br1_hold_for_random_programs_with_faults() {
 fn random_programs_see_on_the_simulated_kernel_what_they_see_on_linux() {
     let (mut different, mut first) = (0, None);
     for seed in super::seeds(COMPARED) {
-        let sim = Sim::new(seed);
+        let sim = Sim::new(seed).like(release_here());
         sim.allow_shared_user_data();
         let (simulated, counts) = run(Chance::new(seed), &sim, None).expect("a simulated ring");
         let on_linux = || run(Chance::new(seed), &Real, Some(counts.clone()));

@@ -15,7 +15,7 @@ mod worlds;
 /// One program, in both worlds.
 pub fn run(data: &[u8]) {
     let mut chance = Chance::of(data);
-    let sim = Sim::new(chance.half().into());
+    let sim = Sim::new(chance.half().into()).like(worlds::release_here());
     sim.allow_shared_user_data();
     let program =
         |world: &dyn worlds::World, counts| differential::run(chance.clone(), world, counts);
