@@ -260,29 +260,25 @@ impl State {
         is_worker && is_quiet
     }
 
-    /// A receive ends without data. What it had selected is named, or not.
+    /// A receive ends without data. What it had selected early is named, or not.
     fn fail(&mut self, request: &Request, early: Option<Part>, none: bool) {
-        if request.is_doomed {
-            if let Some(part) = early {
-                self.note_lost(request, part, false);
-            }
-            self.lose(request, true);
-            return self.end(request, -libc::ECANCELED, NONE);
-        }
-        if let Some(part) = early
-            && self.chance.one_in(2)
-        {
-            self.note_lost(request, part, true);
-            return self.end(request, -libc::EINTR, named(part.bid));
-        }
+        let mut flags = NONE;
         if let Some(part) = early {
-            self.note_lost(request, part, false);
+            let is_named = self.chance.one_in(2);
+            flags = if is_named { named(part.bid) } else { NONE };
+            self.note_lost(request, part, is_named);
         }
-        let res = if none { -libc::ENOBUFS } else { self.chance.among(&[0, -libc::EIO]) };
-        if !none && res < 0 {
+        let errors = [0, -libc::EIO, -libc::EINTR];
+        let res = match none && early.is_none() {
+            _ if request.is_doomed => -libc::ECANCELED,
+            true => -libc::ENOBUFS,
+            false if flags.is_empty() => self.chance.among(&errors),
+            false => self.chance.among(&errors[1..]),
+        };
+        if res < 0 && !(none && early.is_none()) || request.is_doomed {
             self.lose(request, true);
         }
-        self.end(request, res, NONE);
+        self.end(request, res, flags);
     }
 
     fn note_lost(&mut self, request: &Request, part: Part, is_named: bool) {
