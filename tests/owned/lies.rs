@@ -69,7 +69,7 @@ impl Kernel {
             5 => (OWN << 1 | self.chance.next() & !KIND, Posted::Message),
             6 => (KIND | self.chance.next(), Posted::Raw),
             7 => (0, Posted::Stale), // Blank memory, and a filler.
-            which => match self.chance.place(self.ended.len()) {
+            which => match self.some_ended() {
                 Some(at) if which == 8 => (self.ended[at], Posted::Stale),
                 // The key of that slot now, or once it is free.
                 Some(at) => {
@@ -86,6 +86,12 @@ impl Kernel {
         let flags = CqeFlags::from_bits_retain(self.chance.half());
         let res = self.number(64);
         self.post(Cqe { user_data, res, flags }, what);
+    }
+
+    /// The place of an operation that has ended: the last one, whose slot is free, or any.
+    fn some_ended(&mut self) -> Option<usize> {
+        let last = self.ended.len().checked_sub(1)?;
+        if self.chance.one_in(2) { Some(last) } else { self.chance.place(last + 1) }
     }
 
     /// A completion of an operation in flight, which is not its last.

@@ -315,7 +315,8 @@ impl Program {
             for pool in self.pools.iter().filter(|pool| pool.leased() == 0) {
                 let mut state = self.kernel.state();
                 let overdue = state.group(pool.group()).map_or_else(Vec::new, |it| it.overdue());
-                assert!(overdue.is_empty(), "BR1: {overdue:?} of {pool:?} do not come back");
+                let group = pool.group();
+                assert!(overdue.is_empty(), "BR1: {overdue:?} of group {group} do not come back");
             }
         }
         let is_same = |(lease, bytes): &(BufLease, Vec<u8>)| lease[..] == bytes[..];

@@ -232,6 +232,11 @@ impl Group {
         true
     }
 
+    /// The number of the buffer at the front, if buffers are selected as a whole.
+    pub fn next_whole(&self) -> Option<u16> {
+        (self.ready() > 0 && !self.in_parts).then(|| self.entry(self.head).bid)
+    }
+
     /// How much room the buffer at the front has.
     pub fn front(&self) -> u32 {
         if self.ready() == 0 { 0 } else { self.entry(self.head).len }

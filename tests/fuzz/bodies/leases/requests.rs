@@ -4,6 +4,7 @@
 //! |---|---|
 //! | a receive | fill one buffer, end at the end of its stream, fail, find no buffer |
 //! | … forced | select its buffer early, and fail without a word about it |
+//! | … that fails | name a buffer that it has not selected |
 //! | … of a part | use up more than it fills, and call a buffer done that it goes on with |
 //! | … alone on its pool | select buffers that no completion names |
 //! | … multishot | do so again and again |
@@ -267,6 +268,11 @@ impl State {
             let is_named = self.chance.one_in(2);
             flags = if is_named { named(part.bid) } else { NONE };
             self.note_lost(request, part, is_named);
+        } else if let Some(bid) = self.group(request.group).and_then(|group| group.next_whole())
+            && self.chance.one_in(2)
+        {
+            // Linux 6.16 and 6.17 name a buffer that they have not selected.
+            flags = named(bid);
         }
         let errors = [0, -libc::EIO, -libc::EINTR];
         let res = match none && early.is_none() {
