@@ -10,10 +10,10 @@
 use std::cell::Cell;
 use std::panic::panic_any;
 
+use super::Profile;
 use super::ledger::{Claim, Of, OpId};
 use super::program::Program;
 use super::world::{OnPurpose, World};
-use super::Profile;
 
 /// The value that has panicked last.
 #[derive(Debug, Clone, Copy)]

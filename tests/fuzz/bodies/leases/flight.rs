@@ -165,11 +165,7 @@ impl Flight {
 }
 
 /// The output, if there is one; or the ticket.
-fn redeem<O: Op>(
-    ring: &mut Ring,
-    ticket: Ticket<O>,
-    how: Take,
-) -> Result<O::Output, Ticket<O>> {
+fn redeem<O: Op>(ring: &mut Ring, ticket: Ticket<O>, how: Take) -> Result<O::Output, Ticket<O>> {
     match how {
         Take::Each | Take::Last => ring.try_take(ticket),
         Take::Wait => ring.wait(ticket).map_err(|unfinished| unfinished.ticket),
