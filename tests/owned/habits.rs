@@ -6,6 +6,8 @@
 use super::chance::Chance;
 use super::program::{Program, STEPS};
 
+/// The step that takes outputs by their type.
+const BY_TYPE: &str = "take outputs by type";
 /// How many kinds of operations `submit` chooses from.
 pub const KINDS: u32 = 9;
 
@@ -78,8 +80,14 @@ impl Program {
         for (at, weight) in habits.weights.iter_mut().enumerate().skip(1) {
             *weight *= mask >> at & 1;
         }
-        habits.favourite = self.chance.one_in(2).then(|| self.chance.below(KINDS));
-        habits.unticketed = self.chance.among(&[3, 3, 1, 8]);
+        let favourites = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8];
+        habits.favourite = (!self.chance.one_in(3)).then(|| self.chance.among(&favourites));
+        habits.unticketed = self.chance.among(&[3, 8, 1, 1]);
+        if habits.unticketed == 1 {
+            // Their outputs are taken by type, more often than they are shown.
+            let outputs = STEPS.iter().position(|(_, name, _)| *name == BY_TYPE);
+            habits.weights[outputs.expect("a step")] = 20;
+        }
         if matches!(habits.favourite, Some(7 | 8)) {
             for rig in &mut self.rigs {
                 rig.buffers.extend(rig.ring.buf_ring(4, 32));

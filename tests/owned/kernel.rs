@@ -115,7 +115,7 @@ impl Kernel {
         let memory = RingMemory::new(params, u32::MAX - chance.below(8));
         let rings = memory.kernel();
         let head = rings.cq_head.observe();
-        let habit = chance.below(20);
+        let habit = chance.below(14);
         Self {
             profile,
             chance,
