@@ -98,6 +98,8 @@ pub struct Kernel {
     left: Vec<(Index, [u64; 8])>,
     chains: u64,
     work: Work,
+    /// The false completion that it prefers, if it has one.
+    pub habit: u32,
 }
 
 /// Whether there is deferred work, which the ring must ask for (CQ5).
@@ -113,6 +115,7 @@ impl Kernel {
         let memory = RingMemory::new(params, u32::MAX - chance.below(8));
         let rings = memory.kernel();
         let head = rings.cq_head.observe();
+        let habit = chance.below(14);
         Self {
             profile,
             chance,
@@ -131,6 +134,7 @@ impl Kernel {
             left: Vec::new(),
             chains: 0,
             work: Work::None,
+            habit,
         }
     }
 

@@ -27,6 +27,9 @@ const FAR: u64 = 1 << 20;
 const STATES: [u64; 7] =
     [1 << 27, 1 << 28, 1 << 29, 1 << 30, 1 << 31, 1 << 27 | 1 << 28, 1 << 27 | 1 << 29];
 
+/// How many kinds of completions there are that name nothing in flight.
+const KINDS: u32 = 10;
+
 /// The bit of a slot whose operation has ended.
 const DONE: u64 = 1 << 29;
 
@@ -50,8 +53,15 @@ impl Kernel {
         let slots = u64::from(self.rings.shape().cq_entries);
         let slot = self.chance.next() % slots;
         let lap = self.chance.next() % 64;
-        let (user_data, what) = match self.chance.below(10) {
-            0 => (slot | lap << 32 | self.chance.among(&STATES), Posted::Stale),
+        let prefers = self.habit < KINDS && self.chance.one_in(2);
+        let kind = if prefers { self.habit } else { self.chance.below(KINDS) };
+        let (user_data, what) = match kind {
+            0 => {
+                let state = self.chance.among(&STATES);
+                // Without a ticket, it might be one that is still queued, which no kernel can name.
+                let lap = if state == STATES[0] { FAR + lap } else { lap };
+                (slot | lap << 32 | state, Posted::Stale)
+            }
             1 => (slots + self.chance.next() % (FAR - slots), Posted::Stale),
             2 => (slot | ((FAR + lap) * ONE_GENERATION), Posted::Stale),
             3 => (self.chance.next() | u64::from(u32::MAX), Posted::Stale),
@@ -59,7 +69,7 @@ impl Kernel {
             5 => (OWN << 1 | self.chance.next() & !KIND, Posted::Message),
             6 => (KIND | self.chance.next(), Posted::Raw),
             7 => (0, Posted::Stale), // Blank memory, and a filler.
-            which => match self.chance.place(self.ended.len()) {
+            which => match self.some_ended() {
                 Some(at) if which == 8 => (self.ended[at], Posted::Stale),
                 // The key of that slot now, or once it is free.
                 Some(at) => {
@@ -76,6 +86,12 @@ impl Kernel {
         let flags = CqeFlags::from_bits_retain(self.chance.half());
         let res = self.number(64);
         self.post(Cqe { user_data, res, flags }, what);
+    }
+
+    /// The place of an operation that has ended: the last one, whose slot is free, or any.
+    fn some_ended(&mut self) -> Option<usize> {
+        let last = self.ended.len().checked_sub(1)?;
+        if self.chance.one_in(2) { Some(last) } else { self.chance.place(last + 1) }
     }
 
     /// A completion of an operation in flight, which is not its last.

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   owned/program.rs   what the caller does, decided by a seed
-//!        │             (submits.rs, chains.rs, scopes.rs, finish.rs; of things.rs, claims.rs)
+//!        │             (submits.rs, chains.rs, scopes.rs, finish.rs; of things.rs, claims.rs;
+//!        │             habits.rs: how often; blame.rs: whose panics end a call)
 //!        ▼
 //!      annulus         the ring under test
 //!        ▼
@@ -23,6 +24,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blame;
 mod chains;
 mod chance;
 mod claims;
@@ -32,6 +34,7 @@ mod ends;
 mod finish;
 mod found;
 mod group;
+mod habits;
 mod kernel;
 mod ledger;
 mod lies;

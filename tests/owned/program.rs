@@ -19,6 +19,7 @@ use annulus::{EnterCause, EnterError, Event, Ring, Setup};
 use super::Profile;
 use super::chance::Chance;
 use super::claims::{AnyClaim, Sink, WaitOptions};
+use super::habits::Habits;
 use super::ledger::{Claim, Fate, Of, OpId, Stage};
 use super::runner::complaint;
 use super::things::{Leases, UserValue, keep};
@@ -48,6 +49,7 @@ pub struct Program {
     pub world: Arc<World>,
     pub chance: Chance,
     pub profile: Profile,
+    pub habits: Habits,
     #[expect(clippy::vec_box, reason = "so that rings have places to be moved to")]
     pub rigs: Vec<Box<Rig>>,
     pub leases: Leases,
@@ -57,7 +59,7 @@ pub struct Program {
 
 /// What a program may do next, and how often it does so.
 type Step = (u32, &'static str, fn(&mut Program, usize));
-const STEPS: [Step; 21] = [
+pub const STEPS: [Step; 21] = [
     (24, "submit", Program::submit),
     (4, "submit a chain", Program::submit_chain),
     (6, "submit all", Program::submit_all),
@@ -90,7 +92,8 @@ impl Program {
     pub fn with(chance: Chance, theirs: Chance, profile: Profile) -> Self {
         let world = World::new(theirs, profile);
         let (leases, rigs, given) = (RefCell::default(), Vec::new(), Vec::new());
-        let mut program = Self { world, chance, profile, rigs, leases, given };
+        let habits = Habits::default();
+        let mut program = Self { world, chance, profile, habits, rigs, leases, given };
         for _ in 0..=program.chance.below(2) {
             program.new_ring();
         }
@@ -115,16 +118,7 @@ impl Program {
 
     /// Logs the next action, and does it.
     pub fn step(&mut self, say: impl FnOnce(&str, usize)) {
-        let total = STEPS.iter().map(|(weight, ..)| weight).sum();
-        let mut left = self.chance.below(total);
-        let chosen = STEPS.iter().find(|(weight, ..)| match left.checked_sub(*weight) {
-            Some(rest) => {
-                left = rest;
-                false
-            }
-            None => true,
-        });
-        let (_, name, act) = chosen.expect("less than the total");
+        let (_, name, act) = STEPS[self.habits.step(&mut self.chance)];
         let at = self.chance.place(self.rigs.len()).expect("a ring");
         say(name, at);
         act(self, at);
@@ -185,6 +179,9 @@ impl Program {
 
     fn reap(&mut self, at: usize) {
         let reaped = self.risk(|it| it.reap_until(at, None));
+        if reaped.is_err() {
+            self.world.blame_what_is_shown();
+        }
         if let Ok(Ok(_)) = reaped {
             let number = self.rigs[at].number;
             let hidden = self.world.not_shown(number);
@@ -273,7 +270,10 @@ impl Program {
                 assert!(!done || ids.len() > 1, "{ids:?} has ended, and was not to be had");
                 self.rigs[at].claims.push(claim);
             }
-            Err(OnPurpose) => self.record(ids),
+            Err(OnPurpose) => {
+                self.world.blame_one_of(&ids);
+                self.record(ids);
+            }
         }
     }
 
@@ -305,7 +305,10 @@ impl Program {
                 expected(why);
                 self.rigs[at].claims.push(claim);
             }
-            Err(OnPurpose) => self.record(ids),
+            Err(OnPurpose) => {
+                self.world.blame_one_of(&ids);
+                self.record(ids);
+            }
         }
     }
 
@@ -341,15 +344,14 @@ impl Program {
         let stays = ids.iter().any(|&id| self.world.fate(id) == Fate::Stays);
         let waits = !stays && self.chance.one_in(2);
         let options = if waits { WaitOptions::Endless } else { WaitOptions::None };
-        if waits {
-            ids.iter().for_each(|&id| self.world.may_be_quiet(id));
-        }
         let taken = self.risk(|it| {
             let sink = Sink { world: &it.world, leases: &it.leases };
             claim.next(&mut it.rigs[at].ring, options, sink)
         });
-        if let Ok(Err(error)) = taken {
-            expected(error);
+        match taken {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => expected(error),
+            Err(OnPurpose) => self.world.blame_one_of(&[]),
         }
         self.rigs[at].claims.push(claim);
     }

@@ -5,9 +5,10 @@ use annulus::op::{Read, RecvMulti, RecvProvided, SendZc, Write};
 use annulus::{Rejected, Rejection};
 
 use super::Profile;
+use super::blame::disarm_unset;
 use super::chains::Maker;
 use super::claims::{One, Shooting};
-use super::ledger::{Fate, Of, OpId};
+use super::ledger::{Claim, Fate, Of, OpId};
 use super::program::{Program, expected, serial};
 use super::things::{File, Panics, Tagged, UserValue, Watched};
 use super::world::{Bomb, OnPurpose, Token};
@@ -52,9 +53,12 @@ impl Program {
         }
         let buffers = self.chance.place(self.rigs[at].buffers.len());
         let buffers = buffers.map(|it| self.rigs[at].buffers[it].clone());
-        match (self.chance.below(9), buffers) {
+        match (self.habits.kind(&mut self.chance), buffers) {
             (0, _) => {
-                let buf = self.watched(id, Vec::with_capacity(len + 1));
+                // What is in it already is written over.
+                let mut bytes = Vec::with_capacity(len + 1);
+                bytes.resize(self.chance.below(2) as usize * len, 0);
+                let buf = self.watched(id, bytes);
                 self.place(at, id, Read::new(file, buf).at(place));
             }
             (1 | 2, _) => {
@@ -92,17 +96,28 @@ impl Program {
 
     fn place<O: Shooting>(&mut self, at: usize, id: OpId, op: O) {
         let user = UserValue::new(self.token(id, Of::Caller));
-        if self.chance.one_in(3) {
+        if self.chance.one_in(self.habits.unticketed) {
             return self.place_unticketed(at, id, op, user);
         }
+        let arms = self.arm_unset(0);
         let submitted = self.risk(|it| it.rigs[at].ring.submit_for(op, user));
+        let has_panicked = disarm_unset(arms);
         match submitted {
             Ok(Ok(ticket)) => {
                 self.world.pushed(id);
                 self.rigs[at].claims.push(Box::new(One { id, ticket }));
             }
             Ok(Err(Rejected { why, .. })) => self.rejected(at, why),
-            Err(OnPurpose) => {}
+            Err(OnPurpose) => self.note_unset(id, has_panicked),
+        }
+    }
+
+    /// Submitting `id` has ended with a panic: nothing was submitted; or the user value that was in
+    /// the slot has panicked, and nobody has the ticket.
+    pub fn note_unset(&self, id: OpId, has_panicked: bool) {
+        if has_panicked {
+            self.world.pushed(id);
+            self.world.claim(id, Claim::Detached);
         }
     }
 
@@ -117,11 +132,14 @@ impl Program {
 
     pub fn submit_chain(&mut self, at: usize) {
         // Nothing of the chain is submitted if a step panics.
+        let after = self.chance.below(4);
+        let arms = self.arm_unset(after);
         let _ = self.risk(|it| {
             let Self { world, chance, rigs, .. } = it;
             let rig = &mut rigs[at];
             let mut maker = Maker { world, ring: rig.number, chance };
             rig.claims.extend(maker.submit_chain(&mut rig.ring));
         });
+        disarm_unset(arms);
     }
 }

@@ -111,6 +111,14 @@ impl UserValue {
     }
 }
 
+impl Drop for UserValue {
+    fn drop(&mut self) {
+        if self.0.is_none() {
+            super::blame::drop_unset();
+        }
+    }
+}
+
 /// A NOP that owns something.
 #[derive(Debug)]
 pub struct Tagged(pub Token);

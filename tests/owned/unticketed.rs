@@ -9,6 +9,7 @@
 use annulus::op::{Nop, Op, Read, RecvMulti, RecvProvided, SendZc, Write};
 use annulus::{EnterError, OpKey, Output, Rejected, Ring};
 
+use super::blame::disarm_unset;
 use super::chance::Chance;
 use super::claims::Sink;
 use super::ledger::{Claim, OpId};
@@ -74,19 +75,22 @@ fn errno_of(result: i32) -> annulus::sys::errno::Errno {
 
 impl Program {
     pub fn place_unticketed<O: Judged>(&mut self, at: usize, id: OpId, op: O, user: UserValue) {
-        match self.risk(|it| it.rigs[at].ring.submit_unticketed(op, user)) {
+        let arms = self.arm_unset(0);
+        let submitted = self.risk(|it| it.rigs[at].ring.submit_unticketed(op, user));
+        let has_panicked = disarm_unset(arms);
+        match submitted {
             Ok(Ok(key)) => {
                 self.world.pushed(id);
                 self.rigs[at].unticketed.push(Unticketed { id, key, take: take_as::<O> });
             }
             Ok(Err(Rejected { why, .. })) => self.rejected(at, why),
-            Err(OnPurpose) => {}
+            Err(OnPurpose) => self.note_unset(id, has_panicked),
         }
     }
 
     /// Takes outputs by type, of some type.
     pub fn take_outputs(&mut self, at: usize) {
-        let kind = self.chance.below(7);
+        let kind = self.habits.outputs(&mut self.chance);
         let taken = self.risk(|it| match kind {
             0 => it.outputs_of::<Tagged>(at),
             1 => it.outputs_of::<Read<File, Watched<[u8; 8]>>>(at),
@@ -97,6 +101,7 @@ impl Program {
             _ => it.outputs_of::<SendZc<File, Watched<Box<[u8]>>>>(at),
         });
         if let Err(OnPurpose) = taken {
+            self.world.blame_what_is_shown();
             // The one whose output was being made is gone.
             let world = &self.world;
             self.rigs[at].unticketed.retain(|one| {

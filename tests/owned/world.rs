@@ -26,6 +26,7 @@ use annulus_sys::opcode::RegisterOp;
 use annulus_sys::syscall::{EnterArg, ExtArg, RingFd, RingRef};
 
 use super::Profile;
+use super::blame::Tripped;
 use super::chance::Chance;
 use super::group::{Gift, Group};
 use super::kernel::{Ask, Bound, Kernel, Tally};
@@ -52,6 +53,7 @@ struct State {
     ledger: Ledger,
     kernels: Vec<Option<Kernel>>,
     armed: Armed,
+    tripped: Option<Tripped>,
 }
 
 /// The result that an operation ended with.
@@ -71,7 +73,8 @@ struct NumberedKernel {
 impl World {
     pub fn new(chance: Chance, profile: Profile) -> Arc<Self> {
         let (ledger, kernels) = (Ledger::default(), Vec::new());
-        Arc::new(Self(Mutex::new(State { profile, chance, ledger, kernels, armed: Armed::No })))
+        let (armed, tripped) = (Armed::No, None);
+        Arc::new(Self(Mutex::new(State { profile, chance, ledger, kernels, armed, tripped })))
     }
 
     /// The kernel for one more ring, and the ring's number.
@@ -288,7 +291,16 @@ impl World {
     }
 
     pub fn arm(&self, armed: Armed) {
-        self.state().armed = armed;
+        let mut state = self.state();
+        state.armed = armed;
+        if armed == Armed::Yes {
+            state.tripped = None;
+        }
+    }
+
+    /// The value that has panicked last, since they were armed.
+    pub fn tripped(&self) -> Option<Tripped> {
+        self.state().tripped
     }
 
     pub fn armed(&self) -> Armed {
@@ -317,6 +329,7 @@ pub struct Token {
     world: Weak<World>,
     owner: usize,
     op: OpId,
+    of: Of,
     bomb: Bomb,
 }
 
@@ -330,7 +343,7 @@ pub enum Bomb {
 impl Token {
     pub fn new(world: &Arc<World>, op: OpId, of: Of, bomb: Bomb) -> Self {
         let owner = world.state().ledger.own(op, of);
-        Self { world: Arc::downgrade(world), owner, op, bomb }
+        Self { world: Arc::downgrade(world), owner, op, of, bomb }
     }
 
     pub fn op(&self) -> OpId {
@@ -339,8 +352,10 @@ impl Token {
 
     /// Panics, if it is one that panics and it is armed.
     pub fn trip(&self) {
-        let armed = self.world.upgrade().map_or(Armed::No, |world| world.armed());
-        if self.bomb == Bomb::Yes && armed == Armed::Yes && !std::thread::panicking() {
+        let Some(world) = self.world.upgrade() else { return };
+        if self.bomb == Bomb::Yes && world.armed() == Armed::Yes && !std::thread::panicking() {
+            world.state().tripped = Some(Tripped { op: self.op, of: self.of });
+            drop(world);
             panic_any(OnPurpose);
         }
     }

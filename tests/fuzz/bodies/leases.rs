@@ -13,7 +13,9 @@
 
 mod flight;
 pub mod group;
+mod habits;
 mod kernel;
+mod raw;
 mod requests;
 
 use std::fs::File;
@@ -28,7 +30,8 @@ use annulus::raw::register::{Consumption, RingMemory};
 use annulus::{Ring, Setup, Ticket};
 
 use super::chance::Chance;
-use flight::{Flight, Item};
+use flight::{Flight, Item, Take};
+use habits::Habits;
 use kernel::Kernel;
 
 /// The most steps of a history.
@@ -40,6 +43,7 @@ const LONG: Duration = Duration::from_secs(3600);
 struct Program {
     kernel: Kernel,
     chance: Chance,
+    habits: Habits,
     ring: Ring,
     pools: Vec<BufRing>,
     flights: Vec<(Flight, Rc<File>)>,
@@ -69,6 +73,9 @@ fn null() -> Rc<File> {
 /// One history.
 pub fn run(data: &[u8]) {
     let mut chance = Chance::of(data);
+    if chance.one_in(16) {
+        return raw::run(chance);
+    }
     let theirs = chance.split();
     let mut program = Program::new(chance, theirs);
     for step in 0..STEPS {
@@ -83,6 +90,7 @@ pub fn run(data: &[u8]) {
 
 impl Program {
     fn new(mut chance: Chance, theirs: Chance) -> Self {
+        let habits = Habits::choose(&mut chance);
         let kernel = Kernel::new(theirs);
         let behind = annulus_sys::kernel::Kernel::with_backend(Arc::new(kernel.clone()));
         let setup = Setup::plain(chance.among(&[2, 4, 8])).cq_entries(chance.among(&[8, 32]));
@@ -98,6 +106,7 @@ impl Program {
         Self {
             kernel,
             chance,
+            habits,
             ring,
             pools: pools.into(),
             flights: Vec::new(),
@@ -119,7 +128,7 @@ impl Program {
     }
 
     fn step(&mut self, step: u32) {
-        let which = self.chance.below(20);
+        let which = self.habits.step(&mut self.chance);
         if super::tells() {
             println!("{step:3}: {which}, {} in flight", self.ring.in_flight());
         }
@@ -142,9 +151,10 @@ impl Program {
     }
 
     fn receive(&mut self) {
-        let at = self.chance.place(self.pools.len()).expect("three");
+        let at = self.habits.pool(&mut self.chance);
         let fd = null();
-        let flight = Flight::begin(&mut self.ring, &self.pools[at], &fd, &mut self.chance);
+        let kind = self.habits.receive(&mut self.chance);
+        let flight = Flight::begin(&mut self.ring, &self.pools[at], &fd, kind);
         self.flights.extend(flight.map(|flight| (flight, fd)));
     }
 
@@ -153,7 +163,9 @@ impl Program {
         let Some(at) = self.chance.place(self.flights.len()) else { return };
         let (flight, fd) = self.flights.swap_remove(at);
         let mut items = Vec::new();
-        let left = flight.take(&mut self.ring, &mut items);
+        // What came before an end that nobody saw comes with it.
+        let how = self.chance.among(&[Take::Each, Take::Each, Take::Last, Take::Wait]);
+        let left = flight.take(&mut self.ring, how, &mut items);
         for item in items {
             let came: Vec<u8> = item.iter().flat_map(Item::bytes).copied().collect();
             let chunk = self.kernel.state().pop_chunk(fd.as_raw_fd());
@@ -299,6 +311,14 @@ impl Program {
     fn check(&mut self) {
         let faults = std::mem::take(&mut self.kernel.state().faults);
         assert!(faults.is_empty(), "{}", faults.join("\n"));
+        if self.ring.in_flight() == 0 {
+            for pool in self.pools.iter().filter(|pool| pool.leased() == 0) {
+                let mut state = self.kernel.state();
+                let overdue = state.group(pool.group()).map_or_else(Vec::new, |it| it.overdue());
+                let group = pool.group();
+                assert!(overdue.is_empty(), "BR1: {overdue:?} of group {group} do not come back");
+            }
+        }
         let is_same = |(lease, bytes): &(BufLease, Vec<u8>)| lease[..] == bytes[..];
         assert!(self.leases.iter().all(is_same), "BR1: a lease was written to");
         let is_same = |(bytes, buf): &(Vec<u8>, FixedBuf)| buf[..] == bytes[..];

@@ -10,6 +10,8 @@ use chance::Chance;
 use profile::Profile;
 use program::Program;
 
+#[path = "../../owned/blame.rs"]
+mod blame;
 #[path = "../../owned/chains.rs"]
 mod chains;
 #[path = "../../owned/claims.rs"]
@@ -20,6 +22,8 @@ mod ends;
 mod finish;
 #[path = "../../owned/group.rs"]
 mod group;
+#[path = "../../owned/habits.rs"]
+mod habits;
 #[path = "../../owned/kernel.rs"]
 mod kernel;
 #[path = "../../owned/ledger.rs"]
@@ -55,6 +59,7 @@ pub fn run(data: &[u8]) {
     let profile = chance.among(&[Profile::Honest, Profile::Lying, Profile::Panicking]);
     let theirs = chance.split();
     let mut program = Program::with(chance, theirs, profile);
+    program.choose_habits();
     for step in 0..STEPS {
         if program.chance.is_used_up() {
             break;

@@ -10,8 +10,6 @@ use annulus::op::{
 };
 use annulus::{EnterError, Next, Ring, Ticket};
 
-use crate::bodies::chance::Chance;
-
 type Fd = Rc<File>;
 
 /// A receive that was submitted.
@@ -24,6 +22,17 @@ pub enum Flight {
     Bundle(Ticket<RecvBundle<Fd>>),
     Bundles(Ticket<RecvBundleMulti<Fd>>),
     Messages(Ticket<RecvMsgMulti<Fd>>),
+}
+
+/// How what came is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// One after the other, then the end.
+    Each,
+    /// With the end, if that has come.
+    Last,
+    /// With the end, which is waited for.
+    Wait,
 }
 
 /// What a completion carries; a bundle is several.
@@ -62,11 +71,11 @@ fn message(message: Datagram) -> Vec<Item> {
 
 impl Flight {
     /// Submits a receive that selects from `pool`, unless the ring refuses it.
-    pub fn begin(ring: &mut Ring, pool: &BufRing, fd: &Fd, chance: &mut Chance) -> Option<Self> {
+    pub fn begin(ring: &mut Ring, pool: &BufRing, fd: &Fd, kind: u32) -> Option<Self> {
         let fd = Rc::clone(fd);
         let pick = RecvProvided::new(Rc::clone(&fd), pool);
         let bundle = RecvBundle::new(Rc::clone(&fd), pool);
-        match chance.below(10) {
+        match kind {
             0 => ring.submit(pick).ok().map(Self::One),
             7 => ring.submit(pick.flags(ProvidedFlags::DONT_WAIT)).ok().map(Self::One),
             8 => ring.submit(bundle.forced()).ok().map(Self::ForcedBundle),
@@ -86,63 +95,43 @@ impl Flight {
     }
 
     /// Takes what has come; returns what is still in flight.
-    pub fn take(self, ring: &mut Ring, items: &mut Vec<Vec<Item>>) -> Option<Self> {
+    pub fn take(self, ring: &mut Ring, how: Take, items: &mut Vec<Vec<Item>>) -> Option<Self> {
         match self {
-            Self::One(ticket) => match ring.try_take(ticket) {
-                Ok(outcome) => {
-                    items.extend(outcome.result.ok().flatten().map(lease));
-                    None
-                }
-                Err(ticket) => Some(Self::One(ticket)),
-            },
-            Self::Forced(ticket) => match ring.try_take(ticket) {
-                Ok(outcome) => {
-                    items.extend(outcome.result.ok().flatten().map(lease));
-                    None
-                }
-                Err(ticket) => Some(Self::Forced(ticket)),
-            },
-            Self::Bundle(ticket) => match ring.try_take(ticket) {
-                Ok(outcome) => {
-                    items.extend(outcome.result.ok().flatten().map(bundle));
-                    None
-                }
-                Err(ticket) => Some(Self::Bundle(ticket)),
-            },
-            Self::ForcedBundle(ticket) => match ring.try_take(ticket) {
-                Ok(outcome) => {
-                    items.extend(outcome.result.ok().flatten().map(bundle));
-                    None
-                }
-                Err(ticket) => Some(Self::ForcedBundle(ticket)),
-            },
+            Self::One(ticket) => {
+                let outcome = redeem(ring, ticket, how).map_err(Self::One);
+                once(outcome.map(|it| it.result.ok().flatten().map(lease)), items)
+            }
+            Self::Forced(ticket) => {
+                let outcome = redeem(ring, ticket, how).map_err(Self::Forced);
+                once(outcome.map(|it| it.result.ok().flatten().map(lease)), items)
+            }
+            Self::Bundle(ticket) => {
+                let outcome = redeem(ring, ticket, how).map_err(Self::Bundle);
+                once(outcome.map(|it| it.result.ok().flatten().map(bundle)), items)
+            }
+            Self::ForcedBundle(ticket) => {
+                let outcome = redeem(ring, ticket, how).map_err(Self::ForcedBundle);
+                once(outcome.map(|it| it.result.ok().flatten().map(bundle)), items)
+            }
             Self::Many(ticket) => {
-                next(ring, &ticket, items, lease);
-                match ring.try_take(ticket) {
-                    Ok(ended) => rest(ended.remaining, items, lease),
-                    Err(ticket) => Some(Self::Many(ticket)),
-                }
+                next(ring, &ticket, how, items, lease);
+                let ended = redeem(ring, ticket, how).map_err(Self::Many);
+                rest(ended.map(|it| it.remaining), items, lease)
             }
             Self::Read(ticket) => {
-                next(ring, &ticket, items, lease);
-                match ring.try_take(ticket) {
-                    Ok(ended) => rest(ended.remaining, items, lease),
-                    Err(ticket) => Some(Self::Read(ticket)),
-                }
+                next(ring, &ticket, how, items, lease);
+                let ended = redeem(ring, ticket, how).map_err(Self::Read);
+                rest(ended.map(|it| it.remaining), items, lease)
             }
             Self::Bundles(ticket) => {
-                next(ring, &ticket, items, bundle);
-                match ring.try_take(ticket) {
-                    Ok(ended) => rest(ended.remaining, items, bundle),
-                    Err(ticket) => Some(Self::Bundles(ticket)),
-                }
+                next(ring, &ticket, how, items, bundle);
+                let ended = redeem(ring, ticket, how).map_err(Self::Bundles);
+                rest(ended.map(|it| it.remaining), items, bundle)
             }
             Self::Messages(ticket) => {
-                next(ring, &ticket, items, message);
-                match ring.try_take(ticket) {
-                    Ok(ended) => rest(ended.remaining, items, message),
-                    Err(ticket) => Some(Self::Messages(ticket)),
-                }
+                next(ring, &ticket, how, items, message);
+                let ended = redeem(ring, ticket, how).map_err(Self::Messages);
+                rest(ended.map(|it| it.remaining), items, message)
             }
         }
     }
@@ -175,24 +164,51 @@ impl Flight {
     }
 }
 
+/// The output, if there is one; or the ticket.
+fn redeem<O: Op>(ring: &mut Ring, ticket: Ticket<O>, how: Take) -> Result<O::Output, Ticket<O>> {
+    match how {
+        Take::Each | Take::Last => ring.try_take(ticket),
+        Take::Wait => ring.wait(ticket).map_err(|unfinished| unfinished.ticket),
+    }
+}
+
+/// Takes what a receive has brought that ends with it.
+fn once(came: Result<Option<Vec<Item>>, Flight>, items: &mut Vec<Vec<Item>>) -> Option<Flight> {
+    match came {
+        Ok(item) => {
+            items.extend(item);
+            None
+        }
+        Err(flight) => Some(flight),
+    }
+}
+
 /// Takes what a multishot has brought so far.
 fn next<T, O: Multishot<Item = std::io::Result<T>>>(
     ring: &mut Ring,
     ticket: &Ticket<O>,
+    how: Take,
     items: &mut Vec<Vec<Item>>,
     of: fn(T) -> Vec<Item>,
 ) {
-    while let Ok(Next::Item(item)) = ring.try_next(ticket) {
+    while how == Take::Each
+        && let Ok(Next::Item(item)) = ring.try_next(ticket)
+    {
         items.extend(item.ok().map(of));
     }
 }
 
 /// Takes what was left when it ended.
 fn rest<T>(
-    remaining: Vec<std::io::Result<T>>,
+    came: Result<Vec<std::io::Result<T>>, Flight>,
     items: &mut Vec<Vec<Item>>,
     of: fn(T) -> Vec<Item>,
 ) -> Option<Flight> {
-    items.extend(remaining.into_iter().flatten().map(of));
-    None
+    match came {
+        Ok(remaining) => {
+            items.extend(remaining.into_iter().flatten().map(of));
+            None
+        }
+        Err(flight) => Some(flight),
+    }
 }

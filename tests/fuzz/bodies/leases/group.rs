@@ -36,6 +36,19 @@ pub struct Group {
     /// Whether the kernel has it, by its number; and the whole buffer, as it was first offered.
     held: Vec<bool>,
     first: Vec<Option<(u64, u32)>>,
+    /// What was selected and came with no completion, and whether it must be back when nothing is
+    /// in flight.
+    lost: Vec<(u16, Due)>,
+    /// Whether the last request to end brought nothing: then everything must be back.
+    is_asked: bool,
+}
+
+/// When a buffer that came with no completion is offered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// When a request ends without data, or a later buffer comes.
+    Later,
+    Now,
 }
 
 /// What a completion takes.
@@ -83,6 +96,8 @@ impl Group {
             seen: 0,
             held: vec![false; count],
             first: vec![None; count],
+            lost: Vec::new(),
+            is_asked: false,
         }
     }
 
@@ -122,6 +137,7 @@ impl Group {
                 return Err(format!("BR1: a part of buffer {bid} is offered"));
             }
             self.seen = self.seen.wrapping_add(1);
+            self.lost.retain(|(lost, _)| *lost != bid);
         }
         if self.seen.wrapping_sub(self.head) > self.entries {
             return Err("BR1: more buffers are offered than there are".into());
@@ -162,11 +178,7 @@ impl Group {
             left -= here;
             let more = self.in_parts && here < len;
             if more {
-                let place = self.place(self.head);
-                // SAFETY: `addr` of an entry that the kernel has; only it writes there (BR2).
-                unsafe { at::<u64>(place).write_volatile(addr + u64::from(here)) };
-                // SAFETY: `len` of that entry (BR2).
-                unsafe { at::<u32>(place + 8).write_volatile(len - here) };
+                self.go_on(addr + u64::from(here), len - here);
             } else {
                 self.skip();
             }
@@ -184,5 +196,65 @@ impl Group {
         self.held[usize::from(bid)] = false;
         self.head = self.head.wrapping_add(1);
         Some(Part { bid, addr, len, more: false })
+    }
+
+    /// Selects the buffer at the front, of which no completion will speak.
+    pub fn lose(&mut self) {
+        if let Some(part) = self.skip() {
+            self.note_lost(part.bid, false);
+        }
+    }
+
+    /// That buffer was selected, and comes with no data; a completion may name it.
+    pub fn note_lost(&mut self, bid: u16, named: bool) {
+        self.lost.push((bid, if named { Due::Now } else { Due::Later }));
+    }
+
+    /// A completion of a request that is alone names what is selected next: all before it is known.
+    pub fn pass_over(&mut self) {
+        self.lost.iter_mut().for_each(|(_, due)| *due = Due::Now);
+    }
+
+    /// A request has ended, with data or without.
+    pub fn ended(&mut self, result: i32) {
+        self.is_asked = result <= 0;
+    }
+
+    /// Goes on behind so many bytes of the buffer at the front, which nothing fills. Returns
+    /// whether there is room left in it.
+    pub fn waste(&mut self, bytes: u32) -> bool {
+        let Buf { addr, len, .. } = self.entry(self.head);
+        if bytes >= len {
+            self.skip();
+            return false;
+        }
+        self.go_on(addr + u64::from(bytes), len - bytes);
+        true
+    }
+
+    /// The number of the buffer at the front, if buffers are selected as a whole.
+    pub fn next_whole(&self) -> Option<u16> {
+        (self.ready() > 0 && !self.in_parts).then(|| self.entry(self.head).bid)
+    }
+
+    /// How much room the buffer at the front has.
+    pub fn front(&self) -> u32 {
+        if self.ready() == 0 { 0 } else { self.entry(self.head).len }
+    }
+
+    /// What should be on offer again, nothing being in flight, and no lease being held.
+    pub fn overdue(&mut self) -> Vec<u16> {
+        let _ = self.look(); // The next enter finds what is wrong with it.
+        let is_due = |due| due == Due::Now || self.is_asked;
+        self.lost.iter().filter(|(_, due)| is_due(*due)).map(|(bid, _)| *bid).collect()
+    }
+
+    /// The buffer at the front begins there from now on, and is that long.
+    fn go_on(&self, addr: u64, len: u32) {
+        let place = self.place(self.head);
+        // SAFETY: `addr` of an entry that the kernel has; only it writes there (BR2).
+        unsafe { at::<u64>(place).write_volatile(addr) };
+        // SAFETY: `len` of that entry (BR2).
+        unsafe { at::<u32>(place + 8).write_volatile(len) };
     }
 }

@@ -121,6 +121,9 @@ impl State {
     }
 
     pub fn post(&mut self, cqe: Cqe) {
+        if crate::bodies::tells() {
+            println!("     {cqe:?}");
+        }
         if !self.overflow.is_empty() || !self.rings().post(cqe) {
             self.overflow.push_back(cqe);
         }
@@ -150,6 +153,10 @@ impl State {
         }
         if self.requests.iter().any(|request| request.user_data == sqe.user_data) {
             self.fault("OP2: two requests in flight have one `user_data`");
+        }
+        if crate::bodies::tells() {
+            let Sqe { opcode, flags, buf_index, user_data, .. } = sqe;
+            println!("     {user_data:#x}: {opcode:?} of {buf_index}, {flags:?}");
         }
         self.start(sqe);
     }

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | a receive | fill one buffer, end at the end of its stream, fail, find no buffer |
 //! | … forced | select its buffer early, and fail without a word about it |
+//! | … that fails | name a buffer that it has not selected |
+//! | … of a part | use up more than it fills, and call a buffer done that it goes on with |
+//! | … alone on its pool | select buffers that no completion names |
 //! | … multishot | do so again and again |
 //! | … of a bundle | fill several buffers, and fail after it has selected some |
 //! | … of messages | put a header before the bytes |
@@ -169,6 +172,12 @@ impl State {
     }
 
     fn end(&mut self, request: &Request, res: i32, flags: CqeFlags) {
+        if !flags.contains(CqeFlags::MORE)
+            && request.selects()
+            && let Some(group) = self.group(request.group)
+        {
+            group.ended(res);
+        }
         self.post(Cqe { user_data: request.user_data, res, flags });
     }
 
@@ -191,6 +200,11 @@ impl State {
             return self.fail(&request, early, none);
         }
         let wanted = if request.bundle { self.chance.below(3) + 1 } else { 1 };
+        if self.is_alone(&request) && self.chance.one_in(RARELY) {
+            // It had tried before.
+            self.lose(&request, false);
+        }
+        let is_alone = self.is_alone(&request);
         let Some(group) = self.groups.iter_mut().find(|group| group.id == request.group) else {
             return self.fail(&request, early, none);
         };
@@ -198,7 +212,10 @@ impl State {
         let wanted = u16::try_from(wanted).expect("few");
         let room = early.map_or_else(|| group.room(wanted), |part| part.len);
         if room <= before {
-            return self.fail(&request, early, none);
+            return self.fail(&request, early, true);
+        }
+        if is_alone {
+            group.pass_over();
         }
         let bytes = before + 1 + self.chance.below(room - before);
         let parts = match early {
@@ -219,34 +236,77 @@ impl State {
         let chunk = chunk.split_off(before as usize);
         self.chunks.entry(request.fd).or_default().push_back(chunk);
         let mut flags = named(parts[0].bid);
-        flags.set(CqeFlags::BUF_MORE, parts.last().is_some_and(|part| part.more));
+        let more = parts.last().is_some_and(|part| part.more);
+        flags.set(CqeFlags::BUF_MORE, more && !(is_alone && self.is_quiet_about_more(&request)));
         self.maybe_end(request, at, bytes.cast_signed(), flags);
     }
 
-    /// A receive ends without data. What it had selected is named, or not.
-    fn fail(&mut self, request: &Request, early: Option<Part>, none: bool) {
-        if request.is_doomed {
-            self.lose(request);
-            return self.end(request, -libc::ECANCELED, NONE);
-        }
-        if let Some(part) = early
-            && self.chance.one_in(2)
-        {
-            return self.end(request, -libc::EINTR, named(part.bid));
-        }
-        let res = if none { -libc::ENOBUFS } else { self.chance.among(&[0, -libc::EIO]) };
-        if !none && res < 0 {
-            self.lose(request);
-        }
-        self.end(request, res, NONE);
+    /// Whether nothing else may select from the pool of this request.
+    fn is_alone(&mut self, request: &Request) -> bool {
+        let in_parts = self.group(request.group).is_some_and(|group| group.in_parts);
+        request.bundle || (in_parts && !request.many)
     }
 
-    /// A bundle that fails may have selected buffers that its completion does not name.
-    fn lose(&mut self, request: &Request) {
-        let count = if request.bundle { self.chance.below(3) } else { 0 };
-        if let Some(group) = self.group(request.group).filter(|group| !group.in_parts) {
-            for _ in 0..count {
-                let _ = group.skip();
+    /// A worker thread uses up more of a buffer than it fills; and some Linux reports a buffer as
+    /// done that it goes on filling. Whether the completion does not say that there is room left.
+    fn is_quiet_about_more(&mut self, request: &Request) -> bool {
+        let is_worker = !request.many && self.chance.one_in(2);
+        let (used, is_quiet) = (self.chance.one_in(2), self.chance.one_in(2));
+        let room = self.group(request.group).map_or(0, |group| group.front());
+        if is_worker && used {
+            let bytes = self.chance.below(room + 1);
+            let left = self.group(request.group).is_none_or(|group| group.waste(bytes));
+            return !left || is_quiet;
+        }
+        is_worker && is_quiet
+    }
+
+    /// A receive ends without data. What it had selected early is named, or not.
+    fn fail(&mut self, request: &Request, early: Option<Part>, none: bool) {
+        let mut flags = NONE;
+        if let Some(part) = early {
+            let is_named = self.chance.one_in(2);
+            flags = if is_named { named(part.bid) } else { NONE };
+            self.note_lost(request, part, is_named);
+        } else if let Some(bid) = self.group(request.group).and_then(|group| group.next_whole())
+            && self.chance.one_in(2)
+        {
+            // Linux 6.16 and 6.17 name a buffer that they have not selected.
+            flags = named(bid);
+        }
+        let errors = [0, -libc::EIO, -libc::EINTR];
+        let res = match none && early.is_none() {
+            _ if request.is_doomed => -libc::ECANCELED,
+            true => -libc::ENOBUFS,
+            false if flags.is_empty() => self.chance.among(&errors),
+            false => self.chance.among(&errors[1..]),
+        };
+        if res < 0 && !(none && early.is_none()) || request.is_doomed {
+            self.lose(request, true);
+        }
+        self.end(request, res, flags);
+    }
+
+    fn note_lost(&mut self, request: &Request, part: Part, is_named: bool) {
+        if let Some(group) = self.group(request.group) {
+            group.note_lost(part.bid, is_named);
+        }
+    }
+
+    /// What is alone on its pool may have selected buffers that its completion does not name; or
+    /// parts of one, if it brings nothing.
+    fn lose(&mut self, request: &Request, fails: bool) {
+        let is_alone = self.is_alone(request);
+        let count = if is_alone { self.chance.below(3) } else { 0 };
+        let Some(at) = self.groups.iter().position(|group| group.id == request.group) else {
+            return;
+        };
+        for _ in 0..count {
+            let group = &mut self.groups[at];
+            if fails && group.in_parts && group.front() > 1 && self.chance.one_in(2) {
+                group.waste(1 + self.chance.below(group.front() - 1));
+            } else {
+                group.lose();
             }
         }
     }
