@@ -20,7 +20,7 @@
 //! | two cancels in one batch, or a cancel and a write | not generated: Linux finds a request again until its work has run, or does not find it once its data has come |
 //! | timeouts that count completions | in `scenarios` only: Linux's count goes below zero when another timeout ends and its completion is skipped or late, and then ends them early (6.18) |
 //! | how much fits a socket | Linux counts memory: programs send little |
-//! | when a timeout of 100 µs comes | a program that differs runs on Linux again, up to three times: one of them must agree |
+//! | when a timeout of 100 µs comes | a program that differs runs on Linux again, up to three times, with ten times as much each time: one of them must agree |
 //! | where a bundle of buffers is split | it depends on what requests have received before; `bundles` compares contents |
 //! | a pipe that a splice which waits for a stream leads to | Linux locks it until the splice ends; not generated |
 //! | a file that is written after it was spliced to a pipe | Linux shows that in the pipe; not generated |
@@ -28,6 +28,8 @@
 //! | `MSG_TRUNC` with selected buffers, and on streams | refused: Linux counts bytes that it has not written |
 //! | sizes and links of folders, times, owners | not compared: each file system has its own |
 //! | ports | shown as the socket that has them |
+//! | what is linked, before 6.5 | not generated: a worker thread reads and writes pipes, and goes on with the chain |
+//! | flags of a cancel before 6.6, modes of rings that a release lacks | not generated |
 //! | how many enters a completion takes | Linux does one step of a chain in each, and tries a write to an eventfd 128 times before a worker does it |
 //!
 //! `ANNULUS_SEED=n` runs one program and prints both sides; `ANNULUS_SEEDS=m..n` runs others.
@@ -36,6 +38,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use annulus::RawRing;
 use annulus::prep;
+use annulus::sim::Release;
 use annulus::sys::abi::{Sqe, Timespec};
 use annulus::sys::flags::{
     CancelFlags, CqeFlags, FsyncFlags, RecvSendFlags, SetupFlags, SqeFlags, TimeoutFlags,
@@ -43,7 +46,7 @@ use annulus::sys::flags::{
 use annulus::sys::opcode::Opcode;
 
 use super::chance::Chance;
-use super::worlds::World;
+use super::worlds::{World, release_here};
 
 /// The ends of a program: pipes, pairs, a file, a counter.
 const PIPES: usize = 4;
@@ -67,7 +70,17 @@ struct Run<'a> {
     seen: Vec<String>,
     /// How many completions came during each rest; and how many are to come, if that is known.
     rests: Vec<usize>,
-    counts: Option<Vec<usize>>,
+    told: Option<Told>,
+}
+
+/// What Linux is told of the run on the simulated kernel.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// How many completions come during each rest.
+    pub counts: Vec<usize>,
+    /// How often it differed so far. A short timeout takes ten times as long each time: on a slow
+    /// machine the program comes too late for it.
+    pub attempt: u32,
 }
 
 /// What was decided about a program so far, which is the same in both worlds.
@@ -80,9 +93,16 @@ struct Plan {
     cancels: bool,
     writes: bool,
     forces: bool,
+    /// What runs here: older releases do without some of it.
+    release: Release,
 }
 
 impl Plan {
+    /// Whether the release is older than `major.minor`.
+    fn is_before(&self, major: u16, minor: u16) -> bool {
+        self.release < Release::new(major, minor)
+    }
+
     fn fresh(&mut self, ends: &[usize]) -> Option<usize> {
         let free: Vec<usize> = ends.iter().copied().filter(|&end| !self.used[end]).collect();
         let end = free[self.chance.place(free.len())?];
@@ -166,7 +186,9 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
         15 => prep::timeout_remove(any),
         16 => {
             let flags = [CancelFlags::empty(), CancelFlags::ALL, CancelFlags::USERDATA];
-            prep::cancel(any, plan.chance.among(&flags))
+            let flags = plan.chance.among(&flags);
+            // Distributions have carried the last one back.
+            prep::cancel(any, if plan.is_before(6, 6) { CancelFlags::empty() } else { flags })
         }
         17 => {
             let end = plan.chance.below(u32::try_from(ALL).expect("few")) as usize;
@@ -186,7 +208,7 @@ fn one() -> u64 {
 }
 
 impl<'a> Run<'a> {
-    fn new(world: &'a dyn World, flags: SetupFlags, counts: Option<Vec<usize>>) -> Option<Self> {
+    fn new(world: &'a dyn World, flags: SetupFlags, told: Option<Told>) -> Option<Self> {
         let ring = world.setup_here(16, flags)?;
         let mut ends = Vec::new();
         for _ in 0..PIPES {
@@ -199,8 +221,10 @@ impl<'a> Run<'a> {
         }
         ends.extend([world.file(b"the contents of a file"), world.eventfd()]);
         let (buffers, tables, seen) = (Vec::new(), Vec::new(), Vec::new());
-        let (times, rests) = (Box::new([LONG, SHORT]), Vec::new());
-        Some(Self { world, ring, ends, buffers, tables, times, seen, rests, counts })
+        let slower = 10_i64.pow(told.as_ref().map_or(0, |told| told.attempt));
+        let short = Timespec { tv_nsec: SHORT.tv_nsec * slower, ..SHORT };
+        let (times, rests) = (Box::new([LONG, short]), Vec::new());
+        Some(Self { world, ring, ends, buffers, tables, times, seen, rests, told })
     }
 
     /// A buffer, and how much of it to use.
@@ -221,6 +245,10 @@ impl<'a> Run<'a> {
         let mut flags = SqeFlags::empty();
         if plan.chance.one_in(4) {
             flags |= plan.chance.among(&kinds);
+            // A worker does what is linked to a pipe's.
+            if plan.is_before(6, 5) {
+                flags = SqeFlags::empty();
+            }
         }
         if plan.chance.one_in(8) {
             flags |= SqeFlags::CQE_SKIP_SUCCESS;
@@ -254,7 +282,7 @@ impl<'a> Run<'a> {
     /// Takes every completion that comes while the program does nothing. On Linux, that is as many
     /// as came in the simulation, or else as many as come within a while.
     fn rest(&mut self) {
-        let expected = self.counts.as_ref().map_or(0, |counts| counts[self.rests.len()]);
+        let expected = self.told.as_ref().map_or(0, |told| told.counts[self.rests.len()]);
         let mut all = Vec::new();
         for round in 0..300 {
             self.ring.get_events().expect("no fault");
@@ -351,7 +379,7 @@ fn shown<T>(result: std::io::Result<T>) -> Result<T, Option<i32>> {
 pub fn run(
     chance: Chance,
     world: &dyn World,
-    counts: Option<Vec<usize>>,
+    told: Option<Told>,
 ) -> Option<(Vec<String>, Vec<usize>)> {
     let modes = [
         SetupFlags::empty(),
@@ -359,7 +387,7 @@ pub fn run(
         SetupFlags::COOP_TASKRUN | SetupFlags::TASKRUN_FLAG,
         SetupFlags::SINGLE_ISSUER | SetupFlags::DEFER_TASKRUN,
     ];
-    run_in(Style { modes: &modes, forces: false }, chance, world, counts)
+    run_in(Style { modes: &modes, forces: false }, chance, world, told)
 }
 
 /// What kind of programs to run.
@@ -376,7 +404,7 @@ pub fn run_in(
     style: Style<'_>,
     chance: Chance,
     world: &dyn World,
-    counts: Option<Vec<usize>>,
+    told: Option<Told>,
 ) -> Option<(Vec<String>, Vec<usize>)> {
     let mut plan = Plan {
         chance,
@@ -385,9 +413,12 @@ pub fn run_in(
         cancels: false,
         writes: false,
         forces: style.forces,
+        release: release_here(),
     };
     let flags = plan.chance.among(style.modes);
-    let mut run = Run::new(world, flags, counts)?;
+    let is_new = flags.intersects(SetupFlags::DEFER_TASKRUN) && plan.is_before(6, 1);
+    let flags = if is_new || plan.is_before(5, 19) { SetupFlags::empty() } else { flags };
+    let mut run = Run::new(world, flags, told)?;
     for _ in 0..plan.chance.below(6) + 1 {
         let which = plan.chance.below(9);
         run.step(&mut plan, which);

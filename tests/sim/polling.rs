@@ -14,8 +14,8 @@ use annulus::sys::syscall::EnterArg;
 use annulus::{EnterCause, RawRing, Setup, op};
 
 use super::chance::Chance;
-use super::differential::{Style, run_in};
-use super::worlds::Real;
+use super::differential::{Style, Told, run_in};
+use super::worlds::{Real, World as _};
 
 const IDLE: Duration = Duration::from_millis(10);
 
@@ -40,11 +40,15 @@ fn random_programs_of_polled_rings_see_on_the_simulated_kernel_what_they_see_on_
     let modes = [SetupFlags::SQPOLL, SetupFlags::SQPOLL | SetupFlags::SUBMIT_ALL];
     let style = Style { modes: &modes, forces: false };
     let (mut different, mut first) = (0, None);
+    if Real.setup(4, SetupFlags::empty()).is_none() {
+        return;
+    }
     for seed in super::seeds(300) {
         let sim = Sim::new(seed);
         sim.allow_shared_user_data();
         let (simulated, counts) = run_in(style, Chance::new(seed), &sim, None).expect("a ring");
-        let on_linux = || run_in(style, Chance::new(seed), &Real, Some(counts.clone()));
+        let told = Told { counts, attempt: 0 };
+        let on_linux = || run_in(style, Chance::new(seed), &Real, Some(told.clone()));
         let Some((mut real, _)) = on_linux() else { return };
         for _ in 0..3 {
             if real != simulated {

@@ -11,7 +11,7 @@ use annulus::sys::opcode::RegisterOp;
 use annulus::{RawRing, Setup};
 
 use super::chance::Chance;
-use super::differential::{Style, run_in};
+use super::differential::{Style, Told, run_in};
 use super::scene::{Scene, at, both};
 use super::worlds::{Real, World};
 
@@ -21,9 +21,9 @@ fn seen(
     style: Style<'_>,
     seed: u64,
     world: &dyn World,
-    counts: Option<Vec<usize>>,
+    told: Option<Told>,
 ) -> Option<(Vec<String>, Vec<usize>)> {
-    let (lines, counts) = run_in(style, Chance::new(seed), world, counts)?;
+    let (lines, counts) = run_in(style, Chance::new(seed), world, told)?;
     let late = |line: String| line.replace("→ -114,", "→ -2,");
     Some((lines.into_iter().map(late).collect(), counts))
 }
@@ -38,11 +38,15 @@ fn random_programs_with_forced_requests_see_on_the_simulated_kernel_what_they_se
     ];
     let style = Style { modes: &modes, forces: true };
     let (mut different, mut first) = (0, None);
+    if Real.setup(4, SetupFlags::empty()).is_none() {
+        return;
+    }
     for seed in super::seeds(300) {
         let sim = Sim::new(seed);
         sim.allow_shared_user_data();
         let (simulated, counts) = seen(style, seed, &sim, None).expect("a ring");
-        let on_linux = || seen(style, seed, &Real, Some(counts.clone()));
+        let told = Told { counts, attempt: 0 };
+        let on_linux = || seen(style, seed, &Real, Some(told.clone()));
         let Some((mut real, _)) = on_linux() else { return };
         for _ in 0..3 {
             if real != simulated {

@@ -17,10 +17,10 @@ pub fn run(data: &[u8]) {
     let mut chance = Chance::of(data);
     let sim = Sim::new(chance.half().into()).like(worlds::release_here());
     sim.allow_shared_user_data();
-    let program =
-        |world: &dyn worlds::World, counts| differential::run(chance.clone(), world, counts);
+    let program = |world: &dyn worlds::World, told| differential::run(chance.clone(), world, told);
     let (simulated, counts) = program(&sim, None).expect("a simulated ring");
-    let Some((real, _)) = program(&worlds::Real, Some(counts)) else { return };
+    let told = differential::Told { counts, attempt: 0 };
+    let Some((real, _)) = program(&worlds::Real, Some(told)) else { return };
     if shows() {
         println!("{}\nLinux: {real:#?}", sim.report());
     }
