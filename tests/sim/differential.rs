@@ -28,7 +28,7 @@
 //! | `MSG_TRUNC` with selected buffers, and on streams | refused: Linux counts bytes that it has not written |
 //! | sizes and links of folders, times, owners | not compared: each file system has its own |
 //! | ports | shown as the socket that has them |
-//! | what is linked, before 6.5 | not generated: a worker thread reads and writes pipes, and goes on with the chain |
+//! | chains, and writes to pipes, before 6.5 | not generated: a worker thread writes to a pipe, later, and goes on with the chain |
 //! | flags of a cancel before 6.6, modes of rings that a release lacks | not generated |
 //! | how many enters a completion takes | Linux does one step of a chain in each, and tries a write to an eventfd 128 times before a worker does it |
 //!
@@ -146,6 +146,7 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
     Some(match kind {
         0 => prep::nop(),
         1 | 2 => prep::read(fd(plan.fresh(&readers())?), addr, len, u64::MAX),
+        3 if plan.is_before(6, 5) => return None,
         3 => prep::write(fd(plan.fresh(&writers())?), addr, len, u64::MAX),
         4 | 5 => {
             let all = if plan.chance.one_in(3) { libc::MSG_WAITALL } else { 0 };
@@ -167,6 +168,8 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
             run.tables.push(table);
             if plan.chance.one_in(2) {
                 prep::readv(fd(plan.fresh(&readers())?), at, 2, u64::MAX, 0)
+            } else if plan.is_before(6, 5) {
+                return None;
             } else {
                 prep::writev(fd(plan.fresh(&writers())?), at, 2, u64::MAX, 0)
             }
