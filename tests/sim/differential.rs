@@ -358,8 +358,11 @@ impl<'a> Run<'a> {
     /// Cancels what is left, and looks at the buffers.
     fn end(mut self, plan: &mut Plan) -> (Vec<String>, Vec<usize>) {
         // The end of one request lets the next one of its chain begin.
-        for _ in 0..6 {
-            let cancel = prep::cancel(0, CancelFlags::ANY | CancelFlags::ALL);
+        let all = vec![prep::cancel(0, CancelFlags::ANY | CancelFlags::ALL); 6];
+        let each = |user_data| prep::cancel(user_data, CancelFlags::empty());
+        let is_old = plan.is_before(5, 19); // It cancels one at a time.
+        let cancels = if is_old { (0..plan.pushed).map(each).collect() } else { all };
+        for cancel in cancels {
             // SAFETY: a cancel points to nothing (OP1).
             unsafe { self.ring.push(Sqe { user_data: plan.pushed, ..cancel }) }.expect("room");
             let _ = self.ring.submit();
