@@ -183,12 +183,13 @@ impl PublishedFlags {
     ///
     /// # Safety
     ///
-    /// As for [`Published::new`].
+    /// `word` must stay valid for reads and writes while this value exists, and both sides must
+    /// access it only atomically.
     pub unsafe fn new(word: NonNull<AtomicU32>) -> Self {
         Self(Shared(word))
     }
 
-    /// The flags that we stored last. Relaxed, since only we store them.
+    /// The flags that this side stored last. Relaxed, since they order nothing.
     pub fn last(&self) -> u32 {
         self.0.word().load(Relaxed)
     }
@@ -199,7 +200,8 @@ impl PublishedFlags {
         self.0.word().store(bits, Relaxed);
     }
 
-    /// Another writing side of the same flags: whoever stores last decides all of them.
+    /// Another writing side of the same flags, perhaps for another thread: whoever stores last
+    /// decides all of them, and [`last`](Self::last) sees the stores of both.
     ///
     /// # Safety
     ///

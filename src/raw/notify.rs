@@ -27,8 +27,9 @@ impl RawRing {
     /// # Errors
     ///
     /// `EEXIST` if the ring is registered already; `EPERM` inside a
-    /// [`SendRawRing`](crate::SendRawRing), whose next thread would not know the
-    /// index. From the kernel: `EINVAL` before Linux 5.18, and `EBUSY` if all slots are taken.
+    /// [`SendRawRing`](crate::SendRawRing), whose next thread would not know the index, and of a
+    /// ring that was swapped out of one. From the kernel: `EINVAL` before Linux 5.18, and `EBUSY`
+    /// if all slots are taken.
     #[doc(alias = "IORING_REGISTER_RING_FDS")]
     pub fn register_ring_fd(&mut self) -> Result<(), Errno> {
         if self.driver().registered().is_some() {

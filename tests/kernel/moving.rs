@@ -39,6 +39,7 @@ pub fn tests() -> Vec<Trial> {
         test("op1_a_ring_without_name_that_was_swapped_in_enters_no_other", &FD_ONLY, || {
             swapped_nameless()
         }),
+        test("a_ring_without_name_has_it_again_where_it_was_made", &FD_ONLY, nameless_comes_back),
         test("a_ring_without_name_shares_no_buffers_of_another", &CLONES, shares_nothing),
     ]
 }
@@ -232,6 +233,24 @@ fn swapped_nameless() -> Result<(), Failed> {
         assert_eq!(raw.enter(1, 0, EnterFlags::empty(), EnterArg::None).ok(), None);
         drop(raw);
         assert_eq!(here.submit_and_wait(1), Ok(1));
+    });
+    Ok(())
+}
+
+fn nameless_comes_back() -> Result<(), Failed> {
+    apart(|| {
+        let mut ring = sent(ring(Setup::plain(4)));
+        *ring = nameless(); // No type forbids that.
+        push(&mut ring, nop(6));
+        let mut ring = apart(move || {
+            let mut ring = ring;
+            ring.submit().expect_err("it has no name here");
+            ring
+        });
+        assert_eq!(ring.submit_and_wait(1), Ok(1));
+        assert_eq!(drain_user_data(&mut ring), [6]);
+        works(&mut ring);
+        works(&mut ring.into_raw());
     });
     Ok(())
 }
