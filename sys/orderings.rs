@@ -212,8 +212,11 @@ impl PublishedFlags {
 
     /// Stores `bits`, with a fence that keeps every later load after the store.
     ///
-    /// The kernel's half of SQ5: a polling thread sets NEED_WAKEUP, then loads the tail again.
-    pub fn store_before_loads(&mut self, bits: u32) {
+    /// The kernel's half of SQ5: a polling thread sets NEED_WAKEUP, then loads the tail again. And
+    /// our half of the eventfd: we clear EVENTFD_DISABLED, then load `cq.tail`; the kernel stores
+    /// that tail, then loads the flag, with a full barrier between (`wq_has_sleeper`). At least one
+    /// of the two must see the other's store, or a completion neither signals nor is seen.
+    pub fn store_before_loads(&self, bits: u32) {
         self.0.word().store(bits, Relaxed);
         fence(SeqCst);
     }

@@ -131,7 +131,8 @@ impl RawRing {
     }
 
     /// Lets completions signal the eventfd again. Completions that came while it was paused do not
-    /// signal it: look into the ring.
+    /// signal it: look into the ring after this call. A completion that comes at that moment
+    /// signals, or is seen.
     ///
     /// # Errors
     ///
