@@ -192,7 +192,7 @@ fn of_a_resize() -> Result<(), Failed> {
         assert_eq!(refused.err(), Some(AdoptError::Resized));
         assert_eq!(AdoptError::Resized.errno(), Errno::new(libc::EINVAL));
         let params = Params { flags: made.flags, features: made.features, ..params };
-        // SAFETY: likewise; with an array, they do not say where it lies.
+        // SAFETY: likewise; nothing is mapped if they do not say where the array lies.
         let adopted = unsafe { RawRing::adopt(fd, params) };
         if flags == RESIZED {
             works(&mut adopted?);

@@ -1,5 +1,5 @@
-//! Who may sleep: a polling thread that fell asleep while an entry was visible is woken (SQ5), and an
-//! eventfd that may signal again misses no completion.
+//! Who may sleep: a polling thread that fell asleep while an entry was visible is woken (SQ5), and
+//! an eventfd that may signal again misses no completion.
 //!
 //! ```text
 //!   we:      tail = t   fence   NEED_WAKEUP?          ─► yes: wake
