@@ -36,7 +36,8 @@ impl Driver {
     /// Begins a read of as many bytes as `buf` has. Returns the slot, or `None` if there is none.
     fn begin(&mut self, file: &Rc<PipeReader>, mut buf: Vec<u8>) -> Option<usize> {
         let slot = self.slots.iter().position(Option::is_none)?;
-        let (address, len) = (buf.as_mut_ptr().expose_provenance() as u64, buf.len() as u32);
+        let len = u32::try_from(buf.len()).ok()?;
+        let address = buf.as_mut_ptr().expose_provenance() as u64;
         let sqe = Sqe { user_data: slot as u64, ..prep::read(file.as_raw_fd(), address, len, 0) };
         // SAFETY: the slot owns the bytes and the file, and is emptied only by `take`, after the
         // completion (OP1).
@@ -62,7 +63,8 @@ impl Driver {
     fn turn(&mut self) -> Result<(), EnterError> {
         let slots = &mut self.slots;
         let each = |cqe: annulus::sys::abi::Cqe| {
-            if let Some(Some(in_flight)) = slots.get_mut(cqe.user_data as usize) {
+            let slot = usize::try_from(cqe.user_data).unwrap_or(usize::MAX);
+            if let Some(Some(in_flight)) = slots.get_mut(slot) {
                 in_flight.result = Some(cqe.res);
                 in_flight.waker.take().into_iter().for_each(Waker::wake);
             }
