@@ -4,6 +4,7 @@
 //!   page ──► mark `[shown by …]`  ──► a test with that name, in that folder      checks
 //!        ──► {{#include …:anchor}} ──► a file, and an anchor in it                checks
 //!        ──► link                 ──► a page, and a heading of it                checks
+//!        ──► figure               ──► a file, drawn by examples/ringscope         checks
 //!        ──► exercise             ──► docs/book/solutions/chNN.rs, compiled here
 //! ```
 //!
