@@ -34,6 +34,7 @@ const FIGURES: &[(&str, Shows)] = &[
     ("chain", Shows::Frames("chain", &[2, 3])),
     ("cancel", Shows::Frames("cancel", &[3, 4])),
     ("defer", Shows::Frames("defer", &[2, 3])),
+    ("multishot", Shows::Frames("multishot", &[3, 4, 5])),
 ];
 
 /// Draws one.
