@@ -47,6 +47,10 @@ mod ch10;
 mod ch11;
 #[path = "../../docs/book/solutions/ch13.rs"]
 mod ch13;
+#[path = "../../docs/book/solutions/ch14.rs"]
+mod ch14;
+#[path = "../../docs/book/solutions/ch17.rs"]
+mod ch17;
 
 /// A ring, or a reason on stderr.
 fn ring(setup: Setup<'_>) -> Option<Ring> {

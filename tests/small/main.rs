@@ -20,11 +20,12 @@ use annulus::sys::opcode::Opcode;
 mod simulated;
 
 /// Each program, and how many lines of code it may have.
-const LINES: [(&str, usize); 10] = [
+const LINES: [(&str, usize); 11] = [
     ("honest_small", 60),
     ("read_small", 25),
     ("echo_small", 60),
     ("multishot_small", 85),
+    ("fixed_small", 40),
     ("udp_echo_small", 25),
     ("proxy_small", 70),
     ("simulate_small", 95),
@@ -204,6 +205,41 @@ fn multishot_small_serves_many_beside_those_who_never_read() {
         count += echoed.len();
     }
     assert!(count > 4 << 10, "{count} bytes");
+}
+
+/// How many descriptors the program has.
+fn descriptors(server: &Server) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", server.child.id())).expect("it runs").count()
+}
+
+#[test]
+fn fixed_small_answers_clients_without_a_descriptor_for_any() {
+    let Some(server) = Server::start("fixed_small", &["127.0.0.1:0"]) else { return };
+    let ask = |text: &[u8]| {
+        let mut stream = TcpStream::connect(server.address).expect("it listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream.write_all(text).expect("room");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("it answers, and closes");
+        answer
+    };
+    assert_eq!(ask(b"first"), b"FIRST");
+    let before = descriptors(&server);
+    let mut silent = TcpStream::connect(server.address).expect("it listens");
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(descriptors(&server), before, "it is accepted");
+    // The others wait for a second at most, and nobody hears what another has said.
+    assert_eq!(ask(b"second"), b"SECOND");
+    let mut heard = Vec::new();
+    silent.read_to_end(&mut heard).expect("it is closed");
+    assert_eq!(heard, b"");
+    for number in 0..50 {
+        assert_eq!(
+            ask(format!("client {number}").as_bytes()),
+            format!("CLIENT {number}").as_bytes()
+        );
+    }
+    assert_eq!(descriptors(&server), before);
 }
 
 #[test]

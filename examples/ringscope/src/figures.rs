@@ -34,6 +34,8 @@ const FIGURES: &[(&str, Shows)] = &[
     ("chain", Shows::Frames("chain", &[2, 3])),
     ("cancel", Shows::Frames("cancel", &[3, 4])),
     ("defer", Shows::Frames("defer", &[2, 3])),
+    ("sqpoll", Shows::Frames("sqpoll", &[2, 4, 6])),
+    ("weak-sqpoll-acquire", Shows::Weak("sqpoll-acquire")),
     ("multishot", Shows::Frames("multishot", &[3, 4, 5])),
 ];
 
