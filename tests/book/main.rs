@@ -51,6 +51,10 @@ mod ch13;
 mod ch14;
 #[path = "../../docs/book/solutions/ch17.rs"]
 mod ch17;
+#[path = "../../docs/book/solutions/ch21.rs"]
+mod ch21;
+#[path = "../../docs/book/solutions/ch23.rs"]
+mod ch23;
 
 /// A ring, or a reason on stderr.
 fn ring(setup: Setup<'_>) -> Option<Ring> {
