@@ -107,6 +107,7 @@ fn show(page: &mut Page, name: &str, ring: &Ring, cpu: Duration) -> Result<(), F
     writeln!(page, "{name}: {sqes} requests, {enters} enters, {each} CPU ns per request")
 }
 
+// ANCHOR: complete
 /// Submits `count` requests, and takes their completions.
 fn complete(ring: &mut Ring, count: u32) -> Result<(), Failure> {
     let mut tickets = Vec::new();
@@ -135,7 +136,9 @@ fn complete(ring: &mut Ring, count: u32) -> Result<(), Failure> {
     }
     Ok(())
 }
+// ANCHOR_END: complete
 
+// ANCHOR: sleep
 /// Lets the thread fall asleep, and wakes it.
 fn sleep(page: &mut Page, ring: &mut Ring, idle: Duration) -> Result<(), Failure> {
     let start = Instant::now();
@@ -154,3 +157,4 @@ fn sleep(page: &mut Page, ring: &mut Ring, idle: Duration) -> Result<(), Failure
     }
     Ok(())
 }
+// ANCHOR_END: sleep

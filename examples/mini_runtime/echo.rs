@@ -84,6 +84,7 @@ pub async fn serve(runtime: Runtime, listener: TcpListener) -> io::Error {
     }
 }
 
+// ANCHOR: echo
 /// Sends back all data, until no more comes, or the peer has vanished.
 async fn echo(reactor: Reactor, connection: OwnedFd) -> io::Result<()> {
     let (connection, mut buf) = (Rc::new(connection), Vec::with_capacity(4096));
@@ -96,6 +97,7 @@ async fn echo(reactor: Reactor, connection: OwnedFd) -> io::Result<()> {
         buf.clear();
     }
 }
+// ANCHOR_END: echo
 
 /// A client: sends, and reads until its whole message came back. Returns how many bytes did.
 async fn talk(reactor: Reactor, server: SocketAddr, number: u32, rounds: u32) -> io::Result<u64> {

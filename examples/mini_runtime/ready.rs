@@ -37,6 +37,7 @@ impl Ready {
         Waker::from(Arc::new(TaskWaker { task, ready: Arc::clone(self) }))
     }
 
+    // ANCHOR: queue
     /// Queues a task, unless it is queued. Returns whether the queue was empty.
     pub fn push(&self, task: usize) -> bool {
         let mut queue = self.queue();
@@ -60,12 +61,14 @@ impl Ready {
         }
         !self.queue().order.is_empty()
     }
+    // ANCHOR_END: queue
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+// ANCHOR: waker
 struct TaskWaker {
     task: usize,
     ready: Arc<Ready>,
@@ -82,3 +85,4 @@ impl Wake for TaskWaker {
         }
     }
 }
+// ANCHOR_END: waker

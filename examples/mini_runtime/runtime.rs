@@ -51,6 +51,7 @@ impl Runtime {
         &self.0.reactor
     }
 
+    // ANCHOR: spawn
     /// Runs a future alongside the others. The handle is a future of its output; a task whose
     /// handle is dropped runs on.
     pub fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Handle<T> {
@@ -71,7 +72,9 @@ impl Runtime {
         self.0.ready.push(number);
         Handle(end)
     }
+    // ANCHOR_END: spawn
 
+    // ANCHOR: block_on
     /// Runs until `main` is done. The other tasks are dropped then, and so their operations are
     /// cancelled.
     pub fn block_on<T: 'static>(
@@ -93,7 +96,9 @@ impl Runtime {
         self.drop_tasks();
         outcome
     }
+    // ANCHOR_END: block_on
 
+    // ANCHOR: poll
     /// Polls one task, which may spawn others, or drop anything.
     fn poll(&self, number: usize) {
         // Taken out meanwhile, so that the task may spawn; waking a task that is done does nothing.
@@ -104,6 +109,7 @@ impl Runtime {
             Poll::Ready(()) => self.0.vacated.borrow_mut().push(number),
         }
     }
+    // ANCHOR_END: poll
 
     /// Tasks hold the runtime, and it holds them: without this, neither would go.
     fn drop_tasks(&self) {

@@ -111,6 +111,31 @@ fn each_link_leads_to_a_page_and_a_heading() {
     judge(&complaints);
 }
 
+/// Whether they are as drawn is checked where they are drawn: in `examples/ringscope`.
+#[test]
+fn each_figure_is_there_says_what_it_shows_and_is_shown() {
+    let mut complaints = Vec::new();
+    let mut shown = BTreeSet::new();
+    for page in pages() {
+        for (text, path) in page.figures() {
+            if !resolved(&path).is_some_and(|path| path.is_file()) {
+                complaints.push(page.complain(format!("no figure `{path}`")));
+            }
+            if text.split_whitespace().count() < 10 {
+                complaints.push(page.complain(format!("`{path}` does not say what it shows")));
+            }
+            shown.insert(path);
+        }
+    }
+    for file in fs::read_dir(source().join("figures")).expect("figures") {
+        let name = file.expect("an entry").file_name().into_string().expect("a name");
+        if !shown.contains(&format!("figures/{name}")) {
+            complaints.push(format!("no page shows docs/book/src/figures/{name}"));
+        }
+    }
+    judge(&complaints);
+}
+
 #[test]
 fn code_is_included_and_not_typed() {
     let known = ["rust", "rust,ignore", "text", "sh"];

@@ -4,6 +4,7 @@
 //!   page ──► mark `[shown by …]`  ──► a test with that name, in that folder      checks
 //!        ──► {{#include …:anchor}} ──► a file, and an anchor in it                checks
 //!        ──► link                 ──► a page, and a heading of it                checks
+//!        ──► figure               ──► a file, drawn by examples/ringscope         checks
 //!        ──► exercise             ──► docs/book/solutions/chNN.rs, compiled here
 //! ```
 //!
@@ -44,6 +45,16 @@ mod ch09;
 mod ch10;
 #[path = "../../docs/book/solutions/ch11.rs"]
 mod ch11;
+#[path = "../../docs/book/solutions/ch13.rs"]
+mod ch13;
+#[path = "../../docs/book/solutions/ch14.rs"]
+mod ch14;
+#[path = "../../docs/book/solutions/ch17.rs"]
+mod ch17;
+#[path = "../../docs/book/solutions/ch21.rs"]
+mod ch21;
+#[path = "../../docs/book/solutions/ch23.rs"]
+mod ch23;
 
 /// A ring, or a reason on stderr.
 fn ring(setup: Setup<'_>) -> Option<Ring> {

@@ -122,11 +122,21 @@ impl Page {
         bodies.map(split).collect()
     }
 
-    /// The targets of its links that lead to no other site.
+    /// The targets of its links that lead to no other site. A figure is no link.
     pub fn links(&self) -> Vec<String> {
+        let figures: Vec<String> = self.figures().into_iter().map(|(_, path)| path).collect();
         let prose = self.prose();
         let targets = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        targets.filter(|target| !target.contains("://")).map(str::to_owned).collect()
+        let targets = targets.filter(|target| !target.contains("://")).map(str::to_owned);
+        targets.filter(|target| !figures.contains(target)).collect()
+    }
+
+    /// Its figures: what is said to those who do not see them, and the path.
+    pub fn figures(&self) -> Vec<(String, String)> {
+        let prose = self.prose();
+        let figures = prose.split("![").skip(1).filter_map(|rest| rest.split_once("]("));
+        let path = |rest: &str| rest.split(')').next().unwrap_or_default().to_owned();
+        figures.map(|(text, rest)| (text.replace('\n', " "), path(rest))).collect()
     }
 
     /// The ids that mdBook gives its headings.

@@ -20,10 +20,12 @@ use annulus::sys::opcode::Opcode;
 mod simulated;
 
 /// Each program, and how many lines of code it may have.
-const LINES: [(&str, usize); 9] = [
+const LINES: [(&str, usize); 11] = [
     ("honest_small", 60),
     ("read_small", 25),
     ("echo_small", 60),
+    ("multishot_small", 85),
+    ("fixed_small", 40),
     ("udp_echo_small", 25),
     ("proxy_small", 70),
     ("simulate_small", 95),
@@ -45,10 +47,10 @@ struct Server {
 impl Server {
     /// Starts `name`; `None`, with the reason on stderr, where the kernel is too old for it.
     fn start(name: &str, arguments: &[&str]) -> Option<Self> {
-        // Multishot accepts came with the first; multishot messages, and sends to an address, with
+        // Multishot accepts came with the first; multishot receives, and sends to an address, with
         // the second.
         let (needs, since) = match name {
-            "udp_echo_small" | "udp_echo_future" => (Opcode::SEND_ZC, "6.0"),
+            "udp_echo_small" | "udp_echo_future" | "multishot_small" => (Opcode::SEND_ZC, "6.0"),
             _ => (Opcode::SOCKET, "5.19"),
         };
         match Capabilities::detect() {
@@ -176,6 +178,68 @@ fn echo_small_serves_many_and_ends_cleanly() {
     all_come_back(server.address, 1);
     assert_eq!(server.interrupt(), "22 clients came\n");
     drop(silent);
+}
+
+#[test]
+fn multishot_small_serves_many_beside_those_who_never_read() {
+    let Some(server) = Server::start("multishot_small", &["127.0.0.1:0"]) else { return };
+    all_come_back(server.address, 20);
+    // They send until nobody takes it any more.
+    let greedy: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.address).expect("it listens");
+            stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a limit");
+            while stream.write(&[7; 64 << 10]).is_ok() {}
+            stream
+        })
+        .collect();
+    all_come_back(server.address, 20);
+    // Whoever reads in the end gets all that it was sent until then.
+    let mut count = 0;
+    for mut stream in greedy {
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream.shutdown(Shutdown::Write).expect("half of it closes");
+        let mut echoed = Vec::new();
+        stream.read_to_end(&mut echoed).expect("it answers, and closes");
+        assert!(echoed.iter().all(|&byte| byte == 7));
+        count += echoed.len();
+    }
+    assert!(count > 4 << 10, "{count} bytes");
+}
+
+/// How many descriptors the program has.
+fn descriptors(server: &Server) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", server.child.id())).expect("it runs").count()
+}
+
+#[test]
+fn fixed_small_answers_clients_without_a_descriptor_for_any() {
+    let Some(server) = Server::start("fixed_small", &["127.0.0.1:0"]) else { return };
+    let ask = |text: &[u8]| {
+        let mut stream = TcpStream::connect(server.address).expect("it listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream.write_all(text).expect("room");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("it answers, and closes");
+        answer
+    };
+    assert_eq!(ask(b"first"), b"FIRST");
+    let before = descriptors(&server);
+    let mut silent = TcpStream::connect(server.address).expect("it listens");
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(descriptors(&server), before, "it is accepted");
+    // The others wait for a second at most, and nobody hears what another has said.
+    assert_eq!(ask(b"second"), b"SECOND");
+    let mut heard = Vec::new();
+    silent.read_to_end(&mut heard).expect("it is closed");
+    assert_eq!(heard, b"");
+    for number in 0..50 {
+        assert_eq!(
+            ask(format!("client {number}").as_bytes()),
+            format!("CLIENT {number}").as_bytes()
+        );
+    }
+    assert_eq!(descriptors(&server), before);
 }
 
 #[test]

@@ -16,8 +16,8 @@ use crate::stage::Failure;
 use crate::stories::{STORIES, Story};
 use crate::weak::Listing;
 use crate::{
-    fdinfo, html, listings, live, perfetto, plain, quiz, record, records, replay, svg, tty,
-    weak_picture,
+    fdinfo, figures, html, listings, live, perfetto, plain, quiz, record, records, replay, svg,
+    tty, weak_picture,
 };
 
 /// Watches io_uring rings: pictures of what a program does with them, without root
@@ -91,6 +91,11 @@ enum Command {
         svg: bool,
         #[command(flatten)]
         to: To,
+    },
+    /// Draws the figures of the book into a folder
+    Figures {
+        /// The folder; in this repository `docs/book/src/figures`
+        folder: PathBuf,
     },
     /// Asks where head and tail of the demo are after the next step
     Quiz {
@@ -274,6 +279,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
                 if svg { weak_picture::document(&chosen[0]) } else { weak_picture::text(&chosen) };
             to.write(&text)?;
         }
+        Command::Figures { folder } => figures::write(&folder)?,
         Command::Quiz { story } => {
             let (right, asked) = quiz::ask(&film(&story)?, io::stdin().lock(), io::stdout())?;
             return Ok(if right == asked { ExitCode::SUCCESS } else { ExitCode::FAILURE });

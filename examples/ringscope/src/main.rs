@@ -16,12 +16,14 @@
 //! | `lint` | marks on what is wrong, or slow |
 //! | `fdinfo`, `live` | the rings of other processes, from `/proc` |
 //! | `weak`, `listings`, `weak_picture` | barriers that are misplaced, and what comes of it |
+//! | `figures` | which pictures the book has |
 //! | `quiz` | asks for the next indices |
 //! | `wheel`, `svg`, `html`, `plain`, `tty`, `perfetto` | pictures |
 //! | `command` | the command line |
 
 mod command;
 mod fdinfo;
+mod figures;
 mod frame;
 mod html;
 mod lint;

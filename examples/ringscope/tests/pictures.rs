@@ -1,11 +1,16 @@
 //! Pictures are what they were, well formed, and equal from run to run.
 //!
-//! `ANNULUS_WRITE=1 cargo test --test pictures` writes `tests/golden`.
+//! `ANNULUS_WRITE=1 cargo test --test pictures` writes `tests/golden`, and the figures of the book.
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use roxmltree::{Document, ParsingOptions};
-use support::{compare, output, printed};
+use support::{compare, folder, output, printed};
 
 const STORIES: &[&str] = &[
     "demo",
@@ -43,6 +48,37 @@ fn every_story_reads_as_it_did() {
 fn pictures_look_as_they_did() {
     for (file, story, frames) in DRAWN {
         compare(file, &printed(&["svg", story, "--frames", frames]));
+    }
+}
+
+/// The files of a folder, by name.
+fn files(folder: &Path) -> BTreeMap<String, String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let name = |path: &PathBuf| path.file_name().expect("a name").to_string_lossy().into_owned();
+    paths.map(|path| (name(&path), fs::read_to_string(&path).expect("text"))).collect()
+}
+
+#[test]
+fn figures_of_the_book_are_as_drawn() {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/book/src/figures");
+    let drawn = folder("figures");
+    // Of an earlier run, whose figures may have had other names.
+    fs::remove_dir_all(&drawn).expect("it was made just now");
+    let drawn = folder("figures");
+    let write = |folder: &Path| {
+        assert_eq!(printed(&["figures", &folder.display().to_string()]), "");
+    };
+    write(&drawn);
+    if env::var_os("ANNULUS_WRITE").is_some() {
+        write(&here);
+    }
+    let (drawn, shown) = (files(&drawn), files(&here));
+    let names: Vec<&String> = drawn.keys().collect();
+    assert_eq!(names, shown.keys().collect::<Vec<_>>(), "a figure is missing, or is no more");
+    for (name, text) in &drawn {
+        let is_same = shown[name] == *text;
+        assert!(is_same, "{name} differs: `ringscope figures` draws it anew; look at it");
     }
 }
 

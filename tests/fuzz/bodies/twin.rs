@@ -30,6 +30,7 @@ use annulus_sys::orderings::{
 use annulus_sys::slots::{Slot, Slots, Width};
 use annulus_sys::sq::{SqParts, SqeShape, SubmissionQueue, Turn};
 
+// ANCHOR: theirs
 /// What a ring of yours must be able to do, to be compared. All four calls are of one thread.
 pub trait Theirs {
     /// Writes an entry to the next free slot; false if there is none.
@@ -41,6 +42,7 @@ pub trait Theirs {
     /// How many completions can be taken.
     fn ready(&mut self) -> u32;
 }
+// ANCHOR_END: theirs
 
 /// The memory of two rings, as a kernel lays it out: eight words, and the slots.
 #[derive(Debug)]
@@ -207,6 +209,7 @@ impl Theirs for Simple {
     }
 }
 
+// ANCHOR: run
 /// One history: the first three bytes are the geometry, each other byte is a step.
 pub fn run(data: &[u8]) {
     let [sq, cq, start, steps @ ..] = data else { return };
@@ -220,6 +223,7 @@ pub fn run(data: &[u8]) {
         compare(step, number, &mut ours, &mut theirs, &memories);
     }
 }
+// ANCHOR_END: run
 
 /// One step on both sides.
 fn compare(
