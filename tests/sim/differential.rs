@@ -103,6 +103,13 @@ impl Plan {
         self.release < Release::new(major, minor)
     }
 
+    /// Whether this kind of request must not come now.
+    fn excludes(&self, kind: u32) -> bool {
+        let (is_cancel, is_write) = (matches!(kind, 15..=18), matches!(kind, 3 | 6 | 9 | 10));
+        let races = is_cancel && (self.cancels || self.writes) || is_write && self.cancels;
+        races || kind == 3 && self.is_before(6, 5)
+    }
+
     fn fresh(&mut self, ends: &[usize]) -> Option<usize> {
         let free: Vec<usize> = ends.iter().copied().filter(|&end| !self.used[end]).collect();
         let end = free[self.chance.place(free.len())?];
@@ -138,7 +145,7 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
     let fd = |end: usize| run.ends[end].as_raw_fd();
     let kind = plan.chance.below(19);
     let (is_cancel, is_write) = (matches!(kind, 15..=18), matches!(kind, 3 | 6 | 9 | 10));
-    if (is_cancel && (plan.cancels || plan.writes)) || (is_write && plan.cancels) {
+    if plan.excludes(kind) {
         return None;
     }
     plan.cancels |= is_cancel;
@@ -146,7 +153,6 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
     Some(match kind {
         0 => prep::nop(),
         1 | 2 => prep::read(fd(plan.fresh(&readers())?), addr, len, u64::MAX),
-        3 if plan.is_before(6, 5) => return None,
         3 => prep::write(fd(plan.fresh(&writers())?), addr, len, u64::MAX),
         4 | 5 => {
             let all = if plan.chance.one_in(3) { libc::MSG_WAITALL } else { 0 };
