@@ -303,14 +303,16 @@ impl CompletionQueue {
         flags.map(|flags| CqRingFlags::from_bits_retain(flags.last()))
     }
 
-    /// Stores our flags. `false` before Linux 5.8, which has no such flags, and in a forked child.
+    /// Stores our flags, before whatever is loaded next: a completion that did not signal the
+    /// eventfd is seen by who looks after it was resumed. `false` before Linux 5.8, which has no
+    /// such flags, and in a forked child.
     #[must_use]
     pub fn set_flags(&self, to: CqRingFlags) -> bool {
         if !self.is_here() {
             return false;
         }
         if let Some(flags) = &self.flags {
-            flags.store(to.bits());
+            flags.store_before_loads(to.bits());
         }
         self.flags.is_some()
     }

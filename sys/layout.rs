@@ -132,6 +132,8 @@ pub(crate) struct Layout {
     sq_len: usize,
     cq_len: usize,
     sqes_len: usize,
+    /// Where the submission indices end.
+    sq_words: usize,
 }
 
 /// The maps of a ring. `sq`, `cq` and `sqes` say in which map the submission indices, the
@@ -160,16 +162,17 @@ impl Layout {
             offsets.iter().map(|&offset| offset as usize + size_of::<u32>()).max().unwrap_or(0)
         };
         let (s, c) = (&params.sq_off, &params.cq_off);
-        let sq_words = [s.head, s.tail, s.ring_mask, s.ring_entries, s.flags, s.dropped];
+        let sq_words = words(&[s.head, s.tail, s.ring_mask, s.ring_entries, s.flags, s.dropped]);
         let cq_words = [c.head, c.tail, c.ring_mask, c.ring_entries, c.overflow, c.flags];
         Self {
             sq_entries: Entries::new(sq).expect("SQ2: the entries are a power of two"),
             cq_entries: Entries::new(cq).expect("CQ2: the entries are a power of two"),
             sqe,
             cqe,
-            sq_len: words(&sq_words).max(array),
+            sq_len: sq_words.max(array),
             cq_len: words(&cq_words).max(c.cqes as usize + bytes::<Cqe>(cq, cqe)),
             sqes_len: bytes::<Sqe>(sq, sqe),
+            sq_words,
         }
     }
 
@@ -205,6 +208,14 @@ impl Layout {
             Turn::Round => index(params.sq_off.head) != tail, // SQ4
             Turn::Rewind => tail.to_raw() != 0,
         }
+    }
+
+    /// Whether the index array, which is filled, lies apart from what the kernel has stored.
+    pub(crate) fn array_is_apart(&self, params: &Params) -> bool {
+        let array = params.sq_off.array as usize;
+        let alone = params.flags.contains(SetupFlags::NO_SQARRAY);
+        let one_map = params.features.contains(Features::SINGLE_MMAP);
+        alone || (array >= self.sq_words && (!one_map || array >= self.cq_len))
     }
 
     /// Locates the indices, flags and slots, checks their sizes, and fills the index array.

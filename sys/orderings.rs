@@ -183,12 +183,13 @@ impl PublishedFlags {
     ///
     /// # Safety
     ///
-    /// As for [`Published::new`].
+    /// `word` must stay valid for reads and writes while this value exists, and both sides must
+    /// access it only atomically.
     pub unsafe fn new(word: NonNull<AtomicU32>) -> Self {
         Self(Shared(word))
     }
 
-    /// The flags that we stored last. Relaxed, since only we store them.
+    /// The flags that this side stored last. Relaxed, since they order nothing.
     pub fn last(&self) -> u32 {
         self.0.word().load(Relaxed)
     }
@@ -199,7 +200,8 @@ impl PublishedFlags {
         self.0.word().store(bits, Relaxed);
     }
 
-    /// Another writing side of the same flags: whoever stores last decides all of them.
+    /// Another writing side of the same flags, perhaps for another thread: whoever stores last
+    /// decides all of them, and [`last`](Self::last) sees the stores of both.
     ///
     /// # Safety
     ///
@@ -210,8 +212,11 @@ impl PublishedFlags {
 
     /// Stores `bits`, with a fence that keeps every later load after the store.
     ///
-    /// The kernel's half of SQ5: a polling thread sets NEED_WAKEUP, then loads the tail again.
-    pub fn store_before_loads(&mut self, bits: u32) {
+    /// The kernel's half of SQ5: a polling thread sets NEED_WAKEUP, then loads the tail again. And
+    /// our half of the eventfd: we clear EVENTFD_DISABLED, then load `cq.tail`; the kernel stores
+    /// that tail, then loads the flag, with a full barrier between (`wq_has_sleeper`). At least one
+    /// of the two must see the other's store, or a completion neither signals nor is seen.
+    pub fn store_before_loads(&self, bits: u32) {
         self.0.word().store(bits, Relaxed);
         fence(SeqCst);
     }

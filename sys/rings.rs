@@ -133,10 +133,14 @@ impl Rings {
     /// # Safety
     ///
     /// `params` must be what `io_uring_setup(2)` returned for `fd`; only layout features may be
-    /// cleared in it. No other code may use the queues from now on.
+    /// cleared in it. If the ring was resized since, it must have no index array, and the sizes and
+    /// offsets must be those that the last resize returned. No other code may use the queues from
+    /// now on.
     pub unsafe fn adopt(kernel: &Kernel, fd: RingFd, params: Params) -> Result<Self, Errno> {
         let base = Base::new(kernel, fd, params);
         let layout = Layout::of(&base.params);
+        let apart = layout.array_is_apart(&base.params);
+        assert!(apart, "SQ2, CQ2: the index array lies over the indices or the completions");
         let regions = layout.map(&base.kernel, &base.fd, params.features)?;
         if layout.has_published(&base.params, &regions) {
             return Err(Errno::new(libc::EBUSY));

@@ -18,8 +18,8 @@ use annulus::prep;
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::RecvSendFlags;
 use annulus::{Event, Ring, Setup, op};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::machine;
 use crate::measure::{Measured, on_processor};
 use crate::spread::{Clock, Samples};
 use crate::table::Report;
@@ -45,7 +45,7 @@ struct Room {
 }
 
 pub fn run(counts: &[usize], samples: u32) -> Report {
-    let (most, mut notes) = (descriptors(), Vec::new());
+    let (most, mut notes) = (connections(), Vec::new());
     let _pinned = on_processor(0);
     let mut sections: Vec<(String, Vec<Measured>)> = Vec::new();
     for &wanted in counts {
@@ -58,11 +58,9 @@ pub fn run(counts: &[usize], samples: u32) -> Report {
     Report { title: "One message of 64 bytes to many sockets", unit: "send", sections, notes }
 }
 
-/// Raises the limit of descriptors, and says how many connections fit.
-fn descriptors() -> usize {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let open = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+/// How many connections fit.
+fn connections() -> usize {
+    let open = machine::descriptors();
     usize::try_from(open.saturating_sub(SPARE) / 2).unwrap_or(usize::MAX).max(1)
 }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// Lines for the head of a table.
 pub fn lines() -> Vec<String> {
     let name = rustix::system::uname();
@@ -15,6 +17,13 @@ pub fn lines() -> Vec<String> {
         format!("mitigations: {}", mitigations()),
         format!("{}, release, no LTO", rustc.unwrap_or_else(|_| String::from("rustc unknown"))),
     ]
+}
+
+/// Raises the limit of descriptors as far as it goes, and says how many there may be.
+pub fn descriptors() -> u64 {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 fn model() -> String {

@@ -5,6 +5,7 @@
 //! | `nop` | NOPs in batches: the library's own cost and that of an enter |
 //! | `rings` | pushing and draining alone, on ordinary memory, without a kernel |
 //! | `read` | 4 KiB at random from a file, with so many in flight |
+//! | `tasks` | small files, by 1,000 tasks of tokio: through a reactor, and by `tokio::fs` |
 //! | `spawn-cost` | making a ring and dropping it; memory for each slot |
 //! | `scale` | NOPs with up to 32,768 in flight, and in large rings |
 //! | `fanout` | one message to many sockets |
@@ -34,6 +35,7 @@ mod scale;
 mod spawn_cost;
 mod spread;
 mod table;
+mod tasks;
 mod ways;
 
 use std::path::PathBuf;
@@ -45,7 +47,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use echo::{Kind, Plan};
 use liburing::Liburing;
 use report::Extent;
-use table::Form;
+use table::{Form, Report};
 use ways::{Mode, Rounds, WAYS};
 
 /// Measures annulus, and what it is compared with.
@@ -99,6 +101,12 @@ enum Bench {
         #[arg(long, value_delimiter = ',', default_value = "1,8,32,128",
               value_parser = clap::value_parser!(u32).range(1..=1024))]
         depth: Vec<u32>,
+    },
+    /// Small files, by 1,000 tasks of tokio: through a reactor inside it, and by `tokio::fs`.
+    Tasks {
+        /// Where the files lie: the folder for temporary files, if none is given.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
     },
     /// Making a ring and dropping it.
     SpawnCost,
@@ -194,13 +202,11 @@ fn main() -> ExitCode {
         Bench::Rings => rings::run(samples).print(form),
         Bench::Read { direct, dir, depth } => {
             let dir = dir.unwrap_or_else(std::env::temp_dir);
-            match read::run(&dir, direct, &depth, samples) {
-                Ok(report) => report.print(form),
-                Err(why) => {
-                    eprintln!("error: {why}");
-                    return ExitCode::FAILURE;
-                }
-            }
+            return print(read::run(&dir, direct, &depth, samples), form);
+        }
+        Bench::Tasks { dir } => {
+            let dir = dir.unwrap_or_else(std::env::temp_dir);
+            return print(tasks::run(&dir, samples), form);
         }
         Bench::SpawnCost => spawn_cost::run(samples).print(form),
         Bench::Scale { size } => scale::run(&size, samples).print(form),
@@ -237,6 +243,19 @@ fn main() -> ExitCode {
         Bench::Count { way, batch, count } => return count_one(&way, batch, count),
     }
     ExitCode::SUCCESS
+}
+
+fn print(report: Result<Report, String>, form: Form) -> ExitCode {
+    match report {
+        Ok(report) => {
+            report.print(form);
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn count_one(way: &str, batch: u32, count: u64) -> ExitCode {

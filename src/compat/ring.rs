@@ -78,10 +78,15 @@ impl IoUring<squeue::Entry, cqueue::Entry> {
     /// Those of `mmap(2)`; `EINVAL` for a ring whose entries are not of 64 and 16 bytes, or whose
     /// memory is the caller's; `EBUSY` if entries are published that the kernel has not consumed.
     ///
+    /// # Panics
+    ///
+    /// When `params` cannot be those of a ring.
+    ///
     /// # Safety
     ///
     /// `fd` must be a ring and belong to the caller, and `params` must be what the kernel returned
-    /// for it. No other code may have mapped the ring.
+    /// for it when it was set up; it must not have been resized. No other code may have mapped the
+    /// ring.
     pub unsafe fn from_fd(fd: RawFd, params: Parameters) -> io::Result<Self> {
         // SAFETY: the caller's, as promised to `from_fd`.
         let fd = RingFd::Owned(unsafe { OwnedFd::from_raw_fd(fd) });

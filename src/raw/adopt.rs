@@ -18,7 +18,8 @@
 //!
 //! There is no counterpart that takes a ring apart, since its parts can be had: a duplicate of
 //! [`RawRing::fd`], and [`Base::params`](annulus_sys::rings::Base::params). The example of
-//! [`RawRing::adopt`] does that.
+//! [`RawRing::adopt`] does that. If the ring was [resized](RawRing::resize), write its present
+//! sizes into these parameters: [`RawRing::sq_entries`] and [`RawRing::cq_entries`].
 //!
 //! Leaves to others: where in the memory each index and slot lies (`annulus_sys::layout`).
 #![allow(unsafe_code, reason = "maps a ring of somebody else's")]
@@ -51,6 +52,14 @@ pub enum AdoptError {
     /// Entries are published that the kernel has not consumed.
     #[error("entries were published and not consumed: submit them before the ring is adopted")]
     Busy,
+    /// A resize returned these parameters. They have neither the flags nor the features of the
+    /// ring, and do not say where its index array lies.
+    #[error(
+        "these are the parameters of a resize: write its sizes and offsets into those that \
+         io_uring_setup returned; with an index array (without NO_SQARRAY), adopt the ring before \
+         it is resized"
+    )]
+    Resized,
     /// The ring could not be mapped.
     #[error(
         "the ring could not be mapped ({0}): is the descriptor that of a ring, are the parameters \
@@ -67,11 +76,11 @@ impl fmt::Debug for AdoptError {
 }
 
 impl AdoptError {
-    /// The error number: `EINVAL` for what the flags do not allow, `EBUSY` for a ring with
+    /// The error number: `EINVAL` for what the parameters do not allow, `EBUSY` for a ring with
     /// published entries, and else that of `mmap(2)`.
     pub fn errno(&self) -> Errno {
         match *self {
-            Self::MakersMemory | Self::Unknown(_) => Errno::new(libc::EINVAL),
+            Self::MakersMemory | Self::Unknown(_) | Self::Resized => Errno::new(libc::EINVAL),
             Self::Busy => Errno::new(libc::EBUSY),
             Self::Map(errno) => errno,
         }
@@ -98,8 +107,8 @@ impl RawRing {
     /// # Errors
     ///
     /// [`AdoptError`]: a ring in its maker's memory, a flag that this crate does not know, entries
-    /// that are published and not consumed, or a mapping that failed. The descriptor is closed
-    /// then: pass a duplicate if you need it.
+    /// that are published and not consumed, parameters of a resize, or a mapping that failed. The
+    /// descriptor is closed then: pass a duplicate if you need it.
     ///
     /// # Panics
     ///
@@ -108,10 +117,13 @@ impl RawRing {
     ///
     /// # Safety
     ///
-    /// `params` must be what `io_uring_setup(2)` returned for this ring, or the resize that came
-    /// last. From now on nobody else may use its queues: push, take completions, or enter the
-    /// kernel for it. For everything that is in flight, OP1 must hold, as if it was
-    /// [pushed](Self::push) here.
+    /// `params` must be what `io_uring_setup(2)` returned for this ring; if it was resized since,
+    /// with the sizes and offsets that the last resize returned, and then it must have no index
+    /// array (`NO_SQARRAY`), since no resize says where that lies. From now on nobody else may use
+    /// its queues: push, take completions, enter the kernel for it, or resize it. For everything
+    /// that is in flight, OP1 must hold, as if it was [pushed](Self::push) here. If a region of
+    /// wait arguments is registered, a signal mask that it names must be valid whenever a wait may
+    /// name its slot, as for [`set_raw`](crate::raw::register::WaitRegion::set_raw).
     ///
     /// # Example
     ///
@@ -140,6 +152,11 @@ impl RawRing {
         }
         if params.flags.contains(SetupFlags::NO_MMAP) {
             return Err(AdoptError::MakersMemory);
+        }
+        // Every kernel that resizes has features; and what lies at 0 is an index.
+        let has_array = !params.flags.contains(SetupFlags::NO_SQARRAY);
+        if params.sq_off.array == 0 && (has_array || params.features.is_empty()) {
+            return Err(AdoptError::Resized);
         }
         // SAFETY: as promised to `RawRing::adopt`.
         let rings = unsafe { Rings::adopt(&Kernel::LINUX, RingFd::Owned(fd), params) };

@@ -38,12 +38,13 @@ impl Setup<'_> {
         self.rings(SetupFlags::empty()).map(RawRing::over)
     }
 
-    /// Makes a raw ring that is disabled (`R_DISABLED`): it can be restricted, and everything can
-    /// be registered with it; nothing can be submitted until [`RawRing::enable`]. Since Linux 5.10:
-    /// `io_uring_setup(2)`.
+    /// Makes a raw ring that is disabled (`R_DISABLED`): it can be restricted, and what a
+    /// [`RawRing`] registers can be registered with it; nothing can be submitted until
+    /// [`RawRing::enable`]. Since Linux 5.10: `io_uring_setup(2)`.
     ///
-    /// A ring that is to be enabled on another thread is made by
-    /// [`build_disabled`](Self::build_disabled).
+    /// A ring that is to be enabled on another thread, or that gets a
+    /// [wait region](DisabledRing::register_wait_region), is made by
+    /// [`build_disabled`](Self::build_disabled) and [`DisabledRing::into_raw`].
     ///
     /// # Errors
     ///
@@ -80,7 +81,9 @@ impl RawRing {
     /// Before that, each call that enters the kernel fails with
     /// [`EnterCause::Disabled`](crate::EnterCause::Disabled) or `EBADFD`, and what was pushed stays
     /// in the queue. With a polling thread (`SQPOLL`), a submit publishes the entries, which are
-    /// taken once the ring is enabled, and enters only if the thread asks to be woken.
+    /// taken once the ring is enabled, and enters only if the thread asks to be woken. Until then
+    /// a thread that is awake sees them and stays awake (seen on 6.18), so enable the ring before
+    /// much is pushed.
     ///
     /// # Errors
     ///

@@ -67,7 +67,10 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(base: Arc<Base>) -> Self {
         let mode = Mode::of(base.params().flags);
-        let (ring, process) = (name(&base), Process::this());
+        // A forked child may have inherited a disabled ring, and make a driver for it.
+        let ours = base.is_of_this_process();
+        let process = if ours { Process::this() } else { Process::none() };
+        let ring = name(&base);
         let usual = if mode.enters == Enters::Usual { process } else { Process::none() };
         Self {
             base,

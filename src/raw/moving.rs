@@ -13,6 +13,7 @@
 //! | is registered (`register_ring_fd`) | its index names nothing there, or another ring | unregisters it |
 //! | has no descriptor (`REGISTERED_FD_ONLY`) | likewise, and it has no other name | refuses |
 //! | has `SINGLE_ISSUER`, and so `DEFER_TASKRUN` too | the kernel refuses every call: `EEXIST` | refuses |
+//! | has a polling thread (`SQPOLL`), before Linux 5.12 | works, until the thread that made it ends: then `EOWNERDEAD` | gives a [`SendRawRing`] |
 //! | any other | works | gives a [`SendRawRing`] |
 //!
 //! | runtime | what it needs |
@@ -107,8 +108,8 @@ pub struct NotSendable {
 pub enum WhyNotSend {
     /// The kernel lets only one thread use it (`SINGLE_ISSUER`).
     #[error(
-        "the ring belongs to the thread that made it (SINGLE_ISSUER): start from `Setup::plain`, \
-         or send it before it is enabled (`build_disabled`)"
+        "the ring belongs to one thread (SINGLE_ISSUER): start from `Setup::plain`, or send it \
+         before it is enabled, as a `DisabledRing` (`build_disabled`)"
     )]
     SingleIssuer,
     /// Only this thread has a name for it (`REGISTERED_FD_ONLY`).
@@ -218,7 +219,9 @@ impl DerefMut for SendRawRing {
     ///
     /// Who swaps a ring in that belongs to one thread finds that the kernel refuses it on others:
     /// one that is registered is entered by its descriptor there, and one that has none fails with
-    /// `EBADF`.
+    /// `EBADF`, until it is back. One that is swapped out still
+    /// [cannot be registered](RawRing::register_ring_fd): [`into_send`](RawRing::into_send) and
+    /// [`into_raw`](SendRawRing::into_raw) end that.
     #[inline]
     fn deref_mut(&mut self) -> &mut RawRing {
         self.0.driver.arrive();

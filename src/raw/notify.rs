@@ -27,8 +27,9 @@ impl RawRing {
     /// # Errors
     ///
     /// `EEXIST` if the ring is registered already; `EPERM` inside a
-    /// [`SendRawRing`](crate::SendRawRing), whose next thread would not know the
-    /// index. From the kernel: `EINVAL` before Linux 5.18, and `EBUSY` if all slots are taken.
+    /// [`SendRawRing`](crate::SendRawRing), whose next thread would not know the index, and of a
+    /// ring that was swapped out of one. From the kernel: `EINVAL` before Linux 5.18, and `EBUSY`
+    /// if all slots are taken.
     #[doc(alias = "IORING_REGISTER_RING_FDS")]
     pub fn register_ring_fd(&mut self) -> Result<(), Errno> {
         if self.driver().registered().is_some() {
@@ -130,7 +131,8 @@ impl RawRing {
     }
 
     /// Lets completions signal the eventfd again. Completions that came while it was paused do not
-    /// signal it: look into the ring.
+    /// signal it: look into the ring after this call. A completion that comes at that moment
+    /// signals, or is seen.
     ///
     /// # Errors
     ///

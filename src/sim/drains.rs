@@ -12,48 +12,15 @@
 //! moment after it completed ([`Faults::lingers`](super::Faults::lingers)), and nothing looks
 //! again then (`io_queue_deferred` in `io_uring/io_uring.c`).
 
-use std::collections::VecDeque;
-
 use annulus_sys::flags::SqeFlags;
 
+use super::held::Held;
 use super::request::Request;
 use super::state::{Due, State};
 use super::trace::RequestId;
 
 /// How long a worker thread holds on to what it ran, at most, in nanoseconds.
 const LONGEST: u64 = 250_000;
-
-/// What a ring holds back.
-#[derive(Debug, Default)]
-pub(super) struct Drains {
-    /// The chains that have not begun, oldest first.
-    held: VecDeque<Held>,
-    /// The requests of the newest drained chain.
-    newest: Option<(RequestId, RequestId)>,
-    /// Since 6.16: whether what comes is held back.
-    is_active: bool,
-    /// How many requests have ended that a worker thread still has.
-    lingering: usize,
-}
-
-/// A chain that may have to wait for others.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    head: RequestId,
-    /// How many requests it has.
-    count: usize,
-    /// Whether it drains.
-    drains: bool,
-    /// Up to 6.15: the drained chain that it waits for.
-    behind: Option<(RequestId, RequestId)>,
-}
-
-impl Drains {
-    /// The ring is gone.
-    pub(super) fn clear(&mut self) {
-        self.held.clear();
-    }
-}
 
 impl State {
     /// An entry comes. It goes to a worker thread if it drains, or while entries are held back.

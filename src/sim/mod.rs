@@ -106,6 +106,7 @@ mod finish;
 mod futex;
 mod gate;
 mod handed;
+mod held;
 mod iopoll;
 mod layout;
 mod letters;

@@ -63,7 +63,7 @@ impl CqWatch {
             return false;
         }
         if let Some(flags) = &self.flags {
-            flags.store(to.bits());
+            flags.store_before_loads(to.bits());
         }
         self.flags.is_some()
     }

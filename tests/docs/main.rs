@@ -4,6 +4,12 @@
 //! The tables of `docs/KERNELS.md` are the code's own constants. To write them again:
 //! `ANNULUS_WRITE=1 cargo test --test docs -- --test-threads=1`.
 
+mod guide;
+mod steps {
+    mod raw;
+    mod safe;
+}
+
 use std::fs;
 use std::path::Path;
 

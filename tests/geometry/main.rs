@@ -173,6 +173,22 @@ fn sq3_the_array_of_a_ring_with_published_entries_is_left_alone() {
 }
 
 #[test]
+fn sq2_cq2_an_index_array_over_something_else_is_not_filled() {
+    for features in BOTH_LAYOUTS {
+        let one_map = features.contains(Features::SINGLE_MMAP);
+        // A resize says that it lies at 0; a ring that grew has completions where it lay.
+        let grown = |params: &mut Params, _: &RingMemory| params.sq_off.array = params.cq_off.cqes;
+        for to in [0, 4, 8] {
+            let complaint = adopted(features, |params, _| params.sq_off.array = to);
+            assert!(complaint.contains("the index array lies over"), "{to}: {complaint}");
+        }
+        if one_map {
+            assert!(adopted(features, grown).contains("the index array lies over"));
+        }
+    }
+}
+
+#[test]
 fn an_offset_outside_the_memory_is_a_map_that_is_refused() {
     for features in BOTH_LAYOUTS {
         for &(what, offset) in OFFSETS {

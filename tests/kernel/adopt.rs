@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use annulus::sys::errno::Errno;
 use annulus::sys::flags::{OFF_SQ_RING, SetupFlags};
 use annulus::sys::kernel::Kernel;
 use annulus::sys::map::{Map, Pages};
+use annulus::sys::opcode::RegisterOp;
 use annulus::sys::rings::{Request, Rings};
-use annulus::sys::syscall::{self, EnterArg, RingFd};
+use annulus::sys::syscall::{self, EnterArg, RingFd, RingRef};
 use annulus::{RawRing, Setup};
 use libtest_mimic::{Failed, Trial};
 
@@ -28,6 +29,8 @@ pub const PARTS: &[Part] = &[("a child adopts a ring", child_adopts)];
 
 const WIDE: SetupFlags = SetupFlags::SQE128.union(SetupFlags::CQE32);
 const REWIND: SetupFlags = SetupFlags::SQ_REWIND.union(SetupFlags::NO_SQARRAY);
+const RESIZED: SetupFlags = DEFERRING.union(SetupFlags::NO_SQARRAY);
+const RESIZES: [Need; 2] = [Need::Register(RegisterOp::RESIZE_RINGS), Need::Setup(RESIZED)];
 const NO_MMAP: [Need; 1] = [Need::Setup(SetupFlags::NO_MMAP)];
 
 /// The tests.
@@ -45,6 +48,8 @@ pub fn tests() -> Vec<Trial> {
         test("sq3_a_ring_with_published_entries_is_not_adopted", &[], published),
         test("what_was_dropped_before_is_counted_and_nothing_more", &[], dropped),
         test("a_ring_in_its_makers_memory_is_not_adopted", &NO_MMAP, makers_memory),
+        test("a_ring_that_was_resized_is_adopted_with_its_new_sizes", &RESIZES, was_resized),
+        test("sq1_the_parameters_of_a_resize_are_not_adopted", &RESIZES, of_a_resize),
         test("what_is_no_ring_is_not_adopted", &[], no_ring),
         test("a_child_adopts_the_ring_that_its_parent_gave_up", &[], || {
             child_succeeds("a child adopts a ring")
@@ -155,6 +160,46 @@ fn dropped() -> Result<(), Failed> {
     // The array is filled again, so nothing more is dropped.
     (0..8).for_each(|_| works(&mut ring));
     assert_eq!(ring.dropped(), 1);
+    Ok(())
+}
+
+fn was_resized() -> Result<(), Failed> {
+    let mut ring = ring(Setup::plain(4).with(RESIZED));
+    works(&mut ring);
+    ring.resize(16, None).map_err(|failure| format!("{failure:?}"))?;
+    let (sq_entries, cq_entries) = (ring.sq_entries(), ring.cq_entries());
+    let (fd, params) = parts(ring)?;
+    let params = Params { sq_entries, cq_entries, ..params };
+    // SAFETY: its sizes are those of the resize; its other owner is gone, and nothing is in flight
+    // (OP1).
+    let mut ring = unsafe { RawRing::adopt(fd, params) }?;
+    assert_eq!((ring.sq_entries(), ring.cq_entries(), ring.flags()), (16, 32, RESIZED));
+    (0..40).for_each(|_| works(&mut ring));
+    Ok(())
+}
+
+/// They lack flags and features, and the place of the index array: a ring that is mapped by them
+/// would have its array written over its indices.
+fn of_a_resize() -> Result<(), Failed> {
+    for flags in [DEFERRING, RESIZED] {
+        let (fd, made) = made(flags)?;
+        let mut params = Params { sq_entries: 16, ..Params::default() };
+        let arg = (&raw mut params).cast();
+        // SAFETY: live parameters, which the kernel does not keep, because it copies.
+        unsafe { syscall::register(RingRef::fd(fd.as_fd()), RegisterOp::RESIZE_RINGS, arg, 1) }?;
+        // SAFETY: nobody else uses the ring, and nothing is in flight (OP1).
+        let refused = unsafe { RawRing::adopt(fd.try_clone()?, params) };
+        assert_eq!(refused.err(), Some(AdoptError::Resized));
+        assert_eq!(AdoptError::Resized.errno(), Errno::new(libc::EINVAL));
+        let params = Params { flags: made.flags, features: made.features, ..params };
+        // SAFETY: likewise; nothing is mapped if they do not say where the array lies.
+        let adopted = unsafe { RawRing::adopt(fd, params) };
+        if flags == RESIZED {
+            works(&mut adopted?);
+        } else {
+            assert_eq!(adopted.err(), Some(AdoptError::Resized));
+        }
+    }
     Ok(())
 }
 

@@ -12,8 +12,14 @@ use annulus::sys::syscall::EnterArg;
 use annulus::{EnterCause, EnterError, RawRing, Setup, WaitOptions, Woken, prep};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{DEFERRING, Need, drain_user_data, nop, patient, push, ring, test};
+use crate::harness::{
+    DEFERRING, Need, Part, child_succeeds, drain_user_data, nop, patient, push, ring, test,
+};
+use crate::processes::{Side, end_with, fork, outcome, works};
 use crate::sqpoll::POLLS;
+
+/// The parts that play in a child process.
+pub const PARTS: &[Part] = &[("a forked child makes a disabled ring raw", child_makes_it_raw)];
 
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -36,6 +42,9 @@ pub fn tests() -> Vec<Trial> {
         test("a_raw_ring_is_restricted_to_register_calls", &[], restricted_calls),
         test("a_disabled_ring_with_a_poller_says_so_and_does_not_spin", &[POLLS], polled),
         test("a_disabled_ring_becomes_raw_with_its_region", &waits, with_region),
+        test("a_forked_child_does_not_enter_the_disabled_ring_that_it_makes_raw", &[], || {
+            child_succeeds("a forked child makes a disabled ring raw")
+        }),
     ]
 }
 
@@ -155,4 +164,22 @@ fn with_region() -> Result<(), Failed> {
     let waited = ring.wait_with(1, &WaitOptions::FOREVER.in_slot(slot));
     assert_eq!(waited?, Woken::TimedOut);
     Ok(())
+}
+
+fn child_makes_it_raw() {
+    let early = patient(|| Setup::plain(4).build_disabled()).expect("a ring can be made here");
+    match fork() {
+        Side::Child => end_with(|| {
+            let mut ring = early.into_raw();
+            let entered = ring.enter(0, 0, EnterFlags::GETEVENTS, EnterArg::None);
+            assert_eq!(entered, Err(Errno::new(libc::ECHILD)));
+            assert_eq!(ring.enable(), Err(RegisterError::OtherProcess));
+            assert_eq!(ring.submit_and_wait(0).map_err(|e| e.cause), Err(EnterCause::OtherProcess));
+            assert!(ring.into_send().is_err());
+        }),
+        Side::Parent(child) => assert_eq!(outcome(child), 0),
+    }
+    let mut ring = early.into_raw();
+    ring.enable().expect("it is disabled still");
+    works(&mut ring);
 }

@@ -59,6 +59,7 @@ fn main() {
             adopt::PARTS,
             capabilities::PARTS,
             denied::PARTS,
+            disabled::PARTS,
             forks::PARTS,
             notify::PARTS,
             processes::PARTS,

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::mem;
 use std::sync::{Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use annulus::raw::moving::WhyNotSend;
 use annulus::raw::register::RegisterError;
@@ -20,6 +21,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Need, drain_user_data, nop, patient, push, read_byte, ring, test};
 use crate::processes::works;
+use crate::sqpoll::POLLS;
 
 const ISSUER: [Need; 1] = [Need::Setup(SetupFlags::SINGLE_ISSUER)];
 const FD_ONLY: [Need; 1] = [Need::Setup(SetupFlags::REGISTERED_FD_ONLY)];
@@ -32,6 +34,7 @@ pub fn tests() -> Vec<Trial> {
         test("threads_use_one_ring_behind_a_lock", &[], behind_a_lock),
         test("a_request_completes_wherever_its_ring_went", &[], elsewhere),
         test("a_ring_outlives_the_thread_that_made_it", &[], outlives),
+        test("a_polled_ring_outlives_the_thread_that_made_it", &[POLLS], polled_outlives),
         test("a_ring_of_one_issuer_is_not_sent", &ISSUER, one_issuer),
         test("a_ring_without_descriptor_is_not_sent", &FD_ONLY, no_descriptor),
         test("a_ring_that_is_sent_gives_its_index_back", &RING_FDS, index_comes_back),
@@ -39,6 +42,7 @@ pub fn tests() -> Vec<Trial> {
         test("op1_a_ring_without_name_that_was_swapped_in_enters_no_other", &FD_ONLY, || {
             swapped_nameless()
         }),
+        test("a_ring_without_name_has_it_again_where_it_was_made", &FD_ONLY, nameless_comes_back),
         test("a_ring_without_name_shares_no_buffers_of_another", &CLONES, shares_nothing),
     ]
 }
@@ -119,6 +123,18 @@ fn outlives() -> Result<(), Failed> {
     assert_eq!(drain_user_data(&mut ring), [1, 2]);
     works(&mut ring);
     works(&mut ring.into_raw());
+    Ok(())
+}
+
+fn polled_outlives() -> Result<(), Failed> {
+    let idle = Duration::from_millis(1);
+    let mut ring = apart(move || sent(ring(Setup::plain(4).sqpoll(idle))));
+    for user_data in 0..3 {
+        thread::sleep(2 * idle); // It sleeps, and is woken.
+        push(&mut ring, nop(user_data));
+        assert_eq!(ring.submit_and_wait(1), Ok(1));
+        assert_eq!(drain_user_data(&mut ring), [user_data]);
+    }
     Ok(())
 }
 
@@ -232,6 +248,24 @@ fn swapped_nameless() -> Result<(), Failed> {
         assert_eq!(raw.enter(1, 0, EnterFlags::empty(), EnterArg::None).ok(), None);
         drop(raw);
         assert_eq!(here.submit_and_wait(1), Ok(1));
+    });
+    Ok(())
+}
+
+fn nameless_comes_back() -> Result<(), Failed> {
+    apart(|| {
+        let mut ring = sent(ring(Setup::plain(4)));
+        *ring = nameless(); // No type forbids that.
+        push(&mut ring, nop(6));
+        let mut ring = apart(move || {
+            let mut ring = ring;
+            ring.submit().expect_err("it has no name here");
+            ring
+        });
+        assert_eq!(ring.submit_and_wait(1), Ok(1));
+        assert_eq!(drain_user_data(&mut ring), [6]);
+        works(&mut ring);
+        works(&mut ring.into_raw());
     });
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! SQ5: a polling thread that fell asleep while an entry was visible is woken.
+//! Who may sleep: a polling thread that fell asleep while an entry was visible is woken (SQ5), and
+//! an eventfd that may signal again misses no completion.
 //!
 //! ```text
 //!   we:      tail = t   fence   NEED_WAKEUP?          ─► yes: wake
@@ -10,13 +11,15 @@
 
 use std::sync::Arc;
 
+use loom::sync::atomic::{Ordering::SeqCst, fence};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use annulus_sys::flags::SqRingFlags;
+use annulus_sys::cq::CompletionQueue;
+use annulus_sys::flags::{CqRingFlags, SqRingFlags};
 use annulus_sys::sq::SubmissionQueue;
 
-use crate::model::{check, entry, push, until};
+use crate::model::{check, completion, entry, push, until};
 use crate::support::fake_kernel::{FakeKernel, Shape};
 
 /// Where the polling thread sleeps. Waking it while it is awake does nothing.
@@ -134,4 +137,32 @@ fn sq5_no_wakeup_is_lost_after_the_first() {
 #[test]
 fn sq5_no_wakeup_is_lost_when_slots_are_reused() {
     check("2 entries through 1 slot, SQPOLL", || polled(2, 1));
+}
+
+/// Lets the kernel signal again, and looks into the ring, while the kernel posts a completion. The
+/// kernel has a full barrier between its tail and its load of our flags (`wq_has_sleeper`).
+fn resumed(resume_and_look: fn(&mut CompletionQueue) -> bool) {
+    let (_sq, mut cq, mut kernel) = FakeKernel::new(Shape::plain(1));
+    assert!(cq.set_flags(CqRingFlags::EVENTFD_DISABLED));
+    let peer = thread::spawn(move || {
+        assert!(kernel.post(completion(0)));
+        fence(SeqCst);
+        kernel.cq_flags.now() & CqRingFlags::EVENTFD_DISABLED.bits() == 0
+    });
+    let seen = resume_and_look(&mut cq);
+    let signalled = peer.join().expect("the kernel's thread");
+    assert!(seen || signalled, "nobody waits for a completion that signals nothing");
+}
+
+#[test]
+fn an_eventfd_that_resumes_misses_no_completion() {
+    check("1 completion, resumed by the ring", || {
+        resumed(|cq| cq.set_flags(CqRingFlags::empty()) && cq.pop().is_some());
+    });
+    check("1 completion, resumed by a handle", || {
+        resumed(|cq| {
+            let watch = cq.watch();
+            watch.set_flags(CqRingFlags::empty()) && watch.look() == Some(1)
+        });
+    });
 }

@@ -28,7 +28,7 @@
 //! | `MSG_TRUNC` with selected buffers, and on streams | refused: Linux counts bytes that it has not written |
 //! | sizes and links of folders, times, owners | not compared: each file system has its own |
 //! | ports | shown as the socket that has them |
-//! | what is linked, before 6.5 | not generated: a worker thread reads and writes pipes, and goes on with the chain |
+//! | chains, and writes to pipes, before 6.5 | not generated: a worker thread writes to a pipe, later, and goes on with the chain |
 //! | flags of a cancel before 6.6, modes of rings that a release lacks | not generated |
 //! | how many enters a completion takes | Linux does one step of a chain in each, and tries a write to an eventfd 128 times before a worker does it |
 //!
@@ -103,6 +103,13 @@ impl Plan {
         self.release < Release::new(major, minor)
     }
 
+    /// Whether this kind of request must not come now.
+    fn excludes(&self, kind: u32) -> bool {
+        let (is_cancel, is_write) = (matches!(kind, 15..=18), matches!(kind, 3 | 6 | 9 | 10));
+        let races = is_cancel && (self.cancels || self.writes) || is_write && self.cancels;
+        races || kind == 3 && self.is_before(6, 5)
+    }
+
     fn fresh(&mut self, ends: &[usize]) -> Option<usize> {
         let free: Vec<usize> = ends.iter().copied().filter(|&end| !self.used[end]).collect();
         let end = free[self.chance.place(free.len())?];
@@ -138,7 +145,7 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
     let fd = |end: usize| run.ends[end].as_raw_fd();
     let kind = plan.chance.below(19);
     let (is_cancel, is_write) = (matches!(kind, 15..=18), matches!(kind, 3 | 6 | 9 | 10));
-    if (is_cancel && (plan.cancels || plan.writes)) || (is_write && plan.cancels) {
+    if plan.excludes(kind) {
         return None;
     }
     plan.cancels |= is_cancel;
@@ -167,6 +174,8 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
             run.tables.push(table);
             if plan.chance.one_in(2) {
                 prep::readv(fd(plan.fresh(&readers())?), at, 2, u64::MAX, 0)
+            } else if plan.is_before(6, 5) {
+                return None;
             } else {
                 prep::writev(fd(plan.fresh(&writers())?), at, 2, u64::MAX, 0)
             }
@@ -355,8 +364,11 @@ impl<'a> Run<'a> {
     /// Cancels what is left, and looks at the buffers.
     fn end(mut self, plan: &mut Plan) -> (Vec<String>, Vec<usize>) {
         // The end of one request lets the next one of its chain begin.
-        for _ in 0..6 {
-            let cancel = prep::cancel(0, CancelFlags::ANY | CancelFlags::ALL);
+        let all = vec![prep::cancel(0, CancelFlags::ANY | CancelFlags::ALL); 6];
+        let each = |user_data| prep::cancel(user_data, CancelFlags::empty());
+        let is_old = plan.is_before(5, 19); // It cancels one at a time.
+        let cancels = if is_old { (0..plan.pushed).map(each).collect() } else { all };
+        for cancel in cancels {
             // SAFETY: a cancel points to nothing (OP1).
             unsafe { self.ring.push(Sqe { user_data: plan.pushed, ..cancel }) }.expect("room");
             let _ = self.ring.submit();

@@ -273,17 +273,6 @@ fn the_udp_servers_send_each_datagram_back() {
     }
 }
 
-/// Receives a datagram. Without a signal a receive was seen to be interrupted when this thread had
-/// closed a ring shortly before, as `Server::start` does.
-fn received(socket: &UdpSocket, buf: &mut [u8]) -> usize {
-    loop {
-        match socket.recv(buf) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            other => return other.expect("it comes back"),
-        }
-    }
-}
-
 fn datagrams_come_back(server: &Server) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.set_read_timeout(Some(LIMIT)).expect("a limit");
@@ -301,6 +290,16 @@ fn datagrams_come_back(server: &Server) {
     assert_eq!(received(&socket, &mut buf), 0);
     socket.send(b"after it").expect("it is sent");
     assert_eq!(received(&socket, &mut buf), 8);
+}
+
+/// The length of the next datagram. A receive with a limit ends with any signal (`signal(7)`).
+fn received(socket: &UdpSocket, buf: &mut [u8]) -> usize {
+    loop {
+        match socket.recv(buf) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            came => return came.expect("it comes back"),
+        }
+    }
 }
 
 #[test]

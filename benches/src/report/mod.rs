@@ -35,7 +35,7 @@ pub enum Extent {
 /// A benchmark: its name, what it measures, and how it is run.
 type Bench = (&'static str, &'static str, fn(Extent) -> Vec<Report>);
 
-const BENCHES: [Bench; 8] = [
+const BENCHES: [Bench; 9] = [
     (
         "nop",
         "A batch of NOPs is pushed, submitted and taken: what a library costs an operation, and \
@@ -65,6 +65,12 @@ const BENCHES: [Bench; 8] = [
         "Blocks of 4 KiB are read at random, with so many in flight: from the page cache, and past \
          it from the disk below.",
         reads,
+    ),
+    (
+        "tasks",
+        "A thousand tasks of tokio read files of 4 KiB: through a reactor that runs inside it, and \
+         by the threads of tokio::fs.",
+        tasks,
     ),
     (
         "fanout",
@@ -111,6 +117,12 @@ fn reads(extent: Extent) -> Vec<Report> {
             .ok()
     };
     [false, true].into_iter().filter_map(run).collect()
+}
+
+fn tasks(extent: Extent) -> Vec<Report> {
+    let samples = if extent == Extent::Quick { 3 } else { 15 };
+    let report = crate::tasks::run(&std::env::temp_dir(), samples);
+    report.inspect_err(|why| eprintln!("without these reads: {why}")).into_iter().collect()
 }
 
 fn copies(extent: Extent) -> Vec<Report> {

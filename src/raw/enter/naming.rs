@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | ordinary | its descriptor | the same |
 //! | registered (`register_ring_fd`) | an index of this thread, saves a look-up | its descriptor: see `Driver::arrive` |
-//! | without descriptor (`REGISTERED_FD_ONLY`) | an index of this thread | none: `EBADF` |
+//! | without descriptor (`REGISTERED_FD_ONLY`) | an index of this thread | none: `EBADF`, until it is back |
 //!
 //! Leaves to others: which rings go to another thread (`moving`).
 #![allow(unsafe_code, reason = "names a ring by a descriptor that it keeps open")]
@@ -44,21 +44,22 @@ impl Driver {
     /// Comes to this thread with its ring: an index of another thread is a name no more.
     #[inline]
     pub(in crate::raw) fn arrive(&mut self) {
-        if self.ring.is_registered() {
-            self.forget_index();
+        if self.ring.is_registered() | (self.ring.number() == RingRef::NONE.number()) {
+            self.rename();
         }
     }
 
-    /// Forgets an index that names nothing on this thread, or another ring.
+    /// Names the ring as it can be named here: an index that names nothing on this thread, or
+    /// another ring, is forgotten.
     #[cold]
-    fn forget_index(&mut self) {
+    fn rename(&mut self) {
         if self.registered.is_some_and(|(_, thread)| thread != this_thread()) {
             // The kernel keeps the place until that thread ends.
             self.registered = None;
             self.ring = name(&self.base);
         }
-        if !self.base.is_here() {
-            self.ring = RingRef::NONE;
+        if let RingFd::Registered(_) = self.base.fd() {
+            self.ring = if self.base.is_here() { name(&self.base) } else { RingRef::NONE };
         }
     }
 }

@@ -192,7 +192,7 @@ impl RawRing {
     /// # Errors
     ///
     /// As [`DisabledRing::restrict`], and [`RegisterError::Enabled`] for a ring that is not
-    /// disabled.
+    /// disabled; if it is restricted already, then [`RegisterError::Restricted`].
     ///
     /// # Example
     ///
