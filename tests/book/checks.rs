@@ -84,6 +84,11 @@ fn each_include_names_a_file_and_an_anchor() {
             if inside.is_none_or(|inside| inside.trim().is_empty()) {
                 complaints.push(page.complain(format!("nothing at `{path}:{anchor:?}`")));
             }
+            // A link of another page would lead nowhere from here.
+            let is_page = path.ends_with(".md");
+            if is_page && inside.is_some_and(|inside| inside.contains("](")) {
+                complaints.push(page.complain(format!("links in `{path}:{anchor:?}`")));
+            }
         }
     }
     judge(&complaints);

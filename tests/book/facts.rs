@@ -208,6 +208,31 @@ fn a_polling_thread_without_an_idle_time_sleeps_after_a_second() {
 }
 // ANCHOR_END: idle
 
+/// The polling thread of a ring, as `/proc` names it; before it has run, that is who made the ring.
+fn polling_thread(ring: &mut RawRing) -> Option<String> {
+    // SAFETY: a NOP points to nothing (OP1).
+    unsafe { ring.push(prep::nop()) }.expect("room");
+    ring.submit_and_wait(1).expect("it completes");
+    let fd = ring.fd().expect("a descriptor").as_raw_fd();
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("it is open");
+    let line = info.lines().find_map(|line| line.strip_prefix("SqThread:"));
+    line.map(|thread| thread.trim().to_owned()).filter(|thread| thread != "-1")
+}
+
+#[test]
+fn a_ring_that_is_attached_to_a_polled_ring_has_the_same_thread() {
+    let polled = || Setup::plain(4).sqpoll(Duration::from_secs(10));
+    let (Some(mut first), Some(mut alone)) = (raw(polled()), raw(polled())) else { return };
+    // SAFETY: both rings are made here, and none is anybody else's.
+    let setup = unsafe { polled().attach(first.fd().expect("a descriptor")) };
+    let Some(mut second) = raw(setup) else { return };
+    let Some(thread) = polling_thread(&mut first) else {
+        return eprintln!("skipped: this kernel does not name the thread");
+    };
+    assert_eq!(polling_thread(&mut second).as_ref(), Some(&thread));
+    assert_ne!(polling_thread(&mut alone), Some(thread));
+}
+
 // ANCHOR: no_getevents
 #[test]
 fn without_getevents_an_enter_does_not_wait() {

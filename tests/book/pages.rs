@@ -157,10 +157,13 @@ fn id(heading: &str) -> String {
     kept.collect()
 }
 
-/// What lies between an anchor's two comments in `text`.
+/// What lies between an anchor's two comments in `text`, of Rust or of Markdown.
 pub fn anchored<'a>(text: &'a str, anchor: &str) -> Option<&'a str> {
-    let (_, rest) = text.split_once(&format!("// ANCHOR: {anchor}\n"))?;
-    rest.split_once(&format!("// ANCHOR_END: {anchor}\n")).map(|(inside, _)| inside)
+    let between = |open: &str, close: &str| {
+        let (_, rest) = text.split_once(&format!("{open} ANCHOR: {anchor}{close}\n"))?;
+        rest.split_once(&format!("{open} ANCHOR_END: {anchor}{close}\n")).map(|(inside, _)| inside)
+    };
+    between("//", "").or_else(|| between("<!--", " -->"))
 }
 
 /// The text of all Rust files in `folder` and below, or of the one file of that name.

@@ -7,7 +7,7 @@ use annulus::op::Nop;
 use annulus::sim::Sim;
 use annulus::sys::flags::EnterFlags;
 use annulus::sys::syscall::EnterArg;
-use annulus::{RawRing, Setup, prep};
+use annulus::{RawRing, Ring, Setup, prep};
 
 /// The thread sleeps when nothing has come for so long.
 const IDLE: Duration = Duration::from_millis(10);
@@ -37,6 +37,18 @@ fn enters(pause: Duration) -> u64 {
         ring.reap(|_| ()).expect("a look");
     }
     ring.stats().enters
+}
+
+#[test]
+fn a_request_that_is_waited_for_is_an_enter_also_while_the_thread_is_awake() {
+    let sim = Sim::new(1);
+    let setup = Setup::plain(4).sqpoll(IDLE).kernel(sim.kernel());
+    let mut ring: Ring = setup.build().expect("a simulated ring");
+    for _ in 0..10 {
+        let nop = ring.submit(Nop).expect("room");
+        ring.wait(nop).expect("it goes on").expect("a NOP does not fail");
+    }
+    assert_eq!(ring.stats().enters, 10);
 }
 
 #[test]
