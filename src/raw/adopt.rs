@@ -120,10 +120,11 @@ impl RawRing {
     /// `params` must be what `io_uring_setup(2)` returned for this ring; if it was resized since,
     /// with the sizes and offsets that the last resize returned, and before Linux 6.19 it must then
     /// have no index array (`NO_SQARRAY`), since no resize says where that lies. From now on nobody
-    /// else may use its queues: push, take completions, enter the kernel for it, or resize it. For everything
-    /// that is in flight, OP1 must hold, as if it was [pushed](Self::push) here. If a region of
-    /// wait arguments is registered, a signal mask that it names must be valid whenever a wait may
-    /// name its slot, as for [`set_raw`](crate::raw::register::WaitRegion::set_raw).
+    /// else may use its queues: push, take completions, enter the kernel for it, or resize it. For
+    /// everything that is in flight, OP1 must hold, as if it was [pushed](Self::push) here. If a
+    /// region of wait arguments is registered, a signal mask that it names must be valid whenever a
+    /// wait may name its slot, as for
+    /// [`set_raw`](crate::raw::register::WaitRegion::set_raw).
     ///
     /// # Example
     ///
@@ -153,10 +154,10 @@ impl RawRing {
         if params.flags.contains(SetupFlags::NO_MMAP) {
             return Err(AdoptError::MakersMemory);
         }
-        // Every kernel that resizes has features; and what lies at 0 is an index. Since 6.19 a resize
-        // says all but some flags, and nothing shows which.
+        // A set-up tells features (Linux 5.4), and a resize tells none; and what lies at 0 is an
+        // index, not the array, of which a resize says nothing before Linux 6.19.
         let has_array = !params.flags.contains(SetupFlags::NO_SQARRAY);
-        if params.sq_off.array == 0 && (has_array || params.features.is_empty()) {
+        if params.features.is_empty() || (has_array && params.sq_off.array == 0) {
             return Err(AdoptError::Resized);
         }
         // SAFETY: as promised to `RawRing::adopt`.

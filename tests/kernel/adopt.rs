@@ -178,8 +178,8 @@ fn was_resized() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Before Linux 6.19 they lack features and the place of the index array: a ring that is mapped by
-/// them would have its array written over its indices. They always lack some flags.
+/// They lack features and some flags, and before Linux 6.19 also the place of the index array: a
+/// ring that is mapped by them would have its array written over its indices.
 fn of_a_resize() -> Result<(), Failed> {
     for flags in [DEFERRING, RESIZED] {
         let (fd, made) = made(flags)?;
@@ -187,17 +187,14 @@ fn of_a_resize() -> Result<(), Failed> {
         let arg = (&raw mut params).cast();
         // SAFETY: live parameters, which the kernel does not keep, because it copies.
         unsafe { syscall::register(RingRef::fd(fd.as_fd()), RegisterOp::RESIZE_RINGS, arg, 1) }?;
-        let lacks_place = params.features.is_empty();
-        if lacks_place {
-            // SAFETY: nobody else uses the ring, and nothing is in flight (OP1).
-            let refused = unsafe { RawRing::adopt(fd.try_clone()?, params) };
-            assert_eq!(refused.err(), Some(AdoptError::Resized));
-        }
+        // SAFETY: nobody else uses the ring, and nothing is in flight (OP1).
+        let refused = unsafe { RawRing::adopt(fd.try_clone()?, params) };
+        assert_eq!(refused.err(), Some(AdoptError::Resized));
         assert_eq!(AdoptError::Resized.errno(), Errno::new(libc::EINVAL));
         let params = Params { flags: made.flags, features: made.features, ..params };
         // SAFETY: likewise; nothing is mapped if they do not say where the array lies.
         let adopted = unsafe { RawRing::adopt(fd, params) };
-        if flags == RESIZED || !lacks_place {
+        if flags == RESIZED || params.sq_off.array != 0 {
             works(&mut adopted?);
         } else {
             assert_eq!(adopted.err(), Some(AdoptError::Resized));
