@@ -19,7 +19,8 @@
 //! There is no counterpart that takes a ring apart, since its parts can be had: a duplicate of
 //! [`RawRing::fd`], and [`Base::params`](annulus_sys::rings::Base::params). The example of
 //! [`RawRing::adopt`] does that. If the ring was [resized](RawRing::resize), write its present
-//! sizes into these parameters: [`RawRing::sq_entries`] and [`RawRing::cq_entries`].
+//! sizes into these parameters: [`RawRing::sq_entries`] and [`RawRing::cq_entries`]. That is enough
+//! only without an index array (`NO_SQARRAY`), whose place changes with them.
 //!
 //! Leaves to others: where in the memory each index and slot lies (`annulus_sys::layout`).
 #![allow(unsafe_code, reason = "maps a ring of somebody else's")]
@@ -52,8 +53,8 @@ pub enum AdoptError {
     /// Entries are published that the kernel has not consumed.
     #[error("entries were published and not consumed: submit them before the ring is adopted")]
     Busy,
-    /// A resize returned these parameters. They have neither the flags nor the features of the
-    /// ring, and do not say where its index array lies.
+    /// A resize returned these parameters. They lack the features of the ring and some of its
+    /// flags, and before Linux 6.19 they do not say where its index array lies.
     #[error(
         "these are the parameters of a resize: write its sizes and offsets into those that \
          io_uring_setup returned; with an index array (without NO_SQARRAY), adopt the ring before \

@@ -165,6 +165,7 @@ impl<U: Default> Ring<U> {
             // meanwhile.
             let repeats = all.iter().any(|&user_data| self.slab.is_endless(user_data));
             self.cancel_each(all, pace);
+            // Behind a drained entry our cancels may be held back themselves.
             if pace.idle.is_power_of_two() && self.slab.may_wait() {
                 self.let_kernel_look()?;
             }

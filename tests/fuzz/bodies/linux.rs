@@ -1,5 +1,5 @@
 //! Valid programs on Linux, as in `tests/sim/differential.rs`: what a program can see there is what
-//! it sees on `annulus::sim`. On a machine without a ring, or with an older Linux, it says so once.
+//! it sees on the simulation of this release. On a machine without a ring it says so.
 
 use annulus::sim::Sim;
 
