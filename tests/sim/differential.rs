@@ -30,6 +30,7 @@
 //! | ports | shown as the socket that has them |
 //! | chains, and writes to pipes, before 6.5 | not generated: a worker thread writes to a pipe, later, and goes on with the chain |
 //! | a cancel and a read of a pipe in one batch, before 5.19 | not generated: a read of a pipe that holds bytes ends after its batch, so that the cancel finds it |
+//! | receives with `MSG_WAITALL`, before 5.19 | not generated: a cancel makes them forget the bytes that came |
 //! | flags of a cancel before 6.6, modes of rings that a release lacks | not generated |
 //! | how many enters a completion takes | Linux does one step of a chain in each, and tries a write to an eventfd 128 times before a worker does it |
 //!
@@ -161,7 +162,8 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
         1 | 2 => prep::read(fd(plan.fresh(&readers())?), addr, len, u64::MAX),
         3 => prep::write(fd(plan.fresh(&writers())?), addr, len, u64::MAX),
         4 | 5 => {
-            let all = if plan.chance.one_in(3) { libc::MSG_WAITALL } else { 0 };
+            let waits = plan.chance.one_in(3) && !plan.is_before(5, 19);
+            let all = if waits { libc::MSG_WAITALL } else { 0 };
             let dont = if plan.chance.one_in(5) { libc::MSG_DONTWAIT } else { 0 };
             let flags = (all | dont).cast_unsigned();
             prep::recv(fd(plan.fresh(&sockets())?), addr, len, flags, none)
