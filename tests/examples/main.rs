@@ -10,7 +10,7 @@
 //!   examples/inside_smol.rs  of `12_inside_smol`
 //!   examples/soak.rs         of `soak`, for a few seconds
 //!   examples/trees.rs        of `05_copy --recursive`
-//!   examples/wait_any.rs     of `wait_any`
+//!   examples/wait_any.rs     of `wait_any`; workers.rs likewise
 //!   here                     of all of them, and of the others
 //! ```
 #![allow(unsafe_code, reason = "forbids io_uring to a child, between fork and exec")]
@@ -34,10 +34,11 @@ mod quickstart;
 mod soak;
 mod trees;
 mod wait_any;
+mod workers;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 15] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 16] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -53,6 +54,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 15] = [
     ("quickstart", Some(&[])),
     ("soak", Some(&["--seconds", "1", "--seed", "1"])),
     ("wait_any", None), // It needs Linux 6.7: see `wait_any`.
+    ("workers", None),  // See `workers`.
 ];
 /// A user who may read none of our files.
 const NOBODY: u32 = 65534;
