@@ -53,6 +53,8 @@ mod ch14;
 mod ch17;
 #[path = "../../docs/book/solutions/ch18.rs"]
 mod ch18;
+#[path = "../../docs/book/solutions/ch20.rs"]
+mod ch20;
 #[path = "../../docs/book/solutions/ch21.rs"]
 mod ch21;
 #[path = "../../docs/book/solutions/ch23.rs"]
