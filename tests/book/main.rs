@@ -51,6 +51,10 @@ mod ch13;
 mod ch14;
 #[path = "../../docs/book/solutions/ch17.rs"]
 mod ch17;
+#[path = "../../docs/book/solutions/ch18.rs"]
+mod ch18;
+#[path = "../../docs/book/solutions/ch20.rs"]
+mod ch20;
 #[path = "../../docs/book/solutions/ch21.rs"]
 mod ch21;
 #[path = "../../docs/book/solutions/ch23.rs"]

@@ -10,6 +10,7 @@
 //!   examples/inside_smol.rs  of `12_inside_smol`
 //!   examples/soak.rs         of `soak`, for a few seconds
 //!   examples/trees.rs        of `05_copy --recursive`
+//!   examples/wait_any.rs     of `wait_any`; workers.rs, mini_make.rs, logd.rs likewise
 //!   here                     of all of them, and of the others
 //! ```
 #![allow(unsafe_code, reason = "forbids io_uring to a child, between fork and exec")]
@@ -27,15 +28,19 @@ use annulus::sys::index::{Entries, Index};
 mod capabilities;
 mod files;
 mod inside_smol;
+mod logd;
+mod mini_make;
 #[path = "../../examples/support/picture.rs"]
 mod picture;
 mod quickstart;
 mod soak;
 mod trees;
+mod wait_any;
+mod workers;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 14] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 18] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -48,8 +53,12 @@ const EXAMPLES: [(&str, Option<&[&str]>); 14] = [
     ("10_mini_runtime", Some(&["--clients", "3"])),
     ("11_inside_tokio", Some(&["--tasks", "20", "--reads", "5"])),
     ("12_inside_smol", None), // See `inside_smol`.
+    ("logd", None),           // It needs Linux 6.7: see `logd`.
+    ("mini_make", None),      // It needs Linux 6.7: see `mini_make`.
     ("quickstart", Some(&[])),
     ("soak", Some(&["--seconds", "1", "--seed", "1"])),
+    ("wait_any", None), // It needs Linux 6.7: see `wait_any`.
+    ("workers", None),  // See `workers`.
 ];
 /// A user who may read none of our files.
 const NOBODY: u32 = 65534;

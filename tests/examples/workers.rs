@@ -1,0 +1,153 @@
+//! `workers`: every client gets what `cksum` prints, the work is shared out, and it ends cleanly.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use super::{fails, program, run, text};
+
+/// Far longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A server, which is killed when a test fails.
+struct Server {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts it; `None`, with the reason on stderr, where the kernel is too old for it.
+    fn start(threads: &str) -> Option<Self> {
+        let mut command = Command::new(program("workers"));
+        command.args(["127.0.0.1:0", "--stats", "--threads", threads]).stdin(Stdio::null());
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is a pipe"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("it speaks");
+        let Some(address) = line.trim_end().strip_prefix("listening on ") else {
+            let output = child.wait_with_output().expect("it ends");
+            let stderr = text(&output.stderr);
+            let is_known = ["need Linux 5.19", "there is no ring"];
+            assert!(is_known.iter().any(|reason| stderr.contains(reason)), "{line}{stderr}");
+            eprintln!("skipped: {stderr}");
+            return None;
+        };
+        let address = address.parse().expect("an address");
+        Some(Self { child, stdout, address })
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("it listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream
+    }
+
+    /// Sends SIGINT, and returns what it prints before it ends.
+    fn interrupt(mut self) -> String {
+        let pid = self.child.id().to_string();
+        let killed = Command::new("kill").args(["-INT", &pid]).status().expect("kill starts");
+        assert!(killed.success());
+        let mut page = String::new();
+        self.stdout.read_to_string(&mut page).expect("it ends");
+        assert_eq!(self.child.wait().expect("it ends").code(), Some(0), "{page}");
+        page
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = (self.child.kill(), self.child.wait());
+    }
+}
+
+/// Sends `bytes` in pieces, and returns the answer.
+fn ask(mut stream: TcpStream, bytes: &[u8]) -> String {
+    bytes.chunks(10_007).for_each(|part| stream.write_all(part).expect("it reads"));
+    stream.shutdown(Shutdown::Write).expect("half of it closes");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers, and closes");
+    answer
+}
+
+/// What the command `cksum` prints of `bytes`.
+fn cksum(bytes: &[u8]) -> String {
+    let mut command = Command::new("cksum");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cksum");
+    child.stdin.take().expect("a pipe").write_all(bytes).expect("it reads");
+    text(&child.wait_with_output().expect("it ends").stdout)
+}
+
+/// The number before `word` in the line of `page` that begins with `label`.
+fn number(page: &str, label: &str, word: &str) -> u64 {
+    let line =
+        page.lines().find(|line| line.starts_with(label)).unwrap_or_else(|| panic!("{page}"));
+    let before = line.split(word).next().expect("it is there");
+    before.rsplit(' ').find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{page}"))
+}
+
+#[test]
+fn every_client_of_many_gets_what_cksum_prints() {
+    let Some(server) = Server::start("3") else { return };
+    let contents = |client: usize| -> Vec<u8> {
+        (0..client * 9973).map(|at| at.to_le_bytes()[at % 3] ^ client.to_le_bytes()[0]).collect()
+    };
+    thread::scope(|scope| {
+        for client in 0..24 {
+            let server = &server;
+            scope.spawn(move || {
+                let bytes = contents(client);
+                assert_eq!(ask(server.connect(), &bytes), cksum(&bytes), "client {client}");
+            });
+        }
+    });
+    let page = server.interrupt();
+    let total: usize = (0..24).map(|client| client * 9973).sum();
+    let of_workers = |word| (0..3).map(|n| number(&page, &format!("worker {n}:"), word)).sum();
+    assert_eq!((of_workers(" clients"), of_workers(" bytes")), (24_u64, total as u64), "{page}");
+    assert_eq!(number(&page, "accepted", " clients"), 24, "{page}");
+    let told = number(&page, "accepted", " times");
+    assert!((1..=24).contains(&told), "{page}");
+    assert!(page.contains(" CPU ns per operation"), "{page}");
+    assert!(page.lines().all(|line| line.len() <= 80), "{page}");
+}
+
+#[test]
+fn clients_that_stay_are_shared_out_evenly_and_served_before_the_end() {
+    let Some(server) = Server::start("4") else { return };
+    // Each has a worker, and waits for its client.
+    let staying: Vec<TcpStream> = (0..12).map(|_| server.connect()).collect();
+    thread::sleep(Duration::from_millis(200));
+    // A client that vanishes takes nothing with it.
+    drop(server.connect());
+    let address = server.address;
+    let page = thread::spawn(move || server.interrupt());
+    // It does not accept any more, but goes on with those that it has.
+    let mut refused = false;
+    while !refused {
+        refused = TcpStream::connect(address).is_err();
+        thread::sleep(Duration::from_millis(5));
+    }
+    for stream in staying {
+        assert_eq!(ask(stream, b"hello\n"), cksum(b"hello\n"));
+    }
+    let page = page.join().expect("it ended");
+    // Three each, and those that vanished at once.
+    let of = |worker| number(&page, &format!("worker {worker}:"), " clients");
+    assert!((0..4).all(|worker| of(worker) >= 3), "{page}");
+    assert_eq!((0..4).map(of).sum::<u64>(), number(&page, "accepted", " clients"), "{page}");
+}
+
+#[test]
+fn a_server_of_workers_says_what_is_wrong_in_one_line() {
+    let Some(server) = Server::start("1") else { return };
+    let address = server.address.to_string();
+    let stderr = fails(&run("workers", &[&address]), 1);
+    assert!(stderr.starts_with("workers: cannot listen on "), "{stderr}");
+    let stderr = fails(&run("workers", &["--threads", "0"]), 2);
+    assert!(stderr.contains("0 is not in 1..=256"), "{stderr}");
+    assert!(stderr.contains("Usage: workers [OPTIONS]"), "{stderr}");
+}
