@@ -293,6 +293,9 @@ fn listen(io: &mut Io<'_, Logger>, client: Rc<Client>) -> io::Result<()> {
 fn watch(io: &mut Io<'_, Logger>, client: Rc<Client>, stream: UnixStream) -> io::Result<()> {
     let for_end = Rc::clone(&client);
     let living = io.submit(op::Recv::new(stream, [0; 1]), move |io, received| {
+        if for_end.is_gone.get() {
+            return Ok(()); // It wrote nonsense, and its stream is closed here.
+        }
         // A writer sends nothing more. If the receive was cancelled, it is we who end.
         let is_dead = !io.state.is_stopping;
         drop(received);
