@@ -66,7 +66,7 @@ struct Arguments {
     /// Write the lines of stdin as records, instead of logging
     #[arg(long)]
     write: bool,
-    /// Words of a writer's memory, a power of two
+    /// Words of memory, a power of two
     #[arg(long, value_name = "N", default_value_t = 16384, value_parser = up_to(1 << 20))]
     words: u32,
     /// Write so many records, instead of the lines of stdin
