@@ -66,7 +66,7 @@ struct Arguments {
     /// Write the lines of stdin as records, instead of logging
     #[arg(long)]
     write: bool,
-    /// Words of the memory of a writer: a power of two, up to 2^20
+    /// Words of memory, a power of two
     #[arg(long, value_name = "N", default_value_t = 16384, value_parser = up_to(1 << 20))]
     words: u32,
     /// Write so many records, instead of the lines of stdin
@@ -293,6 +293,9 @@ fn listen(io: &mut Io<'_, Logger>, client: Rc<Client>) -> io::Result<()> {
 fn watch(io: &mut Io<'_, Logger>, client: Rc<Client>, stream: UnixStream) -> io::Result<()> {
     let for_end = Rc::clone(&client);
     let living = io.submit(op::Recv::new(stream, [0; 1]), move |io, received| {
+        if for_end.is_gone.get() {
+            return Ok(()); // It wrote nonsense, and its stream is closed here.
+        }
         // A writer sends nothing more. If the receive was cancelled, it is we who end.
         let is_dead = !io.state.is_stopping;
         drop(received);

@@ -42,22 +42,22 @@ mod support;
 #[derive(Debug, Parser)]
 #[command(verbatim_doc_comment)]
 struct Arguments {
-    /// A thread wakes the futex after so many milliseconds
+    /// A thread wakes the futex after so many ms
     #[arg(long, value_name = "MS")]
     futex: Option<u32>,
-    /// A thread writes to the eventfd after so many milliseconds
+    /// A thread writes to the eventfd after so many ms
     #[arg(long, value_name = "MS")]
     eventfd: Option<u32>,
-    /// A thread connects to the socket after so many milliseconds
+    /// A thread connects to the socket after so many ms
     #[arg(long, value_name = "MS")]
     socket: Option<u32>,
-    /// The child, a `sleep`, ends after so many milliseconds
+    /// The child, a `sleep`, ends after so many ms
     #[arg(long, value_name = "MS", conflicts_with = "command")]
     child: Option<u32>,
-    /// The time is up after so many milliseconds
+    /// The time is up after so many ms
     #[arg(long, value_name = "MS")]
     clock: Option<u32>,
-    /// Where the socket listens; it is ended by a client of yours
+    /// Where the socket listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: String,
     /// Print what the rings did in all

@@ -50,7 +50,7 @@ struct Arguments {
     /// Where to listen; port 0 is any
     #[arg(default_value = "127.0.0.1:7777")]
     address: String,
-    /// How many worker threads, each with a ring, 1 to 256
+    /// So many worker threads, each with a ring
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = up_to(256))]
     threads: u32,
     /// Print what each ring did in all

@@ -104,6 +104,7 @@ impl Writer {
         &self.ring.memory
     }
 
+    // ANCHOR: write
     /// Writes a record, and commits it. Waits while there is no room.
     pub fn write(&mut self, text: &[u8]) -> io::Result<()> {
         let (end, before) = self.fill(text, usize::MAX)?;
@@ -117,6 +118,7 @@ impl Writer {
         }
         Ok(())
     }
+    // ANCHOR_END: write
 
     /// Writes a record up to its middle, as a writer does that dies there.
     pub fn tear(&mut self, text: &[u8]) -> io::Result<()> {
@@ -132,6 +134,7 @@ impl Writer {
             return Err(too_long());
         }
         let used = self.wait_for_room(words_of(bytes))?;
+        // ANCHOR: fill
         let (ring, end) = (&self.ring, self.tail.wrapping_add(words_of(bytes)));
         ring.store(BEGUN, end, Ordering::Relaxed);
         // Whoever sees a word of the record sees that it was begun.
@@ -144,6 +147,7 @@ impl Writer {
             at = at.wrapping_add(1);
             ring.store(ring.data(at), u32::from_ne_bytes(word), Ordering::Relaxed);
         }
+        // ANCHOR_END: fill
         Ok((end, used))
     }
 

@@ -2,12 +2,17 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use annulus::Setup;
+use annulus::op::{MsgHeader, SendMsg};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::{Folder, fails, program, run, text};
 
@@ -166,8 +171,68 @@ fn records_of_many_writers_all_arrive_in_their_order() {
     assert!(records.iter().map(String::as_str).eq(text.lines()));
     let (page, stderr) = logger.interrupt();
     assert!(page.starts_with("60300 records in ") && page.contains(", 0 torn; "), "{page}");
+    // The memory is collected, not the record: a call and a write is for many of them.
+    let calls = page.split("called ").nth(1).and_then(|rest| rest.split(' ').next());
+    let calls: u64 = calls.and_then(|word| word.parse().ok()).expect("a number");
+    assert!(calls < 60_300 / 3, "{page}");
     assert!(page.contains(" CPU ns per operation") && page.lines().all(|line| line.len() <= 80));
     assert_eq!(stderr, "");
+}
+
+/// A file of `words` in memory, as a writer shares it, but with any contents.
+fn memory(words: &[u32], is_sealed: bool) -> OwnedFd {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = fs::File::from(memfd_create("nonsense", flags).expect("a file"));
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    file.write_all(&bytes).expect("room");
+    if is_sealed {
+        fcntl_add_seals(&file, SealFlags::SHRINK).expect("it is allowed");
+    }
+    file.into()
+}
+
+#[test]
+fn memory_full_of_nonsense_is_told_once_and_closes_its_connection() {
+    let Some(logger) = Logger::start("memory") else { return };
+    // MAGIC, HEAD, TAIL, and a record that begins at word 16 of 80.
+    let with = |magic: u32, tail: u32, first: u32| {
+        let mut words = [0; 80];
+        (words[0], words[2], words[16]) = (magic, tail, first);
+        words
+    };
+    let logd = 0x6C6F_6764;
+    let cases = [
+        (memory(&with(logd, 65, 0), true), "more is committed than there is room for"),
+        (memory(&with(logd, 3, 9), true), "a record is longer than what is committed"),
+        (memory(&with(logd, 3, u32::MAX), true), "a record is longer than what is committed"),
+        (memory(&with(1, 3, 8), true), "this memory has no records"),
+        (memory(&with(logd, 3, 8)[..79], true), "the data is no power of two of words"),
+        (memory(&with(logd, 3, 8), false), "memory that may shrink is not mapped"),
+        (memory(&[], true), "a file without bytes is no memory to share"),
+    ];
+    let mut ring = Setup::new(4).build().expect("the logger has one");
+    let mut expected = Vec::new();
+    for (memory, what) in cases {
+        let stream = UnixStream::connect(logger.socket()).expect("it listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        let mut header = MsgHeader::new();
+        header.attach(memory).expect("one fits");
+        let send = ring.submit(SendMsg::new(stream, [7_u32.to_ne_bytes()]).with(header));
+        let sent = ring.wait(send.expect("room")).expect("it is sent");
+        assert_eq!(sent.result.expect("it is sent"), 4);
+        let mut stream = sent.fd;
+        assert_eq!(stream.read(&mut [0]).expect("it closes"), 0, "{what}");
+        expected.push(what);
+    }
+    let mut writer = logger.writer(&["--flood", "10"]);
+    assert!(writer.wait().expect("it ends").success());
+    logger.wait(writer.id(), |records| records.len() == 10);
+    let (_, stderr) = logger.interrupt();
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{stderr}");
+    for (line, what) in lines.iter().zip(expected) {
+        assert!(line.contains(what), "{line}: {what}");
+    }
 }
 
 #[test]

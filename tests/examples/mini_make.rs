@@ -10,8 +10,10 @@ use super::{Folder, fails, program, text};
 /// the kernel is too old for it.
 fn make(folder: &Folder, rules: &str, arguments: &[&str]) -> Option<Output> {
     fs::write(folder.0.join("Makefile"), rules).expect("a file for the test");
-    let mut command = Command::new(program("mini_make"));
-    let output = command.args(arguments).stdin(Stdio::null()).current_dir(&folder.0).output();
+    // Far longer than anything here takes: one that waits for a pipe that never closes fails.
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(program("mini_make")).args(arguments);
+    let output = command.stdin(Stdio::null()).current_dir(&folder.0).output();
     let output = output.expect("it starts");
     let stderr = text(&output.stderr);
     if stderr.contains("needs Linux 6.7") || stderr.contains("there is no ring") {
