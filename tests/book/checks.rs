@@ -145,7 +145,8 @@ fn each_figure_is_there_says_what_it_shows_and_is_shown() {
 fn code_is_included_and_not_typed() {
     let known = ["rust", "rust,ignore", "text", "sh"];
     let mut complaints = Vec::new();
-    for page in pages() {
+    // `opcodes` writes that page from documentation whose examples are tests.
+    for page in pages().iter().filter(|page| page.name != "opcodes.md") {
         for fence in page.fences() {
             let lines: Vec<&str> = fence.body.lines().filter(|line| !line.is_empty()).collect();
             let fits = match &fence.info[..] {

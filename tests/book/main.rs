@@ -8,17 +8,22 @@
 //!        ──► exercise             ──► docs/book/solutions/chNN.rs, compiled here
 //! ```
 //!
+//! `opcodes` writes one page, appendix B, from the documentation that `docs` reads.
+//!
 //! What the book claims and no other test shows is shown here: `files` (epoll and regular files),
-//! `facts` (the rest). Where there is no io_uring, or a kernel lacks something, a test says so on
-//! stderr, and passes. What `checks` cannot show: that a test shows all of the sentence before its
-//! mark. That takes a reader.
+//! `aio` (the older asynchronous reads), `facts` (the rest). Where there is no io_uring, or a
+//! kernel lacks something, a test says so on stderr, and passes. What `checks` cannot show: that a
+//! test shows all of the sentence before its mark. That takes a reader.
 
 use annulus::{RawRing, Ring, Setup};
 
+mod aio;
 mod checks;
+mod docs;
 mod facts;
 mod files;
 mod moments;
+mod opcodes;
 mod pages;
 
 #[path = "../../docs/book/solutions/ch00.rs"]
