@@ -1,5 +1,6 @@
 //! Runs the body `linux` over the inputs of libFuzzer.
 #![no_main]
+#![allow(unsafe_code, reason = "sets what a signal does")]
 
 libfuzzer_sys::fuzz_target!(
     init: {
