@@ -45,6 +45,8 @@ mod ch09;
 mod ch10;
 #[path = "../../docs/book/solutions/ch11.rs"]
 mod ch11;
+#[path = "../../docs/book/solutions/ch12.rs"]
+mod ch12;
 #[path = "../../docs/book/solutions/ch13.rs"]
 mod ch13;
 #[path = "../../docs/book/solutions/ch14.rs"]

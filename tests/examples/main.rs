@@ -8,6 +8,7 @@
 //!   examples/quickstart.rs   of `quickstart`
 //!   examples/files.rs        of `04_read_file` and `05_copy`
 //!   examples/inside_smol.rs  of `12_inside_smol`
+//!   examples/ladder.rs       of `ladder`
 //!   examples/soak.rs         of `soak`, for a few seconds
 //!   examples/trees.rs        of `05_copy --recursive`
 //!   here                     of all of them, and of the others
@@ -27,6 +28,7 @@ use annulus::sys::index::{Entries, Index};
 mod capabilities;
 mod files;
 mod inside_smol;
+mod ladder;
 #[path = "../../examples/support/picture.rs"]
 mod picture;
 mod quickstart;
