@@ -53,6 +53,8 @@ mod ch13;
 mod ch14;
 #[path = "../../docs/book/solutions/ch17.rs"]
 mod ch17;
+#[path = "../../docs/book/solutions/ch19.rs"]
+mod ch19;
 #[path = "../../docs/book/solutions/ch21.rs"]
 mod ch21;
 #[path = "../../docs/book/solutions/ch23.rs"]

@@ -11,6 +11,7 @@
 //!   examples/ladder.rs       of `ladder`
 //!   examples/soak.rs         of `soak`, for a few seconds
 //!   examples/trees.rs        of `05_copy --recursive`
+//!   examples/where_does_it_run.rs of `where_does_it_run`
 //!   here                     of all of them, and of the others
 //! ```
 #![allow(unsafe_code, reason = "forbids io_uring to a child, between fork and exec")]
@@ -34,10 +35,11 @@ mod picture;
 mod quickstart;
 mod soak;
 mod trees;
+mod where_does_it_run;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 14] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 15] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -52,6 +54,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 14] = [
     ("12_inside_smol", None), // See `inside_smol`.
     ("quickstart", Some(&[])),
     ("soak", Some(&["--seconds", "1", "--seed", "1"])),
+    ("where_does_it_run", Some(&[])),
 ];
 /// A user who may read none of our files.
 const NOBODY: u32 = 65534;
