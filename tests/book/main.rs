@@ -59,6 +59,8 @@ mod ch19;
 mod ch21;
 #[path = "../../docs/book/solutions/ch23.rs"]
 mod ch23;
+#[path = "../../docs/book/solutions/ch24.rs"]
+mod ch24;
 
 /// A ring, or a reason on stderr.
 fn ring(setup: Setup<'_>) -> Option<Ring> {
