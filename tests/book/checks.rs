@@ -162,6 +162,12 @@ fn code_is_included_and_not_typed() {
     judge(&complaints);
 }
 
+/// Where an example is, which may have a folder of its own.
+fn example(name: &str) -> String {
+    let whole = format!("examples/{name}/main.rs");
+    if root().join(&whole).is_file() { whole } else { format!("examples/{name}.rs") }
+}
+
 #[test]
 fn each_command_names_what_there_is() {
     let mut complaints = Vec::new();
@@ -175,7 +181,7 @@ fn each_command_names_what_there_is() {
             }
             for pair in words.windows(2) {
                 let path = match pair[0] {
-                    "--example" => format!("examples/{}.rs", pair[1]),
+                    "--example" => example(pair[1]),
                     "--test" => format!("tests/{}/main.rs", pair[1]),
                     "--manifest-path" => pair[1].to_owned(),
                     _ => continue,

@@ -50,6 +50,8 @@ mod ch09;
 mod ch10;
 #[path = "../../docs/book/solutions/ch11.rs"]
 mod ch11;
+#[path = "../../docs/book/solutions/ch12.rs"]
+mod ch12;
 #[path = "../../docs/book/solutions/ch13.rs"]
 mod ch13;
 #[path = "../../docs/book/solutions/ch14.rs"]
@@ -58,12 +60,16 @@ mod ch14;
 mod ch17;
 #[path = "../../docs/book/solutions/ch18.rs"]
 mod ch18;
+#[path = "../../docs/book/solutions/ch19.rs"]
+mod ch19;
 #[path = "../../docs/book/solutions/ch20.rs"]
 mod ch20;
 #[path = "../../docs/book/solutions/ch21.rs"]
 mod ch21;
 #[path = "../../docs/book/solutions/ch23.rs"]
 mod ch23;
+#[path = "../../docs/book/solutions/ch24.rs"]
+mod ch24;
 
 /// A ring, or a reason on stderr.
 fn ring(setup: Setup<'_>) -> Option<Ring> {

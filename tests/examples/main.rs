@@ -8,9 +8,11 @@
 //!   examples/quickstart.rs   of `quickstart`
 //!   examples/files.rs        of `04_read_file` and `05_copy`
 //!   examples/inside_smol.rs  of `12_inside_smol`
+//!   examples/ladder.rs       of `ladder`
 //!   examples/soak.rs         of `soak`, for a few seconds
 //!   examples/trees.rs        of `05_copy --recursive`
 //!   examples/wait_any.rs     of `wait_any`; workers.rs, mini_make.rs, logd.rs likewise
+//!   examples/where_does_it_run.rs of `where_does_it_run`
 //!   here                     of all of them, and of the others
 //! ```
 #![allow(unsafe_code, reason = "forbids io_uring to a child, between fork and exec")]
@@ -30,6 +32,7 @@ mod files;
 mod inside_smol;
 mod logd;
 mod mini_make;
+mod ladder;
 #[path = "../../examples/support/picture.rs"]
 mod picture;
 mod quickstart;
@@ -37,10 +40,11 @@ mod soak;
 mod trees;
 mod wait_any;
 mod workers;
+mod where_does_it_run;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 18] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 19] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -59,6 +63,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 18] = [
     ("soak", Some(&["--seconds", "1", "--seed", "1"])),
     ("wait_any", None), // It needs Linux 6.7: see `wait_any`.
     ("workers", None),  // See `workers`.
+    ("where_does_it_run", Some(&[])),
 ];
 /// A user who may read none of our files.
 const NOBODY: u32 = 65534;
