@@ -30,17 +30,17 @@ use annulus::sys::index::{Entries, Index};
 mod capabilities;
 mod files;
 mod inside_smol;
+mod ladder;
 mod logd;
 mod mini_make;
-mod ladder;
 #[path = "../../examples/support/picture.rs"]
 mod picture;
 mod quickstart;
 mod soak;
 mod trees;
 mod wait_any;
-mod workers;
 mod where_does_it_run;
+mod workers;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
