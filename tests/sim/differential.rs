@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `SOCK_NONEMPTY` | a hint, which kernels give differently |
 //! | which of two requests that wait for one end is first | a program has one for each end |
+//! | which of several requests a cancel by descriptor finds | Linux looks where hashes lead: it cancels all, where there may be several |
 //! | when files, eventfds, `FSYNC`, `SHUTDOWN`, paths, splices complete | worker threads run them: each in a batch of its own |
 //! | two cancels in one batch, or a cancel and a write | not generated: Linux finds a request again until its work has run, or does not find it once its data has come |
 //! | timeouts that count completions | in `scenarios` only: Linux's count goes below zero when another timeout ends and its completion is skipped or late, and then ends them early (6.18) |
@@ -209,8 +210,9 @@ fn entry(plan: &mut Plan, run: &mut Run<'_>) -> Option<Sqe> {
         }
         17 => {
             let end = plan.chance.below(u32::try_from(ALL).expect("few")) as usize;
-            let flags = [CancelFlags::empty(), CancelFlags::ALL];
-            prep::cancel_fd(fd(end), plan.chance.among(&flags))
+            let flags = plan.chance.among(&[CancelFlags::empty(), CancelFlags::ALL]);
+            // Only the counter has several that wait.
+            prep::cancel_fd(fd(end), if end == COUNTER { CancelFlags::ALL } else { flags })
         }
         18 => prep::poll_remove(any),
         _ if plan.chance.one_in(2) => Sqe { opcode: Opcode(200), ..Sqe::ZERO },
