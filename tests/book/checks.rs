@@ -2,26 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Component, Path, PathBuf};
 
-use crate::pages::{Page, anchored, pages, root, rust_below, source};
+use crate::pages::{BOOKS, Page, anchored, of_book, pages, root, rust_below};
 
 /// Fails with all complaints at once.
 fn judge(complaints: &[String]) {
     assert!(complaints.is_empty(), "{} complaints\n{}", complaints.len(), complaints.join("\n"));
-}
-
-/// `path` as seen from the pages, without `..`; `None` if it leaves the tree.
-fn resolved(path: &str) -> Option<PathBuf> {
-    let mut whole = source();
-    for part in Path::new(path).components() {
-        match part {
-            Component::ParentDir => drop(whole.pop()),
-            Component::Normal(name) => whole.push(name),
-            _ => {}
-        }
-    }
-    whole.starts_with(root()).then_some(whole)
 }
 
 #[test]
@@ -71,7 +57,7 @@ fn each_include_names_a_file_and_an_anchor() {
     let mut complaints = Vec::new();
     for page in pages() {
         for (path, anchor) in page.includes() {
-            let file = resolved(&path).filter(|path| path.is_file());
+            let file = page.resolved(&path).filter(|path| path.is_file());
             let Some(file) = file else {
                 complaints.push(page.complain(format!("no file `{path}`")));
                 continue;
@@ -97,13 +83,13 @@ fn each_include_names_a_file_and_an_anchor() {
 #[test]
 fn each_link_leads_to_a_page_and_a_heading() {
     let pages = pages();
-    let find = |name: &str| pages.iter().find(|page| page.name == name);
     let mut complaints = Vec::new();
     for page in &pages {
         for target in page.links() {
             let (name, id) =
                 target.split_once('#').map_or((&target[..], None), |(name, id)| (name, Some(id)));
-            let leads_to = if name.is_empty() { Some(page) } else { find(name) };
+            let of_it = |to: &&Page| to.folder == page.folder && to.name == name;
+            let leads_to = if name.is_empty() { Some(page) } else { pages.iter().find(of_it) };
             match (leads_to, id) {
                 (None, _) => complaints.push(page.complain(format!("no page `{target}`"))),
                 (Some(to), Some(id)) if !to.heading_ids().iter().any(|it| it == id) => {
@@ -123,19 +109,21 @@ fn each_figure_is_there_says_what_it_shows_and_is_shown() {
     let mut shown = BTreeSet::new();
     for page in pages() {
         for (text, path) in page.figures() {
-            if !resolved(&path).is_some_and(|path| path.is_file()) {
+            if !page.resolved(&path).is_some_and(|path| path.is_file()) {
                 complaints.push(page.complain(format!("no figure `{path}`")));
             }
             if text.split_whitespace().count() < 10 {
                 complaints.push(page.complain(format!("`{path}` does not say what it shows")));
             }
-            shown.insert(path);
+            shown.insert(format!("{}/{path}", page.folder));
         }
     }
-    for file in fs::read_dir(source().join("figures")).expect("figures") {
-        let name = file.expect("an entry").file_name().into_string().expect("a name");
-        if !shown.contains(&format!("figures/{name}")) {
-            complaints.push(format!("no page shows docs/book/src/figures/{name}"));
+    for folder in BOOKS {
+        for file in fs::read_dir(root().join(folder).join("figures")).expect("figures") {
+            let name = file.expect("an entry").file_name().into_string().expect("a name");
+            if !shown.contains(&format!("{folder}/figures/{name}")) {
+                complaints.push(format!("no page shows {folder}/figures/{name}"));
+            }
         }
     }
     judge(&complaints);
@@ -206,12 +194,13 @@ fn a_chapter_is_whole() {
         if !(title.starts_with("# ") && asks) {
             complaints.push(page.complain("does not open with its question"));
         }
-        for heading in ["## Run it", "## Real world", "## Exercises"] {
+        let (headings, needs) = parts(page);
+        for heading in headings {
             if !page.text.contains(&format!("\n{heading}\n")) {
                 complaints.push(page.complain(format!("no `{heading}`")));
             }
         }
-        if !page.text.contains("\n*Needs Linux ") {
+        if !page.text.contains(needs) {
             complaints.push(page.complain("does not say which kernel it needs"));
         }
         if page.marks().is_empty() {
@@ -220,6 +209,15 @@ fn a_chapter_is_whole() {
         complaints.extend(exercises(page));
     }
     judge(&complaints);
+}
+
+/// What a chapter must have, in the language of its book.
+fn parts(page: &Page) -> ([&'static str; 3], &'static str) {
+    if page.folder == BOOKS[0] {
+        (["## Run it", "## Real world", "## Exercises"], "\n*Needs Linux ")
+    } else {
+        (["## Essayez", "## Ailleurs", "## Exercices"], "\n*Il faut Linux\u{a0}")
+    }
 }
 
 /// Three exercises, each with a hidden solution that holds a test.
@@ -234,7 +232,7 @@ fn exercises(page: &Page) -> Vec<String> {
     for solution in hidden {
         let path = root().join(format!("docs/book/solutions/ch{number}.rs"));
         let text = fs::read_to_string(path).unwrap_or_default();
-        let of_it = format!("{{{{#include ../solutions/ch{number}.rs:");
+        let of_it = format!("/solutions/ch{number}.rs:");
         let mut anchors = solution.split(&of_it).skip(1).filter_map(|rest| rest.split("}}").next());
         let is_test =
             |anchor: &str| anchored(&text, anchor).is_some_and(|inside| inside.contains("#[test]"));
@@ -256,14 +254,15 @@ fn every_solution_is_compiled_here() {
 
 #[test]
 fn the_summary_lists_every_page_once() {
-    let pages = pages();
-    let summary = pages.iter().find(|page| page.name == "SUMMARY.md").expect("a summary");
-    let listed = summary.links();
-    let once: BTreeSet<&String> = listed.iter().collect();
-    assert_eq!(once.len(), listed.len(), "{listed:?}");
-    let names: BTreeSet<&String> =
-        pages.iter().map(|page| &page.name).filter(|name| *name != "SUMMARY.md").collect();
-    assert_eq!(once, names);
+    for pages in BOOKS.map(of_book) {
+        let summary = pages.iter().find(|page| page.name == "SUMMARY.md").expect("a summary");
+        let listed = summary.links();
+        let once: BTreeSet<&String> = listed.iter().collect();
+        assert_eq!(once.len(), listed.len(), "{listed:?}");
+        let names: BTreeSet<&String> =
+            pages.iter().map(|page| &page.name).filter(|name| *name != "SUMMARY.md").collect();
+        assert_eq!(once, names);
+    }
 }
 
 /// The numbers with a unit in a row of a table: `24 ns`, `+99 %`.
@@ -317,7 +316,7 @@ fn sourced(page: &Page, line: &str, numbers: &[String]) -> Vec<String> {
 
 #[test]
 fn the_questions_are_forty_and_each_has_a_test_or_says_that_it_has_none() {
-    let pages = pages();
+    let pages = of_book(BOOKS[0]);
     let faq = pages.iter().find(|page| page.name == "faq.md").expect("the questions");
     let entries: Vec<&str> = faq.text.split("\n### ").skip(1).collect();
     assert_eq!(entries.len(), 40);

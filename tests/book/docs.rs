@@ -14,26 +14,61 @@ pub struct Doc {
 
 /// The public items of this kind (`struct`, `fn`) in `text` that have documentation.
 pub fn documented(text: &str, kind: &str) -> Vec<Doc> {
-    let head = format!("pub {kind} ");
-    let constant = format!("pub const {kind} ");
-    let mut items = Vec::new();
-    let (mut lines, mut attributes) = (Vec::new(), String::new());
-    let mut is_open = false;
+    let heads = [format!("pub {kind} "), format!("pub const {kind} ")];
+    items(text.lines(), &[&heads[0], &heads[1]])
+}
+
+/// The methods in `text` that have documentation, named `Owner::method`: those of types and traits.
+pub fn methods(text: &str) -> Vec<Doc> {
+    let mut found = Vec::new();
+    let (mut owner, mut inside) = (None, Vec::new());
     for line in text.lines() {
+        match line.strip_prefix("    ") {
+            Some(line) => inside.push(line),
+            None if line.is_empty() => inside.push(line),
+            None => {
+                let of_it = items(inside.drain(..), &["pub fn ", "pub const fn ", "fn "]);
+                if let Some(owner) = owner {
+                    let named = |doc: Doc| Doc { name: format!("{owner}::{}", doc.name), ..doc };
+                    found.extend(of_it.into_iter().map(named));
+                }
+                owner = owner_of(line);
+            }
+        }
+    }
+    found
+}
+
+/// The type or trait whose items come after this line.
+fn owner_of(line: &str) -> Option<&str> {
+    let of_trait = line.strip_prefix("pub trait ").or(line.strip_prefix("pub unsafe trait "));
+    let of_type = line.strip_prefix("impl").filter(|_| !line.contains(" for "));
+    // Behind the parameters of `impl<..>`, of which there are none in angle brackets.
+    let of_type = of_type.and_then(|rest| rest.split_once(' ')).map(|(_, rest)| rest);
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    of_trait.or(of_type)?.split(|c| !is_name(c)).next().filter(|name| !name.is_empty())
+}
+
+/// The items whose lines begin with one of `heads`.
+fn items<'a>(lines: impl Iterator<Item = &'a str>, heads: &[&str]) -> Vec<Doc> {
+    let mut items = Vec::new();
+    let (mut docs, mut attributes) = (Vec::new(), String::new());
+    let mut is_open = false;
+    for line in lines {
         if let Some(rest) = line.strip_prefix("///") {
-            lines.push(rest.strip_prefix(' ').unwrap_or(rest).to_owned());
+            docs.push(rest.strip_prefix(' ').unwrap_or(rest).to_owned());
         } else if is_open || line.starts_with("#[") {
             attributes.push_str(line);
             is_open = !line.ends_with(']');
         } else {
-            let rest = line.strip_prefix(&head[..]).or_else(|| line.strip_prefix(&constant[..]));
+            let rest = heads.iter().find_map(|head| line.strip_prefix(head));
             let is_name = |c: char| c.is_alphanumeric() || c == '_';
             let name = rest.and_then(|rest| rest.split(|c| !is_name(c)).next());
-            if let Some(name) = name.filter(|_| !lines.is_empty()) {
-                let (lines, attributes) = (lines.clone(), attributes.clone());
+            if let Some(name) = name.filter(|_| !docs.is_empty()) {
+                let (lines, attributes) = (docs.clone(), attributes.clone());
                 items.push(Doc { name: name.to_owned(), lines, attributes });
             }
-            lines.clear();
+            docs.clear();
             attributes.clear();
         }
     }
@@ -77,9 +112,33 @@ impl Doc {
         Some(shown.collect::<Vec<_>>().join("\n"))
     }
 
-    /// Its entry on the page.
-    pub fn entry(&self, on_page: &BTreeSet<&str>) -> String {
-        let (first, rest) = self.opening();
+    /// The method that makes it, if its documentation names one: `Pipe::direct`.
+    pub fn made_by(&self) -> Option<String> {
+        let (first, _) = self.opening();
+        let (_, rest) = first.split_once("ade by [`")?;
+        rest.split('`').next().map(str::to_owned)
+    }
+
+    /// Whether its example makes one of `name`.
+    pub fn shows(&self, name: &str) -> bool {
+        self.example().is_some_and(|code| code.contains(&format!("{name}::")))
+    }
+
+    /// Its entry on the page, with what the method says that makes it. `shown` has its example, if
+    /// neither has.
+    pub fn entry(
+        &self,
+        maker: Option<&Self>,
+        shown: Option<&str>,
+        on_page: &BTreeSet<&str>,
+    ) -> String {
+        let (first, own) = self.opening();
+        let more = maker.map(|maker| without_since(&maker.opening().1).0).unwrap_or_default();
+        let rest = [own, more.trim().to_owned()]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>();
+        let rest = rest.join("\n\n");
         let (first, since) = without_since(&first);
         let mut facts: Vec<String> =
             self.opcodes().iter().map(|opcode| format!("`IORING_OP_{opcode}`")).collect();
@@ -89,8 +148,11 @@ impl Doc {
             entry += &format!(" *{}.*", capital(&facts.join(", ")));
         }
         entry.push('\n');
-        if let Some(code) = self.example() {
+        if let Some(code) = self.example().or_else(|| maker?.example()) {
             entry += &format!("\n```rust\n{code}\n```\n");
+        } else if let Some(shown) = shown {
+            let id = shown.to_lowercase();
+            entry += &format!("\n*An example* is that of [`{shown}`](#{id}).\n");
         }
         if !rest.is_empty() {
             entry += &format!("\n*What surprises.* {}\n", linked(&rest, on_page));

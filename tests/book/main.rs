@@ -8,7 +8,8 @@
 //!        ──► exercise             ──► docs/book/solutions/chNN.rs, compiled here
 //! ```
 //!
-//! `opcodes` writes one page, appendix B, from the documentation that `docs` reads.
+//! `opcodes` writes one page, appendix B, from the documentation that `docs` reads. `french`
+//! compares the pages in French with those that they translate.
 //!
 //! What the book claims and no other test shows is shown here: `files` (epoll and regular files),
 //! `aio` (the older asynchronous reads), `facts` (the rest). Where there is no io_uring, or a
@@ -22,6 +23,7 @@ mod checks;
 mod docs;
 mod facts;
 mod files;
+mod french;
 mod moments;
 mod opcodes;
 mod pages;

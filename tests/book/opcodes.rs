@@ -4,6 +4,7 @@
 //! ```text
 //!   src/op/mod.rs   the table of families ─► the order of the page
 //!   src/op/*        /// of each struct    ─► its entry: summary, kernel, example, sections
+//!                   /// of its maker      ─► an example, and more that surprises
 //!   src/prep/*      /// of a function     ─► the entry of an opcode without a struct
 //! ```
 
@@ -13,7 +14,7 @@ use std::fs;
 
 use annulus::sys::opcode::Opcode;
 
-use crate::docs::{Doc, documented};
+use crate::docs::{Doc, documented, methods};
 use crate::pages::{root, rust_below, source};
 
 /// What stands above the entries.
@@ -87,6 +88,7 @@ fn families() -> Vec<Family> {
 fn page() -> String {
     let types = documented(&rust_below(&root().join("src/op")), "struct");
     let types: BTreeMap<&str, &Doc> = types.iter().map(|doc| (&doc.name[..], doc)).collect();
+    let makers = methods(&rust_below(&root().join("src/op")));
     let functions = documented(&rust_below(&root().join("src/prep")), "fn");
     let families = families();
     let on_page: BTreeSet<&str> =
@@ -98,7 +100,10 @@ fn page() -> String {
         write!(entries, "\n## {}\n", family.title).expect("memory");
         for name in &family.types {
             let doc = types.get(&name[..]).unwrap_or_else(|| panic!("src/op has no {name}"));
-            entries += &doc.entry(&on_page);
+            let maker = doc.made_by().map(|made_by| find(&makers, &made_by));
+            let shown =
+                on_page.iter().find(|&other| types.get(other).is_some_and(|it| it.shows(name)));
+            entries += &doc.entry(maker, shown.copied(), &on_page);
             for opcode in doc.opcodes() {
                 by_opcode.entry(opcode).or_default().push(name);
             }
@@ -122,6 +127,12 @@ fn page() -> String {
         writeln!(whole, "| `{name}` | {since} | {links} |").expect("memory");
     }
     whole + &entries
+}
+
+/// The method of this name.
+fn find<'a>(makers: &'a [Doc], name: &str) -> &'a Doc {
+    let found = makers.iter().find(|doc| doc.name == name);
+    found.unwrap_or_else(|| panic!("src/op has no documentation of {name}"))
 }
 
 /// The entry of an opcode without a type.

@@ -1,10 +1,15 @@
 //! The pages as text, and what can be found in them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-/// A page of the book.
+/// Where the pages of each book are: the English one, and the beginning of it in French.
+pub const BOOKS: [&str; 2] = ["docs/book/src", "docs/book/fr/src"];
+
+/// A page of a book.
 pub struct Page {
+    /// Which book: one of [`BOOKS`].
+    pub folder: &'static str,
     /// Its name: `ch00-ten-lines.md`.
     pub name: String,
     pub text: String,
@@ -28,18 +33,24 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
 }
 
-/// Where the pages are.
+/// Where the pages of the English book are.
 pub fn source() -> PathBuf {
-    root().join("docs/book/src")
+    root().join(BOOKS[0])
 }
 
-/// All pages, by name.
+/// All pages of all books.
 pub fn pages() -> Vec<Page> {
-    let files = fs::read_dir(source()).expect("the book has pages");
+    BOOKS.into_iter().flat_map(of_book).collect()
+}
+
+/// The pages of one book, by name.
+pub fn of_book(folder: &'static str) -> Vec<Page> {
+    let files = fs::read_dir(root().join(folder)).expect("the book has pages");
     let mut pages: Vec<Page> = files
         .map(|file| file.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
         .map(|path| Page {
+            folder,
             name: path.file_name().expect("a name").to_string_lossy().into_owned(),
             text: fs::read_to_string(&path).expect("text"),
         })
@@ -49,9 +60,22 @@ pub fn pages() -> Vec<Page> {
 }
 
 impl Page {
+    /// A path as seen from this page, without `..`; `None` if it leaves the tree.
+    pub fn resolved(&self, path: &str) -> Option<PathBuf> {
+        let mut whole = root().join(self.folder);
+        for part in Path::new(path).components() {
+            match part {
+                Component::ParentDir => drop(whole.pop()),
+                Component::Normal(name) => whole.push(name),
+                _ => {}
+            }
+        }
+        whole.starts_with(root()).then_some(whole)
+    }
+
     /// A complaint about this page.
     pub fn complain(&self, what: impl std::fmt::Display) -> String {
-        format!("docs/book/src/{}: {what}", self.name)
+        format!("{}/{}: {what}", self.folder, self.name)
     }
 
     /// Whether it is a chapter, and not a list or an appendix.
@@ -95,7 +119,7 @@ impl Page {
 
     /// The marks of its claims.
     pub fn marks(&self) -> Vec<Mark> {
-        let text = self.text.replace('\n', " ");
+        let text = self.text.replace('\n', " ").replace("[montré par ", "[shown by ");
         let bodies = text.split("[shown by ").skip(1).map(|rest| match rest.split_once(']') {
             Some((body, _)) => body.to_owned(),
             None => panic!("{}", self.complain("a mark does not end")),
