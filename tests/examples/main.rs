@@ -8,6 +8,7 @@
 //!   examples/quickstart.rs   of `quickstart`
 //!   examples/files.rs        of `04_read_file` and `05_copy`
 //!   examples/inside_smol.rs  of `12_inside_smol`
+//!   examples/mini_fio.rs     of `mini_fio`
 //!   examples/soak.rs         of `soak`, for a few seconds
 //!   examples/trees.rs        of `05_copy --recursive`
 //!   here                     of all of them, and of the others
@@ -27,6 +28,7 @@ use annulus::sys::index::{Entries, Index};
 mod capabilities;
 mod files;
 mod inside_smol;
+mod mini_fio;
 #[path = "../../examples/support/picture.rs"]
 mod picture;
 mod quickstart;
@@ -35,7 +37,7 @@ mod trees;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 14] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 15] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -48,6 +50,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 14] = [
     ("10_mini_runtime", Some(&["--clients", "3"])),
     ("11_inside_tokio", Some(&["--tasks", "20", "--reads", "5"])),
     ("12_inside_smol", None), // See `inside_smol`.
+    ("mini_fio", Some(&["--size", "1", "--count", "100"])),
     ("quickstart", Some(&[])),
     ("soak", Some(&["--seconds", "1", "--seed", "1"])),
 ];
