@@ -9,6 +9,7 @@
 //!   examples/files.rs        of `04_read_file` and `05_copy`
 //!   examples/inside_smol.rs  of `12_inside_smol`
 //!   examples/ladder.rs       of `ladder`
+//!   examples/mini_fio.rs     of `mini_fio`
 //!   examples/soak.rs         of `soak`, for a few seconds
 //!   examples/trees.rs        of `05_copy --recursive`
 //!   examples/wait_any.rs     of `wait_any`; workers.rs, mini_make.rs, logd.rs likewise
@@ -32,6 +33,7 @@ mod files;
 mod inside_smol;
 mod ladder;
 mod logd;
+mod mini_fio;
 mod mini_make;
 #[path = "../../examples/support/picture.rs"]
 mod picture;
@@ -44,7 +46,7 @@ mod workers;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 19] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 20] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -59,6 +61,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 19] = [
     ("12_inside_smol", None), // See `inside_smol`.
     ("logd", None),           // It needs Linux 6.7: see `logd`.
     ("mini_make", None),      // It needs Linux 6.7: see `mini_make`.
+    ("mini_fio", Some(&["--size", "1", "--count", "100"])),
     ("quickstart", Some(&[])),
     ("soak", Some(&["--seconds", "1", "--seed", "1"])),
     ("wait_any", None), // It needs Linux 6.7: see `wait_any`.

@@ -17,18 +17,22 @@ use std::time::Duration;
 use annulus::Capabilities;
 use annulus::sys::opcode::Opcode;
 
+mod cat;
 mod simulated;
+mod wal;
 
 /// Each program, and how many lines of code it may have.
-const LINES: [(&str, usize); 11] = [
+const LINES: [(&str, usize); 13] = [
     ("honest_small", 60),
     ("read_small", 25),
+    ("cat_small", 110),
     ("echo_small", 60),
     ("multishot_small", 85),
     ("fixed_small", 40),
     ("udp_echo_small", 25),
     ("proxy_small", 70),
     ("simulate_small", 95),
+    ("wal_small", 120),
     ("echo_future", 30),
     ("udp_echo_future", 15),
     ("proxy_future", 40),
