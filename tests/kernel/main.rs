@@ -21,6 +21,7 @@ mod denied;
 mod devices;
 mod disabled;
 mod forks;
+mod futures;
 mod handle;
 mod layouts;
 mod moving;
@@ -61,6 +62,7 @@ fn main() {
             denied::PARTS,
             disabled::PARTS,
             forks::PARTS,
+            futures::PARTS,
             notify::PARTS,
             processes::PARTS,
             registrations::PARTS,
@@ -89,6 +91,7 @@ fn conclude() -> Conclusion {
         devices::tests(),
         disabled::tests(),
         forks::tests(),
+        futures::tests(),
         handle::tests(),
         layouts::tests(),
         moving::tests(),
