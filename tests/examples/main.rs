@@ -11,6 +11,7 @@
 //!   examples/mini_fio.rs     of `mini_fio`
 //!   examples/soak.rs         of `soak`, for a few seconds
 //!   examples/trees.rs        of `05_copy --recursive`
+//!   examples/zc_send.rs      of `zc_send`
 //!   here                     of all of them, and of the others
 //! ```
 #![allow(unsafe_code, reason = "forbids io_uring to a child, between fork and exec")]
@@ -34,10 +35,11 @@ mod picture;
 mod quickstart;
 mod soak;
 mod trees;
+mod zc_send;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 15] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 16] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -53,6 +55,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 15] = [
     ("mini_fio", Some(&["--size", "1", "--count", "100"])),
     ("quickstart", Some(&[])),
     ("soak", Some(&["--seconds", "1", "--seed", "1"])),
+    ("zc_send", Some(&["--mib", "1", "--sizes", "65536"])),
 ];
 /// A user who may read none of our files.
 const NOBODY: u32 = 65534;
