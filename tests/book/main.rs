@@ -58,6 +58,8 @@ mod ch12;
 mod ch13;
 #[path = "../../docs/book/solutions/ch14.rs"]
 mod ch14;
+#[path = "../../docs/book/solutions/ch15.rs"]
+mod ch15;
 #[path = "../../docs/book/solutions/ch16.rs"]
 mod ch16;
 #[path = "../../docs/book/solutions/ch17.rs"]

@@ -14,6 +14,7 @@
 //!   examples/trees.rs        of `05_copy --recursive`
 //!   examples/wait_any.rs     of `wait_any`; workers.rs, mini_make.rs, logd.rs likewise
 //!   examples/where_does_it_run.rs of `where_does_it_run`
+//!   examples/zc_send.rs      of `zc_send`
 //!   here                     of all of them, and of the others
 //! ```
 #![allow(unsafe_code, reason = "forbids io_uring to a child, between fork and exec")]
@@ -43,10 +44,11 @@ mod trees;
 mod wait_any;
 mod where_does_it_run;
 mod workers;
+mod zc_send;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 20] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 21] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -67,6 +69,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 20] = [
     ("wait_any", None), // It needs Linux 6.7: see `wait_any`.
     ("workers", None),  // See `workers`.
     ("where_does_it_run", Some(&[])),
+    ("zc_send", Some(&["--mib", "1", "--sizes", "65536"])),
 ];
 /// A user who may read none of our files.
 const NOBODY: u32 = 65534;

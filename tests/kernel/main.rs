@@ -21,7 +21,6 @@ mod denied;
 mod devices;
 mod disabled;
 mod forks;
-mod futures;
 mod handle;
 mod layouts;
 mod moving;
@@ -62,7 +61,6 @@ fn main() {
             denied::PARTS,
             disabled::PARTS,
             forks::PARTS,
-            futures::PARTS,
             notify::PARTS,
             processes::PARTS,
             registrations::PARTS,
@@ -91,7 +89,6 @@ fn conclude() -> Conclusion {
         devices::tests(),
         disabled::tests(),
         forks::tests(),
-        futures::tests(),
         handle::tests(),
         layouts::tests(),
         moving::tests(),

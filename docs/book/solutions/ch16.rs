@@ -22,7 +22,7 @@ fn page(name: &str) -> (Rc<File>, Rc<File>) {
 }
 
 /// Whether the kernel has made a worker thread for the rings of this thread.
-fn has_worker() -> bool {
+pub fn has_worker() -> bool {
     let here = fs::read_link("/proc/thread-self").expect("it is this thread");
     let number = here.file_name().and_then(|name| name.to_str()).expect("a number");
     let worker = format!("iou-wrk-{number}");
