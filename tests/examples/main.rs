@@ -48,7 +48,7 @@ mod zc_send;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 21] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 22] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -62,13 +62,14 @@ const EXAMPLES: [(&str, Option<&[&str]>); 21] = [
     ("11_inside_tokio", Some(&["--tasks", "20", "--reads", "5"])),
     ("12_inside_smol", None), // See `inside_smol`.
     ("logd", None),           // It needs Linux 6.7: see `logd`.
-    ("mini_make", None),      // It needs Linux 6.7: see `mini_make`.
     ("mini_fio", Some(&["--size", "1", "--count", "100"])),
+    ("mini_make", None), // It needs Linux 6.7: see `mini_make`.
     ("quickstart", Some(&[])),
     ("soak", Some(&["--seconds", "1", "--seed", "1"])),
     ("wait_any", None), // It needs Linux 6.7: see `wait_any`.
-    ("workers", None),  // See `workers`.
     ("where_does_it_run", Some(&[])),
+    ("workers", None),   // See `workers`.
+    ("ws_fanout", None), // See `tests/fanout`.
     ("zc_send", Some(&["--mib", "1", "--sizes", "65536"])),
 ];
 /// A user who may read none of our files.
