@@ -56,7 +56,7 @@ struct Arguments {
     /// Frames that may wait for one client
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = up_to(65_536))]
     queue: u32,
-    /// What a client whose queue is full has to expect
+    /// When the queue of a client is full: skip what does not fit, or drop the client
     #[arg(long, value_enum, default_value_t = Slow::Skip)]
     slow: Slow,
     /// Bytes of the longest message
@@ -69,9 +69,9 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Slow {
-    /// It misses what does not fit
+    // It misses what does not fit.
     Skip,
-    /// It is cut off
+    // It is cut off.
     Drop,
 }
 
