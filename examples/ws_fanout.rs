@@ -56,8 +56,9 @@ struct Arguments {
     /// Frames that may wait for one client
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = up_to(65_536))]
     queue: u32,
-    /// When the queue of a client is full: skip what does not fit, or drop the client
-    #[arg(long, value_enum, default_value_t = Slow::Skip)]
+    /// What a client with a full queue loses
+    #[arg(long, value_enum, default_value_t = Slow::Skip, hide_possible_values = true,
+        value_name = "skip|drop")]
     slow: Slow,
     /// Bytes of the longest message
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = up_to(16 << 20))]
@@ -69,9 +70,9 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Slow {
-    // It misses what does not fit.
+    // The frames that do not fit.
     Skip,
-    // It is cut off.
+    // Its connection.
     Drop,
 }
 
