@@ -361,7 +361,7 @@ fn what_it_cannot_do_it_says_in_one_line() {
     let cases: [(&[&str], i32, &str); 3] = [
         (&["nonsense"], 1, "ws_fanout: cannot listen on nonsense: "),
         (&["--clients", "99999"], 2, "error: invalid value '99999' for '--clients <N>': "),
-        (&["--slow", "never"], 2, "error: invalid value 'never' for '--slow <SLOW>'"),
+        (&["--slow", "never"], 2, "error: invalid value 'never' for '--slow <skip|drop>'"),
     ];
     for (arguments, code, what) in cases {
         let output = Command::new(program()).args(arguments).output().expect("it starts");
