@@ -15,6 +15,7 @@ use annulus::sys::flags::{EnterFlags, SetupFlags};
 use annulus::sys::syscall::EnterArg;
 use annulus::{Capabilities, RawRing, Setup, prep};
 
+use crate::ch19::workers;
 use crate::{raw, ring};
 
 // ANCHOR: push
@@ -104,15 +105,6 @@ fn a_pop_never_sees_what_is_deferred_and_a_peek_does() {
     assert_eq!(seen(deferring), Some((false, true)));
 }
 // ANCHOR_END: modes
-
-/// How many worker threads of the kernel work for this thread.
-fn workers() -> usize {
-    let link = fs::read_link("/proc/thread-self").expect("/proc is mounted");
-    let thread = link.file_name().expect("a number").to_string_lossy().into_owned();
-    let tasks = fs::read_dir("/proc/self/task").expect("/proc is mounted");
-    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.trim() == format!("iou-wrk-{thread}")).count()
-}
 
 // ANCHOR: workers
 #[test]

@@ -39,6 +39,8 @@ mod mini_make;
 #[path = "../../examples/support/picture.rs"]
 mod picture;
 mod quickstart;
+#[path = "../support/served.rs"]
+mod served;
 mod soak;
 mod trees;
 mod wait_any;

@@ -1,67 +1,31 @@
 //! `workers`: every client gets what `cksum` prints, the work is shared out, and it ends cleanly.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use super::served::Served;
 use super::{fails, program, run, text};
 
 /// Far longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A server, which is killed when a test fails.
-struct Server {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    address: SocketAddr,
+/// Starts it; `None`, with the reason on stderr, where the kernel is too old for it.
+fn start(threads: &str) -> Option<Served> {
+    let mut command = Command::new(program("workers"));
+    command.args(["127.0.0.1:0", "--stats", "--threads", threads]);
+    Served::start(&mut command, &["need Linux 5.19", "there is no ring"])
 }
 
-impl Server {
-    /// Starts it; `None`, with the reason on stderr, where the kernel is too old for it.
-    fn start(threads: &str) -> Option<Self> {
-        let mut command = Command::new(program("workers"));
-        command.args(["127.0.0.1:0", "--stats", "--threads", threads]).stdin(Stdio::null());
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("it is a pipe"));
-        let mut line = String::new();
-        stdout.read_line(&mut line).expect("it speaks");
-        let Some(address) = line.trim_end().strip_prefix("listening on ") else {
-            let output = child.wait_with_output().expect("it ends");
-            let stderr = text(&output.stderr);
-            let is_known = ["need Linux 5.19", "there is no ring"];
-            assert!(is_known.iter().any(|reason| stderr.contains(reason)), "{line}{stderr}");
-            eprintln!("skipped: {stderr}");
-            return None;
-        };
-        let address = address.parse().expect("an address");
-        Some(Self { child, stdout, address })
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("it listens");
-        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-        stream
-    }
-
-    /// Sends SIGINT, and returns what it prints before it ends.
-    fn interrupt(mut self) -> String {
-        let pid = self.child.id().to_string();
-        let killed = Command::new("kill").args(["-INT", &pid]).status().expect("kill starts");
-        assert!(killed.success());
-        let mut page = String::new();
-        self.stdout.read_to_string(&mut page).expect("it ends");
-        assert_eq!(self.child.wait().expect("it ends").code(), Some(0), "{page}");
-        page
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = (self.child.kill(), self.child.wait());
-    }
+/// Sends SIGINT, and returns what it prints before it ends.
+fn interrupt(mut server: Served) -> String {
+    server.interrupt();
+    let mut page = String::new();
+    server.stdout.read_to_string(&mut page).expect("it ends");
+    assert_eq!(server.child.wait().expect("it ends").code(), Some(0), "{page}");
+    page
 }
 
 /// Sends `bytes` in pieces, and returns the answer.
@@ -91,7 +55,7 @@ fn number(page: &str, label: &str, word: &str) -> u64 {
 
 #[test]
 fn every_client_of_many_gets_what_cksum_prints() {
-    let Some(server) = Server::start("3") else { return };
+    let Some(server) = start("3") else { return };
     let contents = |client: usize| -> Vec<u8> {
         (0..client * 9973).map(|at| at.to_le_bytes()[at % 3] ^ client.to_le_bytes()[0]).collect()
     };
@@ -100,11 +64,11 @@ fn every_client_of_many_gets_what_cksum_prints() {
             let server = &server;
             scope.spawn(move || {
                 let bytes = contents(client);
-                assert_eq!(ask(server.connect(), &bytes), cksum(&bytes), "client {client}");
+                assert_eq!(ask(server.connect(LIMIT), &bytes), cksum(&bytes), "client {client}");
             });
         }
     });
-    let page = server.interrupt();
+    let page = interrupt(server);
     let total: usize = (0..24).map(|client| client * 9973).sum();
     let of_workers = |word| (0..3).map(|n| number(&page, &format!("worker {n}:"), word)).sum();
     assert_eq!((of_workers(" clients"), of_workers(" bytes")), (24_u64, total as u64), "{page}");
@@ -117,14 +81,14 @@ fn every_client_of_many_gets_what_cksum_prints() {
 
 #[test]
 fn clients_that_stay_are_shared_out_evenly_and_served_before_the_end() {
-    let Some(server) = Server::start("4") else { return };
+    let Some(server) = start("4") else { return };
     // Each has a worker, and waits for its client.
-    let staying: Vec<TcpStream> = (0..12).map(|_| server.connect()).collect();
+    let staying: Vec<TcpStream> = (0..12).map(|_| server.connect(LIMIT)).collect();
     thread::sleep(Duration::from_millis(200));
     // A client that vanishes takes nothing with it.
-    drop(server.connect());
+    drop(server.connect(LIMIT));
     let address = server.address;
-    let page = thread::spawn(move || server.interrupt());
+    let page = thread::spawn(move || interrupt(server));
     // It does not accept any more, but goes on with those that it has.
     let mut refused = false;
     while !refused {
@@ -143,7 +107,7 @@ fn clients_that_stay_are_shared_out_evenly_and_served_before_the_end() {
 
 #[test]
 fn a_server_of_workers_says_what_is_wrong_in_one_line() {
-    let Some(server) = Server::start("1") else { return };
+    let Some(server) = start("1") else { return };
     let address = server.address.to_string();
     let stderr = fails(&run("workers", &[&address]), 1);
     assert!(stderr.starts_with("workers: cannot listen on "), "{stderr}");

@@ -8,10 +8,10 @@
 //! the next message before all have the last one.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,47 +22,30 @@ use tungstenite::{Bytes, Error, Message, WebSocket};
 /// Far longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
 
+#[path = "../support/served.rs"]
+mod served;
+
+use served::Served;
+
 type Client = WebSocket<TcpStream>;
 
-/// A server, which is killed when a test fails.
-struct Server {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    address: SocketAddr,
-}
+struct Server(Served);
 
 impl Server {
     /// Starts it; `None`, with the reason on stderr, where the kernel is too old for it.
     fn start(arguments: &[&str]) -> Option<Self> {
         let mut command = Command::new(program());
-        command.args(["127.0.0.1:0", "--stats"]).args(arguments).stdin(Stdio::null());
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("it is a pipe"));
-        let mut line = String::new();
-        stdout.read_line(&mut line).expect("it speaks");
-        let Some(address) = line.trim_end().strip_prefix("listening on ") else {
-            let output = child.wait_with_output().expect("it ends");
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            let is_known = ["need Linux 6.0", "there is no ring"];
-            assert!(is_known.iter().any(|reason| stderr.contains(reason)), "{line}{stderr}");
-            eprintln!("skipped: {}", stderr.trim_end());
-            return None;
-        };
-        let address = address.parse().expect("an address");
-        Some(Self { child, stdout, address })
+        command.args(["127.0.0.1:0", "--stats"]).args(arguments);
+        Served::start(&mut command, &["need Linux 6.0", "there is no ring"]).map(Self)
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("it listens");
-        stream.set_read_timeout(Some(LIMIT)).expect("it is not zero");
-        stream.set_write_timeout(Some(LIMIT)).expect("it is not zero");
-        stream
+        self.0.connect(LIMIT)
     }
 
     /// A client that has been greeted, and so gets every message from now on.
     fn join(&self) -> Client {
-        let uri = format!("ws://{}/", self.address);
+        let uri = format!("ws://{}/", self.0.address);
         let (client, response) = tungstenite::client(uri, self.connect()).expect("a handshake");
         assert_eq!(response.status(), 101);
         client
@@ -70,7 +53,7 @@ impl Server {
 
     /// How many descriptors it has.
     fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
+        fs::read_dir(format!("/proc/{}/fd", self.0.child.id())).expect("it runs").count()
     }
 
     /// Waits until it has so many descriptors.
@@ -82,35 +65,23 @@ impl Server {
         }
     }
 
-    fn signal(&self) {
-        let pid = self.child.id().to_string();
-        let killed = Command::new("kill").args(["-INT", &pid]).status().expect("there is a kill");
-        assert!(killed.success());
-    }
-
     /// Stops it, and returns its output.
     fn stop(mut self) -> Report {
-        self.signal();
+        self.0.interrupt();
         let start = Instant::now();
         let status = loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
+            if let Some(status) = self.0.child.try_wait().expect("it is our child") {
                 break status;
             }
             assert!(start.elapsed() < LIMIT, "it does not end");
             thread::sleep(Duration::from_millis(5));
         };
         let (mut page, mut stderr) = (String::new(), String::new());
-        self.stdout.read_to_string(&mut page).expect("it speaks");
-        let pipe = self.child.stderr.take().expect("it is a pipe");
+        self.0.stdout.read_to_string(&mut page).expect("it speaks");
+        let pipe = self.0.child.stderr.take().expect("it is a pipe");
         BufReader::new(pipe).read_to_string(&mut stderr).expect("it speaks");
         assert_eq!((status.code(), &*stderr), (Some(0), ""), "{page}");
         Report(page)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = (self.child.kill(), self.child.wait());
     }
 }
 
@@ -348,11 +319,11 @@ fn told_to_stop_it_says_so_and_those_who_vanished_leave_nothing_behind() {
     let mut answer = Vec::new();
     assert_eq!(server.connect().read_to_end(&mut answer).expect("it is hung up on"), 0);
     let silent = server.connect();
-    server.signal();
+    server.0.interrupt();
     assert_eq!(close_code(&mut client), CloseCode::Away);
     many.iter_mut().for_each(|client| assert_eq!(close_code(client), CloseCode::Away));
     let mut server = server;
-    assert!(server.child.wait().expect("it ends").success());
+    assert!(server.0.child.wait().expect("it ends").success());
     drop(silent);
 }
 

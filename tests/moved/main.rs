@@ -23,19 +23,10 @@ mod chance;
 mod accounts;
 mod adopting;
 mod moving;
+#[path = "../support/panics.rs"]
+mod panics;
+#[path = "../support/seeds.rs"]
+mod seeds;
 mod world;
 
-/// The seeds to run: those that a variable names, or the first `count`.
-fn seeds(count: u64) -> std::ops::Range<u64> {
-    let number = |text: &str| text.parse::<u64>().expect("a number");
-    if let Ok(one) = std::env::var("ANNULUS_SEED") {
-        return number(&one)..number(&one) + 1;
-    }
-    match std::env::var("ANNULUS_SEEDS") {
-        Ok(range) => {
-            let (from, to) = range.split_once("..").expect("as in 20..30");
-            number(from)..number(to)
-        }
-        Err(_) => 0..count,
-    }
-}
+use seeds::seeds;

@@ -447,3 +447,21 @@ pub fn run_in(
     }
     Some(run.end(&mut plan))
 }
+
+/// What a program sees on Linux, where `simulated` was seen on the simulated kernel; `None` if
+/// there is no such ring.
+///
+/// A short timeout may come before the step that it follows, when the machine is busy, so a program
+/// that differs runs again. What is a difference comes each time.
+pub fn settled(
+    simulated: &[String],
+    on_linux: impl Fn(u32) -> Option<(Vec<String>, Vec<usize>)>,
+) -> Option<Vec<String>> {
+    let (mut real, _) = on_linux(0)?;
+    for attempt in 1..4 {
+        if real != simulated {
+            real = on_linux(attempt).map_or(real, |(again, _)| again);
+        }
+    }
+    Some(real)
+}

@@ -59,6 +59,8 @@ mod releases;
 mod scenarios;
 mod scene;
 mod seeded;
+#[path = "../support/seeds.rs"]
+mod seeds;
 mod shrinking;
 mod speed;
 mod splices;
@@ -70,21 +72,7 @@ mod waits;
 mod workers;
 mod worlds;
 
-/// The seeds to run: those that `ANNULUS_SEEDS=m..n` names, the one that `ANNULUS_SEED=n` names, or
-/// the first `count`.
-fn seeds(count: u64) -> std::ops::Range<u64> {
-    let number = |text: &str| text.parse::<u64>().expect("a number");
-    if let Ok(one) = std::env::var("ANNULUS_SEED") {
-        return number(&one)..number(&one) + 1;
-    }
-    match std::env::var("ANNULUS_SEEDS") {
-        Ok(range) => {
-            let (from, to) = range.split_once("..").expect("as in 20..30");
-            number(from)..number(to)
-        }
-        Err(_) => 0..count,
-    }
-}
+use seeds::seeds;
 
 /// Whether one run is to be shown.
 fn shows() -> bool {

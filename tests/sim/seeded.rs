@@ -4,7 +4,7 @@
 use annulus::sim::Sim;
 
 use super::chance::Chance;
-use super::differential::{Told, run};
+use super::differential::{Told, run, settled};
 use super::programs::{Program, STEPS};
 use super::worlds::{Real, release_here};
 
@@ -35,14 +35,7 @@ fn random_programs_see_on_the_simulated_kernel_what_they_see_on_linux() {
         let (simulated, counts) = run(Chance::new(seed), &sim, None).expect("a simulated ring");
         let told = |attempt| Some(Told { counts: counts.clone(), attempt });
         let on_linux = |attempt| run(Chance::new(seed), &Real, told(attempt));
-        let Some((mut real, _)) = on_linux(0) else { return };
-        // A short timeout may come before the step that it follows, when the machine is busy. What
-        // is a difference comes each time.
-        for attempt in 1..4 {
-            if real != simulated {
-                real = on_linux(attempt).map_or(real, |(again, _)| again);
-            }
-        }
+        let Some(real) = settled(&simulated, on_linux) else { return };
         if super::shows() {
             sim.trace().iter().for_each(|record| println!("{record}"));
             println!("{}\nLinux: {real:#?}", sim.report());

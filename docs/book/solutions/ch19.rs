@@ -14,7 +14,7 @@ use crate::ring;
 
 // ANCHOR: workers
 /// How many workers this thread has. They bear its number.
-fn workers() -> usize {
+pub fn workers() -> usize {
     let link = fs::read_link("/proc/thread-self").expect("/proc is mounted");
     let thread = link.file_name().expect("a number").to_string_lossy().into_owned();
     let tasks = fs::read_dir("/proc/self/task").expect("/proc is mounted");

@@ -20,14 +20,8 @@ pub fn run(data: &[u8]) {
     let program = |world: &dyn worlds::World, told| differential::run(chance.clone(), world, told);
     let (simulated, counts) = program(&sim, None).expect("a simulated ring");
     let told = |attempt| Some(differential::Told { counts: counts.clone(), attempt });
-    let Some((mut real, _)) = program(&worlds::Real, told(0)) else { return };
-    // A short timeout may come before the step that it follows, when the machine is busy. What is
-    // a difference comes each time.
-    for attempt in 1..4 {
-        if real != simulated {
-            real = program(&worlds::Real, told(attempt)).expect("there was a ring before").0;
-        }
-    }
+    let on_linux = |attempt| program(&worlds::Real, told(attempt));
+    let Some(real) = differential::settled(&simulated, on_linux) else { return };
     if shows() {
         println!("{}\nLinux: {real:#?}", sim.report());
     }
