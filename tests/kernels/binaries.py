@@ -15,6 +15,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 TARGET_FOLDER = PROJECT / "target/kernels"
 STATIC = "-C target-feature=+crt-static"
 
+# The integration tests that every run has.
+ALWAYS = ("kernel", "moved")
+
 
 class BuildFailed(Exception):
     """Cargo failed (and has said why), or built something unexpected."""

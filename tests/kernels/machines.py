@@ -32,7 +32,7 @@ class Machine:
     console: str
     """The serial port, and what else a kernel must be told here."""
     tests: tuple = ()
-    """Programs to run besides `kernel`, as root only, because they need no kernel."""
+    """Programs to run besides those of `ALWAYS`, as root only, because they need no kernel."""
     cross: bool = False
 
     @property
