@@ -4,6 +4,7 @@
 //!   cancel all ─► redeem all ─► drop all ─► every buffer can be filled ─► no descriptor more
 //! ```
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use annulus::op::Cancel;
@@ -91,6 +92,10 @@ fn record(world: &mut World) {
         }
     }
     let left: Vec<_> = world.claims.iter().map(|claim| claim.about()).collect();
+    // What Linux says of the ring: what it polls, and what it has not posted.
+    let fd = world.ring.raw().as_fd().as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    println!("{info}");
     panic!("no end after {TURNS} turns: {} in flight, {left:?}", world.ring.in_flight());
 }
 
