@@ -54,7 +54,7 @@ struct Arguments {
     /// Serve so many at once, 1 to 30000
     #[arg(long, value_name = "N", default_value_t = 4000, value_parser = up_to(30_000))]
     clients: u32,
-    /// Frames that may wait for one client, beside those on their way
+    /// Frames that may wait for one client
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = up_to(65_536))]
     queue: u32,
     /// What a client with a full queue loses
