@@ -1,14 +1,15 @@
 //! A WebSocket server on one core that gives each message to everybody: one in, N out.
 //!
 //! ```text
-//!   AcceptMulti ─► RecvMulti ─► lease ─► session ─► frame ─┬─► queue ─► Send ─► client 1
-//!                                  │                       ├─► queue ─► Send ─► client 2
-//!                       goes back at once          one Rc  └─► queue ─► Send ─► client N
+//!   AcceptMulti ─► RecvMulti ─► lease ─► session ─► frame ─┬─► queue ─► send ─► client 1
+//!                                  │                       ├─► queue ─► send ─► client 2
+//!                       goes back at once          one Rc  └─► queue ─► send ─► client N
 //! ```
 //!
 //! | what happens | what the server does |
 //! |---|---|
 //! | a message comes | it is framed once; each queue gets a reference to the same bytes |
+//! | several wait for a client | they go as one send |
 //! | a client does not read, or not fast enough | its queue fills: then it misses messages, or is cut off (`--slow`) |
 //! | a ping, a close, a mistake | it is answered; the answer goes through the same queue |
 //! | a client leaves | its place and its frames are free once its operations have ended |
@@ -16,7 +17,7 @@
 //! | SIGINT, SIGTERM | everybody is told (1001), then the server ends |
 //!
 //! All see the same messages in the same order, the sender too. Look at: `spread`, where one
-//! message becomes N sends, and the enters per delivery (`--stats`), far below one. What is not
+//! message gets into N queues, and the enters per delivery (`--stats`), far below one. What is not
 //! there: TLS, and a limit for a client that says nothing. Linux 6.0.
 
 use std::cell::{Cell, RefCell};
@@ -31,7 +32,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use annulus::lease::BufRing;
-use annulus::op::{self, AcceptMulti, Ending, Recv, RecvMulti, SendFlags, Timeout};
+use annulus::op::{self, AcceptMulti, Ending, Recv, RecvMulti, SendFlags, SendMsg, Timeout};
 use annulus::sys::opcode::Opcode;
 use annulus::{Arrival, Capabilities, EventLoop, Io, Setup};
 use clap::{Parser, ValueEnum};
@@ -76,6 +77,9 @@ enum Slow {
     Drop,
 }
 
+/// So many buffers fit into one call (`UIO_MAXIOV`).
+const BUFFERS: usize = 1024;
+
 /// How long clients may take to read the last frame after the server is told to stop.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -84,7 +88,7 @@ const GRACE: Duration = Duration::from_secs(1);
 struct Client {
     stream: TcpStream,
     session: RefCell<Session>,
-    /// Frames that wait; the one that is being sent is not among them.
+    /// Frames that wait; what is being sent is not among them.
     queue: RefCell<VecDeque<Shared>>,
     is_sending: Cell<bool>,
     /// When the queue is empty, it is hung up on.
@@ -233,86 +237,95 @@ fn receive(io: &mut Io<'_, Hub>, client: Rc<Client>, number: u32) -> io::Result<
 
 /// Bytes of a client have come: answers it, and gives its messages to everybody.
 fn hear(io: &mut Io<'_, Hub>, client: &Rc<Client>, bytes: &[u8]) -> io::Result<()> {
+    if client.is_last.get() {
+        return Ok(()); // Whatever it says now, it is too late.
+    }
     let heard = client.session.borrow_mut().hear(bytes);
+    let before = io.state.counts.messages;
     for what in heard {
         match what {
-            Heard::Message(frame) => {
-                io.state.counts.messages += 1;
-                spread(io, &frame)?;
-            }
+            Heard::Message(frame) => spread(io.state, &frame),
             Heard::Answer(frame) => {
-                if !enqueue(io.state, client, frame) {
-                    client.cut_off(io.state); // An answer is not skipped.
+                if !client.enqueue(frame, io.state.most_queued) {
+                    client.cut_off(&mut io.state.counts); // An answer is not skipped.
+                    break;
                 }
             }
         }
     }
     client.is_last.set(client.is_last.get() || client.session.borrow().is_over());
+    if io.state.counts.messages != before {
+        send_to_all(io)?;
+    }
     send(io, client)
 }
 
 // ANCHOR: spread
-/// Puts one frame into the queue of each client, and sends where nothing is being sent.
-fn spread(io: &mut Io<'_, Hub>, frame: &Shared) -> io::Result<()> {
+/// Puts one frame into the queue of each client.
+fn spread(hub: &mut Hub, frame: &Shared) {
+    hub.counts.messages += 1;
+    for client in hub.clients.iter().filter(|client| client.is_listening()) {
+        if client.enqueue(Rc::clone(frame), hub.most_queued) {
+            continue;
+        }
+        match hub.slow {
+            Slow::Skip => hub.counts.skipped += 1,
+            Slow::Drop => client.cut_off(&mut hub.counts),
+        }
+    }
+}
+// ANCHOR_END: spread
+
+fn send_to_all(io: &mut Io<'_, Hub>) -> io::Result<()> {
     // No closure is called meanwhile, so nobody misses the table.
     let mut clients = mem::replace(&mut io.state.clients, Table::new());
-    let done = clients.iter().filter(|client| client.is_listening()).try_for_each(|client| {
-        if enqueue(io.state, client, Rc::clone(frame)) {
-            return send(io, client);
-        }
-        match io.state.slow {
-            Slow::Skip => io.state.counts.skipped += 1,
-            Slow::Drop => client.cut_off(io.state),
-        }
-        Ok(())
-    });
+    let done = clients.iter().try_for_each(|client| send(io, client));
     io.state.clients = clients;
     done
 }
 
-/// Puts a frame into the queue of a client, if there is room.
-fn enqueue(hub: &Hub, client: &Client, frame: Shared) -> bool {
-    let mut queue = client.queue.borrow_mut();
-    let has_room = queue.len() < hub.most_queued;
-    if has_room {
-        queue.push_back(frame);
-    }
-    has_room
-}
-// ANCHOR_END: spread
-
 // ANCHOR: send
-/// Sends the next frame, unless one is on its way.
+/// Sends what waits for a client, unless something is on its way to it.
 fn send(io: &mut Io<'_, Hub>, client: &Rc<Client>) -> io::Result<()> {
     if client.is_sending.get() {
         return Ok(());
     }
-    let Some(frame) = client.queue.borrow_mut().pop_front() else {
-        if client.is_last.get() {
-            client.hang_up();
-        }
-        return Ok(());
-    };
-    let (len, is_message) = (frame.len(), session::is_message(&frame));
-    client.is_sending.set(true);
-    let send = op::Send::new(Rc::clone(client), frame).flags(SendFlags::WAIT_ALL);
-    io.submit(send, move |io, sent| {
-        sent.fd.is_sending.set(false);
-        match sent.result {
-            Ok(count) if count == len => {
-                io.state.counts.deliveries += u64::from(is_message);
-                io.state.counts.bytes += count as u64;
-                drop(sent.buf);
-                self::send(io, &sent.fd)
-            }
-            // Half a frame: nothing that follows could be read.
-            failed => {
-                sent.fd.hang_up();
-                failed.map(drop)
-            }
-        }
-    })?;
+    let mut frames = client.waiting();
+    client.is_sending.set(!frames.is_empty());
+    if frames.len() > 1 {
+        let send = SendMsg::new(Rc::clone(client), frames).flags(SendFlags::WAIT_ALL);
+        io.submit(send, |io, sent| go_on(io, &sent.fd, &sent.buf, sent.result))?;
+    } else if let Some(frame) = frames.pop() {
+        let send = op::Send::new(Rc::clone(client), frame).flags(SendFlags::WAIT_ALL);
+        io.submit(send, |io, sent| go_on(io, &sent.fd, &[sent.buf], sent.result))?;
+    } else if client.is_last.get() {
+        client.hang_up();
+    }
     Ok(())
+}
+
+/// These frames were sent, or not: then the client is of no use any more.
+fn go_on(
+    io: &mut Io<'_, Hub>,
+    client: &Rc<Client>,
+    frames: &[Shared],
+    sent: io::Result<usize>,
+) -> io::Result<()> {
+    client.is_sending.set(false);
+    let wanted: usize = frames.iter().map(|frame| frame.len()).sum();
+    match sent {
+        Ok(count) if count == wanted => {
+            let messages = frames.iter().filter(|frame| session::is_message(frame));
+            io.state.counts.deliveries += messages.count() as u64;
+            io.state.counts.bytes += count as u64;
+            send(io, client)
+        }
+        // Half a frame: nothing that follows could be read.
+        failed => {
+            client.hang_up();
+            failed.map(drop)
+        }
+    }
 }
 // ANCHOR_END: send
 
@@ -322,6 +335,25 @@ impl Client {
         !self.is_last.get() && self.session.borrow().is_talking()
     }
 
+    /// Puts a frame into the queue, if there is room. Who waits for no send is not slow: what has
+    /// come in one piece is not too much for it.
+    fn enqueue(&self, frame: Shared, most: usize) -> bool {
+        let mut queue = self.queue.borrow_mut();
+        let has_room = !self.is_sending.get() || queue.len() < most;
+        if has_room {
+            queue.push_back(frame);
+        }
+        has_room
+    }
+
+    /// Takes what waits out of the queue, as much of it as one send may have.
+    fn waiting(&self) -> Vec<Shared> {
+        let mut queue = self.queue.borrow_mut();
+        let count = queue.len().min(BUFFERS);
+        queue.drain(..count).collect()
+    }
+
+    // ANCHOR: cut_off
     /// Ends what is in flight; the end of its receive removes it.
     fn hang_up(&self) {
         self.is_last.set(true);
@@ -330,10 +362,11 @@ impl Client {
     }
 
     /// It is too slow.
-    fn cut_off(&self, hub: &mut Hub) {
-        hub.counts.cut_off += 1;
+    fn cut_off(&self, counts: &mut Counts) {
+        counts.cut_off += 1;
         self.hang_up();
     }
+    // ANCHOR_END: cut_off
 }
 
 fn listen_to_signals(io: &mut Io<'_, Hub>, stream: UnixStream) -> io::Result<()> {
@@ -344,7 +377,8 @@ fn listen_to_signals(io: &mut Io<'_, Hub>, stream: UnixStream) -> io::Result<()>
         }
         let (farewell, clients) = (session::going_away(), io.state.clients.iter());
         for client in clients.map(|client| Rc::clone(client)).collect::<Vec<Rc<Client>>>() {
-            let is_told = client.is_listening() && enqueue(io.state, &client, farewell.clone());
+            let is_told =
+                client.is_listening() && client.enqueue(farewell.clone(), io.state.most_queued);
             client.is_last.set(true);
             match is_told {
                 true => send(io, &client)?,

@@ -9,6 +9,7 @@
 //! | `spawn-cost` | making a ring and dropping it; memory for each slot |
 //! | `scale` | NOPs with up to 32,768 in flight, and in large rings |
 //! | `fanout` | one message to many sockets |
+//! | `ws-fanout` | one message to many clients, as WebSocket frames: three servers |
 //! | `copy` | a large file and many small ones, beside `cp` and `dd` |
 //! | `echo` | servers over the loopback device, and what an answer costs them |
 //! | `report` | all of them, in a bounded form, as a page with plots |
@@ -37,6 +38,7 @@ mod spread;
 mod table;
 mod tasks;
 mod ways;
+mod ws_fanout;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -124,6 +126,20 @@ enum Bench {
               value_parser = clap::value_parser!(u32).range(1..=100_000))]
         sockets: Vec<u32>,
     },
+    /// The example `ws_fanout`, tokio-tungstenite, and a server on tokio with the first's frames.
+    WsFanout {
+        /// How many clients; fewer, if there are not so many descriptors.
+        #[arg(long, value_delimiter = ',', default_value = "100,1000,10000",
+              value_parser = clap::value_parser!(u32).range(1..=30_000))]
+        clients: Vec<u32>,
+        /// How many messages are under way.
+        #[arg(long, value_delimiter = ',', default_value = "1,16",
+              value_parser = clap::value_parser!(u32).range(1..=32))]
+        window: Vec<u32>,
+        /// How many seconds a sample takes.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+        seconds: u64,
+    },
     /// Copies by the example `05_copy`, by `cp` and by `dd`.
     Copy {
         /// Where to copy from and to: the folder for temporary files, if none is given.
@@ -172,6 +188,9 @@ enum Bench {
         #[arg(long)]
         quick: bool,
     },
+    /// One of the servers of `ws-fanout`.
+    #[command(hide = true)]
+    ServeFanout { server: ws_fanout::Kind },
     /// One of the servers of `echo`.
     #[command(hide = true)]
     Serve { server: Kind, bytes: usize },
@@ -214,6 +233,16 @@ fn main() -> ExitCode {
             let sockets: Vec<usize> = sockets.into_iter().map(|count| count as usize).collect();
             fanout::run(&sockets, samples).print(form);
         }
+        Bench::WsFanout { clients, window, seconds } => {
+            let counts = |all: Vec<u32>| all.into_iter().map(|count| count as usize).collect();
+            let (clients, windows) = (counts(clients), counts(window));
+            let time = Duration::from_secs(seconds);
+            let plan = ws_fanout::Plan { clients, windows, time, samples: samples.min(7) };
+            if let Err(why) = ws_fanout::run(&plan, form) {
+                eprintln!("error: {why}");
+                return ExitCode::FAILURE;
+            }
+        }
         Bench::Copy { mut dir, tmpfs, mib, files, depth: depths } => {
             if dir.is_empty() {
                 dir.push(std::env::temp_dir());
@@ -240,6 +269,7 @@ fn main() -> ExitCode {
             }
         }
         Bench::Serve { server, bytes } => echo::serve(server, bytes),
+        Bench::ServeFanout { server } => ws_fanout::serve(server),
         Bench::Count { way, batch, count } => return count_one(&way, batch, count),
     }
     ExitCode::SUCCESS

@@ -72,6 +72,8 @@ mod ch19;
 mod ch20;
 #[path = "../../docs/book/solutions/ch21.rs"]
 mod ch21;
+#[path = "../../docs/book/solutions/ch22.rs"]
+mod ch22;
 #[path = "../../docs/book/solutions/ch23.rs"]
 mod ch23;
 #[path = "../../docs/book/solutions/ch24.rs"]

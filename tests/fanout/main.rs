@@ -235,6 +235,42 @@ fn a_slow_client_is_cut_off_where_that_is_wanted() {
 }
 
 #[test]
+fn one_that_pings_and_never_reads_is_cut_off_where_messages_are_skipped() {
+    let Some(server) = Server::start(&["--queue", "8", "--slow", "skip"]) else { return };
+    let mut other = server.join();
+    let before = server.descriptors();
+    let mut rude = server.join();
+    let start = Instant::now();
+    while rude.get_mut().write_all(&[0x89, 0x80, 0, 0, 0, 0]).is_ok() {
+        assert!(start.elapsed() < LIMIT, "it may ping for ever");
+    }
+    server.await_descriptors(before);
+    other.send(Message::text("anybody?")).expect("room");
+    assert_eq!(text(&mut other), "anybody?");
+    let report = server.stop();
+    assert_eq!(report.number("clients\nstats"), 1);
+}
+
+#[test]
+fn what_is_said_in_one_breath_is_one_send_to_each_client() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut clients: Vec<Client> = (0..10).map(|_| server.join()).collect();
+    // More than wait for a slow client, by one write: they come in one piece.
+    let breath: Vec<u8> = (0..100).flat_map(|at| [0x82, 0x81, 0, 0, 0, 0, at]).collect();
+    clients[0].get_mut().write_all(&breath).expect("room");
+    for client in &mut clients {
+        for at in 0..100 {
+            assert_eq!(client.read().expect("a message"), Message::binary(vec![at]));
+        }
+    }
+    let report = server.stop();
+    assert_eq!(report.number("deliveries out"), 1000);
+    // Ten answers to greetings, ten sends of a hundred frames, ten farewells; and what receives.
+    let sends = report.number("SQEs");
+    assert!(sends < 60, "{sends} SQEs for 1,000 deliveries");
+}
+
+#[test]
 fn it_keeps_the_rules_of_the_protocol() {
     let Some(server) = Server::start(&["--longest", "1000"]) else { return };
     let mut client = server.join();

@@ -78,7 +78,7 @@ fn cpu_of_children() -> Duration {
 /// A report of the large file, and one of the small ones.
 pub fn run(plan: &Plan) -> [Report; 2] {
     let mut notes = Vec::new();
-    let ours = ours().unwrap_or_else(|why| {
+    let ours = example("05_copy").unwrap_or_else(|why| {
         notes.push(format!("without annulus: {why}"));
         None
     });
@@ -110,16 +110,16 @@ pub fn run(plan: &Plan) -> [Report; 2] {
     ]
 }
 
-/// The example, built in release; `None` if this cargo knows of no such program.
-fn ours() -> Result<Option<PathBuf>, String> {
+/// An example, built in release; `None` if this cargo knows of no such program.
+pub fn example(name: &str) -> Result<Option<PathBuf>, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let mut build = Command::new(cargo);
-    build.args(["build", "--release", "--quiet", "--example", "05_copy"]);
+    build.args(["build", "--release", "--quiet", "--example", name]);
     build.args(["--message-format=json", "--manifest-path"]).arg(manifest);
     let built = build.output().map_err(|error| format!("cargo does not start: {error}"))?;
     if !built.status.success() {
-        return Err("the example 05_copy does not build".to_owned());
+        return Err(format!("the example {name} does not build"));
     }
     let lines = built.stdout.split(|&byte| byte == b'\n');
     let messages = lines.filter_map(|line| serde_json::from_slice(line).ok());

@@ -35,7 +35,7 @@ pub enum Extent {
 /// A benchmark: its name, what it measures, and how it is run.
 type Bench = (&'static str, &'static str, fn(Extent) -> Vec<Report>);
 
-const BENCHES: [Bench; 9] = [
+const BENCHES: [Bench; 10] = [
     (
         "nop",
         "A batch of NOPs is pushed, submitted and taken: what a library costs an operation, and \
@@ -95,6 +95,12 @@ const BENCHES: [Bench; 9] = [
         "Servers on one processor answer clients on another, over the loopback device: the CPU \
          time of the server, and how many answers a second it gives.",
         |extent| echo(extent).into_iter().collect(),
+    ),
+    (
+        "ws-fanout",
+        "One client says 64 bytes, and all clients hear them, as WebSocket frames over loopback: \
+         the CPU time of the server for each that hears.",
+        |extent| ws_fanout(extent).into_iter().collect(),
     ),
 ];
 
@@ -168,17 +174,37 @@ fn now() -> Option<String> {
     Some(String::from_utf8_lossy(&date.stdout).trim().to_owned())
 }
 
-/// The echo servers, by a process of their own: what that prints as JSON.
+/// Another bench, by a process of its own: what that prints as JSON.
+fn printed(arguments: &[&str]) -> Option<serde_json::Value> {
+    let mut command = Command::new(std::env::current_exe().ok()?);
+    command.args(["--json", "--samples", "3"]).args(arguments);
+    serde_json::from_slice(&command.output().ok()?.stdout).ok()
+}
+
+/// The sections of what was printed, each with its name and its rows.
+fn sections(
+    found: &serde_json::Value,
+    name: fn(&serde_json::Value) -> Option<String>,
+    row: fn(&serde_json::Value) -> Option<Measured>,
+) -> Option<Vec<(String, Vec<Measured>)>> {
+    let section = |section: &serde_json::Value| {
+        let rows = section["rows"].as_array()?.iter().filter_map(row).collect();
+        Some((name(section)?, rows))
+    };
+    Some(found["sections"].as_array()?.iter().filter_map(section).collect())
+}
+
+fn once(value: f64) -> Spread {
+    Spread { low: value, median: value, high: value }
+}
+
 fn echo(extent: Extent) -> Option<Report> {
     let arguments: &[&str] = match extent {
-        Extent::Whole => &["--connections", "50,200,1000", "--bytes", "64", "--samples", "3"],
-        Extent::Quick => &["--connections", "50", "--bytes", "64", "--samples", "3"],
+        Extent::Whole => &["--connections", "50,200,1000"],
+        Extent::Quick => &["--connections", "50"],
     };
-    let mut command = Command::new(std::env::current_exe().ok()?);
-    command.args(["echo", "--json", "--seconds", "1"]).args(arguments);
-    let output = command.output().ok()?;
-    let found: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-    let once = |value: f64| Spread { low: value, median: value, high: value };
+    let found = printed(&[&["echo", "--bytes", "64", "--seconds", "1"], arguments].concat())?;
+    let name = |section: &serde_json::Value| Some(section["name"].as_str()?.to_owned());
     let row = |row: &serde_json::Value| {
         let rate = row["answers_per_second"].as_f64()?;
         Some(Measured {
@@ -187,14 +213,36 @@ fn echo(extent: Extent) -> Option<Report> {
             wall: once(1e9 / rate),
         })
     };
-    let section = |section: &serde_json::Value| {
-        let rows = section["rows"].as_array()?.iter().filter_map(row).collect();
-        Some((section["name"].as_str()?.to_owned(), rows))
-    };
     Some(Report {
         title: "Echoes over the loopback device",
         unit: "answer",
-        sections: found["sections"].as_array()?.iter().filter_map(section).collect(),
+        sections: sections(&found, name, row)?,
         notes: vec!["each figure is the median of three samples of a second".to_owned()],
+    })
+}
+
+fn ws_fanout(extent: Extent) -> Option<Report> {
+    let arguments: &[&str] = match extent {
+        Extent::Whole => &["--clients", "100,1000,10000"],
+        Extent::Quick => &["--clients", "100"],
+    };
+    let found = printed(&[&["ws-fanout", "--seconds", "1"], arguments].concat())?;
+    let name = |section: &serde_json::Value| {
+        let (clients, window) = (section["clients"].as_u64()?, section["under_way"].as_u64()?);
+        Some(format!("{clients} clients, {window} under way"))
+    };
+    let row = |row: &serde_json::Value| {
+        let cpu = |at: usize| Some(row["cpu_us_per_delivery"][at].as_f64()? * 1e3);
+        Some(Measured {
+            name: row["server"].as_str()?.to_owned(),
+            cpu: Spread { low: cpu(0)?, median: cpu(1)?, high: cpu(2)? },
+            wall: once(1e9 / row["deliveries_per_second"].as_f64()?),
+        })
+    };
+    Some(Report {
+        title: "One message to many clients, as WebSocket frames",
+        unit: "delivery",
+        sections: sections(&found, name, row)?,
+        notes: vec!["how many messages are under way is behind the number of clients".to_owned()],
     })
 }

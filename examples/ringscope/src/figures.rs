@@ -37,6 +37,7 @@ const FIGURES: &[(&str, Shows)] = &[
     ("sqpoll", Shows::Frames("sqpoll", &[2, 4, 6])),
     ("weak-sqpoll-acquire", Shows::Weak("sqpoll-acquire")),
     ("multishot", Shows::Frames("multishot", &[3, 4, 5])),
+    ("fanout", Shows::Frames("fanout", &[3, 4])),
 ];
 
 /// Draws one.

@@ -1,10 +1,11 @@
 //! The stories: small programs on a stage, each for one idea.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use annulus::Setup;
-use annulus::op::{Cancel, Nop, Read, RecvMulti, SendZc, Write};
+use annulus::op::{Cancel, Nop, Read, RecvMulti, Send, SendZc, Write};
 use annulus::sim::Faults;
 use annulus::sys::flags::SetupFlags;
 
@@ -107,6 +108,14 @@ pub const STORIES: &[Story] = &[
         faults: SLOW,
         setup: || Setup::plain(2),
         play: zero_copy,
+    },
+    Story {
+        name: "fanout",
+        title: "One message in, three out",
+        seed: FROM_ZERO,
+        faults: Faults::NONE,
+        setup: || Setup::plain(4),
+        play: fanout,
     },
 ];
 
@@ -362,6 +371,43 @@ fn zero_copy(stage: &mut Stage) -> Result<(), Failure> {
     stage.reap()?;
     stage.frame("Taken. Now the buffer is the program's.", "ring.reap(..)");
     drop(send);
+    Ok(())
+}
+
+fn fanout(stage: &mut Stage) -> Result<(), Failure> {
+    let buffers = stage.ring.buf_ring(2, 64)?;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let (ours, theirs) = stage.sim.socket_pair()?;
+        clients.push((Rc::new(ours), theirs));
+    }
+    let (speaker, peer) = &clients[2];
+    let recv = RecvMulti::new(Rc::clone(speaker), &buffers);
+    let recv = stage.submit("recv of client 3", None, recv)?;
+    stage.enter()?;
+    stage.frame("The server waits for what client 3 says.", "ring.submit_all()");
+    stage.arrives(peer, b"news")?;
+    stage.frame("Client 3 says something: a completion, with a buffer.", "");
+    let lease = stage.ring.next(&recv)?.ok_or("no item")??;
+    let message = Rc::new(lease.to_vec());
+    drop(lease);
+    let mut sends = Vec::new();
+    for (name, (ours, _)) in ["send to 1", "send to 2", "send to 3"].into_iter().zip(&clients) {
+        let send = Send::new(Rc::clone(ours), Rc::clone(&message));
+        sends.push(stage.submit(name, Some("4 B"), send)?);
+    }
+    let what = "It takes the message, and writes three entries: one send to each client, all of \
+                the same 4 bytes.";
+    stage.frame(what, "ring.submit(..)  three times");
+    stage.enter()?;
+    let what = "One system call for three sends. All are complete: each socket has its copy.";
+    stage.frame(what, "ring.submit_all()");
+    stage.reap()?;
+    stage.frame("The program takes all three. The receive is in flight still.", "ring.reap(..)");
+    for send in sends {
+        stage.ring.wait(send)?.result?;
+    }
+    assert_eq!(Rc::strong_count(&message), 1, "all have given it back");
     Ok(())
 }
 

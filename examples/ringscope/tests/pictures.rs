@@ -23,6 +23,7 @@ const STORIES: &[&str] = &[
     "cancel",
     "overflow",
     "zerocopy",
+    "fanout",
 ];
 
 /// What `docs/` shows, and what has something of its own in it.
