@@ -14,6 +14,7 @@
 //! | call | while an entry may be held back |
 //! |---|---|
 //! | a wait | every [`LOOK`] it pushes a NOP, which makes the kernel look |
+//! | and if something is being cancelled | it cancels that past the queue, too |
 //! | the end of the ring | so does a round of cancels that ended nothing, less often each time |
 //! | a submission that must not wait for others | first pushes NOPs while nothing is in flight |
 //!
@@ -33,6 +34,7 @@ use annulus_sys::sq::Full;
 use crate::lease::ticket::Rejection;
 use crate::prep;
 use crate::raw::capabilities;
+use crate::raw::register;
 use crate::raw::wait_options::WaitOptions;
 use crate::ring::Ring;
 use crate::ring::internal::NEVER_BEGINS;
@@ -99,9 +101,21 @@ impl<U: Default> Ring<U> {
         let (submitted, woken) = self.raw.submit_and_wait_with_unasked(want, &short)?;
         if woken == Woken::TimedOut {
             self.internal.looked();
+            self.cancel_past_queue();
             self.let_kernel_look()?;
         }
         Ok((submitted, Woken::Ready))
+    }
+
+    /// Cancels by system calls (since Linux 6.0) what is being cancelled: the cancels that are
+    /// entries may wait for the very operations that they are to end.
+    #[cold]
+    fn cancel_past_queue(&self) {
+        let mut all = self.slab.in_flight_user_data();
+        all.retain(|&user_data| self.slab.is_being_cancelled(user_data));
+        for user_data in all {
+            register::cancel_now(self.raw.base(), user_data);
+        }
     }
 
     /// Makes the kernel look at what it holds back.

@@ -9,6 +9,7 @@
 //! Leaves to others: the cancel as an entry (`Ring::cancel_user_data`), and as a system call
 //! (`cancel_now`).
 
+use crate::raw::register;
 use crate::ring::{Redeem, Ring, Submitted};
 use crate::setup::enter_error::EnterError;
 
@@ -21,7 +22,9 @@ impl<U: Default> Ring<U> {
     /// A cancel may miss its operation: one that a worker thread is just starting, or a
     /// [`TimeoutMulti`](crate::op::TimeoutMulti) with a very short interval. Then cancel again. The
     /// call does nothing while an earlier cancel has not completed, or when the operation has
-    /// ended.
+    /// ended. Behind a [drained](crate::op::Op::drained) operation the kernel makes cancels wait,
+    /// too, for the very operations that they are to end. So there, since Linux 6.0, the call also
+    /// asks by a system call of its own. What waits itself is not found: it ends in its turn.
     ///
     /// # Errors
     ///
@@ -51,6 +54,9 @@ impl<U: Default> Ring<U> {
         let user_data = ticket.on(self);
         if self.slab.is_being_cancelled(user_data) {
             self.pull(None)?; // An earlier cancel may have completed, and missed.
+        }
+        if self.slab.may_wait() && self.raw.is_here() {
+            register::cancel_now(self.raw.base(), user_data);
         }
         if self.slab.may_cancel(user_data) { self.cancel_user_data(user_data) } else { Ok(()) }
     }

@@ -73,7 +73,8 @@ pub struct World {
     pub keeps_parts: bool,
     /// Operations may be drained: what they hold back can be cancelled by a system call.
     pub drains: bool,
-    /// One was drained, and holds back what comes after it until nothing is in flight.
+    /// One was drained, and holds back what comes after it: since Linux 6.16 until an entry comes
+    /// while nothing is in flight, not even in a worker thread that has completed it.
     pub holds_back: bool,
     /// How long a buffer is.
     pub size: u32,
@@ -240,7 +241,6 @@ impl World {
 
     /// All held leases are unchanged.
     pub fn check(&mut self) {
-        self.holds_back &= self.ring.in_flight() > 0;
         self.held.iter().for_each(Watched::check);
         self.sentinels.check_one();
     }

@@ -1,6 +1,6 @@
 //! Cancelling at once, by each property that a request can be found by.
 
-use std::io::{PipeReader, PipeWriter, pipe};
+use std::io::{PipeReader, PipeWriter, Write as _, pipe};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub fn tests() -> Vec<Trial> {
             worker(Setup::plain(8).sqpoll(Duration::from_millis(1)), true)
         }),
         test("an_operation_behind_a_drained_one_is_cancelled_at_once", &NOW, by_ticket),
+        test("a_cancel_does_not_wait_for_what_a_drained_operation_waits_for", &NOW, past_drained),
+        test("what_began_behind_a_drained_operation_is_cancelled", &NOW, begun_meanwhile),
         test("a_place_without_a_file_is_found_by_nothing", &NOW, no_file),
         test("cancelling_at_once_before_6_0_says_so", &[Need::Other(lacks_it)], says_so),
     ]
@@ -184,6 +186,39 @@ fn by_ticket() -> Result<(), Failed> {
     let result = ring.wait(read)?.result;
     assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
     assert_eq!(ring.wait(drained)?.ok(), Some(0));
+    Ok(())
+}
+
+/// The cancel that is an entry waits. So `Ring::cancel` also asks past the queue.
+fn past_drained() -> Result<(), Failed> {
+    let mut ring = safe_ring(Setup::plain(8));
+    let (reader, _writer) = pipe()?;
+    let read = ring.submit(Read::new(reader, [0; 4]))?;
+    let drained = ring.submit(Nop.drained())?;
+    ring.submit_all()?;
+    ring.cancel(&read)?;
+    let result = ring.wait(read)?.result;
+    assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+    assert_eq!(ring.wait(drained)?.ok(), Some(0));
+    Ok(())
+}
+
+/// It is asked for while it waits itself, and begins before the cancel comes: later kernels make
+/// that wait for it. So a wait asks past the queue, again.
+fn begun_meanwhile() -> Result<(), Failed> {
+    let mut ring = safe_ring(Setup::plain(8));
+    let ((reader, mut writer), (silent, _writer)) = (pipe()?, pipe()?);
+    let first = ring.submit(Read::new(reader, [0; 1]))?;
+    let drained = ring.submit(Nop.drained())?;
+    let last = ring.submit(Read::new(silent, [0; 1]))?;
+    ring.submit_all()?;
+    ring.cancel(&last)?;
+    writer.write_all(b"x")?;
+    // Its work runs when this thread enters the kernel for whatever reason, as it does by sleeping.
+    (0..20).for_each(|_| std::thread::sleep(Duration::from_millis(1)));
+    let result = ring.wait(last)?.result;
+    assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+    assert_eq!((ring.wait(first)?.result?, ring.wait(drained)?.ok()), (1, Some(0)));
     Ok(())
 }
 
