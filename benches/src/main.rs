@@ -20,6 +20,7 @@
 
 mod copy;
 mod echo;
+mod energy;
 mod fanout;
 mod floor;
 mod liburing;
