@@ -232,7 +232,11 @@ impl Place {
         let cannot = || failed(format!("cannot prepare a file in {}", self.folder.display()));
         let path = self.folder.join("file");
         let len = u64::from(writes) * kind.step;
-        let file = File::create(&path).map_err(cannot())?;
+        // A new one each time: file systems keep notes of what was done to a file.
+        if path.exists() {
+            fs::remove_file(&path).map_err(cannot())?;
+        }
+        let file = File::create_new(&path).map_err(cannot())?;
         match kind.before {
             Before::Empty => {}
             Before::Hole => file.set_len(len).map_err(cannot())?,

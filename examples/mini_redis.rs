@@ -84,10 +84,10 @@ struct Arguments {
     /// Serve so many at once, 1 to 30000
     #[arg(long, value_name = "N", default_value_t = 4000, value_parser = up_to(30_000))]
     clients: u32,
-    /// Bytes of the longest string; a command may have twice that
+    /// Bytes of the longest string
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = up_to(512 << 20))]
     longest: u32,
-    /// Bytes that may wait for one client; no less than the longest
+    /// Bytes that may wait for one client
     #[arg(long, value_name = "N", default_value_t = 8 << 20, value_parser = up_to(1 << 30))]
     output: u32,
     /// MiB of keys and values
