@@ -21,6 +21,7 @@
 
 mod copy;
 mod echo;
+mod energy;
 mod fanout;
 mod floor;
 mod liburing;

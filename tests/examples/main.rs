@@ -12,7 +12,8 @@
 //!   examples/mini_fio.rs     of `mini_fio`
 //!   examples/soak.rs         of `soak`, for a few seconds
 //!   examples/trees.rs        of `05_copy --recursive`
-//!   examples/wait_any.rs     of `wait_any`; workers.rs, mini_make.rs, logd.rs likewise
+//!   examples/wait_any.rs     of `wait_any`; workers.rs, mini_make.rs, logd.rs, buffered_writes.rs
+//!                            likewise
 //!   examples/where_does_it_run.rs of `where_does_it_run`
 //!   examples/zc_send.rs      of `zc_send`
 //!   here                     of all of them, and of the others
@@ -29,6 +30,7 @@ use std::process::{Command, Output, Stdio};
 use annulus::raw::inspect::Positions;
 use annulus::sys::index::{Entries, Index};
 
+mod buffered_writes;
 mod capabilities;
 mod files;
 mod inside_smol;
@@ -50,7 +52,7 @@ mod zc_send;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 22] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 24] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -63,9 +65,11 @@ const EXAMPLES: [(&str, Option<&[&str]>); 22] = [
     ("10_mini_runtime", Some(&["--clients", "3"])),
     ("11_inside_tokio", Some(&["--tasks", "20", "--reads", "5"])),
     ("12_inside_smol", None), // See `inside_smol`.
-    ("logd", None),           // It needs Linux 6.7: see `logd`.
+    ("buffered_writes", Some(&["--writes", "3"])),
+    ("logd", None), // It needs Linux 6.7: see `logd`.
     ("mini_fio", Some(&["--size", "1", "--count", "100"])),
-    ("mini_make", None), // It needs Linux 6.7: see `mini_make`.
+    ("mini_make", None),  // It needs Linux 6.7: see `mini_make`.
+    ("mini_redis", None), // See `tests/redis`.
     ("quickstart", Some(&[])),
     ("soak", Some(&["--seconds", "1", "--seed", "1"])),
     ("wait_any", None), // It needs Linux 6.7: see `wait_any`.

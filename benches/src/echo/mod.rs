@@ -8,6 +8,8 @@
 //! The server's CPU time comes first, for each answer: all of its threads, and those that the
 //! kernel adds. The clients find out how fast it is; they share nothing with it but the network.
 //! System calls are those that the server counts itself (`calls`): `–` if its library hides them.
+//! A second table has what a million answers take: CPU time and calls of the server, and the energy
+//! of the machine, clients included, where its meters can be read.
 
 mod bundles;
 mod calls;
@@ -25,6 +27,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::energy::Meters;
 use crate::machine;
 use crate::measure::on_processor;
 use crate::table::Form;
@@ -108,6 +111,8 @@ struct Row {
     rate: f64,
     half: f64,
     slowest: f64,
+    /// Joules for each answer, of the whole machine, if its meters can be read.
+    joules: Option<f64>,
 }
 
 /// Serves as `kind`, until it is killed.
@@ -118,16 +123,20 @@ pub fn serve(kind: Kind, bytes: usize) -> ! {
 
 pub fn run(plan: &Plan, form: Form) {
     let mut sections = Vec::new();
+    let meters = Meters::here();
     if form == Form::Table {
         println!("Echoes over loopback: server on one processor, clients on another");
         machine::lines().iter().for_each(|line| println!("{line}"));
     }
     for &bytes in &plan.bytes {
         for &connections in &plan.connections {
-            let rows = section(plan, connections, bytes);
+            let rows = section(plan, connections, bytes, meters.as_ref().ok());
             let name = format!("{connections} connections × {bytes} bytes");
             match form {
-                Form::Table => print(&name, &rows),
+                Form::Table => {
+                    print(&name, &rows);
+                    print_millions(&rows, meters.as_ref().err());
+                }
                 Form::Json => sections.push(json!({
                     "name": name,
                     "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
@@ -141,11 +150,11 @@ pub fn run(plan: &Plan, form: Form) {
 }
 
 /// The median of the samples of each server, which take turns.
-fn section(plan: &Plan, connections: u32, bytes: usize) -> Vec<Row> {
+fn section(plan: &Plan, connections: u32, bytes: usize, meters: Option<&Meters>) -> Vec<Row> {
     let mut samples: Vec<Vec<Row>> = plan.kinds.iter().map(|_| Vec::new()).collect();
     for _ in 0..plan.samples {
         for (at, &kind) in plan.kinds.iter().enumerate() {
-            samples[at].push(sample(kind, connections, bytes, plan.time));
+            samples[at].push(sample(kind, connections, bytes, plan.time, meters));
         }
     }
     let median = |mut rows: Vec<Row>| {
@@ -155,14 +164,23 @@ fn section(plan: &Plan, connections: u32, bytes: usize) -> Vec<Row> {
     samples.into_iter().map(median).collect()
 }
 
-fn sample(kind: Kind, connections: u32, bytes: usize, time: Duration) -> Row {
+fn sample(
+    kind: Kind,
+    connections: u32,
+    bytes: usize,
+    time: Duration,
+    meters: Option<&Meters>,
+) -> Row {
     let mut server = Server::start(kind, bytes);
     let _pinned = on_processor(1);
     let mut clients =
         client::Clients::connect(server.address, connections, bytes, kind.answer(bytes));
     clients.run(time / 4);
     let (called, before) = (server.calls(), server.used());
+    let energy = || meters.and_then(Meters::read);
+    let full = energy();
     let answers = clients.run(time);
+    let joules = full.zip(energy()).zip(meters).map(|((a, b), meters)| meters.joules(&a, &b));
     let (used, calls) = (server.used(), server.calls() - called);
     let count = answers.count.max(1) as f64;
     Row {
@@ -173,6 +191,7 @@ fn sample(kind: Kind, connections: u32, bytes: usize, time: Duration) -> Row {
         rate: count / answers.time.as_secs_f64(),
         half: answers.at(0.5),
         slowest: answers.at(0.99),
+        joules: joules.map(|joules| joules / count),
     }
 }
 
@@ -182,7 +201,7 @@ fn print(name: &str, rows: &[Row]) {
     println!("| {:<30} | {titles} |", "server");
     let lines = "-------------:|-------------:|----------------:|----------:|---------:|---------:";
     println!("|{:-<32}|{lines}|", "");
-    for Row { kind, cpu, switches, calls, rate, half, slowest } in rows {
+    for Row { kind, cpu, switches, calls, rate, half, slowest, .. } in rows {
         let name = kind.name();
         let calls = calls.map_or_else(|| "–".to_owned(), |calls| format!("{calls:.3}"));
         println!(
@@ -195,6 +214,22 @@ fn print(name: &str, rows: &[Row]) {
     }
 }
 
+/// What a million answers take.
+fn print_millions(rows: &[Row], no_meters: Option<&String>) {
+    println!("\n| {:<30} | CPU seconds | system calls |  joules |", "for a million answers");
+    println!("|{:-<32}|------------:|-------------:|--------:|", "");
+    let unknown = || "–".to_owned();
+    for Row { kind, cpu, calls, joules, .. } in rows {
+        let name = kind.name();
+        let calls = calls.map_or_else(unknown, |calls| format!("{:.0}", calls * 1e6));
+        let joules = joules.map_or_else(unknown, |joules| format!("{:.1}", joules * 1e6));
+        println!("| {name:<30} | {cpu:>11.2} | {calls:>12} | {joules:>7} |");
+    }
+    if let Some(why) = no_meters {
+        println!("Energy is not readable here: {why}.");
+    }
+}
+
 impl Row {
     fn json(&self) -> serde_json::Value {
         json!({
@@ -202,6 +237,9 @@ impl Row {
             "cpu_us_per_answer": self.cpu,
             "switches_per_answer": self.switches,
             "calls_per_answer": self.calls,
+            "cpu_seconds_per_million": self.cpu,
+            "calls_per_million": self.calls.map(|calls| calls * 1e6),
+            "joules_per_million": self.joules.map(|joules| joules * 1e6),
             "answers_per_second": self.rate,
             "p50_us": self.half,
             "p99_us": self.slowest,
