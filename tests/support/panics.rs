@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Once, mpsc};
 use std::thread;
@@ -16,16 +17,25 @@ pub fn survives(call: impl FnOnce()) {
     QUIET.call_once(|| {
         let loud = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if !is_expected(text(info.payload())) {
+            // Only here: elsewhere the same words say why a test failed.
+            if !(EXPECTS.get() && is_expected(text(info.payload()))) {
                 loud(info);
             }
         }));
     });
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(call))
+    let before = EXPECTS.replace(true);
+    let called = catch_unwind(AssertUnwindSafe(call));
+    EXPECTS.set(before);
+    if let Err(panic) = called
         && !is_expected(text(&*panic))
     {
         resume_unwind(panic);
     }
+}
+
+thread_local! {
+    /// Whether this thread runs a call that may panic.
+    static EXPECTS: Cell<bool> = const { Cell::new(false) };
 }
 
 fn is_expected(text: &str) -> bool {
