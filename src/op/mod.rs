@@ -39,6 +39,7 @@ mod flagged;
 pub mod messages;
 pub mod names;
 pub mod processes;
+mod rejected;
 pub mod ring;
 pub mod sockets;
 mod target;
@@ -46,6 +47,7 @@ mod target;
 use std::io;
 
 use annulus_sys::abi::Sqe;
+use annulus_sys::errno::Errno;
 use annulus_sys::flags::Features;
 
 use crate::lease::Source;
@@ -132,6 +134,7 @@ pub(crate) const PAYLOAD: usize = 256;
 /// | [`forced`](Self::forced) | runs on a worker thread at once |
 /// | [`drained`](Self::drained) | begins after all earlier ones |
 /// | [`acting_as`](Self::acting_as) | runs with other credentials |
+/// | [`into_output`](Self::into_output) | does not run, and gives back what it owns |
 /// | [`StepExt::within`](crate::StepExt::within), [`Step::hard`](crate::Step::hard) | is a step of a chain, with a time limit or a hard link |
 ///
 /// The other items are for code that implements an operation; the ring alone calls them.
@@ -327,6 +330,29 @@ pub unsafe trait Op: Sized {
     #[doc(alias = "IOSQE_ASYNC")]
     fn forced(self) -> Forced<Self> {
         Forced::new(self)
+    }
+
+    /// Takes an operation apart that is not submitted: returns its output, with everything that it
+    /// owns, as if it had been cancelled before it began.
+    ///
+    /// The result is `ECANCELED`, and nothing that the operation was to do has happened. For one
+    /// that a ring rejected, [`Rejected::into_output`](crate::Rejected::into_output) puts the
+    /// reason there.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::op::{Op as _, Read};
+    /// use std::fs::File;
+    ///
+    /// let read = Read::new(File::open("/proc/self/exe")?, vec![7; 3]);
+    /// let outcome = read.into_output(); // Nobody wants it any more.
+    /// assert_eq!(outcome.buf, [7; 3]);
+    /// assert!(outcome.result.is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    fn into_output(self) -> Self::Output {
+        self.finish(Done::never_submitted(Errno::new(libc::ECANCELED)))
     }
 }
 

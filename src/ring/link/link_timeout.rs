@@ -45,6 +45,13 @@ pub struct Within<O> {
     time: Duration,
 }
 
+impl<O> Within<O> {
+    /// Gives the operation back, for example that of a chain which was rejected.
+    pub fn into_inner(self) -> O {
+        self.op
+    }
+}
+
 /// The linked timeout of a [`Within`]. Its timespec lies in a slot of its own.
 ///
 /// # Completion
