@@ -46,7 +46,28 @@ use crate::prep;
 /// # Errors
 ///
 /// [`Ending::Failed`] with `EBADFD` for a file that cannot be polled, and with `EINVAL` before
-/// Linux 6.7.
+/// Linux 6.7. [`Ending::NoBuffers`] when every buffer is leased: drop leases, and submit it again.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::ReadMulti;
+/// use std::io::Write;
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let Ok(buffers) = ring.buf_ring(2, 64) else { return Ok(()) }; // Linux 5.19
+/// let (reader, mut writer) = std::io::pipe()?;
+/// let reads = ring.submit(ReadMulti::new(reader, &buffers))?;
+/// for word in ["one", "two"] {
+///     writer.write_all(word.as_bytes())?;
+///     let Some(lease) = ring.next(&reads)? else { break }; // Linux 6.7
+///     assert_eq!(&lease?[..], word.as_bytes()); // Dropped here, so the kernel has it again.
+/// }
+/// drop(writer);
+/// println!("{:?}", ring.wait(reads)?.how); // Eof
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "IORING_OP_READ_MULTISHOT")]
 #[doc(alias = "io_uring_prep_read_multishot")]
 #[derive(Debug)]
