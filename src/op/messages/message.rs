@@ -41,7 +41,7 @@ use annulus_sys::flags::RecvSendFlags;
 use super::length::Length;
 use crate::buf::address::{MAX_INET, Storage};
 use crate::buf::{IoBufs, IoBufsMut, IoVec, is_one_transfer, is_one_transfer_mut, total};
-use crate::op::sockets::stream::{RecvFlags, SendFlags};
+use crate::op::sockets::flags::{RecvFlags, SendFlags};
 use crate::op::target::Target;
 use crate::op::{Done, Op, Outcome, RingId};
 use crate::prep;
