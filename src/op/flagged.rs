@@ -23,6 +23,10 @@ use crate::lease::Source;
 /// # Cancellation
 ///
 /// Not possible while it waits for other operations; see [`Op::drained`].
+///
+/// # Errors
+///
+/// As the operation inside.
 #[derive(Debug)]
 pub struct Drained<O>(O);
 
@@ -42,6 +46,10 @@ impl<O> Drained<O> {
 ///
 /// As the operation inside, once the worker thread has begun it; a call that blocks there is
 /// interrupted.
+///
+/// # Errors
+///
+/// As the operation inside, and `EINTR` where a cancel interrupts a call that blocks.
 #[derive(Debug)]
 pub struct Forced<O>(O);
 

@@ -157,7 +157,8 @@ pub(crate) const PAYLOAD: usize = 256;
 /// 4. [`RESULT_KIND`](Self::RESULT_KIND) says which resource a result names, and nothing else owns
 ///    that resource (OP3);
 /// 5. [`finish`](Self::finish) never treats more bytes as written than were offered, whatever the
-///    result says.
+///    result says; and it is sound with an error as result where [`prep`](Self::prep) was never
+///    called, because safe code may take an operation [apart](Self::into_output).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no operation",
     note = "operations stand in `annulus::op`; a chain of several goes to `Ring::submit_chain`"
@@ -216,7 +217,7 @@ pub unsafe trait Op: Sized {
     #[doc(alias = "io_uring_prep_rw")]
     fn prep(&mut self) -> Sqe;
 
-    /// Makes the output. The kernel no longer uses `self`.
+    /// Makes the output. The kernel no longer uses `self`, or never did.
     fn finish(self, done: Done) -> Self::Output;
 
     /// Whether completions name buffers or files of a [`Source`].

@@ -164,6 +164,18 @@ fn a_rejected_transfer_gives_file_and_buffer_back() {
 }
 
 #[test]
+fn a_rejected_message_keeps_the_descriptors_that_are_attached_to_it() {
+    let Some(mut full) = full() else { return };
+    let mut header = MsgHeader::new();
+    header.attach(null()).expect("one fits");
+    let Outcome { fd, buf: (_, header), .. } =
+        full.reject(SendMsg::new(some().0, ["a file"]).with(header));
+    assert!(format!("{header:?}").contains("attached: 1"), "{header:?}");
+    let Outcome { buf: (_, mut header), .. } = full.reject(RecvMsg::new(fd, [[0; 8]]).with(header));
+    assert!(header.take_descriptors().is_empty(), "none has arrived");
+}
+
+#[test]
 fn a_rejected_operation_gives_its_registered_buffer_back() {
     let Some(mut full) = full() else { return };
     let ((fd, number), mut page) = (some(), full.pool.get().expect("it is free"));

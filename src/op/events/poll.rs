@@ -37,6 +37,10 @@ const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE.cast_unsigned();
 
 /// Completes once, when a file is ready: `poll(2)`. Since Linux 5.1.
 ///
+/// It reads nothing: when you look, the event may be gone, because somebody else was quicker. An
+/// empty pipe whose other end is closed reports [`HUP`](PollEvents::HUP) without
+/// [`IN`](PollEvents::IN), so test for both before you read the end.
+///
 /// # Completion
 ///
 /// Once, with the events that are there, of those that were asked for and `ERR`, `HUP` and `RDHUP`.
@@ -109,6 +113,10 @@ unsafe impl<F: Target> Op for Poll<F> {
 }
 
 /// Completes each time that a file becomes ready. Since Linux 5.13.
+///
+/// It tells what is new, as an edge-triggered epoll does, and does not repeat itself for what was
+/// left: read until there is nothing, or wait for ever. The operations of the ring wait by
+/// themselves, so a poll before each read only costs more.
 ///
 /// # Completion
 ///
@@ -253,6 +261,8 @@ impl<P: AnyPoll> AnyPoll for Forced<P> {}
 
 /// Ends a poll. Since Linux 5.1.
 ///
+/// It races with the event: what became of the poll, only the poll's own output tells.
+///
 /// # Completion
 ///
 /// Once, with a [`CancelOutcome`]. The poll that it found completes with `ECANCELED`.
@@ -260,6 +270,26 @@ impl<P: AnyPoll> AnyPoll for Forced<P> {}
 /// # Cancellation
 ///
 /// It runs at once, and cannot be cancelled.
+///
+/// # Errors
+///
+/// None of its own: [`CancelOutcome::NotFound`] for a poll that has ended,
+/// [`CancelOutcome::TooLate`] for one that is just completing.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Poll, PollEvents, PollRemove};
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let (silent, _writer) = std::io::pipe()?;
+/// let poll = ring.submit(Poll::new(silent, PollEvents::IN))?;
+/// let remove = ring.submit(PollRemove::new(&poll))?;
+/// assert_eq!(ring.wait(remove)?.count(), 1);
+/// assert!(ring.wait(poll)?.result.is_err()); // ECANCELED
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "IORING_OP_POLL_REMOVE")]
 #[doc(alias = "io_uring_prep_poll_remove")]
 #[derive(Debug)]
@@ -303,6 +333,29 @@ unsafe impl Op for PollRemove {
 /// # Cancellation
 ///
 /// It runs at once, and cannot be cancelled.
+///
+/// # Errors
+///
+/// [`UpdateOutcome::NotFound`] for a poll that has ended, [`UpdateOutcome::TooLate`] for one that
+/// is just completing, [`UpdateOutcome::Failed`] with `EINVAL` before Linux 5.13.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{PollEvents, PollMulti, PollUpdate, UpdateOutcome};
+/// use std::os::unix::net::UnixStream;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let (ours, _theirs) = UnixStream::pair()?;
+/// let polls = ring.submit(PollMulti::new(ours, PollEvents::IN))?;
+/// let update = ring.submit(PollUpdate::new(&polls, PollEvents::OUT))?;
+/// if let UpdateOutcome::Updated = ring.wait(update)? { // Linux 5.13
+///     let events = ring.next(&polls)?.expect("there is room to write");
+///     assert!(events.contains(PollEvents::OUT));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_POLL_REMOVE", "IORING_POLL_UPDATE_EVENTS"))]
 #[doc(alias = "io_uring_prep_poll_update")]
 #[derive(Debug)]
