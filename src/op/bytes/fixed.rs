@@ -26,7 +26,7 @@ use crate::prep;
 /// afterwards its filled length is the number of bytes read.
 ///
 /// Registering pins the pages once, and not with each operation. That saves most where the device
-/// writes to them itself (`O_DIRECT`); through the page cache the bytes are copied all the same.
+/// writes to them itself (`O_DIRECT`); what goes through the page cache is copied anyway.
 ///
 /// # Completion
 ///

@@ -28,12 +28,12 @@ use crate::prep;
 
 /// Moves bytes between a pipe and another file: `splice(2)`. Since Linux 5.7.
 ///
-/// It always runs in a worker thread, which it occupies while it waits: a hundred splices from
-/// silent pipes are a hundred threads. [`Poll`](crate::op::Poll) the pipe first if it may stay
-/// silent.
+/// It always runs in a worker thread, which it occupies while it waits: eight splices from silent
+/// pipes are eight threads, where eight reads are none. [`Poll`](crate::op::Poll) the pipe first if
+/// it may stay silent.
 ///
-/// It has no end of its own at the length: a file that is shorter gives what it has, and the next
-/// splice gives 0. From a file without [`from_at`](Self::from_at), its own position moves.
+/// A file that is shorter gives what it has, and the next splice gives 0. Without
+/// [`from_at`](Self::from_at) the file's own position moves.
 ///
 /// # Completion
 ///

@@ -115,8 +115,8 @@ unsafe impl<F: Target> Op for Poll<F> {
 /// Completes each time that a file becomes ready. Since Linux 5.13.
 ///
 /// It tells what is new, as an edge-triggered epoll does, and does not repeat itself for what was
-/// left: read until there is nothing, or wait for ever. The operations of the ring wait by
-/// themselves, so a poll before each read only costs more.
+/// left: read until there is nothing. The operations of the ring wait by themselves, so a poll
+/// before each read only costs more.
 ///
 /// # Completion
 ///

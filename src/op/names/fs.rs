@@ -253,8 +253,8 @@ impl How {
 /// path was relative to. An absolute path does not look at it. The descriptor is closed on `exec`,
 /// whatever [`How`] says.
 ///
-/// Every file that is opened is a system call less with [`direct`](Self::direct), which puts it
-/// into the ring's file table: then a chain can open, read and close.
+/// To use and close the file in the chain that opens it, open it in the ring's file table:
+/// [`direct_to`](Self::direct_to).
 ///
 /// # Completion
 ///
@@ -269,7 +269,7 @@ impl How {
 ///
 /// # Errors
 ///
-/// Those of `open(2)`: `ENOENT`, `EACCES`, `ENOTDIR` also for a directory that is none, `ELOOP`,
+/// Those of `open(2)`: `ENOENT`, `EACCES`, `ENOTDIR` (also when `dir` is no directory), `ELOOP`,
 /// `EMFILE` when the process has no descriptor left. A failure breaks a chain.
 ///
 /// Since Linux 5.12 an open does not wait for a FIFO, as with [`non_block`](How::non_block):

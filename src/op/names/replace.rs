@@ -31,8 +31,8 @@ use crate::op::target::Target;
 use crate::op::{Completions, Done, Op, Outcome, RingId};
 use crate::prep;
 
-/// An operation that opens a file in a place that is already ours: made by [`OpenAt::direct_to`]
-/// and its siblings. Since Linux 5.19.
+/// An operation that opens a file in a place that is already ours: see [`OpenAt::direct_to`] and
+/// its siblings. Since Linux 5.19.
 ///
 /// The file that lay there is closed, unless an operation in flight still uses it. Operations that
 /// begin later use the new one, also those that were submitted earlier, as in a chain.
@@ -48,6 +48,25 @@ use crate::prep;
 /// # Errors
 ///
 /// As the operation inside. Then the old file stays in the place.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Cwd, How, OpenAt, Read};
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let Ok(table) = ring.file_table(1) else { return Ok(()) }; // Linux 5.19
+/// let place = table.reserve(&mut ring)?;
+/// for path in [c"/dev/null", c"/proc/self/comm"] {
+///     let open = OpenAt::new(Cwd, path, How::read()).direct_to(&place);
+///     let open = ring.submit(open)?;
+///     ring.wait(open)?.result?; // Instead of the file that was opened before.
+/// }
+/// let read = ring.submit(Read::new(place, [0; 16]))?;
+/// assert!(ring.wait(read)?.result? > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("file_index", "io_uring_prep_openat_direct"))]
 #[derive(Debug)]
 pub struct DirectTo<O> {

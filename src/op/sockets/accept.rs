@@ -26,8 +26,8 @@ use crate::prep;
 /// accept. Several may be in flight, and nobody knows which gets what;
 /// [`AcceptMulti`](crate::op::AcceptMulti) is one for all.
 ///
-/// A client that has reset its connection before is accepted all the same, and the first receive
-/// tells (`ECONNRESET`, seen on 6.18).
+/// A client that has reset its connection by then is accepted anyway, and the first receive tells
+/// (`ECONNRESET`, seen on 6.18).
 ///
 /// # Completion
 ///

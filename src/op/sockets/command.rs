@@ -380,8 +380,8 @@ unsafe impl<F: Target, V: OptionValue> Op for SetOption<F, V> {
 /// Gets the address of a socket, or of its peer: `getsockname(2)`, `getpeername(2)`. Since Linux
 /// 6.19.
 ///
-/// It is the only way to ask for the address of a [`FixedFile`](crate::lease::FixedFile), which has
-/// no descriptor for `getsockname(2)`.
+/// It can also ask about a [`FixedFile`](crate::lease::FixedFile), which has no descriptor for
+/// `getsockname(2)`.
 ///
 /// # Completion
 ///

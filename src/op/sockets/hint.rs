@@ -37,9 +37,8 @@ impl Waiting {
 /// Wraps an operation so that its output and each of its items also say whether more waits. For
 /// receives since Linux 5.19, for accepts since Linux 6.10.
 ///
-/// [`Waiting::Unknown`] is no promise that nothing waits: not every socket tells. And more may come
-/// right after a `Yes` or before you read the answer, so use it to decide what to do first, and
-/// never whether to receive again.
+/// [`Waiting::Unknown`] is no promise that nothing waits: not every socket tells. Let it decide
+/// what to do first, and never whether to receive again.
 ///
 /// # Completion
 ///

@@ -33,7 +33,8 @@ pub(crate) const CLOSE_ON_EXEC: u32 = libc::SOCK_CLOEXEC.cast_unsigned();
 /// Creates a socket: `socket(2)`. Since Linux 5.19.
 ///
 /// The output is the socket, or the error: there is no [`Outcome`], because nothing was given. The
-/// socket is blocking, and should stay so; the ring never blocks on it.
+/// socket is blocking, and should stay so: an operation that has to wait does that in the kernel,
+/// without a thread.
 ///
 /// # Completion
 ///
@@ -104,9 +105,9 @@ unsafe impl Op for Socket {
 /// Binds a socket to an address: `bind(2)`. Since Linux 6.11.
 ///
 /// Port 0 lets the system choose one: [`GetName`](crate::op::GetName) or `getsockname(2)` tells
-/// which. A server that begins again finds its port taken for a minute by its old connections,
-/// unless [`REUSE_ADDRESS`](crate::op::SocketOption::REUSE_ADDRESS) is set first. The path of a
-/// unix socket stays when the socket is closed, and the next bind to it fails:
+/// which. A server that begins again may find its port taken by its own old connections, unless
+/// [`REUSE_ADDRESS`](crate::op::SocketOption::REUSE_ADDRESS) is set first. The path of a unix
+/// socket stays when the socket is closed, and the next bind to it fails:
 /// [`UnlinkAt`](crate::op::UnlinkAt) it.
 ///
 /// # Completion

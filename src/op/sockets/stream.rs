@@ -145,7 +145,8 @@ unsafe impl<F: Target, B: IoBuf> Op for Send<F, B> {
 /// [`SendMsg`](crate::op::SendMsg) there.
 ///
 /// Success means that the datagram has left the socket, and not that it arrived. That nobody
-/// listens is told only to a socket that is connected. An empty buffer sends an empty datagram.
+/// listens is told to a connected socket, and by default to no other. An empty buffer sends an
+/// empty datagram.
 ///
 /// # Completion
 ///

@@ -138,8 +138,8 @@ impl<F: Target> Multishot for SendZcFixed<F> {
 /// Sends the filled bytes of a registered buffer as a message, without copying them, if possible:
 /// to an address. Since Linux 6.15; `EINVAL` before.
 ///
-/// The pages are pinned already, which is what makes zero copy dear elsewhere; the end is as late
-/// as that of [`SendZc`](crate::op::SendZc) all the same.
+/// The pages are pinned already, which a send from other memory must do each time. The end is as
+/// late as that of [`SendZc`](crate::op::SendZc).
 ///
 /// # Completion
 ///
