@@ -38,6 +38,10 @@ impl<O> Drained<O> {
 
 /// An operation that runs in a worker thread: made by [`Op::forced`].
 ///
+/// In a chain, the worker thread that ran it also runs the next step, and waits in it if that
+/// blocks (seen on 6.18). On Linux 6.1 it may end with `ECANCELED` although nobody cancelled it, if
+/// a signal is pending while its worker thread is made: submit it again.
+///
 /// # Completion
 ///
 /// As the operation inside.

@@ -29,6 +29,9 @@ use crate::prep;
 ///
 /// It may or may not cover writes that are still in flight: wait for those first.
 ///
+/// It is about the file, and not about its name: that a new file is found after a crash is certain
+/// only if its directory was synced, too.
+///
 /// # Completion
 ///
 /// Once, with 0, when the device has reported that it is done. A worker thread of the kernel does

@@ -146,7 +146,8 @@ impl BitOr for RwFlags {
 /// # Cancellation
 ///
 /// A read that waits for data ends with `ECANCELED`; from Linux 5.8 to 5.13 with `EINTR`. A read
-/// that a device is busy with completes as usual.
+/// that a device is busy with completes as usual. Linux 6.1 was seen to end a read of a pipe that
+/// waited in a worker thread with `EINTR`, although nobody had cancelled it: submit it again.
 ///
 /// # Errors
 ///

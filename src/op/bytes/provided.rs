@@ -33,6 +33,9 @@ use crate::prep;
 /// Set `O_NONBLOCK` on an inotify or `/dev/kmsg` descriptor. From a blocking one nothing arrives
 /// although there is something to read (seen on 6.18), until the read is cancelled.
 ///
+/// Linux 6.16, 6.17 and early 6.18 may miss one of two wake-ups that arrive together, as
+/// [`RecvMulti`](crate::op::RecvMulti) says.
+///
 /// # Completion
 ///
 /// Once for each piece of data, with the buffer that holds it; then once more at the end, with the

@@ -35,6 +35,9 @@ use crate::prep;
 /// A file that is shorter gives what it has, and the next splice gives 0. Without
 /// [`from_at`](Self::from_at) the file's own position moves.
 ///
+/// Since Linux 6.15 a linked timeout does not limit it while it waits there: see
+/// [`within`](crate::StepExt::within).
+///
 /// # Completion
 ///
 /// Once, with the number of bytes moved. That is 0 at the end of a file, or when the pipe is empty

@@ -47,6 +47,10 @@ use crate::prep;
 ///
 /// Never have [two of them in flight](super::stream#one-at-a-time) on one stream.
 ///
+/// It may leave bytes that wait: it takes whole buffers, and not a last single byte (since 6.10).
+/// Receive again, or ask with [`Hinted`](crate::op::Hinted). It must be alone on its buffer ring
+/// while it is in flight ([`Rejection::BufRingBusy`](crate::Rejection::BufRingBusy)).
+///
 /// # Completion
 ///
 /// Once, with the buffers and their data: at most as much as the buffers on offer hold, and at most

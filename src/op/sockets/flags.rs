@@ -78,7 +78,8 @@ impl RecvFlags {
     pub const OUT_OF_BAND: Self = Self(libc::MSG_OOB.cast_unsigned());
     /// Receive from the queue of errors (`MSG_ERRQUEUE`): with
     /// [`RecvMsg`](crate::op::RecvMsg) and a [`MsgHeader`](crate::op::MsgHeader), whose control
-    /// data tells the error. It never waits: `EAGAIN` when there is none.
+    /// data tells the error. Unlike `recvmsg(2)` it waits for one (seen on 6.18); with
+    /// [`DONT_WAIT`](Self::DONT_WAIT) it ends with `EAGAIN` when there is none.
     #[doc(alias = "MSG_ERRQUEUE")]
     pub const ERROR_QUEUE: Self = Self(libc::MSG_ERRQUEUE.cast_unsigned());
 

@@ -338,6 +338,9 @@ unsafe impl<F: Target, B: IoBufMut> Op for Recv<F, B> {
 ///
 /// An idle connection therefore holds no buffer.
 ///
+/// Which buffer it is, is known only then. It is leased until the lease is dropped, and any
+/// operation of the ring that names the same [`BufRing`] may get it next.
+///
 /// # Completion
 ///
 /// Once, with the buffer and its data; with `None` when the peer will send no more (an empty
