@@ -44,9 +44,9 @@ use crate::prep;
 /// Never have [two of them in flight](self#one-at-a-time) on one stream.
 ///
 /// It may be short, also on a blocking socket, for which `send(2)` would wait: of ten million bytes
-/// for a unix stream that nobody reads, some 200,000 were taken. Send the rest, or set
-/// [`WAIT_ALL`](SendFlags::WAIT_ALL). An empty buffer sends nothing through a stream, and an empty
-/// datagram through a datagram socket.
+/// for a unix stream that nobody reads, some 200,000 were taken (seen on 6.18). Send the rest, or
+/// set [`WAIT_ALL`](SendFlags::WAIT_ALL). An empty buffer sends nothing through a stream, and an
+/// empty datagram through a datagram socket.
 ///
 /// # Completion
 ///
