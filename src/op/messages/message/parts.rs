@@ -20,7 +20,8 @@ pub(super) mod sealed {
     pub trait Sealed {}
 }
 
-/// The parts of a message other than its bytes: [`Bare`], [`Addressed`], or a boxed [`MsgHeader`].
+/// The parts of a message other than its bytes: [`Bare`], [`Addressed`], or a boxed
+/// [`MsgHeader`](crate::op::MsgHeader).
 pub trait MsgParts: sealed::Sealed {
     /// What comes back: the buffers alone, or the buffers and the message header.
     type With<B>;
