@@ -351,12 +351,15 @@
 //! | registering | [`RegisterError`](lease::RegisterError) | the cause and the cure |
 //! | [`Ring::shutdown`] | [`ShutdownTimedOut`] | how many operations were leaked |
 //!
-//! [`SetupError`], [`EnterError`] and [`RegisterError`](lease::RegisterError) have an `errno()`,
-//! and an `std::io::Error` made from one has it as its `raw_os_error()`. A runtime decides by that,
-//! and prints the error itself: an `std::io::Error` keeps either a number or a text.
+//! [`SetupError`], [`Rejection`], [`EnterError`] and [`RegisterError`](lease::RegisterError) have
+//! an `errno()`, and an `std::io::Error` made from one has it as its `raw_os_error()`. A runtime
+//! decides by that, and prints the error itself: an `std::io::Error` keeps either a number or a
+//! text.
 //!
 //! [`Rejected`] and [`Unfinished`] give back what you passed in. Converting one into an
-//! `std::io::Error` drops that. A full ring, for example, gives the operation back:
+//! `std::io::Error` drops that. [`Rejected::into_output`] takes the operation apart, so that its
+//! file and its buffer come back as from one that failed. A full ring, for example, gives the
+//! operation back:
 //!
 //! ```
 //! use annulus::op::Nop;

@@ -12,15 +12,25 @@ use crate::op::Timeout;
 impl Reactor {
     /// A future that ends after `span`, counted from its first poll, or from when it got a slot.
     ///
+    /// Its output is a result in a result. The outer one is the ring's: a
+    /// [`Rejected`](crate::Rejected), if it takes no operation any more. The inner one is the
+    /// time's own: [`Expired`](crate::op::TimeoutEnd::Expired), or `ECANCELED` where a cancel of
+    /// everything has found it. So one that is awaited ends with `??`, and `block_on` puts an error
+    /// of the wait around both.
+    ///
     /// # Example
     ///
     /// ```
     /// use annulus::Setup;
     /// use annulus::future::Reactor;
+    /// use annulus::op::TimeoutEnd;
     /// use std::time::Duration;
     ///
     /// let reactor = Reactor::new(Setup::new(8).build_for()?);
-    /// reactor.block_on(reactor.sleep(Duration::from_millis(1)))???;
+    /// let sleep = reactor.sleep(Duration::from_millis(1));
+    /// let run = reactor.block_on(sleep)?; // The wait has not failed,
+    /// let ended = run?; // nor has the ring refused the timeout,
+    /// assert_eq!(ended?, TimeoutEnd::Expired); // nor was that cancelled.
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn sleep(&self, span: Duration) -> Run<Timeout> {

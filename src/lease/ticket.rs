@@ -15,6 +15,7 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 
+use annulus_sys::errno::Errno;
 use annulus_sys::flags::Features;
 
 use crate::lease::user_data::{DONE, low};
@@ -79,6 +80,9 @@ impl<O> fmt::Debug for Ticket<O> {
 }
 
 /// An operation that was not submitted, given back, with the reason.
+///
+/// Nothing has happened: submit [`op`](Self::op) again when the reason is gone, or
+/// [take it apart](Self::into_output) to have its buffer and its file back.
 pub struct Rejected<O, U = ()> {
     /// The operation, unchanged.
     pub op: O,
@@ -161,6 +165,41 @@ pub enum Rejection {
     Enter(EnterError),
 }
 
+impl Rejection {
+    /// The error number that fits best, for a runtime that decides by numbers. The kernel has
+    /// returned none, because it never saw the operation.
+    ///
+    /// | number | reason | what to do |
+    /// |---|---|---|
+    /// | `EBUSY` | [`NoSlot`](Self::NoSlot), [`QueueFull`](Self::QueueFull), [`BufRingBusy`](Self::BufRingBusy), [`Drained`](Self::Drained) | let something end, then submit again |
+    /// | `EINVAL` | [`Invalid`](Self::Invalid), [`ChainTooLong`](Self::ChainTooLong) | a mistake: submit something else |
+    /// | `EBADF` | [`OtherRing`](Self::OtherRing) | a mistake: submit it to its own ring |
+    /// | `EOPNOTSUPP` | [`Unsupported`](Self::Unsupported) | another operation, for this kernel |
+    /// | `ECANCELED` | [`Stopping`](Self::Stopping) | nothing more |
+    /// | `ECHILD` | [`OtherProcess`](Self::OtherProcess) | make a ring in this process |
+    /// | that of the call | [`Enter`](Self::Enter) | as [its cause](EnterCause) says |
+    pub fn errno(&self) -> Errno {
+        Errno::new(match self {
+            Self::NoSlot | Self::QueueFull | Self::BufRingBusy | Self::Drained => libc::EBUSY,
+            Self::Invalid { .. } | Self::ChainTooLong { .. } => libc::EINVAL,
+            Self::OtherRing => libc::EBADF,
+            Self::Unsupported { .. } => libc::EOPNOTSUPP,
+            Self::Stopping => libc::ECANCELED,
+            Self::OtherProcess => libc::ECHILD,
+            Self::Enter(error) => return error.errno(),
+        })
+    }
+}
+
+/// Keeps [the error number](Rejection::errno), which a runtime decides by, and not the text: an
+/// `io::Error` has only one of them. A [`Rejected`], which a `?` on a submit converts, keeps the
+/// text.
+impl From<Rejection> for io::Error {
+    fn from(why: Rejection) -> Self {
+        why.errno().into()
+    }
+}
+
 /// Contains the text, so that a `?` in `main` prints cause and cure.
 impl fmt::Debug for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -189,7 +228,9 @@ impl<O, U> std::error::Error for Rejected<O, U> {
     }
 }
 
-/// Drops the operation; keep the [`Rejected`] to keep it.
+/// Keeps the text, with cause and cure, and a [kind](io::Error::kind); not the error number, which
+/// [`Rejection::errno`] has. Drops the operation: keep the [`Rejected`] to keep it, or
+/// [take it apart](Rejected::into_output).
 impl<O, U> From<Rejected<O, U>> for io::Error {
     fn from(rejected: Rejected<O, U>) -> Self {
         let kind = match rejected.why {

@@ -12,6 +12,7 @@
 use std::io;
 use std::mem::ManuallyDrop;
 
+use annulus_sys::errno::Errno;
 use annulus_sys::flags::CqeFlags;
 
 use crate::lease::completion::{Completion, result_of};
@@ -61,6 +62,12 @@ impl Done {
     ) -> Self {
         let resource = ManuallyDrop::new(resource);
         Self { result, flags, notified, fate: Fate::Usual, resource }
+    }
+
+    /// What an operation is told that the kernel never saw, and will not see.
+    pub(crate) fn never_submitted(why: Errno) -> Self {
+        let (result, flags) = (why.raw().wrapping_neg(), CqeFlags::empty());
+        Self::new(result, flags, None, Resource::Nothing).with(Fate::TakenBack)
     }
 
     /// Sets the fate of the operation.

@@ -44,6 +44,8 @@ pub enum Ending {
 
 /// The output of a multishot operation.
 ///
+/// What nobody took is dropped with it: buffers go back to their ring, and connections are closed.
+///
 /// # Completion
 ///
 /// Made from the last completion, which says how the operation ended. Anything else that this

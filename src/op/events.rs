@@ -3,11 +3,12 @@
 //! | module | |
 //! |---|---|
 //! | [`time`] | timeouts |
-//! | [`poll`] | wait until a file is ready |
+//! | [`poll`], [`poll_events`] | wait until a file is ready |
 //! | [`epoll`] | epoll through the ring |
 //!
 //! Leaves to others: how long the ring itself waits (`raw`).
 
 pub mod epoll;
 pub mod poll;
+pub mod poll_events;
 pub mod time;

@@ -23,6 +23,10 @@ use crate::lease::Source;
 /// # Cancellation
 ///
 /// Not possible while it waits for other operations; see [`Op::drained`].
+///
+/// # Errors
+///
+/// As the operation inside.
 #[derive(Debug)]
 pub struct Drained<O>(O);
 
@@ -34,6 +38,10 @@ impl<O> Drained<O> {
 
 /// An operation that runs in a worker thread: made by [`Op::forced`].
 ///
+/// In a chain, the worker thread that ran it also runs the next step, and waits in it if that
+/// blocks (seen on 6.18). On Linux 6.1 it may end with `ECANCELED` although nobody cancelled it, if
+/// a signal is pending while its worker thread is made: submit it again.
+///
 /// # Completion
 ///
 /// As the operation inside.
@@ -42,6 +50,10 @@ impl<O> Drained<O> {
 ///
 /// As the operation inside, once the worker thread has begun it; a call that blocks there is
 /// interrupted.
+///
+/// # Errors
+///
+/// As the operation inside, and `EINTR` where a cancel interrupts a call that blocks.
 #[derive(Debug)]
 pub struct Forced<O>(O);
 

@@ -39,6 +39,7 @@ mod flagged;
 pub mod messages;
 pub mod names;
 pub mod processes;
+mod rejected;
 pub mod ring;
 pub mod sockets;
 mod target;
@@ -46,6 +47,7 @@ mod target;
 use std::io;
 
 use annulus_sys::abi::Sqe;
+use annulus_sys::errno::Errno;
 use annulus_sys::flags::Features;
 
 use crate::lease::Source;
@@ -69,7 +71,8 @@ pub use done::Done;
 pub(crate) use done::Fate;
 pub use ending::{Ended, Ending};
 pub use events::epoll::{EpollCtl, EpollEvent, EpollWait};
-pub use events::poll::{Poll, PollEvents, PollMulti, PollRemove, PollUpdate};
+pub use events::poll::{Poll, PollMulti, PollRemove, PollUpdate};
+pub use events::poll_events::PollEvents;
 pub use events::time::{
     RepeatEnd, Timeout, TimeoutEnd, TimeoutMulti, TimeoutRemove, TimeoutUpdate,
 };
@@ -98,16 +101,18 @@ pub use ring::msg::Message;
 pub use ring::nop::{Nop, NopAnswer, NopBuf, NopFile};
 pub use ring::pass::PassFile;
 pub use ring::priority::{ActingAs, IoPriority, Prioritized, Transfer};
+pub use sockets::accept::{Accept, AcceptFrom};
 pub use sockets::bundle::{RecvBundle, RecvBundleMulti};
 pub use sockets::command::{GetName, GetOption, SetOption, Unread, Unsent};
+pub use sockets::flags::{ProvidedFlags, RecvFlags, SendFlags};
 pub use sockets::gather::SendV;
 pub use sockets::hint::{Hinted, Waiting};
 pub use sockets::kind::{Domain, SocketKind};
 pub use sockets::multishot::{AcceptMulti, RecvMulti};
-pub use sockets::net::{Accept, AcceptFrom, Bind, Connect, Listen, Shutdown, Socket};
+pub use sockets::net::{Bind, Connect, Listen, Shutdown, Socket};
 pub use sockets::option::{Linger, Name, OptionError, OptionValue, Peer, SendClock, SocketOption};
 pub use sockets::send_bundle::SendBundle;
-pub use sockets::stream::{ProvidedFlags, Recv, RecvFlags, RecvProvided, Send, SendFlags, SendTo};
+pub use sockets::stream::{Recv, RecvProvided, Send, SendTo};
 pub use sockets::zc_fixed::{SendMsgZcFixed, SendZcFixed};
 pub use sockets::zerocopy::{SendMsgZc, SendZc, Sent};
 pub use target::Target;
@@ -132,6 +137,7 @@ pub(crate) const PAYLOAD: usize = 256;
 /// | [`forced`](Self::forced) | runs on a worker thread at once |
 /// | [`drained`](Self::drained) | begins after all earlier ones |
 /// | [`acting_as`](Self::acting_as) | runs with other credentials |
+/// | [`into_output`](Self::into_output) | does not run, and gives back what it owns |
 /// | [`StepExt::within`](crate::StepExt::within), [`Step::hard`](crate::Step::hard) | is a step of a chain, with a time limit or a hard link |
 ///
 /// The other items are for code that implements an operation; the ring alone calls them.
@@ -151,7 +157,8 @@ pub(crate) const PAYLOAD: usize = 256;
 /// 4. [`RESULT_KIND`](Self::RESULT_KIND) says which resource a result names, and nothing else owns
 ///    that resource (OP3);
 /// 5. [`finish`](Self::finish) never treats more bytes as written than were offered, whatever the
-///    result says.
+///    result says; and it is sound with an error as result where [`prep`](Self::prep) was never
+///    called, because safe code may take an operation [apart](Self::into_output).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no operation",
     note = "operations stand in `annulus::op`; a chain of several goes to `Ring::submit_chain`"
@@ -210,7 +217,7 @@ pub unsafe trait Op: Sized {
     #[doc(alias = "io_uring_prep_rw")]
     fn prep(&mut self) -> Sqe;
 
-    /// Makes the output. The kernel no longer uses `self`.
+    /// Makes the output. The kernel no longer uses `self`, or never did.
     fn finish(self, done: Done) -> Self::Output;
 
     /// Whether completions name buffers or files of a [`Source`].
@@ -327,6 +334,29 @@ pub unsafe trait Op: Sized {
     #[doc(alias = "IOSQE_ASYNC")]
     fn forced(self) -> Forced<Self> {
         Forced::new(self)
+    }
+
+    /// Takes an operation apart that is not submitted: returns its output, with everything that it
+    /// owns, as if it had been cancelled before it began.
+    ///
+    /// The result is `ECANCELED`, and nothing that the operation was to do has happened. For one
+    /// that a ring rejected, [`Rejected::into_output`](crate::Rejected::into_output) puts the
+    /// reason there.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use annulus::op::{Op as _, Read};
+    /// use std::fs::File;
+    ///
+    /// let read = Read::new(File::open("/proc/self/exe")?, vec![7; 3]);
+    /// let outcome = read.into_output(); // Nobody wants it any more.
+    /// assert_eq!(outcome.buf, [7; 3]);
+    /// assert!(outcome.result.is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    fn into_output(self) -> Self::Output {
+        self.finish(Done::never_submitted(Errno::new(libc::ECANCELED)))
     }
 }
 

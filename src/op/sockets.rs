@@ -3,8 +3,8 @@
 //! | module | |
 //! |---|---|
 //! | [`kind`] | what a new socket is for |
-//! | [`net`] | create, bind, listen, accept, connect, shut down |
-//! | [`stream`], [`gather`] | send and receive |
+//! | [`net`], [`accept`] | create, bind, listen, connect, shut down; accept |
+//! | [`stream`], [`gather`], [`mod@flags`] | send and receive |
 //! | [`multishot`] | accept and receive many times |
 //! | [`mod@bundle`], [`send_bundle`] | several buffers with one completion |
 //! | [`zerocopy`], [`zc_fixed`] | send without a copy |
@@ -13,8 +13,10 @@
 //!
 //! Leaves to others: messages with addresses and control data (`messages`).
 
+pub mod accept;
 pub mod bundle;
 pub mod command;
+pub mod flags;
 pub mod gather;
 pub mod hint;
 pub mod kind;

@@ -29,12 +29,9 @@ mod vectored;
 use std::io;
 use std::ops::Range;
 
-use annulus_sys::flags::CqeFlags;
-
 use crate::buf::{Slice, SliceExt};
-use crate::lease::Resource;
 use crate::lease::ticket::{Rejected, Rejection, Unfinished};
-use crate::op::{Done, Offset, Op, Outcome, Poll, PollEvents, Read, Target, Write};
+use crate::op::{Offset, Op, Outcome, Poll, PollEvents, Read, Target, Write};
 use crate::ring::Ring;
 use crate::ring::scope::Scope;
 use crate::setup::enter_error::EnterError;
@@ -350,8 +347,6 @@ fn refused<T, F, B, O>(op: O, why: Rejection) -> Outcome<T, F, B>
 where
     O: Op<Output = Outcome<T, F, B>>,
 {
-    let (flags, resource) = (CqeFlags::empty(), Resource::Nothing);
-    let done = Done::new(-libc::EBUSY, flags, None, resource);
     let result = Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
-    Outcome { result, ..op.finish(done) }
+    Outcome { result, ..op.into_output() }
 }

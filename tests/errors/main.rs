@@ -2,6 +2,8 @@
 //!
 //! `fn main() -> Result<(), impl Error>` prints the latter.
 
+mod rejected;
+
 use std::error::Error;
 use std::fmt::Debug;
 

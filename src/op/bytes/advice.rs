@@ -98,6 +98,15 @@ impl FileAdvice {
 
 /// Tells the kernel how a file will be used: `posix_fadvise(2)`. Since Linux 5.6.
 ///
+/// [`Normal`](FileAdvice::Normal), [`Random`](FileAdvice::Random) and
+/// [`Sequential`](FileAdvice::Sequential) are about the open file, and stay until other advice
+/// comes: every descriptor that was cloned from this one has them too. The others are about the
+/// pages, now; they run in a worker thread, and [`WillNeed`](FileAdvice::WillNeed) does not wait
+/// until the bytes are there.
+///
+/// Pages that were written to stay until they are on the device: [`Fsync`](crate::op::Fsync) first,
+/// and [`DontNeed`](FileAdvice::DontNeed) then.
+///
 /// # Completion
 ///
 /// Once, with 0: the kernel has the advice. It may follow it later, or not at all.
@@ -111,6 +120,26 @@ impl FileAdvice {
 /// `ESPIPE` for a pipe. `EINVAL` for a length of 4 GiB or more before Linux 6.10, and for
 /// [`FileAdvice::DontNeed`] and similar advice on a file without pages. `InvalidInput` with a
 /// message for an empty range.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Fadvise, FileAdvice, SyncFileRange};
+/// use std::fs::File;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// # let path = std::env::temp_dir().join(format!("annulus-fadvise-{}", std::process::id()));
+/// std::fs::write(&path, [7; 8192])?;
+/// let file = File::open(&path)?;
+/// # std::fs::remove_file(path)?;
+/// let back = ring.submit(SyncFileRange::new(file).range(..4096))?; // Written back, not durable.
+/// let outcome = ring.wait(back)?;
+/// outcome.result?;
+/// let drop = ring.submit(Fadvise::new(outcome.fd, FileAdvice::DontNeed).range(..4096))?;
+/// ring.wait(drop)?.result?; // The first page leaves the cache, if nobody else uses it.
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_FADVISE", "io_uring_prep_fadvise", "io_uring_prep_fadvise64"))]
 #[derive(Debug)]
 pub struct Fadvise<F> {

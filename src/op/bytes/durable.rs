@@ -29,6 +29,9 @@ use crate::prep;
 ///
 /// It may or may not cover writes that are still in flight: wait for those first.
 ///
+/// It is about the file, and not about its name: that a new file is found after a crash is certain
+/// only if its directory was synced, too.
+///
 /// # Completion
 ///
 /// Once, with 0, when the device has reported that it is done. A worker thread of the kernel does
@@ -43,6 +46,8 @@ use crate::prep;
 /// `EIO` and other errors of the device are about earlier writes. Each is reported once for a
 /// descriptor: the data may be lost, and a later [`Fsync`] that succeeds does not mean that it was
 /// written. Since Linux 6.0 an error does not break a chain: the next operation still runs.
+/// `EINVAL` for a file that cannot be synced, such as a pipe. A descriptor that was opened only for
+/// reading will do.
 ///
 /// # Example
 ///
@@ -164,6 +169,9 @@ impl FallocateMode {
 /// Reserves space on the device for a range of a file, or frees it: `fallocate(2)`. Since Linux
 /// 5.6.
 ///
+/// The default mode makes the file longer, if the range ends behind its end, and the new bytes read
+/// as zeroes: [`FallocateMode::ReserveKeepSize`] leaves the size as it is.
+///
 /// # Completion
 ///
 /// Once, with 0. It runs in a worker thread of the kernel.
@@ -175,8 +183,37 @@ impl FallocateMode {
 /// # Errors
 ///
 /// `EOPNOTSUPP` where the file system does not support the mode: all support
-/// [`FallocateMode::Reserve`], few support every [`FallocateMode`]. `EINVAL` for a length of 0.
-/// `ENOSPC`; `EFBIG`. Since Linux 6.0 an error does not break a chain.
+/// [`FallocateMode::Reserve`], few support every [`FallocateMode`]. `EINVAL` for a length of 0,
+/// `EBADF` for a descriptor that was not opened for writing, `ESPIPE` for a pipe. `ENOSPC`;
+/// `EFBIG`. Since Linux 6.0 an error does not break a chain.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Fallocate, FallocateMode, Ftruncate};
+/// use std::fs::File;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// # let path = std::env::temp_dir().join(format!("annulus-fallocate-{}", std::process::id()));
+/// let file = File::create_new(&path)?;
+/// # std::fs::remove_file(path)?;
+/// let reserve = ring.submit(Fallocate::new(file, 0, 4096))?;
+/// let outcome = ring.wait(reserve)?;
+/// outcome.result?;
+/// assert_eq!(outcome.fd.metadata()?.len(), 4096);
+///
+/// let cut = ring.submit(Ftruncate::new(outcome.fd, 10))?;
+/// let outcome = ring.wait(cut)?;
+/// match outcome.result {
+///     Ok(()) => assert_eq!(outcome.fd.metadata()?.len(), 10),
+///     Err(error) => println!("needs Linux 6.9: {error}"),
+/// }
+/// let hole = Fallocate::new(outcome.fd, 0, 10).mode(FallocateMode::Punch);
+/// let hole = ring.submit(hole)?;
+/// let _ = ring.wait(hole)?.result; // EOPNOTSUPP on some file systems
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_FALLOCATE", "io_uring_prep_fallocate"))]
 #[derive(Debug)]
 pub struct Fallocate<F> {
@@ -218,6 +255,9 @@ unsafe impl<F: Target> Op for Fallocate<F> {
 /// Sets the length of a file: cuts it, or extends it with a hole. As `ftruncate(2)`. Since Linux
 /// 6.9.
 ///
+/// The file's own position stays. A write there after a cut leaves a hole before it, which reads as
+/// zeroes. Memory that is mapped from behind the new end answers with `SIGBUS`.
+///
 /// # Completion
 ///
 /// Once, with 0. It runs in a worker thread of the kernel.
@@ -228,8 +268,8 @@ unsafe impl<F: Target> Op for Fallocate<F> {
 ///
 /// # Errors
 ///
-/// `EINVAL` for a descriptor that was not opened for writing or is not of a regular file, and
-/// before Linux 6.9. An error does not break a chain.
+/// `EINVAL` for a descriptor that was not opened for writing or is not of a regular file, for a
+/// length of more than `i64::MAX`, and before Linux 6.9. An error does not break a chain.
 #[doc(alias("IORING_OP_FTRUNCATE", "io_uring_prep_ftruncate"))]
 #[derive(Debug)]
 pub struct Ftruncate<F> {

@@ -126,6 +126,18 @@ impl BitOr for RwFlags {
 
 /// Reads into a buffer, as `pread(2)` or `read(2)`. Since Linux 5.6.
 ///
+/// A vector is filled from its front, over its whole capacity: what it held is overwritten, and its
+/// length is then the number of bytes. To read behind what it holds, wrap it in an
+/// [`Append`](crate::buf::Append).
+///
+/// Without [`at`](Self::at) the file's own position decides where it begins, and moves. Two such
+/// reads in flight on one file have no order, so nobody knows which one gets which bytes: give each
+/// an offset. A pipe or a socket ignores the offset.
+///
+/// What is in the page cache is copied while the ring submits, on the thread that submits: a
+/// hundred such reads in one submit are a hundred copies before it returns. [`forced`](Op::forced)
+/// moves one elsewhere.
+///
 /// # Completion
 ///
 /// Once, with the number of bytes read. That is less than the buffer's room at the end of a file,
@@ -134,12 +146,19 @@ impl BitOr for RwFlags {
 /// # Cancellation
 ///
 /// A read that waits for data ends with `ECANCELED`; from Linux 5.8 to 5.13 with `EINTR`. A read
-/// that a device is busy with completes as usual.
+/// that a device is busy with completes as usual. Linux 6.1 was seen to end a read of a pipe that
+/// waited in a worker thread with `EINTR`, although nobody had cancelled it: submit it again.
 ///
 /// # Errors
 ///
+/// `EISDIR` for a directory, `EBADF` for a descriptor that was not opened for reading, `EINVAL` for
+/// an offset beyond what the kernel can count. With `O_DIRECT`, `EINVAL` for an address, an offset
+/// or a length that the device cannot take: see [`AlignedBuf`](crate::buf::AlignedBuf). `EIO` when
+/// the device fails.
+///
 /// `EAGAIN` from an empty pipe that was opened with `O_NONBLOCK`, on Linux 5.8 to 5.11. On other
-/// kernels the read waits for data anyway.
+/// kernels the read waits for data anyway. A buffer without room is
+/// [rejected](crate::Rejection::Invalid), because its 0 would look like the end.
 ///
 /// # Example
 ///
@@ -227,6 +246,20 @@ unsafe impl<F: Target, B: IoBufMut> Op for Read<F, B> {
 
 /// Writes a buffer, as `pwrite(2)` or `write(2)`. Since Linux 5.6.
 ///
+/// What is written are the filled bytes: of a vector its length, not its capacity. An empty buffer
+/// completes with 0.
+///
+/// Without [`at`](Self::at) it writes at the file's own position, where two writes in flight have
+/// no order. A file that was opened for appending ignores the offset: it writes at the end,
+/// [`RwFlags::NOAPPEND`] aside.
+///
+/// A blocking pipe makes `write(2)` wait until all is written; here the write is short. Of a
+/// megabyte for an empty pipe the result is what the pipe holds: 64 KiB (seen on 6.18).
+/// [`Ring::write_all`](crate::Ring::write_all) goes on.
+///
+/// Success means that the page cache has the bytes, and not the device: see
+/// [`Fsync`](crate::op::Fsync) and [`RwFlags::DSYNC`].
+///
 /// # Completion
 ///
 /// Once, with the number of bytes written. That may be less than the buffer holds when a device is
@@ -238,6 +271,10 @@ unsafe impl<F: Target, B: IoBufMut> Op for Read<F, B> {
 /// that a device is busy with completes as usual.
 ///
 /// # Errors
+///
+/// `EBADF` for a descriptor that was not opened for writing. `ENOSPC` and `EDQUOT` when there is no
+/// room, `EFBIG` beyond the largest file. With `O_DIRECT`, `EINVAL` as for [`Read`]. `EIO` when the
+/// device fails.
 ///
 /// `EPIPE` from a pipe without a reader, after a `SIGPIPE` as for `write(2)`. Rust programs ignore
 /// that signal, and [`RwFlags::NOSIGNAL`] prevents it. `EAGAIN` as for [`Read`].

@@ -22,6 +22,12 @@ use crate::prep;
 /// Reads into a registered buffer, from its start. Since Linux 5.1; from the file's own position,
 /// and from pipes and sockets, since Linux 5.6.
 ///
+/// The buffer is filled from its front, as far as [`up_to`](Self::up_to) or its size lets it;
+/// afterwards its filled length is the number of bytes read.
+///
+/// Registering pins the pages once, and not with each operation. That saves most where the device
+/// writes to them itself (`O_DIRECT`); what goes through the page cache is copied anyway.
+///
 /// # Completion
 ///
 /// Once, with the number of bytes read. That is less than the buffer's room at the end of a file,
@@ -34,7 +40,30 @@ use crate::prep;
 ///
 /// # Errors
 ///
-/// As [`Read`](crate::op::Read).
+/// As [`Read`](crate::op::Read), but a buffer always has room; `up_to(0)` completes with 0. A
+/// buffer of another ring is [rejected](crate::Rejection::OtherRing).
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{ReadFixed, WriteFixed};
+/// use std::fs::File;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let pool = ring.fixed_pool(1, 4096)?; // One buffer, of a page.
+/// let page = pool.get().expect("it is free");
+/// let read = ReadFixed::new(File::open("/proc/self/exe")?, page).at(1).up_to(3);
+/// let read = ring.submit(read)?;
+/// let (count, page) = ring.wait(read)?.ok()?;
+/// assert_eq!((count, &page[..]), (3, &b"ELF"[..]));
+///
+/// let (_reader, writer) = std::io::pipe()?;
+/// let write = ring.submit(WriteFixed::new(writer, page))?; // What is filled: three bytes.
+/// assert_eq!(ring.wait(write)?.result?, 3); // The outcome is dropped, so the pool has it again.
+/// assert!(pool.get().is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "IORING_OP_READ_FIXED")]
 #[doc(alias = "io_uring_prep_read_fixed")]
 #[derive(Debug)]
@@ -96,6 +125,10 @@ unsafe impl<F: Target> Op for ReadFixed<F> {
 /// Writes the filled bytes of a registered buffer. Since Linux 5.1; at the file's own position, and
 /// to pipes and sockets, since Linux 5.6.
 ///
+/// It writes what is filled, from the front: [`set_len`](FixedBuf::set_len) says how much that is.
+/// There is no way to leave out bytes at the front; [`WriteVFixed`](crate::op::WriteVFixed) takes
+/// parts.
+///
 /// # Completion
 ///
 /// Once, with the number of bytes written. That may be less than the buffer holds when a device is
@@ -108,7 +141,8 @@ unsafe impl<F: Target> Op for ReadFixed<F> {
 ///
 /// # Errors
 ///
-/// As [`Write`](crate::op::Write).
+/// As [`Write`](crate::op::Write). A buffer of another ring is
+/// [rejected](crate::Rejection::OtherRing).
 #[doc(alias = "IORING_OP_WRITE_FIXED")]
 #[doc(alias = "io_uring_prep_write_fixed")]
 #[derive(Debug)]

@@ -83,6 +83,9 @@ impl<const N: usize> Parts<N> {
 
 /// Reads into parts of a registered buffer, one after the other. Since Linux 6.15.
 ///
+/// It overwrites filled bytes and never appends: what is not filled cannot be named. Empty parts
+/// are left out, since the kernel would refuse them.
+///
 /// # Completion
 ///
 /// Once, with the total number of bytes read into all parts; [`Read`](crate::op::Read) says when
@@ -94,7 +97,28 @@ impl<const N: usize> Parts<N> {
 ///
 /// # Errors
 ///
-/// `EINVAL` before Linux 6.15.
+/// As [`ReadFixed`](crate::op::ReadFixed); and `EINVAL` before Linux 6.15.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{ReadVFixed, WriteVFixed};
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let pool = ring.fixed_pool(1, 64)?;
+/// let (reader, writer) = std::io::pipe()?;
+/// let mut buf = pool.get().expect("it is free");
+/// buf.set_len(12);
+/// buf.copy_from_slice(b"head, body\r\n");
+/// let write = ring.submit(WriteVFixed::new(writer, buf, [0..4, 10..12]))?;
+/// let outcome = ring.wait(write)?;
+/// let Ok(6) = outcome.result else { return Ok(()) }; // Linux 6.15
+/// let read = ring.submit(ReadVFixed::new(reader, outcome.buf, [6..10, 0..2]))?;
+/// let outcome = ring.wait(read)?;
+/// assert_eq!((outcome.result?, &outcome.buf[..]), (6, &b"\r\nad, head\r\n"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_READV_FIXED", "io_uring_prep_readv_fixed"))]
 #[derive(Debug)]
 pub struct ReadVFixed<F, const N: usize> {
@@ -151,6 +175,9 @@ unsafe impl<F: Target, const N: usize> Op for ReadVFixed<F, N> {
 
 /// Writes parts of a registered buffer, one after the other. Since Linux 6.15.
 ///
+/// The parts may overlap, and are written in the order that they are named in. Empty parts are left
+/// out, since the kernel would refuse them.
+///
 /// # Completion
 ///
 /// Once, with the total number of bytes written from all parts; [`Write`](crate::op::Write) says
@@ -162,7 +189,7 @@ unsafe impl<F: Target, const N: usize> Op for ReadVFixed<F, N> {
 ///
 /// # Errors
 ///
-/// `EINVAL` before Linux 6.15.
+/// As [`WriteFixed`](crate::op::WriteFixed); and `EINVAL` before Linux 6.15.
 #[doc(alias("IORING_OP_WRITEV_FIXED", "io_uring_prep_writev_fixed"))]
 #[derive(Debug)]
 pub struct WriteVFixed<F, const N: usize> {

@@ -33,6 +33,9 @@ use crate::prep;
 /// Set `O_NONBLOCK` on an inotify or `/dev/kmsg` descriptor. From a blocking one nothing arrives
 /// although there is something to read (seen on 6.18), until the read is cancelled.
 ///
+/// Linux 6.16, 6.17 and early 6.18 may miss one of two wake-ups that arrive together, as
+/// [`RecvMulti`](crate::op::RecvMulti) says.
+///
 /// # Completion
 ///
 /// Once for each piece of data, with the buffer that holds it; then once more at the end, with the
@@ -46,7 +49,28 @@ use crate::prep;
 /// # Errors
 ///
 /// [`Ending::Failed`] with `EBADFD` for a file that cannot be polled, and with `EINVAL` before
-/// Linux 6.7.
+/// Linux 6.7. [`Ending::NoBuffers`] when every buffer is leased: drop leases, and submit it again.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::ReadMulti;
+/// use std::io::Write;
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let Ok(buffers) = ring.buf_ring(2, 64) else { return Ok(()) }; // Linux 5.19
+/// let (reader, mut writer) = std::io::pipe()?;
+/// let reads = ring.submit(ReadMulti::new(reader, &buffers))?;
+/// for word in ["one", "two"] {
+///     writer.write_all(word.as_bytes())?;
+///     let Some(lease) = ring.next(&reads)? else { break }; // Linux 6.7
+///     assert_eq!(&lease?[..], word.as_bytes()); // Dropped here, so the kernel has it again.
+/// }
+/// drop(writer);
+/// println!("{:?}", ring.wait(reads)?.how); // Eof
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "IORING_OP_READ_MULTISHOT")]
 #[doc(alias = "io_uring_prep_read_multishot")]
 #[derive(Debug)]

@@ -28,6 +28,16 @@ use crate::prep;
 
 /// Moves bytes between a pipe and another file: `splice(2)`. Since Linux 5.7.
 ///
+/// It always runs in a worker thread, which it occupies while it waits: eight splices from silent
+/// pipes are eight threads, where eight reads are none. [`Poll`](crate::op::Poll) the pipe first if
+/// it may stay silent.
+///
+/// A file that is shorter gives what it has, and the next splice gives 0. Without
+/// [`from_at`](Self::from_at) the file's own position moves.
+///
+/// Since Linux 6.15 a linked timeout does not limit it while it waits there: see
+/// [`within`](crate::StepExt::within).
+///
 /// # Completion
 ///
 /// Once, with the number of bytes moved. That is 0 at the end of a file, or when the pipe is empty
@@ -134,6 +144,9 @@ unsafe impl<I: Target, T: Target> Op for Splice<I, T> {
 
 /// Copies bytes from one pipe to another, without consuming them: `tee(2)`. Since Linux 5.8.
 ///
+/// The bytes stay in the first pipe, so the next tee copies them again: take them out with a
+/// [`Splice`] or a read. It runs in a worker thread, as a splice does.
+///
 /// # Completion
 ///
 /// Once, with the number of bytes copied: 0 when the first pipe is empty and has no writer left. A
@@ -147,6 +160,27 @@ unsafe impl<I: Target, T: Target> Op for Splice<I, T> {
 ///
 /// Those of `tee(2)`: `EINVAL` when either file is not a pipe, or both are the same pipe; `EAGAIN`
 /// if no bytes can be copied now, with [`non_block`](Self::non_block).
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Read, Tee};
+/// use std::io::Write;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let (first, mut writer) = std::io::pipe()?;
+/// let (second, to) = std::io::pipe()?;
+/// writer.write_all(b"both")?;
+/// let tee = ring.submit(Tee::new(first, to, 4))?;
+/// let outcome = ring.wait(tee)?;
+/// assert_eq!(outcome.result?, 4);
+/// for pipe in [outcome.fd.0, second] {
+///     let read = ring.submit(Read::new(pipe, [0; 4]))?;
+///     assert_eq!(ring.wait(read)?.buf, *b"both");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_TEE", "io_uring_prep_tee"))]
 #[derive(Debug)]
 pub struct Tee<I, T> {

@@ -246,6 +246,9 @@ impl<L: IoBufs> Gathered for Box<Gather<L>> {
 /// Reads into several buffers, one after the other, as `preadv2(2)`. Since Linux 5.1; from the
 /// file's own position since Linux 5.6.
 ///
+/// A buffer is full before the next gets a byte. At most 1024 buffers are offered at once, and the
+/// rest stays as it is.
+///
 /// # Completion
 ///
 /// Once, with the total number of bytes read; [`Read`](crate::op::Read) says when that is short.
@@ -361,6 +364,9 @@ unsafe impl<F: Target, S: Scattered> Op for ReadV<F, S> {
 
 /// Writes several buffers, one after the other, as `pwritev2(2)`. Since Linux 5.1; at the file's
 /// own position since Linux 5.6.
+///
+/// On a pipe the bytes of one write may be split, and those of another come in between, when they
+/// are more than 4096 (`PIPE_BUF`). At most 1024 buffers are offered at once.
 ///
 /// # Completion
 ///

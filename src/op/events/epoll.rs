@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use annulus_sys::abi::Sqe;
 
-use super::poll::PollEvents;
+use super::poll_events::PollEvents;
 use crate::op::target::Target;
 use crate::op::{Done, Op, Outcome, RingId};
 use crate::prep;

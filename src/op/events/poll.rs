@@ -17,14 +17,13 @@
 //! 5.10 to 7.3). To see that a file stays ready, submit one [`Poll`] after the other.
 #![allow(unsafe_code, reason = "writes entries; asks whether a file can be waited for")]
 
-use std::fmt;
 use std::io;
-use std::ops::BitOr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{PollFlags, SqeFlags};
 
+use super::poll_events::PollEvents;
 use crate::lease::ticket::Ticket;
 use crate::op::ring::cancel::{CancelOutcome, Name, UpdateOutcome};
 use crate::op::target::{Target, looks_again};
@@ -33,104 +32,14 @@ use crate::op::{
 };
 use crate::prep;
 
-/// A set of poll events: `POLLIN` and the others. Unknown bits are kept.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct PollEvents(u32);
-
-impl PollEvents {
-    /// There is data to read, or the end of it.
-    #[doc(alias = "POLLIN")]
-    pub const IN: Self = Self(libc::EPOLLIN.cast_unsigned());
-    /// There is urgent data to read.
-    #[doc(alias = "POLLPRI")]
-    pub const PRI: Self = Self(libc::EPOLLPRI.cast_unsigned());
-    /// There is room to write.
-    #[doc(alias = "POLLOUT")]
-    pub const OUT: Self = Self(libc::EPOLLOUT.cast_unsigned());
-    /// The file has an error. Always reported, even if not asked for.
-    #[doc(alias = "POLLERR")]
-    pub const ERR: Self = Self(libc::EPOLLERR.cast_unsigned());
-    /// The other side has hung up. Always reported, even if not asked for.
-    #[doc(alias = "POLLHUP")]
-    pub const HUP: Self = Self(libc::EPOLLHUP.cast_unsigned());
-    /// There is data to read; a second name for [`IN`](Self::IN), which Linux up to 5.13 reports
-    /// together with it.
-    #[doc(alias = "POLLRDNORM")]
-    pub const RDNORM: Self = Self(libc::EPOLLRDNORM.cast_unsigned());
-    /// There is room to write; a second name for [`OUT`](Self::OUT).
-    #[doc(alias = "POLLWRNORM")]
-    pub const WRNORM: Self = Self(libc::EPOLLWRNORM.cast_unsigned());
-    /// The other side will write no more. Always reported, even if not asked for.
-    #[doc(alias = "POLLRDHUP")]
-    pub const RDHUP: Self = Self(libc::EPOLLRDHUP.cast_unsigned());
-
-    /// The names, for [`Debug`](fmt::Debug).
-    const NAMES: [(&str, Self); 8] = [
-        ("IN", Self::IN),
-        ("PRI", Self::PRI),
-        ("OUT", Self::OUT),
-        ("ERR", Self::ERR),
-        ("HUP", Self::HUP),
-        ("RDNORM", Self::RDNORM),
-        ("WRNORM", Self::WRNORM),
-        ("RDHUP", Self::RDHUP),
-    ];
-
-    /// The events with these bits, as in `poll(2)`.
-    pub const fn from_bits(bits: u32) -> Self {
-        Self(bits)
-    }
-
-    /// The bits, as in `poll(2)`.
-    pub const fn bits(self) -> u32 {
-        self.0
-    }
-
-    /// The events of both sets.
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether the set contains all of `other`.
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Whether the set contains any of `other`.
-    pub const fn intersects(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Whether the set is empty.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
-
-impl BitOr for PollEvents {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        self.union(other)
-    }
-}
-
-impl fmt::Debug for PollEvents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let here = Self::NAMES.into_iter().filter(|(_, event)| self.contains(*event));
-        let unnamed = here.clone().fold(self.0, |bits, (_, event)| bits & !event.0);
-        let mut names: Vec<String> = here.map(|(name, _)| name.to_owned()).collect();
-        if unnamed != 0 {
-            names.push(format!("{unnamed:#x}"));
-        }
-        write!(f, "PollEvents({})", names.join(" | "))
-    }
-}
-
 /// Wakes one of several polls of a file that have this flag. It is above the 16 bits of events.
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE.cast_unsigned();
 
 /// Completes once, when a file is ready: `poll(2)`. Since Linux 5.1.
+///
+/// It reads nothing: when you look, the event may be gone, because somebody else was quicker. An
+/// empty pipe whose other end is closed reports [`HUP`](PollEvents::HUP) without
+/// [`IN`](PollEvents::IN), so test for both before you read the end.
 ///
 /// # Completion
 ///
@@ -171,7 +80,7 @@ pub struct Poll<F> {
 impl<F> Poll<F> {
     /// Waits for one of `events` on `fd`.
     pub fn new(fd: F, events: PollEvents) -> Self {
-        Self { fd, mask: events.0 & !EXCLUSIVE }
+        Self { fd, mask: events.bits() & !EXCLUSIVE }
     }
 
     /// Of all exclusive waits for one file, in this ring or elsewhere, an event wakes only one
@@ -183,7 +92,7 @@ impl<F> Poll<F> {
 
 /// Makes a set of events from a result.
 fn events(result: io::Result<u32>) -> io::Result<PollEvents> {
-    result.map(PollEvents)
+    result.map(PollEvents::from_bits)
 }
 
 // SAFETY: OP1: the entry points to nothing, and its descriptor is of `fd`. It completes once.
@@ -204,6 +113,10 @@ unsafe impl<F: Target> Op for Poll<F> {
 }
 
 /// Completes each time that a file becomes ready. Since Linux 5.13.
+///
+/// It tells what is new, as an edge-triggered epoll does, and does not repeat itself for what was
+/// left: read until there is nothing. The operations of the ring wait by themselves, so a poll
+/// before each read only costs more.
 ///
 /// # Completion
 ///
@@ -258,7 +171,7 @@ pub struct PollMulti<F> {
 impl<F> PollMulti<F> {
     /// Waits for `events` on `fd`, again and again.
     pub fn new(fd: F, events: PollEvents) -> Self {
-        Self { fd, mask: events.0 & !EXCLUSIVE }
+        Self { fd, mask: events.bits() & !EXCLUSIVE }
     }
 
     /// As [`Poll::exclusive`].
@@ -327,7 +240,7 @@ impl<F: Target> Multishot for PollMulti<F> {
     type Item = PollEvents;
 
     fn item(completion: Completion) -> PollEvents {
-        PollEvents(completion.result().unwrap_or(0))
+        PollEvents::from_bits(completion.result().unwrap_or(0))
     }
 }
 
@@ -348,6 +261,8 @@ impl<P: AnyPoll> AnyPoll for Forced<P> {}
 
 /// Ends a poll. Since Linux 5.1.
 ///
+/// It races with the event: what became of the poll, only the poll's own output tells.
+///
 /// # Completion
 ///
 /// Once, with a [`CancelOutcome`]. The poll that it found completes with `ECANCELED`.
@@ -355,6 +270,26 @@ impl<P: AnyPoll> AnyPoll for Forced<P> {}
 /// # Cancellation
 ///
 /// It runs at once, and cannot be cancelled.
+///
+/// # Errors
+///
+/// None of its own: [`CancelOutcome::NotFound`] for a poll that has ended,
+/// [`CancelOutcome::TooLate`] for one that is just completing.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Poll, PollEvents, PollRemove};
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let (silent, _writer) = std::io::pipe()?;
+/// let poll = ring.submit(Poll::new(silent, PollEvents::IN))?;
+/// let remove = ring.submit(PollRemove::new(&poll))?;
+/// assert_eq!(ring.wait(remove)?.count(), 1);
+/// assert!(ring.wait(poll)?.result.is_err()); // ECANCELED
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "IORING_OP_POLL_REMOVE")]
 #[doc(alias = "io_uring_prep_poll_remove")]
 #[derive(Debug)]
@@ -398,6 +333,29 @@ unsafe impl Op for PollRemove {
 /// # Cancellation
 ///
 /// It runs at once, and cannot be cancelled.
+///
+/// # Errors
+///
+/// [`UpdateOutcome::NotFound`] for a poll that has ended, [`UpdateOutcome::TooLate`] for one that
+/// is just completing, [`UpdateOutcome::Failed`] with `EINVAL` before Linux 5.13.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{PollEvents, PollMulti, PollUpdate, UpdateOutcome};
+/// use std::os::unix::net::UnixStream;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let (ours, _theirs) = UnixStream::pair()?;
+/// let polls = ring.submit(PollMulti::new(ours, PollEvents::IN))?;
+/// let update = ring.submit(PollUpdate::new(&polls, PollEvents::OUT))?;
+/// if let UpdateOutcome::Updated = ring.wait(update)? { // Linux 5.13
+///     let events = ring.next(&polls)?.expect("there is room to write");
+///     assert!(events.contains(PollEvents::OUT));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_POLL_REMOVE", "IORING_POLL_UPDATE_EVENTS"))]
 #[doc(alias = "io_uring_prep_poll_update")]
 #[derive(Debug)]
@@ -433,7 +391,7 @@ unsafe impl Op for PollUpdate {
     }
 
     fn prep(&mut self) -> Sqe {
-        prep::poll_update(self.name.user_data, 0, self.events.0, self.flags)
+        prep::poll_update(self.name.user_data, 0, self.events.bits(), self.flags)
     }
 
     fn finish(self, done: Done) -> UpdateOutcome {
@@ -444,21 +402,6 @@ unsafe impl Op for PollUpdate {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn events_are_written_by_name_and_unknown_ones_by_number() {
-        let events = PollEvents::IN | PollEvents::RDHUP | PollEvents::from_bits(0x800);
-        assert_eq!(format!("{events:?}"), "PollEvents(IN | RDHUP | 0x800)");
-        assert_eq!(format!("{:?}", PollEvents::default()), "PollEvents()");
-    }
-
-    #[test]
-    fn a_set_tells_all_from_any() {
-        let both = PollEvents::IN | PollEvents::OUT;
-        assert!(both.contains(PollEvents::OUT) && !PollEvents::OUT.contains(both));
-        assert!(both.intersects(PollEvents::OUT) && !both.intersects(PollEvents::PRI));
-        assert!(PollEvents::default().is_empty() && !both.is_empty());
-    }
 
     #[test]
     fn op2_an_update_changes_events_and_no_word() {

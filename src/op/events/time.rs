@@ -48,6 +48,15 @@ pub enum TimeoutEnd {
 
 /// Completes when a time has come. Since Linux 5.4.
 ///
+/// For the kernel expiry is an error, so in a chain the steps behind it are cancelled: see
+/// [`unbroken`](Self::unbroken). A span begins when the kernel has taken the entry, and not when it
+/// was made; the clock stands still while the machine sleeps, unless [`by`](Self::by) names another
+/// one.
+///
+/// It takes a slot, an entry and a completion. A limit for a wait needs none of them
+/// ([`Ring::wait_timeout`](crate::Ring::wait_timeout)), and one for an operation is
+/// [`within`](crate::StepExt::within).
+///
 /// # Completion
 ///
 /// Once, with [`TimeoutEnd`]. Expiry (the kernel's `ETIME`) is not an error here.
@@ -58,7 +67,8 @@ pub enum TimeoutEnd {
 ///
 /// # Errors
 ///
-/// `ECANCELED` when it was removed or cancelled.
+/// `ECANCELED` when it was removed or cancelled. `EINVAL` before Linux 5.15
+/// for any clock but the monotonic one.
 ///
 /// # Example
 ///
@@ -169,6 +179,9 @@ pub enum RepeatEnd {
 
 /// Completes again and again, each time that a span has passed. Since Linux 6.4.
 ///
+/// It is no clock: each span begins when the one before has completed, so a hundred of them take
+/// longer than a hundred times the span. For that, submit a [`Timeout::until`] for each.
+///
 /// # Completion
 ///
 /// An item each time, which says only that the time has come. Items that are not taken in time are
@@ -278,6 +291,8 @@ impl<T: AnyTimeout> AnyTimeout for Forced<T> {}
 
 /// Ends a timeout early. Since Linux 5.5.
 ///
+/// It races with the time: what became of the timeout, only the timeout's own output tells.
+///
 /// # Completion
 ///
 /// Once, with a [`CancelOutcome`]. The timeout that it found completes with `ECANCELED`.
@@ -285,6 +300,26 @@ impl<T: AnyTimeout> AnyTimeout for Forced<T> {}
 /// # Cancellation
 ///
 /// It runs at once, and cannot be cancelled.
+///
+/// # Errors
+///
+/// None of its own: [`CancelOutcome::NotFound`] for a timeout that has ended,
+/// [`CancelOutcome::TooLate`] for one that is just expiring.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Timeout, TimeoutRemove};
+/// use std::time::Duration;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let timeout = ring.submit(Timeout::new(Duration::from_secs(60)))?;
+/// let remove = ring.submit(TimeoutRemove::new(&timeout))?;
+/// assert_eq!(ring.wait(remove)?.count(), 1);
+/// assert!(ring.wait(timeout)?.is_err()); // ECANCELED
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "IORING_OP_TIMEOUT_REMOVE")]
 #[doc(alias = "io_uring_prep_timeout_remove")]
 #[derive(Debug)]
@@ -328,6 +363,28 @@ unsafe impl Op for TimeoutRemove {
 /// # Cancellation
 ///
 /// It runs at once, and cannot be cancelled.
+///
+/// # Errors
+///
+/// [`UpdateOutcome::NotFound`] for a timeout that has ended, [`UpdateOutcome::TooLate`] for one
+/// that is just expiring, [`UpdateOutcome::Failed`] with `EINVAL` before Linux 5.11.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Timeout, TimeoutEnd, TimeoutUpdate, UpdateOutcome};
+/// use std::time::Duration;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let timeout = ring.submit(Timeout::new(Duration::from_secs(60)))?;
+/// let update = ring.submit(TimeoutUpdate::new(&timeout, Duration::from_millis(1)))?;
+/// match ring.wait(update)? {
+///     UpdateOutcome::Updated => assert_eq!(ring.wait(timeout)??, TimeoutEnd::Expired),
+///     other => println!("needs Linux 5.11: {other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_TIMEOUT_REMOVE", "IORING_TIMEOUT_UPDATE"))]
 #[doc(alias = "io_uring_prep_timeout_update")]
 #[derive(Debug)]

@@ -23,139 +23,42 @@
 //! A datagram that is longer than the buffers is cut; [`with_length`](RecvMsg::with_length) tells
 //! how long it was.
 //!
-//! Keeps OP1; OP3 for descriptors that arrive with a message. Leaves to others: the message header
-//! (`msghdr`), control data (`control`), zero-copy sends (`zerocopy`).
+//! Keeps OP1; OP3 for descriptors that arrive with a message. Leaves to others: the parts of a
+//! message (`parts`), the message header (`msghdr`), control data (`control`), zero-copy sends
+//! (`zerocopy`).
 #![allow(unsafe_code, reason = "writes entries that point to headers, records what was written")]
 
 mod header;
 mod msghdr;
+mod parts;
 mod received;
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::RecvSendFlags;
 
 use super::length::Length;
-use crate::buf::address::{MAX_INET, Storage};
+use crate::buf::address::Storage;
 use crate::buf::{IoBufs, IoBufsMut, IoVec, is_one_transfer, is_one_transfer_mut, total};
-use crate::op::sockets::stream::{RecvFlags, SendFlags};
+use crate::op::sockets::flags::{RecvFlags, SendFlags};
 use crate::op::target::Target;
 use crate::op::{Done, Op, Outcome, RingId};
 use crate::prep;
 
 pub use header::Header;
 pub use msghdr::MsgHeader;
+pub use parts::{Addressed, Bare, MsgParts};
 pub use received::Received;
-
-mod sealed {
-    /// Only the types in this module are parts of a message.
-    pub trait Sealed {}
-}
-
-/// The parts of a message other than its bytes: [`Bare`], [`Addressed`], or a boxed [`MsgHeader`].
-pub trait MsgParts: sealed::Sealed {
-    /// What comes back: the buffers alone, or the buffers and the message header.
-    type With<B>;
-
-    /// Writes the header of an outgoing message in place, and returns its address.
-    #[doc(hidden)]
-    fn outgoing(&mut self, table: &[IoVec]) -> u64;
-
-    /// Writes the header of an incoming message in place, and returns its address.
-    #[doc(hidden)]
-    fn incoming(&mut self, table: &[IoVec]) -> u64;
-
-    /// A message has arrived: takes its descriptors before any of the caller's code runs.
-    #[doc(hidden)]
-    fn arrived(&mut self) {}
-
-    /// The kernel no longer uses an outgoing message.
-    #[doc(hidden)]
-    fn sent<B>(self, bufs: B, result: &io::Result<usize>) -> Self::With<B>;
-
-    /// The kernel no longer uses an incoming message, of this many bytes; or it failed.
-    #[doc(hidden)]
-    fn received<B>(
-        self,
-        bufs: B,
-        result: io::Result<usize>,
-    ) -> (Self::With<B>, io::Result<Received>);
-}
-
-/// A message that consists of bytes only.
-#[derive(Debug)]
-pub struct Bare(Header);
-
-/// A message with an internet address.
-#[derive(Debug)]
-pub struct Addressed {
-    header: Header,
-    address: Storage<MAX_INET>,
-}
-
-impl sealed::Sealed for Bare {}
-
-impl MsgParts for Bare {
-    type With<B> = B;
-
-    #[inline]
-    fn outgoing(&mut self, table: &[IoVec]) -> u64 {
-        Header::of(table).put(&mut self.0)
-    }
-
-    #[inline]
-    fn incoming(&mut self, table: &[IoVec]) -> u64 {
-        Header::of(table).put(&mut self.0)
-    }
-
-    #[inline]
-    fn sent<B>(self, bufs: B, _: &io::Result<usize>) -> B {
-        bufs
-    }
-
-    #[inline]
-    fn received<B>(self, bufs: B, result: io::Result<usize>) -> (B, io::Result<Received>) {
-        (bufs, result.map(|bytes| Received::of(bytes, None, &self.0)))
-    }
-}
-
-impl sealed::Sealed for Addressed {}
-
-impl MsgParts for Addressed {
-    type With<B> = B;
-
-    #[inline]
-    fn outgoing(&mut self, table: &[IoVec]) -> u64 {
-        let (name, name_len) = self.address.place();
-        Header { name, name_len, ..Header::of(table) }.put(&mut self.header)
-    }
-
-    #[inline]
-    fn incoming(&mut self, table: &[IoVec]) -> u64 {
-        let (name, _) = self.address.room();
-        let name_len = self.address.capacity();
-        Header { name, name_len, ..Header::of(table) }.put(&mut self.header)
-    }
-
-    #[inline]
-    fn sent<B>(self, bufs: B, _: &io::Result<usize>) -> B {
-        bufs
-    }
-
-    #[inline]
-    fn received<B>(mut self, bufs: B, result: io::Result<usize>) -> (B, io::Result<Received>) {
-        self.address.set_len(self.header.name_len);
-        let from = self.address.address();
-        (bufs, result.map(|bytes| Received::of(bytes, from, &self.header)))
-    }
-}
 
 /// Sends several buffers as one message: `sendmsg(2)`. Since Linux 5.3.
 ///
 /// Never have [two of them in flight](crate::op::sockets::stream#one-at-a-time) on one stream.
+///
+/// On a stream the borders of a message are lost: the peer receives bytes. Descriptors that are
+/// attached to a [`MsgHeader`] leave with the first message that takes a byte, and control data
+/// with the first that succeeds; its address stays for the next one.
 ///
 /// # Completion
 ///
@@ -171,7 +74,10 @@ impl MsgParts for Addressed {
 /// # Errors
 ///
 /// `EPIPE`, without a signal, when the peer has closed the connection. `EMSGSIZE` when a datagram
-/// is too long.
+/// is too long, `EDESTADDRREQ` when there is neither an address nor a connection, `ECONNREFUSED`
+/// when an earlier datagram found nobody, `EISCONN` for an address on a connected stream of a unix
+/// socket. `EINVAL` for control data that the socket does not know, `ETOOMANYREFS` when too many
+/// descriptors are under way.
 ///
 /// # Example
 ///
@@ -207,13 +113,13 @@ impl<F, B: IoBufs> SendMsg<F, B> {
     /// Sends through `fd`, to its peer.
     pub fn new(fd: F, bufs: B) -> Self {
         let (flags, order) = (SendFlags::default(), RecvSendFlags::empty());
-        Self { fd, bufs, table: B::EMPTY, cover: Bare(Header::EMPTY), flags, order }
+        Self { fd, bufs, table: B::EMPTY, cover: Bare::NEW, flags, order }
     }
 
     /// Sends to an internet address.
     pub fn to(self, address: impl Into<SocketAddr>) -> SendMsg<F, B, Addressed> {
         let address = Storage::inet(address.into());
-        self.covered(Addressed { header: Header::EMPTY, address })
+        self.covered(Addressed::of(address))
     }
 
     /// Sends to the address of a message header, if it has one, with the descriptors that are
@@ -289,6 +195,10 @@ unsafe impl<F: Target, B: IoBufs, C: MsgParts> Op for SendMsg<F, B, C> {
 ///
 /// Never have [two of them in flight](crate::op::sockets::stream#one-at-a-time) on one stream.
 ///
+/// A datagram that is longer than the buffers is cut, and [`is_truncated`](Received::is_truncated)
+/// says so. Without a [`MsgHeader`] the kernel closes descriptors that come with a message. Linux
+/// 6.17 adds a control message to those of unix sockets that nobody asked for (`SCM_INQ`).
+///
 /// # Completion
 ///
 /// Once, with the number of bytes and [the sender](Received::from); 0 bytes when the peer will send
@@ -302,7 +212,8 @@ unsafe impl<F: Target, B: IoBufs, C: MsgParts> Op for SendMsg<F, B, C> {
 ///
 /// # Errors
 ///
-/// Those of `recvmsg(2)`, such as `ECONNRESET` and `ENOTCONN`.
+/// Those of `recvmsg(2)`: `ECONNRESET`, `ENOTCONN`, `ENOTSOCK`; `EAGAIN` with
+/// [`DONT_WAIT`](RecvFlags::DONT_WAIT) when no message is there.
 ///
 /// # Example
 ///
@@ -337,13 +248,13 @@ pub struct RecvMsg<F, B: IoBufsMut, C = Bare> {
 impl<F, B: IoBufsMut> RecvMsg<F, B> {
     /// Receives from `fd`.
     pub fn new(fd: F, bufs: B) -> Self {
-        let (cover, flags) = (Bare(Header::EMPTY), RecvFlags::default());
+        let (cover, flags) = (Bare::NEW, RecvFlags::default());
         Self { fd, bufs, table: B::EMPTY, cover, flags, length: Length::Unasked }
     }
 
     /// Also returns the sender's address, if that is an internet address.
     pub fn with_address(self) -> RecvMsg<F, B, Addressed> {
-        self.covered(Addressed { header: Header::EMPTY, address: Storage::EMPTY })
+        self.covered(Addressed::of(Storage::EMPTY))
     }
 
     /// Also receives everything else that a message can carry: any address, and descriptors. The

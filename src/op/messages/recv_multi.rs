@@ -25,7 +25,7 @@ use crate::buf::address::MAX_ADDRESS;
 use crate::lease::datagram::Layout;
 use crate::lease::{BufRing, Datagram, Resource, Source};
 use crate::op::ending::{Ended, Ending};
-use crate::op::sockets::stream::ProvidedFlags;
+use crate::op::sockets::flags::ProvidedFlags;
 use crate::op::target::Target;
 use crate::op::{Completion, Completions, Done, Multishot, Op, ResultKind, RingId};
 use crate::prep;

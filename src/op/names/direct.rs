@@ -46,8 +46,9 @@ use annulus_sys::flags::{CqeFlags, FILE_INDEX_ALLOC, Features};
 use super::fs::{Dir, OpenAt, OpenAt2};
 use crate::lease::{FileTable, FixedFile, Resource, Source, Table};
 use crate::op::ending::{Ended, Ending};
+use crate::op::sockets::accept::Accept;
 use crate::op::sockets::multishot::AcceptMulti;
-use crate::op::sockets::net::{Accept, CLOSE_ON_EXEC, Socket};
+use crate::op::sockets::net::{CLOSE_ON_EXEC, Socket};
 use crate::op::target::Target;
 use crate::op::{Completion, Completions, Done, Multishot, Op, Outcome, ResultKind, RingId};
 use crate::prep;
@@ -76,6 +77,11 @@ const _: () = assert!(libc::O_CLOEXEC == libc::SOCK_CLOEXEC);
 /// An operation that opens a file in the ring's file table instead of creating a descriptor. Since
 /// Linux 5.19.
 ///
+/// No descriptor exists at any time, so nothing outside of the ring can use the file: no `mmap(2)`,
+/// no `std`, no other ring. [`InstallFd`](crate::op::InstallFd) makes a descriptor,
+/// [`PassFile`](crate::op::PassFile) hands it to another ring. The file is closed when its last
+/// [`FixedFile`] is dropped.
+///
 /// # Completion
 ///
 /// As the operation inside, with a [`FixedFile`] instead of a descriptor.
@@ -89,6 +95,27 @@ const _: () = assert!(libc::O_CLOEXEC == libc::SOCK_CLOEXEC);
 /// As the operation inside. `ENFILE` when the table is full; its text ("Too many open files in
 /// system") speaks of a different table. Drop a [`FixedFile`], or make a larger table. A connection
 /// that was accepted for a full table is closed.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Cwd, How, InsertFile, OpenAt, Read};
+/// use std::fs::File;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let Ok(table) = ring.file_table(2) else { return Ok(()) }; // Linux 5.19
+/// let open = OpenAt::new(Cwd, c"/proc/self/comm", How::read()).direct(&table);
+/// let open = ring.submit(open)?;
+/// let opened = ring.wait(open)?.result?;
+/// let insert = ring.submit(InsertFile::new(File::open("/dev/null")?, &table))?;
+/// let inserted = ring.wait(insert)?.result?; // The descriptor is closed here.
+/// for (file, is_empty) in [(opened, false), (inserted, true)] {
+///     let read = ring.submit(Read::new(file, [0; 16]))?;
+///     assert_eq!(ring.wait(read)?.result? == 0, is_empty);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "IORING_FILE_INDEX_ALLOC")]
 #[derive(Debug)]
 pub struct Direct<O> {
@@ -262,6 +289,10 @@ impl<F: Target> Multishot for Direct<AcceptMulti<F>> {
 /// Adds the file of a descriptor to the ring's file table. It stays open there when the descriptor
 /// is closed. Since Linux 5.19.
 ///
+/// Descriptor and place are one open file: its position and its `O_NONBLOCK` are shared, as after
+/// `dup(2)`. Closing the descriptor ends nothing for the ring; a connection ends only when the
+/// [`FixedFile`] is dropped, too.
+///
 /// # Completion
 ///
 /// Once, with the file.
@@ -273,6 +304,7 @@ impl<F: Target> Multishot for Direct<AcceptMulti<F>> {
 /// # Errors
 ///
 /// `ENFILE` when the table is full, as for [`Direct`]; its text speaks of a different table.
+/// `EBADF` for the descriptor of an `io_uring`.
 #[doc(alias("IORING_OP_FILES_UPDATE", "io_uring_prep_files_update"))]
 #[derive(Debug)]
 pub struct InsertFile<F> {

@@ -249,6 +249,13 @@ impl How {
 
 /// Opens the file at a path: `openat(2)`. Since Linux 5.6.
 ///
+/// The new descriptor is [`result`](Outcome::result); [`fd`](Outcome::fd) is the directory that the
+/// path was relative to. An absolute path does not look at it. The descriptor is closed on `exec`,
+/// whatever [`How`] says.
+///
+/// To use and close the file in the chain that opens it, open it in the ring's file table:
+/// [`direct_to`](Self::direct_to).
+///
 /// # Completion
 ///
 /// Once, with the descriptor. It runs in a worker thread of the kernel if a directory must be read
@@ -262,10 +269,13 @@ impl How {
 ///
 /// # Errors
 ///
-/// Those of `open(2)`. Since Linux 5.12 an open does not wait for a FIFO, as with
-/// [`non_block`](How::non_block): opening it for reading succeeds at once, and opening it for
-/// writing fails with `ENXIO` unless it has a reader. Use [`forced`](Op::forced) to wait for the
-/// other end; up to Linux 6.12 that wait may hold up other operations that need a worker thread.
+/// Those of `open(2)`: `ENOENT`, `EACCES`, `ENOTDIR` (also when `dir` is no directory), `ELOOP`,
+/// `EMFILE` when the process has no descriptor left. A failure breaks a chain.
+///
+/// Since Linux 5.12 an open does not wait for a FIFO, as with [`non_block`](How::non_block):
+/// opening it for reading succeeds at once, and opening it for writing fails with `ENXIO` unless it
+/// has a reader. Use [`forced`](Op::forced) to wait for the other end; up to Linux 6.12 that wait
+/// may hold up other operations that need a worker thread.
 ///
 /// # Example
 ///
@@ -315,6 +325,9 @@ unsafe impl<D: Dir, P: AsRef<CStr>> Op for OpenAt<D, P> {
 ///
 /// Unlike [`OpenAt`], it refuses unknown flags, and combinations of flags that have no meaning.
 ///
+/// The bounds hold for the path, and not for what is done with the descriptor: one of a directory
+/// leads out again by `..`, unless each path from there is bound, too.
+///
 /// # Completion
 ///
 /// As [`OpenAt`].
@@ -326,7 +339,28 @@ unsafe impl<D: Dir, P: AsRef<CStr>> Op for OpenAt<D, P> {
 /// # Errors
 ///
 /// Those of `openat2(2)`, among them `EXDEV` when the path leaves its bounds, `ELOOP` when it
-/// contains a forbidden link, and `EAGAIN` when a `..` in it raced with a rename: submit it again.
+/// contains a forbidden link, `EINVAL` for flags that do not fit each other, and `EAGAIN` when a
+/// `..` in it raced with a rename: submit it again.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{How, OpenAt2};
+/// use std::fs::File;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let dir = File::open("/proc/self")?;
+/// let inside = OpenAt2::new(dir, c"comm", How::read()).beneath();
+/// let inside = ring.submit(inside)?;
+/// let outcome = ring.wait(inside)?;
+/// outcome.result?;
+/// let outside = OpenAt2::new(outcome.fd, c"../1/comm", How::read()).beneath();
+/// let outside = ring.submit(outside)?;
+/// let error = ring.wait(outside)?.result.unwrap_err();
+/// assert_eq!(error.raw_os_error(), Some(18)); // EXDEV
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_OPENAT2", "io_uring_prep_openat2", "open_how"))]
 #[derive(Debug)]
 pub struct OpenAt2<D, P> {

@@ -24,6 +24,9 @@ use crate::prep;
 
 /// Creates a descriptor for a registered file, closed on `exec`. Since Linux 6.8.
 ///
+/// It is one open file with two names: its position and its flags, such as `O_NONBLOCK`, are
+/// shared, and dropping one leaves the other.
+///
 /// # Completion
 ///
 /// Once, with the descriptor. The file also stays in the table.

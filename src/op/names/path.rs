@@ -34,6 +34,8 @@ use crate::prep;
 /// If another file has the new name already, it loses it atomically: a lookup finds either the old
 /// file or the new one.
 ///
+/// If both names are of one file already, nothing happens: both stay, and that is a success.
+///
 /// # Completion
 ///
 /// Once, with 0.
@@ -115,6 +117,9 @@ unsafe impl<D: Dir, P: AsRef<CStr>, E: Dir, Q: AsRef<CStr>> Op for RenameAt<D, P
 /// Removes the name of a file, which lives on while it has other names or is open; or removes an
 /// empty directory. As `unlinkat(2)`. Since Linux 5.11.
 ///
+/// A symbolic link is removed itself, and never what it leads to. The space of a file is free only
+/// when nobody has it open, operations in flight among them.
+///
 /// # Completion
 ///
 /// Once, with 0.
@@ -125,8 +130,43 @@ unsafe impl<D: Dir, P: AsRef<CStr>, E: Dir, Q: AsRef<CStr>> Op for RenameAt<D, P
 ///
 /// # Errors
 ///
-/// Those of `unlinkat(2)`: `EISDIR` for a directory without [`directory`](Self::directory),
-/// `ENOTDIR` for a file with it, `ENOTEMPTY`. Since Linux 6.0 an error does not break a chain.
+/// Those of `unlinkat(2)`: `ENOENT`, `EISDIR` for a directory without
+/// [`directory`](Self::directory), `ENOTDIR` for a file with it, `ENOTEMPTY`, `EINVAL` for a path
+/// that ends in `.`. Since Linux 6.0 an error does not break a chain.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Cwd, LinkAt, MkdirAt, Mode, SymlinkAt, UnlinkAt};
+/// use std::ffi::CString;
+/// use std::fs::File;
+/// use std::rc::Rc;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let path = std::env::temp_dir().join(format!("annulus-names-{}", std::process::id()));
+/// let name = CString::new(path.to_str().expect("plain"))?;
+/// let make = ring.submit(MkdirAt::new(Cwd, name, Mode::new(0o700)))?;
+/// let outcome = ring.wait(make)?;
+/// let Ok(()) = outcome.result else { return Ok(()) }; // Linux 5.15
+///
+/// let dir = Rc::new(File::open(&path)?); // The names that follow are relative to it.
+/// let soft = SymlinkAt::new(c"no such file", Rc::clone(&dir), c"soft"); // Nobody looks for it.
+/// let soft = ring.submit(soft)?;
+/// ring.wait(soft)?.result?;
+/// let second = LinkAt::new(Rc::clone(&dir), c"soft", Rc::clone(&dir), c"second");
+/// let second = ring.submit(second)?;
+/// ring.wait(second)?.result?;
+/// assert!(path.join("second").is_symlink());
+/// for name in [c"soft", c"second"] {
+///     let unlink = ring.submit(UnlinkAt::new(Rc::clone(&dir), name))?;
+///     ring.wait(unlink)?.result?;
+/// }
+/// let remove = ring.submit(UnlinkAt::new(Cwd, outcome.buf).directory())?;
+/// ring.wait(remove)?.result?;
+/// assert!(!path.exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_UNLINKAT", "io_uring_prep_unlinkat", "io_uring_prep_unlink"))]
 #[derive(Debug)]
 pub struct UnlinkAt<D, P> {
@@ -164,6 +204,9 @@ unsafe impl<D: Dir, P: AsRef<CStr>> Op for UnlinkAt<D, P> {
 
 /// Creates a directory: `mkdirat(2)`. Since Linux 5.15.
 ///
+/// The process's `umask(2)` takes permissions away from `mode`. Parents are not made: `ENOENT` when
+/// one is missing. The operation returns no descriptor of the new directory.
+///
 /// # Completion
 ///
 /// Once, with 0.
@@ -174,8 +217,8 @@ unsafe impl<D: Dir, P: AsRef<CStr>> Op for UnlinkAt<D, P> {
 ///
 /// # Errors
 ///
-/// Those of `mkdirat(2)`: `EEXIST` when the name exists. Since Linux 6.0 an error does not break a
-/// chain.
+/// Those of `mkdirat(2)`: `EEXIST` when the name exists, also as a symbolic link that leads
+/// nowhere; `ENOENT`; `EACCES`. Since Linux 6.0 an error does not break a chain.
 #[doc(alias("IORING_OP_MKDIRAT", "io_uring_prep_mkdirat", "io_uring_prep_mkdir"))]
 #[derive(Debug)]
 pub struct MkdirAt<D, P> {
@@ -206,6 +249,9 @@ unsafe impl<D: Dir, P: AsRef<CStr>> Op for MkdirAt<D, P> {
 }
 
 /// Creates a symbolic link: `symlinkat(2)`. Since Linux 5.15.
+///
+/// The target is only text: nobody checks whether it exists, and a relative one is later looked up
+/// from the directory of the link, not from `dir` or the working directory.
 ///
 /// # Completion
 ///
@@ -251,6 +297,9 @@ unsafe impl<T: AsRef<CStr>, D: Dir, P: AsRef<CStr>> Op for SymlinkAt<T, D, P> {
 }
 
 /// Adds a name to a file, on the same file system (a hard link): `linkat(2)`. Since Linux 5.15.
+///
+/// If the old name is a symbolic link, the new one is a name of that link, and not of what it leads
+/// to: [`follow`](Self::follow) changes that.
 ///
 /// # Completion
 ///

@@ -28,6 +28,9 @@ const NONE: [i32; 2] = [-1; 2];
 
 /// Creates a pipe, with both ends closed on `exec`: `pipe2(2)`. Since Linux 6.16.
 ///
+/// Both ends are blocking, which an operation of a ring does not notice, but the standard library
+/// does: a `read` of it waits. It holds 64 KiB; a write of more is short.
+///
 /// # Completion
 ///
 /// Once, with both ends. Bytes written to the second are read from the first.
@@ -132,6 +135,9 @@ fn end(number: i32) -> Option<OwnedFd> {
 
 /// Creates a pipe in the ring's file table: made by [`Pipe::direct`]. Since Linux 6.16.
 ///
+/// The kernel chooses both places. There is no version for places of your own: some releases would
+/// not say which they took.
+///
 /// # Completion
 ///
 /// Once, with both ends: the first is read from, the second written to.
@@ -144,6 +150,23 @@ fn end(number: i32) -> Option<OwnedFd> {
 ///
 /// `ENFILE` when the table has fewer than two free slots; the table is unchanged then. `EINVAL`
 /// before Linux 6.16.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Pipe, Read, Write};
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let Ok(table) = ring.file_table(2) else { return Ok(()) }; // Linux 5.19
+/// let pipe = ring.submit(Pipe::new().direct(&table))?;
+/// let Ok((reader, writer)) = ring.wait(pipe)? else { return Ok(()) }; // Linux 6.16
+/// let write = ring.submit(Write::new(writer, "through"))?;
+/// let read = ring.submit(Read::new(reader, [0; 7]))?;
+/// ring.wait(write)?.result?;
+/// assert_eq!(ring.wait(read)?.buf, *b"through");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_PIPE", "io_uring_prep_pipe_direct"))]
 #[derive(Debug)]
 pub struct PipeDirect {

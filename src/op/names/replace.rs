@@ -25,12 +25,14 @@ use annulus_sys::flags::Features;
 use super::direct::Opens;
 use super::fs::{Dir, OpenAt, OpenAt2};
 use crate::lease::{FixedFile, Resource};
-use crate::op::sockets::net::{Accept, Socket};
+use crate::op::sockets::accept::Accept;
+use crate::op::sockets::net::Socket;
 use crate::op::target::Target;
 use crate::op::{Completions, Done, Op, Outcome, RingId};
 use crate::prep;
 
-/// An operation that opens a file in a place that is already ours. Since Linux 5.19.
+/// An operation that opens a file in a place that is already ours: see [`OpenAt::direct_to`] and
+/// its siblings. Since Linux 5.19.
 ///
 /// The file that lay there is closed, unless an operation in flight still uses it. Operations that
 /// begin later use the new one, also those that were submitted earlier, as in a chain.
@@ -46,6 +48,25 @@ use crate::prep;
 /// # Errors
 ///
 /// As the operation inside. Then the old file stays in the place.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Cwd, How, OpenAt, Read};
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let Ok(table) = ring.file_table(1) else { return Ok(()) }; // Linux 5.19
+/// let place = table.reserve(&mut ring)?;
+/// for path in [c"/dev/null", c"/proc/self/comm"] {
+///     let open = OpenAt::new(Cwd, path, How::read()).direct_to(&place);
+///     let open = ring.submit(open)?;
+///     ring.wait(open)?.result?; // Instead of the file that was opened before.
+/// }
+/// let read = ring.submit(Read::new(place, [0; 16]))?;
+/// assert!(ring.wait(read)?.result? > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("file_index", "io_uring_prep_openat_direct"))]
 #[derive(Debug)]
 pub struct DirectTo<O> {
@@ -144,6 +165,9 @@ const SKIP: i32 = -2;
 /// Closes the file in a place, and keeps the place: from now on it has the placeholder of
 /// [`FileTable::reserve`](crate::lease::FileTable::reserve). Since Linux 5.19.
 ///
+/// Another clone of the [`FixedFile`] still names the place, so an operation with it ends with
+/// `EBADF` from now on: that of the placeholder, which can be neither read nor written.
+///
 /// # Completion
 ///
 /// Once, with the place. Operations on the file that are in flight keep it open until they end.
@@ -156,6 +180,27 @@ const SKIP: i32 = -2;
 ///
 /// None is known but `ENOMEM`. After it the place may be empty, and the kernel may put another file
 /// there: drop the place.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{ClearFile, Cwd, How, OpenAt, Read};
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let Ok(table) = ring.file_table(1) else { return Ok(()) }; // Linux 5.19
+/// let place = table.reserve(&mut ring)?;
+/// for _ in 0..2 {
+///     let open = OpenAt::new(Cwd, c"/proc/self/comm", How::read()).direct_to(&place);
+///     let open = ring.submit(open)?;
+///     ring.wait(open)?.result?;
+///     let clear = ring.submit(ClearFile::new(place.clone()))?;
+///     ring.wait(clear)?.result?; // Closed; the place is ours for the next file.
+/// }
+/// let read = ring.submit(Read::new(place, [0; 8]))?;
+/// assert!(ring.wait(read)?.result.is_err()); // EBADF
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_FILES_UPDATE", "io_uring_prep_close_direct"))]
 #[derive(Debug)]
 pub struct ClearFile {

@@ -186,6 +186,9 @@ impl Presence {
 
 /// Sets an attribute of the file at a path: `setxattr(2)`. Since Linux 5.19.
 ///
+/// The name must begin with a namespace, such as `user.`. A value has no zero at its end, and is
+/// replaced as a whole. A symbolic link is followed.
+///
 /// # Completion
 ///
 /// Once, with 0: the value is the whole buffer. On an error nothing has changed.
@@ -199,7 +202,39 @@ impl Presence {
 /// Those of `setxattr(2)`: `E2BIG` for more than 64 KiB, `ERANGE` for an empty name or one of more
 /// than 255 bytes, `EOPNOTSUPP` when the file system does not support the namespace, `EPERM` when
 /// the user lacks permission, or when this type of file has no such attributes (`user.` on a link
-/// or a device). Since Linux 6.0 an error does not break a chain.
+/// or a device). Since Linux 6.0 an error does not break a chain. `ENODATA` and `EEXIST` as
+/// [`Presence`] says.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Fgetxattr, Fsetxattr, Getxattr, Setxattr};
+/// use std::ffi::CString;
+/// use std::fs::File;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let path = std::env::temp_dir().join(format!("annulus-xattr-{}", std::process::id()));
+/// let file = File::create_new(&path)?;
+/// let name = CString::new(path.to_str().expect("plain"))?;
+/// let set = ring.submit(Setxattr::new(name, c"user.colour", "blue"))?;
+/// let set = ring.wait(set)?;
+/// if let Err(error) = set.result {
+///     println!("needs Linux 5.19, and a file system with attributes: {error}");
+/// } else {
+///     let get = ring.submit(Getxattr::new(set.fd, c"user.colour", [0; 16]))?;
+///     let get = ring.wait(get)?;
+///     assert_eq!((get.result?, &get.buf.1[..4]), (4, &b"blue"[..]));
+///
+///     let set = ring.submit(Fsetxattr::new(file, c"user.colour", "red"))?;
+///     let set = ring.wait(set)?;
+///     set.result?;
+///     let get = ring.submit(Fgetxattr::new(set.fd, c"user.colour", Vec::new()))?;
+///     assert_eq!(ring.wait(get)?.result?, 3); // Only its length: there is no room.
+/// }
+/// std::fs::remove_file(path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_SETXATTR", "io_uring_prep_setxattr"))]
 #[derive(Debug)]
 pub struct Setxattr<P, N, B> {
@@ -240,6 +275,8 @@ unsafe impl<P: AsRef<CStr>, N: AsRef<CStr>, B: IoBuf> Op for Setxattr<P, N, B> {
 /// Sets an attribute of an open file: `fsetxattr(2)`. Since Linux 5.19; of a
 /// [`FixedFile`](crate::lease::FixedFile) since Linux 6.12 and in some kernels before, `EBADF` in
 /// others.
+///
+/// A descriptor that was opened only for reading will do: permissions of the file decide.
 ///
 /// # Completion
 ///

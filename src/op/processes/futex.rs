@@ -110,6 +110,10 @@ const PRIVATE: FutexFlags = SHARED.union(FutexFlags::PRIVATE);
 
 /// Waits at a futex word as long as it has a value: `futex(2)`. Since Linux 6.7.
 ///
+/// A store wakes nobody: whoever changes the word must wake, too. The locks of the standard library
+/// use private futexes, whose wakes a shared wait does not hear; so a wait is for a word whose
+/// wakes you know.
+///
 /// # Completion
 ///
 /// Once, without a value, when it was woken. The waker need not have changed the word: load it.
@@ -192,6 +196,10 @@ unsafe impl<W: FutexWord> Op for FutexWait<W> {
 }
 
 /// Wakes waiters at a futex word: `futex(2)`. Since Linux 6.7. [`FutexWait`] has an example.
+///
+/// It counts threads and rings alike, and 0 is no error: nobody waited. A private waiter is found
+/// only by a [`private`](Self::private) wake. Store the new value first, or the waiter finds the
+/// old one and waits again.
 ///
 /// # Completion
 ///
@@ -302,6 +310,9 @@ impl<W: FutexWord> FutexSet<W> {
 
 /// Waits at several futex words, as long as each has its value: `futex_waitv(2)`. Since Linux 6.7.
 ///
+/// One wake at any of the words ends the wait at all of them. A wake that finds the wait no longer
+/// there is not kept: load the other words, too.
+///
 /// # Completion
 ///
 /// Once, with the index of a word that was woken; others may have been woken too.
@@ -315,6 +326,29 @@ impl<W: FutexWord> FutexSet<W> {
 /// `EAGAIN` when one of the words no longer has its value: load all of them. `EINVAL` for an empty
 /// set, for one of more than [`annulus_sys::flags_futex::FUTEX_WAITV_MAX`] words,
 /// and before Linux 6.7.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{FutexSet, FutexWaitV, FutexWake};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// # if !annulus::Capabilities::detect()?.has_op(annulus::sys::opcode::Opcode::FUTEX_WAITV) {
+/// #     return Ok(());
+/// # }
+/// let mut ring = Setup::new(4).build()?;
+/// let words = [Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0))];
+/// let set = FutexSet::new().with(Arc::clone(&words[0]), 0).with(Arc::clone(&words[1]), 0);
+/// let wait = ring.submit(FutexWaitV::new(set))?;
+/// ring.submit_all()?; // Now it waits.
+/// words[1].store(1, Ordering::Release);
+/// let wake = ring.submit(FutexWake::new(Arc::clone(&words[1]), 1))?;
+/// assert_eq!(ring.wait(wake)?.result?, 1);
+/// assert_eq!(ring.wait(wait)?.result?, 1); // The second word.
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_FUTEX_WAITV", "io_uring_prep_futex_waitv"))]
 #[derive(Debug)]
 pub struct FutexWaitV<W> {

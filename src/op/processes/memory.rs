@@ -219,6 +219,9 @@ impl PagesMut for &mut MmapMut {}
 
 /// Tells the kernel how memory will be used, or changes it: `madvise(2)`. Since Linux 5.6.
 ///
+/// Success says that the kernel has taken the advice, and not that it follows it. What
+/// [`MapChange`] does is no advice: it has happened.
+///
 /// # Completion
 ///
 /// Once, with 0. It runs in a worker thread of the kernel.

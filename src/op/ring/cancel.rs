@@ -129,6 +129,13 @@ impl UpdateOutcome {
 
 /// Cancels one operation, or many. Since Linux 5.5.
 ///
+/// It is an entry like all others: it acts with the next submit, and takes a slot.
+/// [`Ring::cancel`](crate::Ring::cancel) needs no ticket of its own, and
+/// [`Ring::cancel_now`](crate::Ring::cancel_now) does not wait behind what is queued.
+///
+/// That an operation was found does not mean that it is over, nor that it failed: keep its ticket
+/// and wait for it. What arrives in that moment is in its output.
+///
 /// # Completion
 ///
 /// Once, with a [`CancelOutcome`], before or after the operations that it cancels.
@@ -136,6 +143,11 @@ impl UpdateOutcome {
 /// # Cancellation
 ///
 /// It runs at once, and cannot be cancelled.
+///
+/// # Errors
+///
+/// They are in the [`CancelOutcome`]: `NotFound` (`ENOENT`), `TooLate` (`EALREADY`), and `Failed`
+/// with `EINVAL` for a kind of match that this kernel does not have.
 ///
 /// # Example
 ///
@@ -222,6 +234,9 @@ unsafe impl Op for Cancel {
 ///
 /// [`FixedFile`]: crate::lease::FixedFile
 ///
+/// It is the open file that counts, and not the number: operations on a descriptor that `dup(2)`
+/// made of this one are found, too, and those of another `open(2)` of the same path are not.
+///
 /// # Completion
 ///
 /// Once, with a [`CancelOutcome`] and the file.
@@ -229,6 +244,33 @@ unsafe impl Op for Cancel {
 /// # Cancellation
 ///
 /// It runs at once, and cannot be cancelled.
+///
+/// # Errors
+///
+/// In the [`CancelOutcome`], as for [`Cancel`].
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Cancel, Read};
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let (silent, _writer) = std::io::pipe()?;
+/// let again = silent.try_clone()?; // Another number for the same file.
+/// let mut reads = Vec::new();
+/// for pipe in [silent.try_clone()?, silent] {
+///     reads.push(ring.submit(Read::new(pipe, [0; 8]))?);
+/// }
+/// let cancel = ring.submit(Cancel::fd(again))?;
+/// let (outcome, _again) = ring.wait(cancel)?;
+/// if outcome.count() == 2 { // Linux 5.19
+///     for read in reads {
+///         assert!(ring.wait(read)?.result.is_err()); // ECANCELED
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_ASYNC_CANCEL", "IORING_ASYNC_CANCEL_FD"))]
 #[doc(alias = "io_uring_prep_cancel_fd")]
 #[derive(Debug)]

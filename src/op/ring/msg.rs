@@ -26,6 +26,10 @@ use crate::prep;
 /// many messages take one system call. Since Linux 5.18. Without a ring, and on older kernels, use
 /// [`RingSender::send`].
 ///
+/// A message is a number of 62 bits, and nothing else: send what is larger through a channel, and
+/// the number to say so. It completes here although nobody has looked at it there, and a ring that
+/// nobody looks at keeps it.
+///
 /// # Completion
 ///
 /// Once, when the other ring has the message: it appears there as

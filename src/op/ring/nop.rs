@@ -29,6 +29,10 @@ use crate::prep;
 
 /// Does nothing. Since Linux 5.1.
 ///
+/// It goes the whole way of an operation, with a slot, an entry and a completion: what it costs is
+/// what the ring costs. On a [drained](Op::drained) one everything that came before has ended; as a
+/// step of a chain it is a place that a step before it can break.
+///
 /// # Completion
 ///
 /// At once, with 0.
@@ -36,6 +40,10 @@ use crate::prep;
 /// # Cancellation
 ///
 /// Not possible: it has completed before a cancel can find it.
+///
+/// # Errors
+///
+/// None.
 ///
 /// # Example
 ///
@@ -81,6 +89,9 @@ unsafe impl Op for Nop {
 }
 
 /// Does nothing, and completes with a given result: made by [`Nop::answering`]. Since Linux 6.10.
+///
+/// It is for tests: the error breaks a chain as that of any other operation, so the path for a
+/// failing disk can be walked without one.
 ///
 /// # Completion
 ///
@@ -142,6 +153,9 @@ unsafe impl Op for NopAnswer {
 
 /// Looks up a file, and does nothing with it. Since Linux 6.13.
 ///
+/// It measures what looking a file up costs: a descriptor, with the process's table, or a
+/// [`FixedFile`](crate::lease::FixedFile), with the ring's.
+///
 /// # Completion
 ///
 /// At once, without a value.
@@ -149,6 +163,28 @@ unsafe impl Op for NopAnswer {
 /// # Cancellation
 ///
 /// Not possible: it has completed before a cancel can find it.
+///
+/// # Errors
+///
+/// `EINVAL` before Linux 6.13.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{NopBuf, NopFile};
+/// use std::fs::File;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let look = ring.submit(NopFile::new(File::open("/dev/null")?))?;
+/// if let Err(error) = ring.wait(look)?.result {
+///     return Ok(println!("needs Linux 6.13: {error}"));
+/// }
+/// let pool = ring.fixed_pool(1, 64)?;
+/// let look = ring.submit(NopBuf::new(pool.get().expect("it is free")))?;
+/// ring.wait(look)?.result?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_NOP", "IORING_NOP_FILE", "IORING_NOP_FIXED_FILE"))]
 #[derive(Debug)]
 pub struct NopFile<F> {
@@ -185,6 +221,8 @@ unsafe impl<F: Target> Op for NopFile<F> {
 
 /// Looks up a registered buffer, and does nothing with it. Since Linux 6.13.
 ///
+/// It measures what looking a buffer up costs. Nothing is read or written.
+///
 /// # Completion
 ///
 /// At once, without a value.
@@ -192,6 +230,10 @@ unsafe impl<F: Target> Op for NopFile<F> {
 /// # Cancellation
 ///
 /// Not possible: it has completed before a cancel can find it.
+///
+/// # Errors
+///
+/// `EINVAL` before Linux 6.13.
 #[doc(alias("IORING_OP_NOP", "IORING_NOP_FIXED_BUFFER"))]
 #[derive(Debug)]
 pub struct NopBuf {

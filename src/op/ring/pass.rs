@@ -42,6 +42,31 @@ use crate::prep;
 ///
 /// `ENFILE` when the other table is full, `EINVAL` when the other ring is the sending ring,
 /// `EOWNERDEAD` when the other ring's thread has ended, and `ENXIO` when its table is gone.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{InsertFile, Nop, PassFile};
+/// use std::fs::File;
+///
+/// # if !annulus::Capabilities::detect()?.has_op(annulus::sys::opcode::Opcode::SEND_ZC) {
+/// #     return Ok(());
+/// # }
+/// let (mut here, mut there) = (Setup::new(4).build()?, Setup::new(4).build()?);
+/// let (ours, theirs) = (here.file_table(1)?, there.file_table(1)?);
+/// let insert = here.submit(InsertFile::new(File::open("/dev/null")?, &ours))?;
+/// let file = here.wait(insert)?.result?;
+/// let pass = here.submit(PassFile::new(file, &theirs.sender()?)?)?;
+/// here.submit_all()?;
+/// let nop = there.submit(Nop)?;
+/// there.wait(nop)??; // Both rings are of this thread: the other one does its part now.
+/// match here.wait(pass)?.result {
+///     Ok(passed) => drop(theirs.receive(passed).expect("it is in that table")),
+///     Err(error) => println!("needs Linux 6.3: {error}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_MSG_RING", "IORING_MSG_SEND_FD"))]
 #[doc(alias("io_uring_prep_msg_ring_fd", "io_uring_prep_msg_ring_fd_alloc"))]
 #[derive(Debug)]

@@ -91,6 +91,9 @@ impl<O: Op + sealed::Sealed> Transfer for O {}
 
 /// A read or a write with a priority: made by [`Transfer::priority`]. Since Linux 5.1.
 ///
+/// Only the scheduler of a disk looks at it, and not each one does. What comes from the page cache,
+/// a pipe or a socket is not affected.
+///
 /// # Completion
 ///
 /// As the operation inside.
@@ -102,6 +105,21 @@ impl<O: Op + sealed::Sealed> Transfer for O {}
 /// # Errors
 ///
 /// `EPERM` for a priority that the process may not use, and `EINVAL` for one that does not exist.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{IoPriority, Read, Transfer as _};
+/// use std::fs::File;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let program = File::open("/proc/self/exe")?;
+/// let read = Read::new(program, [0; 4]).at(0).priority(IoPriority::IDLE);
+/// let read = ring.submit(read)?;
+/// assert_eq!(ring.wait(read)?.result?, 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Prioritized<O> {
     op: O,
@@ -147,6 +165,9 @@ unsafe impl<O: Transfer> Op for Prioritized<O> {
 /// An operation that runs with other credentials: made by [`Op::acting_as`]. It is accepted only on
 /// the ring that the credentials are registered with. Since Linux 5.6.
 ///
+/// The credentials are those at the moment when they were registered, whatever has become of the
+/// thread's since then.
+///
 /// # Completion
 ///
 /// As the operation inside; `EINVAL` when the credentials were unregistered.
@@ -154,6 +175,24 @@ unsafe impl<O: Transfer> Op for Prioritized<O> {
 /// # Cancellation
 ///
 /// As the operation inside.
+///
+/// # Errors
+///
+/// As the operation inside, for these credentials: `EACCES` where they are not enough.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Cwd, How, Op as _, OpenAt};
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let who = ring.register_personality()?; // The credentials of now, before they are given up.
+/// let open = OpenAt::new(Cwd, c"/proc/self/comm", How::read()).acting_as(who);
+/// let open = ring.submit(open)?;
+/// assert!(ring.wait(open)?.result.is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "personality")]
 #[derive(Debug)]
 pub struct ActingAs<O> {

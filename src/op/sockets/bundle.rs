@@ -36,7 +36,7 @@ use std::io;
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::RecvSendFlags;
 
-use super::stream::ProvidedFlags;
+use super::flags::ProvidedFlags;
 use crate::lease::{BufRing, Bundle, Resource, Source};
 use crate::op::ending::{Ended, Ending};
 use crate::op::target::Target;
@@ -46,6 +46,10 @@ use crate::prep;
 /// Receives the data that is queued, into as many buffers as it needs. Since Linux 6.10.
 ///
 /// Never have [two of them in flight](super::stream#one-at-a-time) on one stream.
+///
+/// It may leave bytes that wait: it takes whole buffers, and not a last single byte (since 6.10).
+/// Receive again, or ask with [`Hinted`](crate::op::Hinted). It must be alone on its buffer ring
+/// while it is in flight ([`Rejection::BufRingBusy`](crate::Rejection::BufRingBusy)).
 ///
 /// # Completion
 ///
@@ -94,6 +98,11 @@ pub struct RecvBundle<F> {
 
 /// Receives all data as it arrives, each time into as many buffers as it needs. Since Linux 6.10.
 ///
+/// It must be alone on its buffer ring while it is in flight: another operation that selects from
+/// there is rejected ([`Rejection::BufRingBusy`](crate::Rejection::BufRingBusy)), and so is this
+/// one while another does. So it is for one busy connection with buffers of its own, and
+/// [`RecvMulti`](crate::op::RecvMulti) for many that share.
+///
 /// # Completion
 ///
 /// Once each time that there is data, with the buffers that hold it, in the order of the bytes;
@@ -110,6 +119,31 @@ pub struct RecvBundle<F> {
 /// # Errors
 ///
 /// [`Ending::Failed`] with `EINVAL` before Linux 6.10.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Ending, RecvBundleMulti};
+/// use std::io::Write;
+/// use std::os::unix::net::UnixStream;
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let Ok(buffers) = ring.buf_ring(8, 16) else { return Ok(()) }; // Linux 5.19
+/// let (mut ours, theirs) = UnixStream::pair()?;
+/// ours.write_all(&[7; 40])?;
+/// drop(ours);
+/// let stream = ring.submit(RecvBundleMulti::new(theirs, &buffers))?;
+/// let mut count = 0;
+/// while let Some(bundle) = ring.next(&stream)? {
+///     count += bundle?.bytes();
+/// }
+/// match ring.wait(stream)?.how {
+///     Ending::Eof => assert_eq!(count, 40),
+///     other => println!("{other:?}"), // Before Linux 6.10.
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_RECV", "IORING_RECVSEND_BUNDLE"))]
 #[doc(alias("IORING_RECV_MULTISHOT", "io_uring_prep_recv_multishot"))]
 #[derive(Debug)]

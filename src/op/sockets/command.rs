@@ -38,6 +38,9 @@ use crate::prep;
 /// Counts the bytes that wait to be received; for a datagram socket, those of the first datagram.
 /// As `FIONREAD` of `ioctl(2)`. Since Linux 6.5.
 ///
+/// The number is of that moment, and 0 is not the end: a stream whose peer is gone has 0, too. A
+/// unix socket has no such command (`EOPNOTSUPP`).
+///
 /// # Completion
 ///
 /// Once, with the number of bytes.
@@ -78,6 +81,9 @@ pub struct Unread<F> {
 /// Counts the bytes that the peer has not acknowledged, sent or not. As `TIOCOUTQ` of `ioctl(2)`.
 /// Since Linux 6.5.
 ///
+/// 0 says that the peer's system has everything, and not that its program has read it. A unix
+/// socket has no such command (`EOPNOTSUPP`).
+///
 /// # Completion
 ///
 /// Once, with the number of bytes.
@@ -89,6 +95,24 @@ pub struct Unread<F> {
 /// # Errors
 ///
 /// As for [`Unread`].
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::Unsent;
+/// use std::net::{TcpListener, TcpStream};
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let ours = TcpStream::connect(listener.local_addr()?)?;
+/// let ticket = ring.submit(Unsent::new(ours))?;
+/// match ring.wait(ticket)?.result {
+///     Ok(bytes) => assert_eq!(bytes, 0), // Nothing was sent.
+///     Err(error) => println!("needs Linux 6.5: {error}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_URING_CMD", "io_uring_prep_cmd_sock", "SOCKET_URING_OP_SIOCOUTQ"))]
 #[doc(alias = "TIOCOUTQ")]
 #[derive(Debug)]
@@ -181,6 +205,9 @@ unsafe impl<F: Target> Op for Unsent<F> {
 
 /// Gets the value of an option: `getsockopt(2)`. Since Linux 6.7.
 ///
+/// To ask for [`ERROR`](SocketOption::ERROR) clears it: the next operation on the socket does not
+/// report that error any more.
+///
 /// # Completion
 ///
 /// Once, with the value.
@@ -223,6 +250,10 @@ pub struct GetOption<F, V> {
 }
 
 /// Sets an option: `setsockopt(2)`. Since Linux 6.7.
+///
+/// Options of TCP, IP and others can be set, although [`GetOption`] cannot get them. The kernel may
+/// change a value: a [`RECEIVE_BUFFER`](SocketOption::RECEIVE_BUFFER) of 5,000 is 10,000 when it is
+/// asked for, and a limit of the system cuts it.
 ///
 /// # Completion
 ///
@@ -349,6 +380,9 @@ unsafe impl<F: Target, V: OptionValue> Op for SetOption<F, V> {
 /// Gets the address of a socket, or of its peer: `getsockname(2)`, `getpeername(2)`. Since Linux
 /// 6.19.
 ///
+/// It can also ask about a [`FixedFile`](crate::lease::FixedFile), which has no descriptor for
+/// `getsockname(2)`.
+///
 /// # Completion
 ///
 /// Once, with the address.
@@ -361,6 +395,24 @@ unsafe impl<F: Target, V: OptionValue> Op for SetOption<F, V> {
 ///
 /// `ENOTCONN` when there is no peer. `EOPNOTSUPP` before Linux 6.19. An error with a message for an
 /// address of a family that [may name descriptors](Address::from_bytes).
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::GetName;
+/// use std::net::UdpSocket;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let socket = UdpSocket::bind("127.0.0.1:0")?;
+/// let address = socket.local_addr()?;
+/// let name = ring.submit(GetName::of(socket))?;
+/// match ring.wait(name)?.result {
+///     Ok(name) => assert_eq!(name.as_inet(), Some(address)),
+///     Err(error) => println!("needs Linux 6.19: {error}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_URING_CMD", "SOCKET_URING_OP_GETSOCKNAME"))]
 #[doc(alias = "io_uring_prep_cmd_getsockname")]
 #[doc(alias("getsockname", "getpeername"))]

@@ -16,7 +16,7 @@
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{Features, RecvSendFlags};
 
-use super::stream::SendFlags;
+use super::flags::SendFlags;
 use crate::buf::IoBufs;
 use crate::op::bytes::vectored::{Gather, Gathered};
 use crate::op::target::Target;

@@ -37,11 +37,18 @@ impl Waiting {
 /// Wraps an operation so that its output and each of its items also say whether more waits. For
 /// receives since Linux 5.19, for accepts since Linux 6.10.
 ///
+/// [`Waiting::Unknown`] is no promise that nothing waits: not every socket tells. Let it decide
+/// what to do first, and never whether to receive again.
+///
 /// # Completion
 ///
 /// As the operation inside.
 ///
 /// # Cancellation
+///
+/// As the operation inside.
+///
+/// # Errors
 ///
 /// As the operation inside.
 ///

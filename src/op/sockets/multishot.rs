@@ -145,6 +145,11 @@ impl<F: Target> Multishot for AcceptMulti<F> {
 /// Receives all data as it arrives, each time into a buffer that the kernel selects from a
 /// [`BufRing`]. Since Linux 6.0.
 ///
+/// A lease that is kept is a buffer that the kernel lacks, for this connection and for all others
+/// that share the [`BufRing`]: take what you need out of it, and drop it. The kernel receives on as
+/// long as there are buffers, whether items are taken or not, so a peer that sends much fills the
+/// pool: to slow one peer down, cancel its receive, or give it a pool of its own.
+///
 /// # Completion
 ///
 /// Once for each buffer that was filled, in the order of the bytes; then once more, with

@@ -1,4 +1,4 @@
-//! Sockets: create, bind, listen, accept, connect, shut down.
+//! Sockets: create, bind, listen, connect, shut down.
 //!
 //! ```text
 //!   client   Socket ─► Connect ───────────────► Send, Recv ─► Shutdown
@@ -12,7 +12,7 @@
 //! sockets are closed on `exec`, and are blocking, [as they should be](super::stream).
 //!
 //! Keeps OP1, and OP3 by way of [`ResultKind::Fd`]. Leaves to others: bytes (`stream`), messages
-//! (`message`), accepting many connections (`multishot`).
+//! (`message`), accepting connections (`accept`, and many of them: `multishot`).
 #![allow(unsafe_code, reason = "writes entries that point to addresses")]
 
 use std::io;
@@ -20,10 +20,9 @@ use std::net;
 use std::os::fd::OwnedFd;
 
 use annulus_sys::abi::Sqe;
-use annulus_sys::flags::AcceptFlags;
 
 use super::kind::{Domain, SocketKind};
-use crate::buf::address::{Address, MAX_ADDRESS, Storage};
+use crate::buf::address::Address;
 use crate::op::target::Target;
 use crate::op::{Done, Op, Outcome, ResultKind, RingId};
 use crate::prep;
@@ -32,6 +31,10 @@ use crate::prep;
 pub(crate) const CLOSE_ON_EXEC: u32 = libc::SOCK_CLOEXEC.cast_unsigned();
 
 /// Creates a socket: `socket(2)`. Since Linux 5.19.
+///
+/// The output is the socket, or the error: there is no [`Outcome`], because nothing was given. The
+/// socket is blocking, and should stay so: an operation that has to wait does that in the kernel,
+/// without a thread.
 ///
 /// # Completion
 ///
@@ -43,7 +46,9 @@ pub(crate) const CLOSE_ON_EXEC: u32 = libc::SOCK_CLOEXEC.cast_unsigned();
 ///
 /// # Errors
 ///
-/// Those of `socket(2)`. `EINVAL` before Linux 5.19.
+/// Those of `socket(2)`: `EAFNOSUPPORT`, `EPROTONOSUPPORT` for a protocol that the kind does not
+/// have, `EMFILE` when the process has no descriptor left, `EACCES` for a raw socket without the
+/// privilege. `EINVAL` before Linux 5.19.
 ///
 /// # Example
 ///
@@ -99,6 +104,12 @@ unsafe impl Op for Socket {
 
 /// Binds a socket to an address: `bind(2)`. Since Linux 6.11.
 ///
+/// Port 0 lets the system choose one: [`GetName`](crate::op::GetName) or `getsockname(2)` tells
+/// which. A server that begins again may find its port taken by its own old connections, unless
+/// [`REUSE_ADDRESS`](crate::op::SocketOption::REUSE_ADDRESS) is set first. The path of a unix
+/// socket stays when the socket is closed, and the next bind to it fails:
+/// [`UnlinkAt`](crate::op::UnlinkAt) it.
+///
 /// # Completion
 ///
 /// Once, without a value.
@@ -109,7 +120,30 @@ unsafe impl Op for Socket {
 ///
 /// # Errors
 ///
-/// Those of `bind(2)`, such as `EADDRINUSE`. `EINVAL` before Linux 6.11.
+/// Those of `bind(2)`: `EADDRINUSE`, `EADDRNOTAVAIL` for an address that is not of this machine,
+/// `EACCES` for a port below 1024 without the privilege, `EINVAL` for a socket that is bound
+/// already, and before Linux 6.11.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Bind, Domain, Listen, Socket, SocketKind};
+/// use std::net::{SocketAddr, TcpListener};
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let socket = ring.submit(Socket::new(Domain::V4, SocketKind::STREAM))?;
+/// let Ok(socket) = ring.wait(socket)? else { return Ok(()) }; // Linux 5.19
+/// let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+/// let bind = ring.submit(Bind::new(socket, any_port))?;
+/// let bound = ring.wait(bind)?;
+/// let Ok(()) = bound.result else { return Ok(()) }; // Linux 6.11
+/// let listen = ring.submit(Listen::new(bound.fd))?;
+/// let listening = ring.wait(listen)?;
+/// listening.result?;
+/// assert_ne!(TcpListener::from(listening.fd).local_addr()?.port(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "IORING_OP_BIND")]
 #[doc(alias = "io_uring_prep_bind")]
 #[derive(Debug)]
@@ -146,6 +180,10 @@ unsafe impl<F: Target> Op for Bind<F> {
 
 /// Makes a socket listen for connections: `listen(2)`. Since Linux 6.11.
 ///
+/// From now on clients connect, and may send, although nobody accepts: the system does that, as far
+/// as the backlog has room. An internet socket that was not bound gets a port of the system's
+/// choice. To listen again only changes the backlog.
+///
 /// # Completion
 ///
 /// Once, without a value.
@@ -156,7 +194,9 @@ unsafe impl<F: Target> Op for Bind<F> {
 ///
 /// # Errors
 ///
-/// Those of `listen(2)`, such as `EADDRINUSE`. `EINVAL` before Linux 6.11.
+/// Those of `listen(2)`: `EADDRINUSE` when another listener has the address, `EOPNOTSUPP` for a
+/// socket without connections, such as UDP, `EINVAL` for one that is connected, and before Linux
+/// 6.11.
 #[doc(alias = "IORING_OP_LISTEN")]
 #[doc(alias = "io_uring_prep_listen")]
 #[derive(Debug)]
@@ -195,154 +235,14 @@ unsafe impl<F: Target> Op for Listen<F> {
     }
 }
 
-/// Accepts one connection: `accept4(2)`. Since Linux 5.5.
-///
-/// # Completion
-///
-/// Once, with the connection, which is closed on `exec`. It is blocking, even if the listener is
-/// not.
-///
-/// # Cancellation
-///
-/// An accept that waits is cancelled. If a connection has arrived in the meantime, the accept
-/// completes with it; a detached accept closes it.
-///
-/// # Errors
-///
-/// `ECONNABORTED` when the peer has already gone, and `EMFILE` when the process has no descriptor
-/// left. The listener stays usable after both.
-///
-/// # Example
-///
-/// ```
-/// use annulus::Setup;
-/// use annulus::op::Accept;
-/// use std::net::{TcpListener, TcpStream};
-///
-/// let mut ring = Setup::new(8).build()?;
-/// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// let client = TcpStream::connect(listener.local_addr()?)?;
-/// let accept = ring.submit(Accept::new(listener))?;
-/// let outcome = ring.wait(accept)?;
-/// let stream = TcpStream::from(outcome.result?); // `outcome.fd` is the listener.
-/// assert_eq!(stream.peer_addr()?, client.local_addr()?);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[doc(alias = "IORING_OP_ACCEPT")]
-#[doc(alias = "io_uring_prep_accept")]
-#[derive(Debug)]
-pub struct Accept<F> {
-    fd: F,
-    order: AcceptFlags,
-}
-
-impl<F> Accept<F> {
-    /// Accepts a connection from `listener`.
-    pub fn new(listener: F) -> Self {
-        Self { fd: listener, order: AcceptFlags::empty() }
-    }
-
-    /// Returns the peer's address with the connection.
-    pub fn with_address(self) -> AcceptFrom<F> {
-        AcceptFrom { from: Storage::EMPTY, fd: self.fd, order: self.order }
-    }
-
-    /// Waits for a connection before it tries to accept: for a listener that is known to have none.
-    /// Since Linux 6.10; `EINVAL` before.
-    #[doc(alias = "IORING_ACCEPT_POLL_FIRST")]
-    pub fn poll_first(self) -> Self {
-        Self { order: self.order | AcceptFlags::POLL_FIRST, ..self }
-    }
-
-    /// Fails with `EAGAIN` instead of waiting for a connection. Since Linux 6.10; `EINVAL` before.
-    /// Together with [`poll_first`](Self::poll_first) it always fails.
-    #[doc(alias = "IORING_ACCEPT_DONTWAIT")]
-    pub fn dont_wait(self) -> Self {
-        Self { order: self.order | AcceptFlags::DONTWAIT, ..self }
-    }
-}
-
-// SAFETY: OP1: the entry points to nothing, and the descriptor is of `fd`. OP3: `RESULT_KIND` says
-// that its result is a descriptor, which is new. It completes once.
-unsafe impl<F: Target> Op for Accept<F> {
-    type Output = Outcome<OwnedFd, F>;
-    const RESULT_KIND: ResultKind = ResultKind::Fd;
-
-    fn belongs_to(&self, ring: RingId) -> bool {
-        self.fd.belongs_to(ring)
-    }
-
-    fn prep(&mut self) -> Sqe {
-        self.fd.aim(prep::accept(-1, 0, 0, CLOSE_ON_EXEC, self.order))
-    }
-
-    fn finish(self, mut done: Done) -> Self::Output {
-        Outcome { result: done.fd(), fd: self.fd, buf: () }
-    }
-}
-
-/// Accepts one connection, and returns the peer's address: made by [`Accept::with_address`]. Since
-/// Linux 5.5.
-///
-/// # Completion
-///
-/// Once, with the connection and the peer's address. The address is `None` if the peer has none; a
-/// client of a unix listener mostly has none (an unnamed address, or nothing at all).
-///
-/// # Cancellation
-///
-/// As for [`Accept`].
-///
-/// # Errors
-///
-/// As for [`Accept`].
-#[doc(alias("IORING_OP_ACCEPT", "io_uring_prep_accept"))]
-#[derive(Debug)]
-pub struct AcceptFrom<F> {
-    from: Storage<MAX_ADDRESS>,
-    fd: F,
-    order: AcceptFlags,
-}
-
-impl<F> AcceptFrom<F> {
-    /// Waits for a connection before it tries to accept: for a listener that is known to have none.
-    /// Since Linux 6.10; `EINVAL` before.
-    #[doc(alias = "IORING_ACCEPT_POLL_FIRST")]
-    pub fn poll_first(self) -> Self {
-        Self { order: self.order | AcceptFlags::POLL_FIRST, ..self }
-    }
-
-    /// Fails with `EAGAIN` instead of waiting for a connection. Since Linux 6.10; `EINVAL` before.
-    /// Together with [`poll_first`](Self::poll_first) it always fails.
-    #[doc(alias = "IORING_ACCEPT_DONTWAIT")]
-    pub fn dont_wait(self) -> Self {
-        Self { order: self.order | AcceptFlags::DONTWAIT, ..self }
-    }
-}
-
-// SAFETY: OP1: the entry points to `from`, which lies here and has the room that it states, and the
-// descriptor is of `fd`. OP3: `RESULT_KIND` says that its result is a descriptor, which is new. It
-// completes once.
-unsafe impl<F: Target> Op for AcceptFrom<F> {
-    type Output = Outcome<(OwnedFd, Option<Address>), F>;
-    const RESULT_KIND: ResultKind = ResultKind::Fd;
-
-    fn belongs_to(&self, ring: RingId) -> bool {
-        self.fd.belongs_to(ring)
-    }
-
-    fn prep(&mut self) -> Sqe {
-        let (address, len) = self.from.room();
-        self.fd.aim(prep::accept(-1, address, len, CLOSE_ON_EXEC, self.order))
-    }
-
-    fn finish(self, mut done: Done) -> Self::Output {
-        let result = done.fd().map(|fd| (fd, self.from.address()));
-        Outcome { result, fd: self.fd, buf: () }
-    }
-}
-
 /// Connects a socket: `connect(2)`. Since Linux 5.5.
+///
+/// A peer that does not answer is noticed after some minutes (`ETIMEDOUT`): set a limit with
+/// [`within`](crate::StepExt::within) or a wait that ends.
+///
+/// On a datagram socket it only records the address, and completes at once, whoever is there: that
+/// nobody listens is told by a later send or receive (`ECONNREFUSED`). After that error on a
+/// stream, the socket can be connected again.
 ///
 /// # Completion
 ///
@@ -355,8 +255,10 @@ unsafe impl<F: Target> Op for AcceptFrom<F> {
 ///
 /// # Errors
 ///
-/// `ECONNREFUSED` when nothing listens at the address; `EAGAIN` from a non-blocking unix socket
-/// when the listener's queue is full. A blocking one waits for room.
+/// `ECONNREFUSED` when nothing listens at the address, `ETIMEDOUT`, `ENETUNREACH` and
+/// `EHOSTUNREACH`, `EISCONN` for a stream that is connected already, `EADDRNOTAVAIL` when no port
+/// is left here. `EAGAIN` from a non-blocking unix socket when the listener's queue is full; a
+/// blocking one waits for room, and in a worker thread.
 ///
 /// # Example
 ///
@@ -416,6 +318,9 @@ unsafe impl<F: Target> Op for Connect<F> {
 /// completes with the data that is there, then with 0; a send fails with `EPIPE`; an accept fails
 /// with `EINVAL`.
 ///
+/// Only a shutdown for writing reaches the peer, whose receive ends with 0 once it has taken what
+/// was sent. One for reading is about this side: what arrives later at a TCP socket is still there.
+///
 /// # Completion
 ///
 /// Once, without a value.
@@ -426,7 +331,26 @@ unsafe impl<F: Target> Op for Connect<F> {
 ///
 /// # Errors
 ///
-/// `ENOTCONN` when the socket is not connected.
+/// `ENOTCONN` when the socket is not connected, `ENOTSOCK` for another file. `EINVAL` before Linux
+/// 5.11.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::{Recv, Shutdown};
+/// use std::net;
+/// use std::os::unix::net::UnixStream;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let recv = ring.submit(Recv::new(theirs, [0; 8]))?;
+/// let shutdown = ring.submit(Shutdown::new(ours, net::Shutdown::Write))?;
+/// let outcome = ring.wait(shutdown)?;
+/// let Ok(()) = outcome.result else { return Ok(()) }; // Linux 5.11
+/// assert_eq!(ring.wait(recv)?.result?, 0); // And `outcome.fd` can still receive.
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "IORING_OP_SHUTDOWN")]
 #[doc(alias = "io_uring_prep_shutdown")]
 #[derive(Debug)]

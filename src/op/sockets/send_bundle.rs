@@ -19,7 +19,7 @@ use std::io;
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::{CQE_BUFFER_SHIFT, CqeFlags, RecvSendFlags};
 
-use super::stream::SendFlags;
+use super::flags::SendFlags;
 use crate::lease::{SendRing, Source};
 use crate::op::target::Target;
 use crate::op::{Completion, Completions, Done, Multishot, Op, Outcome, ResultKind, RingId};
@@ -27,6 +27,11 @@ use crate::prep;
 
 /// Sends everything that is queued in a [`SendRing`], in order, through a connected stream socket.
 /// Since Linux 6.10.
+///
+/// The bytes are the queue's, and not the operation's: after an error or a cancel the rest waits
+/// for the next send, which may go through another socket. What is queued while a send is in flight
+/// may go out with it or not, so look at [`SendQueue::bytes`](crate::lease::SendQueue::bytes) when
+/// it has ended. The operation owns the send ring, so two of them can never mix up the bytes.
 ///
 /// # Completion
 ///

@@ -28,11 +28,10 @@
 //! Keeps OP1. Leaves to others: several buffers and senders' addresses (`message`), multishots.
 #![allow(unsafe_code, reason = "writes entries that point to buffers")]
 
-use std::ops::BitOr;
-
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::RecvSendFlags;
 
+use super::flags::{ProvidedFlags, RecvFlags, SendFlags};
 use crate::buf::address::Destination;
 use crate::buf::{IoBuf, IoBufMut, MAX_TRANSFER};
 use crate::lease::{BufLease, BufRing, Source};
@@ -40,125 +39,14 @@ use crate::op::target::Target;
 use crate::op::{Done, NO_ROOM, Op, Outcome, ResultKind, RingId};
 use crate::prep;
 
-/// How to send: flags, combined with `|`.
-///
-/// A closed connection is always an error (`EPIPE`), and never a signal: `MSG_NOSIGNAL` is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SendFlags(u32);
-
-impl SendFlags {
-    /// More data follows soon: wait for it before making a packet (`MSG_MORE`).
-    pub const MORE: Self = Self(libc::MSG_MORE.cast_unsigned());
-    /// Complete only when everything is sent, or on an error: no short sends (`MSG_WAITALL`). Since
-    /// Linux 5.19; ignored before. If a part was sent before the error, the count is reported if
-    /// the kernel knows it: see [`RecvFlags::WAIT_ALL`].
-    pub const WAIT_ALL: Self = Self(libc::MSG_WAITALL.cast_unsigned());
-    /// Fail with `EAGAIN` instead of waiting for room (`MSG_DONTWAIT`).
-    pub const DONT_WAIT: Self = Self(libc::MSG_DONTWAIT.cast_unsigned());
-    /// The last byte is urgent (`MSG_OOB`).
-    pub const OUT_OF_BAND: Self = Self(libc::MSG_OOB.cast_unsigned());
-    /// Send only to hosts on a directly connected network (`MSG_DONTROUTE`).
-    pub const DONT_ROUTE: Self = Self(libc::MSG_DONTROUTE.cast_unsigned());
-    /// The peer is known to be reachable, because it has answered (`MSG_CONFIRM`).
-    pub const CONFIRM: Self = Self(libc::MSG_CONFIRM.cast_unsigned());
-    /// End a record, for sockets that have records (`MSG_EOR`).
-    pub const END_OF_RECORD: Self = Self(libc::MSG_EOR.cast_unsigned());
-    /// Connect a TCP socket to the address of the message, and send the bytes with the first packet
-    /// (`MSG_FASTOPEN`): for [`SendTo`] and [`SendMsg`](crate::op::SendMsg). See
-    /// `net.ipv4.tcp_fastopen` in `ip-sysctl`.
-    #[doc(alias = "MSG_FASTOPEN")]
-    pub const FAST_OPEN: Self = Self(libc::MSG_FASTOPEN.cast_unsigned());
-
-    /// The bits that the kernel sees.
-    #[inline]
-    pub(crate) fn bits(self) -> u32 {
-        self.0 | libc::MSG_NOSIGNAL.cast_unsigned()
-    }
-}
-
-impl BitOr for SendFlags {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-/// How to receive: flags, combined with `|`.
-///
-/// `MSG_TRUNC` is left out: with it the kernel counts bytes that it did not write. To learn the
-/// length of a datagram that was cut, use [`with_length`](crate::op::RecvMsg::with_length).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RecvFlags(u32);
-
-impl RecvFlags {
-    /// Leave the data in the socket, for the next receive (`MSG_PEEK`).
-    pub const PEEK: Self = Self(libc::MSG_PEEK.cast_unsigned());
-    /// Complete only when the buffer is full, at the end, or on an error (`MSG_WAITALL`). Since
-    /// Linux 5.18; before, it may complete with less.
-    ///
-    /// When it fails or is cancelled after a part of the bytes has arrived, it completes with that
-    /// part. Debian's Linux 5.10 is an exception: there the received bytes are lost. The same
-    /// happens there to a [forced](crate::op::Op::forced) operation: it fails with `EAGAIN` where
-    /// one that was not forced would wait.
-    pub const WAIT_ALL: Self = Self(libc::MSG_WAITALL.cast_unsigned());
-    /// Fail with `EAGAIN` instead of waiting for data (`MSG_DONTWAIT`).
-    pub const DONT_WAIT: Self = Self(libc::MSG_DONTWAIT.cast_unsigned());
-    /// Receive the urgent byte (`MSG_OOB`).
-    pub const OUT_OF_BAND: Self = Self(libc::MSG_OOB.cast_unsigned());
-    /// Receive from the queue of errors (`MSG_ERRQUEUE`): with
-    /// [`RecvMsg`](crate::op::RecvMsg) and a [`MsgHeader`](crate::op::MsgHeader), whose control
-    /// data tells the error. It never waits: `EAGAIN` when there is none.
-    #[doc(alias = "MSG_ERRQUEUE")]
-    pub const ERROR_QUEUE: Self = Self(libc::MSG_ERRQUEUE.cast_unsigned());
-
-    /// The bits that the kernel sees.
-    #[inline]
-    pub(crate) fn bits(self) -> u32 {
-        self.0
-    }
-}
-
-impl BitOr for RecvFlags {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-/// How to receive into provided buffers: flags, combined with `|`.
-///
-/// `MSG_WAITALL` and `MSG_PEEK` are left out. A receive that has selected a buffer and waits for
-/// more bytes would have that buffer counted, and so offered, twice (seen up to Linux 7.3). A
-/// receive that leaves the data in the socket would deliver it again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ProvidedFlags(u32);
-
-impl ProvidedFlags {
-    /// Fail with `EAGAIN` instead of waiting for data (`MSG_DONTWAIT`).
-    pub const DONT_WAIT: Self = Self(libc::MSG_DONTWAIT.cast_unsigned());
-    /// Receive the urgent byte (`MSG_OOB`).
-    pub const OUT_OF_BAND: Self = Self(libc::MSG_OOB.cast_unsigned());
-
-    /// The bits that the kernel sees.
-    #[inline]
-    pub(crate) fn bits(self) -> u32 {
-        self.0
-    }
-}
-
-impl BitOr for ProvidedFlags {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
 /// Sends a buffer through a connected socket: `send(2)`. Since Linux 5.6.
 ///
 /// Never have [two of them in flight](self#one-at-a-time) on one stream.
+///
+/// It may be short, also on a blocking socket, for which `send(2)` would wait: of ten million bytes
+/// for a unix stream that nobody reads, some 200,000 were taken (seen on 6.18). Send the rest, or
+/// set [`WAIT_ALL`](SendFlags::WAIT_ALL). An empty buffer sends nothing through a stream, and an
+/// empty datagram through a datagram socket.
 ///
 /// # Completion
 ///
@@ -173,7 +61,10 @@ impl BitOr for ProvidedFlags {
 ///
 /// # Errors
 ///
-/// `EPIPE`, without a signal, when the peer has closed the connection.
+/// `EPIPE`, without a signal, when the peer has closed the connection, or there never was one.
+/// `ECONNRESET` when the peer has reset it, `EMSGSIZE` when a datagram is too long, `EDESTADDRREQ`
+/// from a datagram socket that is not connected, `ECONNREFUSED` there when an earlier datagram
+/// found nobody. `ENOTSOCK` for another file.
 ///
 /// # Example
 ///
@@ -253,6 +144,10 @@ unsafe impl<F: Target, B: IoBuf> Op for Send<F, B> {
 /// an address with `EINVAL`, or ignore it, so that a connected socket would send to its peer: use
 /// [`SendMsg`](crate::op::SendMsg) there.
 ///
+/// Success means that the datagram has left the socket, and not that it arrived. That nobody
+/// listens is told to a connected socket, and by default to no other. An empty buffer sends an
+/// empty datagram.
+///
 /// # Completion
 ///
 /// Once, with the number of bytes of the datagram: all of them, or it is an error.
@@ -263,8 +158,27 @@ unsafe impl<F: Target, B: IoBuf> Op for Send<F, B> {
 ///
 /// # Errors
 ///
-/// `EMSGSIZE` when the datagram is too long. On a connected socket either `EISCONN`, or the address
-/// is ignored.
+/// `EMSGSIZE` when the datagram is too long, `ENETUNREACH` and `EACCES` (a broadcast address
+/// without [`BROADCAST`](crate::op::SocketOption::BROADCAST)). On a connected socket either
+/// `EISCONN`, or the address of this send is used or ignored: leave it unconnected.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::SendTo;
+/// use std::net::UdpSocket;
+///
+/// let mut ring = Setup::new(4).build()?;
+/// let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+/// let to = theirs.local_addr()?;
+/// let send = ring.submit(SendTo::new(ours, "hello", to))?;
+/// match ring.wait(send)?.result {
+///     Ok(bytes) => assert_eq!((bytes, theirs.recv(&mut [0; 8])?), (5, 5)),
+///     Err(error) => println!("needs Linux 6.0: {error}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_SEND", "io_uring_prep_sendto", "io_uring_prep_send_set_addr"))]
 #[derive(Debug)]
 pub struct SendTo<F, B, D: Destination> {
@@ -317,6 +231,9 @@ unsafe impl<F: Target, B: IoBuf, D: Destination> Op for SendTo<F, B, D> {
 /// than the buffer, the rest is lost; [`RecvMsg`](crate::op::RecvMsg) reports that, and how long
 /// the datagram was.
 ///
+/// It completes with the first bytes that come, however large the buffer is: where a message ends
+/// is for the program to find. A datagram without bytes is a 0, too, and no end.
+///
 /// # Completion
 ///
 /// Once, with the number of bytes received, as soon as there are any; 0 when the peer will send no
@@ -329,7 +246,10 @@ unsafe impl<F: Target, B: IoBuf, D: Destination> Op for SendTo<F, B, D> {
 ///
 /// # Errors
 ///
-/// Those of `recv(2)`, such as `ECONNRESET` and `ENOTCONN`.
+/// Those of `recv(2)`: `ECONNRESET` when the peer has reset the connection, which is told once (a
+/// receive after it completes with 0); `ENOTCONN`; `ECONNREFUSED` when a datagram that was sent
+/// before found nobody; `ENOTSOCK`. A buffer without room is [rejected](crate::Rejection::Invalid),
+/// because its 0 would look like the end.
 ///
 /// # Example
 ///
@@ -417,6 +337,9 @@ unsafe impl<F: Target, B: IoBufMut> Op for Recv<F, B> {
 /// Linux 5.19.
 ///
 /// An idle connection therefore holds no buffer.
+///
+/// Which buffer it is, is known only then. It is leased until the lease is dropped, and any
+/// operation of the ring that names the same [`BufRing`] may get it next.
 ///
 /// # Completion
 ///

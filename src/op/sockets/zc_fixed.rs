@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use annulus_sys::abi::Sqe;
 use annulus_sys::flags::RecvSendFlags;
 
-use super::stream::SendFlags;
+use super::flags::SendFlags;
 use super::zerocopy::Sent;
 use crate::buf::IoBuf;
 use crate::lease::FixedBuf;
@@ -138,6 +138,9 @@ impl<F: Target> Multishot for SendZcFixed<F> {
 /// Sends the filled bytes of a registered buffer as a message, without copying them, if possible:
 /// to an address. Since Linux 6.15; `EINVAL` before.
 ///
+/// The pages are pinned already, which a send from other memory must do each time. The end is as
+/// late as that of [`SendZc`](crate::op::SendZc).
+///
 /// # Completion
 ///
 /// As for [`SendZc`](crate::op::SendZc).
@@ -149,6 +152,26 @@ impl<F: Target> Multishot for SendZcFixed<F> {
 /// # Errors
 ///
 /// `EMSGSIZE` when a datagram is too long, and `EOPNOTSUPP` for a socket without zero-copy support.
+///
+/// # Example
+///
+/// ```
+/// use annulus::Setup;
+/// use annulus::op::SendMsgZcFixed;
+/// use std::net::UdpSocket;
+///
+/// let mut ring = Setup::new(8).build()?;
+/// let pool = ring.fixed_pool(1, 1024)?;
+/// let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+/// let mut page = pool.get().expect("it is free");
+/// page.set_len(1024);
+/// let send = ring.submit(SendMsgZcFixed::new(ours, page).to(theirs.local_addr()?))?;
+/// match ring.wait(send)?.result {
+///     Ok(sent) => assert_eq!((sent.bytes, theirs.recv(&mut [0; 2048])?), (1024, 1024)),
+///     Err(error) => println!("needs Linux 6.15: {error}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias("IORING_OP_SENDMSG_ZC", "io_uring_prep_sendmsg_zc_fixed"))]
 pub struct SendMsgZcFixed<F, C = Bare>(SendMsg<F, [FixedBuf; 1], C>);
 

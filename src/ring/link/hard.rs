@@ -22,6 +22,13 @@ use crate::ring::Ring;
 #[derive(Debug)]
 pub struct Hard<S>(pub(in crate::ring) S);
 
+impl<S> Hard<S> {
+    /// Gives the step back, for example that of a chain which was rejected.
+    pub fn into_inner(self) -> S {
+        self.0
+    }
+}
+
 impl<S> sealed::Step for Hard<S> {}
 
 impl<S: Step> Step for Hard<S> {

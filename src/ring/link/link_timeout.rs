@@ -45,6 +45,13 @@ pub struct Within<O> {
     time: Duration,
 }
 
+impl<O> Within<O> {
+    /// Gives the operation back, for example that of a chain which was rejected.
+    pub fn into_inner(self) -> O {
+        self.op
+    }
+}
+
 /// The linked timeout of a [`Within`]. Its timespec lies in a slot of its own.
 ///
 /// # Completion
@@ -97,18 +104,26 @@ pub trait StepExt: Op {
     /// instead, while it waits, and a little later. So redeem such a chain with `wait_chain`, not
     /// by reaping its completions.
     ///
+    /// Where the limited step is the last, or the only one, the chain ends
+    /// [`Complete`](crate::ChainEnd::Complete) though the time ran out: every step has begun, and
+    /// nothing was left to break. So look at [`Timed::expired`] and at the result of the step. That
+    /// also holds for a wait that changes nothing, such as a
+    /// [`WaitId`](crate::op::WaitId::leave) which leaves the child as it is.
+    ///
     /// # Example
     ///
     /// ```
     /// use annulus::op::Read;
-    /// use annulus::{Setup, StepExt as _};
+    /// use annulus::{ChainEnd, Setup, StepExt as _};
     /// use std::time::Duration;
     ///
     /// let mut ring = Setup::new(8).build()?;
     /// let (reader, _writer) = std::io::pipe()?; // Nothing is ever written.
     /// let read = Read::new(reader, [0; 8]).within(Duration::from_millis(1));
     /// let chain = ring.submit_chain((read,))?; // A chain of one step.
-    /// let (read,) = ring.wait_chain(chain)?.outputs;
+    /// let chain = ring.wait_chain(chain)?;
+    /// assert_eq!(chain.end, ChainEnd::Complete); // The only step has begun.
+    /// let (read,) = chain.outputs;
     /// assert!(read.expired);
     /// assert!(read.output.result.is_err()); // ECANCELED
     /// # Ok::<(), Box<dyn std::error::Error>>(())

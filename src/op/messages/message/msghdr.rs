@@ -27,7 +27,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use super::{Header, MsgParts, Received, sealed};
+use super::parts::sealed;
+use super::{Header, MsgParts, Received};
 use crate::buf::IoVec;
 use crate::buf::address::{Address, MAX_ADDRESS, Storage};
 use crate::buf::control;

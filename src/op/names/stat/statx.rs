@@ -42,6 +42,10 @@ impl Freshness {
 
 /// Gets the metadata of a file: `statx(2)`. Since Linux 5.6.
 ///
+/// What the kernel found is in [`buf`](Outcome::buf), and the result says only that it did. Fields
+/// that a file system does not have stay 0: [`Stat::mask`] tells them from a 0 that was found. A
+/// symbolic link is followed, unless [`no_follow`](Self::no_follow) is set.
+///
 /// # Completion
 ///
 /// Once, with 0, when the [`Stat`] is filled in. It runs in a worker thread of the kernel.
@@ -52,8 +56,8 @@ impl Freshness {
 ///
 /// # Errors
 ///
-/// Those of `statx(2)`. The [`Stat`] still comes back, unchanged. Since Linux 6.0 an error does not
-/// break a chain.
+/// Those of `statx(2)`: `ENOENT` also for a link that leads nowhere, `EACCES`. The [`Stat`] still
+/// comes back, unchanged. Since Linux 6.0 an error does not break a chain.
 ///
 /// # Example
 ///
