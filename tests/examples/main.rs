@@ -50,7 +50,7 @@ mod zc_send;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 22] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 23] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -63,6 +63,7 @@ const EXAMPLES: [(&str, Option<&[&str]>); 22] = [
     ("10_mini_runtime", Some(&["--clients", "3"])),
     ("11_inside_tokio", Some(&["--tasks", "20", "--reads", "5"])),
     ("12_inside_smol", None), // See `inside_smol`.
+    ("httpd", None),          // See `tests/httpd`.
     ("logd", None),           // It needs Linux 6.7: see `logd`.
     ("mini_fio", Some(&["--size", "1", "--count", "100"])),
     ("mini_make", None), // It needs Linux 6.7: see `mini_make`.
