@@ -57,7 +57,7 @@ struct Arguments {
     #[arg(default_value = ".")]
     root: PathBuf,
     /// Where to listen; port 0 is any
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: String,
     /// Serve so many at once, 1 to 30000
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = up_to(30_000))]

@@ -1,4 +1,5 @@
-//! `httpd`, by clients of the standard library and by curl: on a ring, and with a pool of threads.
+//! `httpd`, by clients of the standard library and by curl: on a ring, and with a pool of threads;
+//! and `get`.
 //!
 //! ```text
 //!   clients here ◄── HTTP over TCP ──► httpd, of a folder with files ◄── SIGINT
@@ -18,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 mod answers;
+mod get;
 mod lives;
 #[path = "../support/served.rs"]
 mod served;
