@@ -24,10 +24,11 @@ use std::time::{Duration, Instant};
 use annulus::buf::{Slice, SliceExt as _};
 use annulus::lease::BufRing;
 use annulus::op::{
-    AcceptMulti, Close, Ending, FileKind, How, Op, OpenAt2, Outcome, Read, Recv, RecvProvided,
-    Send, Stat, StatMask, Statx, Timeout,
+    AcceptMulti, Close, Ending, FileKind, How, OpenAt2, Read, Recv, RecvProvided, Send, Stat,
+    StatMask, Statx, Timeout,
 };
 use annulus::{Arrival, EventLoop, Io, OpId, Setup};
+use rustix::fs::{OFlags, fcntl_setfl};
 
 use super::answer::{self, Answer, Found, Next};
 use super::request::{self, Parsed, Request};
@@ -94,8 +95,6 @@ impl AsFd for Client {
 struct Sending {
     client: Box<Client>,
     file: Option<OwnedFd>,
-    /// Whether its file system can read only on a worker thread.
-    is_forced: bool,
     answer: Answer,
 }
 
@@ -336,7 +335,12 @@ fn look(
     io.submit(statx, move |io, looked| {
         looked.result?;
         let found = match looked.buf.0.kind() {
-            FileKind::Regular => Found::File(looked.buf.0.size()),
+            FileKind::Regular => {
+                // From here on it may wait. With this flag the kernel would not give a read to a
+                // worker thread, even where the file system cannot read without waiting.
+                fcntl_setfl(&looked.fd, OFlags::empty())?;
+                Found::File(looked.buf.0.size())
+            }
             FileKind::Directory => Found::Directory,
             _ => Found::Else,
         };
@@ -365,7 +369,7 @@ fn begin(
     let head = mem::take(&mut answer.head);
     let mut buf = io.state.spare.pop().unwrap_or_else(|| vec![0; CHUNK]);
     buf[..head.len()].copy_from_slice(&head);
-    let sending = Box::new(Sending { client, file, is_forced: false, answer });
+    let sending = Box::new(Sending { client, file, answer });
     send_more(io, sending, buf, head.len())
 }
 
@@ -386,34 +390,24 @@ fn send_more(
             return send(io, sending, buf.slice(..filled));
         }
     };
-    let (at, is_forced) = (sending.answer.at, sending.is_forced);
-    let read = Read::new(file, buf.slice(filled..filled + want)).at(at);
-    let then = move |io: &mut Io<'_, Server>, read: Outcome<usize, OwnedFd, Slice<Vec<u8>>>| {
+    let read = Read::new(file, buf.slice(filled..filled + want)).at(sending.answer.at);
+    io.submit(read, move |io, read| {
         let filled = read.buf.start();
         let buf = read.buf.into_inner();
         sending.file = Some(read.fd);
         match read.result {
-            Ok(0) => return shrank(io, sending),
+            Ok(0) => shrank(io, sending),
             Ok(count) => {
                 sending.answer.at += count as u64;
                 sending.answer.left -= count as u64;
-                return send(io, sending, buf.slice(..filled + count));
+                send(io, sending, buf.slice(..filled + count))
             }
-            // It was opened so that a FIFO is not waited for. Some file systems take that as a wish
-            // for files too, and cannot read without waiting: then a worker thread waits.
-            Err(error) if error.kind() == ErrorKind::WouldBlock && !is_forced => {
-                sending.is_forced = true;
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                send_more(io, sending, buf, filled)
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-        send_more(io, sending, buf, filled)
-    };
-    if is_forced {
-        io.submit(read.forced(), then)?;
-    } else {
-        io.submit(read, then)?;
-    }
+    })?;
     Ok(())
 }
 
