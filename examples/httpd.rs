@@ -17,6 +17,7 @@
 //! | a client that does not read, or says nothing | after `--timeout` seconds it is cut off |
 //! | the file gets shorter while it is sent | the connection is closed, so the client can tell |
 //! | more clients than there is room for | they wait in the listener |
+//! | no descriptor is left | 503 for a file, and clients wait in the listener |
 //! | SIGINT, SIGTERM | what is being answered is answered, then the server ends; a second one ends it at once |
 //!
 //! Look at: `open` and `look` in `httpd/ring.rs`, where files take the way of sockets; and the
@@ -92,6 +93,8 @@ struct Counts {
     cut_off: u64,
     /// How many files got shorter while they were sent.
     shrank: u64,
+    /// How often no client could be accepted, for lack of descriptors or memory.
+    paused: u64,
 }
 
 fn main() -> ExitCode {
@@ -154,14 +157,16 @@ impl Counts {
         self.bytes += other.bytes;
         self.cut_off += other.cut_off;
         self.shrank += other.shrank;
+        self.paused += other.paused;
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { clients, most, requests, bytes, cut_off, shrank } = self;
+        let Self { clients, most, requests, bytes, cut_off, shrank, paused } = self;
         writeln!(f, "answered {requests} requests with {bytes} bytes")?;
         writeln!(f, "served {clients} clients, at most {most} at once")?;
+        writeln!(f, "could not accept {paused} times")?;
         write!(f, "cut off {cut_off} clients that did nothing; {shrank} files got shorter")
     }
 }

@@ -32,7 +32,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 
 use super::answer::{self, Answer, Found, Next};
 use super::request::{self, Parsed, Request};
-use super::support::serving::Table;
+use super::support::{self, serving::Table};
 use super::{CHUNK, Counts, Failure, GRACE, TICK, failed, tell_unusual};
 
 /// The state of the loop.
@@ -158,11 +158,15 @@ fn accept(io: &mut Io<'_, Server>, listener: TcpListener) -> io::Result<()> {
             io.state.accepting = Accepting::Not;
             if let Ending::Failed(error) = ended.how {
                 // No descriptor is left, for example: in a moment there may be one.
+                if io.state.counts.paused == 0 {
+                    support::tell(format_args!("cannot accept for now: {error}"));
+                }
+                io.state.counts.paused += 1;
                 io.submit(Timeout::new(Duration::from_millis(100)), |io, _| {
                     io.state.accepting = Accepting::Paused(ended.fd);
                     tidy_up(io)
                 })?;
-                return Err(error);
+                return Ok(());
             }
             io.state.accepting = Accepting::Paused(ended.fd);
             tidy_up(io)

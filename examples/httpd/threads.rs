@@ -21,10 +21,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::retry_on_intr;
 
 use super::answer::{self, Answer, Found, Next};
 use super::request::{self, Parsed, Request};
-use super::support::thread_cpu_time;
+use super::support::{self, thread_cpu_time};
 use super::{CHUNK, Counts, GRACE};
 
 /// What all threads share.
@@ -33,6 +34,8 @@ struct Pool {
     listener: TcpListener,
     timeout: Duration,
     is_stopping: AtomicBool,
+    /// Whether it was told that no client could be accepted.
+    has_told: AtomicBool,
     /// How many threads have a client.
     busy: AtomicUsize,
     /// The client of each thread.
@@ -55,8 +58,9 @@ pub fn serve(
     threads: u32,
 ) -> io::Result<(Counts, Duration)> {
     let clients = (0..threads).map(|_| Mutex::default()).collect();
-    let (is_stopping, busy) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let pool = Pool { root, listener, timeout, is_stopping, busy, clients };
+    let (is_stopping, has_told) = (AtomicBool::new(false), AtomicBool::new(false));
+    let busy = AtomicUsize::new(0);
+    let pool = Pool { root, listener, timeout, is_stopping, has_told, busy, clients };
     thread::scope(|scope| {
         let slots = pool.clients.iter().map(|client| Slot { pool: &pool, client });
         let threads: Vec<_> =
@@ -116,7 +120,10 @@ impl Slot<'_> {
                 Ok((stream, _)) => Arc::new(stream),
                 Err(_) if self.pool.is_stopping() => break,
                 Err(error) => {
-                    super::tell_unusual(&error);
+                    if !self.pool.has_told.swap(true, Ordering::SeqCst) {
+                        support::tell(format_args!("cannot accept for now: {error}"));
+                    }
+                    counts.paused += 1;
                     thread::sleep(Duration::from_millis(100));
                     continue;
                 }
@@ -195,7 +202,8 @@ impl Slot<'_> {
     fn open(&self, path: &CString) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let bounds = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        Ok(openat2(&self.pool.root, path, flags, Mode::empty(), bounds)?.into())
+        let open = || openat2(&self.pool.root, path, flags, Mode::empty(), bounds);
+        Ok(retry_on_intr(open)?.into())
     }
 }
 
@@ -204,7 +212,12 @@ impl Client {
     fn receive(&mut self, until: Instant, buf: &mut [u8]) -> io::Result<bool> {
         let left = until.saturating_duration_since(Instant::now());
         self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
-        let count = (&*self.stream).read(buf)?;
+        let count = loop {
+            match (&*self.stream).read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
         self.input.extend_from_slice(&buf[..count]);
         Ok(count > 0)
     }

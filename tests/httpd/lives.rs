@@ -165,6 +165,34 @@ fn more_clients_than_there_is_room_for_wait() {
     }
 }
 
+/// Not so with threads: each that waits in accept4(2) has reserved a descriptor.
+#[test]
+fn on_a_ring_it_goes_on_once_there_are_descriptors() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"ulimit -n 24; exec "$0" "$@""#]).arg(program("httpd"));
+    let Some(mut server) = Server::start_by(&mut shell, "descriptors", &[]) else { return };
+    server.folder.file("file", b"file");
+    let mut clients: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    // It has this client, and in the end no descriptor for its file.
+    wait_until(|| {
+        clients[0].get_mut().write_all(get("/file").as_bytes()).expect("room");
+        read(&mut clients[0], false).status == 503
+    });
+    let mut last = clients.pop().expect("the last one");
+    clients.clear();
+    // The others, who were there before it, have to be noticed and closed first.
+    wait_until(|| {
+        last.get_mut().write_all(get("/file").as_bytes()).expect("room");
+        read(&mut last, false).body == b"file"
+    });
+    drop(last);
+    server.served.interrupt();
+    let (report, stderr) = server.end_with_stderr();
+    assert!(report.number(" times") >= 1, "{}", report.0);
+    let label = "httpd: cannot accept for now: Too many open files";
+    assert!(stderr.starts_with(label) && stderr.lines().count() == 1, "{stderr}");
+}
+
 #[test]
 fn an_answer_that_is_on_its_way_when_it_is_told_to_stop_arrives() {
     Server::each("stop", &[], |mut server| {

@@ -86,10 +86,14 @@ impl Server {
     }
 
     fn start(name: &str, arguments: &[&str]) -> Option<Self> {
+        Self::start_by(&mut Command::new(program("httpd")), name, arguments)
+    }
+
+    /// Starts it by a command to which its arguments are added.
+    fn start_by(command: &mut Command, name: &str, arguments: &[&str]) -> Option<Self> {
         let folder = Folder::new(name);
-        let mut command = Command::new(program("httpd"));
         command.arg(folder.root("")).args(["--listen", "127.0.0.1:0", "--stats"]).args(arguments);
-        let served = Served::start(&mut command, &["need Linux 5.19", "there is no ring"])?;
+        let served = Served::start(command, &["need Linux 5.19", "there is no ring"])?;
         Some(Self { served, folder })
     }
 
@@ -124,9 +128,16 @@ impl Server {
         self.end()
     }
 
-    /// Its output, when it ends.
+    /// Its output, when it ends. On stderr there is nothing.
     #[track_caller]
     fn end(&mut self) -> Report {
+        let (report, stderr) = self.end_with_stderr();
+        assert_eq!(stderr, "", "{}", report.0);
+        report
+    }
+
+    #[track_caller]
+    fn end_with_stderr(&mut self) -> (Report, String) {
         let child = &mut self.served.child;
         wait_until(|| child.try_wait().expect("it is our child").is_some());
         let status = child.wait().expect("it has ended");
@@ -134,8 +145,8 @@ impl Server {
         self.served.stdout.read_to_string(&mut page).expect("it speaks");
         let pipe = self.served.child.stderr.take().expect("it is a pipe");
         BufReader::new(pipe).read_to_string(&mut stderr).expect("it speaks");
-        assert_eq!((status.code(), &*stderr), (Some(0), ""), "{page}");
-        Report(page)
+        assert_eq!(status.code(), Some(0), "{page}{stderr}");
+        (Report(page), stderr)
     }
 }
 
