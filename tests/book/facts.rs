@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use annulus::buf::AlignedBuf;
 use annulus::op::{Nop, Op as _, Read, Stat, StatMask, Statx};
 use annulus::sys::abi::{Cqe, Sqe};
-use annulus::sys::flags::{EnterFlags, SetupFlags};
+use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
 use annulus::sys::syscall::EnterArg;
 use annulus::{Capabilities, RawRing, Setup, prep};
 
@@ -128,6 +128,23 @@ fn a_read_that_waits_takes_a_worker_only_if_it_is_forced_to() {
     assert_eq!(ring.wait(forced).expect("it goes on").result.expect("a byte"), 1);
 }
 // ANCHOR_END: workers
+
+#[test]
+fn a_file_opened_so_that_it_does_not_wait_is_read_inline_though_it_may_wait() {
+    const PATH: &str = "/proc/self/status";
+    let Some(mut ring) = ring(Setup::new(8)) else { return };
+    let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(PATH);
+    let (Ok(promised), Ok(plain)) = (open(libc::O_NONBLOCK), open(0)) else {
+        return eprintln!("skipped: {PATH} is not there");
+    };
+    // Its file system cannot try, so a worker reads it; unless its flag is taken for a promise.
+    for (file, expected) in [(promised, 0), (plain, 1)] {
+        let read = ring.submit(Read::new(file, vec![0; 32])).expect("room");
+        assert!(ring.wait(read).expect("it ends").result.expect("a line") > 0);
+        let has_threads = ring.features().contains(Features::NATIVE_WORKERS);
+        assert_eq!(workers(), if has_threads { expected } else { 0 });
+    }
+}
 
 // ANCHOR: enters
 #[test]

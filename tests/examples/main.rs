@@ -6,6 +6,7 @@
 //! ```text
 //!   examples/capabilities.rs of `capabilities`
 //!   examples/quickstart.rs   of `quickstart`
+//!   examples/du.rs           of `du`
 //!   examples/files.rs        of `04_read_file` and `05_copy`
 //!   examples/inside_smol.rs  of `12_inside_smol`
 //!   examples/ladder.rs       of `ladder`
@@ -32,6 +33,7 @@ use annulus::sys::index::{Entries, Index};
 
 mod buffered_writes;
 mod capabilities;
+mod du;
 mod files;
 mod inside_smol;
 mod ladder;
@@ -52,7 +54,7 @@ mod zc_send;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
-const EXAMPLES: [(&str, Option<&[&str]>); 24] = [
+const EXAMPLES: [(&str, Option<&[&str]>); 27] = [
     ("01_three_syscalls", Some(&[])),
     ("02_nop", Some(&["1000"])),
     ("03_poll_listener", Some(&[])),
@@ -66,7 +68,10 @@ const EXAMPLES: [(&str, Option<&[&str]>); 24] = [
     ("11_inside_tokio", Some(&["--tasks", "20", "--reads", "5"])),
     ("12_inside_smol", None), // See `inside_smol`.
     ("buffered_writes", Some(&["--writes", "3"])),
-    ("logd", None), // It needs Linux 6.7: see `logd`.
+    ("du", Some(&["examples"])),
+    ("get", Some(&[])), // Of URLs on stdin, of which there are none; see `tests/httpd`.
+    ("httpd", None),    // See `tests/httpd`.
+    ("logd", None),     // It needs Linux 6.7: see `logd`.
     ("mini_fio", Some(&["--size", "1", "--count", "100"])),
     ("mini_make", None),  // It needs Linux 6.7: see `mini_make`.
     ("mini_redis", None), // See `tests/redis`.

@@ -228,7 +228,8 @@ impl How {
         self.custom_flags(libc::O_NOFOLLOW)
     }
 
-    /// Does not wait for the other end of a FIFO.
+    /// Does not wait for the other end of a FIFO. Reads of a regular file that was opened with it
+    /// are not given to worker threads: they are done within the submit, however long they take.
     #[doc(alias = "O_NONBLOCK")]
     pub const fn non_block(self) -> Self {
         self.custom_flags(libc::O_NONBLOCK)
@@ -272,10 +273,13 @@ impl How {
 /// Those of `open(2)`: `ENOENT`, `EACCES`, `ENOTDIR` (also when `dir` is no directory), `ELOOP`,
 /// `EMFILE` when the process has no descriptor left. A failure breaks a chain.
 ///
-/// Since Linux 5.12 an open does not wait for a FIFO, as with [`non_block`](How::non_block):
-/// opening it for reading succeeds at once, and opening it for writing fails with `ENXIO` unless it
-/// has a reader. Use [`forced`](Op::forced) to wait for the other end; up to Linux 6.12 that wait
-/// may hold up other operations that need a worker thread.
+/// Since Linux 5.12 an open is tried as with [`non_block`](How::non_block) first, so that it mostly
+/// does not wait for a FIFO: opening it for reading succeeds at once, and opening it for writing
+/// fails with `ENXIO` unless it has a reader. But where the path itself takes a wait (seen on 6.18:
+/// the first walk through a symbolic link, whose time of access is noted), a worker thread opens
+/// it, and waits. So with a FIFO that nobody may wait for, ask for `non_block`. And use
+/// [`forced`](Op::forced) to wait for the other end; up to Linux 6.12 that wait may hold up other
+/// operations that need a worker thread.
 ///
 /// # Example
 ///
