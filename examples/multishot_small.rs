@@ -35,13 +35,13 @@ struct Client {
     /// `None` while it waits to be submitted again.
     receive: Cell<Option<OpId>>,
 }
-// ANCHOR_END: client
 
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
 }
+// ANCHOR_END: client
 
 // ANCHOR: main
 fn main() -> io::Result<()> {
