@@ -111,6 +111,8 @@ def build_initramfs(plan, target):
         (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
         _install(HERE / "init", root / "init")
         _install(plan.busybox, root / "bin/busybox")
+        # Where the test of an example looks for it: cargo's folder of examples is beside that of tests.
+        (root / "x/examples").symlink_to("bin")
         for program in plan.programs:
             _install(program.path, root / "x/bin" / program.name)
         _write_settings(plan, root / "x")
