@@ -14,7 +14,7 @@
 //! | call | while an entry may be held back |
 //! |---|---|
 //! | a wait | every [`LOOK`] it pushes a NOP, which makes the kernel look |
-//! | and if something is being cancelled | it cancels that past the queue, too |
+//! | a wait, while something is being cancelled | then also cancels that past the queue |
 //! | the end of the ring | so does a round of cancels that ended nothing, less often each time |
 //! | a submission that must not wait for others | first pushes NOPs while nothing is in flight |
 //!

@@ -16,11 +16,15 @@
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
+
+#[path = "../support/programs.rs"]
+mod programs;
+
+use programs::{complains, program, skip};
 
 /// Far longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -45,7 +49,7 @@ impl Server {
     /// Starts a server with `arguments`, on any port; `None`, with the reason on stderr, where the
     /// kernel is too old for it.
     fn start(arguments: &[&str]) -> Option<Self> {
-        Self::start_as(&mut Command::new(program()), arguments)
+        Self::start_as(&mut Command::new(program("07_echo_server")), arguments)
     }
 
     fn start_as(command: &mut Command, arguments: &[&str]) -> Option<Self> {
@@ -145,25 +149,8 @@ impl Report {
     /// The number before `words`.
     #[track_caller]
     fn number(&self, words: &str) -> u64 {
-        let Self(page) = self;
-        let (before, _) = page.split_once(words).unwrap_or_else(|| panic!("no {words}: {page}"));
-        let number = before.trim_end().rsplit(' ').next().and_then(|word| word.parse().ok());
-        number.unwrap_or_else(|| panic!("no number before {words}: {page}"))
+        programs::number(&self.0, words)
     }
-}
-
-/// Prints why a test is skipped, where it is seen: the output of a test that passes is not.
-fn skip(stderr: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {}", stderr.trim_end());
-}
-
-/// The program, which cargo puts next to the folder of this one.
-fn program() -> PathBuf {
-    let this = std::env::current_exe().expect("we run from a file");
-    let profile = this.ancestors().nth(2).expect("cargo runs us from PROFILE/deps");
-    let program = profile.join("examples/07_echo_server");
-    assert!(program.exists(), "{} is missing: cargo build --examples", program.display());
-    program
 }
 
 /// Raises this process's limit of descriptors, and that of its children, as far as possible.
@@ -425,7 +412,7 @@ fn clients_beyond_the_room_are_served_when_others_leave() {
 #[test]
 fn a_server_without_descriptors_accepts_again_when_it_has_some() {
     let mut shell = Command::new("sh");
-    shell.args(["-c", "ulimit -n 20; exec \"$0\" \"$@\""]).arg(program());
+    shell.args(["-c", "ulimit -n 20; exec \"$0\" \"$@\""]).arg(program("07_echo_server"));
     let Some(server) = Server::start_as(&mut shell, &[]) else { return };
     let mut clients: Vec<_> = (0..40).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| client.write_all(b"?").expect("it is connected"));
@@ -486,14 +473,5 @@ fn what_it_cannot_do_it_says_in_one_line() {
         ),
         (&["--buffers", "x"], 2, "error: invalid value 'x' for '--buffers <N>': "),
     ];
-    for (arguments, code, what) in cases {
-        let output = Command::new(program()).args(arguments).output().expect("it starts");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        if stderr.contains("need Linux 6.0") || stderr.contains("there is no ring") {
-            skip(&stderr);
-            return;
-        }
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
-        assert!(stderr.starts_with(what), "{arguments:?}: {stderr}");
-    }
+    complains("07_echo_server", &cases);
 }

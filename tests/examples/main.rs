@@ -42,6 +42,8 @@ mod mini_fio;
 mod mini_make;
 #[path = "../../examples/support/picture.rs"]
 mod picture;
+#[path = "../support/programs.rs"]
+mod programs;
 mod quickstart;
 #[path = "../support/served.rs"]
 mod served;
@@ -51,6 +53,8 @@ mod wait_any;
 mod where_does_it_run;
 mod workers;
 mod zc_send;
+
+use programs::program;
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
@@ -85,15 +89,6 @@ const EXAMPLES: [(&str, Option<&[&str]>); 27] = [
 ];
 /// A user who may read none of our files.
 const NOBODY: u32 = 65534;
-
-/// The program of an example, which cargo puts next to the folder of this one.
-fn program(name: &str) -> PathBuf {
-    let this = std::env::current_exe().expect("we run from a file");
-    let profile = this.ancestors().nth(2).expect("cargo runs us from PROFILE/deps");
-    let program = profile.join("examples").join(name);
-    assert!(program.exists(), "{} is missing: cargo build --examples", program.display());
-    program
-}
 
 fn run(name: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(program(name));

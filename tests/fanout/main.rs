@@ -10,7 +10,6 @@
 use std::fs;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
@@ -22,9 +21,12 @@ use tungstenite::{Bytes, Error, Message, WebSocket};
 /// Far longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
 
+#[path = "../support/programs.rs"]
+mod programs;
 #[path = "../support/served.rs"]
 mod served;
 
+use programs::{complains, program};
 use served::Served;
 
 type Client = WebSocket<TcpStream>;
@@ -34,7 +36,7 @@ struct Server(Served);
 impl Server {
     /// Starts it; `None`, with the reason on stderr, where the kernel is too old for it.
     fn start(arguments: &[&str]) -> Option<Self> {
-        let mut command = Command::new(program());
+        let mut command = Command::new(program("ws_fanout"));
         command.args(["127.0.0.1:0", "--stats"]).args(arguments);
         Served::start(&mut command, &["need Linux 6.0", "there is no ring"]).map(Self)
     }
@@ -92,19 +94,8 @@ impl Report {
     /// The number before `words`.
     #[track_caller]
     fn number(&self, words: &str) -> u64 {
-        let (before, _) = self.0.split_once(words).unwrap_or_else(|| panic!("{words}: {}", self.0));
-        let number = before.split_whitespace().last().and_then(|word| word.parse().ok());
-        number.unwrap_or_else(|| panic!("no number before {words}: {}", self.0))
+        programs::number(&self.0, words)
     }
-}
-
-/// The program, which cargo puts next to the folder of this one.
-fn program() -> PathBuf {
-    let this = std::env::current_exe().expect("we run from a file");
-    let profile = this.ancestors().nth(2).expect("cargo runs us from PROFILE/deps");
-    let program = profile.join("examples/ws_fanout");
-    assert!(program.exists(), "{} is missing: cargo build --examples", program.display());
-    program
 }
 
 #[track_caller]
@@ -370,13 +361,5 @@ fn what_it_cannot_do_it_says_in_one_line() {
         (&["--clients", "99999"], 2, "error: invalid value '99999' for '--clients <N>': "),
         (&["--slow", "never"], 2, "error: invalid value 'never' for '--slow <skip|drop>'"),
     ];
-    for (arguments, code, what) in cases {
-        let output = Command::new(program()).args(arguments).output().expect("it starts");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        if stderr.contains("need Linux 6.0") || stderr.contains("there is no ring") {
-            return eprintln!("skipped: {stderr}");
-        }
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
-        assert!(stderr.starts_with(what), "{arguments:?}: {stderr}");
-    }
+    complains("ws_fanout", &cases);
 }

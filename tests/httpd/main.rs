@@ -21,9 +21,12 @@ use std::time::{Duration, Instant};
 mod answers;
 mod get;
 mod lives;
+#[path = "../support/programs.rs"]
+mod programs;
 #[path = "../support/served.rs"]
 mod served;
 
+use programs::program;
 use served::Served;
 
 /// Far longer than anything here takes.
@@ -154,9 +157,7 @@ impl Report {
     /// The number before `words`.
     #[track_caller]
     fn number(&self, words: &str) -> u64 {
-        let (before, _) = self.0.split_once(words).unwrap_or_else(|| panic!("{words}: {}", self.0));
-        let number = before.split_whitespace().last().and_then(|word| word.parse().ok());
-        number.unwrap_or_else(|| panic!("no number before {words}: {}", self.0))
+        programs::number(&self.0, words)
     }
 }
 
@@ -177,15 +178,6 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
         assert!(start.elapsed() < LIMIT, "it does not come about");
         thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// The program of an example, which cargo puts next to the folder of this one.
-fn program(name: &str) -> PathBuf {
-    let this = std::env::current_exe().expect("we run from a file");
-    let profile = this.ancestors().nth(2).expect("cargo runs us from PROFILE/deps");
-    let program = profile.join("examples").join(name);
-    assert!(program.exists(), "{} is missing: cargo build --examples", program.display());
-    program
 }
 
 fn get(path: &str) -> String {

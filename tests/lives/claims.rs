@@ -113,7 +113,7 @@ impl<O: Op + 'static> Claim for Once<O> {
     }
 
     fn cancel(&self, world: &mut World) -> Result<(), EnterError> {
-        if world.holds_back {
+        if world.holds_back && world.chance.one_in(2) {
             return cancel_now(world, &self.ticket);
         }
         world.ring.cancel(&self.ticket)
@@ -170,7 +170,7 @@ impl<O: Multishot + 'static> Claim for Many<O> {
     }
 
     fn cancel(&self, world: &mut World) -> Result<(), EnterError> {
-        if world.holds_back {
+        if world.holds_back && world.chance.one_in(2) {
             return cancel_now(world, &self.ticket);
         }
         world.ring.cancel(&self.ticket)
@@ -224,7 +224,8 @@ impl<O: Multishot + 'static> Claim for Many<O> {
     }
 }
 
-/// Cancels by a system call: an entry would be held back, too.
+/// Cancels by a system call. An entry would be held back, too, which is why `Ring::cancel` makes
+/// such a call of its own.
 fn cancel_now<O: Op>(world: &mut World, ticket: &Ticket<O>) -> Result<(), EnterError> {
     if let Err(error) = world.ring.cancel_now(ticket, Duration::ZERO) {
         panic!("it cannot be cancelled: {error}");

@@ -2,10 +2,10 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use super::programs::program;
 use super::served::Served;
 
 /// Far longer than anything here takes.
@@ -16,7 +16,7 @@ pub struct Server(pub Served);
 impl Server {
     /// Starts it; `None`, with the reason on stderr, where the kernel is too old for it.
     pub fn start(arguments: &[&str]) -> Option<Self> {
-        let mut command = Command::new(program());
+        let mut command = Command::new(program("mini_redis"));
         command.arg("127.0.0.1:0").args(arguments);
         Served::start(&mut command, &["need Linux 6.0", "there is no ring"]).map(Self)
     }
@@ -42,23 +42,6 @@ impl Server {
         assert_eq!(self.0.child.wait().expect("it ends").code(), Some(0), "{page}");
         page
     }
-}
-
-/// The program, which cargo puts next to the folder of this one.
-pub fn program() -> PathBuf {
-    let this = std::env::current_exe().expect("we run from a file");
-    let profile = this.ancestors().nth(2).expect("cargo runs us from PROFILE/deps");
-    let program = profile.join("examples/mini_redis");
-    assert!(program.exists(), "{} is missing: cargo build --examples", program.display());
-    program
-}
-
-/// The number before `words`.
-#[track_caller]
-pub fn number(page: &str, words: &str) -> u64 {
-    let (before, _) = page.split_once(words).unwrap_or_else(|| panic!("{words}: {page}"));
-    let number = before.split_whitespace().last().and_then(|word| word.parse().ok());
-    number.unwrap_or_else(|| panic!("no number before {words}: {page}"))
 }
 
 pub struct Client(BufReader<TcpStream>);

@@ -1,10 +1,10 @@
 //! What clients cannot do to `mini_redis`, and to each other.
 
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::client::{Client, LIMIT, Server, number, program};
+use super::client::{Client, LIMIT, Server};
+use super::programs::{complains, number};
 
 #[test]
 fn a_subscriber_that_does_not_read_is_cut_off_and_nobody_else() {
@@ -135,13 +135,5 @@ fn what_it_cannot_do_it_says_in_one_line() {
         (&["--threads", "0"], 2, "error: invalid value '0' for '--threads <N>': "),
         (&["--longest", "x"], 2, "error: invalid value 'x' for '--longest <N>'"),
     ];
-    for (arguments, code, what) in cases {
-        let output = Command::new(program()).args(arguments).output().expect("it starts");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        if stderr.contains("need Linux 6.0") || stderr.contains("there is no ring") {
-            return eprintln!("skipped: {stderr}");
-        }
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
-        assert!(stderr.starts_with(what), "{arguments:?}: {stderr}");
-    }
+    complains("mini_redis", &cases);
 }

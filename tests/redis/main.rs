@@ -15,6 +15,8 @@ mod beside;
 mod client;
 mod limits;
 mod parser;
+#[path = "../support/programs.rs"]
+mod programs;
 #[path = "../../examples/mini_redis/resp.rs"]
 #[allow(dead_code, reason = "of the example, which uses all of it")]
 mod resp;
@@ -22,6 +24,7 @@ mod resp;
 mod served;
 
 use client::{Client, LIMIT, Server};
+use programs::number;
 
 const WRONG: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value";
 /// Commands, and their replies, if they come in this order.
@@ -119,7 +122,7 @@ fn bytes_that_come_one_by_one_are_commands_and_so_are_a_thousand_at_once() {
     }
     drop(client);
     let page = server.stop();
-    let sends = client::number(&page, " sends");
+    let sends = number(&page, " sends");
     // The 2,002 replies and those to single bytes went together.
     assert!(sends < 200, "{page}");
 }
@@ -199,8 +202,8 @@ fn threads_have_one_store() {
     });
     assert_eq!(server.client().ask("GET n"), "6000");
     let page = server.stop();
-    assert_eq!(client::number(&page, " clients came"), 13, "{page}");
-    assert_eq!(client::number(&page, " commands"), 6001, "{page}");
+    assert_eq!(number(&page, " clients came"), 13, "{page}");
+    assert_eq!(number(&page, " commands"), 6001, "{page}");
 }
 
 #[test]

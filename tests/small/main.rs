@@ -9,7 +9,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -18,8 +18,12 @@ use annulus::Capabilities;
 use annulus::sys::opcode::Opcode;
 
 mod cat;
+#[path = "../support/programs.rs"]
+mod programs;
 mod simulated;
 mod wal;
+
+use programs::program;
 
 /// Each program, and how many lines of code it may have.
 const LINES: [(&str, usize); 13] = [
@@ -97,14 +101,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = (self.child.kill(), self.child.wait());
     }
-}
-
-fn program(name: &str) -> PathBuf {
-    let this = std::env::current_exe().expect("we run from a file");
-    let profile = this.ancestors().nth(2).expect("cargo runs us from PROFILE/deps");
-    let program = profile.join("examples").join(name);
-    assert!(program.exists(), "{} is missing: cargo build --examples", program.display());
-    program
 }
 
 /// Sends `bytes` in pieces, tells the other side that this is all, and returns what came back.

@@ -26,7 +26,7 @@ impl Served {
             let stderr = String::from_utf8_lossy(&output.stderr);
             let is_known = reasons.iter().any(|reason| stderr.contains(reason));
             assert!(is_known, "{line}{stderr}");
-            eprintln!("skipped: {}", stderr.trim_end());
+            super::programs::skip(&stderr);
             return None;
         };
         let address = address.parse().expect("an address");
