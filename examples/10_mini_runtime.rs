@@ -29,7 +29,8 @@ use std::process::ExitCode;
 use std::task::Poll;
 use std::thread;
 
-use annulus::Setup;
+use annulus::sys::opcode::Opcode;
+use annulus::{Capabilities, Setup};
 use clap::Parser;
 use mini_runtime::{Runtime, echo};
 use support::{Failure, Page, failed, up_to};
@@ -58,6 +59,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let Arguments { clients, rounds, stats } = arguments;
+    // They came with accepts that complete many times, which themselves cannot be asked for.
+    if !Capabilities::detect()?.has_op(Opcode::SOCKET) {
+        return Err(Failure::Failed("sockets that a ring makes need Linux 5.19".into()));
+    }
     let listener = TcpListener::bind("127.0.0.1:0").map_err(failed("cannot listen"))?;
     let address = listener.local_addr().map_err(failed("cannot listen"))?;
     let before = support::cpu_time();

@@ -128,7 +128,7 @@ fn table(page: &mut Page, linux: (u32, u32), section: &Section) -> Result<(), Fa
         let [left, right] = [at, at + half].map(|at| {
             section.rows.get(at).map(|row| format!("{:<22} {}", row.name, answer(row, linux)))
         });
-        let line = format!("  {:<38} {}", left.unwrap_or_default(), right.unwrap_or_default());
+        let line = format!(" {:<39} {}", left.unwrap_or_default(), right.unwrap_or_default());
         writeln!(page, "{}", line.trim_end())?;
     }
     Ok(())

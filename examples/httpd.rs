@@ -46,7 +46,7 @@ mod httpd {
     pub mod threads;
 
     use super::support::{self, Failure, failed};
-    use super::{CHUNK, Counts, GRACE, TICK, tell_unusual};
+    use super::{CHUNK, Counts, Patience, TICK, tell_unusual};
 }
 mod support;
 
@@ -66,6 +66,9 @@ struct Arguments {
     /// Cut off who does nothing for N seconds
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = up_to(86_400))]
     timeout: u32,
+    /// When told to stop, finish within N seconds
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = up_to(86_400))]
+    grace: u32,
     /// Without a ring: N threads, each for one client at a time
     #[arg(long, value_name = "N", conflicts_with = "clients", value_parser = up_to(4096))]
     threads: Option<u32>,
@@ -78,8 +81,15 @@ struct Arguments {
 const CHUNK: usize = 64 << 10;
 /// How often the server looks for clients whose time is over.
 const TICK: Duration = Duration::from_secs(1);
-/// How long clients may take for the rest after the server is told to stop, or has hung up.
-const GRACE: Duration = Duration::from_secs(2);
+
+/// How long clients may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// While they do nothing.
+    timeout: Duration,
+    /// For the rest, after the server is told to stop, or has hung up.
+    grace: Duration,
+}
 
 /// The figures of a server.
 #[derive(Debug, Default)]
@@ -102,7 +112,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
-    let Arguments { root: path, listen, clients, timeout, threads, stats } = arguments;
+    let Arguments { root: path, listen, clients, timeout, grace, threads, stats } = arguments;
     // It came with buffer rings and multishot accepts, which themselves cannot be asked for.
     if threads.is_none() && !Capabilities::detect()?.has_op(Opcode::SOCKET) {
         return Err(Failure::Failed("buffer rings need Linux 5.19; try --threads 16".into()));
@@ -112,11 +122,13 @@ fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
     let listening = format!("cannot listen on {listen}");
     let listener = TcpListener::bind(&listen).map_err(failed(&listening))?;
     let address = listener.local_addr().map_err(failed(&listening))?;
-    let (signals, timeout) = (serving::asked_to_stop()?, Duration::from_secs(timeout.into()));
+    let signals = serving::asked_to_stop()?;
+    let [timeout, grace] = [timeout, grace].map(|seconds| Duration::from_secs(seconds.into()));
+    let patience = Patience { timeout, grace };
     let before = support::cpu_time();
     if let Some(threads) = threads {
         writeln!(page, "listening on {address}")?;
-        let served = threads::serve(root, listener, signals, timeout, threads);
+        let served = threads::serve(root, listener, signals, patience, threads);
         let (counts, cpu) = served.map_err(failed("the threads failed"))?;
         writeln!(page, "{counts}")?;
         if stats {
@@ -125,7 +137,7 @@ fn run(arguments: Arguments, page: &mut Page) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let mut events = ring::start(root, clients, timeout)?;
+    let mut events = ring::start(root, clients, patience)?;
     writeln!(page, "listening on {address}")?;
     ring::serve(&mut events, listener, signals)?;
     let cpu = support::cpu_time() - before;

@@ -33,7 +33,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use super::answer::{self, Answer, Found, Next};
 use super::request::{self, Parsed, Request};
 use super::support::{self, serving::Table};
-use super::{CHUNK, Counts, Failure, GRACE, TICK, failed, tell_unusual};
+use super::{CHUNK, Counts, Failure, Patience, TICK, failed, tell_unusual};
 
 /// The state of the loop.
 pub struct Server {
@@ -48,7 +48,7 @@ pub struct Server {
     accepting: Accepting,
     /// Accepted while there was no room.
     waiting: VecDeque<TcpStream>,
-    timeout: Duration,
+    patience: Patience,
     is_stopping: bool,
     pub counts: Counts,
 }
@@ -111,7 +111,7 @@ impl Client {
 }
 
 /// A server of what is below `root`, for so many clients at once.
-pub fn start(root: OwnedFd, room: u32, timeout: Duration) -> Result<EventLoop<Server>, Failure> {
+pub fn start(root: OwnedFd, room: u32, patience: Patience) -> Result<EventLoop<Server>, Failure> {
     // An operation for each client; the listener, the clock, signals, and files that are closed.
     let mut ring = Setup::new(1024).cq_entries((2 * room + 16).max(1024)).build_for()?;
     let server = Server {
@@ -123,7 +123,7 @@ pub fn start(root: OwnedFd, room: u32, timeout: Duration) -> Result<EventLoop<Se
         room: room as usize,
         accepting: Accepting::Not,
         waiting: VecDeque::new(),
-        timeout,
+        patience,
         is_stopping: false,
         counts: Counts::default(),
     };
@@ -187,7 +187,7 @@ fn join(io: &mut Io<'_, Server>, stream: TcpStream) -> io::Result<()> {
         return Ok(());
     }
     stream.set_nodelay(true)?;
-    let seat = Rc::new(Seat { stream, until: Cell::new(Instant::now() + server.timeout) });
+    let seat = Rc::new(Seat { stream, until: Cell::new(Instant::now() + server.patience.timeout) });
     let number = server.seats.insert(Rc::clone(&seat));
     server.counts.clients += 1;
     server.counts.most = server.counts.most.max(server.seats.len());
@@ -235,7 +235,7 @@ fn tick(io: &mut Io<'_, Server>) -> io::Result<()> {
         for seat in server.seats.iter().filter(|seat| seat.until.get() <= now) {
             let _ = seat.stream.shutdown(Shutdown::Both);
             server.counts.cut_off += 1;
-            seat.until.set(now + server.timeout);
+            seat.until.set(now + server.patience.timeout);
         }
         tick(io)
     })?;
@@ -257,7 +257,7 @@ fn listen_to_signals(io: &mut Io<'_, Server>, stream: UnixStream) -> io::Result<
             // What it has sent is still received; then its stream ends as if by itself.
             let _ = seat.stream.shutdown(Shutdown::Read);
         }
-        io.submit(Timeout::new(GRACE), |io, _| {
+        io.submit(Timeout::new(io.state.patience.grace), |io, _| {
             io.stop();
             Ok(())
         })?;
@@ -298,7 +298,7 @@ fn listen(io: &mut Io<'_, Server>, mut client: Box<Client>) -> io::Result<()> {
         Parsed::Whole(request, len) => {
             client.input.drain(..len);
             io.state.counts.requests += 1;
-            client.give(io.state.timeout);
+            client.give(io.state.patience.timeout);
             let path = request.path.clone();
             open(io, client, Box::new(request), path)
         }
@@ -424,7 +424,7 @@ fn shrank(io: &mut Io<'_, Server>, sending: Box<Sending>) -> io::Result<()> {
 
 /// Sends `rest`, however many sends that takes. As long as the client takes some, it has time.
 fn send(io: &mut Io<'_, Server>, sending: Box<Sending>, rest: Slice<Vec<u8>>) -> io::Result<()> {
-    sending.client.give(io.state.timeout);
+    sending.client.give(io.state.patience.timeout);
     io.submit(Send::new(sending, rest), |io, sent| {
         let count = sent.result?;
         io.state.counts.bytes += count as u64;
@@ -450,10 +450,10 @@ fn end_answer(io: &mut Io<'_, Server>, sending: Sending) -> io::Result<()> {
     }
     let client = sending.client;
     if sending.answer.keep {
-        client.give(io.state.timeout);
+        client.give(io.state.patience.timeout);
         return listen(io, client);
     }
-    client.give(GRACE);
+    client.give(io.state.patience.grace);
     client.seat.stream.shutdown(Shutdown::Write)?;
     linger(io, client)
 }

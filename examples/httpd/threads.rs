@@ -26,13 +26,13 @@ use rustix::io::retry_on_intr;
 use super::answer::{self, Answer, Found, Next};
 use super::request::{self, Parsed, Request};
 use super::support::{self, thread_cpu_time};
-use super::{CHUNK, Counts, GRACE};
+use super::{CHUNK, Counts, Patience};
 
 /// What all threads share.
 struct Pool {
     root: OwnedFd,
     listener: TcpListener,
-    timeout: Duration,
+    patience: Patience,
     is_stopping: AtomicBool,
     /// Whether it was told that no client could be accepted.
     has_told: AtomicBool,
@@ -54,13 +54,13 @@ pub fn serve(
     root: OwnedFd,
     listener: TcpListener,
     mut signals: UnixStream,
-    timeout: Duration,
+    patience: Patience,
     threads: u32,
 ) -> io::Result<(Counts, Duration)> {
     let clients = (0..threads).map(|_| Mutex::default()).collect();
     let (is_stopping, has_told) = (AtomicBool::new(false), AtomicBool::new(false));
     let busy = AtomicUsize::new(0);
-    let pool = Pool { root, listener, timeout, is_stopping, has_told, busy, clients };
+    let pool = Pool { root, listener, patience, is_stopping, has_told, busy, clients };
     thread::scope(|scope| {
         let slots = pool.clients.iter().map(|client| Slot { pool: &pool, client });
         let threads: Vec<_> =
@@ -70,7 +70,7 @@ pub fn serve(
         let told = Instant::now();
         signals.set_read_timeout(Some(Duration::from_millis(10)))?;
         while !threads.iter().all(|thread| thread.is_finished()) {
-            if told.elapsed() > GRACE || signals.read(&mut [0]).is_ok() {
+            if told.elapsed() > patience.grace || signals.read(&mut [0]).is_ok() {
                 pool.stop(Shutdown::Both)?;
                 break;
             }
@@ -152,10 +152,10 @@ impl Slot<'_> {
     /// Answers the requests of a client, until it has no more.
     fn talk(&self, stream: Arc<TcpStream>, counts: &mut Counts, buf: &mut [u8]) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(self.pool.timeout))?;
+        stream.set_write_timeout(Some(self.pool.patience.timeout))?;
         let mut client = Client { stream, input: Vec::new() };
         loop {
-            let until = Instant::now() + self.pool.timeout;
+            let until = Instant::now() + self.pool.patience.timeout;
             let (answer, file) = loop {
                 match request::parse(&client.input) {
                     Parsed::Partial if client.receive(until, buf)? => {}
@@ -173,7 +173,7 @@ impl Slot<'_> {
                 return Ok(());
             }
             if !keep {
-                return client.hang_up(buf);
+                return client.hang_up(self.pool.patience.grace, buf);
             }
         }
     }
@@ -256,9 +256,9 @@ impl Client {
     }
 
     /// Says that nothing follows, and waits until the client has nothing to say either.
-    fn hang_up(&mut self, buf: &mut [u8]) -> io::Result<()> {
+    fn hang_up(&mut self, grace: Duration, buf: &mut [u8]) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
-        let until = Instant::now() + GRACE;
+        let until = Instant::now() + grace;
         while Instant::now() < until && self.receive(until, buf)? {
             self.input.clear();
         }

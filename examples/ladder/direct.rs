@@ -7,6 +7,9 @@
 //! | step 7 | completes for each client | all in one turn |
 //!
 //! A connection has no descriptor. Closing it is a call still: it empties a place of the table.
+//! Before Linux 6.13 the connection ends a second later, and not while somebody is silent who was
+//! there: a server for such kernels shuts a connection down first
+//! ([`Shutdown`](annulus::op::Shutdown)).
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;

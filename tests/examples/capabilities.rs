@@ -28,7 +28,7 @@ fn capabilities_names_everything_and_says_what_is_here() {
     let mut columns: [Vec<(String, bool)>; 2] = Default::default();
     let mut told = Vec::new();
     for line in prints("capabilities", &[]).lines().skip(1).chain([""]) {
-        if !line.starts_with("  ") {
+        if !line.starts_with(' ') {
             told.extend(columns.iter_mut().flat_map(std::mem::take));
             continue;
         }

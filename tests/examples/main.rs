@@ -54,7 +54,7 @@ mod where_does_it_run;
 mod workers;
 mod zc_send;
 
-use programs::program;
+use programs::{is_too_old, program, skip};
 
 /// The examples, and with which arguments each ends by itself; `None` if it serves until it is told
 /// to stop.
@@ -97,10 +97,20 @@ fn run(name: &str, arguments: &[&str]) -> Output {
 
 /// The output of a run that succeeds; on stderr there is nothing, since that is no terminal.
 fn prints(name: &str, arguments: &[&str]) -> String {
+    let page = prints_if_it_can(name, arguments);
+    page.unwrap_or_else(|| panic!("{name} {arguments:?} needs a newer kernel"))
+}
+
+/// The same; of an example that says that this kernel is too old for it, `None`, and says so.
+fn prints_if_it_can(name: &str, arguments: &[&str]) -> Option<String> {
     let output = run(name, arguments);
     let stderr = text(&output.stderr);
+    if output.status.code() == Some(1) && is_too_old(&stderr) {
+        skip(&stderr);
+        return None;
+    }
     assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{name} {arguments:?}");
-    text(&output.stdout)
+    Some(text(&output.stdout))
 }
 
 /// The stderr of a run that fails.
@@ -230,7 +240,8 @@ fn a_wrong_call_is_told_how_to_do_it_right() {
 #[test]
 fn pages_are_80_columns_wide() {
     for (name, arguments) in EXAMPLES {
-        let page = arguments.map(|arguments| prints(name, &[arguments, &["--stats"]].concat()));
+        let arguments = arguments.map(|arguments| [arguments, &["--stats"]].concat());
+        let page = arguments.and_then(|arguments| prints_if_it_can(name, &arguments));
         let costs = page.as_ref().is_none_or(|page| page.contains(" CPU ns per operation"));
         assert!(costs, "{name} does not say what it cost: {page:?}");
         for page in page.into_iter().chain([prints(name, &["--help"])]) {
@@ -270,12 +281,15 @@ fn the_first_example_shows_that_the_tail_moves_at_the_flush() {
 #[test]
 fn a_batch_of_nops_is_one_enter() {
     let page = prints("02_nop", &["1000", "--stats"]);
-    let rows: Vec<Vec<u64>> = page
+    // The third number, what each cost, may be too small for the clock.
+    let enters: Vec<(u64, u64)> = page
         .lines()
-        .map(|line| line.split_whitespace().flat_map(str::parse).collect())
-        .filter(|row: &Vec<u64>| row.len() == 3)
+        .filter(|line| line.split_whitespace().count() == 3)
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().map(str::parse);
+            Some((words.next()?.ok()?, words.next()?.ok()?))
+        })
         .collect();
-    let enters: Vec<_> = rows.iter().map(|row| (row[0], row[1])).collect();
     assert_eq!(enters, [(1, 1000), (8, 125), (32, 32), (128, 8)], "{page}");
     assert!(page.contains("stats: 1165 enters, 4000 SQEs, 4000 CQEs, "), "{page}");
 
@@ -325,10 +339,12 @@ fn without_a_ring_there_is_one_line_with_cause_and_cure() {
 #[test]
 fn too_few_descriptors_are_told_in_one_line_and_nothing_waits() {
     // Enough for the ring and the listener, but not for the connections.
-    let stderr = fails(&run_with_descriptors("10_mini_runtime", 12), 1);
-    assert!(stderr.starts_with("10_mini_runtime: the echo failed: "), "{stderr}");
-    assert!(stderr.contains("Too many open files"), "{stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    if prints_if_it_can("10_mini_runtime", &["--clients", "1"]).is_some() {
+        let stderr = fails(&run_with_descriptors("10_mini_runtime", 12), 1);
+        assert!(stderr.starts_with("10_mini_runtime: the echo failed: "), "{stderr}");
+        assert!(stderr.contains("Too many open files"), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
     // The ring takes the last one, so none is left to read the cost with.
     let output = run_with_descriptors("02_nop", 4);
     let page = text(&output.stdout);

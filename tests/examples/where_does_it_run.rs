@@ -8,6 +8,7 @@ use annulus::Capabilities;
 use annulus::sys::flags::Features;
 use annulus::sys::opcode::Opcode;
 
+use super::programs::skip;
 use super::{Folder, fails, prints, run};
 
 /// Whether workers can be seen here, and every operation of the table is there; else says so.
@@ -18,9 +19,14 @@ fn can_tell() -> bool {
         here.features().contains(Features::NATIVE_WORKERS) && here.has_op(Opcode::MKDIRAT)
     });
     if !can {
-        eprintln!("skipped: needs Linux 5.15: {:?}", here.err());
+        skip(&format!("needs Linux 5.15: {:?}", here.err()));
     }
     can
+}
+
+/// Whether the kernel can try a pipe without waiting (Linux 6.4; the operation came a little later).
+fn tries_pipes() -> bool {
+    Capabilities::detect().is_ok_and(|here| here.has_op(Opcode::READ_MULTISHOT))
 }
 
 /// The rows of the table.
@@ -68,8 +74,15 @@ fn operations_run_inline_or_armed_or_on_a_worker() {
         ),
     ] {
         for name in names {
-            assert_eq!(places.remove(*name).as_deref(), Some(place), "{name}:\n{page}");
             assert_eq!(shown[*name], place, "{name}: with ANNULUS_WRITE=1 it is written");
+            let here = places.remove(*name);
+            if name.starts_with("read a pipe")
+                && !tries_pipes()
+                && here.as_deref() == Some("worker")
+            {
+                continue;
+            }
+            assert_eq!(here.as_deref(), Some(place), "{name}:\n{page}");
         }
     }
     // What is left depends on the file system. All of it succeeds, somewhere.

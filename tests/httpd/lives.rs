@@ -1,6 +1,7 @@
 //! How connections live and end: silence, haste, files that change, and the end of the server.
 
 use super::*;
+use crate::programs::complains;
 
 /// Asks for a file, and reads the head of the answer.
 #[track_caller]
@@ -195,7 +196,7 @@ fn on_a_ring_it_goes_on_once_there_are_descriptors() {
 
 #[test]
 fn an_answer_that_is_on_its_way_when_it_is_told_to_stop_arrives() {
-    Server::each("stop", &[], |mut server| {
+    Server::each("stop", &["--grace", "60"], |mut server| {
         make_long(&server, "long");
         let mut idle = server.connect();
         let mut half = server.connect();
@@ -259,8 +260,5 @@ fn on_a_ring_requests_that_come_together_share_enters() {
 
 #[test]
 fn a_directory_that_is_not_there_is_told() {
-    let output = Command::new(program("httpd")).arg("/no/such").output().expect("it starts");
-    let stderr = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.starts_with("httpd: cannot serve /no/such: No such file"), "{stderr}");
+    complains("httpd", &[(&["/no/such"], 1, "httpd: cannot serve /no/such: No such file")]);
 }

@@ -17,6 +17,10 @@ STATIC = "-C target-feature=+crt-static"
 
 # The integration tests that every run has.
 ALWAYS = ("kernel", "moved")
+# Those that start the programs of examples.
+STARTING_EXAMPLES = ("examples", "echo", "fanout", "httpd", "redis")
+# What these read of the project, where they look for it.
+SOURCES = ("Cargo.lock", "Cargo.toml", "examples/*", "docs/book/src/*.txt")
 
 
 class BuildFailed(Exception):
@@ -49,6 +53,11 @@ class Builder:
             programs += [Program(name, _only(found, name), tuple(words), libtest=False)
                          for name, words in examples]
         return programs
+
+    def all_examples(self):
+        """The program of each example, for tests to start."""
+        found = self._cargo(["build", "--examples"])
+        return [Program(name, path, libtest=False, users=()) for name, path in found.items()]
 
     def _cargo(self, command):
         """Runs cargo and gives the programs that it built, by the name of their target."""

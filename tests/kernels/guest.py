@@ -2,7 +2,8 @@
 
     /init          the script `init` of this folder: runs the programs, marks their output
     /bin/busybox   everything else a small system needs
-    /x/bin/NAME    the programs under test
+    /x/bin/NAME    the tests
+    /x/examples/NAME  examples: from there a test starts them, as from cargo's folder beside its own
     /x/...         what `init` reads: settings, environment, sysctls, commands
 
 QEMU emulates two processors in software, so no KVM is needed, and a boot takes some four seconds.
@@ -25,6 +26,7 @@ from pathlib import Path
 from machines import Machine
 
 HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parents[1]
 
 # Beyond the guest's own deadline: time to boot before it, and to bring out the log after it.
 GRACE_SECONDS = 30
@@ -54,7 +56,12 @@ class Program:
     arguments: tuple = ()
     libtest: bool = True
     users: tuple = ("root", "user")
-    """As whom it runs, of the users of the plan."""
+    """As whom it runs, of the users of the plan; nobody if it is there for tests to start."""
+
+    @property
+    def place(self):
+        """Where it is in the guest: an example may have the name of the test that starts it."""
+        return f"x/{'bin' if self.libtest else 'examples'}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,8 @@ class Plan:
     hugepages: int = 8
     memory_mib: int = 512
     deadline_seconds: int = 600
+    sources: tuple = ()
+    """Files of the project to have along, as patterns; then the programs run in its folder."""
 
     def passes(self):
         """(user, number, program) for each time that a program runs, in order."""
@@ -103,23 +112,36 @@ def build_initramfs(plan, target):
     """Writes the initramfs that carries out `plan` to the file `target`."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        for name in ("bin", "dev", "etc", "proc", "sys", "tmp", "x/bin"):
+        for name in ("bin", "dev", "etc", "proc", "sys", "tmp", "x/bin", "x/examples"):
             (root / name).mkdir(parents=True)
         # `su` looks the users up.
         (root / "etc/passwd").write_text(
             "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/tmp:/bin/sh\n")
         (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+        # Nor is a name server asked for a name of ours.
+        (root / "etc/nsswitch.conf").write_text("hosts: files\n")
+        (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
         _install(HERE / "init", root / "init")
         _install(plan.busybox, root / "bin/busybox")
-        # Where the test of an example looks for it: cargo's folder of examples is beside that of tests.
-        (root / "x/examples").symlink_to("bin")
         for program in plan.programs:
-            _install(program.path, root / "x/bin" / program.name)
+            _install(program.path, root / program.place)
+        for pattern in plan.sources:
+            _copy_sources(root, pattern)
         _write_settings(plan, root / "x")
         names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
         with open(target, "wb") as archive:
             subprocess.run(["cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet"], cwd=root,
                            input=names.encode(), stdout=archive, check=True)
+
+
+def _copy_sources(root, pattern):
+    for path in PROJECT.glob(pattern):
+        target = root / path.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            shutil.copyfile(path, target)
+        elif path.name != "target":
+            shutil.copytree(path, target, ignore=shutil.ignore_patterns("target"))
 
 
 def boot(vmlinuz, initramfs, plan):
@@ -202,13 +224,14 @@ def _write_settings(plan, folder):
         f"deadline={plan.deadline_seconds}",
         f"hugepages={plan.hugepages}",
         f"users={shlex.quote(' '.join(plan.users))}",
+        f"folder={shlex.quote(str(PROJECT) if plan.sources else '/')}",
     ])
     _write_lines(folder / "environment",
                  [f"export {name}={shlex.quote(value)}" for name, value in environment.items()])
     _write_lines(folder / "sysctls", plan.sysctls)
     for user in plan.users:
         _write_lines(folder / f"commands-{user}", [
-            f"{number} " + shlex.join([f"/x/bin/{program.name}", *program.arguments])
+            f"{number} " + shlex.join([f"/{program.place}", *program.arguments])
             for whose, number, program in plan.passes() if whose == user])
 
 

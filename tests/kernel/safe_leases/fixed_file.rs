@@ -10,7 +10,7 @@ use annulus::{Ring, Setup};
 use libtest_mimic::{Failed, Trial};
 
 use super::{Random, in_a_forked_child, of_another_ring, patient, pipe, ring};
-use crate::harness::{Need, child_succeeds, safe_ring, test};
+use crate::harness::{Need, child_succeeds, hangs_up, hangs_up_within, here, safe_ring, test};
 
 pub const FILES: [Need; 1] = [Need::Other(has_no_tables)];
 
@@ -19,6 +19,7 @@ pub fn tests() -> Vec<Trial> {
         test("registered_files_carry_bytes", &FILES, carry_bytes),
         test("a_registered_file_closes_with_its_last_clone", &FILES, closes_with_its_last_clone),
         test("a_registered_file_stays_open_for_what_is_in_flight", &FILES, stays_open_in_flight),
+        test("a_registered_file_closes_late_before_6_13", &FILES, closes_late),
         test("a_full_table_of_files_says_so", &FILES, full),
         test("a_file_inserted_but_not_taken_is_closed", &FILES, inserted_for_nobody),
         test("random_use_loses_no_place_for_files", &FILES, random_use),
@@ -123,6 +124,28 @@ fn stays_open_in_flight() -> Result<(), Failed> {
     assert_eq!(ring.wait(read)?.ok()?.1, b"data");
     assert_eq!(table.held(), 0);
     drop(table.insert(&mut ring, &other)?);
+    all_are_back(&mut ring, &table);
+    Ok(())
+}
+
+fn closes_late() -> Result<(), Failed> {
+    let at_once = here().has_register(RegisterOp::RESIZE_RINGS);
+    let mut ring = ring();
+    let table = table(&mut ring, 2);
+    let (silent, mut to) = pipe();
+    let silent = table.insert(&mut ring, silent)?;
+    let (from, writer) = pipe();
+    let writer = table.insert(&mut ring, writer)?;
+    let read = ring.submit(Read::new(silent, Vec::with_capacity(8)))?;
+    ring.submit_all()?;
+    drop(writer);
+    assert_eq!(table.held(), 1, "its place is free in any case");
+    // Twice as long as older kernels wait where nothing is in flight.
+    let milliseconds = if at_once { 60_000 } else { 2_000 };
+    assert_eq!(hangs_up_within(&from, milliseconds), at_once);
+    to.write_all(b"data")?;
+    assert_eq!(ring.wait(read)?.ok()?.1, b"data");
+    assert!(hangs_up(&from));
     all_are_back(&mut ring, &table);
     Ok(())
 }
