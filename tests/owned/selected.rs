@@ -244,10 +244,21 @@ fn br1_what_is_in_flight_may_name_what_was_selected() {
     rig.complete(&forced, -libc::ECANCELED, CqeFlags::empty());
     assert_eq!((rig.offered(), rig.asked()), (4, 0), "the other may have selected them");
     rig.complete(&other, 16, named(1));
-    assert_eq!((rig.offered(), rig.asked(), rig.buffers.leased()), (4, 0, 1));
+    assert_eq!((rig.offered(), rig.asked(), rig.buffers.leased()), (5, 1, 1), "that of `forced`");
+    // Where the kernel does not say, it is asked once, and again at the next end without data.
+    rig.says(u32::MAX);
+    let forced = rig.begin(RecvProvided::new(null(), &rig.buffers).forced());
+    let other = rig.begin(RecvProvided::new(null(), &rig.buffers));
+    rig.complete(&forced, -libc::ECANCELED, CqeFlags::empty());
+    assert_eq!(rig.asked(), 1);
+    rig.complete(&other, 16, named(2));
+    assert_eq!((rig.offered(), rig.asked()), (5, 2));
+    let filled = rig.begin(RecvProvided::new(null(), &rig.buffers));
+    rig.complete(&filled, 16, named(3));
+    assert_eq!(rig.asked(), 2);
     let last = rig.begin(RecvProvided::new(null(), &rig.buffers));
     rig.complete(&last, -libc::ENOBUFS, CqeFlags::empty());
-    assert_eq!((rig.offered(), rig.asked(), rig.buffers.leased()), (5, 1, 1), "that of `forced`");
+    assert_eq!((rig.offered(), rig.asked()), (5, 3));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::any::Any;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use annulus::sys::abi_register::BufReg;
 use annulus_sys::abi::Params;
@@ -54,7 +55,12 @@ struct State {
     kernels: Vec<Option<Kernel>>,
     armed: Armed,
     tripped: Option<Tripped>,
+    /// The time by the clock of these kernels. How fast the machine is decides nothing.
+    now: Instant,
 }
+
+/// How long each call takes.
+const CALL: Duration = Duration::from_micros(1);
 
 /// The result that an operation ended with.
 #[derive(Debug)]
@@ -73,8 +79,8 @@ struct NumberedKernel {
 impl World {
     pub fn new(chance: Chance, profile: Profile) -> Arc<Self> {
         let (ledger, kernels) = (Ledger::default(), Vec::new());
-        let (armed, tripped) = (Armed::No, None);
-        Arc::new(Self(Mutex::new(State { profile, chance, ledger, kernels, armed, tripped })))
+        let (armed, tripped, now) = (Armed::No, None, Instant::now());
+        Arc::new(Self(Mutex::new(State { profile, chance, ledger, kernels, armed, tripped, now })))
     }
 
     /// The kernel for one more ring, and the ring's number.
@@ -415,7 +421,16 @@ unsafe impl Backend for NumberedKernel {
             _ => Bound::None,
         };
         let ask = Ask { to_submit, min_complete, flags, bound };
+        self.sleep(CALL);
         self.world.with_kernel(self.number, |kernel, ledger| kernel.enter(ask, ledger))
+    }
+
+    fn now(&self) -> Instant {
+        self.world.state().now
+    }
+
+    fn sleep(&self, span: Duration) {
+        self.world.state().now += span;
     }
 
     unsafe fn register(

@@ -24,9 +24,9 @@
 //!
 //! - when a completion names a buffer that was provided later, because buffers are selected in
 //!   order, and no other operation is in flight that may have selected the lost one; and
-//! - when an operation ends without data, and nothing is in flight: the kernel reports how many
-//!   buffers it has selected (`PBUF_STATUS`). This also resolves a buffer that a failed operation
-//!   named while others were in flight: Linux 6.16 and 6.17 name buffers not yet selected.
+//! - when an operation has ended without data, as soon as nothing is in flight: the kernel reports
+//!   how many buffers it has selected (`PBUF_STATUS`). This also resolves a buffer that a failed
+//!   operation named while others were in flight: Linux 6.16 and 6.17 name buffers not yet selected.
 //!
 //! With incremental consumption, the buffer's ring entry says where the kernel continues. We read
 //! it while nothing is in flight.
@@ -55,8 +55,9 @@ pub(in crate::lease) enum MayLose {
     No,
     /// Yes: a worker thread may run the operation, or it selects several buffers at once.
     Yes,
-    /// Yes, and a failed operation has named a buffer while others were in flight.
-    Named,
+    /// Yes, and while others were in flight, an operation has ended without data, or has failed and
+    /// named a buffer.
+    Doubted,
 }
 
 impl Pool {
@@ -105,24 +106,29 @@ impl Pool {
         }
     }
 
-    /// An operation has ended with `result`. If it carried no data, or an earlier one may have
-    /// named a buffer that was not its own, and no other operation is in flight, this takes back
-    /// the buffers that were selected and that no completion has named.
+    /// An operation has ended with `result`. If it carried no data, or an earlier one left a doubt,
+    /// this takes back the buffers that were selected and that no completion has named: now, or
+    /// when no other operation is in flight.
     pub(in crate::lease) fn recover(&self, result: i32) {
         let doubted = match self.may_lose.get() {
             MayLose::No => false,
             MayLose::Yes => result <= 0,
-            MayLose::Named => true,
+            MayLose::Doubted => true,
         };
-        if doubted
-            && self.claims.get() == 0
-            && let Some(selected) = self.head()
-        {
-            self.may_lose.set(MayLose::No);
-            // SAFETY: the kernel reports that it has selected these. No completion will name them,
-            // because nothing in flight selects from this ring, by our count (BR1).
-            unsafe { self.offer_again(selected) };
+        if !doubted {
+            return;
         }
+        if self.claims.get() > 0 {
+            return self.may_lose.set(MayLose::Doubted);
+        }
+        let Some(selected) = self.head() else {
+            // Not asked at every end of a stream of data, if the kernel does not say.
+            return self.may_lose.set(MayLose::Yes);
+        };
+        self.may_lose.set(MayLose::No);
+        // SAFETY: the kernel reports that it has selected these. No completion will name them,
+        // because nothing in flight selects from this ring, by our count (BR1).
+        unsafe { self.offer_again(selected) };
     }
 
     /// Provides again every buffer that we count as the kernel's and that was provided before
@@ -175,7 +181,7 @@ impl Pool {
             Ok(_) if self.claims.get() <= 1 => Owner::Us,
             // Selected by this operation, or by another whose completion is still to come.
             Ok(_) => {
-                self.may_lose.set(MayLose::Named);
+                self.may_lose.set(MayLose::Doubted);
                 Owner::Kernel
             }
             // Linux before 6.8, which names only buffers that it has selected.

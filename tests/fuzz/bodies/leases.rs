@@ -348,11 +348,15 @@ impl Program {
         self.reads.drain(..).for_each(|ticket| self.ring.detach(ticket));
         self.writes.drain(..).for_each(|ticket| self.ring.detach(ticket));
         self.settle();
-        // What a failed bundle had selected is found when the next operation ends without data.
+        // What a bundle had selected is found when an operation ends without data.
         for pool in self.pools.clone() {
-            let last = self.ring.submit(op::RecvProvided::new(null(), &pool)).expect("room");
-            self.ring.cancel(&last).expect("it is in flight");
-            drop(self.ring.wait(last).expect("the kernel ends it"));
+            let mut has_data = true;
+            while has_data {
+                let last = self.ring.submit(op::RecvProvided::new(null(), &pool)).expect("room");
+                self.ring.cancel(&last).expect("it is in flight");
+                let ended = self.ring.wait(last).expect("the kernel ends it");
+                has_data = ended.result.is_ok_and(|lease| lease.is_some());
+            }
         }
         self.settle();
         for pool in &self.pools {

@@ -39,14 +39,14 @@ pub struct Group {
     /// What was selected and came with no completion, and whether it must be back when nothing is
     /// in flight.
     lost: Vec<(u16, Due)>,
-    /// Whether the last request to end brought nothing: then everything must be back.
-    is_asked: bool,
+    /// Whether a request has ended without data since there was none at last.
+    is_doubted: bool,
 }
 
 /// When a buffer that came with no completion is offered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
-    /// When a request ends without data, or a later buffer comes.
+    /// When a request has ended without data and there is none any more, or a later buffer comes.
     Later,
     Now,
 }
@@ -97,7 +97,7 @@ impl Group {
             held: vec![false; count],
             first: vec![None; count],
             lost: Vec::new(),
-            is_asked: false,
+            is_doubted: false,
         }
     }
 
@@ -210,14 +210,18 @@ impl Group {
         self.lost.push((bid, if named { Due::Now } else { Due::Later }));
     }
 
-    /// A completion of a request that is alone names what is selected next: all before it is known.
+    /// All that was selected and that no completion names is known: a completion of a request that
+    /// is alone names what is selected next.
     pub fn pass_over(&mut self) {
         self.lost.iter_mut().for_each(|(_, due)| *due = Due::Now);
     }
 
-    /// A request has ended, with data or without.
-    pub fn ended(&mut self, result: i32) {
-        self.is_asked = result <= 0;
+    /// A request has ended, with data or without, and was the last one or not.
+    pub fn ended(&mut self, result: i32, was_last: bool) {
+        self.is_doubted |= result <= 0;
+        if was_last && std::mem::take(&mut self.is_doubted) {
+            self.pass_over();
+        }
     }
 
     /// Goes on behind so many bytes of the buffer at the front, which nothing fills. Returns
@@ -245,8 +249,7 @@ impl Group {
     /// What should be on offer again, nothing being in flight, and no lease being held.
     pub fn overdue(&mut self) -> Vec<u16> {
         let _ = self.look(); // The next enter finds what is wrong with it.
-        let is_due = |due| due == Due::Now || self.is_asked;
-        self.lost.iter().filter(|(_, due)| is_due(*due)).map(|(bid, _)| *bid).collect()
+        self.lost.iter().filter(|(_, due)| *due == Due::Now).map(|(bid, _)| *bid).collect()
     }
 
     /// The buffer at the front begins there from now on, and is that long.

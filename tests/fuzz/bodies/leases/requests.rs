@@ -172,11 +172,13 @@ impl State {
     }
 
     fn end(&mut self, request: &Request, res: i32, flags: CqeFlags) {
+        let is_other = |other: &Request| other.group == request.group && other.selects();
+        let was_last = !self.requests.iter().any(is_other);
         if !flags.contains(CqeFlags::MORE)
             && request.selects()
             && let Some(group) = self.group(request.group)
         {
-            group.ended(res);
+            group.ended(res, was_last);
         }
         self.post(Cqe { user_data: request.user_data, res, flags });
     }
