@@ -257,9 +257,9 @@ fn note(soak: &Soak, check: Check) {
 /// The watchdog. A thread that hangs cannot be joined, so the process ends.
 fn watch(soak: &Soak) {
     // A round has its own patience, and so has its end.
-    let hangs = soak.stages.iter().find_map(|stage| stage.hangs(soak.patience * 4));
-    if let Some(what) = hangs {
-        support::tell(format_args!("it hangs: {what}"));
+    let hangs = |stage: &Stage| Some((stage.hangs(soak.patience * 4)?, stage.whereabouts()));
+    if let Some((what, place)) = soak.stages.iter().find_map(hangs) {
+        support::tell(format_args!("it hangs: {what}, {place}"));
         process::exit(1);
     }
 }

@@ -112,9 +112,10 @@ pub fn limits(soak: &Soak, stage: &Stage) -> Check {
         stage.begin(format!("{files} descriptors, {kilobytes} KiB of locked memory, seed {seed}"));
         {
             let _open = soak.gate.read();
-            // Who may lock less memory than that, and not raise it, has a low limit already.
+            // Who may lock less memory than that, and not raise it, has a low limit already. The
+            // shell takes a descriptor to redirect what it says, so files come last.
             let memory = format!("{{ ulimit -l {kilobytes} 2> /dev/null || true; }}");
-            let script = format!("ulimit -n {files} && {memory} && exec \"$@\"");
+            let script = format!("{memory} && ulimit -n {files} && exec \"$@\"");
             let child = again("limited", seed, soak.patience)?;
             let mut command = Command::new("sh");
             command.args(["-c", &script, "sh"]).arg(child.get_program()).args(child.get_args());

@@ -60,6 +60,15 @@ impl Stage {
         (since.elapsed() > patience).then(|| what.clone())
     }
 
+    /// Where in the kernel its thread is, for those who may know, and the call with its arguments.
+    pub fn whereabouts(&self) -> String {
+        let thread = self.thread.load(Ordering::Relaxed);
+        let ask = |what| fs::read_to_string(format!("/proc/self/task/{thread}/{what}"));
+        let told = ["wchan", "syscall", "stack"].map(|what| ask(what).unwrap_or_default());
+        let told: Vec<_> = told.iter().flat_map(|text| text.lines()).collect();
+        format!("in {}", told.join(", "))
+    }
+
     /// Signals are for the thread that calls this.
     pub fn enter(&self) {
         let link = fs::read_link("/proc/thread-self").ok();

@@ -88,7 +88,8 @@ fn a_queue_of_16_takes_fewer_enters_than_operations() {
     let words: Vec<&str> = page.split_whitespace().collect();
     let at = words.iter().position(|&word| word == "enters,").expect("its line");
     let enters: u64 = words[at - 1].parse().expect("a number");
-    assert!(enters <= 400, "{page}");
+    // Four hundred or less, where no worker thread completes one read after the other.
+    assert!(enters < 1600, "{page}");
 }
 
 #[test]
