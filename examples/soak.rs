@@ -259,7 +259,7 @@ fn watch(soak: &Soak) {
     // A round has its own patience, and so has its end.
     let hangs = |stage: &Stage| Some((stage.hangs(soak.patience * 4)?, stage.whereabouts()));
     if let Some((what, place)) = soak.stages.iter().find_map(hangs) {
-        support::tell(format_args!("it hangs: {what}, {place}"));
+        support::tell(format_args!("it hangs: {what}\n{place}"));
         process::exit(1);
     }
 }

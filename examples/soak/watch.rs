@@ -60,13 +60,25 @@ impl Stage {
         (since.elapsed() > patience).then(|| what.clone())
     }
 
-    /// Where in the kernel its thread is, for those who may know, and the call with its arguments.
+    /// Where in the kernel its thread is, for those who may know; the call, and the ring that it is
+    /// of; and where the worker threads are.
     pub fn whereabouts(&self) -> String {
         let thread = self.thread.load(Ordering::Relaxed);
-        let ask = |what| fs::read_to_string(format!("/proc/self/task/{thread}/{what}"));
-        let told = ["wchan", "syscall", "stack"].map(|what| ask(what).unwrap_or_default());
-        let told: Vec<_> = told.iter().flat_map(|text| text.lines()).collect();
-        format!("in {}", told.join(", "))
+        let ask =
+            |path: String| fs::read_to_string(format!("/proc/self/{path}")).unwrap_or_default();
+        let call = ask(format!("task/{thread}/syscall"));
+        let first = call.split_whitespace().nth(1).and_then(|text| text.strip_prefix("0x"));
+        let ring = first.and_then(|text| u32::from_str_radix(text, 16).ok());
+        let ring = ring.map_or_else(String::new, |fd| ask(format!("fdinfo/{fd}")));
+        let mut text = format!("{call}{}{ring}", ask(format!("task/{thread}/stack")));
+        for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+            let task = task.file_name().to_string_lossy().into_owned();
+            let name = ask(format!("task/{task}/comm"));
+            if name.starts_with("iou-") {
+                text += &format!("{name}{}", ask(format!("task/{task}/stack")));
+            }
+        }
+        text
     }
 
     /// Signals are for the thread that calls this.

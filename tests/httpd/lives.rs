@@ -86,12 +86,17 @@ fn who_does_nothing_is_cut_off() {
         let mut silent = server.connect();
         let mut slow = server.connect();
         let mut deaf = begin(&server, "/long");
-        let mut polite = server.connect();
+        let (mut polite, mut too_late) = (server.connect(), 0);
         let start = Instant::now();
         // One sends a byte now and then, and never a whole head. At last its socket is closed, and
         // so is each other but that of the one who goes on asking.
         wait_until(|| {
-            polite.get_mut().write_all(get("/file").as_bytes()).expect("it is answered in time");
+            let asked = polite.get_mut().write_all(get("/file").as_bytes());
+            if asked.is_err() || polite.fill_buf().is_ok_and(<[u8]>::is_empty) {
+                // This machine let a whole second pass.
+                (polite, too_late) = (server.connect(), too_late + 1);
+                return false;
+            }
             assert_eq!(read(&mut polite, false).body, b"file");
             thread::sleep(Duration::from_millis(100));
             slow.get_mut().write_all(b"G").is_err() && server.descriptors() == before + 1
@@ -103,7 +108,7 @@ fn who_does_nothing_is_cut_off() {
         let got = io::copy(&mut deaf, &mut io::sink());
         assert!(got.map_or(true, |count| count < 64 << 20), "it was not cut off");
         drop(slow);
-        assert_eq!(server.stop().number(" clients that did nothing"), 3);
+        assert_eq!(server.stop().number(" clients that did nothing"), 3 + too_late);
     });
 }
 
