@@ -24,7 +24,7 @@ fn can_tell() -> bool {
     can
 }
 
-/// Whether the kernel can try a pipe without waiting (Linux 6.4; the operation came a little later).
+/// Whether the kernel can try a pipe without waiting (Linux 6.4; the operation came later).
 fn tries_pipes() -> bool {
     Capabilities::detect().is_ok_and(|here| here.has_op(Opcode::READ_MULTISHOT))
 }

@@ -26,7 +26,8 @@
 //!   order, and no other operation is in flight that may have selected the lost one; and
 //! - when an operation has ended without data, as soon as nothing is in flight: the kernel reports
 //!   how many buffers it has selected (`PBUF_STATUS`). This also resolves a buffer that a failed
-//!   operation named while others were in flight: Linux 6.16 and 6.17 name buffers not yet selected.
+//!   operation named while others were in flight: Linux 6.16 and 6.17 name some that they have not
+//!   selected yet.
 //!
 //! With incremental consumption, the buffer's ring entry says where the kernel continues. We read
 //! it while nothing is in flight.
