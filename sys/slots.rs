@@ -281,30 +281,13 @@ impl<T: Copy> FreeSlots<T> {
         slots_between(self.next, self.end)
     }
 
-    /// Writes `value` into the next slot.
-    ///
-    /// # Safety
-    ///
-    /// One must be left, and ours: the other side does not touch it until it is handed over. The
-    /// memory of the slots must still be valid.
-    #[inline]
-    pub unsafe fn write(&mut self, value: T) {
-        let next = self.next;
-        // SAFETY: at most `end`, because one was left (0).
-        self.next = unsafe { next.add(1) };
-        // SAFETY: valid and ours, as promised to `write` (0).
-        unsafe { next.as_ref() }.with_mut(|unit| {
-            // SAFETY: ours, as promised to `write`.
-            unsafe { unit.write(value) }
-        });
-    }
-
     /// Fills the next slot in place, starting from `blank`. If `fill` panics, the slot is still
     /// the next one.
     ///
     /// # Safety
     ///
-    /// As for [`write`](Self::write), and the other side must never write to these slots.
+    /// As for [`write_entry`](Self::write_entry), and the other side must never write to these
+    /// slots.
     #[inline]
     pub unsafe fn fill(&mut self, blank: T, fill: impl FnOnce(&mut T)) {
         let next = self.next;
@@ -321,12 +304,13 @@ impl<T: Copy> FreeSlots<T> {
 }
 
 impl FreeSlots<Sqe> {
-    /// [`write`](Self::write), as eight words. The compiler then stores the fields that it knows
-    /// directly, and does not build the entry on the stack first.
+    /// Writes `entry` into the next slot, as eight words. The compiler then stores the fields that
+    /// it knows directly, and does not build the entry on the stack first.
     ///
     /// # Safety
     ///
-    /// As for [`write`](Self::write).
+    /// A slot must be left, and ours: the other side does not touch it until it is handed over. The
+    /// memory of the slots must still be valid.
     #[inline]
     pub unsafe fn write_entry(&mut self, entry: Sqe) {
         let next = self.next;

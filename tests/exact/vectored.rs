@@ -161,6 +161,18 @@ fn a_pipe_takes_and_gives_all_of_several_buffers() {
         assert_eq!(reads.join().expect("no panic"), all.len());
     });
     assert!(read == all);
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let mut lent = vec![0; 150_005];
+    std::thread::scope(|threads| {
+        threads.spawn(|| reader.read_exact(&mut lent).expect("it reads"));
+        let (head, tail) = all[..150_005].split_at(5);
+        let written = ring.scope(|s| {
+            let write = s.write_all_vectored(&writer, (head, tail), Offset::Current);
+            write.map(|written| written.result)
+        });
+        written.expect("the ring goes on").expect("all of it");
+    });
+    assert!(lent == all[..150_005]);
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     let (mut head, mut tail) = ([0_u8; 5], vec![0_u8; 150_000]);
     std::thread::scope(|threads| {

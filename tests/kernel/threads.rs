@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus::sys::abi::Sqe;
+use annulus::sys::abi::{Sqe, Sqe128};
 use annulus::sys::flags::{EnterFlags, Features, SetupFlags};
 use annulus::sys::kernel::Kernel;
 use annulus::sys::map::Pages;
@@ -50,6 +50,12 @@ pub fn tests() -> Vec<Trial> {
             || halves(SetupFlags::COOP_TASKRUN),
         ),
         test("two_threads_share_a_wide_ring_by_its_halves", &[Need::Setup(WIDE)], || halves(WIDE)),
+        test("halves_push_and_pop_entries_of_two_slots", &[Need::Setup(WIDE)], wide_halves),
+        test(
+            "a_reaper_waits_for_many_and_then_for_a_few",
+            &[Need::Feature(Features::MIN_TIMEOUT)],
+            least,
+        ),
         test("halves_keep_what_was_pushed_before", &[], pushed_before),
         test("a_reaper_waits_for_what_comes_later", &[], comes_later),
         test("a_ring_of_one_issuer_does_not_split", &[ONE_ISSUER], || {
@@ -187,6 +193,41 @@ fn halves(flags: SetupFlags) -> Result<(), Failed> {
     push(&mut ring, nop(1));
     assert_eq!(ring.submit_and_wait(1), Ok(1));
     assert_eq!(drain_user_data(&mut ring), [1]);
+    Ok(())
+}
+
+fn wide_halves() -> Result<(), Failed> {
+    let (mut submitter, mut reaper) = split(ring(Setup::plain(4).with(WIDE)))?;
+    // SAFETY: a NOP points to nothing (OP1).
+    unsafe { submitter.push_wide(Sqe128 { first: nop(1), ..Sqe128::ZERO }) }?;
+    // SAFETY: a NOP points to nothing (OP1).
+    unsafe { submitter.push_with(|sqe| *sqe = nop(2)) }?;
+    assert_eq!(submitter.submit(), Ok(2));
+    let mut words = Vec::new();
+    while words.len() < 2 {
+        match reaper.wait(1) {
+            Err(error) if error.cause == EnterCause::Interrupted => continue,
+            waited => waited?,
+        }
+        words.extend(reaper.pop_wide().map(|cqe| (cqe.first.user_data, cqe.big)));
+    }
+    assert_eq!(words, [(1, [0, 0]), (2, [0, 0])]);
+    let ring = submitter.join(reaper).map_err(|_| "the halves of one ring")?;
+    assert_eq!((ring.in_flight(), ring.lost()), (0, 0), "the entries were counted");
+    Ok(())
+}
+
+fn least() -> Result<(), Failed> {
+    let (mut submitter, mut reaper) = split(ring(Setup::plain(4)))?;
+    let (min_wait, hour) = (Duration::from_millis(5), Duration::from_secs(3600));
+    assert_eq!(reaper.wait_min(1, min_wait, min_wait), Ok(Woken::TimedOut));
+    // SAFETY: a NOP points to nothing (OP1).
+    unsafe { submitter.push(nop(1)) }?;
+    submitter.submit()?;
+    let started = Instant::now();
+    assert_eq!(reaper.wait_min(2, min_wait, hour), Ok(Woken::Ready));
+    assert!(started.elapsed() >= min_wait);
+    assert_eq!(reaper.pop().map(|cqe| cqe.user_data), Some(1));
     Ok(())
 }
 

@@ -212,8 +212,20 @@ fn never_fits() -> Result<(), Failed> {
     assert_eq!(events.state, [1]);
     let mut io = events.io();
     io.stop();
+    // However long it is, all of it comes back.
     let chain = io.chain().then(Nop, |_, nop| nop);
-    assert_eq!(io.submit_chain(chain).expect_err("stopped").why, Rejection::Stopping);
+    let rejected = io.submit_chain(chain).expect_err("stopped");
+    assert_eq!(rejected.why, Rejection::Stopping);
+    let ((Nop, _),) = rejected.op.into_parts();
+    let chain = io.chain().then(Nop, |_, nop| nop).then(Nop, |_, nop| nop);
+    let ((Nop, _), (Nop, _)) = io.submit_chain(chain).expect_err("stopped").op.into_parts();
+    let chain = io.chain().then(Nop, |_, nop| nop).then(Nop, |_, nop| nop);
+    let chain = chain.then(Nop, |_, nop| nop).then(Nop, |_, nop| nop);
+    let all = io.submit_chain(chain).expect_err("stopped").op.into_parts();
+    let ((Nop, _), (Nop, _), (Nop, _), (Nop, _)) = all;
+    let late = io.submit_within(Nop, SOON, |_, nop| nop).expect_err("stopped");
+    assert_eq!(late.why, Rejection::Stopping);
+    let Nop = late.op;
     Ok(())
 }
 

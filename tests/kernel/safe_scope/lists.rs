@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_list_longer_than_the_ring_is_given_back", &[], too_long),
         test("op1_a_panic_within_a_list_submits_none_of_it", &[], panics),
         test("a_list_is_taken_apart_and_given_up", &[], apart),
+        test("a_chain_of_any_length_is_given_up", &[], given_up),
         test("a_chain_ends_though_it_waits_for_what_was_detached", &[], after_detached),
         test("a_list_borrows_within_a_scope", &[], scoped),
     ]
@@ -156,6 +157,27 @@ fn panics() -> Result<(), Failed> {
     assert!(quietly(|| ring.submit_chain(chain).is_ok()).is_err());
     assert_eq!((drops.get(), ring.in_flight(), ring.vacant()), (4, 0, 8));
     assert_eq!(ring.submit_all()?, 0);
+    Ok(())
+}
+
+fn given_up() -> Result<(), Failed> {
+    let mut ring = small();
+    let drops = Rc::new(Cell::new(0));
+    let (reader, mut writer) = silent();
+    let reader = Rc::new(reader);
+    let read = || Read::new(Rc::clone(&reader), Watched::new(&drops, Panics::Never));
+    let one = ring.submit_chain((read(),))?;
+    let two = ring.submit_chain((read(), read()))?;
+    let four = ring.submit_chain((read(), read(), read(), read()))?;
+    ring.detach_chain(four);
+    ring.detach_chain(one);
+    ring.detach_chain(two);
+    writer.write_all(&[1; 7 * 8])?;
+    while ring.in_flight() > 0 {
+        ring.submit_and_wait(1)?;
+        ring.reap(|_| {})?;
+    }
+    assert_eq!((drops.get(), ring.vacant()), (7, 8));
     Ok(())
 }
 
