@@ -18,9 +18,9 @@ STATIC = "-C target-feature=+crt-static"
 # The integration tests that every run has.
 ALWAYS = ("kernel", "moved")
 # Those that start the programs of examples.
-STARTING_EXAMPLES = ("examples", "echo", "fanout", "httpd", "redis")
+STARTING_EXAMPLES = ("examples", "echo", "fanout", "httpd", "redis", "small")
 # What these read of the project, where they look for it.
-SOURCES = ("Cargo.lock", "Cargo.toml", "examples/*", "docs/book/src/*.txt")
+SOURCES = ("Cargo.lock", "Cargo.toml", "examples/*", "docs/*.md", "docs/book/src/*.txt")
 
 
 class BuildFailed(Exception):
