@@ -65,13 +65,17 @@ fn cost<T>(
     let prepared = prepare(&mut server)?;
     // If the server fails, its streams close, and the clients end.
     thread::scope(move |scope| {
-        scope.spawn(move || {
+        let talk = scope.spawn(move || {
             for round in 0..ROUNDS {
                 clients.send(1, round);
                 clients.receive(1, round);
             }
+            clients
         });
-        Ok(server.cost(|server| serve(server, prepared)))
+        let cost = server.cost(|server| serve(server, prepared));
+        // Not earlier: a receive that goes on would complete with the end of its stream.
+        drop(talk.join());
+        Ok(cost)
     })
 }
 
