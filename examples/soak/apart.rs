@@ -53,8 +53,8 @@ fn scope(hall: &mut Hall) -> Check {
             Err(rejected) => return may_refuse(rejected.why).map(|()| None),
         };
         let written = scope.wait(write).map(|out| out.result).map_err(|late| late.why);
-        // Nothing comes for the read if the write failed (on 6.1 and before it does if a signal
-        // keeps a worker thread from being made); then the scope cancels it.
+        // Nothing comes for the read if the write failed, as it may where a worker thread runs it;
+        // then the scope cancels it.
         if !has_moved(written, len)? {
             return Ok(None);
         }

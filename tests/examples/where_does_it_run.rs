@@ -24,7 +24,8 @@ fn can_tell() -> bool {
     can
 }
 
-/// Whether the kernel can try a pipe without waiting (Linux 6.4; the operation came later).
+/// Whether it is sure that the kernel can try a pipe without waiting: 6.1 cannot, and the operation
+/// that is asked for came later than the first kernel that can.
 fn tries_pipes() -> bool {
     Capabilities::detect().is_ok_and(|here| here.has_op(Opcode::READ_MULTISHOT))
 }

@@ -135,6 +135,7 @@ def build_initramfs(plan, target):
 
 
 def _copy_sources(root, pattern):
+    """Copies files and folders of the project to where they are on this machine."""
     for path in PROJECT.glob(pattern):
         target = root / path.relative_to("/")
         target.parent.mkdir(parents=True, exist_ok=True)

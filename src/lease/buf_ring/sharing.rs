@@ -123,7 +123,7 @@ impl Pool {
             return self.may_lose.set(MayLose::Doubted);
         }
         let Some(selected) = self.head() else {
-            // Not asked at every end of a stream of data, if the kernel does not say.
+            // The kernel does not say. Ask when an operation ends without data, not at each end.
             return self.may_lose.set(MayLose::Yes);
         };
         self.may_lose.set(MayLose::No);

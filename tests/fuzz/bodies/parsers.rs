@@ -170,7 +170,7 @@ fn close(fd: RawFd) {
 
 /// A descriptor, and what it leads to, which nothing else in this process does: meanwhile another
 /// test may open something that gets the same number.
-type Carried = (RawFd, u64);
+type Carried = (RawFd, (u64, u64));
 
 /// One of them.
 fn carried() -> Carried {
@@ -180,8 +180,9 @@ fn carried() -> Carried {
 }
 
 /// What an open descriptor leads to.
-fn inode(fd: RawFd) -> Option<u64> {
-    Some(std::fs::metadata(format!("/proc/self/fd/{fd}")).ok()?.ino())
+fn inode(fd: RawFd) -> Option<(u64, u64)> {
+    let behind = std::fs::metadata(format!("/proc/self/fd/{fd}")).ok()?;
+    Some((behind.dev(), behind.ino()))
 }
 
 /// Whether none of them is open any more.
