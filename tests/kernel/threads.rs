@@ -213,7 +213,7 @@ fn wide_halves() -> Result<(), Failed> {
     }
     assert_eq!(words, [(1, [0, 0]), (2, [0, 0])]);
     let ring = submitter.join(reaper).map_err(|_| "the halves of one ring")?;
-    assert_eq!((ring.in_flight(), ring.lost()), (0, 0), "the entries were counted");
+    assert_eq!((ring.in_flight(), ring.lost()), (0, 0));
     Ok(())
 }
 
