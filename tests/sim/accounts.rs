@@ -13,6 +13,8 @@ use annulus::sys::groups::{Group, RingMemory};
 use annulus::sys::index::Entries;
 use annulus::{EnterCause, RawRing, Setup, prep};
 
+use super::unmapped::Unmapped;
+
 struct Bench {
     sim: Sim,
     ring: RawRing,
@@ -198,21 +200,19 @@ fn what_the_kernel_does_not_know_is_refused() {
 fn op1_rg1_a_registered_buffer_that_is_written_in_flight_or_unmapped_is_reported() {
     for unmaps in [false, true] {
         let mut bench = Bench::new();
-        let (read, fixed) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE);
-        let flags = fixed | libc::MAP_ANONYMOUS;
-        // SAFETY: a new map, which only this test uses.
-        let map = unsafe { libc::mmap(std::ptr::null_mut(), 4096, read, flags, -1, 0) };
-        let mut iovec = libc::iovec { iov_base: map, iov_len: 4096 };
+        let map = Unmapped::new(4096);
+        let start = map.memory().cast::<u8>();
+        let mut iovec = libc::iovec { iov_base: start.as_ptr().cast(), iov_len: 4096 };
         let op = annulus::sys::opcode::RegisterOp::BUFFERS;
         let base = bench.ring.base();
         // SAFETY: a live iovec; that its memory goes is what the test is for (RG1).
         let made = unsafe { base.register(op, (&raw mut iovec).cast(), 1) };
         assert_eq!(made, Ok(0));
-        let addr = map.expose_provenance() as u64;
+        let addr = start.as_ptr().expose_provenance() as u64;
         bench.push(prep::read_fixed(bench.reader.as_raw_fd(), addr, 64, 0, 0));
         if unmaps {
-            // SAFETY: the map of this test; the kernel still has it, on purpose (RG1).
-            assert_eq!(unsafe { libc::munmap(map, 4096) }, 0);
+            // SAFETY: no code uses it any more; the kernel still has it, on purpose (RG1).
+            unsafe { map.unmap() };
             bench.ring.submit().expect("no fault");
             let broken = bench.broken();
             assert!(broken.starts_with("RG1: memory is registered, and not mapped"), "{broken}");
@@ -220,7 +220,7 @@ fn op1_rg1_a_registered_buffer_that_is_written_in_flight_or_unmapped_is_reported
             bench.ring.submit().expect("no fault");
             assert_eq!(bench.broken(), "");
             // SAFETY: the start of this test's map; the kernel still has it, on purpose (OP1).
-            unsafe { map.cast::<u8>().write(1) };
+            unsafe { start.write(1) };
             assert!(bench.broken().starts_with("OP1: memory of #1 READ_FIXED"));
         }
     }

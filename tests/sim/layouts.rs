@@ -21,6 +21,7 @@ use annulus::{RawRing, Setup};
 
 use super::chance::Chance;
 use super::scene::both;
+use super::unmapped::Unmapped;
 use super::worlds::{Real, World};
 
 const DEFERS: SetupFlags = SetupFlags::SINGLE_ISSUER.union(SetupFlags::DEFER_TASKRUN);
@@ -306,28 +307,17 @@ fn a_wide_entry_at_the_end_of_a_mixed_ring_is_refused() {
 fn rg1_ring_memory_of_the_program_that_is_unmapped_is_reported() {
     let sim = Sim::new(1);
     let setup = Setup::plain(4).own_memory(Pages::Ordinary).kernel(sim.kernel());
-    let len = setup.memory_size();
-    let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE);
-    let flags = flags | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-    // Far from where the kernel puts the maps of other threads, none of which may replace it; and
-    // from where AddressSanitizer keeps its shadow, which is at 2^44.
-    const FAR: usize = 1 << 45;
-    let far = std::ptr::without_provenance_mut(FAR);
-    // SAFETY: a new map, which only this test uses.
-    let map = unsafe { libc::mmap(far, len, prot, flags, -1, 0) };
-    assert_eq!(map.addr(), FAR);
-    let memory = std::ptr::NonNull::new(map.cast::<u8>()).expect("it is not at 0");
-    let memory = std::ptr::NonNull::slice_from_raw_parts(memory, len);
+    let map = Unmapped::new(setup.memory_size());
     // SAFETY: only the ring uses it; that it is unmapped is what the test is for (RG1).
-    let setup = unsafe { setup.memory_at(memory) };
+    let setup = unsafe { setup.memory_at(map.memory()) };
     let mut ring = setup.build_raw().expect("a ring");
     // SAFETY: a NOP points to nothing (OP1).
     unsafe { ring.push(prep::nop()) }.expect("room");
     ring.submit_and_wait(1).expect("no fault");
     assert_eq!(ring.pop().map(|cqe| cqe.res), Some(0));
     sim.check();
-    // SAFETY: the map of this test; the kernel still has it, on purpose (RG1).
-    assert_eq!(unsafe { libc::munmap(map, len) }, 0);
+    // SAFETY: the ring is used no more; the kernel still has it, on purpose (RG1).
+    unsafe { map.unmap() };
     let broken = sim.report().broken.join("; ");
     assert!(broken.starts_with("RG1: the memory of the ring is not mapped"), "{broken}");
     // It must not be touched any more.

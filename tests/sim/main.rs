@@ -13,6 +13,7 @@
 //! | `tables` | random programs with registered buffers and files on both kernels |
 //! | `paths` | random programs that open, name and change files on both kernels |
 //! | `messages` | random programs with messages, datagrams and addresses on both kernels |
+//! | `waiters` | which of several requests that wait for one end is first, on both kernels |
 //! | `updates` | messages between rings, NOP flags, updates of polls and timeouts on both kernels |
 //! | `programs` | random programs of the safe API, with faults: every rule is kept |
 //! | `seeded` | how many programs of these two run, and which |
@@ -22,6 +23,8 @@
 //! | `real` | descriptors that the simulation did not make: files, pipes and eventfds of the machine |
 //! | `registrations` | queries, disabled and restricted rings, clones, personalities on both kernels |
 //! | `waits` | cancels at once, polled rings, eventfds, clocks and regions on both kernels |
+//! | `drained` | what Linux holds back behind a drained entry ends with its ring |
+//! | `unmapped` | a map that stays unmapped, for tests of that |
 //! | `releases` | what older kernels lack, and do otherwise |
 //! | `lies` | a kernel that stores anything, refuses, or loses: what the program's side survives |
 //! | `shrinking` | the luck of a failing run is shrunk to what it takes |
@@ -66,6 +69,7 @@ mod speed;
 mod splices;
 mod tables;
 mod twice;
+mod unmapped;
 mod updates;
 mod waiters;
 mod waits;
