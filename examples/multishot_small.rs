@@ -1,4 +1,5 @@
-//! A server that receives without end: no buffer for a client that is silent, no copy.
+//! A server that receives without end: no buffer for a client that is silent, and no copy of what
+//! is sent back in time.
 //!
 //! ```text
 //!   AcceptMulti ─► RecvMulti ─► lease ─► queue ─► Send ─► dropped: the kernel may select it again
@@ -13,24 +14,32 @@
 //! | `Stopped` | at once: the completion queue was full |
 //! | `NoBuffers`, or `Cancelled` since its queue was long | when its queue is empty, or in a moment |
 //!
-//! Look at: `send`, which has one send in flight for each client. What is not there: a limit for a
-//! client that reads nothing; `07_echo_server` has one. Linux 6.0.
+//! Look at: `send_all`, which has one send in flight for each client. What is not there: a limit of
+//! time for a client that reads nothing; `07_echo_server` has one. Linux 6.0.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::{cell::Cell, cell::RefCell, collections::VecDeque, io, net, rc::Rc, time::Duration};
 
+use annulus::buf::IoBuf;
 use annulus::lease::{BufLease, BufRing};
 use annulus::op::{self, AcceptMulti, Ending, RecvMulti, SendFlags, Timeout};
 use annulus::{Arrival, EventLoop, Io, OpId, Setup};
 
 // ANCHOR: client
-/// How many leases of a client may wait to be sent; a few more come until its cancel arrives.
+/// How many leases of a client may wait to be sent.
 const MOST: usize = 16;
+
+/// What waits to be sent.
+enum Part {
+    Lease(BufLease),
+    /// What came after `MOST` leases, until the cancel arrived: that may be hundreds of buffers.
+    Copy(Vec<u8>),
+}
 
 /// A client. It closes when none of its operations is left to own it.
 struct Client {
     stream: net::TcpStream,
-    queue: RefCell<VecDeque<BufLease>>,
+    queue: RefCell<VecDeque<Part>>,
     is_sending: Cell<bool>,
     /// `None` while it waits to be submitted again.
     receive: Cell<Option<OpId>>,
@@ -80,8 +89,10 @@ fn receive(io: &mut Io<'_, BufRing>, client: &Rc<Client>) -> io::Result<()> {
     let (receive, client_too) = (RecvMulti::new(Rc::clone(client), io.state), Rc::clone(client));
     let id = io.submit_multishot(receive, move |io, arrival| match arrival {
         Arrival::Item(lease) => {
-            client_too.queue.borrow_mut().push_back(lease?);
-            if client_too.queue.borrow().len() >= MOST {
+            let (lease, count) = (lease?, client_too.queue.borrow().len());
+            let part = if count < MOST { Part::Lease(lease) } else { Part::Copy(lease.to_vec()) };
+            client_too.queue.borrow_mut().push_back(part);
+            if count + 1 >= MOST {
                 client_too.receive.get().map_or(Ok(()), |id| io.cancel(id))?;
             }
             send(io, &client_too)
@@ -105,16 +116,27 @@ fn receive(io: &mut Io<'_, BufRing>, client: &Rc<Client>) -> io::Result<()> {
 // ANCHOR_END: receive
 
 // ANCHOR: send
-/// Sends the next lease, unless one is on its way; when there is none, receives again.
+/// Sends the next part, unless one is on its way; when there is none, receives again.
 fn send(io: &mut Io<'_, BufRing>, client: &Rc<Client>) -> io::Result<()> {
     if client.is_sending.get() {
         return Ok(());
     }
-    let Some(lease) = client.queue.borrow_mut().pop_front() else {
-        return if client.receive.get().is_none() { receive(io, client) } else { Ok(()) };
-    };
-    client.is_sending.set(true);
-    let send = op::Send::new(Rc::clone(client), lease).flags(SendFlags::WAIT_ALL);
+    let part = client.queue.borrow_mut().pop_front();
+    match part {
+        Some(Part::Lease(lease)) => send_all(io, client, lease),
+        Some(Part::Copy(bytes)) => send_all(io, client, bytes),
+        None if client.receive.get().is_none() => receive(io, client),
+        None => Ok(()),
+    }
+}
+
+fn send_all<B: IoBuf + 'static>(
+    io: &mut Io<'_, BufRing>,
+    to: &Rc<Client>,
+    part: B,
+) -> io::Result<()> {
+    to.is_sending.set(true);
+    let send = op::Send::new(Rc::clone(to), part).flags(SendFlags::WAIT_ALL);
     io.submit(send, |io, sent| {
         sent.result?;
         drop(sent.buf);

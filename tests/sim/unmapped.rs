@@ -39,7 +39,7 @@ impl Unmapped {
     /// # Safety
     /// Nobody of this process uses the memory any more. What the kernel has of it is the test's.
     pub unsafe fn unmap(self) {
-        // SAFETY: the map of `new`, and the promise above.
+        // SAFETY: the map of `new`, which nobody uses any more, as promised to `unmap`.
         let status = unsafe { libc::munmap(self.memory.as_ptr().cast(), self.memory.len()) };
         assert_eq!(status, 0);
     }

@@ -84,6 +84,39 @@ fn a_server_with_one_buffer_serves_three_clients() {
 }
 // ANCHOR_END: one_buffer
 
+/// Of 64 buffers, one client that sends all it can and reads nothing has 16, and one on its way.
+#[test]
+fn one_client_that_never_reads_leaves_buffers_for_the_others() {
+    let sim = Sim::new(1);
+    let mut ring = Setup::new(16).kernel(sim.kernel()).build_for().expect("a simulated ring");
+    let buffers = ring.buf_ring(64, 64).expect("64 buffers");
+    let mut events = EventLoop::new(ring, buffers);
+    let address = SocketAddr::from(([10, 0, 0, 1], 80));
+    let listener = sim.listener(address).expect("a listener").into();
+    multishot_small::accept(&mut events.io(), listener).expect("room");
+    let greedy = sim.connect(address).expect("somebody listens");
+    let late = sim.connect(address).expect("somebody listens");
+    let client = late.try_clone().expect("a descriptor");
+    // Until nothing fits any more, neither into the socket nor into the one for the answers.
+    for number in 1..200 {
+        let greedy = greedy.try_clone().expect("a descriptor");
+        sim.after(
+            Duration::from_millis(number),
+            move |sim| {
+                while sim.write(&greedy, &[7; 1024]).is_ok() {}
+            },
+        );
+    }
+    sim.after(Duration::from_secs(1), move |sim| {
+        sim.write(&client, b"me too").expect("room in the socket");
+    });
+    let idle = events.run(|_, error| panic!("{error}")).expect_err("it serves for ever").cause;
+    assert!(matches!(idle, EnterCause::Other(errno) if errno.raw() == libc::EDEADLK), "{idle:?}");
+    assert_eq!(sim.read(&late, 100).expect("it is open"), b"me too");
+    assert_eq!(events.state.leased(), 17);
+    assert!(sim.report().is_clean(), "{}", sim.report());
+}
+
 // ANCHOR: limit
 /// Sends a lease within `time`, or cuts the peer off.
 fn send_within(
