@@ -1,12 +1,13 @@
 //! What a program sees of a kernel that holds things back, refuses, or takes its time.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use annulus::op::{self, TimeoutMulti};
 use annulus::prep;
+use annulus::raw::split::Submitter;
 use annulus::sim::{Faults, Release, Sim};
-use annulus::sys::abi::{Sqe, Timespec};
+use annulus::sys::abi::{Sqe, Sqe128, Timespec};
 use annulus::sys::flags::{EnterFlags, Features, SetupFlags, TimeoutFlags};
 use annulus::sys::opcode::Opcode;
 use annulus::sys::syscall::EnterArg;
@@ -256,5 +257,54 @@ fn a_message_ends_a_wait() {
         reaped.expect("no fault");
         assert_eq!(came, [42], "seed {seed}");
         sim.check();
+    }
+}
+
+/// An entry that sends its own ring a message has two completions. Whichever way the half that
+/// submits was given it, the whole ring knows, and does not refuse to wait for both.
+#[test]
+fn what_a_half_was_given_is_known_when_the_halves_are_joined() {
+    type Push = fn(&mut Submitter, Sqe);
+    let ways: [Push; 5] = [
+        |half, sqe| {
+            // SAFETY: a message points to nothing (OP1).
+            unsafe { half.push(sqe) }.expect("room");
+        },
+        |half, sqe| {
+            // SAFETY: a message points to nothing (OP1).
+            unsafe { half.push_with(|entry| *entry = sqe) }.expect("room");
+        },
+        |half, sqe| {
+            let wide = Sqe128 { first: sqe, ..Sqe128::ZERO };
+            // SAFETY: a message points to nothing (OP1).
+            unsafe { half.push_wide(wide) }.expect("room");
+        },
+        |half, sqe| {
+            let mut chain = half.reserve(1).expect("room");
+            // SAFETY: a message points to nothing (OP1).
+            unsafe { chain.push(sqe) }.expect("it is reserved");
+            chain.commit();
+        },
+        |half, sqe| {
+            let mut chain = half.reserve(1).expect("room");
+            // SAFETY: a message points to nothing (OP1).
+            unsafe { chain.push_wide(Sqe128 { first: sqe, ..Sqe128::ZERO }) }.expect("reserved");
+            chain.commit();
+        },
+    ];
+    for (way, push) in ways.into_iter().enumerate() {
+        let sim = Sim::new(1);
+        let setup = Setup::plain(4).with(SetupFlags::SQE128 | SetupFlags::CQE32);
+        let ring = setup.kernel(sim.kernel()).build_raw().expect("a ring");
+        let fd = ring.as_fd().as_raw_fd();
+        let (mut submitter, reaper) = ring.split().expect("any thread may use it");
+        push(&mut submitter, Sqe { user_data: 1, ..prep::msg_ring(fd, 5, 2) });
+        let mut whole = submitter.join(reaper).expect("the halves of one ring");
+        let waited = whole.submit_and_wait(2);
+        assert_eq!(waited, Ok(1), "way {way}");
+        let mut came = Vec::new();
+        whole.drain(|cqe| came.push((cqe.user_data, cqe.res))).expect("no fault");
+        came.sort_unstable();
+        assert_eq!(came, [(1, 0), (2, 5)], "way {way}");
     }
 }
