@@ -148,7 +148,9 @@ impl<F: Target> Multishot for AcceptMulti<F> {
 /// A lease that is kept is a buffer that the kernel lacks, for this connection and for all others
 /// that share the [`BufRing`]: take what you need out of it, and drop it. The kernel receives on as
 /// long as there are buffers, whether items are taken or not, so a peer that sends much fills the
-/// pool: to slow one peer down, cancel its receive, or give it a pool of its own.
+/// pool: to slow one peer down, cancel its receive, or give it a pool of its own. A cancel is late:
+/// until it has arrived, the receive takes what the socket holds, which may be hundreds of buffers.
+/// Copy what comes above a limit, and drop the lease.
 ///
 /// # Completion
 ///
