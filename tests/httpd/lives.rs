@@ -209,7 +209,10 @@ fn an_answer_that_is_on_its_way_when_it_is_told_to_stop_arrives() {
         let mut client = begin(&server, "/long");
         server.served.interrupt();
         assert_eq!(idle.read(&mut [0]).expect("it is closed"), 0);
-        assert_eq!(half.read(&mut [0]).expect("it is closed"), 0);
+        // What was not read before the close resets the connection.
+        let closed = half.read(&mut [0]);
+        let is_reset = |error: &io::Error| error.kind() == ErrorKind::ConnectionReset;
+        assert!(closed.as_ref().map_or_else(is_reset, |&count| count == 0), "{closed:?}");
         wait_until(|| TcpStream::connect(server.served.address).is_err());
         assert!(server.served.child.try_wait().expect("ours").is_none(), "one client is there");
         let count = io::copy(&mut client, &mut io::sink()).expect("it ends in order");
