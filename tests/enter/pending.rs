@@ -4,7 +4,6 @@
 use annulus::op::{Nop, Read, SendZc, TimeoutMulti};
 use annulus::{EnterCause, Ring, Setup, SignalMask, WaitOptions, Woken};
 use annulus_sys::abi::Cqe;
-use annulus_sys::errno::Errno;
 use annulus_sys::flags::CqeFlags;
 use annulus_sys::opcode::RegisterOp;
 use std::sync::Arc;
@@ -166,14 +165,12 @@ fn the_kernel_decides_when_the_time_of_a_ring_is_up() {
 fn the_end_of_a_minimum_wait_does_not_end_the_wait_of_a_ring() {
     const MOMENT: Duration = Duration::from_millis(1);
     let (mut ring, kernel) = safe();
+    kernel.keep_time();
     let nop = ring.submit(Nop).expect("room");
     let user_data = hand_over(&mut ring, &kernel);
     ring.cancel(&nop).expect("room");
     kernel.enters(Enter::Consume(1));
-    kernel.enters(Enter::Run(Box::new(|_, _| {
-        std::thread::sleep(MOMENT);
-        Err(Errno::new(libc::ETIME))
-    })));
+    kernel.enters(Enter::Fail(libc::ETIME));
     kernel.enters(Enter::Run(Box::new(move |kernel, _| {
         assert!(kernel.post(Cqe { user_data, ..Cqe::ZERO }));
         Ok(0)

@@ -114,7 +114,8 @@ fn a_pattern_with_many_stars_takes_no_time() {
     assert_eq!(client.ask(&format!("SET {} x", "a".repeat(5000))), "+OK");
     let start = Instant::now();
     assert_eq!(client.ask(&format!("KEYS {}b", "a*".repeat(2000))), "[]");
-    assert!(start.elapsed() < Duration::from_secs(10));
+    // By trying all ways it would take longer than the world lasts.
+    assert!(start.elapsed() < LIMIT);
     for (pattern, keys) in [
         ("h?llo", "[hallo, hello]"),
         ("h[^e]llo", "[hallo]"),

@@ -41,9 +41,11 @@ impl Bound {
         }
     }
 
-    /// How long the wait may last, if it says so itself.
+    /// How long the wait may last, if it says so itself: else its minimum, after which it ends with
+    /// less than it asked for.
     pub fn limit(self) -> Option<Duration> {
-        let Self::Ext { timeout: Some(time), .. } = self else { return None };
+        let Self::Ext { timeout, min_wait, .. } = self else { return None };
+        let Some(time) = timeout else { return min_wait };
         let secs = u64::try_from(time.tv_sec).expect("a limit is not negative");
         let nanos = u32::try_from(time.tv_nsec).expect("less than a second");
         Some(Duration::new(secs, nanos))

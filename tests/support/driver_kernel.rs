@@ -13,6 +13,7 @@
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use annulus::{RawRing, Setup};
 use annulus_sys::abi::Params;
@@ -159,5 +160,13 @@ unsafe impl Backend for DriverKernel {
             self.notes().named.push((op, update.offset));
         }
         answer
+    }
+
+    fn now(&self) -> Instant {
+        self.script.now()
+    }
+
+    fn sleep(&self, span: Duration) {
+        self.script.sleep(span);
     }
 }
