@@ -10,6 +10,10 @@
 //! | [`RingMemory::User`] | us, and the kernel pins it | Linux 5.19 |
 //! | [`RingMemory::Kernel`] | the kernel, and we map it (`IOU_PBUF_RING_MMAP`) | Linux 6.4 |
 //!
+//! Where the kernel allocates, a group's number is part of the offset at which it is mapped, which
+//! has 11 bits for it. Linux registers a higher number too, and would then map nothing for it, or
+//! the ring of another group: two owners of one tail (BR1). So that is refused here.
+//!
 //! Leaves to others: the buffers themselves, and which buffer an id names (BR1).
 //!
 //! # Safety
@@ -52,13 +56,17 @@ pub struct Group {
 }
 
 impl Group {
+    /// A group in the kernel's memory has a number below this.
+    pub const MAPPED_IDS: u16 = 1 << 11;
+
     /// Makes a buffer ring of `entries`, and registers it as group `id`
     /// (`IORING_REGISTER_PBUF_RING`).
     ///
     /// # Errors
     ///
     /// The kernel's: `EEXIST` when the group id is taken; `EINVAL` before Linux 5.19, for more than
-    /// 32768 entries, or for flags that the kernel does not know.
+    /// 32768 entries, for flags that the kernel does not know, or for memory of the kernel's unless
+    /// `id` is below [`MAPPED_IDS`](Self::MAPPED_IDS).
     pub fn register(
         base: &Arc<Base>,
         id: u16,
@@ -84,7 +92,8 @@ impl Group {
         flags: PbufRingFlags,
         min_left: u32,
     ) -> Result<Self, Errno> {
-        if entries.count() > BufferRing::MAX_ENTRIES {
+        let cannot_map = memory == RingMemory::Kernel && id >= Self::MAPPED_IDS;
+        if entries.count() > BufferRing::MAX_ENTRIES || cannot_map {
             return Err(Errno::new(libc::EINVAL));
         }
         let len = entries.count() as usize * size_of::<Buf>();

@@ -63,7 +63,8 @@ impl<U: Default> Ring<U> {
     /// # Errors
     ///
     /// As [`buf_ring`](Self::buf_ring); [`RegisterError::Unsupported`] for an option that this
-    /// kernel lacks.
+    /// kernel lacks; [`RegisterError::Invalid`] for [`RingMemory::Kernel`] in a ring that has made
+    /// 2,048 buffer rings.
     #[doc(alias = "IOU_PBUF_RING_MMAP")]
     #[doc(alias = "IOU_PBUF_RING_INC")]
     pub fn buf_ring_with(

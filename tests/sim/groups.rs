@@ -5,16 +5,22 @@
 //! | registers two rings of buffers | with `INC` or without, of its memory or the kernel's |
 //! | receives, reads, sends | once, or again and again, of any length |
 //! | offers buffers | at first, and again when a completion has returned them |
+//!
+//! And which numbers a group in kernel memory may have.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use annulus::prep;
+use annulus::lease::RegisterError;
+use annulus::raw::register::Consumption;
+use annulus::sim::Sim;
 use annulus::sys::abi::Sqe;
 use annulus::sys::flags::{CQE_BUFFER_SHIFT, CancelFlags, CqeFlags, RecvSendFlags, SqeFlags};
 use annulus::sys::flags_register::PbufRingFlags;
 use annulus::sys::groups::{Group, RingMemory};
 use annulus::sys::index::Entries;
+use annulus::sys::kernel::Kernel;
+use annulus::{Setup, prep};
 
 use super::chance::Chance;
 use super::scene::{Scene, seeded};
@@ -201,4 +207,48 @@ fn program(it: &mut Scene<'_>, chance: &mut Chance) {
 #[test]
 fn random_programs_with_groups_see_on_the_simulated_kernel_what_they_see_on_linux() {
     seeded("groups", 600, program);
+}
+
+/// The offset at which a group is mapped has 11 bits for its number. Linux takes a higher number,
+/// and then maps nothing for it, or the ring of another group: two owners of one tail.
+#[test]
+fn br1_a_group_in_kernel_memory_has_a_number_that_its_offset_can_hold() {
+    let sim = Sim::new(1);
+    for kernel in [Kernel::LINUX, sim.kernel()] {
+        let Ok(ring) = Setup::plain(4).kernel(kernel).build_raw() else { continue };
+        let entries = Entries::new(4).expect("a power of two");
+        let make = |id, memory| {
+            let none = PbufRingFlags::empty();
+            Group::register(ring.base(), id, entries, memory, none)
+        };
+        let (Ok(_first), Ok(_last)) =
+            (make(0, RingMemory::Kernel), make(0x7FF, RingMemory::Kernel))
+        else {
+            eprintln!("skipped: no buffer rings in kernel memory");
+            continue;
+        };
+        for id in [0x8000, 0x87FF, 0x800, 0x7FFF, 0x8800, 0xFFFF] {
+            let refused = make(id, RingMemory::Kernel).map(drop);
+            assert_eq!(refused.map_err(|errno| errno.raw()), Err(libc::EINVAL), "{id:#x}");
+            let said = ring.buffer_group(id, 4, RingMemory::Kernel, Consumption::Whole);
+            let said = said.map(drop).expect_err("it does not fit");
+            assert!(matches!(said, RegisterError::Invalid { .. }), "{said}");
+            // Nothing was registered.
+            make(id, RingMemory::User).expect("our memory takes any number");
+        }
+    }
+}
+
+/// A ring gives each of its groups a number of its own.
+#[test]
+fn br1_a_ring_that_made_many_groups_makes_none_in_kernel_memory() {
+    let sim = Sim::new(1);
+    let mut ring = Setup::new(4).kernel(sim.kernel()).build().expect("a ring");
+    for _ in 0..2048 {
+        ring.buf_ring_with(1, 1, RingMemory::Kernel, Consumption::Whole).expect("memory");
+    }
+    let none = ring.buf_ring_with(1, 1, RingMemory::Kernel, Consumption::Whole);
+    let none = none.map(drop).expect_err("there is no number for it");
+    assert!(matches!(none, RegisterError::Invalid { .. }), "{none}");
+    ring.buf_ring(1, 1).expect("our memory takes any number");
 }

@@ -55,8 +55,9 @@ impl RawRing {
     /// # Errors
     ///
     /// [`RegisterError::InUse`] if there is a group with that number, [`RegisterError::Invalid`]
-    /// unless `entries` is a power of two of at most 32768, [`RegisterError::Unsupported`] for a
-    /// feature that this kernel lacks.
+    /// unless `entries` is a power of two of at most 32768, and for [`RingMemory::Kernel`] unless
+    /// `id` is below [`BufferGroup::MAPPED_IDS`]; [`RegisterError::Unsupported`] for a feature that
+    /// this kernel lacks.
     #[doc(alias = "IORING_REGISTER_PBUF_RING")]
     #[doc(alias = "io_uring_register_buf_ring")]
     #[doc(alias = "io_uring_setup_buf_ring")]
@@ -71,6 +72,11 @@ impl RawRing {
         let invalid = RegisterError::Invalid { reason };
         let entries = Entries::new(entries).filter(|entries| entries.count() <= 1 << 15);
         let entries = entries.ok_or(invalid)?;
+        if memory == RingMemory::Kernel && id >= BufferGroup::MAPPED_IDS {
+            let reason = "a group in kernel memory has a number below 2048: for a higher one, or \
+                          in a ring that has made as many groups, use RingMemory::User";
+            return Err(RegisterError::Invalid { reason });
+        }
         let (flags, min_left) = match used {
             Consumption::Whole => (PbufRingFlags::empty(), 0),
             Consumption::Incremental { min_left } => (PbufRingFlags::INC, min_left),

@@ -79,16 +79,27 @@ fn long() -> Result<(), Failed> {
     map[0] = 7;
     map[len - 1] = 7;
     let changed = run(&mut ring, Madvise::change(map, MapChange::Discard));
-    let ends = (changed.buf[0], changed.buf[len - 1]);
+    // The kernel is asked. An emulated processor may show for a while what it remembers of a page
+    // that a worker, which is on another one, has discarded (QEMU 7.2, aarch64).
+    let ends = (is_there(&changed.buf, 0)?, is_there(&changed.buf, len - 1)?);
     match changed.result {
-        Ok(()) => assert_eq!(ends, (0, 0)),
+        Ok(()) => assert_eq!(ends, (false, false)),
         Err(error) => {
             assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
             assert!(!here().has_op(Opcode::BIND), "Linux 6.11 can");
-            assert_eq!(ends, (7, 7));
+            assert_eq!(ends, (true, true));
         }
     }
     Ok(())
+}
+
+/// Whether the page of this byte is in memory (`mincore(2)`).
+fn is_there(map: &MmapMut, at: usize) -> std::io::Result<bool> {
+    let start = map.as_ptr().wrapping_add(at / page_size() * page_size());
+    let mut page = 0_u8;
+    // SAFETY: a page of a live map, of which the call reads nothing, and a byte for the answer.
+    let status = unsafe { libc::mincore(start.cast_mut().cast(), 1, &raw mut page) };
+    if status < 0 { Err(std::io::Error::last_os_error()) } else { Ok(page & 1 == 1) }
 }
 
 fn punch() -> Result<(), Failed> {
