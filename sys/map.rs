@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn own_memory_is_whole_pages_zeroed_and_writable() {
         let map = Map::own(100, Pages::Ordinary).unwrap();
-        assert_eq!(map.len(), page_size());
+        assert_eq!((map.len(), map.is_empty()), (page_size(), false));
         let words = map.at::<u64>(0, page_size() / 8);
         // SAFETY: in bounds, because `at` checked; no other code has the memory.
         let first = unsafe { words.read() };

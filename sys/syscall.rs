@@ -298,3 +298,15 @@ fn checked(result: libc::c_long) -> Result<u32, Errno> {
     // The check through `i32` ensures that a descriptor fits an int.
     Ok(i32::try_from(result).expect("the three calls return an int").cast_unsigned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_wait_is_a_microsecond_and_not_none() {
+        let micros = [0, 1, 1_000, 1_001].map(|nanos| whole_micros(Duration::from_nanos(nanos)));
+        assert_eq!(micros, [0, 1, 1, 2]);
+        assert_eq!(whole_micros(Duration::MAX), u32::MAX);
+    }
+}

@@ -395,3 +395,24 @@ fn low_half(bits: u64) -> u32 {
     let [a, b, c, d, ..] = bits.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_known_by_its_bit() {
+        assert_eq!([0, 1, 13, 63, 64].map(below), [0, 1, 0x1FFF, u64::MAX >> 1, u64::MAX]);
+        let some = Capabilities {
+            features: Features::empty(),
+            setup: SetupFlags::empty(),
+            enter: EnterFlags::empty(),
+            ops: [0; 4],
+            register: 1 | 1 << 35 | 1 << 63,
+            source: Source::Tried,
+        };
+        let has = |number| some.has_register(RegisterOp(number));
+        let has = [0, 1, 35, 63, 64, u32::MAX].map(has);
+        assert_eq!(has, [true, false, true, true, false, false]);
+    }
+}

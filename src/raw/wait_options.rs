@@ -335,6 +335,14 @@ mod tests {
     }
 
     #[test]
+    fn an_end_that_is_over_or_sooner_is_not_put_off() {
+        let until = |time| WaitOptions::until(Clock::Monotonic, time).at_most_for(SECOND);
+        assert!(until(Duration::ZERO).is_none(), "it is over");
+        assert!(until(Clock::Monotonic.now() + HOUR).is_some());
+        assert!(WaitOptions::at_most(SECOND).at_most_for(SECOND).is_none());
+    }
+
+    #[test]
     fn a_minimum_wait_ends_a_turn_before_the_wait_does() {
         let options = WaitOptions::at_most(3 * SECOND).min_wait(2 * SECOND);
         assert_eq!(limit(&options, SECOND), Some(Limit::After(SECOND)));

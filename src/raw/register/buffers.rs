@@ -308,3 +308,18 @@ fn explain(error: RegisterError, buffers: &[libc::iovec]) -> RegisterError {
         .unless(libc::ENXIO, RegisterError::Missing { what: TABLE })
         .unless(libc::ENOMEM, RegisterError::no_memory(needed))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_page_that_a_buffer_touches_is_pinned_whole() {
+        let page = page_size();
+        let pages = |at, iov_len| {
+            pinned(&libc::iovec { iov_base: std::ptr::without_provenance_mut(at), iov_len })
+                / page as u64
+        };
+        assert_eq!([pages(8 * page, page), pages(8 * page - 1, 2), pages(0, 0)], [1, 2, 0]);
+    }
+}

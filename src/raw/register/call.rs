@@ -154,7 +154,18 @@ mod tests {
         assert!(said(libc::EBADFD).starts_with("the ring is enabled already"));
         assert!(said(libc::ENOSYS).starts_with("io_uring_register is refused"));
         assert_eq!(call.name(Errno::new(libc::EIO)), RegisterError::Other(Errno::new(libc::EIO)));
+        assert_eq!(call.name(Errno::new(libc::ECHILD)), RegisterError::OtherProcess);
         assert_eq!(call.unsupported().to_string(), "PERSONALITY needs Linux 5.6");
+    }
+
+    #[test]
+    fn a_refusal_is_a_filters_only_where_there_is_one() {
+        let refused = Errno::new(libc::EPERM);
+        let wanted = match seccomp_filter() {
+            Filter::Present => RegisterError::Refused(refused),
+            Filter::Absent => RegisterError::Other(refused),
+        };
+        assert_eq!(RegisterError::other(refused), wanted);
     }
 
     #[test]

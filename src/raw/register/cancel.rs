@@ -158,3 +158,23 @@ impl RawRing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_is_in_the_field_that_the_kernel_reads() {
+        let said = |asked: CancelNow<'_>| {
+            let reg = asked.reg;
+            (reg.addr, reg.fd, reg.flags, reg.opcode)
+        };
+        let (none, all) = (CancelFlags::empty(), CancelFlags::ALL);
+        let fixed = CancelFlags::FD.union(CancelFlags::FD_FIXED);
+        assert_eq!(said(CancelNow::user_data(7)), (7, -1, none, Opcode(0)));
+        assert_eq!(said(CancelNow::user_data(7).all()), (7, -1, all, Opcode(0)));
+        assert_eq!(said(CancelNow::fixed(3)), (0, 3, fixed, Opcode(0)));
+        assert_eq!(said(CancelNow::opcode(Opcode::READ)), (0, -1, CancelFlags::OP, Opcode::READ));
+        assert_eq!(said(CancelNow::any()), (0, -1, CancelFlags::ANY.union(all), Opcode(0)));
+    }
+}

@@ -282,3 +282,18 @@ fn explain(error: RegisterError, count: u32) -> RegisterError {
         .unless(libc::EMFILE, RegisterError::too_many_files(count))
         .unless(libc::EBADF, RegisterError::Invalid { reason })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_place_has_no_number_and_each_place_has_a_tag() {
+        let stdin = std::io::stdin();
+        let fd = stdin.as_fd();
+        assert_eq!(numbers(&[None, Some(fd)]), [EMPTY, fd.as_raw_fd()]);
+        assert!(check_tags(1, &[0]).is_ok() && check_tags(2, &[0]).is_err());
+    }
+}

@@ -313,6 +313,18 @@ mod tests {
     }
 
     #[test]
+    fn for_an_older_kernel_the_calls_that_it_has_are_left() {
+        let calls = Restrictions::new()
+            .allow_register(RegisterOp::PROBE)
+            .allow_register(RegisterOp::SYNC_CANCEL);
+        let rows = calls.older().rows();
+        let is_call = |row: &&Restriction| row.opcode == RestrictionOp::REGISTER_OP;
+        let kept: Vec<u8> = rows.iter().filter(is_call).map(|row| row.register_op).collect();
+        let has = |op: RegisterOp| kept.iter().any(|&number| u32::from(number) == op.0);
+        assert!(has(RegisterOp::PROBE) && !has(RegisterOp::SYNC_CANCEL), "{kept:?}");
+    }
+
+    #[test]
     fn flags_are_one_row_each() {
         let flags = Restrictions::new()
             .allow_flags(SqeFlags::IO_LINK)
