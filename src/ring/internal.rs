@@ -314,4 +314,113 @@ mod tests {
             assert_eq!(own.has_work(), arms_again, "{res}");
         }
     }
+
+    #[test]
+    fn a_nop_has_a_name_of_its_own_and_its_kind_stays_clear() {
+        let mut own = Internal::default();
+        let names = [own.name_nop(), own.name_nop()];
+        assert_eq!(names, [NOBODY | 1 << 32, NOBODY | 2 << 32]);
+        own.nops = 1 << 30;
+        assert_eq!(own.name_nop() & kind::MASK, 0, "the number is longer than its place");
+    }
+
+    #[test]
+    fn only_the_end_of_its_own_cancel_ends_the_ending_of_the_poll() {
+        let (mut own, poll) = (Internal::default(), kind::INTERNAL | MAIL);
+        own.pushed(5);
+        assert!(own.has_cancels() && !own.is_ending(5) && !own.is_ending(poll));
+        own.pushed(poll);
+        own.pushed(6);
+        assert!(own.is_ending(poll) && !own.is_ending(5));
+        own.completed(CANCEL | 5, 0);
+        assert!(own.is_ending(poll), "another cancel");
+        own.completed(CANCEL | MAIL, 0);
+        assert!(!own.is_ending(poll) && own.has_cancels());
+        own.completed(CANCEL | 6, 0);
+        assert!(!own.has_cancels());
+    }
+
+    #[test]
+    fn only_a_nop_of_ours_says_whether_the_last_was_refused() {
+        let mut own = Internal::default();
+        for (res, refused) in [(-libc::EACCES, true), (0, false), (-libc::EACCES, true)] {
+            let nop = own.name_nop();
+            own.pushed(nop);
+            own.completed(CANCEL | nop, res);
+            assert_eq!(own.was_refused(), refused, "{res}");
+        }
+        own.pushed(5);
+        own.completed(CANCEL | 5, 0);
+        assert!(own.was_refused(), "that was a cancel of an operation");
+    }
+
+    /// A message to a ring without a poll comes as a wake-up with the poll's name.
+    #[test]
+    fn a_wake_up_is_the_end_of_no_cancel_and_arms_no_poll() {
+        let mut own = Internal::default();
+        own.open(Arc::new(Mailbox::queued()));
+        own.watching();
+        own.completed(MAIL, -libc::EACCES); // From here on there is no poll.
+        own.pushed(5);
+        own.completed(MAIL, 0);
+        assert!(own.has_cancels() && !own.has_work() && !own.keeps_watch());
+    }
+
+    /// ```text
+    ///   open ──► due ──► armed ──► (closed: stays armed) ──► ends, and is not armed again
+    ///             └──► (closed) never armed
+    /// ```
+    #[test]
+    fn a_closed_mailbox_is_polled_until_its_poll_ends_and_not_again() {
+        let mut own = Internal::default();
+        own.open(Arc::new(Mailbox::queued()));
+        assert_eq!(own.watch().map(|sqe| sqe.user_data), Some(kind::INTERNAL | MAIL));
+        assert!(own.keeps_watch() && !own.is_watched() && own.watch_user_data().is_none());
+        own.watching();
+        assert_eq!(own.watch_user_data(), Some(kind::INTERNAL | MAIL));
+        assert!(own.is_watched());
+        own.close();
+        assert!(own.is_watched(), "its entry is with the kernel");
+        own.completed(MAIL, -libc::ECANCELED);
+        assert!(!own.has_work() && !own.is_watched() && own.mailbox().is_none());
+        own.open(Arc::new(Mailbox::queued()));
+        own.close();
+        assert!(!own.has_work() && !own.keeps_watch(), "it was never pushed");
+    }
+
+    #[test]
+    fn an_eventfd_is_leaked_only_while_the_poll_on_it_is_armed() {
+        for armed in [false, true] {
+            let mut own = Internal::default();
+            own.open(Arc::new(Mailbox::queued()));
+            let eventfd = Arc::clone(own.eventfd.as_ref().expect("it is woken by one"));
+            if armed {
+                own.watching();
+            }
+            own.leave_watched();
+            own.close();
+            drop(own);
+            assert_eq!(Arc::strong_count(&eventfd), 1 + usize::from(armed));
+        }
+    }
+
+    #[test]
+    fn each_look_comes_later_than_the_one_before_until_nothing_is_held_back() {
+        let (mut own, ms) = (Internal::default(), Duration::from_millis);
+        assert_eq!(own.look(ms(100), ms(1000)), ms(100));
+        own.looked();
+        own.looked();
+        assert_eq!(own.look(ms(100), ms(1000)), ms(300));
+        assert_eq!(own.look(ms(100), ms(200)), ms(200), "it has a limit");
+        own.looks_no_more();
+        assert_eq!(own.look(ms(100), ms(1000)), ms(100));
+    }
+
+    #[test]
+    fn what_the_ring_was_lent_for_is_remembered() {
+        let mut own = Internal::default();
+        assert!(!own.is_lent());
+        own.lend();
+        assert!(own.is_lent());
+    }
 }

@@ -12,6 +12,8 @@
 //!        │             requests end; lies.rs: what is not so)
 //!        ▼
 //!   owned/ledger.rs    what must hold
+//!
+//!   owned/counts.rs    no histories: what single calls count, and what they refuse
 //! ```
 //!
 //! `ANNULUS_SEEDS=n` runs `n` histories of each kind, `ANNULUS_SEEDS=m..n` those with these seeds.
@@ -29,6 +31,7 @@ mod chains;
 mod chance;
 mod claims;
 mod closing;
+mod counts;
 mod drained;
 mod ends;
 mod finish;
