@@ -10,7 +10,10 @@
 //!   enter/hold.rs          CQ5: held-back completions are asked for only when there may be some
 //!   enter/poll.rs          SQPOLL: published, woken once, never submitted twice
 //!   enter/name.rs          registered rings, halves, figures
+//!   enter/handle.rs        handles: no call for nothing; what a ring learns of others
 //!   enter/disabled.rs      disabled rings, rings that are probed, rings that are sent
+//!   enter/loops.rs         event loops: enters that fail for a while, what waits, what comes back
+//!   enter/beside.rs        lanes and chains beside cancels, signals and strangers' completions
 //!   enter/ladder.rs        which set-up flags are tried, in which order
 //! ```
 //!
@@ -22,9 +25,12 @@ mod driver_kernel;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beside;
 mod disabled;
+mod handle;
 mod hold;
 mod ladder;
+mod loops;
 mod mended;
 mod name;
 #[path = "wait_options.rs"]
