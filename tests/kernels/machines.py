@@ -13,6 +13,9 @@ HERE = Path(__file__).resolve().parent
 WITHOUT_KERNEL = ("abi", "allocations", "encoding", "enter", "exact", "geometry", "histories",
                   "hostile", "lanes", "layouts", "model", "owned", "race")
 
+# Those of them that try many histories, which takes an emulator minutes.
+LONG = ("histories", "hostile", "model", "owned", "race")
+
 
 @dataclass(frozen=True)
 class Machine:
