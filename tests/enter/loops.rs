@@ -46,16 +46,21 @@ fn turn<S: 'static>(events: &mut EventLoop<S>) -> Result<bool, EnterCause> {
     turned.map_err(|error| error.cause)
 }
 
+/// Submits an operation whose end is counted.
+fn submit_counted(events: &mut EventLoop<u32>) {
+    let submitted = events.io().submit(Nop, |io, done| {
+        *io.state += 1;
+        done
+    });
+    submitted.expect("there is a slot, or it waits for one");
+}
+
 #[test]
 fn neither_a_signal_nor_a_full_queue_ends_a_run() {
     for errno in [libc::EINTR, libc::EBUSY] {
         let (mut events, kernel) = events(Setup::plain(4), 0);
         kernel.enters(Enter::Fail(errno));
-        let submitted = events.io().submit(Nop, |io, done| {
-            *io.state += 1;
-            done
-        });
-        submitted.expect("room");
+        submit_counted(&mut events);
         run(&mut events);
         assert_eq!(events.state, 1);
     }
@@ -132,14 +137,8 @@ fn the_hand_over_at_the_end_of_a_turn_may_fail_for_a_while_only() {
 fn an_operation_waits_while_the_queue_is_full_and_cannot_be_emptied() {
     let (mut events, kernel) = events(Setup::plain(1).cq_entries(4), 0);
     kernel.enters(Enter::Fail(libc::EBUSY));
-    for _ in 0..2 {
-        let submitted = events.io().submit(Nop, |io, done| {
-            *io.state += 1;
-            done
-        });
-        submitted.expect("the second waits");
-    }
-    assert_eq!(events.io().waiting(), 1);
+    (0..2).for_each(|_| submit_counted(&mut events));
+    assert_eq!(events.io().waiting(), 1, "the second waits");
     run(&mut events);
     assert_eq!(events.state, 2);
 }

@@ -174,7 +174,7 @@ fn sqpoll_queue_full_is_tried_again() {
     let Ok(ring) = ring
         .or_else(|_| Setup::plain(2).cq_entries(64).sqpoll(Duration::from_millis(1)).build_for())
     else {
-        return;
+        return eprintln!("skipped: no polling thread");
     };
     let reactor = Reactor::new(ring);
     let mut writers = Vec::new();

@@ -79,11 +79,11 @@ fn long() -> Result<(), Failed> {
     map[0] = 7;
     map[len - 1] = 7;
     let changed = run(&mut ring, Madvise::change(map, MapChange::Discard));
-    // The kernel is asked. An emulated processor may show for a while what it remembers of a page
-    // that a worker, which is on another one, has discarded (QEMU 7.2, aarch64).
+    // The kernel is asked, and not the bytes: emulated (aarch64, 6.12), the last of them was still
+    // seen, twice, for a reason that is not known.
     let ends = (is_there(&changed.buf, 0)?, is_there(&changed.buf, len - 1)?);
     match changed.result {
-        Ok(()) => assert_eq!(ends, (false, false)),
+        Ok(()) => assert_eq!(ends, (false, false), "the last byte is {}", changed.buf[len - 1]),
         Err(error) => {
             assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
             assert!(!here().has_op(Opcode::BIND), "Linux 6.11 can");
